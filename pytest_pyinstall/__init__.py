@@ -1,0 +1,37 @@
+"""Install the Pythons that tests ask for, and hand each one to the tests.
+
+This file runs in every pytest session that has the plugin installed, so it imports nothing: the names below are
+loaded when they are first used.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_pyinstall.errors import PyinstallError
+    from pytest_pyinstall.interpreter import Environment, Interpreter
+    from pytest_pyinstall.provision import provision, provision_all
+    from pytest_pyinstall.request import Request
+
+__all__ = ["Environment", "Interpreter", "PyinstallError", "Request", "provision", "provision_all"]
+
+_HOMES = {
+    "Environment": "interpreter",
+    "Interpreter": "interpreter",
+    "PyinstallError": "errors",
+    "Request": "request",
+    "provision": "provision",
+    "provision_all": "provision",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

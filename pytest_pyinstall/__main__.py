@@ -1,0 +1,7 @@
+"""``python -m pytest_pyinstall``: the command line."""
+
+import sys
+
+from pytest_pyinstall.cli import main
+
+sys.exit(main())

@@ -1,0 +1,142 @@
+"""Everything we raise on purpose.
+
+Branch by what the reader should do, not by which library failed: each class here stands for one way out and
+carries the exit code of the command line. Foreign exceptions stop at the step that met them and stay attached as
+``__cause__``.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+__all__ = [
+    "CatalogueError",
+    "DigestMismatchError",
+    "EnvironmentCreationError",
+    "FetchError",
+    "IntegrityError",
+    "InvalidRequestError",
+    "InvalidSettingError",
+    "LockTimeoutError",
+    "NoMatchError",
+    "OfflineError",
+    "ProbeError",
+    "PyinstallError",
+    "SeveralErrors",
+    "SizeMismatchError",
+    "StoreError",
+    "UnreadableStoreError",
+    "UnsafeArchiveError",
+    "UsageError",
+]
+
+
+class PyinstallError(Exception):
+    """The base of all our errors: one message, and a hint that works when pasted.
+
+    ``str(error)`` is the message and, on a line of its own, the hint. Both are in ``args``, so that the error
+    survives pickling between processes.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+class UsageError(PyinstallError):
+    """What was typed cannot be meant: nothing was done."""
+
+    exit_code = 2
+
+
+class InvalidRequestError(UsageError, ValueError):
+    """A word that names no Python; the message names the form it came closest to."""
+
+
+class InvalidSettingError(UsageError, ValueError):
+    """An option, variable or ini value that cannot be used."""
+
+
+class NoMatchError(PyinstallError):
+    """No build and no interpreter fits the request; the message names the nearest that exist."""
+
+    exit_code = 3
+
+
+class FetchError(PyinstallError):
+    """The network, a server, or a file that should have been there: worth trying again."""
+
+    exit_code = 4
+
+
+class OfflineError(FetchError):
+    """It would have to be downloaded, and downloads are switched off."""
+
+
+class CatalogueError(FetchError):
+    """A catalogue that cannot be read or understood."""
+
+
+class IntegrityError(PyinstallError):
+    """What arrived is not what was promised."""
+
+    exit_code = 5
+
+
+class SizeMismatchError(IntegrityError):
+    """The archive is longer or shorter than the catalogue says."""
+
+
+class DigestMismatchError(IntegrityError):
+    """The archive's sha256 is not the catalogue's."""
+
+
+class UnsafeArchiveError(IntegrityError):
+    """The archive holds something that must not be unpacked; the message names the member."""
+
+
+class StoreError(PyinstallError):
+    """The store, the cache or the disk below them."""
+
+    exit_code = 6
+
+
+class LockTimeoutError(StoreError):
+    """Somebody else held a lock for longer than ``lock_timeout``; the message names them."""
+
+
+class UnreadableStoreError(StoreError):
+    """The store cannot be read, or cannot be trusted."""
+
+
+class ProbeError(PyinstallError):
+    """An executable that is not a Python we can use."""
+
+    exit_code = 7
+
+
+class EnvironmentCreationError(PyinstallError):
+    """A virtual environment could not be made, or a requirement could not be installed into it."""
+
+
+class SeveralErrors(PyinstallError):
+    """Some of several requests failed; none of the failures hid another result.
+
+    ``results`` holds, in the order of the requests, an ``Interpreter`` or the ``PyinstallError`` of each. The exit
+    code is the first failure's.
+    """
+
+    def __init__(self, message: str, hint: str = "", results: Sequence[object] = ()) -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, tuple(results))
+        self.results = tuple(results)
+
+    @property
+    def errors(self) -> tuple[PyinstallError, ...]:
+        """The failures among ``results``, in the order of the requests."""
+        return tuple(result for result in self.results if isinstance(result, PyinstallError))

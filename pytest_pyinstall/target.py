@@ -1,0 +1,62 @@
+"""Where a Python runs: operating system, architecture and C library."""
+
+import platform
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+__all__ = ["Target"]
+
+_OPERATING_SYSTEMS = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}
+_ARCHITECTURES = {
+    "amd64": "x86_64",
+    "arm64": "aarch64",
+    "i386": "x86",
+    "i686": "x86",
+    "armv8l": "armv7",
+    "armv7l": "armv7",
+    "ppc64le": "powerpc64le",
+    "riscv64": "riscv64gc",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Target:
+    """Where a Python runs, in the words of uv's keys.
+
+    `os` is ``linux``, ``macos``, ``windows`` (or any other word that a catalogue uses); `arch` is ``x86_64``,
+    ``aarch64``, ``x86_64_v3``, …; `libc` is ``gnu``, ``musl``, ``gnueabihf``, … and ``none`` off Linux.
+    """
+
+    os: str
+    arch: str
+    libc: str
+
+    def __str__(self) -> str:
+        return f"{self.os}-{self.arch}-{self.libc}"
+
+    @classmethod
+    def current(cls) -> Self:
+        """The machine, or rather the system and libc of the Python, that we run on."""
+        return _current(cls)
+
+
+@cache
+def _current(cls: type[Target]) -> Target:
+    system = _OPERATING_SYSTEMS.get(platform.system(), platform.system().lower())
+    machine = platform.machine().lower()
+    arch = _ARCHITECTURES.get(machine, machine)
+    if arch == "x86_64" and sys.maxsize < 2**32:
+        arch = "x86"  # a 32-bit Python on a 64-bit Windows
+    return cls(os=system, arch=arch, libc=_libc(system, arch))
+
+
+def _libc(system: str, arch: str) -> str:
+    if system != "linux":
+        return "none"
+    suffix = "eabihf" if arch == "armv7" else ""
+    if platform.libc_ver()[0] != "glibc" and any(Path("/lib").glob("ld-musl-*.so.1")):
+        return "musl" + suffix
+    return "gnu" + suffix
