@@ -2,14 +2,16 @@
 
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Self
 
-__all__ = ["Target"]
+__all__ = ["ARCHITECTURE_WORDS", "LIBC_WORDS", "SYSTEM_WORDS", "Target"]
 
 _OPERATING_SYSTEMS = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}
+_PLATFORMS = {"darwin": "macos", "win32": "windows"}
 _ARCHITECTURES = {
     "amd64": "x86_64",
     "arm64": "aarch64",
@@ -20,6 +22,21 @@ _ARCHITECTURES = {
     "ppc64le": "powerpc64le",
     "riscv64": "riscv64gc",
 }
+
+SYSTEM_WORDS: Mapping[str, str] = {"linux": "linux", "macos": "macos", "darwin": "macos", "windows": "windows"}
+"""Each word by which keys and catalogues name a system that we know, and ours for it."""
+
+ARCHITECTURE_WORDS: Mapping[str, str] = _ARCHITECTURES | {
+    word: word
+    for word in (
+        *("x86_64", "x86_64_v2", "x86_64_v3", "x86_64_v4", "aarch64", "x86", "armv7"),
+        *("powerpc64le", "powerpc64", "s390x", "riscv64gc", "loongarch64"),
+    )
+}
+"""Each word by which keys and catalogues name an architecture that we know, and ours for it."""
+
+LIBC_WORDS = frozenset({"gnu", "gnueabi", "gnueabihf", "musl", "musleabi", "musleabihf", "none"})
+"""The C libraries that we know; ``none`` off Linux."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -41,6 +58,18 @@ class Target:
     def current(cls) -> Self:
         """The machine, or rather the system and libc of the Python, that we run on."""
         return _current(cls)
+
+    @classmethod
+    def of(cls, *, system: str, machine: str, bits: int, musl: bool) -> Self:
+        """The target of a Python that reports `sys.platform`, its machine, its pointer size and its C library."""
+        system = _PLATFORMS.get(system, system)
+        arch = _ARCHITECTURES.get(machine.lower(), machine.lower())
+        if bits == 32:  # under a 64-bit kernel
+            arch = {"x86_64": "x86", "aarch64": "armv7"}.get(arch, arch)
+        libc = "none"
+        if system == "linux":
+            libc = ("musl" if musl else "gnu") + ("eabihf" if arch == "armv7" else "")
+        return cls(os=system, arch=arch, libc=libc)
 
 
 @cache
