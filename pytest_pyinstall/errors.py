@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
+    "CallError",
     "CatalogueError",
     "DigestMismatchError",
     "EnvironmentCreationError",
@@ -21,7 +22,7 @@ __all__ = [
     "OfflineError",
     "ProbeError",
     "PyinstallError",
-    "SeveralErrors",
+    "SeveralFailedError",
     "SizeMismatchError",
     "StoreError",
     "UnreadableStoreError",
@@ -120,11 +121,25 @@ class ProbeError(PyinstallError):
     exit_code = 7
 
 
+class CallError(PyinstallError):
+    """A function that `Interpreter.call` ran raised over there, or its interpreter ended without an answer.
+
+    `exception` is the name of the exception's class (``ValueError``), and `traceback` the text that Python printed
+    over there; both are empty where the interpreter itself ended.
+    """
+
+    def __init__(self, message: str, hint: str = "", exception: str = "", traceback: str = "") -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, exception, traceback)
+        self.exception = exception
+        self.traceback = traceback
+
+
 class EnvironmentCreationError(PyinstallError):
     """A virtual environment could not be made, or a requirement could not be installed into it."""
 
 
-class SeveralErrors(PyinstallError):
+class SeveralFailedError(PyinstallError):
     """Some of several requests failed; none of the failures hid another result.
 
     ``results`` holds, in the order of the requests, an ``Interpreter`` or the ``PyinstallError`` of each. The exit

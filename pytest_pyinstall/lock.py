@@ -1,0 +1,205 @@
+"""Holds a lock file, and says who holds it when the wait was too long.
+
+The lock is BSD ``flock`` on a file that is never unlinked, the one that uv takes on ``STORE/.lock`` too, so that both
+exclude each other. On Windows it is ``LockFileEx``. `filelock` brings the native calls; the file, its mode and the
+deadline are ours.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import lock_descriptor
+
+from pytest_pyinstall.errors import LockTimeoutError, StoreError
+
+__all__ = ["hold", "is_free", "seize"]
+
+_POLL = 0.02
+"""Seconds between two tries. 16 waiters at this rate cost a few per cent of one core; 50 ms would cost them 25 ms each."""
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+
+@contextlib.contextmanager
+def hold(
+    path: Path,
+    *,
+    timeout: float,
+    purpose: str,
+    setting: str,
+    note: Path | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> Iterator[None]:
+    """Hold the lock file `path`, made with mode 0666 where it is missing, and never removed.
+
+    `purpose` ends the sentence “gave up after 300 s waiting …” and `setting` names the option that moves the directory
+    elsewhere. While the lock is held, `note` tells others who holds it. `on_wait` hears once who is in the way. Raises
+    `LockTimeoutError` after `timeout` seconds, `StoreError` where the file cannot be made or the filesystem has no
+    such locks. Whatever way the holder ends, the lock is free then.
+    """
+    descriptor = _open(path, setting)
+    try:
+        start = time.monotonic()
+        is_told = False
+        while not _is_taken(path, descriptor, setting):
+            if not _is_still(path, descriptor):
+                # Somebody deleted the file: a lock on it is one that nobody else can see.
+                fresh = _open(path, setting)
+                os.close(descriptor)
+                descriptor = fresh
+                continue
+            waited = time.monotonic() - start
+            if waited >= timeout:
+                msg = f"gave up after {timeout:g} s waiting {purpose}: {_holder(path, note)} holds {path}"
+                longer = max(timeout * 2, 600)
+                hint = f"wait for it or end it; PYTEST_PYINSTALL_LOCK_TIMEOUT={longer:g} waits longer"
+                raise LockTimeoutError(msg, hint=hint)
+            if on_wait is not None and not is_told and waited > 1:
+                on_wait(f"waiting {purpose}: {_holder(path, note)} is at it")
+                is_told = True
+            time.sleep(min(_POLL, timeout - waited))
+        if note is not None:
+            _write(note)
+        try:
+            yield
+        finally:
+            if note is not None:
+                with contextlib.suppress(OSError):
+                    note.unlink()
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def seize(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` if nobody does, without waiting; False if somebody does. Makes no file: where there is
+    none, nobody holds it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+    except FileNotFoundError:
+        yield True
+        return
+    except OSError:
+        yield False
+        return
+    try:
+        is_ours = False
+        with contextlib.suppress(OSError):
+            is_ours = lock_descriptor(descriptor, blocking=False)
+        yield is_ours
+    finally:
+        os.close(descriptor)
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds the lock file `path` now; True where there is no such file."""
+    with seize(path) as is_ours:
+        return is_ours
+
+
+# Without O_NOFOLLOW a planted link would have us open, and create, a file of its choice.
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def _open(path: Path, setting: str) -> int:
+    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+            except FileExistsError:
+                return os.open(path, os.O_RDWR | _FLAGS)
+            if hasattr(os, "fchmod"):
+                os.fchmod(descriptor, 0o666)  # whatever the umask: other users and uv open it for writing
+            return descriptor
+        except OSError as error:
+            if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and stat.S_ISREG(path.lstat().st_mode):
+                return os.open(path, os.O_RDONLY | _FLAGS)  # flock asks for no more
+            raise
+    except OSError as error:
+        raise _unusable(path, error, setting) from error
+
+
+def _unusable(path: Path, error: OSError, setting: str) -> StoreError:
+    reason = error.strerror or str(error)
+    if error.errno in _NO_LOCKS:
+        reason = f"this filesystem has no locks ({reason})"
+    directory = f"{setting} DIR" if setting.startswith("-") else f"{setting}=DIR"
+    return StoreError(f"cannot lock {path}: {reason}", hint=f"move it to a directory that works: {directory}")
+
+
+def _is_taken(path: Path, descriptor: int, setting: str) -> bool:
+    try:
+        return lock_descriptor(descriptor, blocking=False) and _is_still(path, descriptor)
+    except OSError as error:
+        raise _unusable(path, error, setting) from error
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))  # noqa: PTH116  # one call
+    except FileNotFoundError:
+        return False
+
+
+def _write(note: Path) -> None:
+    """Leave word of who we are. Only the name of the program: an argument may hold a password."""
+    text = json.dumps(
+        {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "command": Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python",
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    )
+    with contextlib.suppress(OSError):
+        note.unlink(missing_ok=True)  # another user's note can be replaced, though not written to
+        note.write_text(text, encoding="utf-8")
+
+
+def _holder(path: Path, note: Path | None) -> str:
+    """Who holds `path`, as far as its note and the system tell."""
+    pids = _pids_from_proc(path)
+    try:
+        said = json.loads(note.read_text(encoding="utf-8")) if note else {}
+        since = datetime.fromisoformat(said["since"])
+        age = max(0, round((datetime.now(UTC) - since).total_seconds()))
+        where = "" if said["host"] == socket.gethostname() else f" on {said['host']}"
+        if where or not pids or said["pid"] in pids:
+            return f"process {said['pid']}{where} ({said['command']}, since {since:%H:%M:%S} UTC, {age} s ago)"
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    if pids:
+        return f"process {pids[0]} ({_name_of(pids[0])})"
+    return "another process"
+
+
+def _pids_from_proc(path: Path) -> list[int]:
+    """Linux lists every lock with its holder and the file's inode (proc_locks(5)); waiters are marked with ``->``."""
+    try:
+        inode = path.stat().st_ino
+        rows = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return []
+    fields = [row.split() for row in rows]
+    return [
+        int(field[4])
+        for field in fields
+        if len(field) >= 6 and field[1] == "FLOCK" and field[5].rpartition(":")[2] == str(inode) and int(field[4]) > 0
+    ]
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return "name unknown"

@@ -1,0 +1,395 @@
+"""The line: takes a request and gives back an interpreter.
+
+    request ─resolve→ build ─fetch→ archive ─unpack→ tree ─finish, prove, publish→ installation → interpreter
+       └──────────────────────── discover (already on this machine) ────────────────────────┘
+
+Nothing else calls one step from another.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Literal
+
+from packaging.version import Version
+
+from pytest_pyinstall.build import Build
+from pytest_pyinstall.catalogue import Catalogue, default_catalogue, mirrored, parse_catalogue
+from pytest_pyinstall.discover import discover
+from pytest_pyinstall.errors import (
+    FetchError,
+    InvalidRequestError,
+    NoMatchError,
+    OfflineError,
+    ProbeError,
+    PyinstallError,
+    SeveralFailedError,
+)
+from pytest_pyinstall.fetch import Client, Progress, fetch, fetch_text, open_client
+from pytest_pyinstall.finish import finish
+from pytest_pyinstall.interpreter import Interpreter
+from pytest_pyinstall.probe import probe
+from pytest_pyinstall.project import Project, expand, read_project
+from pytest_pyinstall.request import Request, parse_requests
+from pytest_pyinstall.resolve import released, resolve
+from pytest_pyinstall.settings import Settings
+from pytest_pyinstall.store import Broken, Installation, Store, current_boot
+from pytest_pyinstall.target import Target
+from pytest_pyinstall.unpack import unpack
+
+__all__ = ["Provided", "Provisioner", "provision", "provision_all"]
+
+How = Literal["installed", "repaired", "present", "found"]
+
+
+def provision(request: "str | Request", settings: Settings | None = None) -> Interpreter:
+    """The interpreter that answers `request`, installed into the store if it is missing.
+
+    Without `settings`, those of the environment variables. Afterwards the installation stands in the store, whole, or
+    nothing was changed. Raises `PyinstallError`: `InvalidRequestError`, `NoMatchError`, `FetchError`,
+    `IntegrityError`, `StoreError` or `ProbeError`. Any number of threads and processes may ask at once: what several
+    want is downloaded once.
+    """
+    with Provisioner.from_environ(settings) as provisioner:
+        return provisioner.provide_one(request).interpreter
+
+
+def provision_all(requests: "Iterable[str | Request]", settings: Settings | None = None) -> list[Interpreter]:
+    """The interpreters that answer `requests`, in their order, made in parallel.
+
+    A range or ``supported`` gives several. One failure hides no other result: all the others are installed first, then
+    `SeveralFailedError` is raised (the error itself, where it was the only request); its ``results`` hold everything.
+    """
+    with Provisioner.from_environ(settings) as provisioner:
+        results = provisioner.provide(provisioner.parse(requests))
+    return [provided.interpreter for provided in unwrap(results)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provided:
+    """What a request came to. `how`: ``installed`` or ``repaired`` now, was ``present`` in the store, or was ``found``
+    on the machine."""
+
+    request: Request
+    interpreter: Interpreter
+    how: How
+
+
+def unwrap(results: "Sequence[Provided | PyinstallError]") -> list[Provided]:
+    """The results, if none of them is an error. Raises the error where there is one result, else `SeveralFailedError`."""
+    errors = [result for result in results if isinstance(result, PyinstallError)]
+    if not errors:
+        return [result for result in results if isinstance(result, Provided)]
+    if len(results) == 1:
+        raise errors[0]
+    error = SeveralFailedError(
+        f"{len(errors)} of {len(results)} Pythons could not be had:\n\n" + "\n".join(str(error) for error in errors),
+        results=[result.interpreter if isinstance(result, Provided) else result for result in results],
+    )
+    error.__dict__["exit_code"] = errors[0].exit_code
+    raise error
+
+
+@dataclass(kw_only=True)
+class Provisioner:
+    """Holds what several requests share: the catalogue, the connections, the store. Use it as a context manager.
+
+    `directory` is where the project is looked for, `environ` and `user_home` are the world for discovery and the network. `warn`
+    hears sentences that a person should see, `progress` the downloads. Its methods may be called from several threads.
+    """
+
+    settings: Settings
+    environ: Mapping[str, str]
+    user_home: Path
+    directory: Path
+    executable: Path
+    target: Target = field(default_factory=Target.current)
+    progress: Progress | None = None
+    warn: Callable[[str], None] | None = None
+    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
+    _cancelled: threading.Event = field(default_factory=threading.Event, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    @classmethod
+    def from_environ(
+        cls,
+        settings: Settings | None = None,
+        *,
+        progress: Progress | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> "Provisioner":
+        """With the process's environment, home and working directory."""
+        return cls(
+            settings=settings or Settings.from_environ(os.environ, directory=Path.cwd()),
+            environ=os.environ,
+            user_home=Path("~").expanduser(),
+            directory=Path.cwd(),
+            executable=Path(sys.executable),
+            progress=progress,
+            warn=warn,
+        )
+
+    def __enter__(self) -> "Provisioner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cancelled.set()
+        self._stack.close()
+
+    def parse(self, requests: "Iterable[str | Request]", *, origin: str = "request") -> tuple[Request, ...]:
+        """Every request that the words come to, in order, each once. Raises `InvalidRequestError`, `NoMatchError`."""
+        plain: list[Request] = []
+        for request in requests:
+            if isinstance(request, Request):
+                plain.append(request)
+            else:
+                plain.extend(parse_requests([request], directory=self.directory, origin=origin))
+        return tuple(dict.fromkeys(self.expand(plain)))
+
+    def expand(self, requests: Iterable[Request]) -> tuple[Request, ...]:
+        """The requests with ``supported``, ``lowest``, ``latest`` and ``current`` replaced by what they mean here."""
+        return expand(
+            requests,
+            project=self.project,
+            executable=self.executable,
+            released=self._released,
+            today=datetime.now(UTC).date(),
+        )
+
+    def provide_one(self, request: "str | Request") -> Provided:
+        """As `provision`; a request that means several Pythons is an error here."""
+        requests = self.parse([request])
+        if len(requests) != 1:
+            text = request if isinstance(request, str) else request.text
+            msg = f"{text!r} means {len(requests)} Pythons, and one is wanted here"
+            raise InvalidRequestError(msg, hint=f"one of {', '.join(one.text for one in requests)}")
+        return self._provide(requests[0])
+
+    def provide(self, requests: Sequence[Request]) -> "list[Provided | PyinstallError]":
+        """A result or an error for each of `requests`, in their order. Raises nothing of ours."""
+        return self._each(self._provide, requests)
+
+    def install(self, requests: Sequence[Request], *, reinstall: bool = False) -> "list[Provided | PyinstallError]":
+        """As `provide`, but into the store, whatever else the machine has; with `reinstall`, anew."""
+        return self._each(lambda request: self._install(request, reinstall=reinstall, is_explicit=True), requests)
+
+    def find(self, request: Request) -> Provided:
+        """What answers `request` without installing or repairing anything. No network, no write.
+
+        Raises `NoMatchError`, and `ProbeError` for a path that is no Python.
+        """
+        for look in self._looks(repair=False):
+            if provided := look(request):
+                return provided
+        msg = f"no Python {request.text} here"
+        raise NoMatchError(msg, hint=f"pytest-pyinstall install {request.text}")
+
+    def repair(self, broken: Broken) -> Interpreter:
+        """Put back what was published, without a gap for those who run it; what somebody added stays."""
+        return self._fill(broken.record.build, keep_added=True)[0]
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(
+            root=self.settings.store,
+            lock_timeout=self.settings.lock_timeout,
+            boot=current_boot(),
+            trusted=self.settings.trusted_stores,
+            on_wait=self.warn,
+        )
+
+    @cached_property
+    def project(self) -> Project | None:
+        """The project around `directory`, read when a request first needs it."""
+        return read_project(self.directory)
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The builds that exist, as the settings say. Raises `CatalogueError`, `FetchError`."""
+        with self._lock:
+            return self._catalogue
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        place = self.settings.catalogue
+        if place is None:
+            return default_catalogue()
+        text = fetch_text(place, client=self._client, cache=self.settings.cache, offline=self.settings.offline)
+        return parse_catalogue(text, origin=place)
+
+    @cached_property
+    def _client(self) -> Client:
+        return self._stack.enter_context(
+            open_client(environ=self.environ, insecure_hosts=self.settings.insecure_hosts, warn=self.warn)
+        )
+
+    def _released(self) -> tuple[Version, ...]:
+        return released(self.catalogue, self.target)
+
+    def _provide(self, request: Request) -> Provided:
+        for look in self._looks(repair=True):
+            if provided := look(request):
+                return provided
+        if self.settings.preference == "only-system":
+            msg = f"no Python {request.text} on this machine, and --python-preference only-system installs none"
+            raise NoMatchError(msg, hint="--python-preference system")
+        return self._install(request)
+
+    def _looks(self, *, repair: bool) -> list[Callable[[Request], Provided | None]]:
+        present = partial(self._present, repair=repair)
+        match self.settings.preference:
+            case "managed":
+                return [present, self._found]
+            case "only-managed":
+                return [present]
+            case "system":
+                return [self._found, present]
+            case "only-system":
+                return [self._found]
+
+    def _found(self, request: Request) -> Provided | None:
+        """What the machine has beside our store."""
+        interpreters = discover(
+            request, environ=self.environ, home=self.user_home, target=self.target, current=self.executable
+        )
+        with contextlib.closing(interpreters):
+            for interpreter in interpreters:
+                return Provided(request=request, interpreter=interpreter, how="found")
+        return None
+
+    def _present(self, request: Request, *, repair: bool, allow_prereleases: bool = False) -> Provided | None:
+        """What the store has. A damaged one is put in order first, or passed by without `repair`."""
+        for key in self.store.keys():
+            if not request.fits(key, target=self.target, allow_prereleases=allow_prereleases):
+                continue
+            found = self.store.look(key)
+            if isinstance(found, Broken) and repair:
+                self._say(f"{found}; repairing it")
+                return Provided(request=request, interpreter=self.repair(found), how="repaired")
+            if interpreter := self._interpreter(found):
+                return Provided(request=request, interpreter=interpreter, how="present")
+        return None
+
+    def _interpreter(self, found: Installation | Broken | None) -> Interpreter | None:
+        """The Python of an installation that can be handed out. Somebody else's is asked who it is, every time."""
+        if not isinstance(found, Installation):
+            return None
+        if found.record is not None:
+            return Interpreter(
+                executable=found.executable,
+                key=found.key,
+                version_info=found.record.version_info,
+                prefix=found.home,
+                base_prefix=found.home,
+                base_executable=found.executable,
+                source="store",
+            )
+        try:
+            return probe(found.executable, source="uv", environ=self.environ, expected=found.key)
+        except ProbeError as error:
+            self._say(f"passing by {found.home}, which somebody else put into the store: {error.message}")
+            return None
+
+    def _install(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> Provided:
+        if not reinstall and (provided := self._present(request, repair=True)):
+            return provided
+        try:
+            if request.path is not None:
+                msg = f"{request.text} is a path: it can be used, but not installed"
+                raise NoMatchError(msg, hint="name a version, such as 3.12")
+            self._refuse_downloads(request.text, is_explicit=is_explicit)
+            build = resolve(request, self.catalogue, self.target)
+        except (NoMatchError, FetchError):
+            if not reinstall and (provided := self._present(request, repair=True, allow_prereleases=True)):
+                return provided
+            raise
+        interpreter, how = self._fill(build, reinstall=reinstall)
+        return Provided(request=request, interpreter=interpreter, how=how)
+
+    def _refuse_downloads(self, what: str, *, is_explicit: bool) -> None:
+        downloads = self.settings.downloads
+        if downloads == "auto" or (downloads == "manual" and is_explicit):
+            return
+        origin = self.settings.origins.get("downloads", "--python-downloads")
+        msg = f"Python {what} is not here, and downloads are switched off ({origin}: {downloads})"
+        hint = f"pytest-pyinstall install {what}" if downloads == "manual" else "--python-downloads auto"
+        raise OfflineError(msg, hint=hint)
+
+    def _fill(self, build: Build, *, reinstall: bool = False, keep_added: bool = False) -> tuple[Interpreter, How]:
+        """Lock, fetch, unpack, finish, prove, publish: the only way into the store."""
+        settings = self.settings
+        with self.store.claim(build.key) as claim:
+            if not reinstall and (interpreter := self._interpreter(claim.installation)):
+                return interpreter, "present"  # somebody filled it while we waited
+            url = mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror)
+            archive = fetch(
+                build,
+                url=url,
+                cache=settings.cache,
+                client=self._client,
+                offline=settings.offline,
+                progress=_Cancellable(self.progress, self._cancelled),
+            )
+            with archive.file:
+                tree = unpack(archive, into=claim.scratch)
+            finish(tree, key=build.key, home=claim.home, tag=build.tag)
+            # What cannot start here is never published.
+            proven = probe(tree / build.key.executable, environ=self.environ, expected=build.key)
+            was_broken = claim.installation is not None
+            published = claim.publish(tree, build=build, version_info=proven.version_info, keep_added=keep_added)
+        interpreter = self._interpreter(published)
+        assert interpreter is not None
+        return interpreter, "repaired" if was_broken and not reinstall else "installed"
+
+    def _each(
+        self, function: "Callable[[Request], Provided]", requests: Sequence[Request]
+    ) -> "list[Provided | PyinstallError]":
+        def outcome(request: Request) -> "Provided | PyinstallError":
+            try:
+                return function(request)
+            except PyinstallError as error:
+                return error
+
+        if len(requests) < 2:
+            return [outcome(request) for request in requests]
+        executor = ThreadPoolExecutor(max_workers=min(4, len(requests)), thread_name_prefix="pyinstall")
+        try:
+            return list(executor.map(outcome, requests))
+        except BaseException:
+            self._cancelled.set()  # Ctrl-C: downloads that are under way end with their next chunk
+            raise
+        finally:
+            executor.shutdown(cancel_futures=True)
+
+    def _say(self, sentence: str) -> None:
+        if self.warn is not None:
+            self.warn(sentence)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancellable:
+    """Passes progress on, and ends a download when nobody waits for it any more."""
+
+    progress: Progress | None
+    cancelled: threading.Event
+
+    def started(self, build: Build, total: int | None) -> None:
+        if self.progress is not None:
+            self.progress.started(build, total)
+
+    def advanced(self, build: Build, count: int) -> None:
+        if self.cancelled.is_set():
+            raise KeyboardInterrupt
+        if self.progress is not None:
+            self.progress.advanced(build, count)
+
+    def finished(self, build: Build) -> None:
+        if self.progress is not None:
+            self.progress.finished(build)

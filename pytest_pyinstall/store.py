@@ -1,0 +1,475 @@
+"""Owns the install directory: look, claim, publish, list, verify, remove.
+
+The layout is uv's, so that one directory can serve uv and us at once; what is ours alone lies below
+``.pytest-pyinstall``, a name that uv passes by.
+
+    STORE/.lock                                  uv's lock and ours, for the milliseconds of a publication
+    STORE/cpython-3.12.4-linux-x86_64-gnu/       an installation
+    STORE/cpython-3.12-linux-x86_64-gnu          link to the newest patch
+    STORE/.pytest-pyinstall/locks/<key>.lock     the right to fill a key
+    STORE/.pytest-pyinstall/scratch/<key>/<…>/   where it is filled
+    STORE/.pytest-pyinstall/records/<key>.json   what was published
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+from pytest_pyinstall.build import Build
+from pytest_pyinstall.errors import StoreError, UnreadableStoreError
+from pytest_pyinstall.exchange import put
+from pytest_pyinstall.key import Key
+from pytest_pyinstall.lock import hold, is_free, seize
+from pytest_pyinstall.record import Record
+from pytest_pyinstall.tree import Difference, added, compare, listed
+
+__all__ = ["Broken", "Claim", "Installation", "Store", "current_boot"]
+
+_SETTING = "--python-store"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """A directory in the store that holds a Python.
+
+    With a `record` it is one of ours and as it was published. Without one it is somebody else's, most likely uv's, and
+    only running it can tell what it is.
+    """
+
+    key: Key
+    home: Path
+    record: Record | None
+
+    @property
+    def executable(self) -> Path:
+        return self.home / self.key.executable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """An installation of ours that is not as it was published any more, with what differs."""
+
+    key: Key
+    home: Path
+    record: Record
+    differences: tuple[Difference, ...]
+
+    def __str__(self) -> str:
+        first, *others = self.differences
+        more = f" and {len(others)} more" if others else ""
+        return f"{self.key} is damaged: {first}{more}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """The directory of installations at `root`. Making one of these touches nothing on disk.
+
+    `boot` names the present run of the machine (`current_boot`). `on_wait` hears a sentence when a lock is held by somebody
+    else for more than a second.
+    """
+
+    root: Path
+    lock_timeout: float = 300.0
+    boot: str = ""
+    trusted: frozenset[Path] = frozenset()
+    on_wait: Callable[[str], None] | None = None
+
+    def keys(self) -> list[Key]:
+        """What has a directory here, whole or not, newest first. No lock; an absent store has nothing.
+
+        Raises `UnreadableStoreError` where the store cannot be read, or where others can write to it.
+        """
+        try:
+            with os.scandir(self.root) as entries:
+                names = [
+                    entry.name
+                    for entry in entries
+                    if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+                ]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unreadable(error) from error
+        self._refuse_what_others_can_write()
+        keys = []
+        for name in names:
+            with contextlib.suppress(ValueError):
+                keys.append(Key.parse(name))
+        return sorted(keys, reverse=True)
+
+    def look(self, key: Key) -> Installation | Broken | None:
+        """What stands under the name of `key`. No lock, no write, no network.
+
+        Every entry of the record's list is compared by type, size and mode; in the first look after another boot by
+        content, and then the record is marked as durable, if it can be written.
+        """
+        for pause in (0.005, 0.02, None):
+            found = self._look(key)
+            # Between two system calls of somebody's publication the record is a step ahead of the tree.
+            if pause is None or not isinstance(found, Broken):
+                break
+            time.sleep(pause)
+        return found
+
+    def installations(self) -> list[Installation | Broken]:
+        """Everything that stands here, newest first; see `look`."""
+        return [found for key in self.keys() if (found := self.look(key)) is not None]
+
+    def verify(self, key: Key) -> tuple[Difference, ...]:
+        """Compare the content of every file with the record, and name what was added. No lock, no write.
+
+        Empty where all is as published, and for an installation without record, of which nothing is known.
+        """
+        home = self.home(key)
+        record = self._record(key)
+        if record is None:
+            return ()
+        try:
+            extra = added(home, record.entries)
+        except OSError as error:
+            raise self._unreadable(error) from error
+        found = compare(home, record.entries, content=True)
+        return (*found, *(Difference(name, "added") for name in extra))
+
+    @contextlib.contextmanager
+    def claim(self, key: Key) -> "Iterator[Claim]":
+        """Hold the right to fill `key`.
+
+        Waits for whoever holds it now. On entry an empty scratch directory of our own exists, and what the dead left
+        is gone; on exit it is gone too, and what was published stays. Raises `LockTimeoutError` after `lock_timeout`
+        seconds, `StoreError` where the store cannot be written.
+        """
+        self._prepare()
+        with (
+            hold(
+                self._lock_path(key),
+                timeout=self.lock_timeout,
+                purpose=f"for {key}",
+                setting=_SETTING,
+                note=self._lock_path(key).with_suffix(".holder"),
+                on_wait=self.on_wait,
+            ),
+            self._scratch(key) as scratch,
+        ):
+            yield Claim(store=self, key=key, scratch=scratch, installation=self.look(key))
+
+    def remove(self, key: Key) -> bool:
+        """Take the installation away; False if there was none.
+
+        It is moved aside in one step before anything in it is deleted, so that nobody meets half of it. The minor link
+        then leads to the next patch. Raises `LockTimeoutError`, `StoreError`.
+        """
+        if not os.path.lexists(self.home(key)):
+            return False
+        with self.claim(key) as claim:
+            return claim.remove()
+
+    def home(self, key: Key) -> Path:
+        """The final name of `key`."""
+        return self.root / str(key)
+
+    @property
+    def private(self) -> Path:
+        """What is ours alone: locks, scratch and records."""
+        return self.root / ".pytest-pyinstall"
+
+    def leftovers(self) -> list[Path]:
+        """The scratch directories that the dead left behind. No lock."""
+        return [
+            path
+            for directory in _children(self.private / "scratch")
+            for path in _children(directory)
+            if path.suffix != ".alive" and is_free(_alive(path))
+        ]
+
+    # The private part, in the order of use.
+
+    def _look(self, key: Key) -> Installation | Broken | None:
+        home = self.home(key)
+        record = self._record(key)
+        try:
+            status = home.lstat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unreadable(error) from error
+        if not stat.S_ISDIR(status.st_mode):
+            # A link leads to a tree that is not the store's to judge; uv passes it by as well.
+            return None
+        if record is None:
+            return Installation(key=key, home=home, record=None)
+        is_new_boot = record.boot != self.boot and not record.is_durable
+        differences = compare(home, record.entries, content=is_new_boot)
+        if record.home != str(home):
+            differences.insert(0, Difference(".", "changed", f"was made for {record.home}"))
+        if not differences:
+            if is_new_boot:
+                self._note_durable(record)
+            return Installation(key=key, home=home, record=record)
+        if status.st_ino not in {record.inode, record.replaces}:
+            # Neither what we published nor what that took the place of: somebody else put a tree of theirs here.
+            return Installation(key=key, home=home, record=None)
+        return Broken(key=key, home=home, record=record, differences=tuple(differences))
+
+    def _record(self, key: Key) -> Record | None:
+        try:
+            return Record.read(self._record_path(key))
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _record_path(self, key: Key) -> Path:
+        return self.private / "records" / f"{key}.json"
+
+    def _lock_path(self, key: Key) -> Path:
+        return self.private / "locks" / f"{key}.lock"
+
+    def _note_durable(self, record: Record) -> None:
+        path = self._record_path(record.build.key)
+        # Not while somebody publishes: theirs is newer. Not in a store that we cannot write: then the next one looks again.
+        with contextlib.suppress(OSError):
+            if is_free(self._lock_path(record.build.key)) and Record.read(path) == record:
+                replace(record, is_durable=True).write(path)
+
+    def _prepare(self) -> None:
+        try:
+            for name in ("locks", "scratch", "records"):
+                (self.private / name).mkdir(parents=True, exist_ok=True)
+            ignore = self.root / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text("*", encoding="ascii")
+        except OSError as error:
+            raise self.unwritable(error) from error
+        self._refuse_what_others_can_write()
+
+    def _refuse_what_others_can_write(self) -> None:
+        """Whoever can write here, or rename a directory above, decides what we run."""
+        if os.name == "nt" or self.root in self.trusted:
+            return
+        for directory in (self.private, self.root, *self.root.parents):
+            try:
+                status = directory.stat()
+            except OSError:
+                continue
+            is_sticky_parent = status.st_mode & stat.S_ISVTX and directory != self.root
+            if status.st_mode & stat.S_IWOTH and not is_sticky_parent:
+                msg = f"everyone can write to {directory}, so anyone could plant a Python in the store {self.root}"
+                hint = f"chmod o-w {directory}, or, if that is meant: PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
+                raise UnreadableStoreError(msg, hint=hint)
+
+    @contextlib.contextmanager
+    def _scratch(self, key: Key) -> Iterator[Path]:
+        """A directory of our own, with a lock beside it that says that we live."""
+        parent = self.private / "scratch" / str(key)
+        scratch = parent / f"{os.getpid()}-{os.urandom(4).hex()}"
+        alive = _alive(scratch)
+        with hold(alive, timeout=self.lock_timeout, purpose=f"for scratch of {key}", setting=_SETTING):
+            self._sweep()
+            try:
+                scratch.mkdir(parents=True)
+            except OSError as error:
+                raise self.unwritable(error) from error
+            try:
+                yield scratch
+            finally:
+                delete(scratch)
+                delete(alive)
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
+
+    def _sweep(self) -> None:
+        """Delete what the dead left behind, of every key: nothing else bounds what a thousand kills leave.
+
+        A scratch directory whose own lock can be had has no owner. The lock file goes first and while it is held, so
+        that somebody who just made it notices and makes another.
+        """
+        for directory in _children(self.private / "scratch"):
+            for path in _children(directory):
+                if path.suffix == ".alive":
+                    scratch, alive = path.with_suffix(""), path
+                else:
+                    scratch, alive = path, _alive(path)
+                with seize(alive) as is_dead:
+                    if is_dead:
+                        delete(alive)
+                        delete(scratch)
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+
+    @contextlib.contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """uv takes this lock for a whole download; we only for renames."""
+        with hold(
+            self.root / ".lock",
+            timeout=self.lock_timeout,
+            purpose=f"to write to {self.root}",
+            setting=_SETTING,
+            note=self.private / "locks" / "store.holder",
+            on_wait=self.on_wait,
+        ):
+            yield
+
+    def _link_minor(self, key: Key) -> None:
+        """Let the minor link lead to the newest patch that stands here."""
+        if key.implementation != "cpython":
+            return
+        link = self.root / key.minor_link
+        peers = [peer for peer in self.keys() if peer.minor_link == key.minor_link]
+        stable = [peer for peer in peers if not peer.version.is_prerelease]
+        best = max(stable or peers, default=None)
+        if best is None:
+            with contextlib.suppress(FileNotFoundError):
+                link.unlink()
+            return
+        target = self.home(best)
+        if sys.platform == "win32":
+            import _winapi  # junctions: a symlink asks for a privilege that few have
+
+            if os.path.lexists(link):
+                link.rmdir()
+            _winapi.CreateJunction(str(target), str(link))
+            return
+        with contextlib.suppress(OSError):
+            if link.readlink() == target:
+                return
+            if not link.is_symlink():
+                return  # a directory or file of somebody's; not ours to replace
+        scratch = self.private / f"link-{os.getpid()}-{os.urandom(4).hex()}"
+        scratch.symlink_to(target)
+        try:
+            scratch.replace(link)
+        except OSError:
+            scratch.unlink()
+            raise
+
+    def _unreadable(self, error: OSError) -> UnreadableStoreError:
+        msg = f"cannot read the store {self.root}: {error.filename or ''}: {error.strerror or error}"
+        return UnreadableStoreError(msg, hint=f"another directory: {_SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
+
+    def unwritable(self, error: OSError) -> StoreError:
+        """What to say of a write below the store that failed."""
+        where = error.filename2 or error.filename or self.root
+        msg = f"cannot write to the store {self.root}: {where}: {error.strerror or error}"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return StoreError(msg, hint=f"make room there, or use another disk: {_SETTING} DIR")
+        return StoreError(msg, hint=f"another directory: {_SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to fill one key, held. `scratch` is an empty directory on the store's own filesystem."""
+
+    store: Store
+    key: Key
+    scratch: Path
+    installation: Installation | Broken | None
+
+    @property
+    def home(self) -> Path:
+        """The final name of what is made here."""
+        return self.store.home(self.key)
+
+    def publish(
+        self, tree: Path, *, build: Build, version_info: tuple[int, int, int, str, int], keep_added: bool
+    ) -> Installation:
+        """Put `tree`, a finished directory in `scratch`, under its final name.
+
+        At no instant is there half a tree, and where one stood before there is at no instant none (but see
+        `exchange.put`). The old one is deleted afterwards; with `keep_added`, what somebody had put into it is taken
+        over first. The record and the minor link are written under the store's lock. Raises `LockTimeoutError`, `StoreError`.
+        """
+        store = self.store
+        try:
+            entries = listed(tree)
+            if keep_added and isinstance(self.installation, Broken):
+                _take_over(self.installation, tree)
+            with store._publishing():  # noqa: SLF001  # a claim is the store's own hand
+                before = _inode(self.home)
+                record = Record(
+                    build=build,
+                    home=str(self.home),
+                    version_info=version_info,
+                    entries=entries,
+                    inode=tree.stat().st_ino,
+                    replaces=before,
+                    boot=store.boot,
+                    is_durable=False,
+                    published=datetime.now(UTC).isoformat(timespec="seconds"),
+                    by=f"pytest-pyinstall {version_of('pytest-pyinstall')}",
+                )
+                # The record goes first: a tree without record would pass for somebody else's.
+                record.write(store._record_path(self.key))  # noqa: SLF001
+                put(tree, self.home)
+                store._link_minor(self.key)  # noqa: SLF001
+        except OSError as error:
+            raise store.unwritable(error) from error
+        return Installation(key=self.key, home=self.home, record=record)
+
+    def remove(self) -> bool:
+        """Move the installation into scratch, from where it is deleted when the claim ends; False if there is none."""
+        store = self.store
+        try:
+            with store._publishing():  # noqa: SLF001
+                if not os.path.lexists(self.home):
+                    return False
+                self.home.rename(self.scratch / "removed")
+                store._record_path(self.key).unlink(missing_ok=True)  # noqa: SLF001
+                store._link_minor(self.key)  # noqa: SLF001
+        except OSError as error:
+            raise store.unwritable(error) from error
+        return True
+
+
+def current_boot() -> str:
+    """A name for the present run of the machine, the same for every process of it."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    # The time of the start, to ten minutes, so that a clock that is set a little stays in the same run.
+    return f"around {round((time.time() - time.monotonic()) / 600)}"
+
+
+def delete(path: Path) -> None:
+    """Delete `path`, whatever it is, as far as that is possible."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _alive(scratch: Path) -> Path:
+    return scratch.with_name(f"{scratch.name}.alive")
+
+
+def _children(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.lstat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _take_over(old: Broken, tree: Path) -> None:
+    """Copy what was added to the old tree: somebody's packages are not ours to lose."""
+    for name in added(old.home, old.record.entries):
+        source, destination = old.home / name, tree / name
+        if os.path.lexists(destination) or not destination.parent.is_dir():
+            continue
+        if source.is_dir() and not source.is_symlink():
+            shutil.copytree(source, destination, symlinks=True)
+        else:
+            shutil.copy2(source, destination, follow_symlinks=False)
