@@ -461,7 +461,7 @@ def _version_slips(text: str) -> Iterator[str]:
         yield f"3.{int(text)}"
     if match := re.match(rf"({_NAME})?([0-9].*)", joined):
         name, number = match[1] or "", re.sub(r"^([23])([0-9]{1,2})(?![0-9.])", r"\1.\2", match[2])
-        yield f"{name}{_normal(number)}"
+        yield f"{name}{normal}" if (normal := _normal(number)) else ""
     yield re.sub(rf"^({'|'.join(set(_IMPLEMENTATIONS.values()))})(?=[0-9])", r"\1-", text)
 
 
