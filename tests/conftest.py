@@ -1,0 +1,28 @@
+"""What every test has: a home of its own, and none of this machine's settings."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+_OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "VIRTUALENV_", "TOX_", "NOX_", "PIP_REQUIRE", "XDG_", "MISE_", "HATCH_")
+
+
+@pytest.fixture(autouse=True)
+def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home directory, in which everything that the product writes lands."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(_OURS) and not name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_SYSTEM_CERTS")):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(home))
+    monkeypatch.setenv("PYTEST_PYINSTALL_HOME", str(home / "pyinstall"))
+    # What a suite's own options say is not for the sessions that it starts.
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    yield home
