@@ -337,11 +337,8 @@ class Store:
                 link.rmdir()
             _winapi.CreateJunction(str(target), str(link))
             return
-        with contextlib.suppress(OSError):
-            if link.readlink() == target:
-                return
-            if not link.is_symlink():
-                return  # a directory or file of somebody's; not ours to replace
+        if os.path.lexists(link) and (not link.is_symlink() or link.readlink() == target):
+            return  # right already, or a directory or file of somebody's, and not ours to replace
         scratch = self.private / f"link-{os.getpid()}-{os.urandom(4).hex()}"
         scratch.symlink_to(target)
         try:

@@ -147,9 +147,14 @@ def _changed(entry: Entry, path: str, status: os.stat_result, *, content: bool) 
 
 
 def _changed_mode(entry: Entry, mode: int) -> str:
-    if stat.S_IMODE(mode) == entry.mode or os.name == "nt":
+    """A store may be made read-only; nobody may gain a right, and nobody lose that of reading or running."""
+    mode = stat.S_IMODE(mode)
+    if mode == entry.mode or os.name == "nt" or mode | _WRITE == entry.mode | _WRITE and not mode & ~entry.mode:
         return ""
-    return f"has mode {stat.S_IMODE(mode):o} instead of {entry.mode:o}"
+    return f"has mode {mode:o} instead of {entry.mode:o}"
+
+
+_WRITE = 0o222
 
 
 def _sha256(path: str) -> str:
