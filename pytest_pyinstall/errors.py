@@ -20,6 +20,7 @@ __all__ = [
     "LockTimeoutError",
     "NoMatchError",
     "OfflineError",
+    "PackError",
     "ProbeError",
     "PyinstallError",
     "SeveralFailedError",
@@ -133,6 +134,10 @@ class CallError(PyinstallError):
         self.args = (message, hint, exception, traceback)
         self.exception = exception
         self.traceback = traceback
+
+
+class PackError(PyinstallError):
+    """An interpreter that cannot be made into an archive: it would not work from another place."""
 
 
 class EnvironmentCreationError(PyinstallError):

@@ -5,12 +5,12 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.key import Key
-from pytest_pyinstall.layout import BUILT_PREFIX, read_variables, relocated, standard_library
+from pytest_pyinstall.layout import BUILT_PREFIX, NAMING_A_PLACE, read_variables, relocated, standard_library
 
 __all__ = ["EXTERNALLY_MANAGED", "finish", "run_tool"]
 
@@ -69,15 +69,13 @@ def finish(tree: Path, *, key: Key, home: Path, tag: str, run: Run = run_tool) -
 
 
 def _relocate(tree: Path, key: Key, home: Path) -> None:
-    variables = list(tree.glob("lib/*/_sysconfigdata_*.py"))
     prefixes = {BUILT_PREFIX}
-    for path in variables:
+    for path in tree.glob("lib/*/_sysconfigdata_*.py"):
         recorded = read_variables(path.read_text("utf-8", "surrogateescape"))
         prefix = recorded.get("prefix")
         if isinstance(prefix, str) and len(prefix) > 1 and prefix.startswith("/"):
             prefixes.add(prefix)
-    # The sysconfig data comes last: it records the prefix by which an interrupted run knows what is left to do.
-    for path in (*_files_that_name_a_place(tree), *variables):
+    for path in (*_scripts(tree / "bin"), *(path for pattern in NAMING_A_PLACE for path in sorted(tree.glob(pattern)))):
         if path.is_symlink() or not path.is_file():
             continue
         content = path.read_bytes()
@@ -85,18 +83,6 @@ def _relocate(tree: Path, key: Key, home: Path) -> None:
         changed = relocated(relative, content, prefixes=prefixes, home=str(home), python=key.executable)
         if changed is not content and _replace(path, changed):
             _forget_bytecode(path)
-
-
-def _files_that_name_a_place(tree: Path) -> Iterator[Path]:
-    for pattern in (
-        "lib/pkgconfig/*.pc",
-        "lib/*/config-*/Makefile",
-        "lib/*/config-*/python-config.py",
-        "lib/*/build-details.json",
-        "lib/*/_sysconfig_vars_*.json",
-    ):
-        yield from sorted(tree.glob(pattern))
-    yield from _scripts(tree / "bin")
 
 
 def _scripts(directory: Path) -> Iterable[Path]:

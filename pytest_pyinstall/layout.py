@@ -14,6 +14,7 @@ from pytest_pyinstall.key import Key
 
 __all__ = [
     "BUILT_PREFIX",
+    "NAMING_A_PLACE",
     "PACKED",
     "STANDALONE",
     "may_change",
@@ -33,6 +34,19 @@ STANDALONE = "PYTHON_BUILD_STANDALONE"
 
 PACKED = "PYTEST_PYINSTALL_PACKED"
 """Marks what `mirror.pack` made: its prefix is `BUILT_PREFIX`, yet it is no build of python-build-standalone."""
+
+NAMING_A_PLACE = (
+    "lib/pkgconfig/*.pc",
+    "lib/*/config-*/Makefile",
+    "lib/*/config-*/python-config.py",
+    "lib/*/build-details.json",
+    "lib/*/_sysconfig_vars_*.json",
+    "lib/*/_sysconfigdata_*.py",
+)
+"""The text files that name the place of an installation, besides the scripts in ``bin``.
+
+The sysconfig data comes last: it records the prefix by which an interrupted run knows what is left to do.
+"""
 
 Relocate = Callable[[str], str]
 

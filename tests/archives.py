@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pytest_pyinstall import layout, mirror
+from pytest_pyinstall import elf, layout, mirror, pack
 
 __all__ = ["TAG", "interpreters", "packed"]
 
@@ -80,7 +80,7 @@ def _assemble(directory: Path, parts: Iterable[Path]) -> None:
 def _kept(executable: Path) -> Path:
     state = executable.stat()
     digest = hashlib.sha256(f"{executable}\0{state.st_size}\0{state.st_mtime_ns}\0{TAG}".encode())
-    for module in (layout, mirror):
+    for module in (elf, layout, mirror, pack):
         assert module.__file__
         digest.update(Path(module.__file__).read_bytes())
     _KEPT.mkdir(mode=0o700, exist_ok=True)
