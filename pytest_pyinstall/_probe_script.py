@@ -5,6 +5,9 @@ library, syntax that Python 2.7 still reads, and only modules that every start h
 and `sysconfig` would double the time it takes.
 """
 
+# Annotations, pathlib and f-strings are newer than what must be able to read this:
+# ruff: noqa: ANN001, ANN202, PTH113, PTH118, PTH119, PTH208, UP031
+
 import os
 import sys
 
@@ -17,7 +20,7 @@ def answer():  # type: () -> dict[str, object]
         "prefix": sys.prefix,
         "base_prefix": base_prefix,
         "executable": sys.executable,
-        "base_executable": base_executable(base_prefix),
+        "base_executable": base_executable(str(base_prefix)),
         # Both are documented; sysconfig's Py_GIL_DISABLED would have to be imported.
         "free_threaded": "free-threading build" in sys.version or "t" in getattr(sys, "abiflags", ""),
         "debug": hasattr(sys, "gettotalrefcount"),

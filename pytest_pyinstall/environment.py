@@ -89,7 +89,7 @@ def install(
         else:
             return
     if not _has_pip(path, key):
-        _seed(path, python=python, base_executable=base_executable, key=key, environ=environ)
+        _seed(path, python=python, base_executable=base_executable, environ=environ)
     # Without the check it would ask an index whether there is a newer pip.
     command = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
     _call(command, environ, f"cannot install {_listed(requirements)} into {path}")
@@ -230,7 +230,7 @@ def _has_pip(path: Path, key: Key) -> bool:
     return any(path.glob(f"{library}/site-packages/pip/__main__.py"))
 
 
-def _seed(path: Path, *, python: Path, base_executable: Path, key: Key, environ: Mapping[str, str]) -> None:
+def _seed(path: Path, *, python: Path, base_executable: Path, environ: Mapping[str, str]) -> None:
     command = [str(python), "-I", "-m", "ensurepip", "--default-pip"]
     try:
         _call(command, environ, f"cannot put pip into {path}")
@@ -238,7 +238,9 @@ def _seed(path: Path, *, python: Path, base_executable: Path, key: Key, environ:
         # Debian and its children leave ensurepip out of their Pythons.
         if not any(words in error.message for words in ("No module named ensurepip", "ensurepip is disabled")):
             raise
-        msg = f"{base_executable} comes without ensurepip, so its environments get no pip; uv needs none\n{error.message}"
+        msg = (
+            f"{base_executable} comes without ensurepip, so its environments get no pip; uv needs none\n{error.message}"
+        )
         raise EnvironmentCreationError(msg, hint="python -m pip install uv") from error
 
 

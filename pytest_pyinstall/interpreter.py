@@ -100,7 +100,7 @@ class Interpreter:
         `subprocess.TimeoutExpired` raised.
         """
         command = [os.fspath(self.executable), *(os.fspath(word) for word in args)]
-        variables = self._variables() if env is None else env
+        variables = _variables(self.key) if env is None else env
         return _run(command, input=input, env=variables, cwd=cwd, check=check, timeout=timeout)
 
     def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -121,12 +121,12 @@ class Interpreter:
         """
         request = _request(function, args, kwargs)
         with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-") as directory:
-            # The value comes in a file of its own: prints, also those of C code and of child processes, cannot touch it.
+            # The value comes in a file of its own: no print can touch it, not even one of C code or a child process.
             answer = Path(directory, "answer.json")
             done = _run(
                 [os.fspath(self.executable), "-c", _driver(), os.fspath(answer)],
                 input=json.dumps(request),
-                env=self._variables(),
+                env=_variables(self.key),
                 check=False,
             )
             sys.stdout.write(done.stdout)
@@ -139,7 +139,7 @@ class Interpreter:
 
         `path` must be missing or empty; on failure it is so again. Raises `EnvironmentCreationError`.
         """
-        where = Path(os.path.abspath(path))
+        where = Path(path).absolute()
         executable = venv.create(where, key=self.key, base_executable=self.base_executable, environ=os.environ)
         python = Interpreter(
             executable=executable,
@@ -177,13 +177,6 @@ class Interpreter:
             base_executable=Path(document["base_executable"]),
             source=document["source"],
         )
-
-    def _variables(self) -> dict[str, str]:
-        # Tests call run and call directly, so the world comes in here and not through a door.
-        variables = venv.clean(os.environ, self.key)
-        if sys.platform == "win32":
-            variables.setdefault("PYTHONIOENCODING", "utf-8")  # else a pipe gets the ANSI code page
-        return variables
 
     def _unpacked(self, reply: Mapping[str, Any], name: str, done: subprocess.CompletedProcess[str]) -> Any:
         match reply:
@@ -269,7 +262,7 @@ class Environment:
         )
 
     def _variables(self) -> dict[str, str]:
-        variables = self.python._variables()
+        variables = _variables(self.python.key)
         variables["VIRTUAL_ENV"] = str(self.path)
         variables["PATH"] = os.pathsep.join(filter(None, (str(self.bin), variables.get("PATH"))))
         return variables
@@ -281,6 +274,14 @@ class Environment:
             msg = f"there is no program {name!r} in {self.bin}, nor on PATH"
             raise EnvironmentCreationError(msg, hint=f'python_env.install("{name}")')
         return found
+
+
+def _variables(key: Key) -> dict[str, str]:
+    # Tests call run and call directly, so the world comes in here and not through a door.
+    variables = venv.clean(os.environ, key)
+    if sys.platform == "win32":
+        variables.setdefault("PYTHONIOENCODING", "utf-8")  # else a pipe gets the ANSI code page
+    return variables
 
 
 def _run(
@@ -295,8 +296,7 @@ def _run(
     done = subprocess.run(
         command,
         input="" if input is None else input,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         encoding="utf-8",
         errors="backslashreplace",
         env=dict(env),
@@ -521,28 +521,28 @@ def _driver() -> str:
 # The two functions below run over there, in any Python from 3.6 on: old syntax, no name of this module.
 
 
-def _unfit(value: object, where: str) -> str:
+def _unfit(value: object, where: str) -> str:  # noqa: PLR0911  # one for each kind
     """Why JSON would not bring `value` back as it is, or nothing. A tuple is the one thing that may change."""
     if value is None or type(value) in (bool, float, str):
         return ""
     if type(value) is int:
         # Pythons refuse to read or write more than 4300 digits.
-        return "" if value.bit_length() < 14000 else "%s is an int of more than 4200 digits" % where
+        return "" if value.bit_length() < 14000 else f"{where} is an int of more than 4200 digits"
     if type(value) is list or isinstance(value, tuple):
-        reasons = (_unfit(item, "%s[%d]" % (where, index)) for index, item in enumerate(value))
+        reasons = (_unfit(item, f"{where}[{index}]") for index, item in enumerate(value))
         return next((reason for reason in reasons if reason), "")
     if type(value) is dict:
         for name, item in value.items():
             if type(name) is not str:
-                return "%s has the key %.80r, which is no str" % (where, name)
-            reason = _unfit(item, "%s[%r]" % (where, name))
+                return f"{where} has the key {name!r:.80}, which is no str"
+            reason = _unfit(item, f"{where}[{name!r}]")
             if reason:
                 return reason
         return ""
-    return "%s is of type %s" % (where, type(value).__name__)
+    return f"{where} is of type {type(value).__name__}"
 
 
-def _answer() -> None:  # pragma: no cover  # runs in another process
+def _answer() -> None:  # pragma: no cover  # noqa: C901, PLR0912  # in another process, and whole in itself
     import sys
 
     path = sys.path[:]
@@ -580,15 +580,15 @@ def _answer() -> None:  # pragma: no cover  # runs in another process
                     first = False
         code = compile(tree, request["file"], "exec", dont_inherit=True)
     except SyntaxError as error:
-        reply = {"syntax": "%s (%s, line %s)" % (error.msg, request["file"], error.lineno)}
+        reply = {"syntax": "{} ({}, line {})".format(error.msg, request["file"], error.lineno)}
     else:
         main = types.ModuleType("__main__")
         main.__file__ = request["file"]
         driver, sys.modules["__main__"] = sys.modules["__main__"], main
         try:
-            exec(code, main.__dict__)
+            exec(code, main.__dict__)  # noqa: S102  # the tester's own function
             value = main.__dict__[request["name"]](*request["args"], **request["kwargs"])
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # SystemExit is an answer too
             frames = error.__traceback__ and error.__traceback__.tb_next
             reply = {
                 "exception": type(error).__name__,

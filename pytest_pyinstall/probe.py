@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from packaging.version import Version
 
@@ -56,7 +56,7 @@ def probe(
     interpreter can know it; the result then has exactly this key. Raises `ProbeError` for everything else: what is
     missing, cannot be executed, hangs, fails, answers rubbish, or is older than Python 3.6. Safe in threads.
     """
-    executable = Path(os.path.abspath(executable))
+    executable = executable.absolute()
     document = _ask(executable, environ, timeout)
     interpreter = _understood(document, executable, source)
     if expected is not None:
@@ -92,10 +92,10 @@ def _run(
     # The text itself and not its path, which an interpreter of another user may not be able to read.
     process = _start([os.fspath(executable), *flags, "-c", _script(), _START, _END], executable, environ, deadline)
     output = bytearray()
-    assert process.stdout is not None
+    stream = cast("IO[bytes]", process.stdout)
     # A thread, because Windows cannot wait for a pipe with a time limit. It owns the pipe: closing it from here while
     # something that escaped the process group holds the other end could close a descriptor that is someone else's.
-    reader = threading.Thread(target=_collect, args=(process.stdout, output), daemon=True)
+    reader = threading.Thread(target=_collect, args=(stream, output), daemon=True)
     try:
         reader.start()
         reader.join(max(0.0, deadline - time.monotonic()))
@@ -123,7 +123,7 @@ def _start(
     windows = sys.platform == "win32"
     while True:
         try:
-            return subprocess.Popen(  # noqa: S603  # to run it is the purpose
+            return subprocess.Popen(  # to run it is the purpose
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -147,15 +147,11 @@ def _start(
 
 @cache
 def _script() -> str:
-    content = pkgutil.get_data("pytest_pyinstall", "_probe_script.py")
-    assert content is not None
-    return content.decode()
+    return cast("bytes", pkgutil.get_data("pytest_pyinstall", "_probe_script.py")).decode()
 
 
 def _clean(environ: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value for name, value in environ.items() if name.upper() in _KEPT or name.upper().startswith("LC_")
-    }
+    return {name: value for name, value in environ.items() if name.upper() in _KEPT or name.upper().startswith("LC_")}
 
 
 def _collect(stream: IO[bytes], output: bytearray) -> None:
@@ -170,7 +166,11 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     """End the process with all its children. It was not waited for yet, so its number cannot be another's."""
     if process.returncode is None:
         if sys.platform == "win32":
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+            subprocess.run(
+                ["taskkill", "/F", "/T", "/PID", str(process.pid)],  # noqa: S607  # found in Windows' own directory
+                capture_output=True,
+                check=False,
+            )
         else:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -180,7 +180,7 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _unstartable(executable: Path, error: OSError) -> ProbeError:
+def _unstartable(executable: Path, error: OSError) -> ProbeError:  # noqa: PLR0911  # one for each cause
     where = shlex.quote(str(executable))
     if error.errno == errno.ENOENT and not os.path.lexists(executable):
         return ProbeError(f"there is no {executable}", hint=f"ls -l {shlex.quote(str(executable.parent))}")
