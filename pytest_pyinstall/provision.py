@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -102,7 +103,8 @@ class Provisioner:
     """Holds what several requests share: the catalogue, the connections, the store. Use it as a context manager.
 
     `directory` is where the project is looked for, `environ` and `user_home` are the world for discovery and the network. `warn`
-    hears sentences that a person should see, `progress` the downloads. Its methods may be called from several threads.
+    hears sentences that a person should see, `progress` the downloads, `on_result` what each request of several came to
+    as soon as it is known, and after how many seconds. Its methods may be called from several threads.
     """
 
     settings: Settings
@@ -113,6 +115,7 @@ class Provisioner:
     target: Target = field(default_factory=Target.current)
     progress: Progress | None = None
     warn: Callable[[str], None] | None = None
+    on_result: "Callable[[Request, Provided | PyinstallError, float], None] | None" = None
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _cancelled: threading.Event = field(default_factory=threading.Event, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -352,10 +355,15 @@ class Provisioner:
         self, function: "Callable[[Request], Provided]", requests: Sequence[Request]
     ) -> "list[Provided | PyinstallError]":
         def outcome(request: Request) -> "Provided | PyinstallError":
+            start = time.monotonic()
+            result: Provided | PyinstallError
             try:
-                return function(request)
+                result = function(request)
             except PyinstallError as error:
-                return error
+                result = error
+            if self.on_result is not None:
+                self.on_result(request, result, time.monotonic() - start)
+            return result
 
         if len(requests) < 2:
             return [outcome(request) for request in requests]
@@ -389,6 +397,12 @@ class _Cancellable:
             raise KeyboardInterrupt
         if self.progress is not None:
             self.progress.advanced(build, count)
+
+    def waiting(self, build: Build, reason: str) -> None:
+        if self.cancelled.is_set():
+            raise KeyboardInterrupt
+        if self.progress is not None:
+            self.progress.waiting(build, reason)
 
     def finished(self, build: Build) -> None:
         if self.progress is not None:
