@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pytest_pyinstall.errors import PyinstallError
     from pytest_pyinstall.interpreter import Environment, Interpreter
-    from pytest_pyinstall.provision import provision, provision_all
+    from pytest_pyinstall.provisioner import provision, provision_all
     from pytest_pyinstall.request import Request
 
 __all__ = ["Environment", "Interpreter", "PyinstallError", "Request", "provision", "provision_all"]
@@ -19,8 +19,8 @@ _HOMES = {
     "Interpreter": "interpreter",
     "PyinstallError": "errors",
     "Request": "request",
-    "provision": "provision",
-    "provision_all": "provision",
+    "provision": "provisioner",
+    "provision_all": "provisioner",
 }
 
 

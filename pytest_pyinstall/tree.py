@@ -137,13 +137,18 @@ def _changed(entry: Entry, path: str, status: os.stat_result, *, content: bool) 
         return "" if target == entry.digest else f"leads to {target} instead of {entry.digest}"
     if not stat.S_ISREG(mode):
         return "is no regular file any more"
-    if may_change(entry.name):
+    reason = _changed_content(entry, path, status, content=content) or _changed_mode(entry, mode)
+    if reason and may_change(entry.name):
         return "is empty" if entry.size and not status.st_size else ""
+    return reason
+
+
+def _changed_content(entry: Entry, path: str, status: os.stat_result, *, content: bool) -> str:
     if status.st_size != entry.size:
         return f"has {status.st_size} bytes instead of {entry.size}"
     if content and _sha256(path) != entry.digest:
         return "has other content"
-    return _changed_mode(entry, mode)
+    return ""
 
 
 def _changed_mode(entry: Entry, mode: int) -> str:

@@ -1,8 +1,10 @@
 """What every test has: a home of its own, and none of this machine's settings."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import archives
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -13,8 +15,6 @@ _OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "VIRTUALENV_", "TOX_", "NOX_", "P
 @pytest.fixture(autouse=True)
 def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty home directory, in which everything that the product writes lands."""
-    import os
-
     for name in list(os.environ):
         if name.startswith(_OURS) and not name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_SYSTEM_CERTS")):
             monkeypatch.delenv(name)
@@ -26,3 +26,10 @@ def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     # What a suite's own options say is not for the sessions that it starts.
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     yield home
+
+
+@pytest.fixture(scope="session")
+def mirror_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror of archives packed from every real interpreter of this machine, with its ``catalogue.json``."""
+    base = tmp_path_factory.getbasetemp()
+    return archives.packed(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)

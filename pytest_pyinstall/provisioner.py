@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from packaging.version import Version
 
@@ -117,7 +117,6 @@ class Provisioner:
     warn: Callable[[str], None] | None = None
     on_result: "Callable[[Request, Provided | PyinstallError, float], None] | None" = None
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
-    _cancelled: threading.Event = field(default_factory=threading.Event, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @classmethod
@@ -139,11 +138,11 @@ class Provisioner:
             warn=warn,
         )
 
-    def __enter__(self) -> "Provisioner":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._cancelled.set()
+        self._stop()
         self._stack.close()
 
     def parse(self, requests: "Iterable[str | Request]", *, origin: str = "request") -> tuple[Request, ...]:
@@ -158,6 +157,9 @@ class Provisioner:
 
     def expand(self, requests: Iterable[Request]) -> tuple[Request, ...]:
         """The requests with ``supported``, ``lowest``, ``latest`` and ``current`` replaced by what they mean here."""
+        requests = tuple(requests)
+        if not any(request.word for request in requests):
+            return requests
         return expand(
             requests,
             project=self.project,
@@ -338,7 +340,7 @@ class Provisioner:
                 cache=settings.cache,
                 client=self._client,
                 offline=settings.offline,
-                progress=_Cancellable(self.progress, self._cancelled),
+                progress=self.progress,
             )
             with archive.file:
                 tree = unpack(archive, into=claim.scratch)
@@ -371,39 +373,16 @@ class Provisioner:
         try:
             return list(executor.map(outcome, requests))
         except BaseException:
-            self._cancelled.set()  # Ctrl-C: downloads that are under way end with their next chunk
+            self._stop()  # Ctrl-C: nobody waits for the other downloads any more
             raise
         finally:
             executor.shutdown(cancel_futures=True)
+
+    def _stop(self) -> None:
+        if "_client" in self.__dict__:  # else nothing was ever downloaded
+            self._client.stop()
 
     def _say(self, sentence: str) -> None:
         if self.warn is not None:
             self.warn(sentence)
 
-
-@dataclass(frozen=True, slots=True)
-class _Cancellable:
-    """Passes progress on, and ends a download when nobody waits for it any more."""
-
-    progress: Progress | None
-    cancelled: threading.Event
-
-    def started(self, build: Build, total: int | None) -> None:
-        if self.progress is not None:
-            self.progress.started(build, total)
-
-    def advanced(self, build: Build, count: int) -> None:
-        if self.cancelled.is_set():
-            raise KeyboardInterrupt
-        if self.progress is not None:
-            self.progress.advanced(build, count)
-
-    def waiting(self, build: Build, reason: str) -> None:
-        if self.cancelled.is_set():
-            raise KeyboardInterrupt
-        if self.progress is not None:
-            self.progress.waiting(build, reason)
-
-    def finished(self, build: Build) -> None:
-        if self.progress is not None:
-            self.progress.finished(build)

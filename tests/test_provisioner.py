@@ -1,0 +1,344 @@
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import archives
+import pytest
+
+from pytest_pyinstall import Interpreter, provision, provision_all
+from pytest_pyinstall.errors import (
+    DigestMismatchError,
+    FetchError,
+    InvalidRequestError,
+    NoMatchError,
+    OfflineError,
+    ProbeError,
+    PyinstallError,
+    SeveralFailedError,
+    StoreError,
+)
+from pytest_pyinstall.provisioner import Provided, Provisioner
+from pytest_pyinstall.settings import Settings
+from pytest_pyinstall.store import Broken
+
+VERSIONS = list(archives.interpreters())
+NEWEST = VERSIONS[-1]
+needs_two = pytest.mark.skipif(len(VERSIONS) < 2, reason="needs a second interpreter on this machine")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, mirror_directory: Path) -> Settings:
+    return Settings(
+        store=tmp_path / "store",
+        cache=tmp_path / "cache",
+        mirror=str(mirror_directory),
+        catalogue=str(mirror_directory / "catalogue.json"),
+        preference="only-managed",
+        lock_timeout=60,
+    )
+
+
+@pytest.fixture
+def provisioner(settings: Settings) -> Iterator[Provisioner]:
+    with Provisioner.from_environ(settings) as provisioner:
+        yield provisioner
+
+
+def test_what_is_missing_is_installed_and_then_used(settings: Settings) -> None:
+    first = provision(NEWEST, settings)
+    again = provision(NEWEST, replace(settings, downloads="never", offline=True))
+
+    assert first == again
+    assert first.source == "store"
+    assert first.executable.is_relative_to(settings.store)
+    assert f"{first.version.major}.{first.version.minor}" == NEWEST
+    assert first.run("-c", "import sys; print(sys.prefix)").stdout.strip() == str(first.prefix)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_python_of_this_machine_installs_and_works(settings: Settings, version: str) -> None:
+    interpreter = provision(version, settings)
+
+    # The modules that need shared libraries are the ones that a bad archive breaks first.
+    assert interpreter.run("-c", "import ssl, sqlite3, ctypes; print('ok')").stdout == "ok\n"
+
+
+@needs_two
+def test_p19_one_failure_hides_no_other_result(settings: Settings) -> None:
+    with pytest.raises(SeveralFailedError) as caught:
+        provision_all([VERSIONS[0], "3.99", NEWEST, "pypy3.2"], settings)
+
+    first, missing, newest, pypy = caught.value.results
+    assert isinstance(first, Interpreter)
+    assert isinstance(newest, Interpreter)
+    assert isinstance(missing, NoMatchError)
+    assert isinstance(pypy, NoMatchError)
+    assert caught.value.exit_code == 3
+    assert "3.99" in str(caught.value)
+    assert "pypy3.2" in str(caught.value)
+
+
+def test_a_single_failure_is_raised_as_it_is(settings: Settings) -> None:
+    with pytest.raises(NoMatchError, match=r"3\.99"):
+        provision_all(["3.99"], settings)
+
+
+def test_several_for_one_are_refused(settings: Settings) -> None:
+    with pytest.raises(InvalidRequestError, match="means 2 Pythons"):
+        provision("3.12,3.13", settings)
+
+
+def test_the_same_python_asked_for_twice_is_installed_once(provisioner: Provisioner) -> None:
+    results = provisioner.provide(provisioner.parse([NEWEST, f"python{NEWEST}", f"cp{NEWEST.replace('.', '')}"]))
+
+    assert len({result.interpreter for result in results if isinstance(result, Provided)}) == 1
+    assert sorted(result.how for result in results if isinstance(result, Provided)) == ["installed", "present", "present"]
+
+
+def test_a_damaged_installation_is_repaired_by_itself(settings: Settings, provisioner: Provisioner) -> None:
+    interpreter = provision(NEWEST, settings)
+    (interpreter.prefix / f"lib/python{NEWEST}/json/__init__.py").unlink()
+    warnings: list[str] = []
+    provisioner.warn = warnings.append
+
+    provided = provisioner.provide_one(NEWEST)
+
+    assert provided.how == "repaired"
+    assert provided.interpreter.run("-c", "import json").returncode == 0
+    assert "json/__init__.py: missing; repairing it" in warnings[0]
+
+
+def test_a_damaged_installation_is_not_found(settings: Settings, provisioner: Provisioner) -> None:
+    interpreter = provision(NEWEST, settings)
+    interpreter.executable.write_bytes(b"")
+
+    with pytest.raises(NoMatchError):
+        provisioner.find(provisioner.parse([NEWEST])[0])
+
+
+def test_repair_without_the_archive_says_what_is_damaged_and_missing(
+    settings: Settings, tmp_path: Path
+) -> None:
+    interpreter = provision(NEWEST, settings)
+    interpreter.executable.write_bytes(b"")
+
+    with pytest.raises(PyinstallError) as caught:
+        provision(NEWEST, replace(settings, mirror=str(tmp_path / "nowhere")))
+    assert "damaged" in str(caught.value)
+    assert "nowhere" in str(caught.value)
+
+
+def test_p2_a_deleted_interpreter_is_never_success(settings: Settings) -> None:
+    interpreter = provision(NEWEST, settings)
+    interpreter.executable.unlink()
+
+    assert provision(NEWEST, settings).run("-c", "print(1)").stdout == "1\n"
+
+
+def test_p9_a_wrong_digest_installs_nothing(settings: Settings, tmp_path: Path, mirror_directory: Path) -> None:
+    catalogue = tmp_path / "catalogue.json"
+    rows = json.loads((mirror_directory / "catalogue.json").read_text())
+    for row in rows.values():
+        row["sha256"] = "0" * 64
+    catalogue.write_text(json.dumps(rows))
+
+    with pytest.raises(DigestMismatchError):
+        provision(NEWEST, replace(settings, catalogue=str(catalogue)))
+    assert _installations(settings) == []
+
+
+def test_p9_a_build_without_digest_is_refused_and_said(
+    settings: Settings, tmp_path: Path, mirror_directory: Path
+) -> None:
+    catalogue = tmp_path / "catalogue.json"
+    rows = json.loads((mirror_directory / "catalogue.json").read_text())
+    for row in rows.values():
+        row["sha256"] = None
+    catalogue.write_text(json.dumps(rows))
+
+    with pytest.raises(NoMatchError, match="sha256|digest"):
+        provision(NEWEST, replace(settings, catalogue=str(catalogue)))
+
+
+@needs_two
+def test_p2_an_archive_that_holds_another_version_is_never_published(
+    settings: Settings, tmp_path: Path, mirror_directory: Path
+) -> None:
+    rows = json.loads((mirror_directory / "catalogue.json").read_text())
+    by_minor = {row["minor"]: row for row in rows.values()}
+    older, newer = (by_minor[int(version.split(".")[1])] for version in (VERSIONS[0], NEWEST))
+    for word in ("url", "sha256", "size"):
+        newer[word] = older[word]
+    catalogue = tmp_path / "catalogue.json"
+    catalogue.write_text(json.dumps(rows))
+
+    with pytest.raises((ProbeError, StoreError)):
+        provision(NEWEST, replace(settings, catalogue=str(catalogue)))
+    assert _installations(settings) == []
+
+
+def test_downloads_that_are_off_are_said_with_the_way_out(settings: Settings) -> None:
+    with pytest.raises(OfflineError, match="downloads are switched off") as caught:
+        provision(NEWEST, replace(settings, downloads="never"))
+    assert caught.value.hint == "--python-downloads auto"
+    assert not settings.store.exists()
+
+
+def test_offline_uses_what_the_cache_has(settings: Settings, tmp_path: Path, mirror_directory: Path) -> None:
+    import mirror
+
+    with mirror.serve(mirror_directory) as server:
+        remote = replace(settings, mirror=server.url)
+        provision(NEWEST, remote)
+        elsewhere = replace(remote, store=tmp_path / "other")
+        count = len(server.requests)
+        assert provision(NEWEST, replace(elsewhere, offline=True)).prefix.is_relative_to(tmp_path / "other")
+        assert len(server.requests) == count
+
+
+def test_a_catalogue_that_cannot_be_had_is_a_clear_error(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(FetchError, match="nowhere.json"):
+        provision(NEWEST, replace(settings, catalogue=str(tmp_path / "nowhere.json")))
+
+
+def test_an_installed_python_needs_no_catalogue(settings: Settings, tmp_path: Path) -> None:
+    provision(NEWEST, settings)
+
+    assert provision(NEWEST, replace(settings, catalogue=str(tmp_path / "nowhere.json")))
+
+
+def test_a_path_is_used_as_it_is(settings: Settings) -> None:
+    path = archives.interpreters()[NEWEST]
+
+    assert provision(str(path), settings).executable == path
+
+
+def test_a_path_that_is_no_python_is_a_clear_error(settings: Settings, tmp_path: Path) -> None:
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\necho rubbish\n")
+    script.chmod(0o755)
+
+    with pytest.raises(ProbeError, match=str(script)):
+        provision(str(script), settings)
+
+
+def test_the_machine_comes_before_a_download(settings: Settings) -> None:
+    interpreter = provision(
+        f"{sys.version_info.major}.{sys.version_info.minor}", replace(settings, preference="managed")
+    )
+
+    assert interpreter.source != "store"
+    assert not settings.store.exists()
+
+
+def test_only_system_installs_nothing(settings: Settings) -> None:
+    with pytest.raises(NoMatchError, match="only-system"):
+        provision("3.99", replace(settings, preference="only-system"))
+
+
+def test_install_fills_the_store_whatever_the_machine_has(settings: Settings) -> None:
+    with Provisioner.from_environ(replace(settings, preference="managed")) as provisioner:
+        (result,) = provisioner.install(provisioner.parse([NEWEST]))
+
+    assert isinstance(result, Provided)
+    assert result.interpreter.source == "store"
+
+
+def test_reinstalling_makes_a_new_tree(settings: Settings, provisioner: Provisioner) -> None:
+    before = provision(NEWEST, settings).prefix.stat().st_ino
+    (result,) = provisioner.install(provisioner.parse([NEWEST]), reinstall=True)
+
+    assert isinstance(result, Provided)
+    assert result.how == "installed"
+    assert result.interpreter.prefix.stat().st_ino != before
+
+
+def test_p10_nothing_in_an_installation_can_be_written_by_others(settings: Settings) -> None:
+    prefix = provision(NEWEST, settings).prefix
+
+    assert [path for path in prefix.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o7022] == []
+
+
+def test_p7_a_read_only_store_serves_without_a_write(settings: Settings) -> None:
+    interpreter = provision(NEWEST, settings)
+    before = {path: path.lstat().st_mtime_ns for path in settings.store.rglob("*")}
+
+    provision(NEWEST, replace(settings, lock_timeout=0))
+
+    after = {path: path.lstat().st_mtime_ns for path in settings.store.rglob("*")}
+    assert interpreter.executable in before
+    assert after == before
+
+
+def test_p22_uv_finds_and_uses_what_we_installed(settings: Settings, tmp_path: Path, uv: str) -> None:
+    interpreter = provision(NEWEST, settings)
+    environ = {"UV_PYTHON_INSTALL_DIR": str(settings.store), "UV_PYTHON_DOWNLOADS": "never", "HOME": str(tmp_path)}
+    uv_run = [uv, "python", "find", "--no-project", "--managed-python", NEWEST]
+    found = subprocess.run(uv_run, env=environ, capture_output=True, text=True, check=True).stdout.strip()
+    made = subprocess.run(
+        [uv, "venv", "--no-project", "-q", "-p", NEWEST, "--managed-python", tmp_path / "venv"], env=environ, check=True
+    )
+
+    assert Path(found).resolve().is_relative_to(interpreter.prefix)
+    assert made.returncode == 0
+
+
+def test_p22_uvs_own_install_command_leaves_ours_whole(
+    settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path
+) -> None:
+    interpreter = provision(NEWEST, settings)
+    environ = {
+        "UV_PYTHON_INSTALL_DIR": str(settings.store),
+        "UV_PYTHON_DOWNLOADS_JSON_URL": str(mirror_directory / "catalogue.json"),
+        "UV_PYTHON_INSTALL_MIRROR": mirror_directory.as_uri(),
+        "UV_PYTHON_INSTALL_BIN": "0",
+        "HOME": str(tmp_path),
+    }
+    subprocess.run([uv, "python", "install", str(interpreter.version)], env=environ, check=True)
+
+    with Provisioner.from_environ(settings) as provisioner:
+        assert provisioner.store.verify(interpreter.key) == ()
+    assert provision(NEWEST, replace(settings, offline=True)) == interpreter
+
+
+def test_p22_what_uv_installed_is_used(settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path) -> None:
+    environ = {
+        "UV_PYTHON_INSTALL_DIR": str(settings.store),
+        "UV_PYTHON_DOWNLOADS_JSON_URL": str(mirror_directory / "catalogue.json"),
+        "UV_PYTHON_INSTALL_MIRROR": mirror_directory.as_uri(),
+        "UV_PYTHON_INSTALL_BIN": "0",
+        "HOME": str(tmp_path),
+    }
+    subprocess.run([uv, "python", "install", NEWEST], env=environ, check=True)
+    interpreter = provision(NEWEST, replace(settings, offline=True, downloads="never"))
+
+    assert interpreter.source == "uv"
+    assert interpreter.prefix.resolve().is_relative_to(settings.store.resolve())
+
+
+def test_what_uv_installed_and_somebody_broke_is_replaced(
+    settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path
+) -> None:
+    test_p22_what_uv_installed_is_used(settings, tmp_path, uv, mirror_directory)
+    (home,) = (path for path in settings.store.glob("cpython-*") if not path.is_symlink())
+    (home / f"bin/python{NEWEST}").write_bytes(b"")
+
+    interpreter = provision(NEWEST, settings)
+
+    assert interpreter.source == "store"
+    assert interpreter.run("-c", "print(1)").stdout == "1\n"
+
+
+def _installations(settings: Settings) -> list[str]:
+    return sorted(path.name for path in settings.store.glob("*-*")) if settings.store.exists() else []
+
+
+@pytest.fixture
+def uv() -> str:
+    import uv as package
+
+    return str(package.find_uv_bin())
