@@ -57,6 +57,7 @@ _ROWS = {
 _ANY_VERSION = SpecifierSet()
 _LONGEST_TEXT = 400
 _LONGEST_RANGE = 100
+_EMPTY = "an empty request names no Python"
 _SHOWN = 60  # characters of a faulty text in a message
 _SEPARATORS = "/\\" if sys.platform == "win32" else "/"
 
@@ -159,7 +160,7 @@ def parse_requests(texts: Iterable[object], *, directory: Path, origin: str) -> 
             message = f"{origin}: nothing stands between two commas, or after the last one: {item!r:.60}"
             raise InvalidRequestError(message, hint=",".join(filter(_is_request, pieces)) or "3.12")
         if not pieces:
-            message = f"{origin}: an empty request names no Python"
+            message = f"{origin}: {_EMPTY}"
             raise InvalidRequestError(message, hint="3.12")
         try:
             for piece in pieces:
@@ -182,16 +183,14 @@ def _no_string(item: object, origin: str) -> InvalidRequestError:
 
 def _pieces(line: str) -> Iterator[str]:
     """The requests of a line. The commas of a specifier stay: a clause after one belongs to the one before it."""
-    piece: str | None = None
-    for part in line.split(","):
-        if piece is not None and re.match(rf"\s*(?:{_OPERATOR})", part) and _SPECIFIER_FORM.fullmatch(piece.lower()):
-            piece += f",{part.rstrip()}"
-            continue
-        if piece is not None:
-            yield piece
-        piece = part.strip()
-    if piece is not None:
-        yield piece
+    piece, *parts = line.split(",")
+    for part in parts:
+        if re.match(rf"\s*(?:{_OPERATOR})", part) and _SPECIFIER_FORM.fullmatch(piece.strip().lower()):
+            piece += f",{part}"
+        else:
+            yield piece.strip()
+            piece = part
+    yield piece.strip()
 
 
 def _requests(text: str, directory: Path) -> tuple[Request, ...]:
@@ -356,7 +355,7 @@ def _is_request(text: str) -> bool:
 def _refusal(text: str) -> InvalidRequestError:
     """The error for a text that fits no row: the row it comes closest to, and what to write there."""
     if not text:
-        return InvalidRequestError("an empty request names no Python", hint="3.12")
+        return InvalidRequestError(_EMPTY, hint="3.12")
     lowered = text[:_LONGEST_TEXT].lower()
     suggestion = next((slip for slip in _suggestions(lowered) if _is_request(slip)), "3.12")
     shown = f"{text[:_SHOWN]!r}{'…' if text[_SHOWN:] else ''}"
@@ -426,6 +425,7 @@ def _range_slips(text: str) -> Iterator[str]:
     """``3.9-3.13``, ``3.9...3.13``, ``3.9..3.13.2``, ``3.9..``, ``3.9+``, ``..3.13``."""
     if match := re.fullmatch(rf"({_DOTTED})\s*(?:{_DASH}|…|\.{{2,}}=?|:|to|through)\s*({_DOTTED})", text):
         yield f"{match[1]}..{match[2]}"
+        yield f"{match[2]}..{match[1]}"
         yield "..".join(re.sub(r"([0-9]+\.[0-9]+)\.[0-9]+", r"\1", end) for end in match.groups())
     if match := re.fullmatch(rf"({_DOTTED})(?:\.{{2,}}|…|\+|-)", text):
         yield f">={match[1]}"
@@ -437,7 +437,7 @@ def _operator_slips(text: str) -> Iterator[str]:
     """``^3.10`` and ``~3.10`` of other tools, ``=3.12``, ``=>3.12``, ``>=3.12.x``."""
     if match := re.match(r"\^\s*([0-9]+)((?:\.[0-9]+)*)$", text):
         yield f">={match[1]}{match[2]},<{int(match[1][:4]) + 1}"
-    if match := re.match(r"~\s*([0-9]+\.[0-9]+)$", text):
+    if match := re.match(r"~=?\s*([0-9]+(?:\.[0-9]+)?)$", text):
         yield f"~={match[1]}.0"
     yield re.sub(r"^~\s*(?=[0-9])", "~=", text)
     swapped = text.replace("=>", ">=").replace("=<", "<=").replace("<>", "!=")
@@ -453,8 +453,9 @@ def _version_slips(text: str) -> Iterator[str]:
     plain = re.sub(r"(?:\.(?:x|\*)|-dev|\+|\.exe)+$", "", text)
     yield plain
     joined = re.sub(r"[-_+ ]?(?:free-?threaded|free-?threading|no-?gil|ft)$", "t", plain)
-    joined = re.sub(r"[-_\s:]+", "", joined)
+    joined = re.sub(r"(?<![0-9])[-_\s]+|[-_\s]+(?![0-9])", "", joined)
     yield joined
+    yield re.sub(r"(?<=[0-9])[-_:](?=[0-9])", ".", joined)
     joined = re.sub(rf"^({_NAME})?v(?=[0-9])", r"\1", joined)
     yield joined
     if re.fullmatch(r"[0-9]{1,2}", text):

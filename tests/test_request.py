@@ -197,6 +197,7 @@ def test_a_range_holds_both_ends(text: str, members: list[str]) -> None:
         ("pypy3.9..3.999", "991 versions, more than 100", "pypy>=3.9"),
         ("3.9..3.13.2", "a range, such as 3.9..3.13", "3.9..3.13"),
         ("3.9..", "a PEP 440 specifier", ">=3.9"),
+        ("3.13:3.9", "a range", "3.9..3.13"),
         ("..3.13", "a PEP 440 specifier", "<3.14"),
         ("3.9...3.13", "a range", "3.9..3.13"),
         ("3.9-3.13", "a range", "3.9..3.13"),
@@ -241,6 +242,11 @@ def test_a_comma_separates_requests_except_inside_a_specifier(text: str, request
 def test_several_items_keep_their_order() -> None:
     assert parsed("3.13", "3.9..3.10", "3.13") == ["3.13", "3.9", "3.10", "3.13"]
     assert parsed() == []
+
+
+def test_an_empty_text_is_no_request() -> None:
+    with pytest.raises(InvalidRequestError, match="an empty request names no Python"):
+        Request.parse(" ")
 
 
 def test_one_string_is_one_item() -> None:
@@ -289,6 +295,8 @@ def test_an_empty_request_is_not_dropped(text: str, hint: str) -> None:
         ("cpyton", "a version", "cpython"),
         ("^3.10", "a PEP 440 specifier", ">=3.10,<4"),
         ("~3.10", "a PEP 440 specifier", "~=3.10.0"),
+        ("~=3", "a PEP 440 specifier", "~=3.0"),
+        ("py3_12", "a version", "py3.12"),
         ("=>3.12", "a PEP 440 specifier", ">=3.12"),
         (">=3.12.x", "a PEP 440 specifier", ">=3.12"),
         (">=3.9 <3.12", "a PEP 440 specifier", ">=3.9,<3.12"),
@@ -404,7 +412,7 @@ def test_any_implementation_fits_any() -> None:
 def test_a_request_survives_pickling_and_stands_for_its_text() -> None:
     request = Request.parse("pypy>=3.10,<3.12")
 
-    assert pickle.loads(pickle.dumps(request)) == request  # noqa: S301  # our own bytes
+    assert pickle.loads(pickle.dumps(request)) == request
     assert str(request) == "pypy>=3.10,<3.12"
     assert len({request, Request.parse("pypy>=3.10,<3.12")}) == 1
 

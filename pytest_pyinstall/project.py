@@ -1,0 +1,347 @@
+"""What the project declares about the Pythons that it supports, and what the words of a request mean there."""
+
+import ast
+import configparser
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, NoMatchError
+from pytest_pyinstall.request import Request
+
+__all__ = ["END_OF_LIFE", "Project", "expand", "read_project"]
+
+END_OF_LIFE: Mapping[str, date] = {
+    "2.7": date(2020, 1, 1),
+    "3.0": date(2009, 6, 27),
+    "3.1": date(2012, 4, 9),
+    "3.2": date(2016, 2, 20),
+    "3.3": date(2017, 9, 29),
+    "3.4": date(2019, 3, 18),
+    "3.5": date(2020, 9, 30),
+    "3.6": date(2021, 12, 23),
+    "3.7": date(2023, 6, 27),
+    "3.8": date(2024, 10, 7),
+    "3.9": date(2025, 10, 31),
+    "3.10": date(2026, 10, 31),
+    "3.11": date(2027, 10, 31),
+    "3.12": date(2028, 10, 31),
+    "3.13": date(2029, 10, 31),
+    "3.14": date(2030, 10, 31),
+    "3.15": date(2031, 10, 31),
+}
+"""The last day on which each minor version is maintained; a month known only as such counts to its end.
+
+Source: https://devguide.python.org/versions/. A version that is not here is too new to have ended.
+"""
+
+_MINOR_CLASSIFIER = re.compile(r"Programming Language :: Python :: ([0-9]+)\.([0-9]+)")
+_FREE_THREADING = "Programming Language :: Python :: Free Threading"
+_DECLARE_HINT = 'requires-python = ">=3.11"  # below [project] in pyproject.toml'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """What a project declares. `path` is the file that decided it: pyproject.toml, setup.cfg or setup.py."""
+
+    path: Path | None = None
+    classifiers: tuple[str, ...] = ()
+    requires_python: SpecifierSet | None = None
+    name: str | None = None
+
+    @property
+    def free_threaded(self) -> bool:
+        """Whether a classifier speaks of free threading, at whatever level of support."""
+        return any(classifier.startswith(_FREE_THREADING) for classifier in self.classifiers)
+
+    @property
+    def minor_versions(self) -> tuple[Version, ...]:
+        """The minor versions that the classifiers name, ascending."""
+        matches = (_MINOR_CLASSIFIER.fullmatch(classifier.strip()) for classifier in self.classifiers)
+        return tuple(sorted({Version(f"{match[1]}.{match[2]}") for match in matches if match}))
+
+
+def read_project(directory: Path) -> Project | None:
+    """The project of the nearest directory, from `directory` upward, that holds one; None if there is none.
+
+    A pyproject.toml counts with a ``[project]`` or ``[tool.poetry]`` table, a setup.cfg with ``[metadata]`` or
+    ``[options]``, a setup.py always. What ``[project]`` calls dynamic, or does not exist, comes from the others in this
+    order; setup.py is read, never run, so that only literals in it count. Raises `InvalidSettingError`, which names
+    the file, for one that cannot be read or that declares something impossible.
+    """
+    for place in (directory, *directory.parents):
+        if sources := list(_sources(place)):
+            return _project(sources)
+    return None
+
+
+def expand(
+    requests: Iterable[Request],
+    *,
+    project: Project | None,
+    executable: Path,
+    released: Callable[[], Iterable[Version]],
+    today: date,
+) -> tuple[Request, ...]:
+    """The requests, each word among them replaced by what it means for `project`.
+
+    ``supported`` are the minor versions of the classifiers, whatever ``requires-python`` says; where there are none,
+    those that `released` has, that ``requires-python`` admits, and that are maintained `today`. ``lowest`` and
+    ``latest`` are its first and last; where nothing is declared, ``latest`` is the newest of `released`. ``current`` is
+    `executable`. `released` is called only where it is needed. Raises `InvalidRequestError` where nothing says what a
+    word means, `NoMatchError` where it means nothing.
+    """
+    expanded: list[Request] = []
+    for request in requests:
+        match request.word:
+            case None:
+                expanded.append(request)
+            case "current":
+                expanded.append(replace(request, implementation=None, path=executable, word=None))
+            case "latest" if project is None or not _declares_versions(project):
+                expanded.append(_newest(released()))
+            case "supported":
+                expanded += _supported(request, project, released, today)
+            case "lowest":
+                expanded.append(_supported(request, project, released, today)[0])
+            case _:
+                expanded.append(_supported(request, project, released, today)[-1])
+    return tuple(expanded)
+
+
+def _declares_versions(project: Project) -> bool:
+    return bool(project.minor_versions) or project.requires_python is not None
+
+
+def _newest(released: Iterable[Version]) -> Request:
+    newest = max((version for version in released if not version.is_prerelease), default=None)
+    if newest is None:
+        message = "'latest': the catalogue has no stable CPython for this machine"
+        raise NoMatchError(message, hint="current")
+    return Request.parse(f"{newest.major}.{newest.minor}")
+
+
+def _supported(
+    request: Request, project: Project | None, released: Callable[[], Iterable[Version]], today: date
+) -> list[Request]:
+    if project is None:
+        message = f"{request.text!r} needs a project: there is no pyproject.toml, setup.cfg or setup.py here or above"
+        raise InvalidRequestError(message, hint="latest")
+    if minors := project.minor_versions:
+        return [Request.parse(str(minor)) for minor in minors]
+    if project.requires_python is None:
+        message = f"{request.text!r}: {project.path} declares neither requires-python nor classifiers with a version"
+        raise InvalidRequestError(message, hint=_DECLARE_HINT)
+    if supported := list(_admitted(project.requires_python, released(), today)):
+        return supported
+    message = (
+        f"{request.text!r}: no released version that is still maintained fits"
+        f" requires-python = {str(project.requires_python)!r} of {project.path}"
+    )
+    raise NoMatchError(message, hint=str(project.requires_python) or "latest")
+
+
+def _admitted(requires_python: SpecifierSet, released: Iterable[Version], today: date) -> Iterator[Request]:
+    """The maintained minor versions of which at least one release fits."""
+    patches: dict[Version, list[Version]] = {}
+    for version in sorted(released):
+        if not version.is_prerelease:
+            patches.setdefault(Version(f"{version.major}.{version.minor}"), []).append(version)
+    for minor, versions in patches.items():
+        if END_OF_LIFE.get(str(minor), date.max) < today or not any(map(requires_python.contains, versions)):
+            continue
+        request = Request.parse(str(minor))
+        if not requires_python.contains(versions[-1]):
+            # ``<=3.12`` admits 3.12.0 alone, and ``!=3.12.4`` not the newest: then the patch is not free either.
+            request = replace(request, specifier=request.specifier & requires_python)
+        yield request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    """What one file or table says. `dynamic` are the fields that it leaves to others, None for all."""
+
+    path: Path
+    name: object = None
+    classifiers: object = None
+    requires_python: object = None
+    dynamic: frozenset[str] | None = None
+
+
+def _project(sources: list[_Source]) -> Project:
+    """The fields of the first source, and what it leaves to the others."""
+    first = sources[0]
+    fields: dict[str, tuple[Path, Any]] = {}
+    for field in ("name", "classifiers", "requires_python"):
+        is_open = first.dynamic is None or field.replace("_", "-") in first.dynamic
+        found = ((source.path, getattr(source, field)) for source in (sources if is_open else [first]))
+        fields[field] = next(((path, value) for path, value in found if value is not None), (first.path, None))
+    name = fields["name"][1]
+    return Project(
+        path=first.path,
+        name=name if isinstance(name, str) else None,
+        classifiers=_classifiers(*fields["classifiers"]),
+        requires_python=_requires_python(*fields["requires_python"]),
+    )
+
+
+def _classifiers(path: Path, value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [line for line in map(str.strip, value.splitlines()) if line]
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        message = f"{path}: classifiers must be a list of strings"
+        raise InvalidSettingError(message, hint='classifiers = ["Programming Language :: Python :: 3.12"]')
+    return tuple(value)
+
+
+def _requires_python(path: Path, value: object) -> SpecifierSet | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            return SpecifierSet(value)
+        except InvalidSpecifier:
+            pass
+    message = f"{path}: requires-python is no version specifier: {value!r:.80}"
+    raise InvalidSettingError(message, hint='requires-python = ">=3.11"')
+
+
+def _sources(directory: Path) -> Iterator[_Source]:
+    """What the files of `directory` declare, the one that decides first."""
+    if _is_file(path := directory / "pyproject.toml"):
+        yield from _pyproject(path)
+    if _is_file(path := directory / "setup.cfg"):
+        yield from _setup_cfg(path)
+    if _is_file(path := directory / "setup.py"):
+        yield _setup_py(path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # before 3.14, a directory above that must not be searched
+        return False
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path} cannot be read: {error}"
+        raise InvalidSettingError(message) from error
+
+
+def _pyproject(path: Path) -> Iterator[_Source]:
+    try:
+        document = tomllib.loads(_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        message = f"{path} is not valid TOML: {error}"
+        raise InvalidSettingError(message) from error
+    tool = document.get("tool")
+    poetry = tool.get("poetry") if isinstance(tool, dict) else None
+    project = document.get("project")
+    if isinstance(project, dict):
+        dynamic = project.get("dynamic")
+        yield _Source(
+            path=path,
+            name=project.get("name"),
+            classifiers=project.get("classifiers"),
+            requires_python=project.get("requires-python"),
+            dynamic=frozenset(map(str, dynamic if isinstance(dynamic, list) else ())),
+        )
+    if isinstance(poetry, dict):
+        dependencies = poetry.get("dependencies")
+        constraint = dependencies.get("python") if isinstance(dependencies, dict) else None
+        yield _Source(
+            path=path,
+            name=poetry.get("name"),
+            classifiers=poetry.get("classifiers"),
+            requires_python=_poetry_constraint(constraint) if isinstance(constraint, str) else None,
+        )
+
+
+def _poetry_constraint(text: str) -> str | None:
+    """Poetry's notation as a PEP 440 specifier, None for alternatives (``||``), which it cannot say.
+
+    Source: https://python-poetry.org/docs/dependency-specification/#version-constraints
+    """
+    if "|" in text:
+        return None
+    clauses = (clause.strip() for clause in text.split(","))
+    return ",".join(filter(None, map(_poetry_clause, clauses)))
+
+
+def _poetry_clause(clause: str) -> str:
+    match = re.fullmatch(r"(\^|~)?\s*([0-9]+)(?:\.([0-9]+))?((?:\.[0-9]+)*)(\.\*)?", clause)
+    if clause == "*" or not match:
+        return "" if clause == "*" else clause
+    operator, major, minor, _, wildcard = match.groups()
+    version = clause.lstrip("^~ ")
+    if operator == "^":
+        return f">={version},<{int(major) + 1}"
+    if operator == "~":
+        return f">={version},<{f'{major}.{int(minor) + 1}' if minor else int(major) + 1}"
+    return f"=={major}.*" if wildcard and not minor else f"=={version}"
+
+
+def _setup_cfg(path: Path) -> Iterator[_Source]:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(_text(path))
+    except configparser.Error as error:
+        message = f"{path} cannot be read: {error}"
+        raise InvalidSettingError(message) from error
+    if parser.has_section("metadata") or parser.has_section("options"):
+        yield _Source(
+            path=path,
+            name=parser.get("metadata", "name", fallback=None),
+            classifiers=_listed(path.parent, parser.get("metadata", "classifiers", fallback=None)),
+            requires_python=parser.get("options", "python_requires", fallback=None),
+        )
+
+
+def _listed(directory: Path, value: str | None) -> str | None:
+    """The text of ``classifiers``, which setuptools lets ``file:`` take from elsewhere in the project."""
+    if value is None or not value.startswith("file:"):
+        return value
+    return "\n".join(_text(directory / name.strip()) for name in value.removeprefix("file:").split(","))
+
+
+def _setup_py(path: Path) -> _Source:
+    """The literal arguments of ``setup(…)``, directly or through a name that the module assigns a literal to."""
+    try:
+        module = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return _Source(path=path)  # Python 2, or generated: it declares nothing that could be read without running it
+    names = {
+        target.id: node.value
+        for node in module.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    calls = (node for node in ast.walk(module) if isinstance(node, ast.Call))
+    call = next((call for call in calls if getattr(call.func, "attr", getattr(call.func, "id", "")) == "setup"), None)
+    values = {keyword.arg: _literal(keyword.value, names) for keyword in call.keywords} if call else {}
+    return _Source(
+        path=path,
+        name=values.get("name"),
+        classifiers=values.get("classifiers"),
+        requires_python=values.get("python_requires"),
+    )
+
+
+def _literal(node: ast.expr, names: Mapping[str, ast.expr]) -> object:
+    try:
+        return ast.literal_eval(names.get(node.id, node) if isinstance(node, ast.Name) else node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
