@@ -109,13 +109,11 @@ def read_variables(text: str) -> dict[str, object]:
     The file assigns one dictionary of literals in CPython 3.6 to 3.15, see ``sysconfig._generate_posix_vars``.
     """
     try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError):
-        return {}
-    for node in body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
-            value = ast.literal_eval(node.value)
-            return value if isinstance(value, dict) else {}
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                return dict(ast.literal_eval(node.value))
+    except (SyntaxError, ValueError, TypeError, RecursionError):
+        pass
     return {}
 
 
