@@ -262,8 +262,8 @@ def _absolute(url: str, base: str) -> str:
 def _pbs_rows(document: Any) -> Iterator[_Row]:
     """The rows of ``versions.json`` of pbs-installer 2026: versions with their files, ``install_only`` or full.
 
-    A full archive (zstd, debug symbols, four times the size) is never taken. But where it is all there is, and even
-    that has no digest, its row tells that the version exists and why it is refused.
+    A full archive (zstd, debug symbols, four times the size) is taken only where it is all there is, as for the first
+    free-threaded builds.
     """
     for entry in document:
         version = entry["python_version"]
@@ -271,7 +271,7 @@ def _pbs_rows(document: Any) -> Iterator[_Row]:
         for file in entry["files"]:
             target = _target(file["platform"], file["arch"], None, "gnu" if file["platform"] == "linux" else "none")
             is_fallback = not file["install_only"]
-            if target is None or (is_fallback and ((file["platform"], file["arch"]) in installable or file["sha256"])):
+            if target is None or (is_fallback and (file["platform"], file["arch"]) in installable):
                 continue
             key = Key(
                 implementation=version["implementation"],

@@ -238,7 +238,7 @@ def test_the_default_catalogue_has_digests_tags_and_installable_archives_only_p9
     for build in default_catalogue().builds:
         assert re.fullmatch("[0-9a-f]{64}", build.sha256)
         assert build.tag, build.url
-        assert build.file_name.endswith((".tar.gz", ".tar.bz2", ".zip")), build.url
+        assert build.file_name.endswith((".tar.gz", ".tar.bz2", ".tar.zst", ".zip")), build.url
         assert "musl" not in build.file_name
         assert urlsplit(build.url).scheme == "https"
 
@@ -312,3 +312,12 @@ def test_pypy_has_a_mirror_of_its_own() -> None:
 
     assert mirrored(pypy, mirror="https://m", pypy_mirror="https://p/") == "https://p/pypy3.11-v7.3.20-linux64.tar.bz2"
     assert mirrored(build(STANDALONE), mirror=None, pypy_mirror="https://p") == STANDALONE
+
+
+def test_a_full_archive_is_taken_only_where_it_is_all_there_is() -> None:
+    early = Key.parse("cpython-3.14.1+freethreaded-linux-x86_64-gnu")
+    later = Key.parse("cpython-3.14.9+freethreaded-linux-x86_64-gnu")
+    builds = {build.key: build for build in default_catalogue().builds}
+
+    assert builds[early].file_name.endswith("-full.tar.zst")
+    assert "install_only" in builds[later].file_name
