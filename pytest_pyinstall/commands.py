@@ -1,0 +1,690 @@
+"""What each command of the command line does: takes requests, gives back what is to be printed.
+
+Nothing here prints. An `Outcome` carries lines for a person or a pipe, a document for ``--json``, and the errors that
+did not keep the rest from being done; `cli` chooses between them.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pytest_pyinstall.build import Build
+from pytest_pyinstall.configuration import Configuration
+from pytest_pyinstall.errors import (
+    IntegrityError,
+    InvalidRequestError,
+    NoMatchError,
+    OfflineError,
+    ProbeError,
+    PyinstallError,
+    StoreError,
+    UsageError,
+)
+from pytest_pyinstall.execute import execute, on_path
+from pytest_pyinstall.fetch import CachedFile, cached_archives, open_client
+from pytest_pyinstall.fetch import clear as clear_archives
+from pytest_pyinstall.fetch import prune as prune_archives
+from pytest_pyinstall.interpreter import Interpreter
+from pytest_pyinstall.key import Key
+from pytest_pyinstall.matrix import Format, matrix_rows, matrix_text
+from pytest_pyinstall.probe import probe
+from pytest_pyinstall.progress import Display, size_text
+from pytest_pyinstall.provisioner import Provided, Provisioner
+from pytest_pyinstall.request import Request, parse_requests
+from pytest_pyinstall.resolve import resolve
+from pytest_pyinstall.store import Broken, Installation, delete
+from pytest_pyinstall.tree import Difference
+from pytest_pyinstall.volume import Place, place
+
+__all__ = [
+    "PLACES",
+    "Outcome",
+    "Session",
+    "cache_clear",
+    "cache_key",
+    "cache_list",
+    "cache_prune",
+    "error_json",
+    "find",
+    "install",
+    "list_pythons",
+    "matrix",
+    "mirror_pack",
+    "mirror_pull",
+    "places",
+    "remove",
+    "run_command",
+    "verify",
+]
+
+PLACES = ("store", "scratch", "cache", "archives", "environments")
+
+T = TypeVar("T")
+
+_SHOWN = 10  # differences of one installation, without --verbose
+_CACHE_KEY_FORM = 1  # to be counted up when the store's layout changes, so that CI caches start anew
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a command came to. `errors` has what failed; the first decides the exit code."""
+
+    lines: tuple[str, ...] = ()
+    document: Mapping[str, Any] = field(default_factory=dict)
+    errors: tuple[PyinstallError, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        return self.errors[0].exit_code if self.errors else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One call of the command line: the line, what the project configures, and who listens."""
+
+    provisioner: Provisioner
+    configuration: Configuration
+    display: Display
+    command: str
+    is_verbose: bool = False
+
+    def requests(self, texts: Sequence[str]) -> tuple[Request, ...]:
+        """What `texts` ask for; without any, what is configured for the project.
+
+        Raises `InvalidRequestError`, `NoMatchError`, and `UsageError` where nothing is configured.
+        """
+        provisioner = self.provisioner
+        if texts:
+            parsed = parse_requests(texts, directory=provisioner.directory, origin=self.command)
+        elif not (parsed := self._configured()):
+            message = f"{self.command}: no Python is named, and the project's pytest configuration asks for none"
+            hint = f'pytest-pyinstall {self.command} 3.13, or pyinstall_python = ["3.9..3.13"] in [tool.pytest]'
+            if self.command == "exec":
+                hint = "pytest-pyinstall exec --python 3.13 -- COMMAND"
+            raise UsageError(message, hint=hint)
+        return tuple(dict.fromkeys(provisioner.expand(parsed)))
+
+    def _configured(self) -> tuple[Request, ...]:
+        """With the precedence of all settings: option, variable, ini value."""
+        configuration, provisioner = self.configuration, self.provisioner
+        variable = "PYTEST_PYINSTALL_PYTHON"
+        if configuration.option_requests:
+            origin = f"--python in addopts of {configuration.path}"
+            return parse_requests(configuration.option_requests, directory=provisioner.directory, origin=origin)
+        if text := provisioner.environ.get(variable):
+            return parse_requests([text], directory=provisioner.directory, origin=variable)
+        return parse_requests(configuration.requests, directory=configuration.directory, origin=configuration.origin)
+
+
+def install(session: Session, texts: Sequence[str], *, reinstall: bool) -> Outcome:
+    """Everything that was asked for stands in the store; one failure hides no other result. The lines are paths."""
+    requests = session.requests(texts)
+    if not texts:
+        # Configured for pytest, where a path is fine: there is nothing to install about it.
+        requests = tuple(request for request in requests if request.path is None)
+    results = session.provisioner.install(requests, reinstall=reinstall)
+    return _pythons(requests, results)
+
+
+def find(session: Session, texts: Sequence[str]) -> Outcome:
+    """The executables that are here already. Nothing is written, and nothing opens a connection."""
+    requests = session.requests(texts)
+    return _pythons(requests, list(_each(session.provisioner.find, requests)))
+
+
+def list_pythons(session: Session, *, with_available: bool) -> Outcome:
+    """The store's installations, and with `with_available` the other builds of the catalogue for this target."""
+    provisioner = session.provisioner
+    installed = provisioner.store.installations()
+    rows = [_installed_row(found, provisioner) for found in installed]
+    document: dict[str, Any] = {"installed": [_installed_json(found) for found in installed]}
+    errors: tuple[PyinstallError, ...] = ()
+    if with_available:
+        try:
+            available = _available(provisioner, {found.key for found in installed})
+        except PyinstallError as error:
+            available, errors = [], (error,)
+        document["available"] = [_build_json(build, provisioner) for build in available]
+        rows += [_available_row(build, provisioner) for build in available]
+    if not rows and not errors:
+        session.display.say(f"nothing is installed in {provisioner.store.root}")
+    return Outcome(lines=_table(rows), document=document, errors=errors)
+
+
+def places(session: Session, name: str | None) -> Outcome:
+    """Each directory, which setting decided it, and its volume; with `name`, the path of that one alone."""
+    paths = _places(session)
+    if name is not None:
+        return Outcome(lines=(str(paths[name]),), document={"directories": {name: {"path": str(paths[name])}}})
+    found = {each: place(path) for each, path in paths.items()}
+    shared, note = _sharing(found)
+    document = {
+        "directories": {each: _place_json(found[each], _decided_by(session, each)) for each in PLACES},
+        "one_volume": shared,
+        "note": note,
+    }
+    lines = [line for each in PLACES for line in _place_lines(each, found[each], _decided_by(session, each))]
+    return Outcome(lines=(*lines, note), document=document)
+
+
+def cache_key(session: Session, texts: Sequence[str]) -> Outcome:
+    """One line that changes exactly when other builds would be installed: for the cache of a CI service."""
+    provisioner = session.provisioner
+    requests = session.requests(texts)
+    wanted = [request for request in requests if request.path is None]
+    builds = {resolve(request, provisioner.catalogue, provisioner.target) for request in wanted}
+    lines = sorted(f"{build.key} {build.sha256}" for build in builds)
+    digest = hashlib.sha256("\n".join([str(_CACHE_KEY_FORM), str(provisioner.target), *lines]).encode()).hexdigest()
+    key = f"pyinstall-{provisioner.target}-{digest[:16]}"
+    document = {"cache_key": key, "builds": [_build_json(build, provisioner) for build in sorted(builds, key=_by_key)]}
+    return Outcome(lines=(key,), document=document)
+
+
+def remove(session: Session, texts: Sequence[str], *, everything: bool) -> Outcome:
+    """What fits one of the requests is gone. What somebody else put into the store stays, unless it is named by key."""
+    store = session.provisioner.store
+    keys: list[Key] = []
+    errors: list[PyinstallError] = []
+    if everything:
+        keys = [found.key for found in store.installations() if found.record is not None]
+        if not keys:
+            errors.append(NoMatchError(f"nothing of ours is installed in {store.root}"))
+    for request in session.requests(texts) if texts else ():
+        found, error = _removable(session, request)
+        keys += found
+        errors += [error] if error else []
+    removed = []
+    for key in dict.fromkeys(keys):
+        try:
+            if store.remove(key):
+                removed.append(key)
+        except PyinstallError as error:
+            errors.append(error)
+    return Outcome(
+        lines=tuple(map(str, removed)), document={"removed": [str(key) for key in removed]}, errors=tuple(errors)
+    )
+
+
+def verify(session: Session, texts: Sequence[str], *, repair: bool) -> Outcome:
+    """Each installation compared with what was published, by content, and run once; with `repair`, put in order.
+
+    What was added is named, and is no damage.
+    """
+    provisioner = session.provisioner
+    errors: list[PyinstallError] = []
+    keys = provisioner.store.keys()
+    if texts:
+        requests = session.requests(texts)
+        fitting = {request: [key for key in keys if _fits(request, key, provisioner)] for request in requests}
+        errors += [_not_installed(session, request) for request, found in fitting.items() if not found]
+        keys = list(dict.fromkeys(key for found in fitting.values() for key in found))
+    elif not keys:
+        session.display.say(f"nothing is installed in {provisioner.store.root}")
+    checks = [check for key in keys if (check := _check(session, key, repair=repair)) is not None]
+    errors += [check.error for check in checks if check.error is not None]
+    return Outcome(
+        lines=tuple(line for check in checks for line in check.lines(is_verbose=session.is_verbose)),
+        document={"installations": [check.to_json() for check in checks]},
+        errors=tuple(errors),
+    )
+
+
+def cache_list(session: Session) -> Outcome:
+    """The archives, least recently used first, and the environments."""
+    archives = cached_archives(session.provisioner.settings.cache)
+    environments = [(path, _size(path)) for path in _environments(session)]
+    rows = [(size_text(file.size), str(file.path)) for file in archives]
+    rows += [(size_text(size), str(path)) for path, size in environments]
+    total = sum(file.size for file in archives) + sum(size for _, size in environments)
+    session.display.say(f"{len(archives)} archives and {len(environments)} environments, {size_text(total)}")
+    document = {
+        "archives": [_file_json(file) for file in archives],
+        "environments": [{"path": str(path), "size": size} for path, size in environments],
+    }
+    return Outcome(lines=_table(rows), document=document)
+
+
+def cache_prune(session: Session) -> Outcome:
+    """Gone: partial downloads that nobody is at, archives that fail their check, environments without their Python."""
+    removed = prune_archives(session.provisioner.settings.cache)
+    orphans = [path for path in _environments(session) if path.name.startswith(".") or not _has_python(path)]
+    return _thrown_away(session, removed, orphans)
+
+
+def cache_clear(session: Session) -> Outcome:
+    """Gone: every archive, catalogue and environment that nobody is writing."""
+    return _thrown_away(session, clear_archives(session.provisioner.settings.cache), _environments(session))
+
+
+def mirror_pack(session: Session, directory: Path, texts: Sequence[str], *, tag: str | None) -> Outcome:
+    """An archive in the mirror `directory` for each interpreter: a path, or what a request finds on this machine."""
+    from pytest_pyinstall import mirror
+
+    provisioner = session.provisioner
+    tag = tag or datetime.now(UTC).strftime("%Y%m%d")
+
+    def packed(request: Request) -> list[mirror.Packed]:
+        executable = request.path or provisioner.find(request).interpreter.executable
+        return mirror.pack(directory, [executable], tag=tag, environ=provisioner.environ, progress=session.display.say)
+
+    results = list(_each(packed, session.requests(texts)))
+    done = [each for result in results if not isinstance(result, PyinstallError) for each in result]
+    if session.is_verbose:
+        for each in done:
+            for title, names in (("left out", each.left_out), ("needs from the machine", each.needs)):
+                session.display.say(f"{each.build.key}: {title}: {', '.join(names) or 'nothing'}")
+    document = {"archives": [{"key": str(each.build.key), "path": str(each.path)} for each in done]}
+    return Outcome(lines=tuple(str(each.path) for each in done), document=document, errors=_errors(results))
+
+
+def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outcome:
+    """The archive of each request, and a catalogue of them, in the mirror `directory`."""
+    from pytest_pyinstall import mirror
+
+    provisioner, settings = session.provisioner, session.provisioner.settings
+    if settings.downloads == "never":
+        message = f"mirror pull downloads, and downloads are switched off ({settings.origins.get('downloads')})"
+        raise OfflineError(message, hint="--python-downloads auto")
+    requests = session.requests(texts)
+    with open_client(
+        environ=provisioner.environ, insecure_hosts=settings.insecure_hosts, warn=session.display.say
+    ) as client:
+
+        def pulled(request: Request) -> list[mirror.Pulled]:
+            return mirror.pull(
+                directory,
+                [resolve(request, provisioner.catalogue, provisioner.target)],
+                client=client,
+                cache=settings.cache,
+                mirror=settings.mirror,
+                pypy_mirror=settings.pypy_mirror,
+                offline=settings.offline,
+                progress=session.display,
+            )
+
+        results = list(_each(pulled, requests))
+    done = [each for result in results if not isinstance(result, PyinstallError) for each in result]
+    document = {
+        "archives": [{"key": str(each.build.key), "path": str(each.path), "was_there": each.was_there} for each in done]
+    }
+    return Outcome(lines=tuple(str(each.path) for each in done), document=document, errors=_errors(results))
+
+
+def matrix(session: Session, texts: Sequence[str], *, form: Format) -> Outcome:
+    """The rows of a CI matrix, for the requests or for ``supported``."""
+    provisioner = session.provisioner
+    requests = session.requests(texts or ["supported"])
+    rows = matrix_rows(requests, catalogue=provisioner.catalogue, target=provisioner.target)
+    text = matrix_text(rows, form)
+    return Outcome(lines=(text,), document={"include": [row.to_json() for row in rows]})
+
+
+def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) -> tuple[int, Outcome]:
+    """The exit code of `command`, which ran with the Pythons on its PATH; it does not run when one of them failed.
+
+    Where the project says ``missing = skip``, it runs with those that could be had.
+    """
+    provisioner = session.provisioner
+    with session.display:  # afterwards the terminal is the command's
+        results = provisioner.provide(session.requests(texts))
+    errors = _errors(results)
+    interpreters = [result.interpreter for result in results if isinstance(result, Provided)]
+    if errors and (provisioner.settings.missing == "fail" or not interpreters):
+        return errors[0].exit_code, Outcome(errors=errors)
+    for error in errors:
+        session.display.say(f"left out: {error.message}")
+    with on_path(interpreters, environ=provisioner.environ, cache=provisioner.settings.cache) as environ:
+        code, trouble = execute(command, environ=environ)
+    if trouble:
+        # Not one of our exit codes: a shell's.
+        return code, Outcome(errors=(UsageError(trouble),))
+    return code, Outcome()
+
+
+def error_json(error: PyinstallError) -> dict[str, Any]:
+    """How every document carries an error."""
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
+# Several results at once.
+
+
+def _each(function: Callable[[Request], T], requests: Iterable[Request]) -> Iterator[T | PyinstallError]:
+    for request in requests:
+        try:
+            yield function(request)
+        except PyinstallError as error:
+            yield error
+
+
+def _errors(results: Iterable[object]) -> tuple[PyinstallError, ...]:
+    return tuple(result for result in results if isinstance(result, PyinstallError))
+
+
+def _pythons(requests: Sequence[Request], results: Sequence[Provided | PyinstallError]) -> Outcome:
+    lines = [str(result.interpreter.executable) for result in results if isinstance(result, Provided)]
+    rows = [_result_json(request, result) for request, result in zip(requests, results, strict=True)]
+    return Outcome(lines=tuple(dict.fromkeys(lines)), document={"pythons": rows}, errors=_errors(results))
+
+
+def _result_json(request: Request, result: Provided | PyinstallError) -> dict[str, Any]:
+    if isinstance(result, PyinstallError):
+        return {"request": request.text, "error": error_json(result)}
+    return {"request": request.text, "how": result.how, **_interpreter_json(result.interpreter), "error": None}
+
+
+def _interpreter_json(interpreter: Interpreter) -> dict[str, Any]:
+    return {
+        **_key_json(interpreter.key),
+        "executable": str(interpreter.executable),
+        "prefix": str(interpreter.prefix),
+        "source": interpreter.source,
+    }
+
+
+def _key_json(key: Key) -> dict[str, Any]:
+    return {
+        "key": str(key),
+        "version": str(key.version),
+        "implementation": key.implementation,
+        "variant": key.variant,
+        "target": str(key.target),
+    }
+
+
+def _table(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
+    return tuple(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]) for row in rows
+    )
+
+
+# list
+
+
+def _state(found: Installation | Broken) -> Literal["store", "uv", "broken"]:
+    if isinstance(found, Broken) or not (found.home / found.key.executable).exists():
+        return "broken"
+    return "store" if found.record is not None else "uv"
+
+
+def _installed_row(found: Installation | Broken, provisioner: Provisioner) -> tuple[str, str, str, str]:
+    state = _state(found)
+    path = str(found.home / found.key.executable)
+    if state == "broken":
+        reasons = _differences(found)
+        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        path = f"{found.home} ({reasons[0]}{more})"
+    return _name(found.key, provisioner), str(found.key), state, path
+
+
+def _differences(found: Installation | Broken) -> tuple[Difference, ...]:
+    if isinstance(found, Broken):
+        return found.differences
+    return () if (found.home / found.key.executable).exists() else (Difference(found.key.executable, "missing"),)
+
+
+def _installed_json(found: Installation | Broken) -> dict[str, Any]:
+    record = found.record
+    return {
+        **_key_json(found.key),
+        "home": str(found.home),
+        "executable": str(found.home / found.key.executable),
+        "state": "broken" if _state(found) == "broken" else "whole",
+        "source": "uv" if record is None else "store",
+        "differences": [_difference_json(difference) for difference in _differences(found)],
+        "url": record.build.url if record else None,
+        "sha256": record.build.sha256 if record else None,
+        "published": record.published if record else None,
+    }
+
+
+def _difference_json(difference: Difference) -> dict[str, str]:
+    return {"name": difference.name, "what": difference.what, "reason": difference.reason}
+
+
+def _name(key: Key, provisioner: Provisioner) -> str:
+    """What to write to get exactly this one."""
+    return key.short if key.target == provisioner.target and key.variant != "gil" else str(key)
+
+
+def _available(provisioner: Provisioner, installed: set[Key]) -> list[Build]:
+    """The newest build of each key for this target that is not installed, newest first."""
+    builds: dict[Key, Build] = {}
+    for build in sorted(provisioner.catalogue.builds, key=lambda build: build.tag):
+        if build.key.target == provisioner.target and build.key not in installed:
+            builds[build.key] = build
+    return sorted(builds.values(), key=_by_key, reverse=True)
+
+
+def _by_key(build: Build) -> Key:
+    return build.key
+
+
+def _available_row(build: Build, provisioner: Provisioner) -> tuple[str, str, str, str]:
+    size = size_text(build.size) if build.size is not None else ""
+    return _name(build.key, provisioner), str(build.key), "available", size
+
+
+def _build_json(build: Build, provisioner: Provisioner) -> dict[str, Any]:
+    request = _name(build.key, provisioner)
+    return {"request": request, **_key_json(build.key), "url": build.url, "sha256": build.sha256, "size": build.size}
+
+
+# dir
+
+
+def _places(session: Session) -> dict[str, Path]:
+    settings, store = session.provisioner.settings, session.provisioner.store
+    return {
+        "store": settings.store,
+        "scratch": store.private / "scratch",
+        "cache": settings.cache,
+        "archives": settings.cache / "archives",
+        "environments": settings.cache / "environments",
+    }
+
+
+def _decided_by(session: Session, name: str) -> str:
+    parent = "store" if name in {"store", "scratch"} else "cache"
+    if name != parent:
+        return f"inside the {parent}"
+    origin = session.provisioner.settings.origins.get(parent, "default")
+    return f"{origin} in {session.configuration.path}" if origin.startswith("pyinstall_") else origin
+
+
+def _place_json(found: Place, decided_by: str) -> dict[str, Any]:
+    volume = found.volume
+    return {
+        "path": str(found.path),
+        "decided_by": decided_by,
+        "exists": found.exists,
+        "writable": found.is_writable,
+        "volume": volume
+        and {
+            "device": volume.device,
+            "mount_point": str(volume.mount_point),
+            "filesystem": volume.filesystem,
+            "free": volume.free,
+        },
+    }
+
+
+def _place_lines(name: str, found: Place, decided_by: str) -> Iterator[str]:
+    yield f"{name:<14}{found.path}"
+    exists = "exists" if found.exists else "not there yet"
+    writable = "writable" if found.is_writable else "not writable"
+    volume = f"{found.volume}, {size_text(found.volume.free)} free" if found.volume else "volume unknown"
+    yield f"{'':<14}{decided_by}; {exists}; {writable}; {volume}"
+
+
+def _sharing(found: Mapping[str, Place]) -> tuple[bool, str]:
+    """Whether all lie on one volume, and what follows where they do not."""
+    device = {name: each.volume and each.volume.device for name, each in found.items()}
+    if len(set(device.values())) == 1:
+        return True, "store, scratch and cache share one volume"
+    if device["store"] != device["scratch"]:
+        return False, "scratch is on another volume than the store: nothing can be renamed into place there"
+    others = " and ".join(name for name in ("cache", "archives", "environments") if device[name] != device["store"])
+    note = (
+        f"{others} on another volume than the store: files are copied where they could be linked; nothing else changes"
+    )
+    return False, note
+
+
+# remove, verify
+
+
+def _fits(request: Request, key: Key, provisioner: Provisioner) -> bool:
+    return request.fits(key, target=provisioner.target, allow_prereleases=True)
+
+
+def _not_installed(session: Session, request: Request) -> NoMatchError:
+    message = f"no Python {request.text} is installed in {session.provisioner.store.root}"
+    return NoMatchError(message, hint="pytest-pyinstall list")
+
+
+def _removable(session: Session, request: Request) -> tuple[list[Key], PyinstallError | None]:
+    provisioner = session.provisioner
+    if request.path is not None:
+        message = f"{request.text} is a path, and only what is in the store can be removed"
+        return [], InvalidRequestError(message, hint="pytest-pyinstall list")
+    fitting = [key for key in provisioner.store.keys() if _fits(request, key, provisioner)]
+    found = (provisioner.store.look(key) for key in fitting)
+    ours = [each.key for each in found if each and (each.record or str(each.key) == request.text)]
+    if ours:
+        return ours, None
+    if fitting:
+        message = f"{fitting[0]} was put into the store by somebody else, most likely uv"
+        return [], NoMatchError(message, hint=f"pytest-pyinstall remove {fitting[0]}")
+    return [], _not_installed(session, request)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Check:
+    """What `verify` found out about one installation."""
+
+    key: Key
+    home: Path
+    state: Literal["whole", "damaged", "repaired", "unusable"]
+    is_ours: bool
+    differences: tuple[Difference, ...] = ()
+    error: PyinstallError | None = None
+
+    def lines(self, *, is_verbose: bool) -> Iterator[str]:
+        damage = [each for each in self.differences if each.what != "added"]
+        added = [each for each in self.differences if each.what == "added"]
+        note = "" if self.is_ours else " (not ours: only run, not compared)"
+        yield f"{self.key}  {self.state}{note}"
+        for title, found in (("", damage), ("added: ", added)):
+            shown = found if is_verbose else found[:_SHOWN]
+            yield from (f"  {title}{each.name if title else each}" for each in shown)
+            if len(shown) < len(found):
+                yield f"  … and {len(found) - len(shown)} more{' added' if title else ''} (-v shows all)"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **_key_json(self.key),
+            "home": str(self.home),
+            "state": self.state,
+            "source": "store" if self.is_ours else "uv",
+            "differences": [_difference_json(difference) for difference in self.differences],
+            "error": self.error and error_json(self.error),
+        }
+
+
+def _check(session: Session, key: Key, *, repair: bool) -> _Check | None:
+    provisioner = session.provisioner
+    found = provisioner.store.look(key)
+    if found is None:
+        return None
+    differences = provisioner.store.verify(key)
+    names = {difference.name for difference in differences}
+    if isinstance(found, Broken):
+        differences = (*(each for each in found.differences if each.name not in names), *differences)
+    damage = tuple(difference for difference in differences if difference.what != "added")
+    facts: dict[str, Any] = {
+        "key": key,
+        "home": found.home,
+        "is_ours": found.record is not None,
+        "differences": differences,
+    }
+    if damage and found.record is not None:
+        if not repair:
+            more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
+            message = f"{key} is damaged: {damage[0]}{more}"
+            error = IntegrityError(message, hint=f"pytest-pyinstall verify --repair {_name(key, provisioner)}")
+            return _Check(state="damaged", error=error, **facts)
+        try:
+            provisioner.repair(Broken(key=key, home=found.home, record=found.record, differences=damage))
+        except PyinstallError as error:
+            return _Check(state="damaged", error=error, **facts)
+        return _Check(state="repaired", **facts)
+    try:
+        probe(found.home / key.executable, environ=provisioner.environ, expected=key)
+    except ProbeError as error:
+        return _Check(state="unusable", error=error, **facts)
+    return _Check(state="whole", **facts)
+
+
+# cache
+
+
+def _environments(session: Session) -> list[Path]:
+    parent = session.provisioner.settings.cache / "environments"
+    try:
+        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.is_symlink())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        message = f"cannot read the cache {parent}: {error.strerror or error}"
+        raise StoreError(message, hint="another directory: --python-cache DIR") from error
+
+
+def _has_python(environment: Path) -> bool:
+    names = ("bin/python", "Scripts/python.exe")
+    return any((environment / name).exists() for name in names)
+
+
+def _size(directory: Path) -> int:
+    total = 0
+    for parent, _, files in os.walk(directory):
+        for name in files:
+            try:
+                total += (Path(parent) / name).lstat().st_size
+            except OSError:
+                continue
+    return total
+
+
+def _thrown_away(session: Session, archives: Sequence[CachedFile], environments: Sequence[Path]) -> Outcome:
+    freed = sum(file.size for file in archives) + sum(map(_size, environments))
+    errors: list[PyinstallError] = []
+    gone = [file.path for file in archives]
+    for path in environments:
+        # Moved aside first, so that nobody starts half an environment.
+        aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
+        try:
+            path.rename(aside)
+        except OSError as error:
+            errors.append(StoreError(f"cannot remove {path}: {error.strerror or error}"))
+            continue
+        delete(aside)
+        gone.append(path)
+    session.display.say(f"{len(gone)} removed, {size_text(freed)} freed")
+    document = {"removed": [str(path) for path in gone], "freed": freed}
+    return Outcome(lines=tuple(map(str, gone)), document=document, errors=tuple(errors))
+
+
+def _file_json(file: CachedFile) -> dict[str, Any]:
+    used = datetime.fromtimestamp(file.used, UTC).isoformat(timespec="seconds")
+    return {"path": str(file.path), "sha256": file.sha256, "size": file.size, "used": used}
