@@ -558,7 +558,8 @@ def _removable(session: Session, request: Request) -> tuple[list[Key], Pyinstall
     if request.path is not None:
         message = f"{request.text} is a path, and only what is in the store can be removed"
         return [], InvalidRequestError(message, hint="pytest-pyinstall list")
-    fitting = [key for key in provisioner.store.keys() if _fits(request, key, provisioner)]
+    keys = provisioner.store.keys()
+    fitting = [key for key in keys if _fits(request, key, provisioner)]
     found = (provisioner.store.look(key) for key in fitting)
     ours = [each.key for each in found if each and (each.record or str(each.key) == request.text)]
     if ours:

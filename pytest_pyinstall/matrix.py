@@ -47,7 +47,7 @@ def matrix_rows(requests: Iterable[Request], *, catalogue: Catalogue, target: Ta
 
 
 def matrix_text(rows: Sequence[Row], form: Format) -> str:
-    """``github``: what ``fromJSON`` makes a ``strategy.matrix`` of; ``json``: its rows alone; ``lines``: their names."""
+    """``github``: what ``fromJSON`` makes a ``strategy.matrix`` of; ``json``: its rows; ``lines``: their names."""
     match form:
         case "github":
             return json.dumps({"include": [row.to_json() for row in rows]})
