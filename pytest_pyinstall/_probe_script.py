@@ -46,7 +46,7 @@ def base_executable(base_prefix):  # type: (str) -> str
     # 3.6 has no _base_executable, and up to 3.10 it names the environment's own link.
     home = configured_home()
     minor = "%d.%d" % sys.version_info[:2]
-    for name in (os.path.basename(sys.executable), "python" + minor, "pypy" + minor, "python3", "python.exe", "python"):
+    for name in ("python" + minor, "pypy" + minor, os.path.basename(sys.executable), "python3", "python.exe", "python"):
         if home and os.path.isfile(os.path.join(home, name)):
             return os.path.join(home, name)
     return os.path.realpath(sys.executable)

@@ -26,9 +26,9 @@ _MOST_PATCHES = 40
 """No minor version of CPython had more patch releases; a name such as python3.12 may be any of them."""
 
 _DIRECTORY_FORM = re.compile(
-    # pyenv, asdf, mise: 3.12.1, 3.13.0t, 3.12.1-debug, 3.15.0rc1, pypy3.10-7.3.17; hatch: 3.12; nox, pdm: cpython@3.12.1
+    # pyenv, asdf, mise: 3.12.1, 3.13.0t, 3.12.1-debug, 3.15.0rc1, pypy3.10-7.3.17; nox, pdm: cpython@3.12.1
     r"(?:(?P<name>cpython|python|pypy|graalpy)[@-]?)?(?P<version>\d(?:\.\d+){1,2}(?:(?:a|b|rc)\d+)?)"
-    r"(?P<threaded>t?)(?P<debug>-debug)?(?:-v?[\d.]+)?"
+    r"(?P<threaded>t?)(?P<debug>-debug)?(?:-v?[\d.]+|-dev)?"
 )
 _EXECUTABLE_FORM = re.compile(
     r"(?P<name>python|pypy|graalpy)(?P<version>\d(?:\.\d+)?)?(?P<threaded>t?)(?P<debug>d?)(?:\.exe)?", re.IGNORECASE
@@ -132,6 +132,8 @@ def _candidates(
 
 def _may_fit(candidate: _Candidate, request: Request, target: Target, allow_prereleases: bool) -> bool:
     """Whether a Python whose name says so much could fit; what the name leaves open, fits."""
+    if candidate.implementation and request.implementation not in {candidate.implementation, None}:
+        return False
     if candidate.version is None or candidate.version.release == (3,):
         return True
     release = candidate.version.release
@@ -288,19 +290,24 @@ def _first(directory: Path, names: Iterable[str], target: Target) -> Path | None
 
 def _guess_executable(executable: Path, source: str) -> _Candidate:
     """What its name says, or the name of what it links to: ``python`` is often ``python3.12`` in the end."""
+    implementation = None
     for name in (executable.name, _real(executable).name):
         match = _EXECUTABLE_FORM.fullmatch(name)
-        if match and match["version"] and "." in match["version"]:
+        if match is None:
+            continue
+        if match["name"].lower() != "python":  # by which every implementation goes
+            implementation = match["name"].lower()
+        if "." in (match["version"] or ""):
             flags = ("freethreaded" * bool(match["threaded"]), "debug" * bool(match["debug"]))
             return _Candidate(
                 executable=executable,
                 source=source,
-                implementation={"python": None}.get(match["name"].lower(), match["name"].lower()),
+                implementation=implementation,
                 version=Version(match["version"]),
                 # A plain name says nothing: python3.13 of a free-threaded installation is free-threaded.
                 variant="+".join(filter(None, flags)) or None,
             )
-    return _Candidate(executable=executable, source=source)
+    return _Candidate(executable=executable, source=source, implementation=implementation)
 
 
 def _on_path(environ: Mapping[str, str]) -> Iterator[_Candidate]:

@@ -302,7 +302,7 @@ deactivate () {{
     hash -r 2>/dev/null
 }}
 VIRTUAL_ENV={path}
-VIRTUAL_ENV_PROMPT=$(basename "$VIRTUAL_ENV")
+VIRTUAL_ENV_PROMPT="${{VIRTUAL_ENV##*/}}"
 export VIRTUAL_ENV VIRTUAL_ENV_PROMPT
 _OLD_VIRTUAL_PATH="$PATH"
 PATH="$VIRTUAL_ENV/bin:$PATH"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tokenize import TokenError
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Self
 
@@ -397,8 +398,10 @@ def _uncallable(name: str, reason: str, hint: str = "") -> UsageError:
 def _source(function: FunctionType) -> tuple[str, int]:
     """The text, and the line where it begins. It is not dedented: that would change strings of several lines."""
     try:
+        if function.__code__.co_filename == "<string>":  # as which Python knows the text of its own -c
+            raise OSError
         lines, line = inspect.getsourcelines(function)
-    except (OSError, TypeError, SyntaxError) as error:
+    except (OSError, TypeError, SyntaxError, TokenError) as error:
         reason = "its source is not there (typed at a prompt, or made by exec)"
         raise _uncallable(function.__qualname__, reason, "write it into a file") from error
     text = "".join(lines)
