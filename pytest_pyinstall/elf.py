@@ -5,7 +5,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Dynamic", "is_elf", "read_dynamic"]
+__all__ = ["Dynamic", "has_debug_sections", "is_elf", "read_dynamic"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +25,13 @@ def read_dynamic(content: bytes) -> Dynamic:
     """The dynamic section of an ELF file; an empty one for a static or damaged file. Source: elf(5)."""
     try:
         return _read(content)
-    except (struct.error, ValueError, IndexError):
+    except (struct.error, ValueError, IndexError, OverflowError):
         return Dynamic()
+
+
+def has_debug_sections(content: bytes) -> bool:
+    """Whether an ELF file carries debug symbols, which are most of an unstripped one."""
+    return is_elf(content) and any(mark in content for mark in (b"\0.debug_info\0", b"\0.zdebug_info\0"))
 
 
 _NEEDED, _STRING_TABLE, _RPATH, _RUNPATH = 1, 5, 15, 29
@@ -52,7 +57,8 @@ def _read(content: bytes) -> Dynamic:
             content[segment.offset : segment.offset + segment.length // entry.size * entry.size]
         )
     ]
-    strings = _file_offset(segments, next(value for tag, value in entries if tag == _STRING_TABLE)) if entries else 0
+    # -1: no segment begins before the first byte, so a file without strings is a damaged one.
+    strings = _file_offset(segments, next((value for tag, value in entries if tag == _STRING_TABLE), -1))
 
     def texts(wanted: int) -> tuple[str, ...]:
         starts = [strings + value for tag, value in entries if tag == wanted]

@@ -1,24 +1,34 @@
-"""Fills a directory with archives and their catalogue, for machines that cannot reach the release host."""
+"""Fills a directory with archives and their catalogue, for machines that cannot reach the release host.
+
+    DIR/catalogue.json                in uv's schema: a catalogue setting of ours or of uv's takes it
+    DIR/<tag>/<file>                  python-build-standalone, and what `pack` makes
+    DIR/pypy/<file>                   PyPy
+    DIR/.lock                         held for the moment in which the catalogue is replaced
+
+Served over HTTP, or named as a directory or ``file://`` URL, it is a mirror for both tools.
+"""
 
 import hashlib
 import json
+import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
-
-from filelock import FileLock
+from typing import BinaryIO
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pytest_pyinstall.build import Build
-from pytest_pyinstall.errors import StoreError, UsageError
+from pytest_pyinstall.catalogue import mirrored
+from pytest_pyinstall.errors import CatalogueError, DigestMismatchError, StoreError, UsageError
+from pytest_pyinstall.fetch import Client, Progress, fetch, redacted
 from pytest_pyinstall.key import Key
+from pytest_pyinstall.lock import hold
 from pytest_pyinstall.pack import Packable, look_at, pack_one
 from pytest_pyinstall.target import Target
 
-__all__ = ["RELEASES", "Packed", "pack"]
+__all__ = ["RELEASES", "Packed", "Pulled", "pack", "pull"]
 
 RELEASES = "https://github.com/astral-sh/python-build-standalone/releases/download"
 """The canonical place of an archive. A mirror setting, ours or uv's, replaces exactly this part of a URL."""
@@ -38,6 +48,15 @@ class Packed:
     source: Path
     left_out: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulled:
+    """An archive that `pull` put into a mirror, or `was_there` already."""
+
+    build: Build
+    path: Path
+    was_there: bool
 
 
 def pack(
@@ -94,7 +113,8 @@ def _pack(
             size=archive.stat().st_size,
             tag=tag,
         )
-        _publish(directory, archive, directory / tag / name, build)
+        with archive.open("rb") as file:
+            _publish(directory, file, directory / tag / name, build)
     say(f"packed {directory / tag / name}")
     return Packed(
         build=build,
@@ -105,21 +125,104 @@ def _pack(
     )
 
 
-def _publish(directory: Path, archive: Path, path: Path, build: Build) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Both under one lock: of two packers of one key, the digest in the catalogue has to be that of the file that stays.
-    with FileLock(directory / ".lock", mode=0o666):
-        new = path.with_name(f".{path.name}.new")
+def pull(
+    directory: Path,
+    builds: Iterable[Build],
+    *,
+    client: Client,
+    cache: Path,
+    mirror: str | None = None,
+    pypy_mirror: str | None = None,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> list[Pulled]:
+    """Copy the verified archives of `builds` into the mirror `directory`, and their rows into its ``catalogue.json``.
+
+    `mirror` and `pypy_mirror` are where to fetch from, instead of the release host. Each archive comes to lie where a
+    mirror setting that names `directory` looks for it. What is there and has the right digest is not fetched again,
+    what has a wrong one is replaced. After an error the builds before it are in place, and the next call goes on from
+    there. Any number of pullers and packers may work on one directory.
+
+    Raises what `fetch` raises, `CatalogueError` for a build whose URL leads out of `directory`, and `StoreError` when
+    the disk refuses.
+    """
+    pulled = []
+    for build in builds:
+        path, url = _destination(directory, build)
         try:
-            shutil.copyfile(archive, new)
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
-        _merge(directory / "catalogue.json", [build])
+            was_there = _is_right(path, build)
+            if was_there:
+                file: BinaryIO = path.open("rb")
+            else:
+                source = mirrored(build, mirror=mirror, pypy_mirror=pypy_mirror)
+                file = fetch(build, url=source, cache=cache, client=client, offline=offline, progress=progress).file
+            with file:
+                row = replace(build, url=url, size=os.fstat(file.fileno()).st_size)
+                _publish(directory, None if was_there else file, path, row)
+        except OSError as error:
+            msg = f"cannot put {build.key} into the mirror {directory}: {error}"
+            raise StoreError(msg) from error
+        pulled.append(Pulled(build=row, path=path, was_there=was_there))
+    return pulled
 
 
-def _merge(path: Path, builds: Iterable[Build]) -> None:
-    """Put `builds` into the catalogue at `path`, which is replaced as a whole. The caller holds the lock."""
+def _destination(directory: Path, build: Build) -> tuple[Path, str]:
+    """Where the archive belongs, and the URL by which the catalogue of `directory` is to name it."""
+    root, url = Path(os.path.abspath(directory)), build.url  # noqa: PTH100  # a symlinked mirror keeps its name
+    if url.startswith(("https://", "http://")):
+        parts = urlsplit(url)
+        # A user, a password or a token in it is for whoever pulls, not for the readers of the mirror.
+        url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        path = Path(mirrored(replace(build, url=url), mirror=str(root), pypy_mirror=None))
+    else:  # a file of this machine, which the readers of the mirror do not have
+        url = "/".join(quote(part, safe="") for part in (build.tag or "files", build.file_name))
+        path = root.joinpath(*unquote(url).split("/"))
+    names = path.relative_to(root).parts if path.is_relative_to(root) else ()
+    if len(names) < 2 or any(name.startswith(".") for name in names):
+        msg = f"{build.key}: the URL of its archive does not lead to a file of a mirror: {redacted(build.url)}"
+        raise CatalogueError(msg, hint="use another catalogue: --python-catalogue URL")
+    return path, url
+
+
+def _is_right(path: Path, build: Build) -> bool:
+    try:
+        return _sha256(path) == build.sha256
+    except FileNotFoundError:
+        return False
+
+
+def _publish(directory: Path, archive: BinaryIO | None, path: Path, build: Build) -> None:
+    """Give the content of `archive` the name `path` (None: it lies there already), and put its row in the catalogue.
+
+    Both under one lock: of two packers of one key, the catalogue has to have the digest of the file that stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with hold(directory / ".lock", timeout=_LOCK_TIMEOUT, purpose=f"to write into {directory}", setting="MIRROR"):
+        if archive is not None:
+            _write(path, archive, build)
+        _merge(directory / "catalogue.json", build)
+
+
+_LOCK_TIMEOUT = 300.0
+
+
+def _write(path: Path, archive: BinaryIO, build: Build) -> None:
+    new, digest = path.with_name(f".{path.name}.new"), hashlib.sha256()
+    try:
+        with new.open("wb") as file:
+            while chunk := archive.read(1 << 20):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != build.sha256:
+            msg = f"the archive of {build.key} changed while it was copied to {path}"
+            raise DigestMismatchError(msg)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _merge(path: Path, build: Build) -> None:
+    """Put the row of `build` into the catalogue at `path`, which is replaced as a whole. The caller holds the lock."""
     try:
         document = json.loads(path.read_bytes())
         if not isinstance(document, dict):
@@ -129,7 +232,7 @@ def _merge(path: Path, builds: Iterable[Build]) -> None:
     except ValueError as error:
         msg = f"{path} is not a catalogue: {error}"
         raise StoreError(msg, hint=f"mv '{path}' '{path}.broken'") from error
-    document |= {_name(build.key): _row(build) for build in builds}
+    document[_name(build.key)] = _row(build)
     new = path.with_name(f".{path.name}.new")
     new.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     new.replace(path)

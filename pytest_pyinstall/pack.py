@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pytest_pyinstall.elf import is_elf, read_dynamic
+from pytest_pyinstall.elf import has_debug_sections, is_elf, read_dynamic
 from pytest_pyinstall.errors import PackError, ProbeError
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.layout import (
@@ -324,9 +324,10 @@ def _make_relocatable(
         copies[relative] = selection.files[relative] = directory / str(number)
         shutil.copyfile(path, copies[relative])
         copies[relative].chmod(0o755 if path.stat().st_mode & 0o111 else 0o644)
-    if strip := shutil.which("strip", path=environ.get("PATH", os.defpath)):
+    strip = shutil.which("strip", path=environ.get("PATH", os.defpath))
+    if strip and (unstripped := [copy for copy in copies.values() if has_debug_sections(copy.read_bytes())]):
         # Before patchelf: a file that patchelf has laid out anew does not always survive strip. Failing is no harm.
-        subprocess.run([strip, "--strip-debug", *copies.values()], check=False, capture_output=True)
+        subprocess.run([strip, "--strip-debug", *unstripped], check=False, capture_output=True)
     needed: set[str] = set()
     by_search_path: dict[str, list[Path]] = {}
     for relative, copy in copies.items():
