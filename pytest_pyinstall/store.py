@@ -106,14 +106,14 @@ class Store:
                 keys.append(Key.parse(name))
         return sorted(keys, reverse=True)
 
-    def look(self, key: Key) -> Installation | Broken | None:
+    def look(self, key: Key, *, content: bool = False) -> Installation | Broken | None:
         """What stands under the name of `key`. No lock, no write, no network.
 
-        Every entry of the record's list is compared by type, size and mode; in the first look after another boot by
-        content, and then the record is marked as durable, if it can be written.
+        Every entry of the record's list is compared by type, size and mode; with `content`, and in the first look after
+        another boot, by content, and then the record is marked as durable, if it can be written.
         """
         for pause in (0.005, 0.02, None):
-            found = self._look(key)
+            found = self._look(key, content=content)
             # Between two system calls of somebody's publication the record is a step ahead of the tree.
             if pause is None or not isinstance(found, Broken):
                 break
@@ -141,8 +141,8 @@ class Store:
         return (*found, *(Difference(name, "added") for name in extra))
 
     @contextlib.contextmanager
-    def claim(self, key: Key) -> "Iterator[Claim]":
-        """Hold the right to fill `key`.
+    def claim(self, key: Key, *, content: bool = False) -> "Iterator[Claim]":
+        """Hold the right to fill `key`. `content` is that of `look`, for who wants to know whether it has to be filled.
 
         Waits for whoever holds it now. On entry an empty scratch directory of our own exists, and what the dead left
         is gone; on exit it is gone too, and what was published stays. Raises `LockTimeoutError` after `lock_timeout`
@@ -160,7 +160,7 @@ class Store:
             ),
             self._scratch(key) as scratch,
         ):
-            yield Claim(store=self, key=key, scratch=scratch, installation=self.look(key))
+            yield Claim(store=self, key=key, scratch=scratch, installation=self.look(key, content=content))
 
     def remove(self, key: Key) -> bool:
         """Take the installation away; False if there was none.
@@ -193,7 +193,7 @@ class Store:
 
     # The private part, in the order of use.
 
-    def _look(self, key: Key) -> Installation | Broken | None:
+    def _look(self, key: Key, *, content: bool) -> Installation | Broken | None:
         home = self.home(key)
         record = self._record(key)
         try:
@@ -208,7 +208,7 @@ class Store:
         if record is None:
             return Installation(key=key, home=home, record=None)
         is_new_boot = record.boot != self.boot and not record.is_durable
-        differences = compare(home, record.entries, content=is_new_boot)
+        differences = compare(home, record.entries, content=content or is_new_boot)
         if record.home != str(home):
             differences.insert(0, Difference(".", "changed", f"was made for {record.home}"))
         if not differences:
