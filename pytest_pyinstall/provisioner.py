@@ -330,7 +330,8 @@ class Provisioner:
     def _fill(self, build: Build, *, reinstall: bool = False, keep_added: bool = False) -> tuple[Interpreter, How]:
         """Lock, fetch, unpack, finish, prove, publish: the only way into the store."""
         settings = self.settings
-        with self.store.claim(build.key) as claim:
+        # Who repairs may have found what only the content tells.
+        with self.store.claim(build.key, content=keep_added) as claim:
             if not reinstall and (interpreter := self._interpreter(claim.installation)):
                 return interpreter, "present"  # somebody filled it while we waited
             url = mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror)
