@@ -6,6 +6,7 @@ The venv is written by hand, in about a millisecond: the files are those of PEP 
 
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -262,7 +263,12 @@ def _call(command: Sequence[str], environ: Mapping[str, str], what: str) -> None
     if done.returncode:
         tail = "\n".join(done.stdout.strip().splitlines()[-20:])
         msg = f"{what}, exit code {done.returncode}\n{tail}".rstrip()
-        raise EnvironmentCreationError(msg, hint=shlex.join(command))
+        raise EnvironmentCreationError(_without_secrets(msg), hint=_without_secrets(shlex.join(command)))
+
+
+def _without_secrets(text: str) -> str:
+    """URLs of indexes and of requirements may carry a password or a token."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "****@", text)
 
 
 def _listed(requirements: Sequence[str]) -> str:

@@ -307,6 +307,19 @@ def test_a_failure_shows_what_the_installer_said(installer: tuple[Path, str | No
     assert caught.value.hint.endswith("no-such-thing")
 
 
+def test_passwords_in_urls_are_not_shown(installer: tuple[Path, str | None]) -> None:
+    """P13."""
+    path, uv = installer
+    environ = {name: "http://me:secret-1@127.0.0.1:9/simple" for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")}
+    environ |= {"PIP_RETRIES": "0", "UV_HTTP_RETRIES": "0"}
+
+    with pytest.raises(EnvironmentCreationError) as caught:
+        install(path, "thing @ http://token:secret-2@127.0.0.1:9/thing-1.0.zip", uv=uv, environ=environ)
+
+    assert "secret" not in str(caught.value)
+    assert "****@127.0.0.1" in str(caught.value)
+
+
 def test_without_uv_the_environment_gets_a_pip_when_it_is_needed(tmp_path: Path) -> None:
     path = tmp_path / "env"
     create(path, OTHERS[NEWEST])
