@@ -310,7 +310,7 @@ def test_a_failure_shows_what_the_installer_said(installer: tuple[Path, str | No
 def test_passwords_in_urls_are_not_shown(installer: tuple[Path, str | None]) -> None:
     """P13."""
     path, uv = installer
-    environ = {name: "http://me:secret-1@127.0.0.1:9/simple" for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")}
+    environ = dict.fromkeys(("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), "http://me:secret-1@127.0.0.1:9/simple")
     environ |= {"PIP_RETRIES": "0", "UV_HTTP_RETRIES": "0"}
 
     with pytest.raises(EnvironmentCreationError) as caught:
