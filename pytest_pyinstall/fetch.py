@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from io import BufferedReader
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeVar
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
@@ -325,8 +326,6 @@ def _is_bad(file: CachedFile) -> bool:
     try:
         with _open_regular(file.path, _OPEN_FLAGS) as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest() != file.sha256
-    except FileNotFoundError:
-        return False
     except OSError:
         return True
 
@@ -408,14 +407,9 @@ def _storage_error(path: Path, error: OSError) -> StoreError:
 
 def _make_directory(directory: Path) -> None:
     """Make it and its parents, mode 0755 whatever the umask lets through: others may read a cache, never write it."""
-    missing = []
-    while not directory.is_dir():
-        missing.append(directory)
-        if directory == directory.parent:
-            break
-        directory = directory.parent
+    path = directory
     try:
-        for path in reversed(missing):
+        for path in reversed(list(takewhile(lambda path: not path.is_dir(), (directory, *directory.parents)))):
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o755)
     except OSError as error:
@@ -463,9 +457,8 @@ def _lock_now(directory: Path) -> Iterator[bool | None]:
     try:
         with contextlib.suppress(OSError):
             descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o666)
-            if hasattr(os, "fchmod"):
-                with contextlib.suppress(OSError):  # another user's, who did the same
-                    os.fchmod(descriptor, 0o666)
+            with contextlib.suppress(OSError, AttributeError):  # another user's, who did the same; Windows
+                os.fchmod(descriptor, 0o666)
             ours = lock_descriptor(descriptor, blocking=False)
             # Without a name it excludes nobody: `clear` removed it between our opening and our locking.
             ours = ours and os.fstat(descriptor).st_nlink > 0
@@ -479,6 +472,7 @@ def _lock_now(directory: Path) -> Iterator[bool | None]:
 
 
 _HEAD = 256
+_RENAMES_OPEN_FILES = os.name != "nt"
 
 
 class _Part:
@@ -557,7 +551,7 @@ class _Part:
             if os.fstat(self._descriptor).st_size != self.size:
                 raise OSError(errno.EBUSY, "somebody else writes it, too")
             os.lseek(self._descriptor, 0, os.SEEK_SET)
-            if os.name == "nt":  # cannot rename what is open: let go, and check again what has the name then
+            if not _RENAMES_OPEN_FILES:
                 return self._publish_closed(path)
             # If it has lost its name (`cache clear`, or a lock that does not exclude), the bytes are still good, and
             # another one's bytes must not be published in their place.
@@ -569,6 +563,7 @@ class _Part:
             return os.fdopen(descriptor, "rb")
 
     def _publish_closed(self, path: Path) -> BinaryIO:
+        """The same where what is open cannot be renamed: let go, and check again what has the name then."""
         self._close()
         self.path.replace(path)
         self._forget(remove=False)
@@ -632,7 +627,7 @@ def _open_part(path: Path) -> int:
             facts = os.fstat(descriptor)
             # A second name for it would be written through, too.
             if stat.S_ISREG(facts.st_mode) and facts.st_nlink <= 1:
-                if hasattr(os, "fchmod"):
+                with contextlib.suppress(AttributeError):  # Windows
                     os.fchmod(descriptor, 0o644)  # whatever the umask
                 return descriptor
             os.close(descriptor)
@@ -643,20 +638,17 @@ def _open_part(path: Path) -> int:
             if last or error.errno not in {errno.ELOOP, errno.EMLINK}:
                 raise _storage_error(path, error) from error
             path.unlink(missing_ok=True)
-    msg = f"cannot use the cache: somebody keeps changing {path}"
-    raise StoreError(msg, hint="--python-cache DIR")
+    raise _storage_error(path, OSError(errno.EBUSY, "somebody keeps changing it"))
 
 
 def _is_ours_alone(descriptor: int) -> bool:
-    """Whether nobody else fills this very file; it is ours until the descriptor is closed."""
-    if os.name == "nt":  # where an open lock file cannot be deleted, and a locked file not be read
-        return True
-    from filelock import lock_descriptor
+    """Whether nobody else fills this very file, as far as the system can tell; ours until the descriptor is closed."""
+    if _RENAMES_OPEN_FILES:  # elsewhere a lock file cannot be deleted while somebody holds it
+        from filelock import lock_descriptor
 
-    try:
-        return lock_descriptor(descriptor, blocking=False)
-    except OSError:
-        return False
+        with contextlib.suppress(OSError):
+            return lock_descriptor(descriptor, blocking=False)
+    return True
 
 
 class _Listener:
@@ -693,29 +685,31 @@ class _Listener:
 
 def _fill(part: _Part, build: Build, url: str, client: "Client", until: float, listener: _Listener) -> None:
     """Make `part` the archive of `build`. One that is something else in the end is fetched anew, once."""
-    for last in (False, True):
-        try:
-            if _is_local(url):
-                _copy(part, build, url, client, listener)
-                return
-            _persist(
-                lambda: _receive(part, build, url, client, until, listener),
-                client=client,
-                until=until,
-                attempts=client.limits.attempts,
-                what=_what(build),
-                waiting=listener.waiting,
-                reached=lambda: part.size,
-            )
-        except IntegrityError as error:
-            if last:
-                raise
-            part.restart()
-            listener.waiting(f"{error.message}; fetching it anew")
-            if not _is_local(url):
-                client.pause(client.limits.backoff)
-        else:
+
+    def attempt() -> None:
+        if _is_local(url):
+            _copy(part, build, url, client, listener)
             return
+        _persist(
+            lambda: _receive(part, build, url, client, until, listener),
+            client=client,
+            until=until,
+            attempts=client.limits.attempts,
+            what=_what(build),
+            waiting=listener.waiting,
+            reached=lambda: part.size,
+        )
+
+    try:
+        attempt()
+    except IntegrityError as error:
+        wrong = error
+    else:
+        return
+    part.restart()
+    listener.waiting(f"{wrong.message}; fetching it anew")
+    client.pause(0 if _is_local(url) else client.limits.backoff)
+    attempt()
 
 
 def _receive(part: _Part, build: Build, url: str, client: "Client", until: float, listener: _Listener) -> None:
@@ -872,9 +866,9 @@ def _open_local(url: str) -> BinaryIO:
 def _local_paths(url: str) -> list[Path]:
     if not url.lower().startswith("file:"):
         path = Path(url)
-        return list(dict.fromkeys([path, path.with_name(unquote(path.name) or path.name)]))
+        return list(dict.fromkeys([path, path.parent / unquote(path.name)]))
     parts = urlsplit(url)
-    if os.name == "nt":
+    if os.name == "nt":  # pragma: no cover  # needs drive letters
         from urllib.request import url2pathname
 
         host = f"//{parts.netloc}" if parts.netloc.lower() not in {"", "localhost"} else ""
@@ -884,7 +878,7 @@ def _local_paths(url: str) -> list[Path]:
         raise FetchError(msg, hint=f"file://{parts.path}")
     # The name of a file may have a ? or a # in it.
     raw = re.sub(r"^file:(//[^/]*)?", "", url, flags=re.IGNORECASE)
-    return list(dict.fromkeys([Path(unquote(raw)), Path(unquote(raw)).with_name(raw.rpartition("/")[2] or "/")]))
+    return list(dict.fromkeys([Path(unquote(raw)), Path(unquote(raw)).parent / raw.rpartition("/")[2]]))
 
 
 def _copy(part: _Part, build: Build, url: str, client: "Client", listener: _Listener) -> None:
@@ -1053,7 +1047,7 @@ class Client:
         self._guard = threading.Lock()
         self._stopped = threading.Event()
         self._context: ssl.SSLContext | None = None
-        self._transports: dict[str | None, httpx2.HTTPTransport] = {}
+        self._transports: dict[tuple[str | None, bool], httpx2.HTTPTransport] = {}
         self._calls: set[_Call] = set()
 
     def warn(self, text: str) -> None:
@@ -1064,14 +1058,15 @@ class Client:
         if is_new and self._warn is not None:
             self._warn(text)
 
-    def warm_up(self) -> None:
-        """Begin to import the HTTP library and to load the certificates, in a thread of its own, and come back."""
+    def warm_up(self, url: str) -> None:
+        """Begin, in a thread, with what the first request for `url` has to wait for: 80 ms of imports, certificates."""
 
         def begin() -> None:
             with contextlib.suppress(FetchError):  # whoever downloads hears it
-                self.transport(None)
+                self.transport(None, encrypted=url.startswith("https:"))
 
-        threading.Thread(target=begin, name="pytest-pyinstall-http", daemon=True).start()
+        if not _is_local(url):
+            threading.Thread(target=begin, name="pytest-pyinstall-http", daemon=True).start()
 
     def stop(self) -> None:
         """End every download under way, in whichever thread, at once: each raises `FetchError`. For Ctrl-C."""
@@ -1134,23 +1129,24 @@ class Client:
         msg = f"{what}: more than {self.limits.redirects} redirects from {redacted(url)}"
         raise FetchError(msg, hint=_ELSEWHERE)
 
-    def transport(self, proxy: str | None) -> "httpx2.HTTPTransport":
+    def transport(self, proxy: str | None, *, encrypted: bool) -> "httpx2.HTTPTransport":
         """Connections to where `proxy` leads, directly if None. Not `httpx2.Client`: cookies, environment, its log."""
         import httpx2
 
         _hush()
         with self._guard:
-            if self._context is None:
-                self._context = _ssl_context(self._environ)
-            if proxy not in self._transports:
-                self._transports[proxy] = httpx2.HTTPTransport(
-                    verify=self._context,
+            if (proxy, encrypted) not in self._transports:
+                context = self._context if self._context and encrypted else _ssl_context(self._environ, encrypted)
+                if encrypted:
+                    self._context = context
+                self._transports[proxy, encrypted] = httpx2.HTTPTransport(
+                    verify=context,
                     trust_env=False,
                     # Each request has a connection of its own, so that its socket is known and can be cut.
                     limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
-                    proxy=_proxy(proxy, self._context),
+                    proxy=_proxy(proxy, context),
                 )
-            return self._transports[proxy]
+            return self._transports[proxy, encrypted]
 
     def _permitted(self, url: str, previous: SplitResult | None, what: str) -> SplitResult:
         """The parts of a URL that we may ask."""
@@ -1242,7 +1238,8 @@ class _Call:
         import httpx2
 
         with contextlib.suppress(ValueError, ImportError, httpx2.InvalidURL):
-            return self.client.transport(self._proxy)
+            encrypted = self.url.startswith("https:") or (self._proxy or "").lower().startswith("https:")
+            return self.client.transport(self._proxy, encrypted=encrypted)
         msg = f"{self.what}: this proxy cannot be used: {redacted(self._proxy or '')}"
         raise FetchError(msg, hint='HTTPS_PROXY=http://host:port; socks5:// needs: pip install "httpx2[socks]"')
 
@@ -1427,7 +1424,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _spelled(error: OSError) -> str:
     if isinstance(error, socket.gaierror):
-        return "no such host"
+        return "no such host" if error.errno == socket.EAI_NONAME else "its name cannot be looked up"
     if isinstance(error, ssl.SSLError):
         return f"TLS: {error.reason or 'failed'}"
     return os.strerror(error.errno) if error.errno else ""
@@ -1511,9 +1508,11 @@ def _proxy(url: str | None, context: ssl.SSLContext) -> "httpx2.Proxy | None":
     return httpx2.Proxy(url, ssl_context=context if url.lower().startswith("https:") else None)
 
 
-def _ssl_context(environ: Mapping[str, str]) -> ssl.SSLContext:
+def _ssl_context(environ: Mapping[str, str], encrypted: bool) -> ssl.SSLContext:
     import httpx2
 
+    if not encrypted:  # trusts nobody; loading the system's certificates takes 25 ms
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     file, directory = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
     if not file and not directory:
         return httpx2.create_ssl_context(trust_env=False)  # the system's certificates

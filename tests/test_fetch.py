@@ -1,10 +1,12 @@
 """Downloads, caches and mirrors, against a real server that misbehaves on purpose."""
 
+import contextlib
 import hashlib
 import logging
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote
 
+import filelock
 import pytest
 import trustme
 from mirror import (
@@ -60,6 +63,7 @@ from pytest_pyinstall.fetch import (
     Client,
     Limits,
     Progress,
+    _open_part,
     _proxy_for,
     archive_path,
     cached_archives,
@@ -301,6 +305,13 @@ def test_a_page_without_its_content_type_is_recognised(fetcher: Fetcher) -> None
         fetcher(replace(BUILD, size=None))
 
 
+def test_a_page_without_a_length_is_recognised(fetcher: Fetcher) -> None:
+    fetcher.mirror.always(PATH, replace(html(), has_length=False))
+
+    with pytest.raises(SizeMismatchError, match="HTML page"):
+        fetcher()
+
+
 def test_p12_an_endless_body_ends_at_the_size_of_the_build(fetcher: Fetcher) -> None:
     fetcher.mirror.always(PATH, endless())
 
@@ -398,6 +409,14 @@ def test_p12_a_trickle_of_the_body_ends(fetcher: Fetcher) -> None:
     assert fetcher.gets == 2
 
 
+def test_a_body_that_is_slow_but_not_too_slow_arrives(fetcher: Fetcher) -> None:
+    fetcher.limit(slow_time=0.05, slow_bytes=10)
+    fetcher.mirror.script(PATH, trickle(step=10_000, pause=0.01))
+
+    assert fetcher() == CONTENT
+    assert fetcher.gets == 1
+
+
 def test_p12_it_gives_up_after_so_many_attempts(fetcher: Fetcher) -> None:
     fetcher.mirror.always(PATH, status(503))
 
@@ -421,6 +440,32 @@ def test_p12_it_gives_up_when_the_time_is_over(fetcher: Fetcher) -> None:
         fetcher()
 
     assert fetcher.gets == 4
+
+
+def test_p12_it_gives_up_in_the_middle_of_a_body_when_the_time_is_over(fetcher: Fetcher) -> None:
+    fetcher.limit(total=0.3)
+    fetcher.mirror.always(PATH, trickle(step=1000, pause=0.02))
+
+    with pytest.raises(FetchError, match=r"not complete in time.*gave up after 0\.3 s"):
+        fetcher()
+
+
+def test_p12_a_host_that_does_not_answer_is_left(fetcher: Fetcher) -> None:
+    fetcher.limit(connect=0.05, attempts=2)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # its queue is full then
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+
+        with pytest.raises(FetchError, match=r"no connection within 0\.05 s"):
+            fetcher(url=f"http://127.0.0.1:{listener.getsockname()[1]}/x")
+
+
+def test_a_server_that_speaks_no_tls(fetcher: Fetcher) -> None:
+    with pytest.raises(FetchError, match="no connection: TLS: "):
+        fetcher(url=fetcher.mirror.url.replace("http:", "https:") + PATH)
 
 
 def test_attempts_that_get_further_do_not_count(fetcher: Fetcher) -> None:
@@ -458,6 +503,15 @@ def test_p12_retry_after_is_honoured_and_capped(fetcher: Fetcher, value: str, pa
 
     assert fetcher() == CONTENT
     assert fetcher.pauses == [pause]
+
+
+def test_a_date_in_retry_after_is_told_by_our_clock_where_the_server_has_none(fetcher: Fetcher) -> None:
+    fetcher.limit(wall_clock=lambda: 1_000_000_000.0)
+    then = formatdate(1_000_000_030, usegmt=True)
+    fetcher.mirror.script(PATH, status(503, {"Retry-After": then, "Date": ""}))
+
+    assert fetcher() == CONTENT
+    assert fetcher.pauses == [30]
 
 
 def test_a_date_in_retry_after_is_told_by_the_clock_of_the_server(fetcher: Fetcher) -> None:
@@ -652,6 +706,13 @@ def test_what_is_no_https_url_is_refused(fetcher: Fetcher, url: str) -> None:
         fetcher(url=url)
 
 
+@pytest.mark.parametrize("url", ["https://host/\x7f"])
+def test_what_the_library_cannot_ask_is_refused_at_once(fetcher: Fetcher, url: str) -> None:
+    with pytest.raises(FetchError, match="cannot ask"):
+        fetcher(url=url)
+    assert fetcher.pauses == []
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -692,7 +753,7 @@ def test_certificates_that_cannot_be_loaded(fetcher: Fetcher, tmp_path: Path) ->
     fetcher.environ["SSL_CERT_FILE"] = str(tmp_path / "missing.pem")
 
     with pytest.raises(FetchError, match=r"missing\.pem"):
-        fetcher()
+        fetcher(url=BUILD.url)
 
 
 def test_p13_https_never_becomes_http(
@@ -757,6 +818,14 @@ def test_a_proxy_that_does_not_want(fetcher: Fetcher, code: int, gets: int, word
 def test_a_proxy_that_cannot_be_used(fetcher: Fetcher, proxy: str) -> None:
     fetcher.environ["HTTPS_PROXY"] = proxy
     with pytest.raises(FetchError, match="this proxy cannot be used"):
+        fetcher(url=BUILD.url)
+
+
+def test_a_proxy_that_is_no_url(fetcher: Fetcher) -> None:
+    fetcher.environ["HTTPS_PROXY"] = "http://["
+    fetcher.limit(attempts=1)
+
+    with pytest.raises(FetchError):
         fetcher(url=BUILD.url)
 
 
@@ -940,6 +1009,13 @@ def test_a_mirror_may_be_a_directory(fetcher: Fetcher, tmp_path: Path, form: str
     assert fetcher.files == [NAME]
 
 
+def test_what_a_server_began_a_directory_does_not_continue(fetcher: Fetcher, tmp_path: Path) -> None:
+    break_at(fetcher, 100_000)
+    (tmp_path / NAME).write_bytes(CONTENT)
+
+    assert fetcher(url=str(tmp_path / NAME)) == CONTENT
+
+
 def test_an_archive_of_a_mirror_directory_survives_the_directory(fetcher: Fetcher, tmp_path: Path) -> None:
     source = tmp_path / NAME
     source.write_bytes(CONTENT)
@@ -973,6 +1049,17 @@ def test_a_directory_or_another_host_is_no_file(fetcher: Fetcher, tmp_path: Path
         fetcher(url=str(tmp_path))
     with pytest.raises(FetchError, match="another host"):
         fetcher(url="file://server/share/x")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc")
+def test_a_file_that_cannot_be_read_or_has_no_end(fetcher: Fetcher) -> None:
+    with pytest.raises(FetchError, match=r"cannot read /proc/self/mem: Input/output error"):
+        fetcher(replace(BUILD, size=None), url="/proc/self/mem")
+    with pytest.raises(FetchError, match=r"cannot read /proc/self/mem: Input/output error"):
+        fetcher.text("/proc/self/mem")
+    fetcher.limit(archive_size=10)
+    with pytest.raises(SizeMismatchError, match="more than 10 bytes"):
+        fetcher(replace(BUILD, size=None), url="/proc/version")
 
 
 def test_local_files_and_the_cache_do_not_load_the_http_library(fetcher: Fetcher, tmp_path: Path) -> None:
@@ -1064,6 +1151,80 @@ def test_p16_too_many_open_files(fetcher: Fetcher) -> None:
     assert "StoreError: cannot use the cache" in ended.stderr
     assert "Too many open files" in ended.stderr
     assert fetcher.files == []
+
+
+def test_p16_a_failing_disk_is_no_wrong_archive(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetcher()
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(hashlib, "file_digest", fail)
+    assert fetcher() == CONTENT
+    assert "Input/output error" in fetcher.warnings[0]
+
+
+def test_p16_no_file_can_be_opened_any_more(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetcher()
+
+    def fail(path: str, *_: object, **__: object) -> int:
+        raise OSError(24, "Too many open files", str(path))
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(StoreError, match="Too many open files"):
+        fetcher()
+    assert fetcher.path.exists()
+
+
+def test_a_download_that_somebody_else_truncates_is_not_published(fetcher: Fetcher) -> None:
+    stalled = stall(after=200_000)
+    fetcher.mirror.script(PATH, stalled)
+    part = fetcher.path.with_name(NAME + ".part")
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(fetcher)
+        wait_until(lambda: part.exists() and part.stat().st_size == 200_000)
+        with part.open("ab") as file:
+            file.write(bytes(200_000))
+        stalled.release()
+        with pytest.raises(StoreError, match="somebody else writes it"):
+            result.result()
+    assert fetcher.files == []
+    assert fetcher() == CONTENT
+
+
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_where_open_files_cannot_be_renamed(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, is_swapped: bool
+) -> None:
+    monkeypatch.setattr("pytest_pyinstall.fetch._RENAMES_OPEN_FILES", False)
+    if not is_swapped:
+        assert fetcher() == CONTENT
+        assert fetcher.path.read_bytes() == CONTENT
+        return
+    real = Path.replace
+
+    def swap(self: Path, target: Path) -> Path:
+        self.write_bytes(b"swapped")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", swap)
+    with pytest.raises(DigestMismatchError):
+        fetcher()
+
+
+def test_a_partial_download_makes_its_directory(tmp_path: Path) -> None:
+    os.close(_open_part(tmp_path / "a" / "b.part"))
+    (tmp_path / "c.part").hardlink_to(tmp_path / "a" / "b.part")
+    os.close(_open_part(tmp_path / "c.part"))
+    assert (tmp_path / "a" / "b.part").stat().st_nlink == 1
+
+
+def test_a_partial_download_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.part").write_text("")
+    (tmp_path / "b.part").hardlink_to(tmp_path / "a.part")
+    monkeypatch.setattr(Path, "unlink", lambda *_: None)
+    with pytest.raises(StoreError, match="somebody keeps changing it"):
+        _open_part(tmp_path / "b.part")
 
 
 # ---- several at once -----------------------------------------------------------------------------------------------
@@ -1174,11 +1335,15 @@ def test_p5_a_holder_that_stands_still_keeps_nobody(fetcher: Fetcher) -> None:
     assert waits.reasons == ["another process is downloading it"]
 
 
-@pytest.mark.parametrize("obstacle", ["no locks here", "the lock file cannot be opened"])
+@pytest.mark.parametrize("obstacle", ["no locks here", "no locks for downloads", "the lock file cannot be opened"])
 def test_p6_it_is_correct_without_locks(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, obstacle: str) -> None:
-    if obstacle == "no locks here":
+    if obstacle.startswith("no locks"):
+        real = filelock.lock_descriptor
 
-        def refuse(*_: object, **__: object) -> bool:
+        def refuse(descriptor: int, *, blocking: bool) -> bool:
+            is_lock_file = os.path.samestat(os.fstat(descriptor), (fetcher.path.parent / ".lock").stat())
+            if is_lock_file and obstacle == "no locks for downloads":
+                return real(descriptor, blocking=blocking)
             raise OSError(37, "No locks available")
 
         monkeypatch.setattr("filelock.lock_descriptor", refuse)
@@ -1239,7 +1404,8 @@ def test_p20_stop_ends_a_pause(fetcher: Fetcher) -> None:
 
 def test_warming_up_does_no_harm(fetcher: Fetcher) -> None:
     with fetcher.client() as client:
-        client.warm_up()
+        client.warm_up("/a/directory")
+        client.warm_up(fetcher.mirror.url)
         with fetch(BUILD, url=fetcher.mirror.url + PATH, cache=fetcher.cache, client=client).file as file:
             assert file.read() == CONTENT
 
@@ -1497,6 +1663,41 @@ def test_prune_removes_what_is_dead_or_damaged_and_nothing_else(fetcher: Fetcher
 
     assert [file.path for file in cached_archives(fetcher.cache)] == [fetcher.path]
     assert {path.name for path in (fetcher.cache / "archives").iterdir()} == {BUILD.sha256, "foreign"}
+
+
+def test_prune_removes_dead_catalogues(fetcher: Fetcher) -> None:
+    fetcher.mirror.files["/c.json"] = b"{}"
+    fetcher.text()
+    (fetcher.cache / "catalogues" / ".0123.part").write_text("")
+
+    assert prune(fetcher.cache) == []
+    assert [file.path.name for file in prune(fetcher.cache, now=time.time() + 4000)] == [".0123.part"]
+    assert fetcher.text(offline=True) == b"{}"
+
+
+def test_prune_removes_what_is_no_file(fetcher: Fetcher) -> None:
+    fetcher.path.parent.mkdir(parents=True)
+    fetcher.path.symlink_to(fetcher.cache)
+
+    assert [file.path for file in prune(fetcher.cache)] == [fetcher.path]
+    assert fetcher.cache.is_dir()
+
+
+def test_prune_of_a_cache_that_cannot_be_written(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetcher.path.parent.mkdir(parents=True)
+    fetcher.path.write_bytes(b"damaged")
+    deny_writing(monkeypatch)
+
+    with pytest.raises(StoreError, match="Read-only"):
+        prune(fetcher.cache)
+
+
+def test_a_cache_that_cannot_be_listed(fetcher: Fetcher) -> None:
+    fetcher.cache.mkdir()
+    (fetcher.cache / "archives").symlink_to("archives")
+
+    with pytest.raises(StoreError, match="archives"):
+        cached_archives(fetcher.cache)
 
 
 def test_clear_removes_everything(fetcher: Fetcher) -> None:
