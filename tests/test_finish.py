@@ -13,7 +13,7 @@ import pytest
 import uv
 
 from pytest_pyinstall.errors import StoreError
-from pytest_pyinstall.finish import EXTERNALLY_MANAGED, finish
+from pytest_pyinstall.finish import EXTERNALLY_MANAGED, finish, run_tool
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.layout import PACKED, STANDALONE, may_change, polyglot, read_variables
 from pytest_pyinstall.target import Target
@@ -414,9 +414,11 @@ def test_a_disk_that_refuses_is_a_store_error(tmp_path: Path) -> None:
 def macos_tree(path: Path) -> Path:
     (path / "lib").mkdir(parents=True)
     (path / "lib" / "libpython3.12.dylib").write_bytes(b"dylib")
+    (path / "lib" / "libpython3.dylib").symlink_to("libpython3.12.dylib")
     return path
 
 
+@needs_symlink
 def test_a_dylib_is_told_where_it_will_lie(tmp_path: Path) -> None:
     tree = macos_tree(tmp_path / "tree")
     os.link(tree / "lib" / "libpython3.12.dylib", tmp_path / "cached")
@@ -436,6 +438,7 @@ def test_a_dylib_is_told_where_it_will_lie(tmp_path: Path) -> None:
     assert (tmp_path / "cached").read_bytes() == b"dylib"
 
 
+@needs_symlink
 def test_without_apples_tools_a_dylib_stays_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tree = macos_tree(tmp_path / "tree")
 
@@ -444,5 +447,42 @@ def test_without_apples_tools_a_dylib_stays_as_it_is(tmp_path: Path, caplog: pyt
 
     finish(tree, key=Key.parse("cpython-3.12.1-macos-aarch64-none"), home=Path("/home/it"), tag="", run=missing)
 
-    assert [path.name for path in (tree / "lib").iterdir()] == ["libpython3.12.dylib"]
+    assert {path.name for path in (tree / "lib").iterdir()} == {"libpython3.12.dylib", "libpython3.dylib"}
     assert "install name" in caplog.text
+
+
+def test_a_tool_that_fails_is_heard() -> None:
+    run_tool([sys.executable, "-c", "print()"])
+
+    with pytest.raises(subprocess.CalledProcessError):
+        run_tool([sys.executable, "-c", "raise SystemExit(1)"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs limits on what a process may write")
+def test_a_full_disk_leaves_the_old_file_and_no_new_one(tmp_path: Path) -> None:
+    """P16."""
+    import resource
+
+    (tmp_path / "lib" / "python3.12").mkdir(parents=True)
+    managed = tmp_path / "lib" / "python3.12" / "EXTERNALLY-MANAGED"
+    managed.write_text("old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, hard))
+    try:
+        with pytest.raises(StoreError):
+            finish(tmp_path, key=Key.parse("cpython-3.12.1-linux-x86_64-gnu"), home=Path("/home/it"), tag="20261122")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert managed.read_text() == "old"
+    assert [path.name for path in managed.parent.iterdir()] == ["EXTERNALLY-MANAGED"]
+
+
+def test_a_prefix_that_is_no_path_is_not_looked_for(tmp_path: Path) -> None:
+    data = tmp_path / "lib" / "python3.12" / "_sysconfigdata__linux_x86_64-linux-gnu.py"
+    data.parent.mkdir(parents=True)
+    data.write_text("build_time_vars = {'prefix': '/', 'CFLAGS': '-I/usr/include'}\n")
+
+    finish(tmp_path, key=Key.parse("cpython-3.12.1-linux-x86_64-gnu"), home=Path("/home/it"), tag="")
+
+    assert read_variables(data.read_text())["CFLAGS"] == "-I/usr/include"

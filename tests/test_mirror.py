@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from pytest_pyinstall.build import Build
 from pytest_pyinstall.catalogue import mirrored, parse_catalogue
 from pytest_pyinstall.errors import (
     CatalogueError,
+    DigestMismatchError,
     FetchError,
     OfflineError,
     PackError,
@@ -26,7 +28,7 @@ from pytest_pyinstall.errors import (
 )
 from pytest_pyinstall.fetch import Client, open_client
 from pytest_pyinstall.key import Key
-from pytest_pyinstall.mirror import RELEASES, Pulled, pack, pull
+from pytest_pyinstall.mirror import RELEASES, Pulled, _publish, pack, pull
 
 VERSIONS = list(archives.interpreters())
 OLDEST, NEWEST = VERSIONS[0], VERSIONS[-1]
@@ -402,3 +404,14 @@ def test_rows_are_spelled_as_uv_spells_them(
     ((found, row),) = json.loads((tmp_path / "mine" / "catalogue.json").read_text()).items()
     assert (found, row["arch"], row["os"]) == (name, arch, system)
     assert catalogue(tmp_path / "mine")[key].sha256 == build.sha256
+
+
+def test_what_changes_while_it_is_copied_is_not_published(make: Make, tmp_path: Path) -> None:
+    """P9."""
+    path = tmp_path / "mine" / "20261021" / "it.tar.gz"
+
+    with pytest.raises(DigestMismatchError):
+        _publish(tmp_path / "mine", io.BytesIO(b"something else"), path, make())
+
+    assert not list(path.parent.iterdir())
+    assert not (tmp_path / "mine" / "catalogue.json").exists()

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import archives
@@ -12,7 +13,8 @@ import pytest
 from pytest_pyinstall.elf import read_dynamic
 from pytest_pyinstall.errors import PackError, ProbeError
 from pytest_pyinstall.finish import finish
-from pytest_pyinstall.pack import Contents, look_at, pack_one
+from pytest_pyinstall.key import Key
+from pytest_pyinstall.pack import Contents, Packable, _prove, _select, look_at, pack_one
 
 VERSIONS = list(archives.interpreters())
 OLDEST, NEWEST = VERSIONS[0], VERSIONS[-1]
@@ -239,3 +241,73 @@ def test_libraries_of_the_prefix_come_along(installed: Path, tmp_path: Path) -> 
         assert read_dynamic(packed.read()).search == ("$ORIGIN/../..",)
     assert "python/lib/libfact.so.1" in [member.name for member in members(archive)]
     assert "libfact.so.1" not in contents.needs
+
+
+def test_a_copy_that_does_not_work_is_not_taken_for_good(tmp_path: Path) -> None:
+    """Here one that hands everything to the original, and lacks a module."""
+    packable = look_at(archives.interpreters()[NEWEST], environ=ENVIRON)
+    lame = tmp_path / "lame"
+    lame.write_text(f'#!/bin/sh\nexec {packable.executable} "$@"\n')
+    lame.chmod(0o755)
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.add(lame, f"python/{packable.key.executable}")
+
+    wants_more = replace(packable, modules=(*packable.modules, "no_such_module"))
+    with pytest.raises(PackError) as caught:
+        _prove(tmp_path / "a.tar.gz", wants_more, tmp_path / "proof", ENVIRON)
+
+    assert f"it believes that it lives in {packable.prefix}" in caught.value.message
+    assert "it cannot import no_such_module" in caught.value.message
+
+
+def test_on_windows_the_whole_prefix_but_what_was_installed_is_packed(tmp_path: Path) -> None:
+    for name in (
+        *("python.exe", "DLLs/_ssl.pyd", "Lib/os.py", "Lib/__pycache__/os.pyc", "Lib/test/__init__.py"),
+        *("Lib/site-packages/pip-24.dist-info/METADATA", "Scripts/pip.exe", "Include/Python.h", "Doc/python.chm"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    packable = Packable(
+        executable=tmp_path / "python.exe",
+        key=Key.parse("cpython-3.12.1-windows-x86_64-none"),
+        prefix=tmp_path,
+        modules=(),
+        is_standalone=False,
+    )
+
+    selection = _select(packable)
+
+    found = {name for name in {*selection.files, *selection.content} if not name.startswith("home")}
+    assert found == {*("python.exe", "DLLs/_ssl.pyd", "Lib/os.py", "Lib/site-packages/README.txt", "Include/Python.h")}
+    assert {"Lib/test", "Lib/site-packages/pip-24.dist-info"} <= selection.left_out
+
+
+def test_links_that_lead_out_or_nowhere_are_not_packed(tmp_path: Path) -> None:
+    prefix = tmp_path / "prefix"
+    library = prefix / "lib" / "python3.12"
+    library.mkdir(parents=True)
+    (tmp_path / "outside.py").write_text("")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "directory" / "inner.py").write_text("")
+    (prefix / "elsewhere").mkdir()
+    (library / "inside.py").write_text("")
+    for name, target in (
+        ("near.py", "inside.py"),
+        ("outside.py", tmp_path / "outside.py"),
+        ("directory", tmp_path / "directory"),
+        ("not-packed", prefix / "elsewhere"),
+        ("dangling.py", "nowhere"),
+    ):
+        (library / name).symlink_to(target)
+    packable = Packable(
+        executable=prefix / "bin" / "python3.12",
+        key=Key.parse("cpython-3.12.1-macos-aarch64-none"),
+        prefix=prefix,
+        modules=(),
+        is_standalone=True,
+    )
+
+    selection = _select(packable)
+
+    assert selection.links == {"lib/python3.12/near.py": "inside.py"}
+    assert set(selection.files) == {"lib/python3.12/inside.py", "lib/python3.12/outside.py"}
