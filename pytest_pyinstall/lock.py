@@ -110,23 +110,35 @@ def is_free(path: Path) -> bool:
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
+_TRIES = 50
+"""How often a directory may be swept away between our making it and our making a file in it."""
+
+
 def _open(path: Path, setting: str) -> int:
-    try:
+    for _ in range(_TRIES):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
-            except FileExistsError:
-                return os.open(path, os.O_RDWR | _FLAGS)
-            if hasattr(os, "fchmod"):
-                os.fchmod(descriptor, 0o666)  # whatever the umask: other users and uv open it for writing
-            return descriptor
+            return _open_or_make(path)
+        except (FileNotFoundError, FileExistsError) as error:
+            swept = error  # somebody removes empty directories, and this one was empty for a moment
         except OSError as error:
-            if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and stat.S_ISREG(path.lstat().st_mode):
-                return os.open(path, os.O_RDONLY | _FLAGS)  # flock asks for no more
-            raise
+            raise _unusable(path, error, setting) from error
+    raise _unusable(path, swept, setting) from swept
+
+
+def _open_or_make(path: Path) -> int:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+        except FileExistsError:
+            return os.open(path, os.O_RDWR | _FLAGS)
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o666)  # whatever the umask: other users and uv open it for writing
+        return descriptor
     except OSError as error:
-        raise _unusable(path, error, setting) from error
+        if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and stat.S_ISREG(path.lstat().st_mode):
+            return os.open(path, os.O_RDONLY | _FLAGS)  # flock asks for no more
+        raise
 
 
 def _unusable(path: Path, error: OSError, setting: str) -> StoreError:

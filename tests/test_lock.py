@@ -3,8 +3,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from pytest_pyinstall.lock import hold, is_free, seize
 
 _HOLDER = """
 import sys
+import threading
 from pathlib import Path
 from pytest_pyinstall.lock import hold
 with hold(Path(sys.argv[1]), timeout=5, purpose="for it", setting="--python-store", note=Path(sys.argv[2])):
@@ -40,9 +42,7 @@ def _held(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def _hold(path: Path, *, timeout: float = 0.1) -> None:
-    with hold(
-        path, timeout=timeout, purpose="for it", setting="--python-store", note=path.with_suffix(".holder")
-    ):
+    with hold(path, timeout=timeout, purpose="for it", setting="--python-store", note=path.with_suffix(".holder")):
         pass
 
 
@@ -148,3 +148,24 @@ def test_seizing_does_not_wait(tmp_path: Path) -> None:
         assert not path.exists()
     with _held(path), seize(path) as is_ours:
         assert not is_ours
+
+
+def test_a_directory_that_is_swept_away_while_it_is_empty_is_made_again(tmp_path: Path) -> None:
+    directory = tmp_path / "scratch"
+    is_over = threading.Event()
+
+    def sweep() -> None:
+        while not is_over.is_set():
+            with suppress(OSError):
+                directory.rmdir()
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        for number in range(300):
+            path = directory / f"{number}.alive"
+            _hold(path)
+            path.unlink()
+    finally:
+        is_over.set()
+        sweeper.join()
