@@ -14,7 +14,19 @@ from pytest_pyinstall.elf import read_dynamic
 from pytest_pyinstall.errors import PackError, ProbeError
 from pytest_pyinstall.finish import finish
 from pytest_pyinstall.key import Key
-from pytest_pyinstall.pack import Contents, Packable, _prove, _select, look_at, pack_one
+from pytest_pyinstall.layout import PACKED
+from pytest_pyinstall.pack import (
+    Contents,
+    Packable,
+    _make_relocatable,
+    _make_text_relocatable,
+    _marked,
+    _prove,
+    _refuse_what_cannot_move,
+    _select,
+    look_at,
+    pack_one,
+)
 
 VERSIONS = list(archives.interpreters())
 OLDEST, NEWEST = VERSIONS[0], VERSIONS[-1]
@@ -280,6 +292,17 @@ def test_on_windows_the_whole_prefix_but_what_was_installed_is_packed(tmp_path: 
     found = {name for name in {*selection.files, *selection.content} if not name.startswith("home")}
     assert found == {*("python.exe", "DLLs/_ssl.pyd", "Lib/os.py", "Lib/site-packages/README.txt", "Include/Python.h")}
     assert {"Lib/test", "Lib/site-packages/pip-24.dist-info"} <= selection.left_out
+    # Nothing there names a place, and libraries are looked for beside the executable.
+    before = dict(selection.content)
+    _refuse_what_cannot_move(packable, {})
+    _make_text_relocatable(selection, packable)
+    assert _make_relocatable(selection, packable, tmp_path, ENVIRON) == ()
+    assert selection.content == before
+
+
+def test_a_build_of_python_build_standalone_stays_one() -> None:
+    assert PACKED.encode() in _marked(b"build_time_vars = {'prefix': '/install'}")
+    assert PACKED.encode() not in _marked(b"build_time_vars = {'PYTHON_BUILD_STANDALONE': 1}")
 
 
 def test_links_that_lead_out_or_nowhere_are_not_packed(tmp_path: Path) -> None:
