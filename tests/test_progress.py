@@ -1,0 +1,197 @@
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.build import Build
+from pytest_pyinstall.errors import NoMatchError
+from pytest_pyinstall.interpreter import Interpreter
+from pytest_pyinstall.key import Key
+from pytest_pyinstall.progress import Bars, Lines, Silence, display_on, result_line, size_text
+from pytest_pyinstall.provisioner import How, Provided
+from pytest_pyinstall.request import Request
+
+REQUEST = Request.parse("3.12")
+
+
+def _build(text: str = "cpython-3.12.4-linux-x86_64-gnu") -> Build:
+    return Build(key=Key.parse(text), url="https://host/x.tar.gz", sha256="0" * 64, size=11_110_000)
+
+
+def _provided(how: How) -> Provided:
+    interpreter = Interpreter(
+        executable=Path("/s/bin/python3.12"),
+        key=_build().key,
+        version_info=(3, 12, 4, "final", 0),
+        prefix=Path("/s"),
+        base_prefix=Path("/s"),
+        base_executable=Path("/s/bin/python3.12"),
+        source="pyenv" if how == "found" else "store",
+    )
+    return Provided(request=REQUEST, interpreter=interpreter, how=how)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+@pytest.mark.parametrize(
+    ("how", "line"),
+    [
+        ("installed", "+ cpython-3.12.4-linux-x86_64-gnu installed in 0.4 s  {}"),
+        ("repaired", "~ cpython-3.12.4-linux-x86_64-gnu repaired in 0.4 s  {}"),
+        ("present", "= cpython-3.12.4-linux-x86_64-gnu was there  {}"),
+        ("found", "= cpython-3.12.4-linux-x86_64-gnu found (pyenv)  {}"),
+    ],
+)
+def test_a_result_is_one_line(how: How, line: str) -> None:
+    path = str(Path("/s/bin/python3.12"))
+
+    assert result_line(REQUEST, _provided(how), 0.42) == line.format(path)
+    assert result_line(REQUEST, _provided(how), 0.42, with_path=False) == line.format("").rstrip()
+
+
+def test_a_failure_is_one_line_without_its_hint() -> None:
+    error = NoMatchError("no build of Python 3.6\nand more", hint="do this")
+
+    assert result_line(Request.parse("3.6"), error) == "- 3.6: no build of Python 3.6"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 KiB"), (11_110_000, "10.6 MiB"), (2**40, "1.0 TiB")],
+)
+def test_sizes(size: int, text: str) -> None:
+    assert size_text(size) == text
+
+
+def test_lines_say_each_thing_once() -> None:
+    said: list[str] = []
+    build = _build()
+
+    with Lines(said.append) as display:
+        display.started(build, 11_110_000)
+        for _ in range(100):
+            display.advanced(build, 111_100)
+        display.waiting(build, "retrying in 2 s")
+        display.finished(build)
+        display.started(_build("cpython-3.13.1-linux-x86_64-gnu"), None)
+        display.result(REQUEST, _provided("present"))
+
+    assert said == [
+        "Downloading cpython-3.12.4-linux-x86_64-gnu (10.6 MiB)",
+        "cpython-3.12.4-linux-x86_64-gnu: retrying in 2 s",
+        "Downloading cpython-3.13.1-linux-x86_64-gnu",
+        result_line(REQUEST, _provided("present")),
+    ]
+
+
+def test_silence_says_nothing() -> None:
+    stream = _Terminal()
+
+    with display_on(stream, environ={}, is_quiet=True) as display:
+        display.started(_build(), 100)
+        display.advanced(_build(), 100)
+        display.waiting(_build(), "x")
+        display.finished(_build())
+        display.say("x")
+        display.result(REQUEST, _provided("installed"), 0.1)
+
+    assert isinstance(display, Silence)
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("environ", "kind"),
+    [
+        ({"TERM": "xterm"}, Bars),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, Bars),
+        ({"TERM": "xterm", "CI": "false"}, Bars),
+        ({"TERM": "dumb"}, Lines),
+        ({"TERM": "xterm", "CI": "true"}, Lines),
+    ],
+)
+def test_bars_only_where_a_cursor_can_move(environ: dict[str, str], kind: type) -> None:
+    assert isinstance(display_on(_Terminal(), environ=environ), kind)
+
+
+def test_lines_where_there_is_no_terminal() -> None:
+    stream = io.StringIO()
+
+    display_on(stream, environ={"TERM": "xterm"}).say("x")
+
+    assert stream.getvalue() == "x\n"
+
+
+def test_bars_show_each_download_and_their_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = _Terminal()
+    first, second = _build(), _build("cpython-3.13.1+freethreaded-linux-x86_64-gnu")
+
+    with Bars(stream) as display:
+        display.started(first, 11_110_000)
+        display.started(second, 11_110_000)
+        display.advanced(first, 5_000_000)
+        display.waiting(second, "retrying in 2 s")
+        display._progress.refresh()
+        display.finished(first)
+        display.finished(second)
+        display.result(REQUEST, _provided("installed"), 0.4)
+
+    lines = [line.rstrip() for line in re.split(r"[\r\n]+", _plain(stream.getvalue()))]
+    assert any(line.startswith("3.12.4 ") and "4.8/10.6 MiB" in line for line in lines)
+    assert any(line.startswith("3.13.1t ") for line in lines)
+    assert any(line.startswith("total ") and "4.8/21.2 MiB" in line for line in lines)
+    assert f"{second.key}: retrying in 2 s" in lines
+    assert result_line(REQUEST, _provided("installed"), 0.4, with_path=True) in lines
+    assert max(len(line) for line in lines if "MiB" in line) <= 80
+
+
+def test_a_single_download_has_no_total(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = _Terminal()
+
+    with Bars(stream) as display:
+        display.started(_build(), None)
+        display.advanced(_build(), 5_000_000)
+        display._progress.refresh()
+
+    assert "total" not in stream.getvalue()
+
+
+def test_colours_can_be_switched_off_and_bars_stay() -> None:
+    stream = _Terminal()
+
+    with Bars(stream, has_color=False) as display:
+        display.started(_build(), 100)
+        display.result(REQUEST, _provided("installed"), 0.4)
+
+    assert "+ cpython-3.12.4" in _plain(stream.getvalue())
+    assert not re.search(r"\x1b\[(?:[0-9]+;)*3[0-9]", stream.getvalue())
+
+
+def test_a_request_in_brackets_is_no_markup() -> None:
+    stream = _Terminal()
+
+    with Bars(stream) as display:
+        display.say("[bold]x[/nothing]")
+
+    assert "[bold]x[/nothing]" in stream.getvalue()
+
+
+def test_rich_is_imported_for_a_terminal_only() -> None:
+    script = (
+        "import io, sys\n"
+        "from pytest_pyinstall.progress import display_on\n"
+        "display_on(io.StringIO(), environ={}).say('x')\n"
+        "sys.exit('rich' in sys.modules)\n"
+    )
+
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
