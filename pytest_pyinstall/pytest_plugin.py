@@ -1,0 +1,532 @@
+"""Options, ini values, markers and fixtures.
+
+Imported in every pytest session, so it imports only pytest and the standard library; `session` has what is behind it,
+and is imported when a Python is asked for.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_pyinstall.interpreter import Environment, Interpreter
+    from pytest_pyinstall.session import Choice, Pythons
+    from pytest_pyinstall.settings import Settings
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection_finish",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_configure_node",
+    "pytest_generate_tests",
+    "pytest_report_header",
+    "pytest_sessionfinish",
+    "pytest_sessionstart",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+    "pytest_unconfigure",
+]
+
+_OPTIONS: Mapping[str, tuple[str, tuple[str, ...] | None, str]] = {
+    "missing": (
+        "WHAT",
+        ("fail", "skip"),
+        "what to do about a Python that cannot be had: fail (default) ends the session, skip skips its tests",
+    ),
+    "downloads": ("WHEN", ("auto", "never"), "whether a missing Python is downloaded: auto (default) or never"),
+    "preference": (
+        "ORDER",
+        ("managed", "only-managed", "system", "only-system"),
+        "whose Python is taken first: the store's (managed, the default) or the machine's; or only one of the two",
+    ),
+    "store": ("DIR", None, "where the installations are"),
+    "cache": ("DIR", None, "where downloaded archives and environments are kept"),
+    "mirror": ("URL", None, "where archives come from in place of the release host: a URL or a directory"),
+    "catalogue": ("URL", None, "a document with the builds that exist, in the schema of uv: a URL or a file"),
+}
+"""Each option with the name of its value, the words it takes, and what it is for."""
+
+_VARIABLE = "PYTEST_PYINSTALL_PYTHON"
+_INI = "pyinstall_python"
+_INI_PARSER = "pyinstall-ini-parser"
+_OURS = "_pyinstall_python"
+"""A fixture that only our own ``python`` asks for: a test whose fixtures include it uses ours, and not one that a user
+named so too."""
+
+
+class _IniParser:
+    def __init__(self, parser: pytest.Parser) -> None:
+        self.parser = parser
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    group = parser.getgroup("pyinstall", "Pythons for the tests (pytest-pyinstall)")
+    group.addoption(
+        "--python",
+        action="append",
+        dest=_INI,
+        metavar="REQUEST",
+        help="run the tests that use the fixture `python` with this Python, and install it where it is missing: "
+        "3.12, 3.9..3.13, 3.13t, pypy3.11, '>=3.10,<3.13', ./build/python, supported, … (repeatable)",
+    )
+    parser.addini(_INI, type="linelist", help="as --python: a list, or a string with commas")
+    for name, (metavar, words, purpose) in _OPTIONS.items():
+        group.addoption(f"--python-{name}", dest=f"pyinstall_{name}", metavar=metavar, choices=words, help=purpose)
+        parser.addini(f"pyinstall_{name}", type="string", help=f"as --python-{name}")
+    parser.addini(
+        "pyinstall_path",
+        type="bool",
+        default=True,
+        help="put pythonX.Y of the requested Pythons on PATH while the session runs (default: true)",
+    )
+    pluginmanager.register(_IniParser(parser), _INI_PARSER)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "python(*requests): run this test with these Pythons, in place of the session's: python('3.12', 'pypy3.11')",
+    )
+    config.addinivalue_line(
+        "markers",
+        "requires_python(specifier): leave out the Pythons that do not fit: requires_python('>=3.10')",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Provide the Pythons before anyone needs them: the terminal's header, and xdist's workers."""
+    session.config.stash[_STATE] = _State(session.config)
+    _state(session.config).start()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give xdist's worker what the controller has."""
+    if document := _state(node.config).to_json():
+        node.workerinput["pyinstall"] = document
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    output = getattr(node, "workeroutput", None) or {}
+    if (uses := output.get("pyinstall_uses")) is not None:
+        state = _state(node.config)
+        state.uses = bool(state.uses) or bool(uses)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    state = config.stash.get(_STATE, None)
+    if state is None or not state.choices:
+        return []
+    from pytest_pyinstall.session import header
+
+    return [header(choice) for choice in state.choices]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if _OURS not in metafunc.fixturenames or _is_parametrized(metafunc.definition):
+        return
+    state = _state(metafunc.config)
+    choices = state.choices_of(metafunc.definition)
+    specifier = state.specifier_of(metafunc.definition)
+    if choices is None:
+        return
+    params = [state.param(choice) for choice in choices if specifier is None or state.admits(specifier, choice)]
+    if not params:
+        why = f"none of the Pythons {', '.join(choice.id for choice in choices)} fits {specifier}"
+        params = [pytest.param(None, id="none-fits", marks=pytest.mark.skip(reason=why))]
+    metafunc.parametrize("python", params, indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without a request the running interpreter is the one that has to fit."""
+    state = _state(config)
+    version = ".".join(map(str, sys.version_info[:3]))
+    for item in items:
+        if _OURS not in getattr(item, "fixturenames", ()) or _param(item) is not None or _is_parametrized(item):
+            continue
+        specifier = state.specifier_of(item)
+        if specifier is not None and not specifier.contains(version):
+            why = f"the Python that runs the tests, {version}, does not fit {specifier}"
+            item.add_marker(pytest.mark.skip(reason=why))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    state = _state(session.config)
+    wanted = {_OURS, "python", "pythons", "python_env"}
+    if session.items:
+        state.uses = any(not wanted.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items)
+    if state.failed and not state.is_worker and not state.looks_only:
+        failed = {param.id: param for item in session.items if (param := _param(item)) in state.failed}
+        if failed:
+            raise pytest.UsageError("\n".join(str(choice.error) for choice in failed.values()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    state = session.config.stash.get(_STATE, None)
+    if state is not None and state.is_worker and state.uses is not None:
+        session.config.workeroutput["pyinstall_uses"] = state.uses  # type: ignore[attr-defined]  # xdist puts it there
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    state = config.stash.get(_STATE, None)
+    if state is None or not state.choices or state.uses is not False or state.looks_only:
+        return
+    if config.get_verbosity() >= 0:
+        where = f"; {', '.join(state.commands)} on PATH" if state.commands else ""
+        terminalreporter.write_line(f"pyinstall: no test used the fixture `python`{where}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (state := config.stash.get(_STATE, None)) is not None:
+        state.close()
+
+
+# Declared, and not registered with `pytest.register_fixture`: of two fixtures of one name at the session the later one
+# wins, and since 9.2 pytest has registered those of the root conftest when a plugin can do that for the first time.
+
+
+@pytest.fixture(scope="session", name=_OURS)
+def _ours() -> None:
+    """Says that `python` is ours."""
+
+
+@pytest.fixture(scope="session", name="python")
+def _python(request: pytest.FixtureRequest, _pyinstall_python: None) -> "Interpreter":
+    """A Python: the test runs once for each that --python, the ini file or the test's own mark asks for.
+
+    Without any, the one that runs the tests. `python.run("-c", "…")` runs it, `python.call(function)` runs a function
+    over there, `python.environment(path)` makes a virtual environment.
+    """
+    state = _state(request.config)
+    return state.interpreter(request.param) if hasattr(request, "param") else state.only()
+
+
+@pytest.fixture(scope="session", name="pythons")
+def _pythons(request: pytest.FixtureRequest) -> "tuple[Interpreter, ...]":
+    """All Pythons that the session was asked for, in their order; without any, the one that runs the tests."""
+    state = _state(request.config)
+    if not state.choices:
+        return (state.only(),)
+    return tuple(choice.interpreter for choice in state.choices if choice.interpreter is not None)
+
+
+@pytest.fixture(name="python_env")
+def _python_env(python: "Interpreter", tmp_path: Path) -> "Environment":
+    """A fresh virtual environment of `python` in tmp_path: `python_env.install("…")`, `python_env.run("…")`."""
+    from pytest_pyinstall.errors import PyinstallError
+
+    try:
+        return python.environment(tmp_path / "python_env")
+    except PyinstallError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session", name="install_python")
+def _install_python(request: pytest.FixtureRequest) -> "Callable[[str], Interpreter]":
+    """A function: `install_python("3.12")` is that Python, installed where it is missing."""
+    return _state(request.config).install
+
+
+class _State:
+    """What one session knows. `choices` are the session's Pythons, empty where none was requested."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.choices: tuple[Choice, ...] = ()
+        self.commands: list[str] = []
+        self.failed: set[Choice] = set()
+        self.uses: bool | None = None
+        self.is_worker = hasattr(config, "workerinput")
+        option = config.option
+        looking = ("collectonly", "setupplan", "show_fixtures_per_test")
+        self.looks_only = any(getattr(option, name, False) for name in looking)
+        self._runs_nothing = any(getattr(option, name, None) for name in ("showfixtures", "cacheshow"))
+        self._pythons: Pythons | None = None
+        self._marked: dict[str, tuple[Choice, ...]] = {}
+        self._path_directory: Path | None = None
+        self._owns_directory = False
+        self._path_before: str | None = None
+
+    def start(self) -> None:
+        """Provide what was requested; a worker takes it from the controller. Raises `pytest.UsageError`."""
+        if self.is_worker:
+            self._take_over(self.config.workerinput.get("pyinstall", {}))  # type: ignore[attr-defined]  # xdist's
+        elif not self._runs_nothing and (requested := _requested(self.config)) is not None:
+            from pytest_pyinstall.errors import PyinstallError
+
+            try:
+                self._provide(*requested)
+            except PyinstallError as error:
+                raise pytest.UsageError(str(error)) from None
+
+    def _provide(self, texts: Iterable[object], origin: str, directory: Path) -> None:
+        self.choices = self.pythons.choose_all(texts, origin=origin, directory=directory)
+        if self.looks_only or not self.config.getini("pyinstall_path"):
+            return
+        from pytest_pyinstall.path_directory import links
+
+        self._owns_directory = True
+        self._path_directory = Path(tempfile.mkdtemp(prefix="pytest-pyinstall-"))
+        commands = links((choice.interpreter for choice in self.choices if choice.interpreter), self._path_directory)
+        self.commands = [path.name.removesuffix(".bat") for path in commands]
+        self._enter_path()
+
+    def to_json(self) -> dict[str, Any]:
+        """What a worker needs; empty where nothing was requested."""
+        if not self.choices:
+            return {}
+        return {
+            "choices": [choice.to_json() for choice in self.choices],
+            "path": None if self._path_directory is None else str(self._path_directory),
+        }
+
+    def _take_over(self, document: Mapping[str, Any]) -> None:
+        if not document:
+            return
+        from pytest_pyinstall.session import Choice
+
+        self.choices = tuple(map(Choice.from_json, document["choices"]))
+        if document["path"] is not None:
+            self._path_directory = Path(document["path"])
+            self._enter_path()
+
+    def _enter_path(self) -> None:
+        # A worker on this machine has it already, from the controller's environment.
+        entries = os.environ.get("PATH", os.defpath).split(os.pathsep)
+        if str(self._path_directory) not in entries:
+            self._path_before = os.environ.get("PATH", "")
+            os.environ["PATH"] = os.pathsep.join([str(self._path_directory), *entries])
+
+    def close(self) -> None:
+        """Leave nothing behind of what belongs to the session."""
+        if self._pythons is not None:
+            self._pythons.close()
+        if self._path_before is not None:
+            # What else became of PATH meanwhile is not ours to undo.
+            entries = os.environ.get("PATH", "").split(os.pathsep)
+            os.environ["PATH"] = os.pathsep.join(entry for entry in entries if entry != str(self._path_directory))
+            self._path_before = None
+        if self._path_directory is not None and self._owns_directory:
+            shutil.rmtree(self._path_directory, ignore_errors=True)
+
+    @property
+    def pythons(self) -> "Pythons":
+        """Raises `PyinstallError` for a setting that cannot be used."""
+        if self._pythons is None:
+            from pytest_pyinstall.session import Pythons
+
+            self._pythons = Pythons.open(
+                _settings(self.config),
+                environ=os.environ,
+                user_home=Path("~").expanduser(),
+                directory=self.config.rootpath,
+                executable=Path(sys.executable),
+                looks_only=self.looks_only,
+                say=_teller(self.config),
+                is_quiet=self.config.get_verbosity() < 0,
+            )
+        return self._pythons
+
+    def choices_of(self, node: pytest.Item) -> "tuple[Choice, ...] | None":
+        """The test's own Pythons, else the session's, None where nobody requested any."""
+        from pytest_pyinstall.errors import PyinstallError
+
+        mark = node.get_closest_marker("python")
+        if mark is None:
+            return self.choices or None
+        origin = "@pytest.mark.python"
+        if mark.kwargs or not mark.args:
+            said = f"takes no keywords, such as {next(iter(mark.kwargs))}" if mark.kwargs else "names no Python"
+            raise _collect_error(node, f'{origin} {said}\nhint: @pytest.mark.python("3.12", "pypy3.11")')
+        # By repr, because what is no string may not be hashable; parsing it will say what is wrong with it.
+        known = self._marked.get(repr(mark.args))
+        if known is None:
+            try:
+                known = self.pythons.choose(mark.args, origin=origin, directory=self.config.rootpath)
+            except PyinstallError as error:
+                raise _collect_error(node, error) from None
+            self._marked[repr(mark.args)] = known
+        return known
+
+    def specifier_of(self, node: pytest.Item) -> Any:
+        """A `SpecifierSet` of all its marks, None where there is none."""
+        marks = list(node.iter_markers("requires_python"))
+        if not marks:
+            return None
+        from pytest_pyinstall.errors import PyinstallError
+        from pytest_pyinstall.session import parse_specifier
+
+        origin = "@pytest.mark.requires_python"
+        try:
+            for mark in marks:
+                if mark.kwargs:
+                    said = f"takes no keywords, such as {next(iter(mark.kwargs))}"
+                    raise _collect_error(node, f'{origin} {said}\nhint: @pytest.mark.requires_python(">=3.10")')
+                parse_specifier(mark.args, origin=origin)
+            return parse_specifier([text for mark in marks for text in mark.args], origin=origin)
+        except PyinstallError as error:
+            raise _collect_error(node, error) from None
+
+    def admits(self, specifier: Any, choice: "Choice") -> bool:
+        from pytest_pyinstall.session import admits
+
+        return admits(specifier, choice)
+
+    def param(self, choice: "Choice") -> Any:
+        """The interpreter itself is the parameter: the session's fixtures are kept between tests with equal ones."""
+        if choice.interpreter is not None:
+            return pytest.param(choice.interpreter, id=choice.id)
+        from pytest_pyinstall.session import reason
+
+        # The session's own would have ended the session, were they not to be skipped.
+        if self.looks_only or choice in self.choices or self.pythons.skips(choice):
+            return pytest.param(choice, id=choice.id, marks=pytest.mark.skip(reason=reason(choice)))
+        self.failed.add(choice)
+        return pytest.param(choice, id=choice.id)
+
+    def only(self) -> "Interpreter":
+        """For who asks for `python` while the test runs, when it is too late for one test for each."""
+        from pytest_pyinstall.errors import PyinstallError
+
+        if len(self.choices) > 1:
+            names = ", ".join(choice.id for choice in self.choices)
+            pytest.fail(
+                f"`python` stands for {names}, and can be one of them only where a test or a fixture names it among its"
+                " parameters\nhint: def test_it(python): …",
+                pytrace=False,
+            )
+        if self.choices:
+            return self.interpreter(self.choices[0])
+        try:
+            return self.pythons.running()
+        except PyinstallError as error:
+            pytest.fail(str(error), pytrace=False)
+
+    def interpreter(self, asked: object) -> "Interpreter":
+        """What a test was parametrized with, by us or by its author. Skips or fails the test where it is not here."""
+        from pytest_pyinstall.errors import PyinstallError
+        from pytest_pyinstall.session import Choice
+
+        try:
+            return self._had(asked) if isinstance(asked, Choice) else self.install(asked)
+        except PyinstallError as error:
+            pytest.fail(str(error), pytrace=False)
+
+    def install(self, asked: object) -> "Interpreter":
+        """The one Python that was asked for. Skips the test or raises `PyinstallError` where it cannot be had."""
+        __tracebackhide__ = True
+        from pytest_pyinstall.errors import PyinstallError
+        from pytest_pyinstall.interpreter import Interpreter
+
+        if isinstance(asked, Interpreter):
+            return asked
+        try:
+            return self._had(self.pythons.one(asked, directory=self.config.rootpath))
+        except PyinstallError as error:
+            # Without the way it took through us, which tells the author of a test nothing.
+            raise error.with_traceback(None) from None
+
+    def _had(self, choice: "Choice") -> "Interpreter":
+        from pytest_pyinstall.session import reason
+
+        if choice.interpreter is not None:
+            return choice.interpreter
+        if choice.error is None or choice in self.choices or self.pythons.skips(choice):
+            pytest.skip(reason(choice))
+        raise choice.error
+
+
+_STATE = pytest.StashKey[_State]()
+
+
+def _state(config: pytest.Config) -> _State:
+    return config.stash[_STATE]
+
+
+def _requested(config: pytest.Config) -> tuple[Iterable[object], str, Path] | None:
+    """What was asked for, who says so, and where its relative paths start; None where nothing was."""
+    invoked = config.invocation_params.dir
+    if texts := config.getoption(_INI):
+        return texts, "--python", invoked
+    if text := os.environ.get(_VARIABLE):
+        return [text], _VARIABLE, invoked
+    if items := _in_ini(config):
+        return items, _INI, _ini_directory(config)
+    return None
+
+
+def _in_ini(config: pytest.Config) -> Sequence[object]:
+    """The value in the ini file, whether it is a list or a string. Raises `pytest.UsageError`."""
+    try:
+        value: Sequence[object] = config.getini(_INI)
+    except pytest.UsageError as error:
+        # pytest 9.1 has no type for one or the other: ask again, as for a string.
+        parser = config.pluginmanager.get_plugin(_INI_PARSER).parser  # type: ignore[union-attr]  # we registered it
+        parser.addini(_INI, type="string", help="as --python")
+        try:
+            return [text] if (text := str(config.getini(_INI)).strip()) else []
+        except pytest.UsageError:
+            raise pytest.UsageError(f'{error}\nhint: {_INI} = ["3.10", "3.12"]') from None
+    return value
+
+
+def _ini_directory(config: pytest.Config) -> Path:
+    return config.rootpath if config.inipath is None else config.inipath.parent
+
+
+def _settings(config: pytest.Config) -> "Settings":
+    from pytest_pyinstall.settings import Settings
+
+    return Settings.from_environ(
+        os.environ,
+        directory=config.invocation_params.dir,
+        options={name: config.getoption(f"pyinstall_{name}") for name in _OPTIONS},
+        ini={name: config.getini(f"pyinstall_{name}") for name in _OPTIONS},
+        ini_directory=_ini_directory(config),
+    )
+
+
+def _teller(config: pytest.Config) -> Callable[[str], None] | None:
+    """Writes a line to the terminal, whatever is being captured; None in a worker, which has no terminal."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if reporter is None:
+        return None
+
+    def tell(sentence: str) -> None:
+        if capture is None:
+            reporter.write_line(sentence)
+            return
+        with capture.global_and_fixture_disabled():
+            reporter.write_line(sentence)
+
+    return tell
+
+
+def _collect_error(node: pytest.Item, problem: object) -> pytest.Collector.CollectError:
+    """One whose text alone is shown, where every other exception gets a traceback through pytest."""
+    return pytest.Collector.CollectError(f"{node.nodeid}: {problem}")
+
+
+def _param(item: pytest.Item) -> Any:
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("python")
+
+
+def _is_parametrized(node: pytest.Item) -> bool:
+    """Whether the author of the test says with which Pythons it runs."""
+    for mark in node.iter_markers("parametrize"):
+        names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
+        if "python" in ([name.strip() for name in names.split(",")] if isinstance(names, str) else names):
+            return True
+    return False

@@ -1,0 +1,385 @@
+"""The Pythons of one test session: provided, proven by running them, and named for the ids of its tests."""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from pytest_pyinstall.errors import (
+    FetchError,
+    InvalidRequestError,
+    NoMatchError,
+    ProbeError,
+    PyinstallError,
+    SeveralFailedError,
+)
+from pytest_pyinstall.interpreter import Interpreter
+from pytest_pyinstall.probe import probe
+from pytest_pyinstall.progress import Lines
+from pytest_pyinstall.provisioner import Provided, Provisioner
+from pytest_pyinstall.request import Request, parse_requests
+from pytest_pyinstall.settings import Settings
+
+__all__ = ["Choice", "Pythons", "admits", "header", "parse_specifier", "reason"]
+
+_NAMES = {"cpython": "CPython", "pypy": "PyPy", "graalpy": "GraalPy"}
+_MOST_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One of the Pythons that tests run with, or why it is not here.
+
+    `id` is how test ids name it, `asked` are the requests that came to it. Either `interpreter` answered in this
+    session, or there is none and `error` says why; without an error nobody tried, because no test will run. `how` is
+    that of `Provided`, and ``missing`` without an interpreter. `seconds` is what installing it took.
+    """
+
+    id: str
+    asked: tuple[str, ...]
+    how: str
+    interpreter: Interpreter | None = None
+    seconds: float = 0.0
+    error: PyinstallError | None = None
+    is_missing: bool = False
+    """Whether the error says that there is no such Python here, and not that something is wrong with one."""
+    versions: tuple[str, ...] = ()
+    """Without an interpreter: versions between which the one that was asked for lies, as far as the request says."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it for xdist's ``workerinput``; of an error, its words."""
+        return {
+            "id": self.id,
+            "asked": list(self.asked),
+            "how": self.how,
+            "interpreter": None if self.interpreter is None else self.interpreter.to_json(),
+            "seconds": self.seconds,
+            "error": None if self.error is None else [self.error.message, self.error.hint],
+            "is_missing": self.is_missing,
+            "versions": list(self.versions),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Choice":
+        """What `to_json` made."""
+        interpreter, error = document["interpreter"], document["error"]
+        return cls(
+            id=document["id"],
+            asked=tuple(document["asked"]),
+            how=document["how"],
+            interpreter=None if interpreter is None else Interpreter.from_json(interpreter),
+            seconds=document["seconds"],
+            error=None if error is None else NoMatchError(*error),
+            is_missing=document["is_missing"],
+            versions=tuple(document["versions"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What one request came to."""
+
+    request: Request
+    provided: Provided | None = None
+    seconds: float = 0.0
+    error: PyinstallError | None = None
+    is_missing: bool = False
+
+
+class Pythons:
+    """Turns requests into Pythons that answered in this session; what was asked before costs nothing.
+
+    With `looks_only` nothing is installed, and what is not here is a choice without interpreter or error: enough to
+    name the tests, not to run them. Safe in threads.
+    """
+
+    def __init__(self, provisioner: Provisioner, *, looks_only: bool = False) -> None:
+        self.provisioner = provisioner
+        self._looks_only = looks_only
+        self._outcomes: dict[Request, _Outcome] = {}
+        self._seconds: dict[Request, float] = {}
+        self._running: Interpreter | None = None
+        provisioner.on_result = self._heard
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        environ: Mapping[str, str],
+        user_home: Path,
+        directory: Path,
+        executable: Path,
+        looks_only: bool = False,
+        say: Callable[[str], None] | None = None,
+        is_quiet: bool = False,
+    ) -> "Pythons":
+        """For the project in `directory`. `say` hears what a person should see: of downloads too, unless `is_quiet`."""
+        provisioner = Provisioner(
+            settings=settings,
+            environ=environ,
+            user_home=user_home,
+            directory=directory,
+            executable=executable,
+            progress=None if say is None or is_quiet else Lines(say),
+            warn=say,
+        )
+        return cls(provisioner, looks_only=looks_only)
+
+    def close(self) -> None:
+        """End downloads that are under way, and close connections."""
+        self.provisioner.__exit__()
+
+    @property
+    def skips_missing(self) -> bool:
+        return self.provisioner.settings.missing == "skip"
+
+    def choose(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[Choice, ...]:
+        """The Pythons that `texts` ask for, in their order, each interpreter once; what failed is among them.
+
+        Relative paths start from `directory`. Raises `PyinstallError` for what is no request, and for a word
+        (``supported``) that means nothing here.
+        """
+        requests = self.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
+        self._provide(requests)
+        return _named([self._outcomes[request] for request in requests])
+
+    def choose_all(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[Choice, ...]:
+        """As `choose`, for a session that is to run with every one of them.
+
+        Raises one `PyinstallError` that tells every failure, except those that the session's tests are skipped for.
+        """
+        choices = self.choose(texts, origin=origin, directory=directory)
+        errors = [choice.error for choice in choices if choice.error and not self.skips(choice)]
+        if len(errors) == 1 and len(choices) == 1:
+            raise errors[0]
+        if errors:
+            message = f"{len(errors)} of {len(choices)} Pythons cannot be used:\n" + "\n".join(map(str, errors))
+            raise SeveralFailedError(message, results=errors)
+        return choices
+
+    def skips(self, choice: Choice) -> bool:
+        """Whether tests are skipped for what `choice` lacks."""
+        return self.skips_missing and choice.is_missing
+
+    def one(self, asked: object, *, directory: Path) -> Choice:
+        """The one Python that was asked for. Raises `InvalidRequestError` where that means several."""
+        requests = self.provisioner.parse(
+            [asked] if isinstance(asked, Request) else parse_requests([asked], directory=directory, origin="request")
+        )
+        if len(requests) != 1:
+            message = f"{asked!s} means {len(requests)} Pythons, and one is wanted here"
+            raise InvalidRequestError(message, hint=requests[-1].text if requests else "3.12")
+        self._provide(requests)
+        return _named([self._outcomes[requests[0]]])[0]
+
+    def running(self) -> Interpreter:
+        """The interpreter that runs the tests, asked like any other. Raises `ProbeError`."""
+        if self._running is None:
+            provisioner = self.provisioner
+            self._running = probe(provisioner.executable, source="current", environ=provisioner.environ)
+        return self._running
+
+    def _provide(self, requests: Sequence[Request]) -> None:
+        asked = [request for request in dict.fromkeys(requests) if request not in self._outcomes]
+        if not asked:
+            return
+        outcomes = list(self._look(asked) if self._looks_only else self._install(asked))
+        with ThreadPoolExecutor(min(_MOST_AT_ONCE, len(asked)), thread_name_prefix="pyinstall-prove") as executor:
+            for outcome in executor.map(self._proven, outcomes):
+                self._outcomes[outcome.request] = outcome
+
+    def _install(self, requests: Sequence[Request]) -> Iterator[_Outcome]:
+        for request, result in zip(requests, self.provisioner.provide(requests), strict=True):
+            if isinstance(result, Provided):
+                has_worked = result.how in {"installed", "repaired"}
+                seconds = self._seconds.get(request, 0.0) if has_worked else 0.0
+                yield _Outcome(request=request, provided=result, seconds=seconds)
+            else:
+                is_missing = isinstance(result, NoMatchError | FetchError) or _is_gone(request)
+                yield _Outcome(request=request, error=result, is_missing=is_missing)
+
+    def _heard(self, request: Request, _: object, seconds: float) -> None:
+        self._seconds[request] = seconds
+
+    def _look(self, requests: Iterable[Request]) -> Iterator[_Outcome]:
+        for request in requests:
+            try:
+                yield _Outcome(request=request, provided=self.provisioner.find(request))
+            except NoMatchError:
+                yield _Outcome(request=request, is_missing=True)
+            except PyinstallError as error:
+                yield _Outcome(request=request, error=error, is_missing=_is_gone(request))
+
+    def _proven(self, outcome: _Outcome) -> _Outcome:
+        """As it was, if the interpreter says about itself, now, what its name says; found ones were asked just now."""
+        if outcome.provided is None or outcome.provided.how == "found":
+            return outcome
+        claimed = outcome.provided.interpreter
+        try:
+            answered = probe(
+                claimed.executable,
+                source=claimed.source,
+                environ=self.provisioner.environ,
+                expected=claimed.key,
+            )
+        except ProbeError as error:
+            return replace(outcome, provided=None, error=error)
+        return replace(outcome, provided=replace(outcome.provided, interpreter=answered))
+
+
+def parse_specifier(texts: Sequence[object], *, origin: str) -> SpecifierSet:
+    """The specifier of ``requires_python(">=3.10")``. Raises `InvalidRequestError` for anything else."""
+    if not texts:
+        message = f"{origin} names no versions"
+        raise InvalidRequestError(message, hint='requires_python(">=3.10")')
+    specifier = SpecifierSet()
+    for text in texts:
+        try:
+            if not isinstance(text, str) or not text.strip():
+                raise InvalidSpecifier
+            specifier &= SpecifierSet(text)
+        except InvalidSpecifier:
+            message = f"{origin}: {text!r:.60} is no version specifier"
+            version = re.fullmatch(r"\d+(?:\.\d+){0,2}", str(text).strip())
+            hint = f'requires_python(">={version[0]}")' if version else 'requires_python(">=3.10")'
+            raise InvalidRequestError(message, hint=hint) from None
+    return specifier
+
+
+def admits(specifier: SpecifierSet, choice: Choice) -> bool:
+    """Whether `specifier` leaves `choice` in. As for ``requires-python``, a pre-release counts as its release."""
+    versions = choice.versions if choice.interpreter is None else [_release(choice.interpreter.version_info)]
+    return not versions or any(specifier.contains(Version(version)) for version in versions)
+
+
+def reason(choice: Choice) -> str:
+    """Why tests are skipped, in one line."""
+    first = choice.error.message.splitlines()[0] if choice.error else "it is not here"
+    return f"Python {', '.join(choice.asked)}: {first}"
+
+
+def header(choice: Choice) -> str:
+    """What was asked, what answered, whether it was installed now, and where it lives."""
+    asked = ", ".join(choice.asked)
+    interpreter = choice.interpreter
+    if interpreter is None:
+        why = choice.error.message.splitlines()[0] if choice.error else "not here; running the tests would install it"
+        return f"python {asked} -> missing: {why}"
+    variant = f" {interpreter.key.variant}" if interpreter.key.variant else ""
+    name = _NAMES.get(interpreter.implementation, interpreter.implementation)
+    return f"python {asked} -> {name} {interpreter.version}{variant} ({_how(choice)}) {interpreter.executable}"
+
+
+def _how(choice: Choice) -> str:
+    took = f" in {choice.seconds:.1f} s" if choice.seconds else ""
+    source = choice.interpreter.source if choice.interpreter else ""
+    return {"installed": f"installed now{took}", "repaired": f"repaired now{took}", "found": f"found: {source}"}.get(
+        choice.how, "was there"
+    )
+
+
+def _is_gone(request: Request) -> bool:
+    return request.path is not None and not os.path.lexists(request.path)
+
+
+def _release(version_info: tuple[int, int, int, str, int]) -> str:
+    return ".".join(map(str, version_info[:3]))
+
+
+def _named(outcomes: Iterable[_Outcome]) -> tuple[Choice, ...]:
+    """A choice for each interpreter, and for each request that came to none."""
+    together: dict[object, list[_Outcome]] = {}
+    for outcome in outcomes:
+        together.setdefault(_identity(outcome), []).append(outcome)
+    groups = list(together.values())
+    ids = _ids([_names(group[0]) for group in groups])
+    return tuple(_choice(group, name) for group, name in zip(groups, ids, strict=True))
+
+
+def _identity(outcome: _Outcome) -> object:
+    if outcome.provided is None:
+        return outcome.request
+    # The prefix too: a virtual environment's python is a link to the interpreter it was made from.
+    interpreter = outcome.provided.interpreter
+    return os.path.realpath(interpreter.executable), os.path.realpath(interpreter.prefix)
+
+
+def _choice(group: Sequence[_Outcome], name: str) -> Choice:
+    first = group[0]
+    provided = first.provided
+    # Of two requests that wanted the same, one installed it and the other found it there.
+    did = next((outcome for outcome in group if outcome.provided and outcome.provided.how != "present"), first)
+    return Choice(
+        id=name,
+        asked=tuple(dict.fromkeys(outcome.request.text for outcome in group)),
+        how=did.provided.how if did.provided else "missing",
+        interpreter=provided.interpreter if provided else None,
+        seconds=did.seconds,
+        error=first.error,
+        is_missing=first.is_missing,
+        versions=() if provided else _asked_versions(first.request),
+    )
+
+
+def _names(outcome: _Outcome) -> list[str]:
+    """What it may be called, from the shortest to the one that nothing else has."""
+    if outcome.provided is None:
+        return _names_of_request(outcome.request)
+    interpreter = outcome.provided.interpreter
+    key = interpreter.key
+    release = f"{key.version.major}.{key.version.minor}"
+    minor = key.short.replace(str(key.version), release, 1)
+    parts = [*interpreter.prefix.parts[1:], interpreter.executable.name]
+    places = ["-".join(parts[start:-1]) for start in reversed(range(len(parts) - 1))]
+    names = [minor, key.short, str(key), *(f"{key.short}-{place}" for place in (*places, "-".join(parts)))]
+    return list(map(_plain, names))
+
+
+def _names_of_request(request: Request) -> list[str]:
+    if request.path is not None:
+        parts = request.path.parts[1:]
+        return [_plain("-".join(parts[start:])) for start in reversed(range(len(parts)))] or [_plain(request.text)]
+    names = [request.text, f"{request.text}-missing"]
+    if match := _exact(request):
+        name = "" if request.implementation in {"cpython", None} else request.implementation
+        suffix = ("t" if "freethreaded" in request.variant else "") + ("d" if "debug" in request.variant else "")
+        patch = [] if match[2] in {None, ".*"} else [f"{name}{match[1]}{match[2]}{suffix}"]
+        names = [f"{name}{match[1]}{suffix}", *patch, *names]
+    return list(map(_plain, names))
+
+
+def _asked_versions(request: Request) -> tuple[str, ...]:
+    match = _exact(request)
+    if match is None:
+        return ()
+    if match[2] in {None, ".*"}:
+        return (f"{match[1]}.0", f"{match[1]}.99")
+    return (_release((*map(int, re.findall(r"\d+", f"{match[1]}{match[2]}")[:3]), "", 0)),)  # type: ignore[arg-type]  # three
+
+
+def _exact(request: Request) -> re.Match[str] | None:
+    return re.fullmatch(r"==(\d+\.\d+)(\.\*|\.\d+\S*)?", str(request.specifier))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", name).strip("-") or "python"
+
+
+def _ids(names: Sequence[Sequence[str]]) -> list[str]:
+    """For each of `names` the first that nobody else has; those that clash go on to their next ones together."""
+    chosen = [0] * len(names)
+    while True:
+        ids = [these[at] for these, at in zip(names, chosen, strict=True)]
+        clashing = [i for i, name in enumerate(ids) if ids.count(name) > 1 and chosen[i] < len(names[i]) - 1]
+        if not clashing:
+            break
+        for i in clashing:
+            chosen[i] += 1
+    return [name if ids.count(name) == 1 else f"{name}-{ids[: i + 1].count(name)}" for i, name in enumerate(ids)]

@@ -1,0 +1,198 @@
+"""What is in the wheel, which names are public, and what importing us costs."""
+
+import ast
+import importlib
+import importlib.metadata
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pytest_pyinstall
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(pytest_pyinstall.__file__).parent
+NO_MODULES = {"_probe_script", "__main__"}
+"""Run, and never imported."""
+
+# Widening one of these is a decision: what stands here is what the rest of the package, or the world, relies on.
+PUBLIC = """
+__init__: Environment Interpreter PyinstallError Request provision provision_all
+build: Archive Build
+catalogue: Catalogue default_catalogue mirrored parse_catalogue
+cli: main
+commands: PLACES Outcome Session cache_clear cache_key cache_list cache_prune error_json find install list_pythons
+    matrix mirror_pack mirror_pull places remove run_command verify
+configuration: Configuration read_configuration
+discover: discover
+discovery_spec: request_of
+elf: Dynamic has_debug_sections is_elf read_dynamic
+environment: clean create find_uv install scripts
+errors: CallError CatalogueError DigestMismatchError EnvironmentCreationError FetchError IntegrityError
+    InvalidRequestError InvalidSettingError LockTimeoutError NoMatchError OfflineError PackError ProbeError
+    PyinstallError SeveralFailedError SizeMismatchError StoreError UnreadableStoreError UnsafeArchiveError UsageError
+exchange: put
+execute: execute on_path
+fetch: CachedFile Client Limits Progress archive_path cached_archives clear fetch fetch_text open_client prune
+    redacted
+finish: EXTERNALLY_MANAGED finish run_tool
+interpreter: Environment Interpreter RunError
+key: Key
+layout: BUILT_PREFIX NAMING_A_PLACE PACKED STANDALONE may_change polyglot read_variables relocated standard_library
+    variables_text
+lock: hold is_free seize
+matrix: FORMATS Format Row matrix_rows matrix_text
+mirror: RELEASES Packed Pulled pack pull
+pack: Packable look_at pack_one
+path_directory: links names
+probe: probe
+progress: Bars Display Lines Silence display_on result_line size_text
+project: END_OF_LIFE Project expand read_project
+provisioner: Provided Provisioner provision provision_all
+pytest_plugin: pytest_addoption pytest_collection_finish pytest_collection_modifyitems pytest_configure
+    pytest_configure_node pytest_generate_tests pytest_report_header pytest_sessionfinish pytest_sessionstart
+    pytest_terminal_summary pytest_testnodedown pytest_unconfigure
+record: Record
+request: WORDS Request parse_requests
+resolve: candidates released resolve
+session: Choice Pythons admits header parse_specifier reason
+settings: OPTIONS Downloads Missing Preference Settings
+store: Broken Claim Installation Store current_boot
+target: ARCHITECTURE_WORDS LIBC_WORDS SYSTEM_WORDS Target
+tox_plugin: tox_add_env_config
+tree: Difference Entry added compare listed
+unpack: unpack
+virtualenv_plugin: Pyinstall
+volume: Place Volume place
+"""
+
+
+def public() -> dict[str, list[str]]:
+    modules: dict[str, list[str]] = {}
+    for word in PUBLIC.split():
+        if word.endswith(":"):
+            names = modules[word[:-1]] = []
+        else:
+            names.append(word)
+    return modules
+
+
+def declared(path: Path) -> list[str]:
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
+            names: list[str] = ast.literal_eval(statement.value)
+            return names
+    return []
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT, timeout=60
+    ).stdout
+
+
+def test_the_public_names_of_each_module_are_those_that_were_decided() -> None:
+    modules = {path.stem: declared(path) for path in PACKAGE.glob("*.py") if path.stem not in NO_MODULES}
+    assert modules == public()
+
+
+@pytest.mark.parametrize("module", sorted(public()))
+def test_every_public_name_is_there(module: str) -> None:
+    if module in {"tox_plugin", "virtualenv_plugin"}:
+        pytest.importorskip(module.partition("_")[0])
+    imported = importlib.import_module("pytest_pyinstall" if module == "__init__" else f"pytest_pyinstall.{module}")
+    missing = [name for name in public()[module] if not hasattr(imported, name)]
+    assert not missing
+
+
+def test_importing_the_package_imports_nothing_beyond_the_standard_library() -> None:
+    code = """
+import sys
+before = set(sys.modules)
+import pytest_pyinstall
+print(*(name for name in sorted(set(sys.modules) - before) if name.partition(".")[0] not in sys.stdlib_module_names))
+"""
+    assert run(code).split() == ["pytest_pyinstall"]
+
+
+def test_the_plugin_imports_nothing_beyond_pytest_and_the_standard_library() -> None:
+    code = """
+import sys
+import pytest
+before = set(sys.modules)
+import pytest_pyinstall.pytest_plugin
+print(*(name for name in sorted(set(sys.modules) - before) if name.partition(".")[0] not in sys.stdlib_module_names))
+"""
+    assert run(code).split() == ["pytest_pyinstall", "pytest_pyinstall.pytest_plugin"]
+
+
+def test_a_session_without_a_request_imports_nothing_of_ours(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+        def test_it():
+            ours = [name for name in sys.modules if name.startswith("pytest_pyinstall")]
+            assert sorted(ours) == ["pytest_pyinstall", "pytest_pyinstall.pytest_plugin"]
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=1)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
+    pytest.importorskip("hatchling")
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True, timeout=60)
+    (path,) = directory.glob("*.whl")
+    return zipfile.Path(path)
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.Path) -> None:
+    names = {name for name in wheel.root.namelist() if not name.endswith("/")}
+    package = {name for name in names if name.startswith("pytest_pyinstall/")}
+    sources = {f"pytest_pyinstall/{path.name}" for path in (ROOT / "pytest_pyinstall").iterdir() if path.is_file()}
+    assert package == sources
+    assert "pytest_pyinstall/py.typed" in package
+    assert "pytest_pyinstall/_probe_script.py" in package
+    others = {name.partition("/")[2] for name in names - package}
+    assert others == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
+
+
+def test_every_entry_point_of_the_wheel_is_there(wheel: zipfile.Path) -> None:
+    (text,) = (
+        wheel.joinpath(name).read_text(encoding="utf-8")
+        for name in wheel.root.namelist()
+        if name.endswith("entry_points.txt")
+    )
+    assert text.split("\n") == [
+        "[console_scripts]",
+        "pytest-pyinstall = pytest_pyinstall.cli:main",
+        "",
+        "[pytest11]",
+        "pyinstall = pytest_pyinstall.pytest_plugin",
+        "",
+        "[tox]",
+        "pyinstall = pytest_pyinstall.tox_plugin",
+        "",
+        "[virtualenv.discovery]",
+        "pyinstall = pytest_pyinstall.virtualenv_plugin:Pyinstall",
+        "",
+    ]
+    for line in text.splitlines():
+        if " = " in line:
+            module, _, name = line.rpartition(" = ")[2].partition(":")
+            path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+            assert path.is_file()
+            assert not name or name in declared(path)
+
+
+def test_what_is_installed_says_the_version_of_this_checkout() -> None:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert importlib.metadata.version("pytest-pyinstall") == project["version"]
+    assert "pytest>=9.1" in project["dependencies"]
+    assert project["requires-python"] == ">=3.11"

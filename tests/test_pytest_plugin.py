@@ -1,0 +1,792 @@
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from archives import interpreters, packed
+
+from pytest_pyinstall.provisioner import Provisioner
+from pytest_pyinstall.settings import Settings
+
+VERSIONS = ("3.9", "3.10", "3.11")
+RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+needs_interpreters = pytest.mark.skipif(
+    any(version not in interpreters() for version in VERSIONS),
+    reason=f"needs real interpreters to pack: {', '.join(VERSIONS)}",
+)
+pytestmark = needs_interpreters
+
+USES_PYTHON = """
+def test_it(python):
+    answered = python.run("-c", "import sys; print('%d.%d' % sys.version_info[:2])").stdout.strip()
+    assert answered == "%d.%d" % python.version_info[:2]
+"""
+
+
+@pytest.fixture(scope="session")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packed(tmp_path_factory.mktemp("mirror"), [interpreters()[version] for version in VERSIONS])
+
+
+@pytest.fixture(scope="session")
+def full_home(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home whose store has all of `VERSIONS`; tests only read it."""
+    home = tmp_path_factory.mktemp("home")
+    settings = Settings(
+        store=home / "store", cache=home / "cache", mirror=str(mirror), catalogue=str(mirror / "catalogue.json"),
+        preference="only-managed",
+    )  # fmt: skip
+    provisioner = Provisioner(
+        settings=settings, environ={}, user_home=home, directory=home, executable=Path(sys.executable)
+    )
+    with provisioner:
+        results = provisioner.provide(provisioner.parse(VERSIONS))
+    assert not [result for result in results if isinstance(result, Exception)]
+    return home
+
+
+@pytest.fixture(autouse=True)
+def only_the_mirror(pytester: pytest.Pytester, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Python but those of the mirror and the running one, and no plugin that shuffles or colours."""
+    monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", str(mirror))
+    monkeypatch.setenv("PYTEST_PYINSTALL_CATALOGUE", str(mirror / "catalogue.json"))
+    monkeypatch.setenv("PYTEST_PYINSTALL_PREFERENCE", "only-managed")
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:randomly -p no:cacheprovider")
+    monkeypatch.setenv("PATH", "/usr/bin" if Path("/usr/bin").is_dir() else "")
+
+
+@pytest.fixture
+def full(full_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTEST_PYINSTALL_HOME", str(full_home))
+    monkeypatch.setenv("PYTEST_PYINSTALL_DOWNLOADS", "never")
+    return full_home
+
+
+def store() -> Path:
+    return Path(os.environ["PYTEST_PYINSTALL_HOME"], "store")
+
+
+def installed() -> list[str]:
+    return sorted(path.name for path in store().glob("cpython-*.*.*-*")) if store().is_dir() else []
+
+
+def ids(result: pytest.RunResult) -> list[str]:
+    """The tests of ``--collect-only -q`` or ``-v``, without their files."""
+    lines = (line.split(" ")[0] for line in result.outlines if ".py::" in line)
+    return list(dict.fromkeys(line.partition("::")[2] for line in lines))
+
+
+# Requests
+
+
+def test_missing_pythons_are_installed_and_each_runs_the_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(USES_PYTHON)
+    result = pytester.runpytest_subprocess("-v", "--python", "3.9", "--python=3.11")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "Downloading cpython-3.*",
+            "*test session starts*",
+            "python 3.9 -> CPython 3.9.* (installed now in *s) *store*cpython-3.9.*",
+            "python 3.11 -> CPython 3.11.* (installed now in *s) *store*cpython-3.11.*",
+            "*::test_it[[]3.9[]] PASSED*",
+            "*::test_it[[]3.11[]] PASSED*",
+        ]
+    )
+    again = pytester.runpytest_subprocess("--python", "3.9")
+    again.assert_outcomes(passed=1)
+    again.stdout.fnmatch_lines(["python 3.9 -> CPython 3.9.* (was there) *"])
+    again.stdout.no_fnmatch_line("Downloading*")
+
+
+def test_without_a_request_the_running_interpreter_runs_the_test_once(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import sys
+        def test_it(python, pythons):
+            assert python.version_info == tuple(sys.version_info)
+            assert pythons == (python,)
+        """
+    )
+    result = pytester.runpytest_inprocess("-v")
+    result.assert_outcomes(passed=1)
+    assert ids(result) == ["test_it"]
+    result.stdout.no_fnmatch_line("python * -> *")
+    assert installed() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("pyproject.toml", '[tool.pytest]\npyinstall_python = ["3.9", "3.10"]'),
+        ("pyproject.toml", '[tool.pytest]\npyinstall_python = "3.9, 3.10"'),
+        ("pyproject.toml", '[tool.pytest.ini_options]\npyinstall_python = ["3.9", "3.10"]'),
+        ("pyproject.toml", '[tool.pytest.ini_options]\npyinstall_python = "3.9,3.10"'),
+        ("pytest.toml", '[pytest]\npyinstall_python = ["3.9..3.10"]'),
+        ("pytest.ini", "[pytest]\npyinstall_python =\n    3.9\n    3.10"),
+        ("pytest.ini", "[pytest]\npyinstall_python = 3.9,3.10"),
+    ],
+)
+def test_the_ini_value_is_a_list_or_a_string(pytester: pytest.Pytester, full: Path, name: str, content: str) -> None:
+    pytester.path.joinpath(name).write_text(content, encoding="utf-8")
+    pytester.makepyfile("def test_it(python): pass")
+    result = pytester.runpytest_inprocess("-v", "--strict-config")
+    assert ids(result) == ["test_it[3.9]", "test_it[3.10]"]
+    result.assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("table", ["tool.pytest", "tool.pytest.ini_options"])
+def test_an_unquoted_version_in_toml_is_refused_with_the_way_out(pytester: pytest.Pytester, table: str) -> None:
+    pytester.makepyprojecttoml(f"[{table}]\npyinstall_python = [3.10]")
+    pytester.makepyfile("def test_it(python): pass")
+    result = pytester.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *pyinstall_python*float*3.1*", 'hint: *"3.10"*'])
+    result.stderr.no_fnmatch_line("*Traceback*")
+
+
+def test_option_beats_environment_beats_ini(
+    pytester: pytest.Pytester, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makeini("[pytest]\npyinstall_python = 3.9")
+    pytester.makepyfile("def test_it(python): pass")
+    assert ids(pytester.runpytest_inprocess("-v")) == ["test_it[3.9]"]
+    monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", "3.10")
+    assert ids(pytester.runpytest_inprocess("-v")) == ["test_it[3.10]"]
+    assert ids(pytester.runpytest_inprocess("-v", "--python=3.11")) == ["test_it[3.11]"]
+    monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", "")
+    assert ids(pytester.runpytest_inprocess("-v")) == ["test_it[3.9]"]
+
+
+def test_every_setting_has_an_ini_value_with_paths_from_the_ini_file(
+    pytester: pytest.Pytester, full: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "MIRROR", "CATALOGUE", "PREFERENCE", "DOWNLOADS"):
+        monkeypatch.delenv(f"PYTEST_PYINSTALL_{name}")
+    pytester.makeini(
+        f"""
+        [pytest]
+        pyinstall_python = 3.9, 3.6
+        pyinstall_missing = skip
+        pyinstall_downloads = never
+        pyinstall_preference = only-managed
+        pyinstall_store = their/store
+        pyinstall_cache = their/cache
+        pyinstall_mirror = {mirror}
+        pyinstall_catalogue = {mirror / "catalogue.json"}
+        """
+    )
+    pytester.path.joinpath("their").symlink_to(full)
+    pytester.makepyfile(**{"sub/test_it": "def test_it(python): assert 'their' in str(python.executable)"})
+    monkeypatch.chdir("sub")
+    pytester.runpytest_inprocess("-v").assert_outcomes(passed=1, skipped=1)
+
+
+def test_requests_that_come_to_one_interpreter_run_once_in_the_order_asked(
+    pytester: pytest.Pytester, full: Path
+) -> None:
+    pytester.makepyfile("def test_it(python): pass")
+    result = pytester.runpytest_inprocess("-v", "--python=3.11", "--python=py39,>=3.11,<3.12", "--python=3.9..3.10")
+    assert ids(result) == ["test_it[3.11]", "test_it[3.9]", "test_it[3.10]"]
+    result.stdout.fnmatch_lines(["python 3.11, >=3.11,<3.12 -> CPython 3.11*", "python py39, 3.9 -> CPython 3.9*"])
+
+
+def test_supported_means_what_the_project_declares(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyprojecttoml(
+        """
+        [project]
+        name = "demo"
+        classifiers = ["Programming Language :: Python :: 3.9", "Programming Language :: Python :: 3.11"]
+        """
+    )
+    pytester.makepyfile("def test_it(python): pass")
+    assert ids(pytester.runpytest_inprocess("-v", "--python", "supported")) == ["test_it[3.9]", "test_it[3.11]"]
+
+
+def test_a_path_is_that_executable(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile(USES_PYTHON)
+    result = pytester.runpytest_inprocess("-v", "--python", str(interpreters()["3.9"]), "--python", "3.9")
+    result.assert_outcomes(passed=2)
+    first, second = ids(result)
+    assert first != second
+    assert all(name.startswith("test_it[3.9.") for name in (first, second))
+
+
+# Sessions that run no test
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--help", "--version", "--markers", "--fixtures", "--fixtures-per-test", "--setup-plan", "--collect-only"],
+)
+def test_nothing_is_installed_where_nothing_runs(pytester: pytest.Pytester, option: str) -> None:
+    pytester.makepyfile("def test_it(python): pass")
+    result = pytester.runpytest_inprocess("--python", "3.9", option)
+    assert result.ret == 0
+    assert not store().exists()
+    assert "store" not in os.environ["PATH"]
+
+
+def test_collect_only_shows_the_ids_of_what_is_here_and_of_what_is_not(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        def test_it(python): pass
+        @pytest.mark.python("3.10.1", "pypy3.11", "3.13t")
+        def test_own(python): pass
+        """
+    )
+    result = pytester.runpytest_inprocess("--collect-only", "-q", "--python=3.9,3.6", "--python=>=3.20")
+    assert ids(result) == [
+        *("test_it[3.9]", "test_it[3.6]", "test_it[3.20]"),
+        *("test_own[3.10]", "test_own[pypy3.11]", "test_own[3.13t]"),
+    ]
+
+
+def test_fixtures_and_markers_are_listed(pytester: pytest.Pytester) -> None:
+    listed = pytester.runpytest_inprocess("--fixtures")
+    listed.stdout.fnmatch_lines_random(
+        ["python [[]session scope[]]*", "pythons [[]session scope[]]*", "python_env*", "install_python [[]session*"]
+    )
+    listed.stdout.no_fnmatch_line("_pyinstall*")
+    marked = pytester.runpytest_inprocess("--markers")
+    marked.stdout.fnmatch_lines(["@pytest.mark.python(*", "@pytest.mark.requires_python(*"])
+
+
+# Fixtures
+
+
+def test_a_fixture_of_the_users_own_wins_and_is_not_parametrized(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makeconftest("import pytest\n@pytest.fixture\ndef python(pythons): return 'theirs'")
+    pytester.makepyfile(
+        """
+        import pytest
+        def test_it(python):
+            assert python == "theirs"
+        @pytest.mark.python("3.10")
+        def test_marked(python):
+            assert python == "theirs"
+        @pytest.mark.parametrize("python", ["a", "b"])
+        def test_direct(python):
+            assert python in "ab"
+        """
+    )
+    result = pytester.runpytest_inprocess("-v", "--python=3.9..3.11")
+    assert ids(result) == ["test_it", "test_marked", "test_direct[a]", "test_direct[b]"]
+    result.assert_outcomes(passed=4)
+
+
+def test_a_fixture_that_builds_on_ours_is_parametrized(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makeconftest(
+        """
+        import pytest
+        @pytest.fixture
+        def python(python): return ("wrapped", python)
+        """
+    )
+    pytester.makepyfile("def test_it(python): assert python[0] == 'wrapped'")
+    result = pytester.runpytest_inprocess("-v", "--python=3.9,3.10")
+    assert ids(result) == ["test_it[3.9]", "test_it[3.10]"]
+    result.assert_outcomes(passed=2)
+
+
+def test_a_test_may_mix_python_with_its_own_parameters(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.fixture(scope="session")
+        def made(python):
+            return python.version_info[:2]
+        @pytest.mark.parametrize("flag", ["-B", "-I"])
+        def test_it(flag, made, python):
+            assert made == python.version_info[:2]
+        class TestIn:
+            def test_it(self, made):
+                pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-v", "--python=3.9,3.10")
+    result.assert_outcomes(passed=6)
+    assert set(ids(result)) == {
+        *("test_it[3.9--B]", "test_it[3.9--I]", "test_it[3.10--B]", "test_it[3.10--I]"),
+        *("TestIn::test_it[3.9]", "TestIn::test_it[3.10]"),
+    }
+
+
+def test_a_session_fixture_is_made_once_for_each_python(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        made = []
+        @pytest.fixture(scope="session")
+        def tool(python):
+            made.append(python.version_info[:2])
+        def test_a(tool): pass
+        @pytest.mark.python("3.9")
+        def test_b(tool): pass
+        def test_c(tool): pass
+        def test_last():
+            assert len(made) == 2
+        """
+    )
+    pytester.runpytest_inprocess("--python=3.9,3.10").assert_outcomes(passed=6)
+
+
+def test_pythons_are_all_that_were_requested(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile("def test_it(pythons): assert [p.version_info[:2] for p in pythons] == [(3, 11), (3, 9)]")
+    result = pytester.runpytest_inprocess("--python=3.11,3.9")
+    result.assert_outcomes(passed=1)
+
+
+def test_python_env_is_a_fresh_environment_in_tmp_path(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile(
+        """
+        def test_it(python_env, python, tmp_path):
+            assert python_env.path.parent == tmp_path
+            prefix = python_env.run("python", "-c", "import sys; print(sys.prefix)").stdout.strip()
+            assert prefix == str(python_env.path)
+            assert python_env.python.version_info == python.version_info
+        """
+    )
+    result = pytester.runpytest_inprocess("-v", "--python=3.9,3.11")
+    result.assert_outcomes(passed=2)
+
+
+def test_install_python_installs_what_is_missing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        from pytest_pyinstall.errors import NoMatchError, InvalidRequestError
+        def test_it(install_python):
+            python = install_python("3.9")
+            assert python.version_info[:2] == (3, 9)
+            assert install_python("==3.9.*") == python == install_python(python)
+        def test_refusals(install_python):
+            with pytest.raises(NoMatchError):
+                install_python("3.1")
+            for wrong in ("three", "3.9..3.11", 3.10):
+                with pytest.raises(InvalidRequestError):
+                    install_python(wrong)
+        def test_shown(install_python):
+            install_python("3.1")
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(passed=2, failed=1)
+    assert len(installed()) == 1
+    result.stdout.fnmatch_lines(["E * 3.1 *"])
+    result.stdout.no_fnmatch_line("*provisioner.py*")
+
+
+def test_install_python_skips_where_missing_pythons_are_skipped(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(install_python): install_python('3.1')")
+    result = pytester.runpytest_inprocess("-rs", "--python-missing=skip")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*3.1*"])
+
+
+def test_python_asked_for_while_the_test_runs_is_the_only_one_or_a_clear_failure(
+    pytester: pytest.Pytester, full: Path
+) -> None:
+    pytester.makepyfile("def test_it(request): request.getfixturevalue('python')")
+    pytester.runpytest_inprocess("--python=3.9").assert_outcomes(passed=1)
+    result = pytester.runpytest_inprocess("--python=3.9,3.10")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*`python` stands for 3.9, 3.10*"])
+
+
+# Markers
+
+
+def test_a_test_may_have_its_own_pythons(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_function="""
+        import pytest
+        @pytest.mark.python("3.9", "3.10")
+        def test_it(python): pass
+        def test_plain(python): pass
+        """,
+        test_module="""
+        import pytest
+        pytestmark = pytest.mark.python("3.9..3.10")
+        def test_it(python): pass
+        @pytest.mark.python("3.9")
+        class TestIn:
+            def test_it(self, python): pass
+            @pytest.mark.python("3.10")
+            def test_own(self, python): pass
+        """,
+    )
+    result = pytester.runpytest_inprocess("-v", "--strict-markers")
+    result.assert_outcomes(passed=7)
+    assert sorted(ids(result)) == [
+        *("TestIn::test_it[3.9]", "TestIn::test_own[3.10]"),
+        *("test_it[3.10]", "test_it[3.9]", "test_plain"),
+    ]
+    assert len(installed()) == 2
+
+
+def test_requires_python_leaves_out_what_does_not_fit(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        pytestmark = pytest.mark.requires_python(">=3.10")
+        def test_it(python): pass
+        @pytest.mark.requires_python("<3.11")
+        def test_both(python): pass
+        @pytest.mark.requires_python(">=3.50")
+        def test_none(python): pass
+        @pytest.mark.python("3.9", "3.11")
+        def test_own(python): pass
+        def test_without(): pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-v", "-rs", "--python=3.9..3.11")
+    result.assert_outcomes(passed=5, skipped=1)
+    assert set(ids(result)) == {
+        *("test_it[3.10]", "test_it[3.11]", "test_both[3.10]", "test_none[none-fits]", "test_own[3.11]"),
+        "test_without",
+    }
+    result.stdout.fnmatch_lines(["SKIPPED*none of the Pythons 3.9, 3.10, 3.11 fits *3.50*"])
+
+
+def test_requires_python_holds_for_the_running_interpreter(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        f"""
+        import pytest
+        @pytest.mark.requires_python("=={RUNNING}.*")
+        def test_fits(python): pass
+        @pytest.mark.requires_python("<3.0")
+        def test_does_not(python): pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-v", "-rs")
+    result.assert_outcomes(passed=1, skipped=1)
+    assert ids(result) == ["test_fits", "test_does_not"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("python()", "names no Python"),
+        ("python(3.10)", "*3.1 is a float, not a string*"),
+        ("python(version='3.10')", "*no keywords, such as version*"),
+        ("python('three')", "*three*"),
+        ("python('3.9,,3.10')", "*nothing stands between two commas*"),
+        ("python(['3.9'])", "*is a list, not a string*"),
+        ("requires_python()", "names no versions"),
+        ("requires_python('3.10')", "*'3.10' is no version specifier*"),
+        ("requires_python(3)", "*3 is no version specifier*"),
+        ("requires_python(minimum='3.10')", "*no keywords, such as minimum*"),
+    ],
+)
+def test_a_mark_that_cannot_be_meant_is_a_clear_collection_error(
+    pytester: pytest.Pytester, full: Path, mark: str, said: str
+) -> None:
+    pytester.makepyfile(f"import pytest\n@pytest.mark.{mark}\ndef test_it(python): pass")
+    result = pytester.runpytest_inprocess("--python=3.9")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([f"*::test_it: @pytest.mark.*{said}*", "hint: *"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*_plugin.py*")
+
+
+def test_a_test_that_parametrizes_python_indirectly_is_given_what_it_asks_for(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.parametrize("python", ["3.9", ">=3.10,<3.11"], indirect=True)
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_it(python, number, request):
+            assert python.version_info[:2] == {"3.9": (3, 9)}.get(request.node.callspec.params["python"], (3, 10))
+        @pytest.mark.parametrize(("python",), [("3.1",), (3,)], indirect=["python"])
+        def test_wrong(python): pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-v", "--python=3.11")
+    result.assert_outcomes(passed=4, errors=2)
+    result.stdout.fnmatch_lines_random(["*no *3.1*", "*3 is a int, not a string*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_mark_that_cannot_be_had_ends_the_session_unless_its_test_is_deselected(
+    pytester: pytest.Pytester, full: Path
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.python("3.1", "3.9")
+        def test_old(python): pass
+        def test_it(): pass
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *3.1*", "hint: *"])
+    pytester.runpytest_inprocess("-k", "test_it").assert_outcomes(passed=1, deselected=2)
+    skipped = pytester.runpytest_inprocess("-v", "--python-missing=skip")
+    skipped.assert_outcomes(passed=2, skipped=1)
+    assert ids(skipped) == ["test_old[3.1]", "test_old[3.9]", "test_it"]
+
+
+# What cannot be had
+
+
+def test_a_session_that_cannot_have_its_pythons_ends_with_one_message(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile("def test_it(python): pass")
+    result = pytester.runpytest_subprocess("--python=3.9,3.6", "--python=3.99", "--python=/no/such/python3")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: 3 of 4 Pythons cannot be used:*"])
+    text = result.stderr.str()
+    assert all(name in text for name in ("3.6", "3.99", "/no/such/python3"))
+    assert "Traceback" not in text + result.stdout.str()
+    assert "test session starts" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--python=three"], ["--python="], ["--python=3.9", "--python-missing=maybe"], ["--python=supported"]]
+)
+def test_what_cannot_be_meant_ends_with_one_message_even_when_skipping(
+    pytester: pytest.Pytester, full: Path, arguments: list[str]
+) -> None:
+    pytester.makepyfile("def test_it(python): pass")
+    result = pytester.runpytest_inprocess("--python-missing=skip", *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+def test_tests_of_a_missing_python_are_skipped_with_the_reason(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile("def test_it(python): pass\ndef test_all(pythons): assert len(pythons) == 2")
+    result = pytester.runpytest_inprocess(
+        "-v", "-rs", "--python=3.9,3.6,3.10", "--python=./no/python", "--python-missing=skip"
+    )
+    result.assert_outcomes(passed=3, skipped=2)
+    assert ids(result)[:4] == ["test_it[3.9]", "test_it[3.6]", "test_it[3.10]", "test_it[python]"]
+    result.stdout.fnmatch_lines(["python 3.6 -> missing: *3.6*", "SKIPPED*Python 3.6: *", "SKIPPED*no/python*"])
+
+
+def test_a_python_that_says_another_version_than_its_name_fails_the_session(
+    pytester: pytest.Pytester, mirror: Path
+) -> None:
+    """P18"""
+    pytester.makepyfile("def test_it(python): pass")
+    pytester.runpytest_inprocess("--python=3.9").assert_outcomes(passed=1)
+    (executable,) = store().glob("cpython-3.9.*-*/bin/python3.9")
+    state = executable.stat()
+    lie = f'#!/bin/sh\nexec {interpreters()["3.11"]} "$@"\n'.encode()
+    executable.write_bytes(lie + b"#" * (state.st_size - len(lie)))
+    os.utime(executable, ns=(state.st_atime_ns, state.st_mtime_ns))
+    result = pytester.runpytest_inprocess("--python=3.9", "--python-missing=skip")
+    if result.ret == 0:  # the store saw the difference and put it right, which is as good
+        result.stdout.fnmatch_lines(["python 3.9 -> CPython 3.9.* (repaired now*"])
+    else:
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: *is cpython-3.11.*, not cpython-3.9.*", "hint: *"])
+
+
+# PATH
+
+
+DOCUMENTED = '''
+"""Serialise with one Python, load with another: the interpreters are looked for on PATH."""
+import shutil
+import subprocess
+import pytest
+
+NAMES = ["python3.9", "python3.10", "python3.11"]
+
+@pytest.fixture(params=NAMES)
+def writer(request, tmp_path):
+    return Runner(request.param, tmp_path / "data.pickle")
+
+@pytest.fixture(params=NAMES)
+def reader(request, writer):
+    return Runner(request.param, writer.file)
+
+class Runner:
+    def __init__(self, name, file):
+        self.path = shutil.which(name)
+        if not self.path:
+            pytest.skip(f"{name!r} not found")
+        self.file = file
+
+    def run(self, code):
+        return subprocess.check_output([self.path, "-c", code, str(self.file)], text=True)
+
+@pytest.mark.parametrize("value", [42, {}, {1: 3}])
+def test_objects_travel(writer, reader, value):
+    writer.run(f"import pickle, sys; pickle.dump({value!r}, open(sys.argv[1], 'wb'), protocol=2)")
+    assert reader.run("import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')))").strip() == repr(value)
+'''
+
+
+def test_the_suite_in_pytests_documentation_finds_every_python_on_path(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile(DOCUMENTED)
+    if not any(shutil.which(f"python{version}") for version in VERSIONS):
+        pytester.runpytest_inprocess().assert_outcomes(skipped=27)
+    result = pytester.runpytest_subprocess("--python", "3.9..3.11")
+    result.assert_outcomes(passed=27)
+    result.stdout.fnmatch_lines(
+        ["pyinstall: no test used the fixture `python`; python3.9, python3.10, python3.11 on PATH"]
+    )
+
+
+def test_path_is_as_before_when_the_session_is_over(pytester: pytest.Pytester, full: Path) -> None:
+    before = os.environ["PATH"]
+    pytester.makepyfile(
+        """
+        import os, shutil
+        def test_it(python):
+            first = os.environ["PATH"].split(os.pathsep)[0]
+            assert os.path.dirname(shutil.which("python3.9")) == first
+            print("stood in", first)
+        """
+    )
+    result = pytester.runpytest_inprocess("-s", "--python=3.9")
+    result.assert_outcomes(passed=1)
+    (line,) = [line for line in result.outlines if "stood in" in line]
+    assert os.environ["PATH"] == before
+    assert not Path(line.rpartition("stood in ")[2]).exists()
+
+
+def test_path_is_left_alone_where_that_is_configured(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makeini("[pytest]\npyinstall_path = false")
+    pytester.makepyfile(
+        f"""
+        import os
+        def test_it(python):
+            assert os.environ["PATH"] == {os.environ["PATH"]!r}
+        def test_without(): pass
+        """
+    )
+    pytester.runpytest_inprocess("--python=3.9").assert_outcomes(passed=2)
+    result = pytester.runpytest_inprocess("--python=3.9", "-k", "without")
+    result.stdout.fnmatch_lines(["pyinstall: no test used the fixture `python`"])
+
+
+# Output
+
+
+def test_quiet_sessions_say_nothing_about_downloads(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_inprocess("-q", "--python=3.9")
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*3.9*")
+
+
+def test_progress_of_a_marked_test_is_neither_captured_nor_mixed_into_lines(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        print("while collecting")
+        @pytest.mark.python("3.9")
+        def test_it(python):
+            print("while running")
+            assert 0
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(failed=1)
+    result.stdout.re_match_lines([r"Downloading cpython-3\.9\.\S+ \([\d.]+ \w+\)$"])
+    captured = result.stdout.str().partition("Captured stdout call")[2]
+    assert "while running" in captured
+    assert "Downloading" not in captured
+
+
+# xdist
+
+
+XDIST = pytest.mark.usefixtures("xdist")
+
+
+@pytest.fixture
+def xdist() -> None:
+    pytest.importorskip("xdist")
+
+
+@XDIST
+def test_xdist_workers_get_the_pythons_from_the_controller(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        import subprocess
+        import pytest
+        def pytest_configure(config):
+            if hasattr(config, "workerinput"):
+                class Refused(subprocess.Popen):
+                    def __init__(self, command, *args, **kwargs):
+                        assert "python" not in str(command), "a worker asked a Python who it is"
+                        super().__init__(command, *args, **kwargs)
+                subprocess.Popen = Refused
+        """
+    )
+    pytester.makepyfile(
+        """
+        import os, shutil
+        def test_it(python, pythons, worker_id):
+            assert worker_id != "master"
+            assert python in pythons and len(pythons) == 2
+            assert shutil.which("python%d.%d" % python.version_info[:2])
+            names = os.environ["PATH"].split(os.pathsep)
+            assert len(set(names)) == len(names)
+        """
+    )
+    result = pytester.runpytest_subprocess("-v", "-n2", "--python=3.9,3.6", "--python=3.10", "--python-missing=skip")
+    result.assert_outcomes(passed=2, skipped=1)
+    result.stdout.fnmatch_lines(["python 3.9 -> CPython 3.9*installed now*"])
+    result.stdout.fnmatch_lines_random(["*PASSED*test_it[[]3.9[]]*", "*SKIPPED*test_it[[]3.6[]]*"])
+    result.stdout.no_fnmatch_line("pyinstall: no test used*")
+    assert len(installed()) == 2
+
+
+@XDIST
+def test_marks_mean_the_same_in_every_xdist_worker(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.python("3.9", "3.10")
+        def test_it(python): pass
+        @pytest.mark.python("3.1")
+        def test_none(python): pass
+        def test_plain(python): pass
+        """
+    )
+    result = pytester.runpytest_subprocess("-n2")
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*no *3.1*"])
+    assert len(installed()) == 2
+
+
+@XDIST
+def test_unused_pythons_are_mentioned_with_xdist_too(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_subprocess("-n1", "--python=3.9")
+    result.stdout.fnmatch_lines(["pyinstall: no test used the fixture `python`; python3.9 on PATH"])
+
+
+# What others do
+
+
+def test_a_conftest_with_a_python_option_of_its_own_works_without_us(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--python')")
+    pytester.makepyfile("def test_it(pytestconfig): assert pytestconfig.getoption('--python') == 'x'")
+    clash = pytester.runpytest_subprocess("--python=x")
+    assert clash.ret != 0
+    assert "conflicting option string: --python" in clash.stderr.str() + clash.stdout.str()
+    pytester.runpytest_subprocess("-p", "no:pyinstall", "--python=x").assert_outcomes(passed=1)
+
+
+def test_junit_names_each_python(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile("def test_it(python): pass")
+    pytester.runpytest_inprocess("--junitxml=junit.xml", "--python=3.9,3.10").assert_outcomes(passed=2)
+    written = pytester.path.joinpath("junit.xml").read_text(encoding="utf-8")
+    assert 'name="test_it[3.9]"' in written
+    assert 'name="test_it[3.10]"' in written
+
+
+def test_ini_values_are_shown_by_help(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("--help")
+    result.stdout.fnmatch_lines(["Pythons for the tests*", "*--python=REQUEST*", "*pyinstall_python (linelist)*"])
+    assert json.dumps(result.outlines)

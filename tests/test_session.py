@@ -1,0 +1,238 @@
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from pytest_pyinstall.errors import (
+    DigestMismatchError,
+    InvalidRequestError,
+    NoMatchError,
+    OfflineError,
+    ProbeError,
+    PyinstallError,
+    SeveralFailedError,
+)
+from pytest_pyinstall.interpreter import Interpreter
+from pytest_pyinstall.key import Key
+from pytest_pyinstall.provisioner import Provided, Provisioner
+from pytest_pyinstall.request import Request
+from pytest_pyinstall.session import Choice, Pythons, admits, header, parse_specifier, reason
+from pytest_pyinstall.settings import Settings
+
+HERE = Path("/project")
+Found = Mapping[str, Interpreter | PyinstallError]
+
+
+def interpreter(short: str, *, at: str = "", libc: str = "gnu", executable: str = "bin/python3") -> Interpreter:
+    key = Key.parse(f"{short}-linux-x86_64-{libc}")
+    prefix = Path(at or f"/pythons/{key}")
+    major, minor, micro = key.version.release
+    return Interpreter(
+        executable=prefix / executable,
+        key=key,
+        version_info=(major, minor, micro, "final", 0),
+        prefix=prefix,
+        base_prefix=prefix,
+        base_executable=prefix / executable,
+        source="pyenv",
+    )
+
+
+@dataclass
+class Machine:
+    """Stands for a provisioner on a machine that has these Pythons, and can get no other."""
+
+    found: Found
+    settings: Settings
+    asked: list[str] = field(default_factory=list)
+    how: Literal["found", "present"] = "found"
+    environ: Mapping[str, str] = field(default_factory=dict)
+    installs: bool = False
+    on_result: Callable[[Request, object, float], None] | None = None
+
+    def parse(self, requests: Iterable[Request]) -> tuple[Request, ...]:
+        return tuple(dict.fromkeys(requests))
+
+    def find(self, request: Request) -> Provided:
+        self.asked.append(request.text)
+        result = self.found.get(request.text, NoMatchError(f"no build of Python {request.text}", hint="3.12"))
+        if isinstance(result, PyinstallError):
+            raise result
+        return Provided(request=request, interpreter=result, how=self.how)
+
+    def provide(self, requests: Sequence[Request]) -> list[Provided | PyinstallError]:
+        self.installs = True
+        results: list[Provided | PyinstallError] = []
+        for request in requests:
+            try:
+                results.append(self.find(request))
+            except PyinstallError as error:
+                results.append(error)
+        return results
+
+
+def pythons(found: Found, *, missing: Literal["fail", "skip"] = "fail", looks_only: bool = False) -> Pythons:
+    machine = Machine(found=found, settings=Settings(store=Path("/store"), cache=Path("/cache"), missing=missing))
+    return Pythons(cast("Provisioner", machine), looks_only=looks_only)
+
+
+def choose(found: Found, *texts: str, looks_only: bool = False) -> tuple[Choice, ...]:
+    return pythons(found, looks_only=looks_only).choose(texts or list(found), origin="test", directory=HERE)
+
+
+def ids(found: Found, *texts: str) -> list[str]:
+    return [choice.id for choice in choose(found, *texts)]
+
+
+def test_an_id_is_the_minor_version_where_that_is_enough() -> None:
+    found = {
+        "3.9": interpreter("cpython-3.9.18"),
+        "3.13": interpreter("cpython-3.13.1"),
+        "3.13t": interpreter("cpython-3.13.1+freethreaded"),
+        "3.13d": interpreter("cpython-3.13.1+debug"),
+        "pypy3.9": interpreter("pypy-3.9.19"),
+    }
+    assert ids(found) == ["3.9", "3.13", "3.13t", "3.13d", "pypy3.9"]
+
+
+def test_two_patches_of_one_minor_are_told_apart_and_the_others_stay_short() -> None:
+    found = {
+        "3.12.1": interpreter("cpython-3.12.1"),
+        "3.11": interpreter("cpython-3.11.7"),
+        "3.12.4": interpreter("cpython-3.12.4"),
+    }
+    assert ids(found) == ["3.12.1", "3.11", "3.12.4"]
+
+
+def test_one_version_for_two_libcs_is_told_apart_by_the_key() -> None:
+    gnu, musl = interpreter("cpython-3.12.1"), interpreter("cpython-3.12.1", libc="musl")
+    found = {"3.12": gnu, "cpython-3.12-linux-x86_64-musl": musl}
+    assert ids(found) == ["cpython-3.12.1-linux-x86_64-gnu", "cpython-3.12.1-linux-x86_64-musl"]
+
+
+def test_one_version_at_two_places_is_told_apart_by_what_differs_in_their_paths() -> None:
+    found = {
+        "/opt/a/py": interpreter("cpython-3.12.1", at="/opt/a/py"),
+        "/opt/b/py": interpreter("cpython-3.12.1", at="/opt/b/py"),
+    }
+    assert ids(found) == ["3.12.1-a-py", "3.12.1-b-py"]
+    found = {
+        "/py/bin/python": interpreter("cpython-3.12.1", at="/py", executable="bin/python"),
+        "/py/bin/python-g": interpreter("cpython-3.12.1", at="/py", executable="bin/python-g"),
+    }
+    assert ids(found) == ["3.12.1-py-python", "3.12.1-py-python-g"]
+
+
+def test_what_is_missing_is_called_by_its_request() -> None:
+    found = {"3.9": interpreter("cpython-3.9.18")}
+    texts = ["py36", "3.9", "3.9.99", "pypy@3.6", "3.6t", ">=3.20,<4", "3", "/no/such/python", "3.15.0rc1"]
+    assert ids(found, *texts) == [
+        *("3.6", "3.9.18", "3.9.99", "pypy3.6", "3.6t", "3.20-4", "3", "python", "3.15"),
+    ]
+
+
+def test_requests_that_come_to_one_interpreter_are_one_choice() -> None:
+    python = interpreter("cpython-3.9.18")
+    (choice,) = choose({"3.9": python, ">=3.9,<3.10": python})
+    assert choice.asked == ("3.9", ">=3.9,<3.10")
+    assert header(choice) == f"python 3.9, >=3.9,<3.10 -> CPython 3.9.18 (found: pyenv) {python.executable}"
+
+
+def test_a_virtual_environment_is_not_the_interpreter_it_was_made_from(tmp_path: Path) -> None:
+    base, venv = tmp_path / "base", tmp_path / "venv"
+    for directory in (base, venv):
+        directory.joinpath("bin").mkdir(parents=True)
+    base.joinpath("bin/python3").touch()
+    venv.joinpath("bin/python3").symlink_to(base / "bin/python3")
+    found = {
+        "3.9": interpreter("cpython-3.9.18", at=str(base)),
+        "./venv/bin/python3": interpreter("cpython-3.9.18", at=str(venv)),
+    }
+    assert ids(found) == ["3.9.18-base", "3.9.18-venv"]
+
+
+def test_what_was_asked_before_is_not_asked_again() -> None:
+    room = pythons({"3.9": interpreter("cpython-3.9.18")})
+    first = room.choose(["3.9", "3.6"], origin="test", directory=HERE)
+    assert room.choose(["3.6", "3.9"], origin="test", directory=HERE) == first[::-1]
+    assert cast("Machine", room.provisioner).asked == ["3.9", "3.6"]
+
+
+def test_looking_installs_nothing_and_tries_nothing() -> None:
+    room = pythons({"3.9": interpreter("cpython-3.9.18")}, looks_only=True)
+    here, missing = room.choose_all(["3.9", "3.6"], origin="test", directory=HERE)
+    assert here.interpreter is not None
+    assert missing.error is None
+    assert header(missing).startswith("python 3.6 -> missing: not here")
+    assert not cast("Machine", room.provisioner).installs
+
+
+def test_one_message_tells_every_failure() -> None:
+    room = pythons({"3.9": interpreter("cpython-3.9.18"), "3.10": OfflineError("no network", hint="wait")})
+    with pytest.raises(SeveralFailedError) as caught:
+        room.choose_all(["3.9", "3.10", "3.6"], origin="test", directory=HERE)
+    assert str(caught.value).splitlines() == [
+        "2 of 3 Pythons cannot be used:",
+        *("no network", "hint: wait"),
+        *("no build of Python 3.6", "hint: 3.12"),
+    ]
+    with pytest.raises(NoMatchError, match=r"3\.6"):
+        room.choose_all(["3.6"], origin="test", directory=HERE)
+
+
+def test_only_what_is_missing_is_skipped() -> None:
+    broken = {"3.9": DigestMismatchError("not what was promised"), "./here": ProbeError("no Python")}
+    room = pythons(broken, missing="skip")
+    choices = room.choose(["3.6", "3.9", "./here", "./gone"], origin="test", directory=HERE)
+    assert [room.skips(choice) for choice in choices] == [True, False, True, True]
+    with pytest.raises(SeveralFailedError, match="promised"):
+        room.choose_all(["3.6", "3.9"], origin="test", directory=HERE)
+
+
+def test_an_interpreter_that_says_another_version_than_its_name_is_no_choice_even_when_skipping() -> None:
+    """P18"""
+    running = Path(sys.executable)
+    claimed = interpreter("cpython-3.6.1", at=str(running.parent), executable=running.name)
+    room = pythons({"3.6": claimed}, missing="skip")
+    cast("Machine", room.provisioner).how = "present"
+    with pytest.raises(ProbeError, match=r"not cpython-3\.6\.1-"):
+        room.choose_all(["3.6"], origin="test", directory=HERE)
+
+
+def test_one_request_is_one_python() -> None:
+    room = pythons({"3.9": interpreter("cpython-3.9.18")})
+    assert room.one("3.9", directory=HERE).interpreter is not None
+    assert room.one(Request.parse("3.9"), directory=HERE).interpreter is not None
+    for wrong in ("3.9..3.11", "", 3.9, None):
+        with pytest.raises(InvalidRequestError):
+            room.one(wrong, directory=HERE)
+
+
+def test_a_choice_survives_the_way_to_a_worker() -> None:
+    here, missing = choose({"3.9": interpreter("cpython-3.9.18")}, "3.9", "3.6")
+    assert Choice.from_json(here.to_json()) == here
+    arrived = Choice.from_json(missing.to_json())
+    assert (arrived.id, arrived.asked, arrived.versions) == (missing.id, missing.asked, missing.versions)
+    assert str(arrived.error) == str(missing.error)
+    assert reason(arrived) == "Python 3.6: no build of Python 3.6"
+
+
+def test_a_specifier_admits_by_the_release() -> None:
+    here, missing, patch, open_ended = choose({"3.9": interpreter("cpython-3.9.18")}, "3.9", "3.6", "3.7.5", ">=4")
+    assert admits(SpecifierSet(">=3.9"), here)
+    assert not admits(SpecifierSet(">=3.9.19"), here)
+    assert not admits(SpecifierSet(">=3.9"), missing)
+    assert admits(SpecifierSet(">=3.6.5"), missing)
+    assert not admits(SpecifierSet(">=3.7.6"), patch)
+    assert admits(SpecifierSet("<3"), open_ended)
+
+
+def test_specifiers_of_several_marks_hold_together() -> None:
+    assert parse_specifier([">=3.9,<3.12", "!=3.10.*"], origin="mark") == SpecifierSet(">=3.9,<3.12,!=3.10.*")
+    for wrong in ([], ["3.9"], [3.9], [""], ["three"]):
+        with pytest.raises(InvalidRequestError, match="mark"):
+            parse_specifier(wrong, origin="mark")
