@@ -10,6 +10,7 @@ import sysconfig
 import tarfile
 import threading
 import zipfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -221,6 +222,25 @@ def test_several_gzip_streams_are_one_with_whatever_is_installed(inflater: str, 
 def test_garbage_behind_a_gzip_is_refused_with_whatever_is_installed(inflater: str, into: Path) -> None:
     with pytest.raises(IntegrityError, match="cannot be decompressed"):
         unpack(archive(gz(PYTHON, END) + b"garbage" * 9), into=into)
+
+
+def test_no_more_is_decompressed_than_a_few_chunks_ahead_p10() -> None:
+    sixth = threading.Event()
+    made: list[int] = []
+
+    def chunks() -> Iterator[bytes]:
+        for number in range(1000):
+            made.append(number)
+            if number == 5:
+                sixth.set()
+            yield b"1"
+
+    with module._ahead(chunks()) as ahead:
+        assert not sixth.wait(0.1)
+        assert next(ahead) == b"1"
+        assert sixth.wait(10)
+
+    assert len(made) < 10
 
 
 def test_zip_comes_out_with_its_links_and_modes(into: Path) -> None:
