@@ -240,7 +240,8 @@ def cache_list(session: Session) -> Outcome:
     rows = [(size_text(file.size), str(file.path)) for file in archives]
     rows += [(size_text(size), str(path)) for path, size in environments]
     total = sum(file.size for file in archives) + sum(size for _, size in environments)
-    session.display.say(f"{len(archives)} archives and {len(environments)} environments, {size_text(total)}")
+    counts = f"{_counted(len(archives), 'archive')} and {_counted(len(environments), 'environment')}"
+    session.display.say(f"{counts}, {size_text(total)}")
     document = {
         "archives": [_file_json(file) for file in archives],
         "environments": [{"path": str(path), "size": size} for path, size in environments],
@@ -649,6 +650,10 @@ def _environments(session: Session) -> list[Path]:
     except OSError as error:
         message = f"cannot read the cache {parent}: {error.strerror or error}"
         raise StoreError(message, hint="another directory: --python-cache DIR") from error
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _has_python(environment: Path) -> bool:

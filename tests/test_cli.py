@@ -654,7 +654,7 @@ def test_cache_lists_prunes_and_clears(cli: Cli, minor: str, isolated_home: Path
     cleared = cli("cache", "clear")
 
     assert len(listed.lines) == 3
-    assert listed.err.startswith("1 archives and 2 environments, ") or "1 archive" in listed.err
+    assert listed.err.startswith("1 archive and 2 environments, ")
     assert pruned.lines == [str(dead)]
     assert len(cleared.lines) == 2
     assert str(living) in cleared.lines
@@ -827,6 +827,36 @@ def test_exec_passes_signals_on_and_waits(minor: str, mirrored: Path, number: in
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         assert process.wait(10) == 5
+
+
+NOXFILE = """
+import nox
+
+
+@nox.session(python={versions!r})
+def tests(session):
+    session.run("python", "-c", "import sys; print('base', sys.base_prefix)")
+"""
+
+
+@posix
+@pytest.mark.parametrize("backend", ["virtualenv", "uv"])
+def test_nox_finds_its_pythons_under_exec(
+    project: Path, versions: dict[str, str], mirrored: Path, store: Path, backend: str
+) -> None:
+    pytest.importorskip("nox")
+    # virtualenv makes no environments for 3.8 and older any more.
+    oldest = 9 if backend == "virtualenv" else 8
+    chosen = [version for version in versions if int(version.partition(".")[2]) >= oldest][:2]
+    (project / "noxfile.py").write_text(NOXFILE.format(versions=chosen))
+    command = [sys.executable, "-m", "nox", "--default-venv-backend", backend]
+
+    options = ["--python-preference", "only-managed", "--python", *chosen]
+    with start("exec", "-q", *options, "--", *command) as process:
+        out, err = process.communicate()
+
+    assert process.returncode == 0, err
+    assert sorted(re.findall("base (.*)", out)) == sorted(str(store / key(versions[version])) for version in chosen)
 
 
 @pytest.mark.usefixtures("mirrored")
