@@ -24,7 +24,7 @@ from pytest_pyinstall.errors import LockTimeoutError, StoreError
 __all__ = ["hold", "is_free", "seize"]
 
 _POLL = 0.02
-"""Seconds between two tries. 16 waiters at this rate cost a few per cent of one core; 50 ms would cost them 25 ms each."""
+"""Seconds between two tries: 16 waiters cost a few per cent of one core so, and each loses 10 ms."""
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 

@@ -190,7 +190,7 @@ class Provisioner:
 
         Raises `NoMatchError`, and `ProbeError` for a path that is no Python.
         """
-        for look in self._looks(repair=False):
+        for look in self._looks(request, repair=False):
             if provided := look(request):
                 return provided
         msg = f"no Python {request.text} here"
@@ -198,7 +198,10 @@ class Provisioner:
 
     def repair(self, broken: Broken) -> Interpreter:
         """Put back what was published, without a gap for those who run it; what somebody added stays."""
-        return self._fill(broken.record.build, keep_added=True)[0]
+        try:
+            return self._fill(broken.record.build, keep_added=True)[0]
+        except PyinstallError as error:
+            raise type(error)(f"{broken}, and it could not be repaired: {error.message}", hint=error.hint) from error
 
     @cached_property
     def store(self) -> Store:
@@ -239,7 +242,7 @@ class Provisioner:
         return released(self.catalogue, self.target)
 
     def _provide(self, request: Request) -> Provided:
-        for look in self._looks(repair=True):
+        for look in self._looks(request, repair=True):
             if provided := look(request):
                 return provided
         if self.settings.preference == "only-system":
@@ -247,8 +250,11 @@ class Provisioner:
             raise NoMatchError(msg, hint="--python-preference system")
         return self._install(request)
 
-    def _looks(self, *, repair: bool) -> list[Callable[[Request], Provided | None]]:
+    def _looks(self, request: Request, *, repair: bool) -> list[Callable[[Request], Provided | None]]:
+        """Where to look for an answer before anything is installed, in this order."""
         present = partial(self._present, repair=repair)
+        if request.path is not None:
+            return [self._found]
         match self.settings.preference:
             case "managed":
                 return [present, self._found]
@@ -264,14 +270,12 @@ class Provisioner:
         interpreters = discover(
             request, environ=self.environ, home=self.user_home, target=self.target, current=self.executable
         )
-        with contextlib.closing(interpreters):
-            for interpreter in interpreters:
-                return Provided(request=request, interpreter=interpreter, how="found")
-        return None
+        interpreter = next(interpreters, None)
+        return None if interpreter is None else Provided(request=request, interpreter=interpreter, how="found")
 
     def _present(self, request: Request, *, repair: bool, allow_prereleases: bool = False) -> Provided | None:
         """What the store has. A damaged one is put in order first, or passed by without `repair`."""
-        for key in self.store.keys():
+        for key in self.store.keys():  # noqa: SIM118  # no dict
             if not request.fits(key, target=self.target, allow_prereleases=allow_prereleases):
                 continue
             found = self.store.look(key)
@@ -287,15 +291,7 @@ class Provisioner:
         if not isinstance(found, Installation):
             return None
         if found.record is not None:
-            return Interpreter(
-                executable=found.executable,
-                key=found.key,
-                version_info=found.record.version_info,
-                prefix=found.home,
-                base_prefix=found.home,
-                base_executable=found.executable,
-                source="store",
-            )
+            return _ours(found, found.record.version_info)
         try:
             return probe(found.executable, source="uv", environ=self.environ, expected=found.key)
         except ProbeError as error:
@@ -350,9 +346,7 @@ class Provisioner:
             proven = probe(tree / build.key.executable, environ=self.environ, expected=build.key)
             was_broken = claim.installation is not None
             published = claim.publish(tree, build=build, version_info=proven.version_info, keep_added=keep_added)
-        interpreter = self._interpreter(published)
-        assert interpreter is not None
-        return interpreter, "repaired" if was_broken and not reinstall else "installed"
+        return _ours(published, proven.version_info), "repaired" if was_broken and not reinstall else "installed"
 
     def _each(
         self, function: "Callable[[Request], Provided]", requests: Sequence[Request]
@@ -387,3 +381,15 @@ class Provisioner:
         if self.warn is not None:
             self.warn(sentence)
 
+
+def _ours(installation: Installation, version_info: tuple[int, int, int, str, int]) -> Interpreter:
+    """What the Python of an installation said of itself when it was published: it need not be run again to know."""
+    return Interpreter(
+        executable=installation.executable,
+        key=installation.key,
+        version_info=version_info,
+        prefix=installation.home,
+        base_prefix=installation.home,
+        base_executable=installation.executable,
+        source="store",
+    )

@@ -27,9 +27,9 @@ class Record:
     """One ``records/<key>.json``.
 
     `home` is the final path that the tree was finished for. `inode` is the top directory's, `replaces` that of the
-    tree which it took the place of, 0 where there was none: between the two renames of a publication they tell the new tree from
-    the old. `boot` is the run of the machine in which the tree was written, `is_durable` whether a later run found it
-    whole. `published` is UTC in ISO 8601, `by` the name and version of the writer.
+    tree which it took the place of, 0 where there was none: while a publication is under way they tell the new tree
+    from the old. `boot` is the run of the machine in which the tree was written, `is_durable` whether a later run
+    found it whole. `published` is UTC in ISO 8601, `by` the name and version of the writer.
     """
 
     build: Build

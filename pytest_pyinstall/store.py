@@ -73,8 +73,8 @@ class Broken:
 class Store:
     """The directory of installations at `root`. Making one of these touches nothing on disk.
 
-    `boot` names the present run of the machine (`current_boot`). `on_wait` hears a sentence when a lock is held by somebody
-    else for more than a second.
+    `boot` names the present run of the machine (`current_boot`). `on_wait` hears a sentence when a lock is held by
+    somebody else for more than a second.
     """
 
     root: Path
@@ -234,7 +234,7 @@ class Store:
 
     def _note_durable(self, record: Record) -> None:
         path = self._record_path(record.build.key)
-        # Not while somebody publishes: theirs is newer. Not in a store that we cannot write: then the next one looks again.
+        # Not while somebody publishes: theirs is newer. Where we cannot write, the next one looks again.
         with contextlib.suppress(OSError):
             if is_free(self._lock_path(record.build.key)) and Record.read(path) == record:
                 replace(record, is_durable=True).write(path)
@@ -381,7 +381,7 @@ class Claim:
 
         At no instant is there half a tree, and where one stood before there is at no instant none (but see
         `exchange.put`). The old one is deleted afterwards; with `keep_added`, what somebody had put into it is taken
-        over first. The record and the minor link are written under the store's lock. Raises `LockTimeoutError`, `StoreError`.
+        over first. Record and minor link are written under the store's lock. Raises `LockTimeoutError`, `StoreError`.
         """
         store = self.store
         try:

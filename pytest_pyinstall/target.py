@@ -54,10 +54,10 @@ class Target:
     def __str__(self) -> str:
         return f"{self.os}-{self.arch}-{self.libc}"
 
-    @classmethod
-    def current(cls) -> Self:
+    @staticmethod
+    def current() -> "Target":
         """The machine, or rather the system and libc of the Python, that we run on."""
-        return _current(cls)
+        return _current()
 
     @classmethod
     def of(cls, *, system: str, machine: str, bits: int, musl: bool) -> Self:
@@ -73,13 +73,13 @@ class Target:
 
 
 @cache
-def _current(cls: type[Target]) -> Target:
+def _current() -> Target:
     system = _OPERATING_SYSTEMS.get(platform.system(), platform.system().lower())
     machine = platform.machine().lower()
     arch = _ARCHITECTURES.get(machine, machine)
     if arch == "x86_64" and sys.maxsize < 2**32:
         arch = "x86"  # a 32-bit Python on a 64-bit Windows
-    return cls(os=system, arch=arch, libc=_libc(system, arch))
+    return Target(os=system, arch=arch, libc=_libc(system, arch))
 
 
 def _libc(system: str, arch: str) -> str:

@@ -1,7 +1,6 @@
 """What every test has: a home of its own, and none of this machine's settings."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import archives
@@ -13,7 +12,7 @@ _OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "VIRTUALENV_", "TOX_", "NOX_", "P
 
 
 @pytest.fixture(autouse=True)
-def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home directory, in which everything that the product writes lands."""
     for name in list(os.environ):
         if name.startswith(_OURS) and not name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_SYSTEM_CERTS")):
@@ -25,7 +24,7 @@ def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     monkeypatch.setenv("PYTEST_PYINSTALL_HOME", str(home / "pyinstall"))
     # What a suite's own options say is not for the sessions that it starts.
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    yield home
+    return home
 
 
 @pytest.fixture(scope="session")

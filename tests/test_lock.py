@@ -90,9 +90,12 @@ def test_a_killed_holder_leaves_the_lock_free(tmp_path: Path) -> None:
 def test_the_one_who_waits_is_told_once_for_whom(tmp_path: Path) -> None:
     path = tmp_path / "key.lock"
     said: list[str] = []
-    with _held(path) as process, pytest.raises(LockTimeoutError):
-        with hold(path, timeout=1.2, purpose="for it", setting="X", on_wait=said.append):
-            pass
+    with (
+        _held(path) as process,
+        pytest.raises(LockTimeoutError),
+        hold(path, timeout=1.2, purpose="for it", setting="X", on_wait=said.append),
+    ):
+        pass
 
     assert len(said) == 1
     assert said[0].startswith(f"waiting for it: process {process.pid} (")

@@ -1,5 +1,4 @@
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +22,6 @@ from pytest_pyinstall.errors import (
 )
 from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.settings import Settings
-from pytest_pyinstall.store import Broken
 
 VERSIONS = list(archives.interpreters())
 NEWEST = VERSIONS[-1]
@@ -96,7 +94,11 @@ def test_the_same_python_asked_for_twice_is_installed_once(provisioner: Provisio
     results = provisioner.provide(provisioner.parse([NEWEST, f"python{NEWEST}", f"cp{NEWEST.replace('.', '')}"]))
 
     assert len({result.interpreter for result in results if isinstance(result, Provided)}) == 1
-    assert sorted(result.how for result in results if isinstance(result, Provided)) == ["installed", "present", "present"]
+    assert sorted(result.how for result in results if isinstance(result, Provided)) == [
+        "installed",
+        "present",
+        "present",
+    ]
 
 
 def test_a_damaged_installation_is_repaired_by_itself(settings: Settings, provisioner: Provisioner) -> None:
@@ -120,14 +122,12 @@ def test_a_damaged_installation_is_not_found(settings: Settings, provisioner: Pr
         provisioner.find(provisioner.parse([NEWEST])[0])
 
 
-def test_repair_without_the_archive_says_what_is_damaged_and_missing(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_repair_without_the_archive_says_what_is_damaged_and_missing(settings: Settings, tmp_path: Path) -> None:
     interpreter = provision(NEWEST, settings)
     interpreter.executable.write_bytes(b"")
 
     with pytest.raises(PyinstallError) as caught:
-        provision(NEWEST, replace(settings, mirror=str(tmp_path / "nowhere")))
+        provision(NEWEST, replace(settings, mirror=str(tmp_path / "nowhere"), cache=tmp_path / "empty"))
     assert "damaged" in str(caught.value)
     assert "nowhere" in str(caught.value)
 
@@ -160,7 +160,7 @@ def test_p9_a_build_without_digest_is_refused_and_said(
         row["sha256"] = None
     catalogue.write_text(json.dumps(rows))
 
-    with pytest.raises(NoMatchError, match="sha256|digest"):
+    with pytest.raises(NoMatchError, match="sha256"):
         provision(NEWEST, replace(settings, catalogue=str(catalogue)))
 
 
@@ -201,7 +201,7 @@ def test_offline_uses_what_the_cache_has(settings: Settings, tmp_path: Path, mir
 
 
 def test_a_catalogue_that_cannot_be_had_is_a_clear_error(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match="nowhere.json"):
+    with pytest.raises(FetchError, match=r"nowhere\.json"):
         provision(NEWEST, replace(settings, catalogue=str(tmp_path / "nowhere.json")))
 
 
@@ -334,7 +334,7 @@ def test_what_uv_installed_and_somebody_broke_is_replaced(
 
 
 def _installations(settings: Settings) -> list[str]:
-    return sorted(path.name for path in settings.store.glob("*-*")) if settings.store.exists() else []
+    return sorted(path.name for path in settings.store.glob("[!.]*-*")) if settings.store.exists() else []
 
 
 @pytest.fixture
