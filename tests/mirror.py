@@ -461,9 +461,9 @@ class _Reply:
         step = self.how.step if is_slow else len(block)
         for at in range(0, len(block), step or 1):
             piece = block[at : at + step]
-            self.connection.sendall(piece)
-            if counts:
+            if counts:  # before the client can have it, and look
                 self.mirror.count(len(piece))
+            self.connection.sendall(piece)
             if is_slow:
                 self.mirror.wait(self.how.released, self.how.pause)
 
@@ -494,7 +494,9 @@ class _Reply:
             socket.socket.shutdown(self.connection, socket.SHUT_WR)
 
 
-def _read_request(stream: BinaryIO) -> Request | None:
+def _read_request(stream: io.BufferedReader) -> Request | None:
+    if not stream.peek(1)[:1].isalpha():
+        return None  # the end, or somebody who speaks TLS and waits for an answer
     line = stream.readline(65536).decode("latin-1").split()
     if len(line) != 3:
         return None
