@@ -1,0 +1,302 @@
+"""Gives tox the Pythons that its environments want, before it looks for them.
+
+They stand on ``PATH`` when tox has read the configuration: that is the one place where plain tox, the old virtualenv
+that it runs for Python 3.8 and older, and tox-uv all look. tox loads this module in every run, whatever the command,
+so it imports next to nothing.
+"""
+
+import logging
+import os
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from tox.plugin import impl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from tox.config.cli.parser import Parsed
+    from tox.config.sets import EnvConfigSet
+    from tox.session.state import State
+
+    from pytest_pyinstall.errors import PyinstallError
+    from pytest_pyinstall.interpreter import Interpreter
+    from pytest_pyinstall.provisioner import Provided, Provisioner
+    from pytest_pyinstall.request import Request
+    from pytest_pyinstall.settings import Settings
+
+__all__ = ["tox_add_env_config"]
+
+_LOGGER = logging.getLogger(__name__)
+
+_RUNNING = frozenset({"run", "r", "run-parallel", "p", "legacy", "le", "exec", "e", "devenv", "d"})
+"""The commands that make environments. All others only look, and get nothing installed."""
+
+_runs: "WeakKeyDictionary[State, _Run]" = WeakKeyDictionary()
+
+
+@impl(trylast=True)  # after plugins that set base_python, which is read here
+def tox_add_env_config(env_conf: "EnvConfigSet", state: "State") -> None:
+    """Put what `env_conf` wants on ``PATH``, if this call of tox is going to make that environment.
+
+    What is missing is installed first, for all selected environments at once. What cannot be had is told in one line,
+    and whether that fails or skips the environment is tox's own decision.
+    """
+    if _makes_environments(state.conf.options):
+        if state not in _runs:
+            _runs[state] = _Run(state)
+        _runs[state].prepare(env_conf)
+
+
+def _makes_environments(options: "Parsed") -> bool:
+    return options.command in _RUNNING and not any(
+        getattr(options, only_looks, False) for only_looks in ("show_config", "list_envs", "list_envs_all")
+    )
+
+
+class _Run:
+    """One call of tox: which environments it is going to make, and what came of the Pythons that they want."""
+
+    def __init__(self, state: "State") -> None:
+        self._state = state
+        self._selected = tuple(_selected(state))
+        self._results: dict[Request, Provided | PyinstallError] = {}
+        self._settings: Settings | None = None
+        self._is_package_wanted = False
+
+    def prepare(self, env_conf: "EnvConfigSet") -> None:
+        name = env_conf.env_name or ""
+        if self._is_wanted(name, env_conf):
+            chosen = self._choose(name, _base_pythons(env_conf))
+            if chosen is not None:
+                _put_on_path(chosen.interpreter, self._checked_settings())
+
+    def _is_wanted(self, name: str, env_conf: "EnvConfigSet") -> bool:
+        if "depends" not in env_conf:  # a packaging environment, for the one that was prepared last
+            return self._is_package_wanted
+        options = self._state.conf.options
+        labels: set[str] = {*getattr(options, "labels", ())}
+        is_labelled = bool(labels) and not labels.isdisjoint(env_conf["labels"]) and not _is_left_out(name, options)
+        # tox builds the environment for itself only where it is going to run in it.
+        is_own = name == self._state.conf.core["provision_tox_env"]
+        is_wanted = name in self._selected or is_labelled or is_own
+        # With labels or factors the order says nothing: what is not selected may come first and share the packaging.
+        self._is_package_wanted = is_wanted or bool(labels or getattr(options, "factors", ()))
+        return is_wanted
+
+    def _choose(self, name: str, base_pythons: "Sequence[str]") -> "Provided | None":
+        """What tox is going to find for `base_pythons`, of which the first that is found wins."""
+        requests, has_alternative = self._requests(base_pythons)
+        if len(requests) == 1 and not has_alternative:
+            self._provide([*requests, *self._others(name)])
+            return self._or_complaint(requests[0])
+        for request in requests:
+            if (found := self._find(request)) is not None:
+                return found
+        if has_alternative:
+            return None
+        for request in requests:
+            self._provide([request])
+            if (provided := self._or_complaint(request)) is not None:
+                return provided
+        return None
+
+    def _requests(self, base_pythons: "Sequence[str]") -> "tuple[list[Request], bool]":
+        """The requests among `base_pythons`, up to one that tox finds without us, and whether there is such a one."""
+        from pytest_pyinstall.discovery_spec import request_of
+        from pytest_pyinstall.target import Target
+
+        requests: list[Request] = []
+        for base_python in base_pythons:
+            request = request_of(base_python, target=Target.current())
+            if request is not None:
+                requests.append(request)
+            elif not Path(base_python).is_absolute() or Path(base_python).exists():
+                return requests, True
+        return requests, False
+
+    def _others(self, name: str) -> "Iterator[Request]":
+        """What the other selected environments are going to want, as far as their names alone decide it."""
+        for other in self._selected:
+            if other == name or (spec := _named_python(other, self._state)) is None:
+                continue
+            requests, _ = self._requests([spec])
+            yield from requests
+
+    def _provide(self, requests: "Sequence[Request]") -> None:
+        new = [request for request in dict.fromkeys(requests) if request not in self._results]
+        if new:
+            with _speaking_as_ourselves(), self._provisioner() as provisioner:
+                self._results.update(zip(new, provisioner.provide(new), strict=True))
+
+    def _find(self, request: "Request") -> "Provided | None":
+        from pytest_pyinstall.errors import PyinstallError
+
+        try:
+            with self._provisioner() as provisioner:
+                return provisioner.find(request)
+        except PyinstallError:
+            return None
+
+    def _or_complaint(self, request: "Request") -> "Provided | None":
+        from pytest_pyinstall.errors import PyinstallError
+
+        result = self._results[request]
+        if not isinstance(result, PyinstallError):
+            return result
+        hint = f" (hint: {result.hint})" if result.hint else ""
+        _LOGGER.warning("%s%s", " ".join(result.message.split()), hint)
+        return None
+
+    def _provisioner(self) -> "Provisioner":
+        from pytest_pyinstall.progress import Lines, result_line
+        from pytest_pyinstall.provisioner import Provided, Provisioner
+
+        def tell(request: "Request", result: "Provided | PyinstallError", seconds: float) -> None:
+            if isinstance(result, Provided) and result.how in {"installed", "repaired"}:
+                _LOGGER.warning(result_line(request, result, seconds))
+
+        return Provisioner(
+            settings=self._checked_settings(),
+            environ=os.environ,
+            user_home=Path("~").expanduser(),
+            directory=self._state.conf.core["tox_root"],
+            executable=Path(sys.executable),
+            progress=Lines(_LOGGER.warning),
+            warn=_LOGGER.warning,
+            on_result=tell,
+        )
+
+    def _checked_settings(self) -> "Settings":
+        if self._settings is None:
+            self._settings = _read_settings(self._state)
+        return self._settings
+
+
+def _speaking_as_ourselves() -> "AbstractContextManager[None]":
+    """tox puts a name before each line: what is installed for all of them is not the first environment's."""
+    from contextlib import nullcontext
+
+    from tox.report import ToxHandler
+
+    handlers = (handler for handler in logging.getLogger().handlers if isinstance(handler, ToxHandler))
+    handler = next(handlers, None)
+    return nullcontext() if handler is None else handler.with_context("pyinstall")
+
+
+def _read_settings(state: "State") -> "Settings":
+    from tox.report import HandledError
+
+    from pytest_pyinstall.configuration import read_configuration
+    from pytest_pyinstall.errors import PyinstallError
+    from pytest_pyinstall.settings import Settings
+
+    try:
+        configuration = read_configuration(state.conf.core["tox_root"])
+        return Settings.from_environ(
+            os.environ,
+            directory=Path.cwd(),
+            options=configuration.options,
+            ini=configuration.settings,
+            ini_directory=configuration.directory,
+        )
+    except PyinstallError as error:
+        raise HandledError(str(error)) from error
+
+
+def _selected(state: "State") -> "Iterator[str]":
+    """The environments that this call is going to make, as far as their names tell. Those of labels come on top.
+
+    Source: ``tox.session.env_select.EnvSelector``, which knows only when all of them are defined.
+    """
+    conf, options = state.conf, state.conf.options
+    env_list = list(conf.core["env_list"])
+    asked = getattr(options, "env", None)
+    labels, factors = getattr(options, "labels", ()), getattr(options, "factors", ())
+    if labels or factors:
+        sets = [{part for factor in group for part in factor.split("-")} for group in factors]
+        known = dict.fromkeys([*env_list, *conf])
+        names = [name for name in known if any(parts.issubset(name.split("-")) for parts in sets)]
+        names += [name for label in labels for name in conf.core["labels"].get(label, ())]
+    elif asked is None or asked.is_default_list:
+        names = env_list or ["py"]
+    else:
+        names = [*env_list, *conf] if asked.is_all else list(asked)
+    yield from (name for name in dict.fromkeys(names) if not _is_left_out(name, options))
+
+
+def _is_left_out(name: str, options: "Parsed") -> bool:
+    pattern = getattr(options, "skip_env", "").strip()
+    return bool(pattern) and re.match(pattern, name) is not None
+
+
+def _base_pythons(env_conf: "EnvConfigSet") -> "Sequence[str]":
+    from tox.report import HandledError
+    from tox.tox_env.errors import Fail, Skip
+
+    try:
+        base_pythons: list[str] = env_conf["base_python"]
+    except (HandledError, Fail, Skip, ValueError):
+        return ()  # tox will say so itself, where it counts
+    except KeyError:
+        return ()  # an environment of another plugin, without Python
+    return base_pythons
+
+
+def _named_python(name: str, state: "State") -> str | None:
+    """The Python that an environment's name asks for, None where its configuration has something to say as well."""
+    from tox.tox_env.python.api import Python
+
+    for loader in state.conf.get_env(name).loaders:
+        for key in ("base_python", "basepython"):
+            if key in loader.overrides:
+                return None
+            try:
+                loader.load_raw(key, state.conf, name)
+            except KeyError:
+                continue
+            return None
+    try:
+        return Python.extract_base_python(name)
+    except ValueError:
+        return None
+
+
+def _put_on_path(interpreter: "Interpreter", settings: "Settings") -> None:
+    """Let everything that looks along ``PATH`` find `interpreter` by its versioned name, and no other new name."""
+    paths = os.environ.get("PATH", "").split(os.pathsep)
+    if sys.platform == "win32":
+        # Discovery there knows python.exe alone. At the end, so that nobody's `python` becomes another one.
+        directory = str(interpreter.base_executable.parent)
+        if directory not in paths:
+            os.environ["PATH"] = os.pathsep.join([*paths, directory])
+        return
+    directory = str(_commands(interpreter, settings.cache))
+    if directory not in paths:
+        os.environ["PATH"] = os.pathsep.join([directory, *paths])
+
+
+def _commands(interpreter: "Interpreter", cache: Path) -> Path:
+    """A directory that holds the commands of `interpreter` alone, and that stays.
+
+    One for each, because 3.9.7 and 3.9.18 have one name. It stays because virtualenv and uv remember what they asked
+    by the path that they asked: another one in every run would be asked again, and remembered again.
+    """
+    from hashlib import sha256
+
+    from pytest_pyinstall.errors import StoreError
+    from pytest_pyinstall.path_directory import links, names
+
+    executable = interpreter.base_executable
+    directory = cache / "commands" / sha256(f"{interpreter.key}\0{executable}".encode()).hexdigest()[:16]
+    if not all((directory / name).exists() for name in names(interpreter.key)):
+        try:
+            links([replace(interpreter, executable=executable)], directory)
+        except StoreError:  # a cache that is for reading only
+            return executable.parent
+    return directory

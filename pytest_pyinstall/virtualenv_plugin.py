@@ -1,0 +1,119 @@
+"""The discovery that installs: ``virtualenv --discovery pyinstall -p 3.9 DIR``.
+
+Source: ``virtualenv/discovery/builtin.py``, whose options, rules and results are kept.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from virtualenv.discovery.builtin import Builtin, get_interpreter
+
+if TYPE_CHECKING:
+    from pytest_pyinstall.provisioner import Provisioner
+    from pytest_pyinstall.request import Request
+
+__all__ = ["Pyinstall"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Pyinstall(Builtin):
+    """virtualenv's own discovery, and where it would find nothing, a Python out of the store, installed if need be.
+
+    Of several ``-p`` the first that is here wins, and if none is, the first that can be had. ``--try-first-with`` goes
+    before everything. What names no version (``-p python``), and a path, is looked for as ever. What could not be
+    installed is told in one line, and virtualenv ends as it does whenever it finds no interpreter.
+    """
+
+    def run(self) -> Any:
+        """Its ``PythonInfo``, None where there is no such interpreter."""
+        from pytest_pyinstall.discovery_spec import request_of
+        from pytest_pyinstall.errors import PyinstallError
+        from pytest_pyinstall.target import Target
+
+        specs = {spec: request_of(spec, target=Target.current()) for spec in self.python_spec}
+        if not any(specs.values()):
+            return super().run()
+        try:
+            with _provisioner(self._world()) as provisioner:
+                for spec, request in specs.items():
+                    if found := self._find(spec, request, provisioner):
+                        return found
+                for request in filter(None, specs.values()):
+                    if found := self._install(request, provisioner):
+                        return found
+        except PyinstallError as error:
+            _tell(error)
+        return None
+
+    def _find(self, spec: str, request: "Request | None", provisioner: "Provisioner") -> Any:
+        """What is here already, without any download."""
+        from pytest_pyinstall.errors import NoMatchError, ProbeError
+
+        if request is None:
+            return self._look(spec)
+        if found := self._tried_first(spec):
+            return found
+        try:
+            return self._look(str(provisioner.find(request).interpreter.executable))
+        except (NoMatchError, ProbeError):
+            # virtualenv's own ways to look know places that ours do not.
+            return None if provisioner.settings.preference == "only-managed" else self._look(spec)
+
+    def _install(self, request: "Request", provisioner: "Provisioner") -> Any:
+        from pytest_pyinstall.errors import PyinstallError
+
+        try:
+            return self._look(str(provisioner.provide_one(request).interpreter.executable))
+        except PyinstallError as error:
+            _tell(error)
+            return None
+
+    def _tried_first(self, spec: str) -> Any:
+        from python_discovery import PythonSpec
+
+        wanted = PythonSpec.from_string_spec(spec)
+        for path in self.try_first_with:
+            found = self._look(str(Path(path).absolute()))
+            if found and found.satisfies(wanted, impl_must_match=True):
+                return found
+        return None
+
+    def _look(self, spec: str) -> Any:
+        return get_interpreter(spec, self.try_first_with, app_data=self.app_data, env=self._env)
+
+    def _world(self) -> Mapping[str, str]:
+        # tox hands over only what its environments may see, and our settings are not among that.
+        return {**os.environ, **self._env}
+
+
+def _provisioner(environ: Mapping[str, str]) -> "Provisioner":
+    from pytest_pyinstall.configuration import read_configuration
+    from pytest_pyinstall.provisioner import Provisioner
+    from pytest_pyinstall.settings import Settings
+
+    directory = Path.cwd()
+    configuration = read_configuration(directory)
+    return Provisioner(
+        settings=Settings.from_environ(
+            environ,
+            directory=directory,
+            options=configuration.options,
+            ini=configuration.settings,
+            ini_directory=configuration.directory,
+        ),
+        environ=environ,
+        user_home=Path("~").expanduser(),
+        directory=directory,
+        executable=Path(sys.executable),
+        warn=_LOGGER.warning,
+    )
+
+
+def _tell(error: Any) -> None:
+    hint = f" (hint: {error.hint})" if error.hint else ""
+    _LOGGER.warning("pyinstall: %s%s", " ".join(error.message.split()), hint)

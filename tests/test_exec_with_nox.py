@@ -1,0 +1,64 @@
+"""The real nox and make, under ``pytest-pyinstall exec``."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import archives
+import fresh
+import mirror
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not {"3.8", "3.12"} <= set(archives.interpreters()), reason="needs CPython 3.8 and 3.12"
+)
+
+NOXFILE = """
+import nox
+
+nox.options.error_on_missing_interpreters = True
+
+@nox.session(python=["3.8", "3.12"], venv_backend="uv")
+def tests(session):
+    session.run("python", "-c", "import sys; print('sample', '%d.%d' % sys.version_info[:2])")
+"""
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.getbasetemp()
+    return fresh.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "nox", "uv")
+
+
+@pytest.fixture
+def served(mirror_directory: Path) -> Iterator[mirror.Mirror]:
+    with mirror.serve(mirror_directory) as server:
+        yield server
+
+
+def test_nox_sessions_find_their_pythons(tools: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "noxfile.py").write_text(NOXFILE)
+    env = fresh.environ(tmp_path, mirror=served.url)
+    missing = fresh.run(tools / "nox", cwd=project, env=env, codes=[1]).stdout
+    assert fresh.answers(missing) == []
+
+    command = (tools / "pytest-pyinstall", "exec", "--python", "3.8", "--python", "3.12", "--", tools / "nox")
+    assert fresh.answers(fresh.run(*command, cwd=project, env=env).stdout) == ["3.8", "3.12"]
+    asked = len(served.requests)
+    assert fresh.answers(fresh.run(*command, cwd=project, env=env).stdout) == ["3.8", "3.12"]
+    assert len(served.requests) == asked
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+def test_make_finds_them_by_name(tools: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_text("all:\n\tpython3.8 -V\n\tpython3.12 -V\n")
+    env = fresh.environ(tmp_path, mirror=served.url)
+    make = shutil.which("make")
+    assert make
+    command = (tools / "pytest-pyinstall", "exec", "--python", "3.8,3.12", "--", make)
+    said = fresh.run(*command, cwd=tmp_path, env=env).stdout
+    assert "\nPython 3.8." in said
+    assert "\nPython 3.12." in said

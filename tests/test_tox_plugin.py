@@ -1,0 +1,245 @@
+"""The real tox and tox-uv, as processes, in a library whose Pythons are on no ``PATH``."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import archives
+import fresh
+import mirror
+import pytest
+
+needs_old_pythons = pytest.mark.skipif(
+    not {"3.6", "3.8", "3.9", "3.12"} <= set(archives.interpreters()), reason="needs CPython 3.6, 3.8, 3.9 and 3.12"
+)
+pytestmark = [needs_old_pythons, pytest.mark.timeout(240)]
+
+PACKAGED = """
+package = "wheel"
+wheel_build_env = ".pkg"
+commands = [["python", "-I", "-c", "import sample"]]
+"""
+
+BARE = """
+package = "skip"
+commands = [["python", "-c", "import sample"]]
+"""
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def plain(shared: Path) -> Path:
+    return fresh.environment(shared, "tox")
+
+
+@pytest.fixture(scope="session")
+def with_uv(shared: Path) -> Path:
+    return fresh.environment(shared, "tox", "tox-uv")
+
+
+@pytest.fixture
+def served(mirror_directory: Path) -> Iterator[mirror.Mirror]:
+    with mirror.serve(mirror_directory) as server:
+        yield server
+
+
+def downloads(served: mirror.Mirror) -> list[str]:
+    """The minor versions that were downloaded, in order; several of one mean that it was downloaded again."""
+    names = [request.path.rpartition("/")[2] for request in served.requests if request.path.endswith(".tar.gz")]
+    return sorted(".".join(name.removeprefix("cpython-").split(".")[:2]) for name in names)
+
+
+def library(tmp_path: Path, *names: str, base: str = BARE, more: str = "") -> Path:
+    return fresh.library(tmp_path / "library", f"env_list = {list(names)}\n[env_run_base]{base}{more}")
+
+
+def test_plain_tox_finds_what_was_missing(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    project = library(tmp_path, "py36", "py39", "py312", base=PACKAGED, more="[env.py38]\n")
+    env = fresh.environ(tmp_path, mirror=served.url)
+
+    # What only looks, installs nothing.
+    assert "py36" in fresh.run(plain / "tox", "list", cwd=project, env=env).stdout
+    assert "py36" in fresh.run(plain / "tox", "-l", cwd=project, env=env).stdout
+    # A configuration that needs an interpreter to be complete, tox shows with gaps and ends unhappily.
+    fresh.run(plain / "tox", "config", cwd=project, env=env, codes=range(256))
+    fresh.run(plain / "tox", "config", "-e", "py39", "-k", "base_python", cwd=project, env=env)
+    fresh.run(plain / "tox", "--showconfig", cwd=project, env=env, codes=range(256))
+    fresh.run(plain / "tox", "depends", cwd=project, env=env)
+    assert served.requests == []
+    assert not (tmp_path / "home" / "pyinstall").exists()
+
+    first = fresh.run(plain / "tox", "run", cwd=project, env=env).stdout
+    assert fresh.answers(first) == ["3.6", "3.9", "3.12"]
+    assert downloads(served) == ["3.12", "3.6", "3.9"]  # and not 3.8, which nobody ran
+    assert first.count("installed in") == 3
+
+    asked = len(served.requests)
+    parallel = fresh.run(plain / "tox", "run-parallel", "-r", "--parallel-live", cwd=project, env=env).stdout
+    assert sorted(fresh.answers(parallel)) == ["3.12", "3.6", "3.9"]
+    assert len(served.requests) == asked
+    assert "pyinstall:" not in parallel
+
+
+def test_parallel_environments_share_one_download_each(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    project = library(tmp_path, "py39-a", "py39-b", "3.12", "py3.12-c")
+    env = fresh.environ(tmp_path, mirror=served.url, TOX_PARALLEL_ENV="py39-a")
+    output = fresh.run(plain / "tox", "p", "--parallel-live", cwd=project, env=env).stdout
+    assert sorted(fresh.answers(output)) == ["3.12", "3.12", "3.9", "3.9"]
+    assert downloads(served) == ["3.12", "3.9"]
+
+
+def test_tox_uv_finds_what_was_missing(with_uv: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    project = library(tmp_path, "py38", "py39", "py312", base=PACKAGED)
+    env = fresh.environ(tmp_path, mirror=served.url)
+    fresh.run(with_uv / "tox", "list", cwd=project, env=env)
+    assert served.requests == []
+
+    first = fresh.run(with_uv / "tox", "run", cwd=project, env=env).stdout
+    assert "uv venv" in first
+    assert fresh.answers(first) == ["3.8", "3.9", "3.12"]
+    assert downloads(served) == ["3.12", "3.8", "3.9"]
+
+    asked = len(served.requests)
+    parallel = fresh.run(with_uv / "tox", "run-parallel", "-r", "--parallel-live", cwd=project, env=env).stdout
+    assert sorted(fresh.answers(parallel)) == ["3.12", "3.8", "3.9"]
+    assert len(served.requests) == asked
+
+
+def test_a_tox_that_tox_provisioned_installs_once(
+    with_uv: Path, shared: Path, served: mirror.Mirror, tmp_path: Path
+) -> None:
+    extra = tmp_path / "extra"
+    extra.mkdir()
+    with zipfile.ZipFile(extra / "sample_extra-1.0-py3-none-any.whl", "w") as file:
+        info = "sample_extra-1.0.dist-info"
+        file.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: sample-extra\nVersion: 1.0\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
+    project = library(tmp_path, "py39", "py312")
+    requires = 'requires = ["tox-uv", "pytest-pyinstall", "sample-extra"]\n'
+    (project / "tox.toml").write_text(requires + (project / "tox.toml").read_text())
+    env = fresh.environ(tmp_path, mirror=served.url, UV_FIND_LINKS=f"{fresh.wheel(shared)},{extra}")
+
+    assert "sample-extra" in fresh.run(with_uv / "tox", "list", cwd=project, env=env).stdout
+    assert served.requests == []
+    output = fresh.run(with_uv / "tox", "run", cwd=project, env=env).stdout
+    assert fresh.answers(output) == ["3.9", "3.12"]
+    assert downloads(served) == ["3.12", "3.9"]
+
+
+def test_only_what_was_selected_is_installed(with_uv: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    project = library(
+        tmp_path,
+        *("py38-unit", "py39-unit", "py312-slow"),
+        more='[env.named]\nbase_python = ["python3.9"]\nlabels = ["odd"]\n',
+    )
+    env = fresh.environ(tmp_path, mirror=served.url)
+
+    def run(*arguments: str, **more: str) -> list[str]:
+        served.reset_counts()
+        output = fresh.run(with_uv / "tox", *arguments, cwd=project, env={**env, **more}).stdout
+        return [*fresh.answers(output), "|", *downloads(served)]
+
+    assert run("run", "-m", "odd") == ["3.9", "|", "3.9"]
+    assert run("run", "-f", "py39", "unit") == ["3.9", "|"]
+    assert run("-e", "named") == ["3.9", "|"]
+    assert run("run", "--skip-env", ".*(slow|8-unit)") == ["3.9", "|"]
+    assert run("run", TOXENV="py38-unit") == ["3.8", "|", "3.8"]
+    served.reset_counts()
+    said = fresh.run(with_uv / "tox", "exec", "-e", "py312-slow", "--", "python", "-V", cwd=project, env=env).stdout
+    assert "Python 3.12" in said
+    assert downloads(served) == ["3.12"]
+
+
+def test_base_python_decides(with_uv: Path, plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    here = archives.interpreters()["3.9"]
+    project = library(
+        tmp_path,
+        more=f"""
+[env.py39-own]
+base_python = ["{here}"]
+[env.first]
+base_python = ["python3.7", "{sys.executable}"]
+[env.second]
+base_python = ["3.1", "python3.12"]
+[env.wide]
+base_python = [">=3.9,<3.10"]
+""",
+    )
+    env = fresh.environ(tmp_path, mirror=served.url)
+    # A path is a path, also where another environment could have said by its name what it wants.
+    output = fresh.run(plain / "tox", "run", "-e", "py39-own,first", cwd=project, env=env).stdout
+    assert fresh.answers(output) == ["3.9", ".".join(map(str, sys.version_info[:2]))]
+    assert served.requests == []
+
+    output = fresh.run(plain / "tox", "run", "-e", "wide,second", "--notest", cwd=project, env=env).stdout
+    assert downloads(served) == ["3.12", "3.9"]
+    assert "wide: OK" in output
+    assert "second: OK" in output
+
+
+@pytest.mark.parametrize("skip", ["true", "false"])
+def test_tox_decides_about_what_cannot_be_had(plain: Path, served: mirror.Mirror, tmp_path: Path, skip: str) -> None:
+    project = library(tmp_path, "py39", "pypy311", "py313t", "py27")
+    env = fresh.environ(tmp_path, mirror=served.url, PYTEST_PYINSTALL_DOWNLOADS="never")
+    output = fresh.run(
+        plain / "tox", "run", "--skip-missing-interpreters", skip, cwd=project, env=env, codes=[1, -1, 255]
+    ).stdout
+    for name, reason in [("py39", "3.9"), ("pypy311", "pypy3.11"), ("py313t", "3.13t"), ("py27", "2.7")]:
+        lines = [line for line in output.splitlines() if line.startswith(f"{name}: ") and "Python" in line]
+        [why] = [line for line in lines if "PYTEST_PYINSTALL_DOWNLOADS" in line]
+        assert reason in why
+        assert f"{name}: SKIP" in output if skip == "true" else f"{name}: FAIL" in output
+    assert served.requests == []
+
+
+def test_settings_come_from_the_project(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    project = library(tmp_path, "py39")
+    with (project / "pyproject.toml").open("a") as file:
+        file.write(
+            f'[tool.pytest]\npyinstall_mirror = "{served.url}"\npyinstall_catalogue = "{served.url}/catalogue.json"\n'
+            'pyinstall_store = "pythons"\n'
+        )
+    env = fresh.environ(tmp_path, mirror=served.url)
+    for name in ("PYTEST_PYINSTALL_MIRROR", "PYTEST_PYINSTALL_CATALOGUE", "PYTEST_PYINSTALL_HOME"):
+        del env[name]
+    fresh.run(plain / "tox", "run", "--notest", cwd=project, env=env)
+    assert any(path.name.startswith("cpython-3.9.") for path in (project / "pythons").iterdir())
+
+    wrong = fresh.run(
+        *(plain / "tox", "run"), cwd=project, env={**env, "PYTEST_PYINSTALL_PREFERENCE": "mine"}, codes=[254, -2]
+    )
+    assert "PYTEST_PYINSTALL_PREFERENCE: 'mine' is none of" in wrong.stdout
+    assert "Traceback" not in wrong.stdout
+
+
+def test_what_the_machine_has_is_not_downloaded(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    project = library(tmp_path, "py39")
+    home = archives.interpreters()["3.9"].parent.parent
+    env = fresh.environ(tmp_path, mirror=served.url, PYENV_ROOT=str(home.parent.parent))
+    output = fresh.run(plain / "tox", "run", cwd=project, env=env).stdout
+    assert fresh.answers(output) == ["3.9"]
+    assert served.requests == []
+    assert str(home) in (project / ".tox" / "py39" / "pyvenv.cfg").read_text()
+
+
+def test_loading_the_plugin_costs_nothing(plain: Path, tmp_path: Path) -> None:
+    code = """
+import sys
+import tox.run, tox.plugin.manager
+before = set(sys.modules)
+import pytest_pyinstall.tox_plugin
+print(*sorted(set(sys.modules) - before))
+"""
+    done = subprocess.run(
+        [plain / "python", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ["pytest_pyinstall", "pytest_pyinstall.tox_plugin"]
