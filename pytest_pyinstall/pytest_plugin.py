@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "pytest_addoption",
+    "pytest_collection",
     "pytest_collection_finish",
     "pytest_collection_modifyitems",
     "pytest_configure",
@@ -131,6 +133,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [header(choice) for choice in state.choices]
 
 
+def pytest_collection(session: pytest.Session) -> None:
+    _state(session.config).is_line_open = True
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if _OURS not in metafunc.fixturenames or _is_parametrized(metafunc.definition):
         return
@@ -162,6 +168,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     state = _state(session.config)
+    state.is_line_open = False
     wanted = {_OURS, "python", "pythons", "python_env"}
     if session.items:
         state.uses = any(not wanted.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items)
@@ -246,6 +253,7 @@ class _State:
         self.commands: list[str] = []
         self.failed: set[Choice] = set()
         self.uses: bool | None = None
+        self.is_line_open = False
         self.is_worker = hasattr(config, "workerinput")
         option = config.option
         looking = ("collectonly", "setupplan", "show_fixtures_per_test")
@@ -332,10 +340,26 @@ class _State:
                 directory=self.config.rootpath,
                 executable=Path(sys.executable),
                 looks_only=self.looks_only,
-                say=_teller(self.config),
+                say=self._teller(),
                 is_quiet=self.config.get_verbosity() < 0,
             )
         return self._pythons
+
+    def _teller(self) -> Callable[[str], None] | None:
+        """Writes a line to the terminal, whatever is being captured; None in a worker, which has no terminal."""
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        capture = self.config.pluginmanager.get_plugin("capturemanager")
+        if reporter is None:
+            return None
+
+        def tell(sentence: str) -> None:
+            with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+                if self.is_line_open and (reporter.isatty() or reporter.verbosity > 0):
+                    reporter.write_line("")  # after "collecting ... ", which waits there for the number of tests
+                    self.is_line_open = False
+                reporter.write_line(sentence)
+
+        return tell
 
     def choices_of(self, node: pytest.Item) -> "tuple[Choice, ...] | None":
         """The test's own Pythons, else the session's, None where nobody requested any."""
@@ -494,23 +518,6 @@ def _settings(config: pytest.Config) -> "Settings":
         ini={name: config.getini(f"pyinstall_{name}") for name in _OPTIONS},
         ini_directory=_ini_directory(config),
     )
-
-
-def _teller(config: pytest.Config) -> Callable[[str], None] | None:
-    """Writes a line to the terminal, whatever is being captured; None in a worker, which has no terminal."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    if reporter is None:
-        return None
-
-    def tell(sentence: str) -> None:
-        if capture is None:
-            reporter.write_line(sentence)
-            return
-        with capture.global_and_fixture_disabled():
-            reporter.write_line(sentence)
-
-    return tell
 
 
 def _collect_error(node: pytest.Item, problem: object) -> pytest.Collector.CollectError:

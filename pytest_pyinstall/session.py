@@ -156,12 +156,13 @@ class Pythons:
         Raises one `PyinstallError` that tells every failure, except those that the session's tests are skipped for.
         """
         choices = self.choose(texts, origin=origin, directory=directory)
-        errors = [choice.error for choice in choices if choice.error and not self.skips(choice)]
-        if len(errors) == 1 and len(choices) == 1:
-            raise errors[0]
-        if errors:
-            message = f"{len(errors)} of {len(choices)} Pythons cannot be used:\n" + "\n".join(map(str, errors))
-            raise SeveralFailedError(message, results=errors)
+        failed = [(choice.asked[0], choice.error) for choice in choices if choice.error and not self.skips(choice)]
+        if len(failed) == 1 and len(choices) == 1:
+            raise failed[0][1]
+        if failed:
+            told = (f"{error}" if asked in error.message else f"{asked}: {error}" for asked, error in failed)
+            message = f"{len(failed)} of {len(choices)} Pythons cannot be used:\n" + "\n".join(told)
+            raise SeveralFailedError(message, results=[error for _, error in failed])
         return choices
 
     def skips(self, choice: Choice) -> bool:

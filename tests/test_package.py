@@ -53,9 +53,9 @@ probe: probe
 progress: Bars Display Lines Silence display_on result_line size_text
 project: END_OF_LIFE Project expand read_project
 provisioner: Provided Provisioner provision provision_all
-pytest_plugin: pytest_addoption pytest_collection_finish pytest_collection_modifyitems pytest_configure
-    pytest_configure_node pytest_generate_tests pytest_report_header pytest_sessionfinish pytest_sessionstart
-    pytest_terminal_summary pytest_testnodedown pytest_unconfigure
+pytest_plugin: pytest_addoption pytest_collection pytest_collection_finish pytest_collection_modifyitems
+    pytest_configure pytest_configure_node pytest_generate_tests pytest_report_header pytest_sessionfinish
+    pytest_sessionstart pytest_terminal_summary pytest_testnodedown pytest_unconfigure
 record: Record
 request: WORDS Request parse_requests
 resolve: candidates released resolve
