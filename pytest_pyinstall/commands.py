@@ -338,6 +338,8 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
         return errors[0].exit_code, Outcome(errors=errors)
     for error in errors:
         session.display.say(f"left out: {error.message}")
+    for interpreter in interpreters:
+        provisioner.lease(interpreter)
     with on_path(interpreters, environ=provisioner.environ, cache=provisioner.settings.cache) as environ:
         code, trouble = execute(command, environ=environ)
     if trouble:

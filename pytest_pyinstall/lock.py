@@ -21,7 +21,12 @@ from filelock import lock_descriptor
 
 from pytest_pyinstall.errors import LockTimeoutError, StoreError
 
-__all__ = ["hold", "is_free", "seize"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["hold", "holder", "is_free", "seize", "share"]
 
 _POLL = 0.02
 """Seconds between two tries: 16 waiters cost a few per cent of one core so, and each loses 10 ms."""
@@ -59,12 +64,12 @@ def hold(
                 continue
             waited = time.monotonic() - start
             if waited >= timeout:
-                msg = f"gave up after {timeout:g} s waiting {purpose}: {_holder(path, note)} holds {path}"
+                msg = f"gave up after {timeout:g} s waiting {purpose}: {holder(path, note)} holds {path}"
                 longer = max(timeout * 2, 600)
                 hint = f"wait for it or end it; PYTEST_PYINSTALL_LOCK_TIMEOUT={longer:g} waits longer"
                 raise LockTimeoutError(msg, hint=hint)
             if on_wait is not None and not is_told and waited > 1:
-                on_wait(f"waiting {purpose}: {_holder(path, note)} is at it")
+                on_wait(f"waiting {purpose}: {holder(path, note)} is at it")
                 is_told = True
             time.sleep(min(_POLL, timeout - waited))
         if note is not None:
@@ -84,7 +89,7 @@ def seize(path: Path) -> Iterator[bool]:
     """Hold the lock file `path` if nobody does, without waiting; False if somebody does. Makes no file: where there is
     none, nobody holds it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+        descriptor = _open_existing(path)
     except FileNotFoundError:
         yield True
         return
@@ -106,23 +111,82 @@ def is_free(path: Path) -> bool:
         return is_ours
 
 
+@contextlib.contextmanager
+def share(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` together with whoever else shares it, so that nobody can `seize` it.
+
+    False where that cannot be had: there is no such file and none can be made, somebody has seized it for longer than
+    a second, or there are no such locks here. Windows has none: it refuses by itself to move a directory from which a
+    program runs.
+    """
+    descriptor = _shared(path)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+_PATIENCE = 1.0
+"""Seconds. What is shared is seized for the time of a rename, or for an instant by who only asks whether it is free."""
+
+
+def _shared(path: Path) -> int | None:
+    if fcntl is None:
+        return None
+    try:
+        descriptor = _open_or_make(path)
+    except OSError:
+        return None
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError) and time.monotonic() < deadline:
+                time.sleep(_POLL)
+                continue
+            os.close(descriptor)
+            return None
+        return descriptor
+
+
+def holder(path: Path, note: Path | None = None) -> str:
+    """Who holds the lock file `path`, as far as the file `note` and the system tell."""
+    pids = _pids_from_proc(path)
+    try:
+        said = json.loads(note.read_text(encoding="utf-8")) if note else {}
+        since = datetime.fromisoformat(said["since"])
+        age = max(0, round((datetime.now(UTC) - since).total_seconds()))
+        where = "" if said["host"] == socket.gethostname() else f" on {said['host']}"
+        if where or not pids or said["pid"] in pids:
+            return f"process {said['pid']}{where} ({said['command']}, since {since:%H:%M:%S} UTC, {age} s ago)"
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    if pids:
+        return f"process {pids[0]} ({_name_of(pids[0])})"
+    return "another process"
+
+
 # Without O_NOFOLLOW a planted link would have us open, and create, a file of its choice.
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
-_TRIES = 50
-"""How often a directory may be swept away between our making it and our making a file in it."""
+_SWEPT = 2.0
+"""Seconds in which a directory may be swept away again and again between our making it and our making a file in it."""
 
 
 def _open(path: Path, setting: str) -> int:
-    for _ in range(_TRIES):
+    start = time.monotonic()
+    while True:
         try:
             return _open_or_make(path)
         except (FileNotFoundError, FileExistsError) as error:
-            swept = error  # somebody removes empty directories, and this one was empty for a moment
+            # Somebody removes empty directories, and this one was empty for a moment.
+            if time.monotonic() - start > _SWEPT:
+                raise _unusable(path, error, setting) from error
         except OSError as error:
             raise _unusable(path, error, setting) from error
-    raise _unusable(path, swept, setting) from swept
 
 
 def _open_or_make(path: Path) -> int:
@@ -131,14 +195,26 @@ def _open_or_make(path: Path) -> int:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
         except FileExistsError:
-            return os.open(path, os.O_RDWR | _FLAGS)
+            return _open_existing(path)
         if hasattr(os, "fchmod"):
             os.fchmod(descriptor, 0o666)  # whatever the umask: other users and uv open it for writing
         return descriptor
     except OSError as error:
-        if error.errno in {errno.EACCES, errno.EROFS, errno.EPERM} and stat.S_ISREG(path.lstat().st_mode):
-            return os.open(path, os.O_RDONLY | _FLAGS)  # flock asks for no more
+        if error.errno in _REFUSED and stat.S_ISREG(path.lstat().st_mode):
+            return os.open(path, os.O_RDONLY | _FLAGS)
         raise
+
+
+def _open_existing(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | _FLAGS)
+    except OSError as error:
+        if error.errno in _REFUSED:
+            return os.open(path, os.O_RDONLY | _FLAGS)  # flock asks for no more, except on NFS
+        raise
+
+
+_REFUSED = {errno.EACCES, errno.EROFS, errno.EPERM}
 
 
 def _unusable(path: Path, error: OSError, setting: str) -> StoreError:
@@ -176,23 +252,6 @@ def _write(note: Path) -> None:
     with contextlib.suppress(OSError):
         note.unlink(missing_ok=True)  # another user's note can be replaced, though not written to
         note.write_text(text, encoding="utf-8")
-
-
-def _holder(path: Path, note: Path | None) -> str:
-    """Who holds `path`, as far as its note and the system tell."""
-    pids = _pids_from_proc(path)
-    try:
-        said = json.loads(note.read_text(encoding="utf-8")) if note else {}
-        since = datetime.fromisoformat(said["since"])
-        age = max(0, round((datetime.now(UTC) - since).total_seconds()))
-        where = "" if said["host"] == socket.gethostname() else f" on {said['host']}"
-        if where or not pids or said["pid"] in pids:
-            return f"process {said['pid']}{where} ({said['command']}, since {since:%H:%M:%S} UTC, {age} s ago)"
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    if pids:
-        return f"process {pids[0]} ({_name_of(pids[0])})"
-    return "another process"
 
 
 def _pids_from_proc(path: Path) -> list[int]:

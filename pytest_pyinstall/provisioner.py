@@ -203,6 +203,10 @@ class Provisioner:
         except PyinstallError as error:
             raise type(error)(f"{broken}, and it could not be repaired: {error.message}", hint=error.hint) from error
 
+    def lease(self, interpreter: Interpreter) -> bool:
+        """Keep `interpreter` from being removed while this provisioner is open, if it comes from our store."""
+        return self._stack.enter_context(self.store.lease(interpreter.base_prefix))
+
     @cached_property
     def store(self) -> Store:
         return Store(

@@ -220,9 +220,14 @@ class Pythons:
 
     def _proven(self, outcome: _Outcome) -> _Outcome:
         """As it was, if the interpreter says about itself, now, what its name says; found ones were asked just now."""
-        if outcome.provided is None or outcome.provided.how == "found":
+        if outcome.provided is None:
             return outcome
         claimed = outcome.provided.interpreter
+        if not self._looks_only:
+            # Before it is run once more: what then answers stays until the session ends.
+            self.provisioner.lease(claimed)
+        if outcome.provided.how == "found":
+            return outcome
         try:
             answered = probe(
                 claimed.executable,

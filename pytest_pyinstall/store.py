@@ -7,12 +7,14 @@ The layout is uv's, so that one directory can serve uv and us at once; what is o
     STORE/cpython-3.12.4-linux-x86_64-gnu/       an installation
     STORE/cpython-3.12-linux-x86_64-gnu          link to the newest patch
     STORE/.pytest-pyinstall/locks/<key>.lock     the right to fill a key
+    STORE/.pytest-pyinstall/locks/<key>.lease    shared by those who use it; who removes it needs it alone
     STORE/.pytest-pyinstall/scratch/<key>/<…>/   where it is filled
     STORE/.pytest-pyinstall/records/<key>.json   what was published
 """
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import stat
@@ -23,12 +25,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as version_of
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_pyinstall.build import Build
 from pytest_pyinstall.errors import StoreError, UnreadableStoreError
 from pytest_pyinstall.exchange import put
 from pytest_pyinstall.key import Key
-from pytest_pyinstall.lock import hold, is_free, seize
+from pytest_pyinstall.lock import hold, holder, is_free, seize, share
 from pytest_pyinstall.record import Record
 from pytest_pyinstall.tree import Difference, added, compare, listed
 
@@ -162,11 +165,26 @@ class Store:
         ):
             yield Claim(store=self, key=key, scratch=scratch, installation=self.look(key, content=content))
 
+    @contextlib.contextmanager
+    def lease(self, prefix: Path) -> Iterator[bool]:
+        """Keep the installation at `prefix` from being removed. Filling it anew needs no lease: that leaves no gap.
+
+        False, and no lease, where `prefix` is not in this store, or where the store is not ours to write and whoever
+        filled it left no file to hold. Never waits for longer than a second. Whatever way the holder ends, the lease
+        does.
+        """
+        key = self._key_of(prefix)
+        if key is None:
+            yield False
+            return
+        with share(self._lease_path(key)) as is_held:
+            yield is_held
+
     def remove(self, key: Key) -> bool:
         """Take the installation away; False if there was none.
 
         It is moved aside in one step before anything in it is deleted, so that nobody meets half of it. The minor link
-        then leads to the next patch. Raises `LockTimeoutError`, `StoreError`.
+        then leads to the next patch. Raises `LockTimeoutError`, and `StoreError` where somebody has a `lease` of it.
         """
         if not os.path.lexists(self.home(key)):
             return False
@@ -232,6 +250,22 @@ class Store:
     def _lock_path(self, key: Key) -> Path:
         return self.private / "locks" / f"{key}.lock"
 
+    def _lease_path(self, key: Key) -> Path:
+        return self.private / "locks" / f"{key}.lease"
+
+    def _key_of(self, prefix: Path) -> Key | None:
+        real = Path(os.path.realpath(prefix))
+        if real.parent != Path(os.path.realpath(self.root)):
+            return None
+        with contextlib.suppress(ValueError):
+            return Key.parse(real.name)
+        return None
+
+    def _make_lease(self, key: Key) -> None:
+        """So that who may only read the store can have a lease too."""
+        with share(self._lease_path(key)):
+            pass
+
     def _note_durable(self, record: Record) -> None:
         path = self._record_path(record.build.key)
         # Not while somebody publishes: theirs is newer. Where we cannot write, the next one looks again.
@@ -251,18 +285,30 @@ class Store:
         self._refuse_what_others_can_write()
 
     def _refuse_what_others_can_write(self) -> None:
-        """Whoever can write here, or rename a directory above, decides what we run."""
-        if os.name == "nt" or self.root in self.trusted:
+        """Whoever can write here, or rename a directory above, decides what we run.
+
+        That is also who owns the store: root does, and we do. Who owns a directory above could put another store in
+        place of this one, but not one that is ours.
+        """
+        if sys.platform == "win32" or self.root in self.trusted:
             return
-        for directory in (self.private, self.root, *self.root.parents):
+        real = Path(os.path.realpath(self.root))
+        own = {self.private, self.root}
+        for directory in dict.fromkeys((self.private, self.root, *self.root.parents, *real.parents)):
             try:
                 status = directory.stat()
             except OSError:
                 continue
-            is_sticky_parent = status.st_mode & stat.S_ISVTX and directory != self.root
-            if status.st_mode & stat.S_IWOTH and not is_sticky_parent:
-                msg = f"everyone can write to {directory}, so anyone could plant a Python in the store {self.root}"
-                hint = f"chmod o-w {directory}, or, if that is meant: PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
+            who = _who_else_can_write(status, is_parent=directory not in own)
+            if who:
+                plant = f"and could plant a Python in the store {self.root}"
+                trust = f"PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
+                if who.flag:
+                    msg = f"{who.name} can write to {directory}, {plant}"
+                    hint = f"chmod {who.flag}-w {directory}, or, if that is meant: {trust}"
+                else:
+                    msg = f"{directory} belongs to {who.name}, who is neither you nor root, {plant}"
+                    hint = f"a store of your own: {_SETTING} DIR, or, if you trust them: {trust}"
                 raise UnreadableStoreError(msg, hint=hint)
 
     @contextlib.contextmanager
@@ -406,17 +452,26 @@ class Claim:
                 record.write(store._record_path(self.key))  # noqa: SLF001
                 put(tree, self.home)
                 store._link_minor(self.key)  # noqa: SLF001
+                store._make_lease(self.key)  # noqa: SLF001
         except OSError as error:
             raise store.unwritable(error) from error
         return Installation(key=self.key, home=self.home, record=record)
 
     def remove(self) -> bool:
-        """Move the installation into scratch, from where it is deleted when the claim ends; False if there is none."""
+        """Move the installation into scratch, from where it is deleted when the claim ends; False if there is none.
+
+        Raises `StoreError` where somebody has a `Store.lease` of it.
+        """
         store = self.store
+        lease = store._lease_path(self.key)  # noqa: SLF001
+        store._make_lease(self.key)  # noqa: SLF001  # uv makes none
         try:
-            with store._publishing():  # noqa: SLF001
+            with store._publishing(), seize(lease) as is_unused:  # noqa: SLF001
                 if not os.path.lexists(self.home):
                     return False
+                if not is_unused:
+                    msg = f"{self.key} is in use, and stays: {holder(lease)} works with it"
+                    raise StoreError(msg, hint=f"when that has ended: pytest-pyinstall remove {self.key}")
                 self.home.rename(self.scratch / "removed")
                 store._record_path(self.key).unlink(missing_ok=True)  # noqa: SLF001
                 store._link_minor(self.key)  # noqa: SLF001
@@ -440,6 +495,56 @@ def delete(path: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+class _Other(NamedTuple):
+    """Somebody who can write where only we should; `flag` is chmod's name for how, empty for an owner."""
+
+    name: str
+    flag: str
+
+
+def _who_else_can_write(status: os.stat_result, *, is_parent: bool) -> _Other | None:
+    mode = status.st_mode
+    if is_parent and mode & stat.S_ISVTX:
+        return None  # as in /tmp, others can add there, and rename nothing of ours
+    if mode & stat.S_IWOTH:
+        return _Other("everyone", "o")
+    if mode & stat.S_IWGRP and not _is_ours_alone(status.st_gid, os.geteuid()):
+        return _Other(f"group {_group_name(status.st_gid)}", "g")
+    if not is_parent and status.st_uid not in {0, os.geteuid()}:
+        return _Other(f"user {_user_name(status.st_uid)}", "")
+    return None
+
+
+@functools.cache
+def _is_ours_alone(gid: int, uid: int) -> bool:
+    """Whether nobody but us and root is in the group. Many systems give every user such a one, and a umask of 002."""
+    import grp
+    import pwd
+
+    try:
+        names = {pwd.getpwuid(uid).pw_name, "root"}
+        members = {*grp.getgrgid(gid).gr_mem}
+    except KeyError:  # a container that knows neither: nobody else is there who could be in it
+        return gid == os.getegid()
+    return members <= names and all(user.pw_uid in {0, uid} for user in pwd.getpwall() if user.pw_gid == gid)
+
+
+def _group_name(gid: int) -> str:
+    import grp
+
+    with contextlib.suppress(KeyError):
+        return grp.getgrgid(gid).gr_name
+    return str(gid)
+
+
+def _user_name(uid: int) -> str:
+    import pwd
+
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return str(uid)
 
 
 def _alive(scratch: Path) -> Path:

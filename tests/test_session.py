@@ -57,6 +57,9 @@ class Machine:
     def parse(self, requests: Iterable[Request]) -> tuple[Request, ...]:
         return tuple(dict.fromkeys(requests))
 
+    def lease(self, _: Interpreter) -> bool:
+        return False
+
     def find(self, request: Request) -> Provided:
         self.asked.append(request.text)
         result = self.found.get(request.text, NoMatchError(f"no build of Python {request.text}", hint="3.12"))

@@ -350,6 +350,116 @@ def test_p15_a_store_that_everyone_can_write_is_refused(store: Store) -> None:
     assert replace(store, trusted=frozenset({store.root})).keys() == [KEY]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX owners and modes")
+@pytest.mark.parametrize("where", ["store", "parent"])
+def test_p15_a_store_that_a_group_with_others_in_it_can_write_is_refused(
+    store: Store, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _publish(store)
+    directory = store.root if where == "store" else store.root.parent
+    directory.chmod(0o775)
+    assert store.keys() == [KEY]  # a group of our own
+
+    monkeypatch.setattr("pytest_pyinstall.store._is_ours_alone", lambda *_: False)
+    with pytest.raises(UnreadableStoreError, match=r"^group .* can write to") as caught:
+        store.keys()
+    assert f"chmod g-w {directory}" in caught.value.hint
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
+def test_p15_a_store_that_belongs_to_somebody_else_is_refused_unless_it_is_trusted(store: Store) -> None:
+    _publish(store)
+    os.chown(store.root, 1000, 1000)
+
+    with pytest.raises(UnreadableStoreError, match=r"belongs to user .*, who is neither you nor root") as caught:
+        store.keys()
+    assert f"PYTEST_PYINSTALL_TRUSTED_STORE={store.root}" in caught.value.hint
+    with pytest.raises(UnreadableStoreError), store.claim(KEY):
+        pass
+    assert replace(store, trusted=frozenset({store.root})).keys() == [KEY]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
+def test_p15_what_is_behind_a_link_is_judged_too(store: Store, tmp_path: Path) -> None:
+    _publish(store)
+    place = tmp_path / "open"
+    place.mkdir()
+    place.chmod(0o777)
+    store.root.rename(place / "store")
+    store.root.symlink_to(place / "store")
+
+    with pytest.raises(UnreadableStoreError, match="everyone can write to"):
+        store.keys()
+
+
+posix_locks = pytest.mark.skipif(sys.platform == "win32", reason="needs shared flocks")
+
+_LEASE = """
+import sys
+from pathlib import Path
+from pytest_pyinstall.store import Store
+with Store(root=Path(sys.argv[1])).lease(Path(sys.argv[2])) as is_held:
+    print(is_held, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@posix_locks
+def test_p21_what_somebody_uses_is_not_removed(store: Store) -> None:
+    home = _publish(store).home
+    command = [sys.executable, "-c", _LEASE, str(store.root), str(home)]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as second,
+    ):
+        assert first.stdout is not None
+        assert second.stdout is not None
+        assert (first.stdout.readline(), second.stdout.readline()) == ("True\n", "True\n")
+        with pytest.raises(StoreError, match=rf"in use, and stays: process ({first.pid}|{second.pid}) "):
+            store.remove(KEY)
+        first.communicate("\n")
+        with pytest.raises(StoreError, match=rf"in use, and stays: process {second.pid} "):
+            store.remove(KEY)
+        assert isinstance(store.look(KEY), Installation)
+        _publish(store)  # in place of it, without a gap: that harms nobody
+        second.kill()
+        second.wait()
+        assert store.remove(KEY) is True
+    assert store.look(KEY) is None
+
+
+@posix_locks
+def test_p21_who_comes_while_it_is_removed_has_no_lease(store: Store) -> None:
+    from pytest_pyinstall.lock import seize
+
+    home = _publish(store).home
+    with seize(store.private / "locks" / f"{KEY}.lease") as is_ours, store.lease(home) as is_held:
+        assert is_ours
+        assert not is_held
+
+
+@posix_locks
+def test_p21_a_lease_needs_no_right_to_write(store: Store) -> None:
+    home = _publish(store).home
+    before = _fingerprint(store.root)
+    with store.lease(home) as is_held:
+        assert is_held
+    assert _fingerprint(store.root) == before
+
+
+@posix_locks
+def test_an_error_of_who_has_a_lease_is_not_ours_to_swallow(store: Store) -> None:
+    home = _publish(store).home
+    with pytest.raises(OSError, match="theirs"), store.lease(home):
+        raise OSError("theirs")
+
+
+def test_nothing_outside_the_store_is_leased(store: Store, tmp_path: Path) -> None:
+    for prefix in (tmp_path, store.root, store.root / "cpython-3.12.4-linux-x86_64-gnu/bin", store.root / "other"):
+        with store.lease(prefix) as is_held:
+            assert not is_held
+
+
 def test_a_file_in_place_of_the_store_is_a_clear_error(store: Store) -> None:
     store.root.touch()
 
