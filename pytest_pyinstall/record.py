@@ -43,8 +43,9 @@ class Record:
     published: str
     by: str
 
-    def write(self, path: Path) -> None:
-        """Put the record under its name in one step. Raises `OSError`."""
+    def write(self, path: Path, *, scratch_directory: Path | None = None) -> None:
+        """Put the record under its name in one step; until then it is a file in `scratch_directory`, on the same
+        filesystem (default: a name with a dot beside `path`). Raises `OSError`."""
         document = {
             "format": _FORMAT,
             "key": str(self.build.key),
@@ -62,7 +63,7 @@ class Record:
             "by": self.by,
             "tree": [entry.to_json() for entry in self.entries],
         }
-        scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+        scratch = (scratch_directory or path.parent) / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
         try:
             descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             with open(descriptor, "w", encoding="utf-8") as file:

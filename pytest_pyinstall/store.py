@@ -317,19 +317,20 @@ class Store:
         parent = self.private / "scratch" / str(key)
         scratch = parent / f"{os.getpid()}-{os.urandom(4).hex()}"
         alive = _alive(scratch)
-        with hold(alive, timeout=self.lock_timeout, purpose=f"for scratch of {key}", setting=_SETTING):
-            self._sweep()
-            try:
-                scratch.mkdir(parents=True)
-            except OSError as error:
-                raise self.unwritable(error) from error
-            try:
+        try:
+            with hold(alive, timeout=self.lock_timeout, purpose=f"for scratch of {key}", setting=_SETTING):
+                self._sweep()
+                try:
+                    scratch.mkdir(parents=True)
+                except OSError as error:
+                    raise self.unwritable(error) from error
                 yield scratch
-            finally:
-                delete(scratch)
-                delete(alive)
-                with contextlib.suppress(OSError):
-                    parent.rmdir()
+        finally:
+            try:
+                _clear(scratch, alive)
+            except BaseException:  # a signal that came in the middle of it
+                _clear(scratch, alive)
+                raise
 
     def _sweep(self) -> None:
         """Delete what the dead left behind, of every key: nothing else bounds what a thousand kills leave.
@@ -349,6 +350,10 @@ class Store:
                         delete(scratch)
             with contextlib.suppress(OSError):
                 directory.rmdir()
+        # Of who died in `_note_durable`. Who lives notes it the next time.
+        for path in _children(self.private / "records"):
+            if path.name.startswith("."):
+                delete(path)
 
     @contextlib.contextmanager
     def _publishing(self) -> Iterator[None]:
@@ -363,7 +368,7 @@ class Store:
         ):
             yield
 
-    def _link_minor(self, key: Key) -> None:
+    def _link_minor(self, key: Key, scratch_directory: Path) -> None:
         """Let the minor link lead to the newest patch that stands here."""
         if key.implementation != "cpython":
             return
@@ -385,7 +390,7 @@ class Store:
             return
         if os.path.lexists(link) and (not link.is_symlink() or link.readlink() == target):
             return  # right already, or a directory or file of somebody's, and not ours to replace
-        scratch = self.private / f"link-{os.getpid()}-{os.urandom(4).hex()}"
+        scratch = scratch_directory / "link"
         scratch.symlink_to(target)
         try:
             scratch.replace(link)
@@ -449,9 +454,9 @@ class Claim:
                     by=f"pytest-pyinstall {version_of('pytest-pyinstall')}",
                 )
                 # The record goes first: a tree without record would pass for somebody else's.
-                record.write(store._record_path(self.key))  # noqa: SLF001
+                record.write(store._record_path(self.key), scratch_directory=self.scratch)  # noqa: SLF001
                 put(tree, self.home)
-                store._link_minor(self.key)  # noqa: SLF001
+                store._link_minor(self.key, self.scratch)  # noqa: SLF001
                 store._make_lease(self.key)  # noqa: SLF001
         except OSError as error:
             raise store.unwritable(error) from error
@@ -474,7 +479,7 @@ class Claim:
                     raise StoreError(msg, hint=f"when that has ended: pytest-pyinstall remove {self.key}")
                 self.home.rename(self.scratch / "removed")
                 store._record_path(self.key).unlink(missing_ok=True)  # noqa: SLF001
-                store._link_minor(self.key)  # noqa: SLF001
+                store._link_minor(self.key, self.scratch)  # noqa: SLF001
         except OSError as error:
             raise store.unwritable(error) from error
         return True
@@ -549,6 +554,13 @@ def _user_name(uid: int) -> str:
 
 def _alive(scratch: Path) -> Path:
     return scratch.with_name(f"{scratch.name}.alive")
+
+
+def _clear(scratch: Path, alive: Path) -> None:
+    delete(scratch)
+    delete(alive)
+    with contextlib.suppress(OSError):
+        scratch.parent.rmdir()
 
 
 def _children(directory: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import archives
 import pytest
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "fault_table"]
 
 _OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "VIRTUALENV_", "TOX_", "NOX_", "PIP_REQUIRE", "XDG_", "MISE_", "HATCH_")
 
