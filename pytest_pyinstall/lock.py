@@ -26,7 +26,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["hold", "holder", "is_free", "seize", "share"]
+__all__ = ["hold", "holder", "is_free", "make_directory", "seize", "share"]
 
 _POLL = 0.02
 """Seconds between two tries: 16 waiters cost a few per cent of one core so, and each loses 10 ms."""
@@ -59,7 +59,7 @@ def hold(
             if not _is_still(path, descriptor):
                 # Somebody deleted the file: a lock on it is one that nobody else can see.
                 fresh = _open(path, setting)
-                os.close(descriptor)
+                _close(descriptor)
                 descriptor = fresh
                 continue
             waited = time.monotonic() - start
@@ -81,7 +81,21 @@ def hold(
                 with contextlib.suppress(OSError):
                     note.unlink()
     finally:
-        os.close(descriptor)
+        _close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Make the directory `path` and what is missing above it, with no more rights than 0755, whatever the umask.
+
+    Raises `OSError`. Safe beside others who make or remove it.
+    """
+    missing = []
+    for directory in (path, *path.parents):
+        if directory.is_dir():
+            break
+        missing.append(directory)
+    for directory in reversed(missing):
+        directory.mkdir(mode=0o755, exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -102,7 +116,7 @@ def seize(path: Path) -> Iterator[bool]:
             is_ours = lock_descriptor(descriptor, blocking=False)
         yield is_ours
     finally:
-        os.close(descriptor)
+        _close(descriptor)
 
 
 def is_free(path: Path) -> bool:
@@ -124,7 +138,7 @@ def share(path: Path) -> Iterator[bool]:
         yield descriptor is not None
     finally:
         if descriptor is not None:
-            os.close(descriptor)
+            _close(descriptor)
 
 
 _PATIENCE = 1.0
@@ -146,7 +160,7 @@ def _shared(path: Path) -> int | None:
             if isinstance(error, BlockingIOError) and time.monotonic() < deadline:
                 time.sleep(_POLL)
                 continue
-            os.close(descriptor)
+            _close(descriptor)
             return None
         return descriptor
 
@@ -191,7 +205,7 @@ def _open(path: Path, setting: str) -> int:
 
 def _open_or_make(path: Path) -> int:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
         except FileExistsError:
@@ -200,8 +214,10 @@ def _open_or_make(path: Path) -> int:
             os.fchmod(descriptor, 0o666)  # whatever the umask: other users and uv open it for writing
         return descriptor
     except OSError as error:
-        if error.errno in _REFUSED and stat.S_ISREG(path.lstat().st_mode):
-            return os.open(path, os.O_RDONLY | _FLAGS)
+        if error.errno in _REFUSED:
+            with contextlib.suppress(OSError):
+                if stat.S_ISREG(path.lstat().st_mode):
+                    return os.open(path, os.O_RDONLY | _FLAGS)
         raise
 
 
@@ -223,6 +239,11 @@ def _unusable(path: Path, error: OSError, setting: str) -> StoreError:
         reason = f"this filesystem has no locks ({reason})"
     directory = f"{setting} DIR" if setting.startswith("-") else f"{setting}=DIR"
     return StoreError(f"cannot lock {path}: {reason}", hint=f"move it to a directory that works: {directory}")
+
+
+def _close(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # nothing was written that could be lost
+        os.close(descriptor)
 
 
 def _is_taken(path: Path, descriptor: int, setting: str) -> bool:

@@ -112,7 +112,8 @@ def _run(
             raise ProbeError(msg, hint=_by_hand(executable)) from error
     except BaseException:  # an interrupt too must leave nothing running
         _kill(process)
-        reader.join(1.0)
+        if reader.ident is not None:  # else the interrupt came before it began
+            reader.join(1.0)
         raise
     return process.returncode, bytes(output)
 

@@ -31,7 +31,7 @@ from pytest_pyinstall.build import Build
 from pytest_pyinstall.errors import StoreError, UnreadableStoreError
 from pytest_pyinstall.exchange import put
 from pytest_pyinstall.key import Key
-from pytest_pyinstall.lock import hold, holder, is_free, seize, share
+from pytest_pyinstall.lock import hold, holder, is_free, make_directory, seize, share
 from pytest_pyinstall.record import Record
 from pytest_pyinstall.tree import Difference, added, compare, listed
 
@@ -276,10 +276,11 @@ class Store:
     def _prepare(self) -> None:
         try:
             for name in ("locks", "scratch", "records"):
-                (self.private / name).mkdir(parents=True, exist_ok=True)
+                make_directory(self.private / name)
             ignore = self.root / ".gitignore"
             if not ignore.exists():
-                ignore.write_text("*", encoding="ascii")
+                with open(os.open(ignore, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
+                    file.write(b"*")
         except OSError as error:
             raise self.unwritable(error) from error
         self._refuse_what_others_can_write()
@@ -321,7 +322,7 @@ class Store:
             with hold(alive, timeout=self.lock_timeout, purpose=f"for scratch of {key}", setting=_SETTING):
                 self._sweep()
                 try:
-                    scratch.mkdir(parents=True)
+                    scratch.mkdir(mode=0o755)  # its parent holds `alive`
                 except OSError as error:
                     raise self.unwritable(error) from error
                 yield scratch
@@ -498,8 +499,23 @@ def delete(path: Path) -> None:
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
+            if os.path.lexists(path):
+                _delete_with_one_descriptor(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _delete_with_one_descriptor(directory: Path) -> None:
+    """`shutil.rmtree` needs one for each level, and there may be too many open files."""
+    for parent, folders, names in os.walk(directory, topdown=False):
+        for name in (*names, *folders):
+            path = Path(parent, name)
+            with contextlib.suppress(OSError):
+                if path.is_dir() and not path.is_symlink():
+                    path.rmdir()
+                else:
+                    path.unlink()
+    directory.rmdir()
 
 
 class _Other(NamedTuple):

@@ -235,7 +235,8 @@ class Workshop:
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             check=False,
             timeout=100,
         )
@@ -250,7 +251,7 @@ class Workshop:
 
     def leftovers(self) -> list[str]:
         """What is neither an installation nor needed by one: scratch, temporary names, partial downloads."""
-        found = [*self.temporary.iterdir()]
+        found = [*self.temporary.glob("*")]
         private = self.store / ".pytest-pyinstall"
         found += (private / "scratch").glob("*/*")
         found += (private / "records").glob(".*")
@@ -258,12 +259,12 @@ class Workshop:
         known = {str(self.key), self.key.minor_link, ".lock", ".gitignore", ".pytest-pyinstall"}
         found += (path for path in self.store.glob("*") if path.name not in known)
         found += (path for path in self.cache.glob("archives/*/*") if self._is_left(path))
-        return sorted(str(path.relative_to(self.directory)) for path in found)
+        return sorted(os.path.relpath(path, self.directory) for path in found)
 
     def _is_left(self, path: Path) -> bool:
         if path.name.endswith((".lock", "lock")):
             return False
-        return ".part" in path.name or path.name.startswith(".") is True
+        return ".part" in path.name or path.name.startswith(".")
 
     def forget(self) -> None:
         """A store and a cache that nobody has used yet."""

@@ -1,0 +1,377 @@
+"""P6, P7, P15, P16, P17: full, small, foreign, read-only and strange disks."""
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from campaign import VERSION, Ended, Workshop, digest
+from fault_table import Tally
+from volumes import tmpfs
+
+from pytest_pyinstall.errors import StoreError
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: tmpfs, strace, limits")
+
+needs_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+
+
+def limited(workshop: Workshop, *words: str, limits: dict[int, int]) -> Ended:
+    def limit() -> None:
+        for what, value in limits.items():
+            resource.setrlimit(what, (value, value))
+
+    done = subprocess.run(
+        [sys.executable, "-B", "-m", "pytest_pyinstall", *words],
+        env=workshop.environ, cwd=workshop.directory, preexec_fn=limit,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    return Ended(done.returncode, done.stdout + done.stderr)
+
+
+def injected(workshop: Workshop, *words: str, faults: tuple[str, ...]) -> Ended:
+    """Our command line, in which system calls fail by strace's hand."""
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("needs strace")
+    calls = ",".join(dict.fromkeys(fault.partition(":")[0] for fault in faults))
+    command = [strace, "-f", "-qqq", "-o", "/dev/null", "-e", f"trace={calls}"]
+    command += [part for fault in faults for part in ("-e", f"inject={fault}")]
+    done = subprocess.run(
+        [*command, sys.executable, "-B", "-m", "pytest_pyinstall", *words],
+        env=workshop.environ, cwd=workshop.directory,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    if "ptrace" in done.stderr and "not permitted" in done.stderr:
+        pytest.skip("needs ptrace")
+    return Ended(done.returncode, done.stdout + done.stderr)
+
+
+def clear(ended: Ended, *said: str) -> None:
+    """It failed with an error of ours that says where, why and what to do."""
+    assert "Traceback" not in ended.output, ended.output
+    assert "error: " in ended.output, ended
+    assert "hint: " in ended.output, ended
+    assert ended.code in {4, 5, 6, 7}, ended
+    for each in said:
+        assert each in ended.output, ended.output
+
+
+def removed(workshop: Workshop) -> None:
+    assert workshop.ours("remove", "--all").code == 0
+    assert workshop.leftovers() == []
+
+
+def healed(workshop: Workshop, tally: Tally) -> None:
+    again = workshop.ours("install", VERSION)
+    assert again.code == 0, again.output
+    assert workshop.is_whole()
+    assert workshop.leftovers() == []
+    tally.survive()
+
+
+# Full
+
+
+@needs_root
+@pytest.mark.parametrize("full", ["size", "nr_inodes"])
+def test_p16_a_full_disk_at_any_phase_is_a_clear_error_and_heals(
+    workshop: Workshop, tally: Tally, full: str, tmp_path: Path
+) -> None:
+    sizes = ["16k", "200k", "620k", "700k", "1200k", "1600k"] if full == "size" else [8, 16, 24, 40, 120, 250]
+    for size in sizes:
+        workshop.forget()
+        with tmpfs(tmp_path / "disk", f"{full}={size},mode=755") as disk:
+            small = _on(workshop, disk)
+            ended = small.ours("install", VERSION)
+            left = small.leftovers()
+            tally.attempt(f"disk full ({full})", len(left))
+            clear(ended, "No space left on device")
+            assert digest(small.home) is None
+            assert [name for name in left if ".part" not in name] == []
+            room = "64m" if full == "size" else "5000"
+            subprocess.run(["mount", "-o", f"remount,{full}={room}", str(disk)], check=True)
+            again = small.ours("install", VERSION)
+            assert again.code == 0, again.output
+            assert len(digest(small.home) or ()) == len(workshop.reference)
+            assert small.leftovers() == []
+        tally.survive()
+
+
+def _on(workshop: Workshop, disk: Path) -> Workshop:
+    """Another one, whose store and cache lie on `disk`."""
+    other = Workshop(workshop.directory, workshop.mirror)
+    other.store, other.cache = disk / "store", disk / "cache"
+    return other
+
+
+@pytest.mark.parametrize("words", [("install",), ("install", "--reinstall")])
+def test_p16_a_file_size_limit_is_a_clear_error(workshop: Workshop, tally: Tally, words: tuple[str, ...]) -> None:
+    is_reinstall = "--reinstall" in words
+    for size in (1000, 20_000, 300_000):
+        if is_reinstall:
+            shutil.rmtree(workshop.cache, ignore_errors=True)
+        else:
+            removed(workshop)
+            shutil.rmtree(workshop.cache, ignore_errors=True)
+        ended = limited(workshop, *words, VERSION, limits={resource.RLIMIT_FSIZE: size})
+        tally.attempt("file size limit", len(workshop.leftovers()))
+        clear(ended, "File too large")
+        assert digest(workshop.home) == (workshop.reference if is_reinstall else None)
+        assert [name for name in workshop.leftovers() if ".part" not in name] == []
+        shutil.rmtree(workshop.cache, ignore_errors=True)
+        healed(workshop, tally)
+
+
+def test_p16_too_few_open_files_is_a_clear_error_or_enough(workshop: Workshop, tally: Tally) -> None:
+    for most in (9, 10, 11, 12, 13, 14, 16, 20):
+        removed(workshop)
+        ended = limited(workshop, "install", VERSION, limits={resource.RLIMIT_NOFILE: most})
+        tally.attempt("too many open files", len(workshop.leftovers()))
+        if ended.code:
+            assert "Traceback" not in ended.output, (most, ended.output)
+            assert "Too many open files" in ended.output, (most, ended.output)
+            assert digest(workshop.home) is None
+        assert [name for name in workshop.leftovers() if ".part" not in name] == [], most
+        healed(workshop, tally)
+
+
+# Errors of single calls. The numbers pick a call that is ours, and not one of Python's start.
+
+INJECTED = {
+    "EDQUOT on a write": ("write:error=EDQUOT:when=30",),
+    "EIO on a write": ("write:error=EIO:when=60",),
+    "EIO on mkdir": ("mkdir:error=EIO:when=12+",),
+    "EACCES on rename": ("rename:error=EACCES:when=2+",),
+    "EIO on fsync": ("fsync:error=EIO",),
+    "EPERM on chmod": ("chmod,fchmod,fchmodat:error=EPERM:when=3+",),
+    "EMLINK on symlink": ("symlink,symlinkat:error=EMLINK",),
+    "ENOLCK on flock": ("flock:error=ENOLCK",),
+    "EOPNOTSUPP on flock": ("flock:error=EOPNOTSUPP",),
+}
+
+
+@pytest.mark.parametrize("fault", INJECTED)
+def test_p16_a_call_that_fails_is_a_clear_error(workshop: Workshop, tally: Tally, fault: str) -> None:
+    removed(workshop)
+    ended = injected(workshop, "install", VERSION, faults=INJECTED[fault])
+    left = workshop.leftovers()
+    tally.attempt("a failing system call", len(left))
+    if ended.code:
+        clear(ended)
+        assert digest(workshop.home) is None
+    if "fsync" not in fault and "rename" not in fault and "write" not in fault:
+        assert [name for name in left if ".part" not in name] == [], ended
+    healed(workshop, tally)
+
+
+def test_p16_an_error_on_close_is_no_success(workshop: Workshop, tally: Tally) -> None:
+    """NFS tells of lost writes only there; `uv` reports success."""
+    for when in (100, 200, 300, 400, 500, 600):
+        removed(workshop)
+        ended = injected(workshop, "install", VERSION, faults=(f"close:error=EIO:when={when}",))
+        tally.attempt("EIO on close", len(workshop.leftovers()))
+        assert "Traceback" not in ended.output, ended.output
+        if ended.code == 0:
+            assert workshop.is_whole()
+        else:
+            assert "Input/output error" in ended.output
+            assert digest(workshop.home) is None
+        healed(workshop, tally)
+
+
+@pytest.mark.parametrize("fault", ["link,linkat:error=EPERM", "link,linkat:error=EXDEV", "renameat2:error=EINVAL"])
+def test_p17_what_a_filesystem_cannot_is_done_another_way(workshop: Workshop, tally: Tally, fault: str) -> None:
+    ended = injected(workshop, "install", "--reinstall", VERSION, faults=(fault,))
+    tally.attempt("no hardlinks, no exchange", len(workshop.leftovers()))
+    assert ended.code == 0, ended.output
+    assert workshop.is_whole()
+    assert workshop.leftovers() == []
+    tally.survive()
+
+
+# Rights
+
+
+@needs_root
+def test_p7_a_read_only_store_is_used_and_writing_to_it_is_a_clear_error(workshop: Workshop, tally: Tally) -> None:
+    subprocess.run(["mount", "--bind", str(workshop.store), str(workshop.store)], check=False)
+    done = subprocess.run(["mount", "-o", "remount,ro,bind", str(workshop.store)], check=False, capture_output=True)
+    try:
+        if done.returncode:
+            pytest.skip("needs the right to mount")
+        tally.attempt("read-only store")
+        for words in (("install", VERSION), ("find", VERSION), ("verify",), ("list",)):
+            ended = workshop.ours(*words)
+            assert ended.code == 0, ended.output
+        ended = workshop.ours("exec", "--python", VERSION, "--", "python3" + VERSION[1:4], "-c", "print(1)")
+        assert ended.code == 0, ended.output
+        for words in (("install", "--reinstall", VERSION), ("remove", VERSION)):
+            clear(workshop.ours(*words), "Read-only file system", str(workshop.store))
+        tally.survive()
+    finally:
+        subprocess.run(["umount", "-l", str(workshop.store)], check=False, capture_output=True)
+
+
+@needs_root
+def test_p7_p15_roots_store_serves_everyone_and_nobody_else_serves_root(
+    workshop: Workshop, tally: Tally, request: pytest.FixtureRequest
+) -> None:
+    tally.attempt("another user's store")
+    public = Path(tempfile.mkdtemp(prefix="pyinstall-public-"))  # pytest's directories are for nobody else
+    request.addfinalizer(lambda: shutil.rmtree(public))
+    public.chmod(0o755)
+    workshop.store = public / "store"
+    assert workshop.ours("install", VERSION).code == 0
+    look = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from pytest_pyinstall.key import Key\n"
+        "from pytest_pyinstall.store import Installation, Store, current_boot\n"
+        "boot = current_boot()\n"
+        "os.setgroups([]); os.setgid(1000); os.setuid(1000)\n"
+        "store = Store(root=Path(sys.argv[1]), boot=boot)\n"
+        "found = store.look(Key.parse(sys.argv[2]))\n"
+        "assert isinstance(found, Installation) and found.record, found\n"
+        "with store.lease(found.home) as is_held:\n"
+        "    assert is_held\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look, str(workshop.store), str(workshop.key)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for path in (workshop.store, *workshop.store.rglob("*")):
+        os.chown(path, 1000, 1000, follow_symlinks=False)
+    clear(workshop.ours("install", VERSION), "belongs to user", "PYTEST_PYINSTALL_TRUSTED_STORE=")
+    trusted = workshop.ours("install", VERSION, environ={"PYTEST_PYINSTALL_TRUSTED_STORE": str(workshop.store)})
+    assert trusted.code == 0, trusted.output
+    tally.survive()
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077, 0o777])
+def test_p10_modes_are_ours_whatever_the_umask(workshop: Workshop, tally: Tally, mask: int) -> None:
+    tally.attempt("umask")
+    workshop.forget()
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_pyinstall", "install", VERSION], env=workshop.environ, cwd=workshop.directory,
+        umask=mask, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if mask == 0o777 and os.geteuid() != 0:
+        assert done.returncode == 6
+        return
+    assert done.returncode == 0, done.stderr
+    assert workshop.is_whole()
+    writable = [
+        path for path in (*workshop.store.rglob("*"), *workshop.cache.rglob("*"))
+        if not path.is_symlink() and path.stat().st_mode & 0o022 and path.name != ".lock"
+        and path.suffix not in {".lock", ".lease"}
+    ]  # fmt: skip
+    assert writable == []
+    assert workshop.ours("verify").code == 0
+    tally.survive()
+
+
+# Places
+
+
+def _moved(workshop: Workshop, store: Path, cache: Path | None = None) -> None:
+    workshop.store, workshop.cache = store, cache or workshop.cache
+
+
+PLACES: dict[str, Callable[[Workshop, Path], None]] = {
+    "spaces and non-ASCII": lambda w, p: _moved(w, p / "a störe ü 深", p / "ein Cache"),
+    "quotes and dollars": lambda w, p: _moved(w, p / "a'b\"c$HOME `d`", p / "e\\f;g"),
+    "a newline": lambda w, p: _moved(w, p / "a\nb"),
+    "deep": lambda w, p: _moved(w, p.joinpath(*["deep" * 12] * 20)),
+    "not UTF-8": lambda w, p: _moved(w, p / os.fsdecode(b"latin-\xe9")),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_p17_strange_places(workshop: Workshop, tally: Tally, place: str, tmp_path: Path) -> None:
+    tally.attempt("strange path")
+    PLACES[place](workshop, tmp_path)
+    ended = workshop.ours("install", VERSION)
+    assert ended.code == 0, ended.output
+    assert digest(workshop.home) is not None
+    assert workshop.ours("verify").code == 0
+    assert workshop.ours("install", "--reinstall", VERSION).code == 0
+    assert workshop.ours("remove", VERSION).code == 0
+    tally.survive()
+
+
+@pytest.mark.parametrize("what", ["store", "cache"])
+def test_p17_behind_a_link(workshop: Workshop, tally: Tally, what: str, tmp_path: Path) -> None:
+    tally.attempt("store or cache behind a link")
+    workshop.forget()
+    (tmp_path / "real").mkdir()
+    (workshop.store if what == "store" else workshop.cache).symlink_to(tmp_path / "real")
+    for words in (("install",), ("install",), ("install", "--reinstall")):
+        ended = workshop.ours(*words, VERSION)
+        assert ended.code == 0, ended.output
+        assert workshop.is_whole()
+    tally.survive()
+
+
+def test_p17_cache_and_store_on_two_volumes(workshop: Workshop, tally: Tally) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == workshop.directory.stat().st_dev:
+        pytest.skip("needs a second volume")
+    tally.attempt("cache and store on two volumes")
+    shutil.rmtree(workshop.store)
+    workshop.cache = memory / f"pyinstall-cache-{os.getpid()}"
+    try:
+        for _ in range(2):
+            ended = workshop.ours("install", "--reinstall", VERSION)
+            assert ended.code == 0, ended.output
+            assert workshop.is_whole()
+        tally.survive()
+    finally:
+        shutil.rmtree(workshop.cache)
+
+
+def test_p16_a_store_that_vanishes_in_use_is_made_again(workshop: Workshop, tally: Tally) -> None:
+    from pytest_pyinstall.provisioner import Provisioner
+    from pytest_pyinstall.settings import Settings
+
+    tally.attempt("a store that vanishes")
+    settings = Settings.from_environ(workshop.environ, directory=workshop.directory)
+    provisioner = Provisioner(
+        settings=settings, environ=workshop.environ, user_home=workshop.directory, directory=workshop.directory,
+        executable=Path(sys.executable),
+    )  # fmt: skip
+    with provisioner:
+        assert provisioner.provide_one(VERSION).how == "present"
+        shutil.rmtree(workshop.store)
+        assert provisioner.provide_one(VERSION).how == "installed"
+        assert workshop.is_whole()
+        with pytest.raises(StoreError), provisioner.store.claim(workshop.key) as claim:
+            shutil.rmtree(workshop.store)
+            claim.publish(
+                claim.scratch, build=next(iter(provisioner.catalogue.builds)), version_info=(3, 0, 0, "final", 0),
+                keep_added=False,
+            )  # fmt: skip
+    tally.survive()
+
+
+@pytest.mark.parametrize("seconds", [-(10**9), 10**8])
+def test_p3_a_clock_that_jumps_decides_nothing(workshop: Workshop, tally: Tally, seconds: int) -> None:
+    """Nothing may decide on the wall clock: every time that is kept says something else now."""
+    tally.attempt("a clock that jumps")
+    import time
+
+    when = time.time() + seconds
+    for path in (*workshop.store.rglob("*"), *workshop.cache.rglob("*")):
+        os.utime(path, (when, when), follow_symlinks=False)
+    (workshop.home / "lib" / f"python{VERSION.rpartition('.')[0]}" / "os.py").unlink()
+    ended = workshop.ours("install", VERSION)
+    assert ended.code == 0, ended.output
+    assert workshop.is_whole()
+    assert workshop.ours("install", "--reinstall", VERSION).code == 0
+    assert workshop.leftovers() == []
+    tally.survive()
