@@ -1,0 +1,92 @@
+"""P3: the power goes; what the disk then holds is what its file holds, without what was not yet written back."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from campaign import VERSION, Workshop, digest
+from fault_table import Tally
+from volumes import image, loop
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs loop mounts")
+
+SIZES = {"ext4": 64 << 20, "xfs": 320 << 20}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_p3_after_a_power_cut_the_next_run_finds_it_whole_or_repairs_it(
+    workshop: Workshop, tally: Tally, kind: str, tmp_path: Path, times: int
+) -> None:
+    for cut in range(3 * times):
+        disk = image(tmp_path / f"{kind}{cut}", kind, SIZES[kind])
+        # At one mount point, so that both have one home. Journal commits come late, as under load.
+        with loop(disk, tmp_path / "mounted", "commit=60" if kind == "ext4" else "") as where:
+            workshop.store = where / "store"
+            done = workshop.ours("install", VERSION)
+            assert done.code == 0, done.output
+            reference = digest(workshop.home)
+            if cut % 3 == 1:  # an fsync commits the journal: names have reached the disk, content has not
+                with (workshop.store / ".pytest-pyinstall/records" / f"{workshop.key}.json").open("rb") as file:
+                    os.fsync(file.fileno())
+            if cut % 3 == 2:
+                subprocess.run(["sync", "-f", str(where)], check=True)
+                assert workshop.ours("install", "--reinstall", VERSION).code == 0
+            shutil.copyfile(disk, tmp_path / "after")
+        with loop(tmp_path / "after", tmp_path / "mounted"):
+            found = digest(workshop.home)
+            tally.attempt(f"power cut on {kind}", len(workshop.leftovers()))
+            _another_boot(workshop)
+            again = workshop.ours("install", VERSION)
+            assert again.code == 0, again.output
+            assert digest(workshop.home) == reference, (cut, len(found or ()))
+            assert workshop.ours("verify").code == 0
+            tally.survive()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
+def test_p3_files_whose_content_never_reached_the_disk(workshop: Workshop, tally: Tally, share: float) -> None:
+    """What ext4 leaves half a minute after an installation: names, sizes or no sizes, and no content."""
+    tally.attempt("files emptied by a power cut")
+    files = sorted(path for path in workshop.home.rglob("*") if path.is_file() and not path.is_symlink())
+    for number, path in enumerate(files[: max(1, int(len(files) * share))]):
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            file.truncate(0)
+            if number % 2:
+                file.truncate(size)  # as xfs does: the right size, all zero
+    _another_boot(workshop)
+    again = workshop.ours("install", VERSION)
+    assert again.code == 0, again.output
+    assert workshop.is_whole()
+    assert workshop.leftovers() == []
+    tally.survive()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 300, None])
+def test_p3_a_record_that_never_reached_the_disk(workshop: Workshop, tally: Tally, content: bytes | None) -> None:
+    tally.attempt("a record lost in a power cut")
+    record = workshop.store / ".pytest-pyinstall/records" / f"{workshop.key}.json"
+    if content is None:
+        record.unlink()
+    else:
+        record.write_bytes(content)
+    next(workshop.home.glob("bin/python3.*")).write_bytes(b"")
+    again = workshop.ours("install", VERSION)
+    assert again.code == 0, again.output
+    assert workshop.is_whole()
+    tally.survive()
+
+
+def _another_boot(workshop: Workshop) -> None:
+    """As if the record had been written before the machine started."""
+    record = workshop.store / ".pytest-pyinstall/records" / f"{workshop.key}.json"
+    try:
+        document = json.loads(record.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return  # it never reached the disk
+    document["boot"] = "an earlier one"
+    record.write_text(json.dumps(document), "utf-8")
