@@ -100,6 +100,7 @@ class Interpreter:
         `RunError`, a `subprocess.CalledProcessError` that shows what it wrote. After `timeout` seconds it is killed and
         `subprocess.TimeoutExpired` raised.
         """
+        __tracebackhide__ = True  # a test's failure shows the test's line, and what the process said
         command = [os.fspath(self.executable), *(os.fspath(word) for word in args)]
         variables = _variables(self.key) if env is None else env
         return _run(command, input=input, env=variables, cwd=cwd, check=check, timeout=timeout)
@@ -120,6 +121,7 @@ class Interpreter:
         Raises `UsageError` for what cannot be carried or run over there, `TypeError` for arguments that do not fit the
         function, and `CallError` with the other side's traceback where the function raised or its process died.
         """
+        __tracebackhide__ = True
         request = _request(function, args, kwargs)
         with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-") as directory:
             # The value comes in a file of its own: no print can touch it, not even one of C code or a child process.
@@ -180,6 +182,7 @@ class Interpreter:
         )
 
     def _unpacked(self, reply: Mapping[str, Any], name: str, done: subprocess.CompletedProcess[str]) -> Any:
+        __tracebackhide__ = True
         match reply:
             case {"value": value}:
                 return value
@@ -249,6 +252,7 @@ class Environment:
         with the environment activated. The rest is as for `Interpreter.run`. Raises `EnvironmentCreationError` for a
         program that is not there.
         """
+        __tracebackhide__ = True
         variables = self._variables() if env is None else dict(env)
         words = [os.fspath(word) for word in args]
         if not words or words[0].startswith("-"):
@@ -294,6 +298,7 @@ def _run(
     check: bool,
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
+    __tracebackhide__ = True
     done = subprocess.run(
         command,
         input="" if input is None else input,
