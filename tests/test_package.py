@@ -22,12 +22,15 @@ NO_MODULES = {"_probe_script", "__main__"}
 # Widening one of these is a decision: what stands here is what the rest of the package, or the world, relies on.
 PUBLIC = """
 __init__: Environment Interpreter PyinstallError Request provision provision_all
+archive_file: budget_of read_error read_some
+bounds: BOUNDS CHUNK TOO_MUCH Bounds
 build: Archive Build
 catalogue: Catalogue default_catalogue mirrored parse_catalogue
 cli: main
 commands: PLACES Outcome Session cache_clear cache_key cache_list cache_prune error_json find install list_pythons
     matrix mirror_pack mirror_pull places remove run_command verify
 configuration: Configuration read_configuration
+decompress: ahead decompressed
 discover: discover
 discovery_spec: request_of
 elf: Dynamic has_debug_sections is_elf read_dynamic
@@ -45,8 +48,11 @@ key: Key
 layout: BUILT_PREFIX NAMING_A_PLACE PACKED STANDALONE may_change polyglot read_variables relocated standard_library
     variables_text
 lock: hold is_free seize
-matrix: FORMATS Format Row matrix_rows matrix_text
+matrix: FORMATS Format Row free_threaded matrix_rows matrix_text
+member: Kind Member
+member_name: check_characters check_for_windows check_length decoded parts_of windows_objection
 mirror: RELEASES Packed Pulled pack pull
+new_tree: NewTree
 pack: Packable look_at pack_one
 path_directory: links names
 probe: probe
@@ -57,17 +63,22 @@ pytest_plugin: pytest_addoption pytest_collection pytest_collection_finish pytes
     pytest_configure pytest_configure_node pytest_generate_tests pytest_report_header pytest_sessionfinish
     pytest_sessionstart pytest_terminal_summary pytest_testnodedown pytest_unconfigure
 record: Record
+refusal: BrokenError RefusedError give_up refuse shown
 request: WORDS Request parse_requests
 resolve: candidates released resolve
 session: Choice Pythons admits header parse_specifier reason
 settings: OPTIONS Downloads Missing Preference Settings
 store: Broken Claim Installation Store current_boot
+symlinks: Led check_as_written follow
+tar_stream: BLOCK Stream
+tarball: tar_members
 target: ARCHITECTURE_WORDS LIBC_WORDS SYSTEM_WORDS Target
 tox_plugin: tox_add_env_config
 tree: Difference Entry added compare listed
 unpack: unpack
 virtualenv_plugin: Pyinstall
 volume: Place Volume place
+zipball: zip_members
 """
 
 
