@@ -84,7 +84,7 @@ class Provided:
 
 
 def unwrap(results: "Sequence[Provided | PyinstallError]") -> list[Provided]:
-    """The results, if none of them is an error. Raises the error where there is one result, else `SeveralFailedError`."""
+    """The results, if none is an error. Raises the error where there is one result, else `SeveralFailedError`."""
     errors = [result for result in results if isinstance(result, PyinstallError)]
     if not errors:
         return [result for result in results if isinstance(result, Provided)]
@@ -102,9 +102,10 @@ def unwrap(results: "Sequence[Provided | PyinstallError]") -> list[Provided]:
 class Provisioner:
     """Holds what several requests share: the catalogue, the connections, the store. Use it as a context manager.
 
-    `directory` is where the project is looked for, `environ` and `user_home` are the world for discovery and the network. `warn`
-    hears sentences that a person should see, `progress` the downloads, `on_result` what each request of several came to
-    as soon as it is known, and after how many seconds. Its methods may be called from several threads.
+    `directory` is where the project is looked for, `environ` and `user_home` are the world for discovery and the
+    network. `warn` hears sentences that a person should see, `progress` the downloads, `on_result` what each request
+    of several came to as soon as it is known, and after how many seconds. Its methods may be called from several
+    threads.
     """
 
     settings: Settings
