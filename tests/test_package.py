@@ -25,6 +25,7 @@ __init__: Environment Interpreter PyinstallError Request provision provision_all
 archive_file: budget_of read_error read_some
 bounds: BOUNDS CHUNK TOO_MUCH Bounds
 build: Archive Build
+call: call
 catalogue: Catalogue default_catalogue mirrored parse_catalogue
 cli: main
 commands: PLACES Outcome Session cache_clear cache_key cache_list cache_prune error_json find install list_pythons
@@ -40,6 +41,7 @@ errors: CallError CatalogueError DigestMismatchError EnvironmentCreationError Fe
     PyinstallError SeveralFailedError SizeMismatchError StoreError UnreadableStoreError UnsafeArchiveError UsageError
 exchange: put
 execute: execute on_path
+far_side: driver unfit
 fetch: CachedFile Client Limits Progress archive_path cached_archives clear fetch fetch_text open_client prune
     redacted
 finish: EXTERNALLY_MANAGED finish run_tool
@@ -54,8 +56,10 @@ member_name: check_characters check_for_windows check_length decoded parts_of wi
 mirror: RELEASES Packed Pulled pack pull
 new_tree: NewTree
 pack: Packable look_at pack_one
+parcel: parcel
 path_directory: links names
 probe: probe
+process: run signal_name tail
 progress: Bars Display Lines Silence display_on result_line size_text
 project: END_OF_LIFE Project expand read_project
 provisioner: Provided Provisioner provision provision_all
