@@ -44,7 +44,7 @@ class NewTree:
             raise StoreError(msg, f"remove it and try again: {self._root}")
 
     def add(self, member: Member) -> None:
-        """Make `member`; symlinks wait for `complete`. Raises `RefusedError`, or `StoreError` where the disk refuses."""
+        """Make `member`; symlinks wait for `complete`. Raises `RefusedError`, and `StoreError` if the disk refuses."""
         parts = parts_of(member.name)
         if not self._wants(parts, member):
             return

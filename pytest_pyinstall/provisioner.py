@@ -33,11 +33,12 @@ from pytest_pyinstall.errors import (
     PyinstallError,
     SeveralFailedError,
 )
+from pytest_pyinstall.expand import expand
 from pytest_pyinstall.fetch import Client, Progress, fetch, fetch_text, open_client
 from pytest_pyinstall.finish import finish
 from pytest_pyinstall.interpreter import Interpreter
 from pytest_pyinstall.probe import probe
-from pytest_pyinstall.project import Project, expand, read_project
+from pytest_pyinstall.project import Project, read_project
 from pytest_pyinstall.request import Request, parse_requests
 from pytest_pyinstall.resolve import released, resolve
 from pytest_pyinstall.settings import Settings

@@ -11,9 +11,10 @@ import pytest
 
 from pytest_pyinstall.build import Build
 from pytest_pyinstall.catalogue import Catalogue
+from pytest_pyinstall.expand import expand
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.matrix import free_threaded, matrix_rows
-from pytest_pyinstall.project import expand, read_project
+from pytest_pyinstall.project import read_project
 from pytest_pyinstall.request import Request
 from pytest_pyinstall.resolve import released
 from pytest_pyinstall.target import Target

@@ -41,10 +41,12 @@ errors: CallError CatalogueError DigestMismatchError EnvironmentCreationError Fe
     PyinstallError SeveralFailedError SizeMismatchError StoreError UnreadableStoreError UnsafeArchiveError UsageError
 exchange: put
 execute: execute on_path
+expand: END_OF_LIFE expand
 far_side: driver unfit
 fetch: CachedFile Client Limits Progress archive_path cached_archives clear fetch fetch_text open_client prune
     redacted
 finish: EXTERNALLY_MANAGED finish run_tool
+grammar: IMPLEMENTATIONS LONGEST_TEXT NAME OPERATOR TAGS VARIANT VARIANTS WORDS WrittenVersion written_version
 interpreter: Environment Interpreter RunError
 key: Key
 layout: BUILT_PREFIX NAMING_A_PLACE PACKED STANDALONE may_change polyglot read_variables relocated standard_library
@@ -61,7 +63,7 @@ path_directory: links names
 probe: probe
 process: run signal_name tail
 progress: Bars Display Lines Silence display_on result_line size_text
-project: END_OF_LIFE Project expand read_project
+project: Project read_project
 provisioner: Provided Provisioner provision provision_all
 pytest_plugin: pytest_addoption pytest_collection pytest_collection_finish pytest_collection_modifyitems
     pytest_configure pytest_configure_node pytest_generate_tests pytest_report_header pytest_sessionfinish
@@ -72,6 +74,7 @@ request: WORDS Request parse_requests
 resolve: candidates released resolve
 session: Choice Pythons admits header parse_specifier reason
 settings: OPTIONS Downloads Missing Preference Settings
+slips: suggestions
 store: Broken Claim Installation Store current_boot
 symlinks: Led check_as_written follow
 tar_stream: BLOCK Stream
@@ -80,6 +83,7 @@ target: ARCHITECTURE_WORDS LIBC_WORDS SYSTEM_WORDS Target
 tox_plugin: tox_add_env_config
 tree: Difference Entry added compare listed
 unpack: unpack
+version_range: range_members
 virtualenv_plugin: Pyinstall
 volume: Place Volume place
 zipball: zip_members
