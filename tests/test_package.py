@@ -26,6 +26,7 @@ archive_file: budget_of read_error read_some
 bounds: BOUNDS CHUNK TOO_MUCH Bounds
 build: Archive Build
 call: call
+candidate: EXECUTABLE_FORM Candidate guess_directory guess_executable is_shim real
 catalogue: Catalogue default_catalogue mirrored parse_catalogue
 cli: main
 commands: PLACES Outcome Session cache_clear cache_key cache_list cache_prune error_json find install list_pythons
@@ -47,6 +48,7 @@ fetch: CachedFile Client Limits Progress archive_path cached_archives clear fetc
     redacted
 finish: EXTERNALLY_MANAGED finish run_tool
 grammar: IMPLEMENTATIONS LONGEST_TEXT NAME OPERATOR TAGS VARIANT VARIANTS WORDS WrittenVersion written_version
+installed: installed
 interpreter: Environment Interpreter RunError
 key: Key
 layout: BUILT_PREFIX NAMING_A_PLACE PACKED STANDALONE may_change polyglot read_variables relocated standard_library
@@ -72,6 +74,7 @@ record: Record
 refusal: BrokenError RefusedError give_up refuse shown
 request: WORDS Request parse_requests
 resolve: candidates released resolve
+search_path: on_path
 session: Choice Pythons admits header parse_specifier reason
 settings: OPTIONS Downloads Missing Preference Settings
 slips: suggestions
