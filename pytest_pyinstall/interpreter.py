@@ -13,6 +13,7 @@ from typing import Any, Self
 from packaging.version import Version
 
 from pytest_pyinstall import environment as venv
+from pytest_pyinstall import installer
 from pytest_pyinstall.call import call
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.key import Key
@@ -185,13 +186,13 @@ class Environment:
         settings of the environment hold; variables that name another place to install to do not. Raises
         `EnvironmentCreationError` with the end of the installer's output.
         """
-        venv.install(
+        installer.install(
             self.path,
             *(os.fspath(requirement) for requirement in requirements),
             key=self.python.key,
             base_executable=self.python.base_executable,
             environ=os.environ,
-            uv=venv.find_uv(os.environ),
+            uv=installer.find_uv(os.environ),
         )
 
     def run(

@@ -36,7 +36,7 @@ decompress: ahead decompressed
 discover: discover
 discovery_spec: request_of
 elf: Dynamic has_debug_sections is_elf read_dynamic
-environment: clean create find_uv install scripts
+environment: clean create executable scripts
 errors: CallError CatalogueError DigestMismatchError EnvironmentCreationError FetchError IntegrityError
     InvalidRequestError InvalidSettingError LockTimeoutError NoMatchError OfflineError PackError ProbeError
     PyinstallError SeveralFailedError SizeMismatchError StoreError UnreadableStoreError UnsafeArchiveError UsageError
@@ -49,6 +49,7 @@ fetch: CachedFile Client Limits Progress archive_path cached_archives clear fetc
 finish: EXTERNALLY_MANAGED finish run_tool
 grammar: IMPLEMENTATIONS LONGEST_TEXT NAME OPERATOR TAGS VARIANT VARIANTS WORDS WrittenVersion written_version
 installed: installed
+installer: find_uv install
 interpreter: Environment Interpreter RunError
 key: Key
 layout: BUILT_PREFIX NAMING_A_PLACE PACKED STANDALONE may_change polyglot read_variables relocated standard_library
@@ -83,6 +84,7 @@ symlinks: Led check_as_written follow
 tar_stream: BLOCK Stream
 tarball: tar_members
 target: ARCHITECTURE_WORDS LIBC_WORDS SYSTEM_WORDS Target
+tool: run_tool
 tox_plugin: tox_add_env_config
 tree: Difference Entry added compare listed
 unpack: unpack
