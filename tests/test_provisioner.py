@@ -342,3 +342,11 @@ def uv() -> str:
     import uv as package
 
     return str(package.find_uv_bin())
+
+
+def test_what_holds_for_all_is_told_once(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(SeveralFailedError) as caught:
+        provision_all(["3.97", "3.98", "3.99"], replace(settings, catalogue=str(tmp_path / "nowhere.json")))
+
+    assert str(caught.value).count("nowhere.json") == 1
+    assert len(caught.value.errors) == 3
