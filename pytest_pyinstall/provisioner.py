@@ -23,6 +23,7 @@ from packaging.version import Version
 
 from pytest_pyinstall.build import Build
 from pytest_pyinstall.catalogue import Catalogue, default_catalogue, mirrored, parse_catalogue
+from pytest_pyinstall.client import Client, open_client
 from pytest_pyinstall.discover import discover
 from pytest_pyinstall.errors import (
     FetchError,
@@ -34,9 +35,10 @@ from pytest_pyinstall.errors import (
     SeveralFailedError,
 )
 from pytest_pyinstall.expand import expand
-from pytest_pyinstall.fetch import Client, Progress, fetch, fetch_text, open_client
+from pytest_pyinstall.fetch import fetch, fetch_text
 from pytest_pyinstall.finish import finish
 from pytest_pyinstall.interpreter import Interpreter
+from pytest_pyinstall.listener import Progress
 from pytest_pyinstall.probe import probe
 from pytest_pyinstall.project import Project, read_project
 from pytest_pyinstall.request import Request, parse_requests
@@ -91,12 +93,12 @@ def unwrap(results: "Sequence[Provided | PyinstallError]") -> list[Provided]:
         return [result for result in results if isinstance(result, Provided)]
     if len(results) == 1:
         raise errors[0]
-    error = SeveralFailedError(
-        f"{len(errors)} of {len(results)} Pythons could not be had:\n\n" + "\n".join(str(error) for error in errors),
+    # A catalogue that is out of reach is the same story for each of them: told once.
+    texts = dict.fromkeys(str(error) for error in errors)
+    raise SeveralFailedError(
+        f"{len(errors)} of {len(results)} Pythons could not be had:\n\n" + "\n".join(texts),
         results=[result.interpreter if isinstance(result, Provided) else result for result in results],
     )
-    error.__dict__["exit_code"] = errors[0].exit_code
-    raise error
 
 
 @dataclass(kw_only=True)
@@ -196,7 +198,7 @@ class Provisioner:
             if provided := look(request):
                 return provided
         msg = f"no Python {request.text} here"
-        raise NoMatchError(msg, hint=f"pytest-pyinstall install {request.text}")
+        raise NoMatchError(msg, hint=f"pytest-pyinstall install {request.text}; list --all shows what there is")
 
     def repair(self, broken: Broken) -> Interpreter:
         """Put back what was published, without a gap for those who run it; what somebody added stays."""
