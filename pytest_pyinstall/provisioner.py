@@ -121,7 +121,8 @@ class Provisioner:
     warn: Callable[[str], None] | None = None
     on_result: "Callable[[Request, Provided | PyinstallError, float], None] | None" = None
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
+    _opened: Client | None = field(default=None, init=False)
 
     @classmethod
     def from_environ(
@@ -236,11 +237,14 @@ class Provisioner:
         text = fetch_text(place, client=self._client, cache=self.settings.cache, offline=self.settings.offline)
         return parse_catalogue(text, origin=place)
 
-    @cached_property
+    @property
     def _client(self) -> Client:
-        return self._stack.enter_context(
-            open_client(environ=self.environ, insecure_hosts=self.settings.insecure_hosts, warn=self.warn)
-        )
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._stack.enter_context(
+                    open_client(environ=self.environ, insecure_hosts=self.settings.insecure_hosts, warn=self.warn)
+                )
+            return self._opened
 
     def _released(self) -> tuple[Version, ...]:
         return released(self.catalogue, self.target)
@@ -340,7 +344,7 @@ class Provisioner:
                 url=url,
                 cache=settings.cache,
                 client=self._client,
-                offline=settings.offline,
+                offline=settings.offline or settings.downloads == "never",  # a repair may find all in the cache
                 progress=self.progress,
             )
             with archive.file:
@@ -378,8 +382,8 @@ class Provisioner:
             executor.shutdown(cancel_futures=True)
 
     def _stop(self) -> None:
-        if "_client" in self.__dict__:  # else nothing was ever downloaded
-            self._client.stop()
+        if self._opened is not None:  # else nothing was ever downloaded
+            self._opened.stop()
 
     def _say(self, sentence: str) -> None:
         if self.warn is not None:
