@@ -48,7 +48,10 @@ from mirror import (
     trickle,
 )
 
+from pytest_pyinstall.archive_cache import cached_archives, clear, prune
 from pytest_pyinstall.build import Build
+from pytest_pyinstall.cached_archive import archive_path
+from pytest_pyinstall.client import Client, open_client
 from pytest_pyinstall.errors import (
     CatalogueError,
     DigestMismatchError,
@@ -59,22 +62,13 @@ from pytest_pyinstall.errors import (
     SizeMismatchError,
     StoreError,
 )
-from pytest_pyinstall.fetch import (
-    Client,
-    Limits,
-    Progress,
-    _open_part,
-    _proxy_for,
-    archive_path,
-    cached_archives,
-    clear,
-    fetch,
-    fetch_text,
-    open_client,
-    prune,
-    redacted,
-)
+from pytest_pyinstall.fetch import fetch, fetch_text
 from pytest_pyinstall.key import Key
+from pytest_pyinstall.limits import Limits
+from pytest_pyinstall.listener import Progress
+from pytest_pyinstall.partial import _open_part
+from pytest_pyinstall.proxy import proxy_for
+from pytest_pyinstall.url import redacted
 
 KEY = Key.parse("cpython-3.12.4-linux-x86_64-gnu")
 CONTENT = random.Random(4).randbytes(300_000)
@@ -170,6 +164,7 @@ def test_the_archive_comes_and_is_cached(fetcher: Fetcher) -> None:
     assert fetcher.path.read_bytes() == CONTENT
     assert fetcher.files == [NAME]
     assert fetcher.gets == 1
+    assert fetcher.mirror.requests[0].headers["accept-encoding"] == "identity"
 
 
 def test_modes_are_ours_whatever_the_umask(fetcher: Fetcher) -> None:
@@ -541,10 +536,8 @@ def test_p12_a_download_is_resumed_where_it_broke(fetcher: Fetcher) -> None:
 def test_p12_a_download_of_a_killed_process_is_resumed(fetcher: Fetcher) -> None:
     stalled = stall(after=200_000)
     fetcher.mirror.script(PATH, stalled)
-    part = fetcher.path.with_name(NAME + ".part")
     with in_process(fetcher) as process:
-        assert stalled.reached.wait(30)
-        wait_until(lambda: part.exists() and part.stat().st_size == 200_000)
+        wait_for_part(fetcher, 200_000)
         process.send_signal(signal.SIGKILL)
 
     assert fetcher() == CONTENT
@@ -850,7 +843,7 @@ def test_a_proxy_that_is_no_url(fetcher: Fetcher) -> None:
 def test_which_proxy(url: str, environ: dict[str, str], proxy: str | None) -> None:
     from urllib.parse import urlsplit
 
-    assert _proxy_for(urlsplit(url), environ) == proxy
+    assert proxy_for(urlsplit(url), environ) == proxy
 
 
 @pytest.mark.parametrize(
@@ -874,11 +867,11 @@ def test_who_is_asked_without_the_proxy(no_proxy: str, bypassed: bool) -> None:
     from urllib.parse import urlsplit
 
     environ = {"ALL_PROXY": "http://p:1", "NO_PROXY": no_proxy}
-    assert (_proxy_for(urlsplit("https://w.a.test/"), environ) is None) == bypassed
+    assert (proxy_for(urlsplit("https://w.a.test/"), environ) is None) == bypassed
     networks = {"ALL_PROXY": "http://p:1", "no_proxy": "10.0.0.0/8,[fd00::1]"}
-    assert _proxy_for(urlsplit("https://10.1.2.3/"), networks) is None
-    assert _proxy_for(urlsplit("https://11.1.2.3/"), networks) is not None
-    assert _proxy_for(urlsplit("https://[fd00::1]/"), networks) is None
+    assert proxy_for(urlsplit("https://10.1.2.3/"), networks) is None
+    assert proxy_for(urlsplit("https://11.1.2.3/"), networks) is not None
+    assert proxy_for(urlsplit("https://[fd00::1]/"), networks) is None
 
 
 # ---- secrets -------------------------------------------------------------------------------------------------------
@@ -1198,7 +1191,7 @@ def test_a_download_that_somebody_else_truncates_is_not_published(fetcher: Fetch
     part = fetcher.path.with_name(NAME + ".part")
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(fetcher)
-        wait_until(lambda: part.exists() and part.stat().st_size == 200_000)
+        wait_for_part(fetcher, 200_000)
         with part.open("ab") as file:
             file.write(bytes(200_000))
         stalled.release()
@@ -1212,7 +1205,7 @@ def test_a_download_that_somebody_else_truncates_is_not_published(fetcher: Fetch
 def test_where_open_files_cannot_be_renamed(
     fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, is_swapped: bool
 ) -> None:
-    monkeypatch.setattr("pytest_pyinstall.fetch._RENAMES_OPEN_FILES", False)
+    monkeypatch.setattr("pytest_pyinstall.partial._RENAMES_OPEN_FILES", False)
     if not is_swapped:
         assert fetcher() == CONTENT
         assert fetcher.path.read_bytes() == CONTENT
@@ -1250,7 +1243,8 @@ def script_of(fetcher: Fetcher, url: str | None = None) -> str:
     return f"""
 from pathlib import Path
 from pytest_pyinstall.build import Build
-from pytest_pyinstall.fetch import fetch, open_client
+from pytest_pyinstall.client import open_client
+from pytest_pyinstall.fetch import fetch
 from pytest_pyinstall.key import Key
 build = Build(key=Key.parse({str(KEY)!r}), url={BUILD.url!r}, sha256={BUILD.sha256!r}, size={BUILD.size})
 with open_client(environ={{}}) as client:
@@ -1283,6 +1277,11 @@ def wait_until(is_so: Callable[[], bool]) -> None:
             return
         patience.wait(0.01)
     pytest.fail("it never came to that")
+
+
+def wait_for_part(fetcher: Fetcher, size: int) -> None:
+    part = fetcher.path.with_name(NAME + ".part")
+    wait_until(lambda: part.exists() and part.stat().st_size == size)
 
 
 def break_at(fetcher: Fetcher, size: int) -> None:
@@ -1391,13 +1390,50 @@ def test_p6_a_lock_file_that_is_deleted_under_its_holder(fetcher: Fetcher, part_
     assert fetcher.path.read_bytes() == CONTENT
 
 
+def test_p6_two_who_both_think_they_hold_the_lock_do_not_fill_one_file(fetcher: Fetcher) -> None:
+    stalled, again = replace(stall(after=100_000), flip_at=200_000), stall(after=10)
+    fetcher.mirror.script(PATH, stalled, norange(), again)
+    with fetcher.client() as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(fetcher)
+        wait_for_part(fetcher, 100_000)
+        (fetcher.path.parent / ".lock").unlink()
+        second = fetch(BUILD, url=fetcher.mirror.url + PATH, cache=fetcher.cache, client=client)
+        stalled.release()
+        assert again.reached.wait(30)
+
+        with second.file as file:
+            assert file.read() == CONTENT
+        again.release()
+        assert first.result() == CONTENT
+
+
+def test_p6_who_lost_the_name_does_not_publish_what_has_it_now(fetcher: Fetcher) -> None:
+    one, two = stall(after=100_000), stall(after=50_000)
+    fetcher.mirror.script(PATH, one, two)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(fetcher)
+        wait_for_part(fetcher, 100_000)
+        (fetcher.path.parent / ".lock").unlink()
+        fetcher.path.with_name(NAME + ".part").unlink()
+        fetcher.path.with_name(NAME + ".part.json").unlink()
+        second = pool.submit(fetcher)
+        wait_for_part(fetcher, 50_000)
+        one.release()
+
+        assert first.result() == CONTENT
+        assert not fetcher.path.exists()
+        two.release()
+        assert second.result() == CONTENT
+    assert fetcher.path.read_bytes() == CONTENT
+
+
 def test_p20_stop_ends_what_is_under_way(fetcher: Fetcher) -> None:
     stalled = stall(after=1000)
     fetcher.mirror.script(PATH, stalled)
     fetcher.limit(read=60, sleep=None)
     with fetcher.client() as client, ThreadPoolExecutor(1) as pool:
         result = pool.submit(fetch, BUILD, url=fetcher.mirror.url + PATH, cache=fetcher.cache, client=client)
-        assert stalled.reached.wait(30)
+        wait_for_part(fetcher, 1000)
         client.stop()
 
         with pytest.raises(FetchError, match="stopped"):
@@ -1416,6 +1452,22 @@ def test_p20_stop_ends_a_pause(fetcher: Fetcher) -> None:
 
         with pytest.raises(FetchError, match="stopped"):
             result.result(timeout=1)
+
+
+def test_p20_stop_ends_a_wait_for_another_process(fetcher: Fetcher) -> None:
+    stalled = stall(after=1000)
+    fetcher.mirror.script(PATH, stalled)
+    waits = Waits()
+    with in_process(fetcher), fetcher.client() as client, ThreadPoolExecutor(1) as pool:
+        assert stalled.reached.wait(30)
+        url = fetcher.mirror.url + PATH
+        result = pool.submit(fetch, BUILD, url=url, cache=fetcher.cache, client=client, progress=waits)
+        wait_until(lambda: bool(waits.reasons))
+        client.stop()
+
+        with pytest.raises(FetchError, match="stopped"):
+            result.result(timeout=1)
+        stalled.release()
 
 
 def test_warming_up_does_no_harm(fetcher: Fetcher) -> None:
