@@ -1,0 +1,123 @@
+"""P13, P14: a poisoned environment breaks and fools nothing, and no secret is said or written."""
+
+import sys
+from pathlib import Path
+
+import mirror
+import pytest
+from campaign import VERSION, Workshop
+from fault_table import Tally
+
+POISON = {
+    "PYTHONHOME": "/nowhere",
+    "PYTHONPATH": "{here}/poison",
+    "PYTHONSTARTUP": "{here}/poison/json.py",
+    "PYTHONPLATLIBDIR": "nowhere",
+    "PYTHONEXECUTABLE": "/bin/false",
+    "__PYVENV_LAUNCHER__": "/bin/false",
+    "PYTHONUSERBASE": "{here}/poison",
+    "PYTHONINSPECT": "1",
+    "PYTHONVERBOSE": "1",
+    "PYTHONDONTWRITEBYTECODE": "",
+    "PYTHONWARNINGS": "error",
+    "PYTHONIOENCODING": "utf-16",
+    "PYTHONHASHSEED": "not a number",
+    "PYTHONMALLOC": "nonsense",
+    "PYTHONBREAKPOINT": "os.abort",
+    "LD_LIBRARY_PATH": "{here}/poison",
+    "LD_PRELOAD": "{here}/poison/no.so",
+    "VIRTUAL_ENV": "/nowhere",
+    "CONDA_PREFIX": "/nowhere",
+    "TMPDIR": "/nowhere",
+    "LC_ALL": "C",
+    "LANG": "xx_XX.nonsense",
+    "HOME": "/nowhere",
+    "COLUMNS": "1",
+    "TERM": "dumb",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "SSL_CERT_FILE": "/nowhere",
+}
+
+_LIMP = """
+import os, sys
+for pair in sys.argv[2:]:
+    name, _, value = pair.partition("=")
+    os.environ[name] = value
+from pytest_pyinstall.cli import main
+sys.exit(main(["install", "--reinstall", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_p14_a_poisoned_variable_breaks_nothing(workshop: Workshop, tally: Tally, name: str) -> None:
+    """Set when our own Python already runs: what keeps that from starting is not ours to survive."""
+    import subprocess
+
+    tally.attempt("poisoned variable")
+    poison = workshop.directory / "poison"
+    poison.mkdir()
+    for module in ("json", "site", "sitecustomize", "usercustomize", "platform", "sysconfig"):
+        (poison / f"{module}.py").write_text("raise SystemExit('poisoned')\n")
+    value = POISON[name].replace("{here}", str(workshop.directory))
+    done = subprocess.run(
+        [sys.executable, "-c", _LIMP, VERSION, f"{name}={value}"], env=workshop.environ, cwd=poison.parent,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert workshop.is_whole()
+    tally.survive()
+
+
+SECRETS = ("s3cr3t-password", "s3cr3t-token", "s3cr3t-proxy", "s3cr3t-github")
+
+
+@pytest.mark.parametrize("answer", ["fine", "refused", "missing", "reset", "page", "redirect"])
+def test_p13_no_secret_is_said_or_written(workshop: Workshop, tally: Tally, answer: str) -> None:
+    tally.attempt("secrets in URLs")
+    workshop.forget()
+    behaviours = {
+        "refused": mirror.status(403),
+        "missing": mirror.status(404),
+        "reset": mirror.reset(after=10),
+        "page": mirror.html(),
+        "redirect": mirror.redirect("ftp://bob:s3cr3t-password@127.0.0.1/"),
+    }
+    with mirror.serve(workshop.mirror) as server:
+        path = f"/20261122/{workshop.archive.name.replace('+', '%2B')}"
+        if answer in behaviours:
+            server.always(path, behaviours[answer])
+        place = server.url.replace("http://", "http://bob:s3cr3t-password@")
+        environ = {
+            "PYTEST_PYINSTALL_MIRROR": place,
+            "PYTEST_PYINSTALL_CATALOGUE": f"{place}/catalogue.json?token=s3cr3t-token",
+            "HTTPS_PROXY": "http://eve:s3cr3t-proxy@127.0.0.1:9",
+            "GITHUB_TOKEN": "s3cr3t-github",
+        }
+        (workshop.directory / "test_it.py").write_text(
+            "import logging\nlogging.getLogger().setLevel(1)\ndef test_it(python): pass\n"
+        )
+        said = workshop.ours("install", "-v", VERSION, environ=environ).output
+        if answer == "fine":
+            said += workshop.ours("list", "--json", "--all", environ=environ).output
+            said += workshop.ours("dir", "--json", environ=environ).output
+    sent = [value for request in server.requests for value in request.headers.values()]
+    written = b"".join(
+        path.read_bytes()
+        for directory in (workshop.store / ".pytest-pyinstall", workshop.cache)
+        for path in directory.rglob("*")
+        if path.is_file()
+    )
+    for secret in SECRETS:
+        assert secret not in said, (secret, said)
+        assert secret.encode() not in written, secret
+    assert not any("s3cr3t-github" in value or "s3cr3t-proxy" in value for value in sent)
+    tally.survive()
+
+
+def test_p14_a_module_in_the_working_directory_is_not_ours(workshop: Workshop, tally: Tally) -> None:
+    tally.attempt("modules planted in the working directory")
+    for module in ("json", "ssl", "sitecustomize", "platform"):
+        Path(workshop.directory, f"{module}.py").write_text("raise SystemExit('planted')\n")
+    done = workshop.ours("install", "--reinstall", VERSION, environ={"PYTHONSAFEPATH": "1"})
+    assert done.code == 0, done.output
+    tally.survive()
