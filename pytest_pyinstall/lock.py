@@ -95,7 +95,12 @@ def make_directory(path: Path) -> None:
             break
         missing.append(directory)
     for directory in reversed(missing):
-        directory.mkdir(mode=0o755, exist_ok=True)
+        try:
+            directory.mkdir(mode=0o755, exist_ok=True)
+        except FileExistsError as error:
+            if os.path.lexists(directory):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory)) from error
+            raise  # somebody made and removed it
 
 
 @contextlib.contextmanager

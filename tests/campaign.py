@@ -74,13 +74,19 @@ def make_mirror(directory: Path, versions: tuple[str, ...] = (VERSION,)) -> Path
     return directory
 
 
+_SYSCONFIG = b"""\
+# system configuration generated and used by the sysconfig module
+build_time_vars = {'prefix': '/install'}
+"""
+
+
 def _archive(minor: str) -> bytes:
     chance = random.Random(minor)
     executable = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     files: dict[str, tuple[bytes, int]] = {
         f"bin/python{minor}": (f'#!/bin/sh\nexec {executable} "$@"\n'.encode(), 0o755),
         f"lib/python{minor}/os.py": (b"# the landmark\n", 0o644),
-        f"lib/python{minor}/_sysconfigdata__linux_x86_64-linux-gnu.py": (b"build_time_vars = {'prefix': '/install'}\n", 0o644),
+        f"lib/python{minor}/_sysconfigdata__linux_x86_64-linux-gnu.py": (_SYSCONFIG, 0o644),
         f"lib/pkgconfig/python-{minor}.pc": (b"prefix=/install\n", 0o644),
     }  # fmt: skip
     for number in range(FILES):

@@ -66,7 +66,7 @@ layout: BUILT_PREFIX NAMING_A_PLACE PACKED STANDALONE may_change polyglot read_v
 limits: Limits
 listener: Listener Progress
 local_file: open_local
-lock: hold is_free seize
+lock: hold holder is_free make_directory seize share
 matrix: FORMATS Format Row free_threaded matrix_rows matrix_text
 member: Kind Member
 member_name: check_characters check_for_windows check_length decoded parts_of windows_objection

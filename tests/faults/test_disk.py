@@ -242,7 +242,10 @@ def test_p7_p15_roots_store_serves_everyone_and_nobody_else_serves_root(
         "    assert is_held\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", look, str(workshop.store), str(workshop.key)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", look, str(workshop.store), str(workshop.key)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     for path in (workshop.store, *workshop.store.rglob("*")):

@@ -50,9 +50,7 @@ CASES: dict[str, tuple[Callable[[Workshop], None], tuple[str, ...], bool]] = {
 @pytest.fixture
 def run(driver: Driver, workshop: Workshop) -> Iterator[Callable[..., Ended]]:
     def run(*words: str, after: float | None = None, number: int = signal.SIGTERM) -> Ended:
-        return driver.run(
-            *words, environ=workshop.environ, directory=workshop.directory, after=after, number=number
-        )
+        return driver.run(*words, environ=workshop.environ, directory=workshop.directory, after=after, number=number)
 
     yield run
 

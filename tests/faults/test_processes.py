@@ -46,7 +46,12 @@ def test_p4_p22_a_crowd_of_installers_removers_readers_and_uv(
     """One of them is stopped half-way, and let go on at the end."""
     chance = random.Random(f"{seed} {count}")
     fault = f"{count} processes at once"
-    jobs = [("install", VERSION)] * 6 + [("install", "--reinstall", VERSION), ("remove", VERSION), ("list",), ("verify",)]
+    jobs = [("install", VERSION)] * 6 + [
+        ("install", "--reinstall", VERSION),
+        ("remove", VERSION),
+        ("list",),
+        ("verify",),
+    ]
     processes = []
     for number in range(count):
         if number % 8 == 3:

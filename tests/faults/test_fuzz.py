@@ -1,0 +1,24 @@
+"""P10: a few seconds of what `tests/fuzz/` does for as long as one likes."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fault_table import Tally
+
+HARNESSES = Path(__file__).parent.parent / "fuzz"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="needs atheris")
+@pytest.mark.parametrize("name", ["fuzz_unpack.py", "fuzz_request.py"])
+def test_p10_nothing_that_atheris_thinks_of_gets_out(name: str, tally: Tally, times: int, tmp_path: Path) -> None:
+    tally.attempt("fuzz")
+    done = subprocess.run(
+        [sys.executable, HARNESSES / name, f"-max_total_time={4 * times}"], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "DONE" in done.stderr
+    tally.survive()

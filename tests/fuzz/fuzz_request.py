@@ -1,0 +1,30 @@
+"""Feeds the parser of requests whatever atheris thinks of: it understands, or refuses with an error of ours.
+
+By hand: ``python tests/fuzz/fuzz_request.py [-max_total_time=60]`` (needs atheris).
+"""
+
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["pytest_pyinstall", "packaging"]):
+    from pytest_pyinstall.errors import InvalidRequestError
+    from pytest_pyinstall.request import Request, parse_requests
+
+
+def one_input(data: bytes) -> None:
+    text = atheris.FuzzedDataProvider(data).ConsumeUnicode(200)
+    try:
+        requests = parse_requests([text], directory=Path("/project"), origin="fuzz")
+    except InvalidRequestError as error:
+        assert error.message
+        return
+    for request in requests:
+        assert isinstance(request, Request)
+        assert request.text or request.path
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()

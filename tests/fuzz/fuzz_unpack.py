@@ -1,0 +1,71 @@
+"""Feeds the archive reader whatever atheris thinks of: it unpacks inside its directory, or refuses with a reason.
+
+By hand: ``python tests/fuzz/fuzz_unpack.py [-max_total_time=60]`` (needs atheris).
+"""
+
+import gzip
+import io
+import shutil
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["pytest_pyinstall"]):
+    from pytest_pyinstall.build import Archive, Build
+    from pytest_pyinstall.errors import PyinstallError
+    from pytest_pyinstall.key import Key
+    from pytest_pyinstall.unpack import unpack
+
+KEY = Key.parse("cpython-3.12.4-linux-x86_64-gnu")
+PLACE = Path(tempfile.mkdtemp(prefix="fuzz-unpack-"))
+CANARY = PLACE / "canary"
+CANARY.write_text("whole")
+
+
+def one_input(data: bytes) -> None:
+    if data[:1] == b"\0":  # else the digest of gzip keeps it from the reader of tar
+        data = gzip.compress(data[1:], 1)
+    into = PLACE / "scratch"
+    into.mkdir()
+    path = PLACE / "archive.tar.gz"
+    path.write_bytes(data)
+    build = Build(key=KEY, url="https://host/archive.tar.gz", sha256="0" * 64, size=len(data), tag="")
+    try:
+        with path.open("rb") as file:
+            unpack(Archive(build=build, file=file), into=into)
+    except PyinstallError as error:
+        assert error.message
+    finally:
+        shutil.rmtree(into)
+    assert sorted(entry.name for entry in PLACE.iterdir()) == ["archive.tar.gz", "canary"]
+    assert CANARY.read_text() == "whole"
+
+
+def seeds() -> str:
+    """A directory with the tar streams that the tests know: from nothing, it would take days to come upon one."""
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    import campaign
+
+    directory = Path(tempfile.mkdtemp(prefix="fuzz-corpus-"))
+    (directory / "good").write_bytes(b"\0" + gzip.decompress(campaign._archive("3.12"))[:20000])  # noqa: SLF001
+    for number, kind in enumerate(
+        (tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE)
+    ):
+        for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+            stream = io.BytesIO()
+            with tarfile.open(fileobj=stream, mode="w", format=form) as tar:
+                for name in ("python", "python/bin/python3.12", "python/" + "long/" * 40, "../outside"):
+                    member = tarfile.TarInfo(name)
+                    member.type, member.linkname = (tarfile.DIRTYPE if name == "python" else kind), "../../outside"
+                    tar.addfile(member)
+            (directory / f"{number}-{form}").write_bytes(b"\0" + stream.getvalue())
+    return str(directory)
+
+
+if __name__ == "__main__":
+    has_corpus = any(not word.startswith("-") for word in sys.argv[1:])
+    atheris.Setup([*sys.argv, *([] if has_corpus else [seeds(), "-max_len=30000"])], one_input)
+    atheris.Fuzz()
