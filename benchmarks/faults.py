@@ -2,9 +2,9 @@
 
     python benchmarks/faults.py [--times 20] [--write docs/faults.md]
 
-Survived: the next run ends with success, and the tree is whole by the digest of every file, compared with an installation
-that nothing disturbed. Both install the same small archive from the same directory, each into a store of its own. Needs
-Linux, the packages of the tests, ``uv``; for some rows root, ``strace`` and the right to mount.
+Survived: the next run ends with success, and the tree is whole by the digest of every file, compared with an
+installation that nothing disturbed. Both install the same small archive from the same directory, each into a store of
+its own. Needs Linux, the packages of the tests, ``uv``; for some rows root, ``strace`` and the right to mount.
 """
 
 import argparse
@@ -280,8 +280,8 @@ def umask(tool: Tool, row: Row, _: int) -> None:
     row.tried = 1
     writable = [
         path for path in tool.workshop.store.rglob("*")
-        if not path.is_symlink() and path.stat().st_mode & 0o002 and path.suffix not in {".lock"} and path.name != ".lock"
-        and path.suffix != ".lease"
+        if not path.is_symlink() and path.stat().st_mode & 0o002 and path.suffix not in {".lock", ".lease"}
+        and path.name != ".lock"
     ]  # fmt: skip
     row.survived = int(not writable)
     row.note = f"{len(writable)} files that everyone can write" if writable else ""

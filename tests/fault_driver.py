@@ -65,7 +65,7 @@ def _run(order: dict[str, Any]) -> NoReturn:
         sys.stderr.flush()
     except KeyboardInterrupt:
         code = 130
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # the test is to see it
         traceback.print_exc()
         sys.stderr.flush()
     finally:

@@ -74,9 +74,8 @@ class Tally:
 
 
 @pytest.fixture
-def tally(record_property: Callable[[str, object], None]) -> Iterator[Tally]:
-    tally = Tally(record_property)
-    yield tally
+def tally(record_property: Callable[[str, object], None]) -> Tally:
+    return Tally(record_property)
 
 
 @pytest.hookimpl(wrapper=True)

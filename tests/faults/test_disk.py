@@ -211,8 +211,8 @@ def test_p7_a_read_only_store_is_used_and_writing_to_it_is_a_clear_error(worksho
             assert ended.code == 0, ended.output
         ended = workshop.ours("exec", "--python", VERSION, "--", "python3" + VERSION[1:4], "-c", "print(1)")
         assert ended.code == 0, ended.output
-        for words in (("install", "--reinstall", VERSION), ("remove", VERSION)):
-            clear(workshop.ours(*words), "Read-only file system", str(workshop.store))
+        for change in (("install", "--reinstall", VERSION), ("remove", VERSION)):
+            clear(workshop.ours(*change), "Read-only file system", str(workshop.store))
         tally.survive()
     finally:
         subprocess.run(["umount", "-l", str(workshop.store)], check=False, capture_output=True)
@@ -353,10 +353,11 @@ def test_p16_a_store_that_vanishes_in_use_is_made_again(workshop: Workshop, tall
         shutil.rmtree(workshop.store)
         assert provisioner.provide_one(VERSION).how == "installed"
         assert workshop.is_whole()
-        with pytest.raises(StoreError), provisioner.store.claim(workshop.key) as claim:
+        build = next(iter(provisioner.catalogue.builds))
+        with pytest.raises(StoreError), provisioner.store.claim(workshop.key) as claim:  # noqa: PT012  # in this order
             shutil.rmtree(workshop.store)
             claim.publish(
-                claim.scratch, build=next(iter(provisioner.catalogue.builds)), version_info=(3, 0, 0, "final", 0),
+                claim.scratch, build=build, version_info=(3, 0, 0, "final", 0),
                 keep_added=False,
             )  # fmt: skip
     tally.survive()

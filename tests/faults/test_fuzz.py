@@ -16,7 +16,8 @@ HARNESSES = Path(__file__).parent.parent / "fuzz"
 def test_p10_nothing_that_atheris_thinks_of_gets_out(name: str, tally: Tally, times: int, tmp_path: Path) -> None:
     tally.attempt("fuzz")
     done = subprocess.run(
-        [sys.executable, HARNESSES / name, f"-max_total_time={4 * times}"], cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, HARNESSES / name, f"-max_total_time={4 * times}"],
+        cwd=tmp_path, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]

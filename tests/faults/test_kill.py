@@ -3,7 +3,7 @@
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from campaign import SIGNALS, Driver, Ended, Workshop, digest
@@ -48,11 +48,11 @@ CASES: dict[str, tuple[Callable[[Workshop], None], tuple[str, ...], bool]] = {
 
 
 @pytest.fixture
-def run(driver: Driver, workshop: Workshop) -> Iterator[Callable[..., Ended]]:
+def run(driver: Driver, workshop: Workshop) -> Callable[..., Ended]:
     def run(*words: str, after: float | None = None, number: int = signal.SIGTERM) -> Ended:
         return driver.run(*words, environ=workshop.environ, directory=workshop.directory, after=after, number=number)
 
-    yield run
+    return run
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: signal.Signals(number).name)

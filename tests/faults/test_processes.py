@@ -116,7 +116,7 @@ def test_p20_a_session_of_pytest_ends_within_a_second(
         stalled = mirror.stall(after=1000)
         server.always(f"/20261122/{workshop.archive.name.replace('+', '%2B')}", stalled)
         process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--python", VERSION, str(tmp_path / "test_it.py")],
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--python", VERSION, tmp_path / "test_it.py"],
             env=workshop.environ, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         assert stalled.reached.wait(60)
@@ -151,7 +151,7 @@ def test_p21_what_a_session_or_exec_uses_is_not_removed(workshop: Workshop, tall
         "    assert done.returncode == 6, done\n"
         "    assert python.run('-c', 'print(1)').stdout == '1\\n'\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--python", VERSION, tmp_path]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--python", VERSION, str(tmp_path)]
     for more in ([], ["-n1"]):
         session = subprocess.run(
             [*command, *more], env=workshop.environ, cwd=tmp_path, capture_output=True, text=True, check=False
