@@ -14,7 +14,7 @@ from types import FrameType
 
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.interpreter import Interpreter
-from pytest_pyinstall.path_directory import links
+from pytest_pyinstall.path_directory import links, temporary
 
 __all__ = ["execute", "on_path"]
 
@@ -31,17 +31,14 @@ def on_path(
     The directory lies in the system's temporary directory, or below `cache` where nothing can be started from that,
     and is gone afterwards. Raises `StoreError`.
     """
-    try:
-        parent = _place(cache)
-        directory = Path(tempfile.mkdtemp(prefix="pytest-pyinstall-path-", dir=parent))
-    except OSError as error:
-        message = f"cannot make a temporary directory: {error.filename or ''}: {error.strerror or error}"
-        raise StoreError(message, hint="another one: TMPDIR=DIR") from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            directory = stack.enter_context(temporary(_place(cache)))
+        except OSError as error:
+            message = f"cannot make a temporary directory: {error.filename or ''}: {error.strerror or error}"
+            raise StoreError(message, hint="another one: TMPDIR=DIR") from error
         links(interpreters, directory)
         yield {**environ, "PATH": os.pathsep.join([str(directory), environ.get("PATH") or os.defpath])}
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def execute(command: Sequence[str], *, environ: Mapping[str, str]) -> tuple[int, str]:

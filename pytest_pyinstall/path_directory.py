@@ -6,17 +6,51 @@ makes points into a directory that is gone when the session ends, and a virtual 
 finds its ``pyvenv.cfg`` and is another one. This way it costs a millisecond, and nobody remembers the directory.
 """
 
+import contextlib
 import os
 import shlex
+import shutil
 import sys
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.interpreter import Interpreter
 from pytest_pyinstall.key import Key
+from pytest_pyinstall.lock import seize, share
 
-__all__ = ["links", "names"]
+__all__ = ["links", "names", "temporary"]
+
+_PREFIX = "pytest-pyinstall-"
+_ALIVE = ".alive"
+
+
+@contextlib.contextmanager
+def temporary(parent: Path) -> Iterator[Path]:
+    """A new directory in `parent` that is gone afterwards, and with it those that killed processes of ours left there.
+
+    Raises `OSError`.
+    """
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    try:
+        with share(directory / _ALIVE):
+            _sweep(parent)
+            yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Delete what has no owner any more: whoever lives holds the file in it, and nobody else's is ours to judge."""
+    for directory in parent.glob(f"{_PREFIX}*"):
+        alive = directory / _ALIVE
+        with contextlib.suppress(OSError):
+            is_ours = not hasattr(os, "geteuid") or directory.lstat().st_uid == os.geteuid()
+            if is_ours and not directory.is_symlink() and alive.is_file():
+                with seize(alive) as is_dead:
+                    if is_dead:
+                        shutil.rmtree(directory, ignore_errors=True)
 
 
 def links(interpreters: Iterable[Interpreter], into: Path) -> tuple[Path, ...]:

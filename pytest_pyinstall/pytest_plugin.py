@@ -5,11 +5,10 @@ and is imported when a Python is asked for.
 """
 
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,7 +261,7 @@ class _State:
         self._pythons: Pythons | None = None
         self._marked: dict[str, tuple[Choice, ...]] = {}
         self._path_directory: Path | None = None
-        self._owns_directory = False
+        self._stack = ExitStack()
         self._path_before: str | None = None
 
     def start(self) -> None:
@@ -281,10 +280,9 @@ class _State:
         self.choices = self.pythons.choose_all(texts, origin=origin, directory=directory)
         if self.looks_only or not _ini(self.config, "pyinstall_path"):
             return
-        from pytest_pyinstall.path_directory import links
+        from pytest_pyinstall.path_directory import links, temporary
 
-        self._owns_directory = True
-        self._path_directory = Path(tempfile.mkdtemp(prefix="pytest-pyinstall-"))
+        self._path_directory = self._stack.enter_context(temporary(Path(tempfile.gettempdir())))
         commands = links((choice.interpreter for choice in self.choices if choice.interpreter), self._path_directory)
         self.commands = [path.name.removesuffix(".bat") for path in commands]
         self._enter_path()
@@ -324,8 +322,7 @@ class _State:
             entries = os.environ.get("PATH", "").split(os.pathsep)
             os.environ["PATH"] = os.pathsep.join(entry for entry in entries if entry != str(self._path_directory))
             self._path_before = None
-        if self._path_directory is not None and self._owns_directory:
-            shutil.rmtree(self._path_directory, ignore_errors=True)
+        self._stack.close()
 
     @property
     def pythons(self) -> "Pythons":

@@ -75,7 +75,7 @@ new_tree: NewTree
 pack: Packable look_at pack_one
 parcel: parcel
 partial: Part
-path_directory: links names
+path_directory: links names temporary
 persist: persist
 probe: probe
 process: run signal_name tail
