@@ -4,7 +4,7 @@
 
 Survived: the next run ends with success, and the tree is whole by the digest of every file, compared with an
 installation that nothing disturbed. Both install the same small archive from the same directory, each into a store of
-its own. Needs Linux, the packages of the tests, ``uv``; for some rows root, ``strace`` and the right to mount.
+its own. Needs Linux, the packages of the tests, ``uv``; for some rows root and the right to mount.
 """
 
 import argparse
@@ -26,8 +26,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import uv
 from campaign import VERSION, Workshop, digest, make_mirror
-
-_STRACE = ["strace", "-f", "-qqq", "-o", "/dev/null"]
 
 
 @dataclass
@@ -263,17 +261,6 @@ def full_disk(tool: Tool, row: Row, _: int) -> None:
     tool.fresh()
 
 
-def close_errors(tool: Tool, row: Row, _: int) -> None:
-    # The numbers are beyond those of Python's own start, and of uv's, which has a thread for each few files.
-    for when in (10, 20, 40, 80) if tool.name == "uv" else (400, 450, 500, 550):
-        tool.run(tool.remove)
-        row.tried += 1
-        inject = f"inject=close:error=EIO:when={when}+"
-        row.survived += tool.run(tool.install, prefix=(*_STRACE, "-e", "trace=close", "-e", inject)) != 0
-        tool.run(tool.install)
-    row.note = "the others report success" if row.survived < row.tried else ""
-
-
 def umask(tool: Tool, row: Row, _: int) -> None:
     tool.fresh()
     tool.run(tool.install, umask=0)
@@ -323,7 +310,6 @@ FAULTS: dict[str, Fault] = {
     "a bad archive in the cache": poisoned_cache,
     "installed already, and the store is read-only": read_only,
     "disk full, then room again": full_disk,
-    "EIO when a file is closed": close_errors,
     "umask 000: nobody else can write": umask,
     "a Python planted in a store that everyone can write": planted,
 }
@@ -362,6 +348,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=20, help="kills of each kind (default: 20)")
     parser.add_argument("--write", type=Path, help="put the table into this page, between its two marks")
+    parser.add_argument("--only", default="", metavar="WORD", help="the faults with WORD in their names")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         columns = tools(Path(name))
@@ -369,6 +356,8 @@ def main() -> None:
             tool.learn()
         lines = ["| fault | " + " | ".join(tool.name for tool in columns) + " |", "|---" * (1 + len(columns)) + "|"]
         for title, fault in FAULTS.items():
+            if options.only not in title:
+                continue
             cells = []
             for tool in columns:
                 row = Row()
