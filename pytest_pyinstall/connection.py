@@ -157,7 +157,9 @@ class Connection:
             )
         if isinstance(error, (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, OSError)):
             spelled = next((_spelled(link) for link in links if isinstance(link, OSError)), "")
-            return PassingError(f"{self._symptom(error, spelled)}, {where}")
+            # Without a network no name is known, and a name that is wrong stays so: whoever waits is told soon.
+            is_nameless = any(isinstance(link, socket.gaierror) for link in links)
+            return PassingError(f"{self._symptom(error, spelled)}, {where}", attempts=2 if is_nameless else None)
         return FetchError(f"{self._what}: cannot ask {where}: {type(error).__name__}", hint=ELSEWHERE)
 
     def _symptom(self, error: Exception, spelled: str) -> str:

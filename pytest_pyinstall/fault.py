@@ -16,13 +16,16 @@ STOPPED = "stopped while downloading"
 
 
 class PassingError(Exception):
-    """A failure that may pass by itself."""
+    """A failure that may pass by itself, if not more than `attempts` in a row end so."""
 
-    def __init__(self, reason: str, *, retry_after: float | None = None, hint: str = "") -> None:
+    def __init__(
+        self, reason: str, *, retry_after: float | None = None, hint: str = "", attempts: int | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
         self.hint = hint
+        self.attempts = attempts
 
 
 class UnreachableError(FetchError):

@@ -36,7 +36,7 @@ def persist(
         pause = min(limits.backoff * 2 ** (failures - 1), limits.longest_backoff) * (0.5 + limits.jitter() / 2)
         if fault.retry_after is not None:
             pause = max(pause, min(fault.retry_after, limits.longest_retry_after))
-        if failures >= attempts:
+        if failures >= min(attempts, fault.attempts or attempts):
             break
         if limits.clock() + pause >= until:
             fault.reason += f"; gave up after {limits.total:g} s in all"

@@ -445,6 +445,13 @@ def test_p12_it_gives_up_in_the_middle_of_a_body_when_the_time_is_over(fetcher: 
         fetcher()
 
 
+def test_a_host_that_nobody_knows_is_given_up_soon(fetcher: Fetcher) -> None:
+    with pytest.raises(FetchError, match="2 attempts"):
+        fetcher(url="https://nowhere.invalid/a.tar.gz")
+
+    assert len(fetcher.pauses) == 1
+
+
 def test_p12_a_host_that_does_not_answer_is_left(fetcher: Fetcher) -> None:
     fetcher.limit(connect=0.05, attempts=2)
     with contextlib.ExitStack() as stack:
