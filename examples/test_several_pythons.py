@@ -1,7 +1,4 @@
-"""What a test can do with the Pythons that were asked for.
-
-    pytest examples --python 3.9 --python 3.13
-"""
+"""What a test can do with the Pythons that were asked for: ``pytest examples --python 3.9,3.13``."""
 
 import shutil
 

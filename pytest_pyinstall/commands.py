@@ -30,7 +30,7 @@ from pytest_pyinstall.fetch import clear as clear_archives
 from pytest_pyinstall.fetch import prune as prune_archives
 from pytest_pyinstall.interpreter import Interpreter
 from pytest_pyinstall.key import Key
-from pytest_pyinstall.matrix import Format, matrix_rows, matrix_text
+from pytest_pyinstall.matrix import Format, free_threaded, matrix_rows, matrix_text
 from pytest_pyinstall.probe import probe
 from pytest_pyinstall.progress import Display, size_text
 from pytest_pyinstall.provisioner import Provided, Provisioner
@@ -319,6 +319,8 @@ def matrix(session: Session, texts: Sequence[str], *, form: Format) -> Outcome:
     """The rows of a CI matrix, for the requests or for ``supported``."""
     provisioner = session.provisioner
     requests = session.requests(texts or ["supported"])
+    if not texts or any("supported" in text.lower() for text in texts):
+        requests += free_threaded(session.requests(["supported"]), project=provisioner.project)
     rows = matrix_rows(requests, catalogue=provisioner.catalogue, target=provisioner.target)
     text = matrix_text(rows, form)
     return Outcome(lines=(text,), document={"include": [row.to_json() for row in rows]})
@@ -347,9 +349,9 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
 
 
 def error_json(error: PyinstallError) -> dict[str, Any]:
-    """How every document carries an error."""
+    """How every document carries an error, by the name of a class that users can look up."""
     return {
-        "kind": type(error).__name__,
+        "kind": next(kind.__name__ for kind in type(error).__mro__ if not kind.__name__.startswith("_")),
         "message": error.message,
         "hint": error.hint,
         "exit_code": error.exit_code,

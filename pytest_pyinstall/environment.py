@@ -1,22 +1,20 @@
-"""Makes a venv from an interpreter, and installs into it.
+"""Makes a virtual environment from an interpreter.
 
 The venv is written by hand, in about a millisecond: the files are those of PEP 405 and of the standard library's
 `venv` without pip. Where the interpreter's own layout is not the usual one, its `venv` module is run instead.
 """
 
 import contextlib
-import os
-import re
 import shlex
 import shutil
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.key import Key
+from pytest_pyinstall.tool import run_tool
 
-__all__ = ["clean", "create", "find_uv", "install", "scripts"]
+__all__ = ["clean", "create", "executable", "scripts"]
 
 # What would send an interpreter, or its loader, to the files of another one.
 _REDIRECTING = frozenset(
@@ -24,16 +22,6 @@ _REDIRECTING = frozenset(
         *("PYTHONHOME", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "PYTHONPLATLIBDIR", "VIRTUAL_ENV"),
         *("_PYTHON_SYSCONFIGDATA_NAME", "_PYTHON_PROJECT_BASE", "_PYTHON_HOST_PLATFORM"),
         *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FRAMEWORK_PATH"),
-    }
-)
-# What would send an installation elsewhere. Index, proxy, certificate and cache settings stay: they are the user's.
-_MISDIRECTING = frozenset(
-    {
-        *("PYTHONPATH", "PYTHONUSERBASE", "CONDA_PREFIX"),
-        *("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_DRY_RUN"),
-        *("PIP_REQUIRE_VIRTUALENV", "PIP_RESPECT_VIRTUALENV"),
-        *("UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON_PREFERENCE", "UV_MANAGED_PYTHON"),
-        *("UV_NO_MANAGED_PYTHON", "UV_TARGET", "UV_PREFIX", "UV_PROJECT", "UV_WORKING_DIRECTORY"),
     }
 )
 
@@ -61,52 +49,7 @@ def create(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str,
         if isinstance(error, OSError):
             raise _unwritable(path, error) from error
         raise
-    return scripts(path, key) / _names(key)[0]
-
-
-def install(
-    path: Path, *requirements: str, key: Key, base_executable: Path, environ: Mapping[str, str], uv: str | None = None
-) -> None:
-    """Install `requirements` into the environment at `path`: through `uv`, else through the environment's own pip.
-
-    Requirements are what ``pip install`` takes: specifiers, paths of wheels and projects, ``-r FILE``. A pip that is
-    missing is put there by the interpreter's `ensurepip`, which needs no network. Variables that would send the
-    packages elsewhere are dropped, those that name an index are kept. Raises `EnvironmentCreationError` with the end of
-    the installer's output. Not safe concurrently on one environment.
-    """
-    if not requirements:
-        return
-    environ = {name: value for name, value in clean(environ, key).items() if name not in _MISDIRECTING}
-    environ["PIP_USER"] = "0"  # also against a pip.conf that says otherwise
-    python = scripts(path, key) / _names(key)[0]
-    if uv is not None:
-        command = [uv, "pip", "install", "--quiet", "--no-progress", "--python", str(python), *requirements]
-        try:
-            _call(command, environ, f"cannot install {_listed(requirements)} into {path}")
-        except EnvironmentCreationError:
-            # uv promises nothing for Pythons older than 3.8: what it cannot do there, their own pip can.
-            if key.version.release[:2] >= (3, 8):
-                raise
-        else:
-            return
-    if not _has_pip(path, key):
-        _seed(path, python=python, base_executable=base_executable, environ=environ)
-    # Without the check it would ask an index whether there is a newer pip.
-    command = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
-    _call(command, environ, f"cannot install {_listed(requirements)} into {path}")
-
-
-def find_uv(environ: Mapping[str, str]) -> str | None:
-    """The `uv` that is installed beside us, else the one on `PATH`, else None."""
-    try:
-        from uv import find_uv_bin
-
-        return find_uv_bin()
-    except (ImportError, FileNotFoundError):
-        pass
-    # A shim of pyenv, asdf or mise stands for a uv that the current directory may not have chosen.
-    directories = [entry for entry in environ.get("PATH", "").split(os.pathsep) if Path(entry).name != "shims"]
-    return shutil.which("uv", path=os.pathsep.join(directories))
+    return executable(path, key)
 
 
 def clean(environ: Mapping[str, str], key: Key) -> dict[str, str]:
@@ -120,6 +63,11 @@ def clean(environ: Mapping[str, str], key: Key) -> dict[str, str]:
 def scripts(path: Path, key: Key) -> Path:
     """Where the environment at `path` has its executables: ``bin``, on Windows ``Scripts``."""
     return path / ("Scripts" if key.target.os == "windows" else "bin")
+
+
+def executable(path: Path, key: Key) -> Path:
+    """The Python of the environment at `path`."""
+    return scripts(path, key) / _names(key)[0]
 
 
 def _fill(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str, str]) -> None:
@@ -223,56 +171,7 @@ def _configure(path: Path, key: Key, base: Path) -> None:
 
 def _run_venv(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str, str]) -> None:
     command = [str(base_executable), "-I", "-m", "venv", "--without-pip", str(path)]
-    _call(command, clean(environ, key), f"cannot make an environment of {key.short} at {path}")
-
-
-def _has_pip(path: Path, key: Key) -> bool:
-    library = "Lib" if key.target.os == "windows" else "lib/*"
-    return any(path.glob(f"{library}/site-packages/pip/__main__.py"))
-
-
-def _seed(path: Path, *, python: Path, base_executable: Path, environ: Mapping[str, str]) -> None:
-    command = [str(python), "-I", "-m", "ensurepip", "--default-pip"]
-    try:
-        _call(command, environ, f"cannot put pip into {path}")
-    except EnvironmentCreationError as error:
-        # Debian and its children leave ensurepip out of their Pythons.
-        if not any(words in error.message for words in ("No module named ensurepip", "ensurepip is disabled")):
-            raise
-        msg = (
-            f"{base_executable} comes without ensurepip, so its environments get no pip; uv needs none\n{error.message}"
-        )
-        raise EnvironmentCreationError(msg, hint="python -m pip install uv") from error
-
-
-def _call(command: Sequence[str], environ: Mapping[str, str], what: str) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="backslashreplace",
-            env=dict(environ),
-            check=False,
-        )
-    except OSError as error:
-        msg = f"{what}: {command[0]} cannot be started: {error.strerror or error}"
-        raise EnvironmentCreationError(msg, hint=f"ls -l {shlex.quote(command[0])}") from error
-    if done.returncode:
-        tail = "\n".join(done.stdout.strip().splitlines()[-20:])
-        msg = f"{what}, exit code {done.returncode}\n{tail}".rstrip()
-        raise EnvironmentCreationError(_without_secrets(msg), hint=_without_secrets(shlex.join(command)))
-
-
-def _without_secrets(text: str) -> str:
-    """URLs of indexes and of requirements may carry a password or a token."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "****@", text)
-
-
-def _listed(requirements: Sequence[str]) -> str:
-    return " ".join(requirements)
+    run_tool(command, environ=clean(environ, key), what=f"cannot make an environment of {key.short} at {path}")
 
 
 def _unwritable(path: Path, error: OSError) -> EnvironmentCreationError:

@@ -1,29 +1,23 @@
 """A Python that answered, and the virtual environments made from it."""
 
-import ast
-import builtins
-import inspect
 import json
 import os
 import shutil
-import signal
 import subprocess
-import symtable
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from tokenize import TokenError
-from types import FunctionType, MethodType, ModuleType
 from typing import Any, Self
 
 from packaging.version import Version
 
 from pytest_pyinstall import environment as venv
-from pytest_pyinstall.errors import CallError, EnvironmentCreationError, UsageError
+from pytest_pyinstall import installer
+from pytest_pyinstall.call import call
+from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.key import Key
+from pytest_pyinstall.process import run, signal_name, tail
 
 __all__ = ["Environment", "Interpreter", "RunError"]
 
@@ -36,9 +30,9 @@ class RunError(subprocess.CalledProcessError):
         shown = subprocess.list2cmdline(command[:1]) + "".join(f" {_shortened(part)}" for part in command[1:])
         ending = f"ended with exit code {self.returncode}"
         if self.returncode < 0:
-            ending = f"was ended by {_signal(-self.returncode)}"
+            ending = f"was ended by {signal_name(-self.returncode)}"
         streams = (("standard output", self.stdout), ("standard error", self.stderr))
-        said = "".join(f"\n--- {name} ---\n{_tail(text)}" for name, text in streams if text and text.strip())
+        said = "".join(f"\n--- {name} ---\n{tail(text)}" for name, text in streams if text and text.strip())
         return f"{shown}\n{ending}{said}"
 
 
@@ -100,9 +94,11 @@ class Interpreter:
         `RunError`, a `subprocess.CalledProcessError` that shows what it wrote. After `timeout` seconds it is killed and
         `subprocess.TimeoutExpired` raised.
         """
+        __tracebackhide__ = True  # a test's failure shows the test's line, and what the process said
         command = [os.fspath(self.executable), *(os.fspath(word) for word in args)]
         variables = _variables(self.key) if env is None else env
-        return _run(command, input=input, env=variables, cwd=cwd, check=check, timeout=timeout)
+        done = run(command, input=input, env=variables, cwd=cwd, timeout=timeout)
+        return _checked(done, check=check)
 
     def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Run the source of `function` over there, and get back its value.
@@ -120,20 +116,8 @@ class Interpreter:
         Raises `UsageError` for what cannot be carried or run over there, `TypeError` for arguments that do not fit the
         function, and `CallError` with the other side's traceback where the function raised or its process died.
         """
-        request = _request(function, args, kwargs)
-        with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-") as directory:
-            # The value comes in a file of its own: no print can touch it, not even one of C code or a child process.
-            answer = Path(directory, "answer.json")
-            done = _run(
-                [os.fspath(self.executable), "-c", _driver(), os.fspath(answer)],
-                input=json.dumps(request),
-                env=_variables(self.key),
-                check=False,
-            )
-            sys.stdout.write(done.stdout)
-            sys.stderr.write(done.stderr)
-            reply = _read(answer)
-        return self._unpacked(reply, request["name"], done)
+        __tracebackhide__ = True
+        return call(function, args, kwargs, executable=self.executable, key=self.key, environ=_variables(self.key))
 
     def environment(self, path: str | os.PathLike[str]) -> "Environment":
         """A new virtual environment of this Python at `path`, without pip until something is installed.
@@ -179,28 +163,6 @@ class Interpreter:
             source=document["source"],
         )
 
-    def _unpacked(self, reply: Mapping[str, Any], name: str, done: subprocess.CompletedProcess[str]) -> Any:
-        match reply:
-            case {"value": value}:
-                return value
-            case {"unfit": reason}:
-                msg = f"{name} under {self.key.short}: its value cannot be carried: {reason}"
-                raise UsageError(msg, hint=f"return None, bool, int, float, str, list or dict from {name}")
-            case {"syntax": reason}:
-                msg = f"{name} cannot be read by {self.key.short}: {reason}"
-                raise UsageError(msg, hint=f"write {name} in the syntax of Python {self._minor}")
-            case {"exception": exception, "text": text, "traceback": traceback}:
-                msg = f"{name} under {self.key.short} raised {text}\n--- traceback of {self.key.short} ---\n{traceback}"
-                raise CallError(msg.rstrip(), exception=exception, traceback=traceback)
-        ending = f"was ended by {_signal(-done.returncode)}" if done.returncode < 0 else f"exit code {done.returncode}"
-        said = f"\n{_tail(done.stderr)}" if done.stderr.strip() else ""
-        msg = f"{self.executable} ended without an answer to {name} ({ending}){said}"
-        raise CallError(msg)
-
-    @property
-    def _minor(self) -> str:
-        return f"{self.version.major}.{self.version.minor}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
@@ -224,13 +186,13 @@ class Environment:
         settings of the environment hold; variables that name another place to install to do not. Raises
         `EnvironmentCreationError` with the end of the installer's output.
         """
-        venv.install(
+        installer.install(
             self.path,
             *(os.fspath(requirement) for requirement in requirements),
             key=self.python.key,
             base_executable=self.python.base_executable,
             environ=os.environ,
-            uv=venv.find_uv(os.environ),
+            uv=installer.find_uv(os.environ),
         )
 
     def run(
@@ -249,18 +211,14 @@ class Environment:
         with the environment activated. The rest is as for `Interpreter.run`. Raises `EnvironmentCreationError` for a
         program that is not there.
         """
+        __tracebackhide__ = True
         variables = self._variables() if env is None else dict(env)
         words = [os.fspath(word) for word in args]
         if not words or words[0].startswith("-"):
             words.insert(0, "python")
-        return _run(
-            [self._program(words[0], variables), *words[1:]],
-            input=input,
-            env=variables,
-            cwd=cwd,
-            check=check,
-            timeout=timeout,
-        )
+        command = [self._program(words[0], variables), *words[1:]]
+        done = run(command, input=input, env=variables, cwd=cwd, timeout=timeout)
+        return _checked(done, check=check)
 
     def _variables(self) -> dict[str, str]:
         variables = _variables(self.python.key)
@@ -285,326 +243,13 @@ def _variables(key: Key) -> dict[str, str]:
     return variables
 
 
-def _run(
-    command: Sequence[str],
-    *,
-    input: str | None,  # noqa: A002  # as subprocess.run calls it
-    env: Mapping[str, str],
-    cwd: str | os.PathLike[str] | None = None,
-    check: bool,
-    timeout: float | None = None,
-) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command,
-        input="" if input is None else input,
-        capture_output=True,
-        encoding="utf-8",
-        errors="backslashreplace",
-        env=dict(env),
-        cwd=cwd,
-        timeout=timeout,
-        check=False,
-    )
+def _checked(done: subprocess.CompletedProcess[str], *, check: bool) -> subprocess.CompletedProcess[str]:
+    __tracebackhide__ = True
     if check and done.returncode:
-        raise RunError(done.returncode, command, done.stdout, done.stderr)
+        raise RunError(done.returncode, done.args, done.stdout, done.stderr)
     return done
 
 
 def _shortened(part: str, most: int = 200) -> str:
     text = subprocess.list2cmdline([part])
     return text if len(text) <= most else f"{text[:most]}…"
-
-
-def _tail(text: str, most: int = 4000) -> str:
-    text = text.rstrip()
-    return text if len(text) <= most else f"…{text[-most:]}"
-
-
-def _signal(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _read(answer: Path) -> dict[str, Any]:
-    try:
-        reply = json.loads(answer.read_text("ascii"))
-    except (FileNotFoundError, ValueError):  # it died before it wrote, or while it did
-        return {}
-    return reply if isinstance(reply, dict) else {}
-
-
-def _request(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Everything that the other side needs: source, name, arguments. Raises `UsageError` for what cannot travel."""
-    written = _written(function)
-    name, node = written.__qualname__, _definition(written)
-    foreign_defaults = {parameter for parameter, default in _defaults(node) if _foreign(default)}
-    _refuse_foreign(written, node, foreign_defaults)
-    bound = _signature(written).bind(*args, **kwargs)
-    for parameter in foreign_defaults:
-        bound.arguments.setdefault(parameter, bound.signature.parameters[parameter].default)
-    request = {
-        "name": written.__name__,
-        "source": _source(written)[0],
-        "line": _source(written)[1],
-        "file": written.__code__.co_filename,
-        "defaults": sorted(foreign_defaults),
-        "args": list(bound.args),
-        "kwargs": bound.kwargs,
-    }
-    for word in ("args", "kwargs"):
-        try:
-            reason = _unfit(request[word], word)
-        except RecursionError:
-            reason = f"{word} contains itself, or is nested too deeply"
-        if reason:
-            msg = f"{name}: an argument cannot be carried: {reason}"
-            raise UsageError(msg, hint="pass None, bool, int, float, str, list or dict")
-    return request
-
-
-def _written(function: Callable[..., Any]) -> FunctionType:
-    """`function`, if it is one that can be whole in itself."""
-    name = getattr(function, "__qualname__", None) or repr(function)
-    outer = name.rpartition(".")[0]
-    reason = ""
-    is_in_class = isinstance(function, FunctionType) and outer and not outer.endswith("<locals>")
-    if isinstance(function, MethodType) or is_in_class:
-        reason = "it is a method"
-    elif not isinstance(function, FunctionType):
-        reason = f"it is a {type(function).__name__}"
-    elif function.__name__ == "<lambda>":
-        reason = "it is a lambda"
-    elif hasattr(function, "__wrapped__"):
-        reason = "it is decorated"
-    elif inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        reason = "it is async"
-    elif inspect.isgeneratorfunction(function):
-        reason = "it is a generator"
-    elif function.__code__.co_freevars:
-        names = ", ".join(function.__code__.co_freevars)
-        reason = f"it uses {names} of the function around it, which does not travel"
-    if reason or not isinstance(function, FunctionType):
-        raise _uncallable(name, reason)
-    return function
-
-
-def _uncallable(name: str, reason: str, hint: str = "") -> UsageError:
-    msg = f"{name} cannot run in another Python: {reason}"
-    return UsageError(msg, hint=hint or "write a plain function at the top of the module: def name(...): ...")
-
-
-def _source(function: FunctionType) -> tuple[str, int]:
-    """The text, and the line where it begins. It is not dedented: that would change strings of several lines."""
-    try:
-        if function.__code__.co_filename == "<string>":  # as which Python knows the text of its own -c
-            raise OSError
-        lines, line = inspect.getsourcelines(function)
-    except (OSError, TypeError, SyntaxError, TokenError) as error:
-        reason = "its source is not there (typed at a prompt, or made by exec)"
-        raise _uncallable(function.__qualname__, reason, "write it into a file") from error
-    text = "".join(lines)
-    return (f"if True:\n{text}", line - 1) if text[:1].isspace() else (text, line)
-
-
-def _definition(function: FunctionType) -> ast.FunctionDef:
-    name = function.__qualname__
-    try:
-        tree = ast.parse(_source(function)[0])
-    except SyntaxError as error:
-        raise _uncallable(name, f"its source cannot be read: {error}") from error
-    node = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)
-    if node is None or node.name != function.__name__:
-        reason = f"{function.__code__.co_filename} has changed since it was imported"
-        raise _uncallable(name, reason, "start again")
-    if node.decorator_list:
-        decorators = ", ".join(f"@{ast.unparse(decorator)}" for decorator in node.decorator_list)
-        raise _uncallable(name, f"it is decorated with {decorators}")
-    return _WithoutAnnotations().visit(node)  # type: ignore[no-any-return]  # typeshed: a visitor may return anything
-
-
-class _WithoutAnnotations(ast.NodeTransformer):
-    """Annotations are not evaluated over there, so the names in them do not count."""
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        if hasattr(node, "type_params"):
-            node.type_params = []
-        return self.generic_visit(node)
-
-    def visit_arg(self, node: ast.arg) -> ast.AST:
-        node.annotation = None
-        return node
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        # In its body, unlike in a function's, annotations are evaluated: dataclasses live on them.
-        for child in node.body:
-            if not isinstance(child, ast.AnnAssign):
-                self.visit(child)
-        return node
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
-        node.annotation = ast.Constant(None)
-        return self.generic_visit(node)
-
-
-def _defaults(node: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
-    positional = [*node.args.posonlyargs, *node.args.args]
-    for argument, default in zip(reversed(positional), reversed(node.args.defaults), strict=False):
-        yield argument.arg, default
-    for argument, keyword_default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-        if keyword_default is not None:
-            yield argument.arg, keyword_default
-
-
-def _refuse_foreign(function: FunctionType, node: ast.FunctionDef, defaults: Iterable[str]) -> None:
-    """Raise for names that only this side knows, those in `defaults` excepted: their values are sent."""
-    for parameter, default in _defaults(node):
-        if parameter in defaults:
-            _replace(node.args, default, ast.Constant(None))
-    names = sorted(_foreign(node))
-    if not names:
-        return
-    imports = [_import(name, function.__globals__[name]) for name in names if name in function.__globals__]
-    hint = f"pass them as arguments, or define them inside {function.__name__}"
-    if imports and all(imports):
-        hint = f"inside {function.__name__}: {'; '.join(filter(None, imports))}"
-    reason = f"it uses {', '.join(names)} of its module, which does not travel"
-    raise _uncallable(function.__qualname__, reason, hint)
-
-
-def _replace(arguments: ast.arguments, old: ast.expr, new: ast.expr) -> None:
-    arguments.defaults = [new if default is old else default for default in arguments.defaults]
-    arguments.kw_defaults = [new if default is old else default for default in arguments.kw_defaults]
-
-
-def _import(name: str, value: object) -> str:
-    """The statement that brings `value` in, where it is plain to see."""
-    if isinstance(value, ModuleType):
-        return f"import {name}" if value.__name__ == name else f"import {value.__name__} as {name}"
-    module, original = getattr(value, "__module__", None), getattr(value, "__name__", None)
-    if module in sys.stdlib_module_names and original == name:
-        return f"from {module} import {name}"
-    return ""
-
-
-def _foreign(node: ast.AST) -> set[str]:
-    """The global names that `node` uses without defining them, builtins excepted."""
-    used, defined = set(), set()
-    for scope in _scopes(symtable.symtable(ast.unparse(node), "<call>", "exec")):
-        for symbol in scope.get_symbols():
-            if symbol.is_global() and symbol.is_referenced():
-                used.add(symbol.get_name())
-            if symbol.is_global() and (symbol.is_assigned() or symbol.is_imported()):
-                defined.add(symbol.get_name())
-    return {name for name in used - defined if not hasattr(builtins, name) and not name.startswith((".", "__"))}
-
-
-def _scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
-    yield table
-    for child in table.get_children():
-        yield from _scopes(child)
-
-
-def _signature(function: FunctionType) -> inspect.Signature:
-    if sys.version_info >= (3, 14):
-        # Annotations may name what only a type checker imports; nobody asks for their values.
-        from annotationlib import Format
-
-        return inspect.signature(function, annotation_format=Format.FORWARDREF)
-    return inspect.signature(function)
-
-
-@cache
-def _driver() -> str:
-    return f"{inspect.getsource(_unfit)}\n\n{inspect.getsource(_answer)}\n\n_answer()\n"
-
-
-# The two functions below run over there, in any Python from 3.6 on: old syntax, no name of this module.
-
-
-def _unfit(value: object, where: str) -> str:  # noqa: PLR0911  # one for each kind
-    """Why JSON would not bring `value` back as it is, or nothing. A tuple is the one thing that may change."""
-    if value is None or type(value) in (bool, float, str):
-        return ""
-    if type(value) is int:
-        # Pythons refuse to read or write more than 4300 digits.
-        return "" if value.bit_length() < 14000 else f"{where} is an int of more than 4200 digits"
-    if type(value) is list or isinstance(value, tuple):
-        reasons = (_unfit(item, f"{where}[{index}]") for index, item in enumerate(value))
-        return next((reason for reason in reasons if reason), "")
-    if type(value) is dict:
-        for name, item in value.items():
-            if type(name) is not str:
-                return f"{where} has the key {name!r:.80}, which is no str"
-            reason = _unfit(item, f"{where}[{name!r}]")
-            if reason:
-                return reason
-        return ""
-    return f"{where} is of type {type(value).__name__}"
-
-
-def _answer() -> None:  # pragma: no cover  # noqa: C901, PLR0912  # in another process, and whole in itself
-    import sys
-
-    path = sys.path[:]
-    # A json.py in the working directory is the function's to import, not ours.
-    sys.path[:] = [entry for entry in path if entry]
-    import ast
-    import json
-    import traceback
-    import types
-
-    sys.path[:] = path
-    answer = sys.argv.pop()
-    request = json.loads(sys.stdin.buffer.read().decode("ascii"))
-    reply = {}
-    try:
-        tree = ast.parse("\n" * (request["line"] - 1) + request["source"], request["file"])
-        first = True
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                node.returns = None
-                arguments = node.args
-                positional = getattr(arguments, "posonlyargs", []) + arguments.args
-                for argument in positional + arguments.kwonlyargs + [arguments.vararg, arguments.kwarg]:
-                    if argument is not None:
-                        argument.annotation = None
-                if first:
-                    # Defaults that need a name of the module over here were evaluated there, and are arguments now.
-                    count = len(positional) - len(arguments.defaults)
-                    for index, argument in enumerate(positional[count:]):
-                        if argument.arg in request["defaults"]:
-                            arguments.defaults[index] = ast.parse("None", mode="eval").body
-                    for index, argument in enumerate(arguments.kwonlyargs):
-                        if argument.arg in request["defaults"]:
-                            arguments.kw_defaults[index] = ast.parse("None", mode="eval").body
-                    first = False
-        code = compile(tree, request["file"], "exec", dont_inherit=True)
-    except SyntaxError as error:
-        reply = {"syntax": "{} ({}, line {})".format(error.msg, request["file"], error.lineno)}
-    else:
-        main = types.ModuleType("__main__")
-        main.__file__ = request["file"]
-        driver, sys.modules["__main__"] = sys.modules["__main__"], main
-        try:
-            exec(code, main.__dict__)  # noqa: S102  # the tester's own function
-            value = main.__dict__[request["name"]](*request["args"], **request["kwargs"])
-        except BaseException as error:  # noqa: BLE001  # SystemExit is an answer too
-            frames = error.__traceback__ and error.__traceback__.tb_next
-            reply = {
-                "exception": type(error).__name__,
-                "text": "".join(traceback.format_exception_only(type(error), error)).strip(),
-                "traceback": "".join(traceback.format_exception(type(error), error, frames)),
-            }
-        else:
-            try:
-                reason = _unfit(value, "the value")
-                reply = {"unfit": reason} if reason else {"value": value}
-                json.dumps(reply)
-            except (RecursionError, ValueError):
-                reply = {"unfit": "the value contains itself, or is nested too deeply"}
-        sys.modules["__main__"] = driver
-    with open(answer, "w", encoding="ascii") as file:
-        json.dump(reply, file)

@@ -6,6 +6,7 @@ Pure functions: `finish` applies them to a tree in scratch, `mirror` to what it 
 import ast
 import json
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -49,6 +50,10 @@ The sysconfig data comes last: it records the prefix by which an interrupted run
 """
 
 Relocate = Callable[[str], str]
+
+_PARSING = threading.Lock()
+"""CPython 3.11 counts the depth of every tree under construction in one place, so that two threads which parse at once
+can end in a ``SystemError`` (gh-106905)."""
 
 
 def may_change(relative_path: str) -> bool:
@@ -109,7 +114,9 @@ def read_variables(text: str) -> dict[str, object]:
     The file assigns one dictionary of literals in CPython 3.6 to 3.15, see ``sysconfig._generate_posix_vars``.
     """
     try:
-        for node in ast.parse(text).body:
+        with _PARSING:
+            tree = ast.parse(text)
+        for node in tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
                 return dict(ast.literal_eval(node.value))
     except (SyntaxError, ValueError, TypeError, RecursionError):

@@ -10,15 +10,18 @@ from packaging.version import Version
 
 from pytest_pyinstall.catalogue import Catalogue
 from pytest_pyinstall.errors import NoMatchError, UsageError
+from pytest_pyinstall.project import Project
 from pytest_pyinstall.request import Request
 from pytest_pyinstall.resolve import resolve
 from pytest_pyinstall.target import Target
 
-__all__ = ["FORMATS", "Format", "Row", "matrix_rows", "matrix_text"]
+__all__ = ["FORMATS", "Format", "Row", "free_threaded", "matrix_rows", "matrix_text"]
 
 Format = Literal["github", "json", "lines"]
 
 FORMATS: tuple[str, ...] = get_args(Format)
+
+_FREE_THREADED = (3, 14)
 
 _PLAIN = re.compile(r"==([0-9]+\.[0-9]+(?:\.[0-9]+(?:(?:a|b|rc)[0-9]+)?)?)(?:\.\*)?")
 
@@ -37,13 +40,24 @@ class Row:
 def matrix_rows(requests: Iterable[Request], *, catalogue: Catalogue, target: Target) -> tuple[Row, ...]:
     """A row for each Python that `requests` come to, in their order, each once.
 
-    Experimental is what is free-threaded, or built for debugging, and what exists as a pre-release only. A minor or
-    full version stays as it was asked for, also where `catalogue` has no build for `target`: the jobs may run
-    elsewhere. Anything wider is narrowed to the newest version that fits. Raises `NoMatchError` for what nothing fits
-    and for a version that is newer than all there are, `UsageError` for a path.
+    Experimental is what is free-threaded, or built for debugging, and what is not released yet. A minor or full version
+    stays as it was asked for, also where `catalogue` has no build for `target`: the jobs may run elsewhere. Anything
+    wider is narrowed to the newest version that fits. Raises `NoMatchError` for what nothing fits and for a version
+    that nobody works on yet, `UsageError` for a path.
     """
     rows = {row.name: row for row in (_row(request, catalogue, target) for request in requests)}
     return tuple(rows.values())
+
+
+def free_threaded(requests: Iterable[Request], *, project: Project | None) -> tuple[Request, ...]:
+    """The free-threaded builds of `requests`, where a classifier of `project` speaks of free threading, else none.
+
+    From 3.14 on, in which they became a supported build of CPython (PEP 779).
+    """
+    if project is None or not project.free_threaded:
+        return ()
+    written = [_PLAIN.fullmatch(str(request.specifier)) for request in requests if request.implementation == "cpython"]
+    return tuple(Request.parse(f"{match[1]}t") for match in written if match and _minor(match[1]) >= _FREE_THREADED)
 
 
 def matrix_text(rows: Sequence[Row], form: Format) -> str:
@@ -67,7 +81,11 @@ def _row(request: Request, catalogue: Catalogue, target: Target) -> Row:
     except NoMatchError:
         if written is None or _is_unheard_of(written[1], catalogue):
             raise
-        is_experimental = _is_special(request.variant) or request.names_prerelease
+        is_experimental = (
+            _is_special(request.variant)
+            or request.names_prerelease
+            or _minor(written[1]) > _newest(catalogue, is_released=True)
+        )
         name = _name(request.implementation or "cpython", written[1], request.variant)
         return Row(name=name, is_experimental=is_experimental)
     version = written[1] if written else str(key.version)
@@ -76,10 +94,20 @@ def _row(request: Request, catalogue: Catalogue, target: Target) -> Row:
 
 
 def _is_unheard_of(version: str, catalogue: Catalogue) -> bool:
-    """Whether it is newer than everything that exists: a typing error, while what is older was there once."""
-    minor = Version(version).release[:2]
-    known = {build.key.version.release[:2] for build in catalogue.builds}
-    return minor > max(known, default=(0, 0))
+    """Whether it is a typing error. What is older was there once, and the next one is in the making, each year."""
+    major, minor = _newest(catalogue)
+    return _minor(version) > (major, minor + 1) or _minor(version) < (2, 6)
+
+
+def _newest(catalogue: Catalogue, *, is_released: bool = False) -> tuple[int, int]:
+    versions = (build.key.version for build in catalogue.builds)
+    minors = ((version.major, version.minor) for version in versions if not (is_released and version.is_prerelease))
+    return max(minors, default=(0, 0))
+
+
+def _minor(version: str) -> tuple[int, int]:
+    parsed = Version(version)
+    return parsed.major, parsed.minor
 
 
 def _is_special(variant: str) -> bool:

@@ -33,11 +33,12 @@ from pytest_pyinstall.errors import (
     PyinstallError,
     SeveralFailedError,
 )
+from pytest_pyinstall.expand import expand
 from pytest_pyinstall.fetch import Client, Progress, fetch, fetch_text, open_client
 from pytest_pyinstall.finish import finish
 from pytest_pyinstall.interpreter import Interpreter
 from pytest_pyinstall.probe import probe
-from pytest_pyinstall.project import Project, expand, read_project
+from pytest_pyinstall.project import Project, read_project
 from pytest_pyinstall.request import Request, parse_requests
 from pytest_pyinstall.resolve import released, resolve
 from pytest_pyinstall.settings import Settings
@@ -84,7 +85,7 @@ class Provided:
 
 
 def unwrap(results: "Sequence[Provided | PyinstallError]") -> list[Provided]:
-    """The results, if none of them is an error. Raises the error where there is one result, else `SeveralFailedError`."""
+    """The results, if none is an error. Raises the error where there is one result, else `SeveralFailedError`."""
     errors = [result for result in results if isinstance(result, PyinstallError)]
     if not errors:
         return [result for result in results if isinstance(result, Provided)]
@@ -102,9 +103,10 @@ def unwrap(results: "Sequence[Provided | PyinstallError]") -> list[Provided]:
 class Provisioner:
     """Holds what several requests share: the catalogue, the connections, the store. Use it as a context manager.
 
-    `directory` is where the project is looked for, `environ` and `user_home` are the world for discovery and the network. `warn`
-    hears sentences that a person should see, `progress` the downloads, `on_result` what each request of several came to
-    as soon as it is known, and after how many seconds. Its methods may be called from several threads.
+    `directory` is where the project is looked for, `environ` and `user_home` are the world for discovery and the
+    network. `warn` hears sentences that a person should see, `progress` the downloads, `on_result` what each request
+    of several came to as soon as it is known, and after how many seconds. Its methods may be called from several
+    threads.
     """
 
     settings: Settings

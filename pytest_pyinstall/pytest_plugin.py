@@ -351,7 +351,7 @@ class _State:
             self.choices = self.pythons.choose(texts, origin=origin, directory=directory)
         else:
             self.choices = self.pythons.choose_all(texts, origin=origin, directory=directory)
-        if self.looks_only or not self.config.getini("pyinstall_path"):
+        if self.looks_only or not _ini(self.config, "pyinstall_path"):
             return
         from pytest_pyinstall.path_directory import links
 
@@ -572,16 +572,23 @@ def _requested(config: pytest.Config) -> tuple[Iterable[object], str, Path] | No
 def _in_ini(config: pytest.Config) -> Sequence[object]:
     """The value in the ini file, whether it is a list or a string. Raises `pytest.UsageError`."""
     try:
-        value: Sequence[object] = config.getini(_INI)
+        value: Sequence[object] = _ini(config, _INI)
     except pytest.UsageError as error:
         # pytest 9.1 has no type for one or the other: ask again, as for a string.
         parser = config.pluginmanager.get_plugin(_INI_PARSER).parser  # type: ignore[union-attr]  # we registered it
         parser.addini(_INI, type="string", help="as --python")
         try:
-            return [text] if (text := str(config.getini(_INI)).strip()) else []
+            return [text] if (text := str(_ini(config, _INI)).strip()) else []
         except pytest.UsageError:
             raise pytest.UsageError(f'{error}\nhint: {_INI} = ["3.10", "3.12"]') from None
     return value
+
+
+def _ini(config: pytest.Config, name: str) -> Any:
+    try:
+        return config.getini(name)
+    except (TypeError, ValueError) as error:  # pytest 9.1, in place of its own UsageError
+        raise pytest.UsageError(str(error)) from None
 
 
 def _ini_directory(config: pytest.Config) -> Path:
@@ -595,7 +602,7 @@ def _settings(config: pytest.Config) -> "Settings":
         os.environ,
         directory=config.invocation_params.dir,
         options={name: config.getoption(f"pyinstall_{name}") for name in _OPTIONS},
-        ini={name: config.getini(f"pyinstall_{name}") for name in _OPTIONS},
+        ini={name: _ini(config, f"pyinstall_{name}") for name in _OPTIONS},
         ini_directory=_ini_directory(config),
     )
 

@@ -1,47 +1,33 @@
-"""What was asked for, parsed once: the whole grammar of requests, and what to write instead of a slip."""
+"""What was asked for, parsed once."""
 
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
 
 from pytest_pyinstall.errors import InvalidRequestError
+from pytest_pyinstall.grammar import (
+    IMPLEMENTATIONS,
+    LONGEST_TEXT,
+    NAME,
+    OPERATOR,
+    TAGS,
+    VARIANT,
+    VARIANTS,
+    WORDS,
+    WrittenVersion,
+    written_version,
+)
 from pytest_pyinstall.key import Key
+from pytest_pyinstall.slips import suggestions
 from pytest_pyinstall.target import ARCHITECTURE_WORDS, LIBC_WORDS, SYSTEM_WORDS, Target
+from pytest_pyinstall.version_range import range_members
 
 __all__ = ["WORDS", "Request", "parse_requests"]
 
-WORDS = ("supported", "lowest", "latest", "current")
-"""The requests that stand for something else; `project.expand` says for what."""
-
-_IMPLEMENTATIONS = {
-    "python": "cpython",
-    "cpython": "cpython",
-    "py": "cpython",
-    "cp": "cpython",
-    "pypy": "pypy",
-    "pp": "pypy",
-    "graalpy": "graalpy",
-    "gp": "graalpy",
-}
-_TAGS = {"py", "cp", "pp", "gp"}  # these need a version: ``py`` alone means something else to tox and to Windows
-_VARIANTS = {
-    "": "",
-    "t": "freethreaded",
-    "d": "debug",
-    "td": "freethreaded+debug",
-    "+freethreaded": "freethreaded",
-    "+debug": "debug",
-    "+freethreaded+debug": "freethreaded+debug",
-    "+debug+freethreaded": "freethreaded+debug",
-    "+gil": "gil",
-}
 _ROWS = {
     "version": "a version, such as 3.12",
     "pre-release": "a pre-release, such as 3.15.0rc1",
@@ -55,22 +41,13 @@ _ROWS = {
     "list": "several requests with a comma between them, such as 3.9,3.13",
 }
 _ANY_VERSION = SpecifierSet()
-_LONGEST_TEXT = 400
-_LONGEST_RANGE = 100
 _EMPTY = "an empty request names no Python"
 _SHOWN = 60  # characters of a faulty text in a message
 _SEPARATORS = "/\\" if sys.platform == "win32" else "/"
 
-_NAME = "|".join(sorted(_IMPLEMENTATIONS, key=len, reverse=True))
-_VARIANT = "|".join(re.escape(variant) for variant in sorted(_VARIANTS, key=len, reverse=True))
-_OPERATOR = "===|~=|==|!=|<=|>=|<|>"
-_VERSION_FORM = re.compile(
-    rf"([0-9]{{1,4}})(?:\.([0-9]{{1,4}}))?(?:\.([0-9]{{1,4}}))?((?:a|b|rc)[0-9]{{1,4}})?({_VARIANT})"
-)
-_NAMED_FORM = re.compile(rf"({_NAME})?(@?)([0-9].*)?")
-_SPECIFIER_FORM = re.compile(rf"({_NAME})?@?\s*((?:{_OPERATOR}).*)")
-_CLAUSE_FORM = re.compile(rf"\s*({_OPERATOR})\s*(\S*[0-9*])({_VARIANT})\s*")
-_RANGE_FORM = re.compile(rf"({_NAME})?(@?)([0-9][^@]*?)\.\.({_NAME})?@?([0-9].*)")
+_NAMED_FORM = re.compile(rf"({NAME})?(@?)([0-9].*)?")
+_SPECIFIER_FORM = re.compile(rf"({NAME})?@?\s*((?:{OPERATOR}).*)")
+_CLAUSE_FORM = re.compile(rf"\s*({OPERATOR})\s*(\S*[0-9*])({VARIANT})\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +125,7 @@ def parse_requests(texts: Iterable[object], *, directory: Path, origin: str) -> 
     """Every request in `texts`, in order: commas and line ends separate requests, ranges become their members.
 
     `origin` names the option, variable or ini value that the texts came from; relative paths start from `directory`.
-    Words (`WORDS`) stay requests for `project.expand`. Raises `InvalidRequestError`, which names `origin`, for the
+    Words (`WORDS`) stay requests for `expand.expand`. Raises `InvalidRequestError`, which names `origin`, for the
     first item that is no request, that is empty, or that is no string: TOML reads ``[3.10]`` as the number 3.1.
     """
     requests: list[Request] = []
@@ -185,7 +162,7 @@ def _pieces(line: str) -> Iterator[str]:
     """The requests of a line. The commas of a specifier stay: a clause after one belongs to the one before it."""
     piece, *parts = line.split(",")
     for part in parts:
-        if re.match(rf"\s*(?:{_OPERATOR})", part) and _SPECIFIER_FORM.fullmatch(piece.strip().lower()):
+        if re.match(rf"\s*(?:{OPERATOR})", part) and _SPECIFIER_FORM.fullmatch(piece.strip().lower()):
             piece += f",{part}"
         else:
             yield piece.strip()
@@ -197,7 +174,7 @@ def _requests(text: str, directory: Path) -> tuple[Request, ...]:
     """The one request that `text` is, or the members of the range."""
     if request := _request(text, directory):
         return (request,)
-    if members := _range(text):
+    if members := range_members(text):
         return tuple(request for member in members if (request := _request(member, directory)))
     raise _refusal(text)
 
@@ -206,7 +183,7 @@ def _request(text: str, directory: Path) -> Request | None:
     """The request that `text` is, None if it is none or several."""
     if any(separator in text for separator in _SEPARATORS):
         return _path(text, directory)
-    if not text or len(text) > _LONGEST_TEXT:
+    if not text or len(text) > LONGEST_TEXT:
         return None
     lowered = text.lower()
     if lowered in WORDS:
@@ -230,40 +207,13 @@ def _named(text: str, lowered: str) -> Request | None:
         return None
     name, at, digits = match.groups()
     if digits is None:
-        alone = bool(name) and name not in _TAGS and not at
-        return Request(text=text, implementation=_IMPLEMENTATIONS[name]) if alone else None
-    version = _version(digits)
+        alone = bool(name) and name not in TAGS and not at
+        return Request(text=text, implementation=IMPLEMENTATIONS[name]) if alone else None
+    version = written_version(digits)
     if version is None or (at and not name):
         return None
-    implementation = _IMPLEMENTATIONS[name or "python"]
+    implementation = IMPLEMENTATIONS[name or "python"]
     return Request(text=text, implementation=implementation, specifier=version.specifier, variant=version.variant)
-
-
-class _Version(NamedTuple):
-    numbers: tuple[int, ...]
-    prerelease: str
-    variant: str
-
-    @property
-    def specifier(self) -> SpecifierSet:
-        _, *patch = self.numbers[1:] or (0,)
-        dotted = ".".join(map(str, self.numbers))
-        return SpecifierSet(f"=={dotted}{self.prerelease}" if self.prerelease or patch else f"=={dotted}.*")
-
-
-def _version(text: str) -> _Version | None:
-    """``3``, ``3.12``, ``312``, ``3.12.4``, ``3.15.0rc1``, each with its variant."""
-    match = _VERSION_FORM.fullmatch(text)
-    if not match:
-        return None
-    *digits, prerelease, variant = match.groups()
-    numbers = tuple(int(number) for number in digits if number is not None)
-    if len(numbers) == 1:
-        compact = re.fullmatch(r"([23])([0-9]{0,2})", digits[0])
-        if not compact or prerelease:
-            return None
-        numbers = tuple(int(number) for number in compact.groups() if number)
-    return _Version(numbers, prerelease or "", _VARIANTS[variant])
 
 
 def _specified(text: str, lowered: str) -> Request | None:
@@ -279,8 +229,8 @@ def _specified(text: str, lowered: str) -> Request | None:
         specifier = SpecifierSet(",".join(f"{clause[1]}{clause[2]}" for clause in clauses if clause))
     except InvalidSpecifier:
         return None
-    implementation = _IMPLEMENTATIONS[match[1] or "python"]
-    variant = _VARIANTS["".join(variants)]
+    implementation = IMPLEMENTATIONS[match[1] or "python"]
+    variant = VARIANTS["".join(variants)]
     return Request(text=text, implementation=implementation, specifier=specifier, variant=variant)
 
 
@@ -291,13 +241,13 @@ def _keyed(text: str, lowered: str) -> Request | None:
     """
     parts = lowered.split("-")
     implementation: str | None = "cpython"
-    version: _Version | None = None
-    if parts[0] in {"any", *_IMPLEMENTATIONS.values()}:
+    version: WrittenVersion | None = None
+    if parts[0] in {"any", *IMPLEMENTATIONS.values()}:
         implementation = None if parts[0] == "any" else parts[0]
         del parts[0]
-    elif _version(parts[0]) is None:
+    elif written_version(parts[0]) is None:
         return None
-    if parts and (parts[0] == "any" or (version := _version(parts[0]))):
+    if parts and (parts[0] == "any" or (version := written_version(parts[0]))):
         del parts[0]
     target: list[str | None] = []
     for words in (SYSTEM_WORDS, ARCHITECTURE_WORDS, {libc: libc for libc in LIBC_WORDS}):
@@ -316,38 +266,9 @@ def _keyed(text: str, lowered: str) -> Request | None:
     )
 
 
-def _range(text: str) -> tuple[str, ...] | None:
-    """The members of ``3.9..3.13``, None if `text` is no range. Raises `InvalidRequestError` for an impossible one."""
-    match = _RANGE_FORM.fullmatch(text.lower()) if len(text) <= _LONGEST_TEXT else None
-    if not match:
-        return None
-    name, at, first, other_name, last = match.groups()
-    low, high = _version(first), _version(last)
-    if not low or not high or low.prerelease or high.prerelease or low.variant not in {"", high.variant}:
-        return None
-    parts = len(low.numbers)
-    if parts == 1 or parts != len(high.numbers) or (at and not name) or other_name not in {name, None}:
-        return None
-    prefix = f"{name or ''}{at}"
-    suffix = next(suffix for suffix, variant in _VARIANTS.items() if variant == high.variant)
-    ends = [f"{prefix}{'.'.join(map(str, end.numbers))}{suffix}" for end in (low, high)]
-    *series, start = low.numbers
-    stop = high.numbers[-1]
-    if list(high.numbers[:-1]) != series:
-        message = f"{text!r}: a range stays within one {'minor' if series[1:] else 'major'} version"
-        raise InvalidRequestError(message, hint=",".join(ends))
-    if start > stop:
-        message = f"{text!r}: the range ends before it begins"
-        raise InvalidRequestError(message, hint="..".join(reversed(ends)))
-    if stop - start >= _LONGEST_RANGE:
-        message = f"{text!r}: the range holds {stop - start + 1} versions, more than {_LONGEST_RANGE}"
-        raise InvalidRequestError(message, hint=f"{prefix}>={'.'.join(map(str, low.numbers))}{suffix}")
-    return tuple(f"{prefix}{'.'.join(map(str, [*series, number]))}{suffix}" for number in range(start, stop + 1))
-
-
 def _is_request(text: str) -> bool:
     try:
-        return all(_request(piece, Path()) or _range(piece) for piece in _pieces(text))
+        return all(_request(piece, Path()) or range_members(piece) for piece in _pieces(text))
     except InvalidRequestError:
         return False
 
@@ -356,8 +277,8 @@ def _refusal(text: str) -> InvalidRequestError:
     """The error for a text that fits no row: the row it comes closest to, and what to write there."""
     if not text:
         return InvalidRequestError(_EMPTY, hint="3.12")
-    lowered = text[:_LONGEST_TEXT].lower()
-    suggestion = next((slip for slip in _suggestions(lowered) if _is_request(slip)), "3.12")
+    lowered = text[:LONGEST_TEXT].lower()
+    suggestion = next((slip for slip in suggestions(lowered) if _is_request(slip)), "3.12")
     shown = f"{text[:_SHOWN]!r}{'…' if text[_SHOWN:] else ''}"
     message = f"{shown} names no Python; it comes closest to {_ROWS[_row(suggestion)]}"
     return InvalidRequestError(message, hint=suggestion)
@@ -370,125 +291,10 @@ def _row(text: str) -> str:
     if parsed.path or parsed.word:
         return "path" if parsed.path else "word"
     kinds = {
-        "specifier": re.search(_OPERATOR, text),
+        "specifier": re.search(OPERATOR, text),
         "key": text.count("-") > 1,
         "variant": parsed.variant,
         "pre-release": parsed.names_prerelease,
         "implementation": parsed.implementation != "cpython",
     }
     return next((row for row, belongs in kinds.items() if belongs), "version")
-
-
-_SYNONYMS = {
-    "lts": "latest",
-    "stable": "latest",
-    "newest": "latest",
-    "default": "latest",
-    "highest": "latest",
-    "max": "latest",
-    "oldest": "lowest",
-    "minimum": "lowest",
-    "min": "lowest",
-    "all": "supported",
-    "*": "supported",
-    "project": "supported",
-    "system": "current",
-    "this": "current",
-    "running": "current",
-    "self": "current",
-    "py": "current",
-}
-_DASH = "[-\N{EN DASH}\N{EM DASH}]"
-_DOTTED = r"(?:[a-z]+@?)?[23](?:\.[0-9]+){1,2}t?"
-
-
-def _suggestions(text: str) -> Iterator[str]:
-    """What may have been meant by `text` (lower case), the likeliest first. Not all of it is valid."""
-    if "://" not in text:
-        text = text.strip("\"'`()[]{}; \t,")
-        yield text
-        yield _SYNONYMS.get(text, "")
-        yield from _range_slips(text)
-        yield re.sub(rf"^({_NAME})\s+(?=[0-9])", r"\1", text)
-        yield ",".join(re.split(r"[\s;,|]+", text))
-        yield from _operator_slips(text)
-        yield from _version_slips(text)
-        yield from _typos(text)
-        yield text.partition("-")[0]
-    if match := re.search(r"(?:pypy|graalpy)?[23](?:\.[0-9]{1,3}){1,2}", text):
-        yield match[0]
-    if re.fullmatch(r"[a-z_][a-z0-9_.+-]*", text):
-        yield f"./{text}"
-
-
-def _range_slips(text: str) -> Iterator[str]:
-    """``3.9-3.13``, ``3.9...3.13``, ``3.9..3.13.2``, ``3.9..``, ``3.9+``, ``..3.13``."""
-    if match := re.fullmatch(rf"({_DOTTED})\s*(?:{_DASH}|…|\.{{2,}}=?|:|to|through)\s*({_DOTTED})", text):
-        yield f"{match[1]}..{match[2]}"
-        yield f"{match[2]}..{match[1]}"
-        yield "..".join(re.sub(r"([0-9]+\.[0-9]+)\.[0-9]+", r"\1", end) for end in match.groups())
-    if match := re.fullmatch(rf"({_DOTTED})(?:\.{{2,}}|…|\+|-)", text):
-        yield f">={match[1]}"
-    if match := re.fullmatch(r"(?:\.{2,}|…|-)([23])\.([0-9]{1,3})", text):
-        yield f"<{match[1]}.{int(match[2]) + 1}"
-
-
-def _operator_slips(text: str) -> Iterator[str]:
-    """``^3.10`` and ``~3.10`` of other tools, ``=3.12``, ``=>3.12``, ``>=3.12.x``."""
-    if match := re.match(r"\^\s*([0-9]+)((?:\.[0-9]+)*)$", text):
-        yield f">={match[1]}{match[2]},<{int(match[1][:4]) + 1}"
-    if match := re.match(r"~=?\s*([0-9]+(?:\.[0-9]+)?)$", text):
-        yield f"~={match[1]}.0"
-    yield re.sub(r"^~\s*(?=[0-9])", "~=", text)
-    swapped = text.replace("=>", ">=").replace("=<", "<=").replace("<>", "!=")
-    yield swapped
-    yield re.sub(r"\.(?:x|\*)(?=,|$)", "", swapped)
-    yield re.sub(r"^[a-z]*\s*=+\s*", "", text)
-
-
-def _version_slips(text: str) -> Iterator[str]:
-    """``3.12.x``, ``v3.12``, ``python-3.12``, ``3.13-nogil``, ``cp312-cp312``, ``3.14-dev``, ``3.13.0-rc1``, ``12``."""
-    if re.fullmatch(r"[a-z_-]+\.exe", text):
-        yield f"./{text}"
-    plain = re.sub(r"(?:\.(?:x|\*)|-dev|\+|\.exe)+$", "", text)
-    yield plain
-    joined = re.sub(r"[-_+ ]?(?:free-?threaded|free-?threading|no-?gil|ft)$", "t", plain)
-    joined = re.sub(r"(?<![0-9])[-_\s]+|[-_\s]+(?![0-9])", "", joined)
-    yield joined
-    yield re.sub(r"(?<=[0-9])[-_:](?=[0-9])", ".", joined)
-    joined = re.sub(rf"^({_NAME})?v(?=[0-9])", r"\1", joined)
-    yield joined
-    if re.fullmatch(r"[0-9]{1,2}", text):
-        yield f"3.{int(text)}"
-    if match := re.match(rf"({_NAME})?([0-9].*)", joined):
-        name, number = match[1] or "", re.sub(r"^([23])([0-9]{1,2})(?![0-9.])", r"\1.\2", match[2])
-        yield f"{name}{normal}" if (normal := _normal(number)) else ""
-    yield re.sub(rf"^({'|'.join(set(_IMPLEMENTATIONS.values()))})(?=[0-9])", r"\1-", text)
-
-
-def _normal(number: str) -> str:
-    """``3.13.0alpha1``, ``3.12.3.4``: as PEP 440 reads them, shortened to what we can ask for."""
-    try:
-        version = Version(number)
-    except (InvalidVersion, ValueError):  # an integer of thousands of digits is a plain ValueError
-        return ""
-    prerelease = "".join(map(str, version.pre or ()))
-    release = (*version.release, 0, 0)[:3] if prerelease else version.release[:3]
-    return f"{'.'.join(map(str, release))}{prerelease}"
-
-
-def _typos(text: str) -> Iterator[str]:
-    """Words, implementations and the parts of keys that are a letter or two away."""
-    match = re.match(r"([a-z]+)(@?[0-9].*)?$", text)
-    if match and not match[2]:
-        yield from get_close_matches(text, [*WORDS, *(_IMPLEMENTATIONS.keys() - _TAGS)], n=1, cutoff=0.7)
-    if match and match[2]:
-        yield from (name + match[2] for name in get_close_matches(match[1], list(_IMPLEMENTATIONS), n=2, cutoff=0.5))
-    if "-" in text:
-        text = text.replace("x86-64", "x86_64")
-        known = [*_IMPLEMENTATIONS.values(), *SYSTEM_WORDS, *ARCHITECTURE_WORDS, *LIBC_WORDS]
-        parts = text.split("-")
-        yield "-".join(
-            part if _version(part) else next(iter(get_close_matches(part, known, n=1, cutoff=0.6)), part)
-            for part in parts
-        )

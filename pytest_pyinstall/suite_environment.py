@@ -23,6 +23,7 @@ from packaging.specifiers import SpecifierSet
 from pytest_pyinstall import environment as venv
 from pytest_pyinstall import lock
 from pytest_pyinstall.errors import EnvironmentCreationError, NoMatchError, StoreError
+from pytest_pyinstall.installer import find_uv, install
 from pytest_pyinstall.interpreter import Interpreter
 from pytest_pyinstall.suite_recipe import Recipe
 
@@ -64,7 +65,7 @@ def make_environment(
     digest = _digest(interpreter, recipe)
     if made := _found(parent, digest, interpreter, recipe):
         return made
-    uv = venv.find_uv(environ)
+    uv = find_uv(environ)
     with lock.hold(
         parent / f".{digest}.lock",
         timeout=lock_timeout,
@@ -159,14 +160,12 @@ def _fill(
     others = [word for line in lines for word in _words(line, recipe.directory)]
     requirements = ["pytest", *others]
 
-    def install(*more: str, tool: str | None = uv) -> None:
+    def put(*more: str) -> None:
         words = [*requirements, *more]
-        venv.install(
-            path, *words, key=interpreter.key, base_executable=interpreter.base_executable, environ=environ, uv=tool
-        )
+        install(path, *words, key=interpreter.key, base_executable=interpreter.base_executable, environ=environ, uv=uv)
 
     if recipe.project is None:
-        install()
+        put()
         return True
     extras = f"[{','.join(recipe.extras)}]" if recipe.extras else ""
     target = f"{recipe.project}{extras}"
@@ -176,14 +175,14 @@ def _fill(
         projects / f".project-{name}.lock", timeout=3600, purpose="for the project's build", setting="--python-cache"
     ):
         if interpreter.version_info[:2] >= (3, 8):
-            install("-e", target)
+            put("-e", target)
             return True
         # What builds editable wheels may not run on Pythons that old; then the project is installed as it is now.
         ways = [("-e", target), (target,)]
         first: EnvironmentCreationError | None = None
         for way in ways:
             try:
-                install(*way)
+                put(*way)
             except EnvironmentCreationError as error:
                 first = first or error
             else:

@@ -8,14 +8,16 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
-_OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "VIRTUALENV_", "TOX_", "NOX_", "PIP_REQUIRE", "XDG_", "MISE_", "HATCH_")
+_OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "TOX_", "NOX_", "PIP_REQUIRE", "XDG_", "MISE_", "HATCH_")
+_INDEX = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_SYSTEM_CERTS")
+_ENVIRONMENTS = ("VIRTUAL_ENV", "VIRTUALENV_", "CONDA_")
 
 
 @pytest.fixture(autouse=True)
 def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home directory, in which everything that the product writes lands."""
     for name in list(os.environ):
-        if name.startswith(_OURS) and not name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_SYSTEM_CERTS")):
+        if name.startswith(_OURS + _ENVIRONMENTS) and not name.startswith(_INDEX):
             monkeypatch.delenv(name)
     home = tmp_path / "home"
     home.mkdir()

@@ -42,7 +42,6 @@ def environment(root: Path, *tools: str) -> Path:
         if not (directory / "complete").exists():
             _uv("venv", "--quiet", "--clear", "--python", sys.executable, directory)
             python = directory / "bin" / "python"
-            # Hardlinked from the cache, and compiled when first used: seconds for each would be minutes for all.
             _uv("pip", "install", "--quiet", "--python", python, *made, *tools)
             (directory / "complete").touch()
     return directory / "bin"
@@ -57,8 +56,10 @@ def environ(tmp_path: Path, *, mirror: str, **more: str) -> dict[str, str]:
             found = shutil.which(name, path=_ENVIRON["PATH"])
             assert found
             (shell / name).symlink_to(found)
+    # Tools that are compiled anew in each process would take twice as long.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **os.environ,
+        **inherited,
         "PATH": str(shell),
         "PYTEST_PYINSTALL_CATALOGUE": f"{mirror}/catalogue.json",
         "PYTEST_PYINSTALL_MIRROR": mirror,

@@ -724,6 +724,18 @@ def test_the_matrix_of_a_project_is_what_it_supports(cli: Cli, project: Path) ->
     assert rows.document == include
 
 
+def test_free_threading_that_the_project_declares_has_rows_of_its_own(cli: Cli, project: Path) -> None:
+    declared = [
+        "Programming Language :: Python :: 3.14",
+        "Programming Language :: Python :: Free Threading :: 2 - Beta",
+    ]
+    (project / "pyproject.toml").write_text(f'[project]\nname = "x"\nversion = "1"\nclassifiers = {declared}\n')
+
+    assert cli("matrix", "--format", "lines").lines == ["3.14", "3.14t"]
+    assert cli("matrix", "supported,pypy3.11", "--format", "lines").lines == ["3.14", "pypy3.11", "3.14t"]
+    assert cli("matrix", "3.14", "--format", "lines").lines == ["3.14"]
+
+
 def test_free_threaded_rows_are_experimental(cli: Cli) -> None:
     rows = cli("matrix", "3.13", "3.13t", "pypy3.11", "py312", "3.12", "--format", "json").document
 
@@ -847,7 +859,9 @@ def test_nox_finds_its_pythons_under_exec(
     pytest.importorskip("nox")
     # virtualenv makes no environments for 3.8 and older any more.
     oldest = 9 if backend == "virtualenv" else 8
-    chosen = [version for version in versions if int(version.partition(".")[2]) >= oldest][:2]
+    # nox takes the Python that it runs on itself, wherever else there is one of its version.
+    others = [version for version in versions if version != "{}.{}".format(*sys.version_info)]
+    chosen = [version for version in others if int(version.partition(".")[2]) >= oldest][:2]
     (project / "noxfile.py").write_text(NOXFILE.format(versions=chosen))
     command = [sys.executable, "-m", "nox", "--default-venv-backend", backend]
 

@@ -9,6 +9,7 @@ import pytest
 from archives import interpreters
 from packaging.version import Version
 
+from pytest_pyinstall import candidate, installed
 from pytest_pyinstall import discover as module
 from pytest_pyinstall.discover import discover
 from pytest_pyinstall.errors import ProbeError
@@ -372,7 +373,7 @@ def test_windows_has_places_of_its_own(tmp_path: Path) -> None:
     target = Target(os="windows", arch="x86_64", libc="none")
 
     def places(environ: dict[str, str]) -> list[tuple[str, str]]:
-        found = module._directories(environ, tmp_path, target)
+        found = installed._directories(environ, tmp_path, target)
         return [(source, path.relative_to(tmp_path).as_posix()) for source, path in found]
 
     assert places({}) == [
@@ -394,7 +395,7 @@ def test_windows_has_places_of_its_own(tmp_path: Path) -> None:
 def test_macos_has_places_of_its_own(tmp_path: Path) -> None:
     target = Target(os="macos", arch="aarch64", libc="none")
 
-    places = list(module._directories({}, tmp_path, target))
+    places = list(installed._directories({}, tmp_path, target))
 
     assert ("uv", tmp_path / "Library/Application Support/uv/python") in places
     assert ("hatch", tmp_path / "Library/Application Support/hatch/pythons") in places
@@ -405,14 +406,14 @@ def test_an_execution_alias_of_windows_is_a_shim(tmp_path: Path) -> None:
     alias.parent.mkdir()
     alias.touch()
 
-    assert module._is_shim(alias)
+    assert candidate.is_shim(alias)
 
 
 def test_windows_executables_lie_at_the_top(tmp_path: Path) -> None:
     target = Target(os="windows", arch="x86_64", libc="none")
     (tmp_path / "python.exe").touch()
 
-    assert module._first(tmp_path, ("python3.12", "python"), target) == tmp_path / "python.exe"
+    assert candidate._first(tmp_path, ("python3.12", "python"), target) == tmp_path / "python.exe"
 
 
 def test_a_directory_named_like_an_executable_does_no_harm(machine: Machine) -> None:

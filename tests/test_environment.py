@@ -14,6 +14,7 @@ from archives import interpreters
 from packaging.version import Version
 
 from pytest_pyinstall import environment
+from pytest_pyinstall import installer as installing
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.target import Target
@@ -75,7 +76,7 @@ def wheel(directory: Path, name: str = "demo_thing") -> Path:
 def install(path: Path, requirement: str | Path, *, uv: str | None, environ: dict[str, str]) -> None:
     base = OTHERS[NEWEST]
     world = {**os.environ, **environ}
-    environment.install(path, str(requirement), key=key_of(base), base_executable=base, environ=world, uv=uv)
+    installing.install(path, str(requirement), key=key_of(base), base_executable=base, environ=world, uv=uv)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def installer(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str
     if request.param == "pip":
         path: Path = request.getfixturevalue("seeded")
         return path, None
-    uv = environment.find_uv(os.environ)
+    uv = installing.find_uv(os.environ)
     if uv is None:
         pytest.skip("needs uv")
     create(tmp_path / "env", OTHERS[NEWEST])
@@ -259,13 +260,13 @@ def test_windows_gets_copies_of_the_launchers(
 
 @pytest.mark.parametrize("minor", OTHERS)
 def test_uv_installs_a_wheel_with_its_script(minor: str, tmp_path: Path) -> None:
-    key, path, uv = key_of(OTHERS[minor]), tmp_path / "env", environment.find_uv(os.environ)
+    key, path, uv = key_of(OTHERS[minor]), tmp_path / "env", installing.find_uv(os.environ)
     if uv is None:
         pytest.skip("needs uv")
     create(path, OTHERS[minor])
 
     world = {**os.environ, "UV_OFFLINE": "1"}
-    environment.install(path, str(wheel(tmp_path)), key=key, base_executable=OTHERS[minor], environ=world, uv=uv)
+    installing.install(path, str(wheel(tmp_path)), key=key, base_executable=OTHERS[minor], environ=world, uv=uv)
 
     script = environment.scripts(path, key) / "demo_thing"
     assert subprocess.run([script], capture_output=True, text=True, check=True).stdout == "it runs\n"
@@ -338,7 +339,7 @@ def test_where_uv_fails_an_old_python_tries_its_own_pip(tmp_path: Path) -> None:
     create(path, OTHERS[oldest])
     false = shutil.which("false")
 
-    environment.install(
+    installing.install(
         path, str(wheel(tmp_path)), key=key, base_executable=OTHERS[oldest], environ=os.environ, uv=false
     )
 
@@ -354,13 +355,13 @@ def test_a_base_without_ensurepip_is_said(tmp_path: Path) -> None:
     python.chmod(0o755)
 
     with pytest.raises(EnvironmentCreationError, match="comes without ensurepip") as caught:
-        environment.install(path, "anything", key=key, base_executable=OTHERS[NEWEST], environ=os.environ)
+        installing.install(path, "anything", key=key, base_executable=OTHERS[NEWEST], environ=os.environ)
 
     assert caught.value.hint == "python -m pip install uv"
 
 
 def test_no_requirements_is_no_work(tmp_path: Path) -> None:
-    environment.install(tmp_path / "env", key=key_of(OTHERS[NEWEST]), base_executable=tmp_path, environ={})
+    installing.install(tmp_path / "env", key=key_of(OTHERS[NEWEST]), base_executable=tmp_path, environ={})
 
     assert not (tmp_path / "env").exists()
 
@@ -372,8 +373,8 @@ def test_a_shim_is_no_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (tmp_path / name).mkdir()
         (tmp_path / name / "uv").touch(0o755)
 
-    assert environment.find_uv({"PATH": f"{tmp_path}/shims"}) is None
-    assert environment.find_uv({"PATH": f"{tmp_path}/shims:{tmp_path}/bin"}) == f"{tmp_path}/bin/uv"
+    assert installing.find_uv({"PATH": f"{tmp_path}/shims"}) is None
+    assert installing.find_uv({"PATH": f"{tmp_path}/shims:{tmp_path}/bin"}) == f"{tmp_path}/bin/uv"
 
 
 def test_a_lock_that_is_not_there_is_not_switched_off() -> None:

@@ -170,6 +170,7 @@ def test_the_archive_comes_and_is_cached(fetcher: Fetcher) -> None:
     assert fetcher.path.read_bytes() == CONTENT
     assert fetcher.files == [NAME]
     assert fetcher.gets == 1
+    assert fetcher.mirror.requests[0].headers["accept-encoding"] == "identity"
 
 
 def test_modes_are_ours_whatever_the_umask(fetcher: Fetcher) -> None:
@@ -541,10 +542,8 @@ def test_p12_a_download_is_resumed_where_it_broke(fetcher: Fetcher) -> None:
 def test_p12_a_download_of_a_killed_process_is_resumed(fetcher: Fetcher) -> None:
     stalled = stall(after=200_000)
     fetcher.mirror.script(PATH, stalled)
-    part = fetcher.path.with_name(NAME + ".part")
     with in_process(fetcher) as process:
-        assert stalled.reached.wait(30)
-        wait_until(lambda: part.exists() and part.stat().st_size == 200_000)
+        wait_for_part(fetcher, 200_000)
         process.send_signal(signal.SIGKILL)
 
     assert fetcher() == CONTENT
@@ -1198,7 +1197,7 @@ def test_a_download_that_somebody_else_truncates_is_not_published(fetcher: Fetch
     part = fetcher.path.with_name(NAME + ".part")
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(fetcher)
-        wait_until(lambda: part.exists() and part.stat().st_size == 200_000)
+        wait_for_part(fetcher, 200_000)
         with part.open("ab") as file:
             file.write(bytes(200_000))
         stalled.release()
@@ -1283,6 +1282,11 @@ def wait_until(is_so: Callable[[], bool]) -> None:
             return
         patience.wait(0.01)
     pytest.fail("it never came to that")
+
+
+def wait_for_part(fetcher: Fetcher, size: int) -> None:
+    part = fetcher.path.with_name(NAME + ".part")
+    wait_until(lambda: part.exists() and part.stat().st_size == size)
 
 
 def break_at(fetcher: Fetcher, size: int) -> None:
@@ -1391,13 +1395,50 @@ def test_p6_a_lock_file_that_is_deleted_under_its_holder(fetcher: Fetcher, part_
     assert fetcher.path.read_bytes() == CONTENT
 
 
+def test_p6_two_who_both_think_they_hold_the_lock_do_not_fill_one_file(fetcher: Fetcher) -> None:
+    stalled, again = replace(stall(after=100_000), flip_at=200_000), stall(after=10)
+    fetcher.mirror.script(PATH, stalled, norange(), again)
+    with fetcher.client() as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(fetcher)
+        wait_for_part(fetcher, 100_000)
+        (fetcher.path.parent / ".lock").unlink()
+        second = fetch(BUILD, url=fetcher.mirror.url + PATH, cache=fetcher.cache, client=client)
+        stalled.release()
+        assert again.reached.wait(30)
+
+        with second.file as file:
+            assert file.read() == CONTENT
+        again.release()
+        assert first.result() == CONTENT
+
+
+def test_p6_who_lost_the_name_does_not_publish_what_has_it_now(fetcher: Fetcher) -> None:
+    one, two = stall(after=100_000), stall(after=50_000)
+    fetcher.mirror.script(PATH, one, two)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(fetcher)
+        wait_for_part(fetcher, 100_000)
+        (fetcher.path.parent / ".lock").unlink()
+        fetcher.path.with_name(NAME + ".part").unlink()
+        fetcher.path.with_name(NAME + ".part.json").unlink()
+        second = pool.submit(fetcher)
+        wait_for_part(fetcher, 50_000)
+        one.release()
+
+        assert first.result() == CONTENT
+        assert not fetcher.path.exists()
+        two.release()
+        assert second.result() == CONTENT
+    assert fetcher.path.read_bytes() == CONTENT
+
+
 def test_p20_stop_ends_what_is_under_way(fetcher: Fetcher) -> None:
     stalled = stall(after=1000)
     fetcher.mirror.script(PATH, stalled)
     fetcher.limit(read=60, sleep=None)
     with fetcher.client() as client, ThreadPoolExecutor(1) as pool:
         result = pool.submit(fetch, BUILD, url=fetcher.mirror.url + PATH, cache=fetcher.cache, client=client)
-        assert stalled.reached.wait(30)
+        wait_for_part(fetcher, 1000)
         client.stop()
 
         with pytest.raises(FetchError, match="stopped"):
@@ -1416,6 +1457,22 @@ def test_p20_stop_ends_a_pause(fetcher: Fetcher) -> None:
 
         with pytest.raises(FetchError, match="stopped"):
             result.result(timeout=1)
+
+
+def test_p20_stop_ends_a_wait_for_another_process(fetcher: Fetcher) -> None:
+    stalled = stall(after=1000)
+    fetcher.mirror.script(PATH, stalled)
+    waits = Waits()
+    with in_process(fetcher), fetcher.client() as client, ThreadPoolExecutor(1) as pool:
+        assert stalled.reached.wait(30)
+        url = fetcher.mirror.url + PATH
+        result = pool.submit(fetch, BUILD, url=url, cache=fetcher.cache, client=client, progress=waits)
+        wait_until(lambda: bool(waits.reasons))
+        client.stop()
+
+        with pytest.raises(FetchError, match="stopped"):
+            result.result(timeout=1)
+        stalled.release()
 
 
 def test_warming_up_does_no_harm(fetcher: Fetcher) -> None:

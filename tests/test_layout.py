@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from pytest_pyinstall import layout
@@ -234,3 +236,9 @@ def test_what_uv_or_an_interpreter_rewrites_may_change() -> None:
 )
 def test_the_standard_library_is_where_uv_looks_for_it(key: str, expected: str) -> None:
     assert layout.standard_library(Key.parse(key))[0] == expected
+
+
+def test_several_threads_read_at_once() -> None:
+    text = "build_time_vars = {" + ", ".join(f"'{number}': ('a' 'b')" for number in range(2000)) + "}"
+    with ThreadPoolExecutor(8) as executor:
+        assert [len(found) for found in executor.map(layout.read_variables, [text] * 64)] == [2000] * 64

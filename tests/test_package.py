@@ -22,57 +22,82 @@ NO_MODULES = {"_inner_plugin", "_probe_script", "__main__"}
 # Widening one of these is a decision: what stands here is what the rest of the package, or the world, relies on.
 PUBLIC = """
 __init__: Environment Interpreter PyinstallError Request provision provision_all
+archive_file: budget_of read_error read_some
+bounds: BOUNDS CHUNK TOO_MUCH Bounds
 build: Archive Build
+call: call
+candidate: EXECUTABLE_FORM Candidate guess_directory guess_executable is_shim real
 catalogue: Catalogue default_catalogue mirrored parse_catalogue
 cli: main
 commands: PLACES Outcome Session cache_clear cache_key cache_list cache_prune error_json find install list_pythons
     matrix mirror_pack mirror_pull places remove run_command verify
 configuration: Configuration read_configuration
+decompress: ahead decompressed
 discover: discover
 discovery_spec: request_of
 elf: Dynamic has_debug_sections is_elf read_dynamic
-environment: clean create find_uv install scripts
+environment: clean create executable scripts
 errors: CallError CatalogueError DigestMismatchError EnvironmentCreationError FetchError IntegrityError
     InvalidRequestError InvalidSettingError LockTimeoutError NoMatchError OfflineError PackError ProbeError
     PyinstallError SeveralFailedError SizeMismatchError StoreError UnreadableStoreError UnsafeArchiveError UsageError
 exchange: put
 execute: execute on_path
+expand: END_OF_LIFE expand
+far_side: driver unfit
 fetch: CachedFile Client Limits Progress archive_path cached_archives clear fetch fetch_text open_client prune
     redacted
 finish: EXTERNALLY_MANAGED finish run_tool
+grammar: IMPLEMENTATIONS LONGEST_TEXT NAME OPERATOR TAGS VARIANT VARIANTS WORDS WrittenVersion written_version
+installed: installed
+installer: find_uv install
 interpreter: Environment Interpreter RunError
 key: Key
 layout: BUILT_PREFIX NAMING_A_PLACE PACKED STANDALONE may_change polyglot read_variables relocated standard_library
     variables_text
 lock: hold is_free seize
-matrix: FORMATS Format Row matrix_rows matrix_text
+matrix: FORMATS Format Row free_threaded matrix_rows matrix_text
+member: Kind Member
+member_name: check_characters check_for_windows check_length decoded parts_of windows_objection
 mirror: RELEASES Packed Pulled pack pull
+new_tree: NewTree
 pack: Packable look_at pack_one
+parcel: parcel
 path_directory: links names
 probe: probe
+process: run signal_name tail
 progress: Bars Display Lines Silence display_on result_line size_text
-project: END_OF_LIFE Project expand read_project
+project: Project read_project
 provisioner: Provided Provisioner provision provision_all
-pytest_plugin: pytest_addoption pytest_collection pytest_collection_finish pytest_collection_modifyitems
-    pytest_configure pytest_configure_node pytest_generate_tests pytest_report_header pytest_sessionfinish
-    pytest_sessionstart pytest_terminal_summary pytest_testnodedown pytest_unconfigure
+pytest_plugin: pytest_addoption pytest_cmdline_main pytest_collection pytest_collection_finish
+    pytest_collection_modifyitems pytest_configure pytest_configure_node pytest_generate_tests
+    pytest_load_initial_conftests pytest_report_header pytest_sessionfinish pytest_sessionstart
+    pytest_terminal_summary pytest_testnodedown pytest_unconfigure
 record: Record
+refusal: BrokenError RefusedError give_up refuse shown
 request: WORDS Request parse_requests
 resolve: candidates released resolve
+search_path: on_path
 session: Choice Pythons admits header parse_specifier reason
 settings: OPTIONS Downloads Missing Preference Settings
+slips: suggestions
 store: Broken Claim Installation Store current_boot
 suite: Suite adapt_arguments adapt_options label_of
 suite_environment: Made make_environment
 suite_process: Inner prepare_plugin
 suite_recipe: Recipe read_recipe
 suite_report: Cell Matrix Tally page read_junit table
+symlinks: Led check_as_written follow
+tar_stream: BLOCK Stream
+tarball: tar_members
 target: ARCHITECTURE_WORDS LIBC_WORDS SYSTEM_WORDS Target
+tool: run_tool
 tox_plugin: tox_add_env_config
 tree: Difference Entry added compare listed
 unpack: unpack
+version_range: range_members
 virtualenv_plugin: Pyinstall
 volume: Place Volume place
+zipball: zip_members
 """
 
 

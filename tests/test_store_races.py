@@ -62,7 +62,7 @@ def _start(environ: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
 
 def _asks(environ: dict[str, str], version: str) -> tuple[int, str]:
     process = _start(environ, version)
-    out, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=100)
     return process.returncode, err
 
 

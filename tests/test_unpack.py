@@ -20,10 +20,13 @@ from hostile import COMPRESSORS, END, HOSTILE, PYTHON, Hostile, entry, gz, heade
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_pyinstall import unpack as module
+from pytest_pyinstall import new_tree, zipball
+from pytest_pyinstall.bounds import Bounds
 from pytest_pyinstall.build import Archive, Build
+from pytest_pyinstall.decompress import ahead
 from pytest_pyinstall.errors import IntegrityError, PyinstallError, StoreError, UnsafeArchiveError
 from pytest_pyinstall.key import Key
+from pytest_pyinstall.member_name import windows_objection
 from pytest_pyinstall.unpack import unpack
 
 KEY = Key.parse("cpython-3.12.4-linux-x86_64-gnu")
@@ -235,9 +238,9 @@ def test_no_more_is_decompressed_than_a_few_chunks_ahead_p10() -> None:
                 sixth.set()
             yield b"1"
 
-    with module._ahead(chunks()) as ahead:
+    with ahead(chunks()) as read:
         assert not sixth.wait(0.1)
-        assert next(ahead) == b"1"
+        assert next(read) == b"1"
         assert sixth.wait(10)
 
     assert len(made) < 10
@@ -452,7 +455,7 @@ def test_links_of_a_full_build_stay_in_install_p10(into: Path) -> None:
 
 
 def test_folders_that_nobody_named_count_too_p10(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BOUNDS", module._Bounds(members=100))
+    monkeypatch.setattr(new_tree, "BOUNDS", Bounds(members=100))
 
     with pytest.raises(UnsafeArchiveError, match="more than 100 files and folders"):
         unpack(archive(gz(*(entry(f"python/{n}" + "/d" * 40, b"") for n in range(5)), END)), into=into)
@@ -461,7 +464,7 @@ def test_folders_that_nobody_named_count_too_p10(into: Path, monkeypatch: pytest
 
 
 def test_a_zip_with_too_many_members_is_refused_p10(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_BOUNDS", module._Bounds(members=3))
+    monkeypatch.setattr(zipball, "BOUNDS", Bounds(members=3))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as written:
         for number in range(4):
@@ -522,7 +525,7 @@ def test_scratch_that_is_missing_is_a_store_error(tmp_path: Path) -> None:
 
 
 def test_where_there_is_no_fchmod_the_mode_of_opening_stays(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_fchmod", None)
+    monkeypatch.setattr(new_tree, "_fchmod", None)
 
     tree = unpack(archive(gz(PYTHON, END)), into=into)
 
@@ -562,7 +565,7 @@ def test_what_the_disk_refuses_is_said_with_path_and_reason_p16(
 
     content = gz(PYTHON, header("python/hard", kind=b"1", link="python/bin/python3.12"), END)
     given_archive = archive(content)
-    monkeypatch.setattr(*((module, "_fchmod") if call == "fchmod" else (os, call)), fail)
+    monkeypatch.setattr(*((new_tree, "_fchmod") if call == "fchmod" else (os, call)), fail)
 
     with pytest.raises(StoreError) as caught:
         unpack(given_archive, into=into)
@@ -679,8 +682,8 @@ def test_a_missing_module_is_named(
     ],
 )
 def test_names_that_windows_changes_are_known(part: str, objection: str) -> None:
-    assert objection in module._windows_objection(part)
-    assert bool(objection) == bool(module._windows_objection(part))
+    assert objection in windows_objection(part)
+    assert bool(objection) == bool(windows_objection(part))
 
 
 # Names that no volume takes for one another, among them some too long for a plain header.

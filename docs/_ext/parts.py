@@ -1,0 +1,118 @@
+"""The parts of the reference that the code itself says, as Markdown. Standard library only, for the tests' sake."""
+
+import ast
+import contextlib
+import io
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["fixtures", "text"]
+
+_ROOT = Path(__file__).parent.parent.parent
+
+
+def text(part: str, *arguments: str) -> str:
+    """The Markdown of the part that a page names."""
+    return "\n".join(_PARTS[part](*arguments))
+
+
+def _command(name: str) -> Iterator[str]:
+    """What ``pytest-pyinstall NAME --help`` says."""
+    from pytest_pyinstall import cli
+
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        cli.main([name, "--help"] if name != "help" else ["--help"])
+    yield from ("```text", *said.getvalue().rstrip().splitlines(), "```")
+
+
+def _errors() -> Iterator[str]:
+    from pytest_pyinstall import errors
+
+    yield from ("| class | exit code | is a | means |", "|---|---|---|---|")
+    for name in _by_exit_code(errors):
+        kind = getattr(errors, name)
+        parents = ", ".join(f"`{parent.__name__}`" for parent in kind.__bases__)
+        meaning = (kind.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+        yield f"| `{name}` | {kind.exit_code} | {parents} | {_plain(meaning)} |"
+
+
+def _by_exit_code(errors: Any) -> list[str]:
+    return sorted(errors.__all__, key=lambda name: (getattr(errors, name).exit_code, errors.__all__.index(name)))
+
+
+def _promises() -> Iterator[str]:
+    """Which tests cite each promise, by its number in their name or in the first line of their docstring."""
+    proofs: dict[int, list[str]] = {}
+    for path in sorted((_ROOT / "tests").glob("test_*.py")):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        for number in _numbers("", module):
+            proofs.setdefault(number, []).append(f"`{path.name}` as a whole")
+        functions = (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef))
+        for function in functions:
+            if function.name.startswith("test_"):
+                for number in _numbers(function.name, function):
+                    proofs.setdefault(number, []).append(f"`{path.name}::{function.name}`")
+    for number, tests in sorted(proofs.items()):
+        yield f"P{number}"
+        yield f": {', '.join(dict.fromkeys(tests))}"
+        yield ""
+
+
+def _numbers(name: str, node: ast.Module | ast.FunctionDef) -> set[int]:
+    said = (ast.get_docstring(node) or "").partition("\n")[0]
+    words = f"{name.replace('_', ' ')} {said}"
+    return {int(number) for number in re.findall(r"(?<![A-Za-z0-9])[Pp](\d{1,2})(?![0-9])", words)}
+
+
+def _fixtures() -> Iterator[str]:
+    from pytest_pyinstall import pytest_plugin
+
+    for name, what in fixtures(pytest_plugin):
+        yield f"`{name}`"
+        for number, paragraph in enumerate(what.split("\n\n")):
+            yield from (f"{':' if not number else ' '} {_plain(' '.join(paragraph.split()))}", "")
+
+
+def fixtures(plugin: Any) -> Iterator[tuple[str, str]]:
+    """Name and docstring of each fixture that `plugin` offers to users."""
+    for value in vars(plugin).values():
+        marker = getattr(value, "_fixture_function_marker", None)
+        if marker is not None and not str(marker.name).startswith("_"):
+            function = value._get_wrapped_function()  # noqa: SLF001  # pytest has no public way to the docstring
+            yield str(marker.name), function.__doc__ or ""
+
+
+def _modules() -> Iterator[str]:
+    """The first sentence of each module's docstring, row by row, as the import contract has the rows."""
+    settings = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = settings["tool"]["importlinter"]["contracts"][0]
+    yield from ("| row | module | its one sentence |", "|---|---|---|")
+    for number, row in enumerate(contract["layers"], 1):
+        for name in map(str.strip, re.split(r"[|:]", row)):
+            yield f"| {number} | `{name}` | {_sentence(name)} |"
+    for name in ("__init__", *contract["exhaustive_ignores"]):
+        yield f"| | `{name}` | {_sentence(name)} |"
+
+
+def _sentence(module: str) -> str:
+    source = (_ROOT / "pytest_pyinstall" / f"{module}.py").read_text(encoding="utf-8")
+    first = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0].replace("\n", " ")
+    return _plain(first.replace("|", "\\|"))
+
+
+def _plain(sentence: str) -> str:
+    """reStructuredText's marks in the way of Markdown."""
+    return re.sub(r"``(.+?)``", r"`\1`", sentence)
+
+
+_PARTS: Mapping[str, Callable[..., Iterator[str]]] = {
+    "command": _command,
+    "errors": _errors,
+    "fixtures": _fixtures,
+    "modules": _modules,
+    "promises": _promises,
+}

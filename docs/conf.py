@@ -1,0 +1,26 @@
+"""Sphinx: ``tox run -e docs``."""
+
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "pytest-pyinstall"
+author = "The pytest-pyinstall developers"
+project_copyright = f"2026, {author}"
+version = release = version_of("pytest-pyinstall")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "from_code"]
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+default_role = "code"
+smartquotes = False  # `--python` is to stay what one types
+autodoc_class_signature = "separated"
+autodoc_default_options = {"exclude-members": "__init__, __new__"}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+exclude_patterns = ["_build"]
+
+html_theme = "furo"
+html_title = "pytest-pyinstall"

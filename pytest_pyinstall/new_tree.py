@@ -1,0 +1,207 @@
+"""Makes the tree of an archive on disk, member by member.
+
+Nothing here asks the disk where a name leads: what exists is what we made, and we remember it.
+"""
+
+# ruff: noqa: PTH101, PTH102, PTH211, S103 (plain names cost a third of pathlib's; 0o755 is what we promise)
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from pytest_pyinstall.bounds import BOUNDS, CHUNK
+from pytest_pyinstall.errors import StoreError
+from pytest_pyinstall.member import Kind, Member
+from pytest_pyinstall.member_name import parts_of
+from pytest_pyinstall.refusal import refuse, shown
+from pytest_pyinstall.symlinks import Led, check_as_written, follow
+
+__all__ = ["NewTree"]
+
+
+class NewTree:
+    """The tree below `root`, and the memory of all that was made in it.
+
+    Nothing is ever opened that was there before (``O_EXCL``), nothing is made below anything but a directory that we
+    made, and no symlink exists before the last file was written: there is nothing to be led astray by.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = os.fspath(root)
+        self._made: dict[str, Kind] = {}
+        self._targets: dict[str, str] = {}
+        self._led: dict[str, Led] = {}
+        self._top = ""
+        self._is_full = False
+        try:
+            with os.scandir(root) as entries:
+                left_over = next(entries, None)
+        except OSError as error:
+            raise _store_error(error, self._root) from error
+        if left_over is not None:
+            msg = f"cannot unpack into {self._root}: it is not empty"
+            raise StoreError(msg, f"remove it and try again: {self._root}")
+
+    def add(self, member: Member) -> None:
+        """Make `member`; symlinks wait for `complete`. Raises `RefusedError`, and `StoreError` if the disk refuses."""
+        parts = parts_of(member.name)
+        if not self._wants(parts, member):
+            return
+        path = "/".join(parts)
+        if member.kind is Kind.DIRECTORY:
+            self._make_directory(path, member.name)
+            return
+        self._make_directory("/".join(parts[:-1]), member.name)
+        known = self._made.get(path)
+        if known is not None and not (known is member.kind is Kind.SYMLINK and self._targets[path] == member.target):
+            refuse(f"comes twice, and the first was {known.value}", member.name)
+        if member.kind is Kind.FILE:
+            self._write(path, member)
+        elif member.kind is Kind.HARDLINK:
+            self._link(path, member)
+        else:
+            self._targets[path] = member.target
+        self._made[path] = Kind.FILE if member.kind is Kind.HARDLINK else member.kind
+
+    def _wants(self, parts: list[str], member: Member) -> bool:
+        """Whether it is to be made; refuses what is not below the one top folder."""
+        if len(parts) <= 1 and member.kind is not Kind.DIRECTORY:
+            refuse(f"{member.kind.value} beside the top folder", member.name)
+        if not parts:  # "./"
+            return False
+        self._top = self._top or parts[0]
+        if parts[0] != self._top:
+            refuse(f"a second top folder, beside {shown(self._top)}", member.name)
+        if parts[1:] == ["PYTHON.json"]:
+            # PBS writes it first, so that of its build objects, several times the size of the rest, none is written.
+            self._is_full = True
+        return not self._is_full or parts[1:2] == ["install"]
+
+    def complete(self) -> Path:
+        """The tree's home, after the symlinks were checked against everything else and made."""
+        if not self._top:
+            refuse("it holds nothing")
+        home = f"{self._top}/install" if self._is_full else self._top
+        if self._made.get(home) is not Kind.DIRECTORY:
+            refuse("there is no such folder", home)
+        # Without PYTHON.json in front, things beside install are there already; links beside it are not needed.
+        links = {path: target for path, target in self._targets.items() if path.startswith(f"{home}/")}
+        depth = home.count("/") + 1
+        for path, target in links.items():
+            check_as_written(path, target, home=depth)
+            follow(path, targets=self._targets, made=self._made, home=depth, led=self._led)
+        for path, target in links.items():
+            where = f"{self._root}/{path}"
+            try:
+                os.symlink(target.replace("/", os.sep), where, target_is_directory=self._led[path].is_folder)
+            except FileExistsError:
+                refuse(_SAME_NAME, path)
+            except OSError as error:
+                raise _store_error(error, where) from error
+        return Path(self._root, home)
+
+    def _make_directory(self, path: str, member: str) -> None:
+        known = self._made.get(path)
+        if known is Kind.DIRECTORY:
+            return
+        if known is not None:
+            refuse(f"{shown(path)} is {known.value}, nothing can be made in its place or below it", member)
+        parent = path.rpartition("/")[0]
+        if parent:
+            self._make_directory(parent, member)
+        if len(self._made) >= BOUNDS.members:
+            refuse(f"with it there are more than {BOUNDS.members} files and folders", member)
+        where = f"{self._root}/{path}"
+        try:
+            os.mkdir(where, 0o755)
+            os.chmod(where, 0o755)  # the umask, and a parent's setgid bit
+        except FileExistsError:
+            refuse(_SAME_NAME, member)
+        except OSError as error:
+            raise _store_error(error, where) from error
+        self._made[path] = Kind.DIRECTORY
+
+    def _write(self, path: str, member: Member) -> None:
+        where = f"{self._root}/{path}"
+        mode = 0o755 if member.executable else 0o644
+        descriptor = self._create(where, mode, member)
+        try:
+            for piece in member.pieces:
+                _write_all(descriptor, piece, where)
+        except BaseException:
+            with suppress(OSError):
+                os.close(descriptor)
+            raise
+        try:
+            os.close(descriptor)  # NFS tells only here that the disk is full
+        except OSError as error:
+            raise _store_error(error, where) from error
+
+    def _create(self, where: str, mode: int, member: Member) -> int:
+        try:
+            descriptor = os.open(where, _CREATE, mode)
+        except FileExistsError:
+            refuse(_SAME_NAME, member.name)
+        except OSError as error:
+            raise _store_error(error, where) from error
+        if _fchmod is not None:
+            try:
+                _fchmod(descriptor, mode)  # the umask is the process's: we cannot set it aside, only overrule it
+            except OSError as error:
+                os.close(descriptor)
+                raise _store_error(error, where) from error
+        return descriptor
+
+    def _link(self, path: str, member: Member) -> None:
+        source = "/".join(parts_of(member.target, of=member.name))
+        if self._made.get(source) is not Kind.FILE:
+            refuse(f"a hardlink to {shown(member.target)}, which is no earlier file of this archive", member.name)
+        there, where = f"{self._root}/{source}", f"{self._root}/{path}"
+        try:
+            os.link(there, where)
+        except FileExistsError:
+            refuse(_SAME_NAME, member.name)
+        except OSError as error:
+            if error.errno not in _NO_HARDLINKS:
+                raise _store_error(error, where) from error
+        else:
+            return
+        try:
+            with open(there, "rb") as original:
+                executable = bool(os.fstat(original.fileno()).st_mode & 0o100)
+                self._write(
+                    path, member._replace(executable=executable, pieces=iter(lambda: original.read(CHUNK), b""))
+                )
+        except OSError as error:
+            raise _store_error(error, there) from error
+
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_fchmod = getattr(os, "fchmod", None)  # Windows has it from 3.13 on, and no umask that matters
+_SAME_NAME = "this volume takes it for the same name as another member's"
+_NO_HARDLINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+
+
+def _write_all(descriptor: int, piece: bytes | memoryview, where: str) -> None:
+    try:
+        written = os.write(descriptor, piece)
+        while written < len(piece):  # a signal, or a disk that has just become full: the next call tells
+            written += os.write(descriptor, piece[written:])
+    except OSError as error:
+        raise _store_error(error, where) from error
+
+
+def _store_error(error: OSError, path: str) -> StoreError:
+    hint = {
+        errno.ENOSPC: "make room, or unpack elsewhere: export PYTEST_PYINSTALL_STORE=/somewhere/with/room",
+        errno.EDQUOT: "make room, or unpack elsewhere: export PYTEST_PYINSTALL_STORE=/somewhere/with/room",
+        errno.EFBIG: "raise the limit for file sizes: ulimit -f unlimited",
+        errno.EMFILE: "raise the limit for open files: ulimit -n 4096",
+        errno.ENFILE: "the whole machine has too many files open; try again with: --python-jobs 1",
+        errno.EACCES: "name a directory that is yours: export PYTEST_PYINSTALL_STORE=/somewhere/of/yours",
+        errno.EPERM: "name a directory that is yours: export PYTEST_PYINSTALL_STORE=/somewhere/of/yours",
+        errno.EROFS: "name a directory that is yours: export PYTEST_PYINSTALL_STORE=/somewhere/of/yours",
+        errno.ENAMETOOLONG: "name a directory with a shorter path: export PYTEST_PYINSTALL_STORE=/short",
+    }.get(error.errno or 0, "see what the disk says, or unpack elsewhere: export PYTEST_PYINSTALL_STORE=/another/disk")
+    return StoreError(f"cannot write {path}: {error.strerror or error}", hint)
