@@ -78,7 +78,8 @@ def read_recipe(directory: Path, configured: Sequence[str] = ()) -> Recipe:
         requires_python=str(project.requires_python) if project and is_project and project.requires_python else None,
     )
     if configured:
-        recipe = replace(base, description=" ".join(configured), project=None, **_configured(base, configured, document))
+        found = {"project": None, **_configured(base, configured, document)}
+        recipe = replace(base, description=" ".join(configured), **found)
     else:
         recipe = _found(base, document)
     return replace(recipe, digest=_digest(recipe))
