@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "pytest_addoption",
+    "pytest_cmdline_main",
     "pytest_collection",
     "pytest_collection_finish",
     "pytest_collection_modifyitems",
@@ -336,6 +337,9 @@ class _State:
             from pytest_pyinstall.errors import PyinstallError
 
             try:
+                if getattr(self.config.option, "pyinstall_bisect", None):
+                    self._begin_bisection(*requested)
+                    return
                 self._provide(*requested)
                 if self.is_suite:
                     self._begin_suite()
@@ -365,6 +369,15 @@ class _State:
         from pytest_pyinstall.suite import Suite
 
         suite = Suite(self.config, self.choices, self.pythons, say=self._teller())
+        self.config.pluginmanager.register(suite, "pyinstall-suite")
+
+    def _begin_bisection(self, texts: Iterable[object], origin: str, directory: Path) -> None:
+        """Nothing is installed before it is tried."""
+        from pytest_pyinstall.request import parse_requests
+        from pytest_pyinstall.suite_bisect import Bisection
+
+        requests = self.pythons.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
+        suite = Bisection(self.config, requests, self.pythons, say=self._teller())
         self.config.pluginmanager.register(suite, "pyinstall-suite")
 
     def to_json(self) -> dict[str, Any]:

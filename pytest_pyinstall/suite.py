@@ -47,7 +47,6 @@ _CORE = {
     *("terminalprogress-plugin", "pyinstall", "pyinstall-suite", "github", "unraisableexception", "threadexception"),
 }
 """Plugins that have no use for the setup and teardown of a test that simply passed."""
-_OURS_WITH_VALUE = ("--python", "--python-jobs", "--python-report", "--python-bisect")
 
 
 def label_of(choice: Choice) -> str:
@@ -81,7 +80,7 @@ def adapt_arguments(config: pytest.Config, parser: pytest.Parser, args: list[str
 def adapt_options(config: pytest.Config) -> None:
     """Take from the outer session the options that the inner sessions obey, each for itself."""
     option = config.option
-    values = {
+    values: dict[str, Any] = {
         "numprocesses": None, "dist": "no", "tx": [], "looponfail": False, "distload": False,
         "cov_source": [], "no_cov": True,
         "stepwise": False, "stepwise_skip": False, "lf": False, "failedfirst": False, "newfirst": False,
@@ -154,15 +153,7 @@ class Suite:
         self.session: pytest.Session | None = None
         self.jobs = _jobs(config)
         self.given = list(map(str, config.invocation_params.args))
-        self.rows = [
-            _Row(
-                label=label_of(choice),
-                choice=choice,
-                tally=Tally(label=label_of(choice), python=_version(choice)),
-                node=_Node(label_of(choice)),
-            )
-            for choice in choices
-        ]
+        self.rows = [self.row_of(choice, label=label_of(choice)) for choice in choices]
         self.matrix = Matrix(row.tally for row in self.rows)
         installs = [str(word) for word in config.getini("pyinstall_suite_install")]
         self.recipe: Recipe = read_recipe(_project_directory(config), installs)
@@ -177,6 +168,12 @@ class Suite:
         self._emits_all = True
         self._keeps_sections = True
         self._said: deque[str] = deque()
+
+    def row_of(self, choice: Choice, *, label: str, arguments: Sequence[str] | None = None) -> _Row:
+        """What this session knows of one Python. With `arguments` it is asked for these beside the user's."""
+        tally = Tally(label=label, python=_version(choice))
+        words = [] if arguments is None else [*_without_ours(self.given), *arguments]
+        return _Row(label=label, choice=choice, tally=tally, node=_Node(label), arguments=words)
 
     # Selecting
 
@@ -674,13 +671,16 @@ class Suite:
             for line in self._coverage_lines:
                 terminalreporter.write_line(line)
         if self.config.get_verbosity() >= -1 and not self.config.option.collectonly:
-            terminalreporter.write_sep("-", "Pythons")
-            for line, tally in zip(table(self.matrix.tallies), [None, *self.matrix.tallies], strict=True):
-                bad = tally is not None and (tally.counts.get("failed") or tally.counts.get("error"))
-                good = tally is not None and tally.counts.get("passed") and not bad
-                terminalreporter.write_line(line, red=bool(bad), green=bool(good))
+            self._write_table(terminalreporter)
         self._write_page(terminalreporter)
         return result
+
+    def _write_table(self, terminalreporter: Any) -> None:
+        terminalreporter.write_sep("-", "Pythons")
+        for line, tally in zip(table(self.matrix.tallies), [None, *self.matrix.tallies], strict=True):
+            bad = tally is not None and (tally.counts.get("failed") or tally.counts.get("error"))
+            good = tally is not None and tally.counts.get("passed") and not bad
+            terminalreporter.write_line(line, red=bool(bad), green=bool(good))
 
     def _ran(self) -> dict[str, set[str]]:
         return {test: set(cells) for test, cells in self.matrix.rows.items()}

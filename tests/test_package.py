@@ -30,7 +30,7 @@ candidate: EXECUTABLE_FORM Candidate guess_directory guess_executable is_shim re
 catalogue: Catalogue default_catalogue mirrored parse_catalogue
 cli: main
 commands: PLACES Outcome Session cache_clear cache_key cache_list cache_prune error_json find install list_pythons
-    matrix mirror_pack mirror_pull places remove run_command verify
+    matrix mirror_pack mirror_pull places remove report run_command verify
 configuration: Configuration read_configuration
 decompress: ahead decompressed
 discover: discover
@@ -82,6 +82,7 @@ settings: OPTIONS Downloads Missing Preference Settings
 slips: suggestions
 store: Broken Claim Installation Store current_boot
 suite: Suite adapt_arguments adapt_options label_of
+suite_bisect: Bisection Found neighbours
 suite_environment: Made make_environment
 suite_process: Inner prepare_plugin
 suite_recipe: Recipe read_recipe

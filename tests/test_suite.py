@@ -15,6 +15,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from archives import interpreters
 
+from pytest_pyinstall.suite_bisect import neighbours
+
 OLD, NEW = "3.9", "3.12"
 pytestmark = [
     pytest.mark.skipif(
@@ -111,7 +113,7 @@ def test_one_session_reports_every_python(run: Run, project: Path) -> None:
         ]
     )
     text = result.stdout.str()
-    assert text.count("assert 1 == 2") == 1
+    assert text.count("E       assert 1 == 2") == 1
     assert "garbage" not in text
 
 
@@ -138,9 +140,9 @@ def test_a_name_from_the_report_selects_that_test_on_those_pythons(run: Run, pro
 
 
 def test_last_failed_runs_again_what_failed_on_each_python(run: Run, project: Path) -> None:
-    run("-k", "old or fine").assert_outcomes(passed=3, failed=1)
+    run("-k", "old or fine").assert_outcomes(passed=3, failed=1, deselected=6)
     again = run("--lf")
-    again.assert_outcomes(failed=1, deselected=4)
+    again.assert_outcomes(failed=1, deselected=5)  # all of 3.12, where nothing had failed
     first = run("--ff", "-v", "-k", "old or fine")
     lines = [line for line in first.outlines if line.startswith("[py3.9]")]
     assert "test_old" in lines[0]
@@ -409,3 +411,69 @@ def test_without_a_request_the_way_out_is_told(project: Path, pytester: pytest.P
     result = pytester.runpytest_subprocess("--python-suite")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*no Python was asked for*", "hint: --python supported --python-suite"])
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ("aaaaabbbbb", (4, 5)),
+        ("abbbbbbbbb", (0, 1)),
+        ("aaaaaaaaab", (8, 9)),
+        ("ab", (0, 1)),
+        ("..aa.b..", (3, 5)),
+        ("aaaa", (0, 3)),
+        ("...a...", None),
+        ("", None),
+    ],
+)
+def test_bisecting_finds_the_neighbours_with_few_questions(outcomes: str, expected: tuple[int, int] | None) -> None:
+    asked: list[int] = []
+
+    def outcome(index: int) -> str | None:
+        asked.append(index)
+        return None if outcomes[index] == "." else outcomes[index]
+
+    found = neighbours(len(outcomes), outcome)
+    assert (found and (found.before, found.after)) == expected
+    assert len(asked) == len(set(asked))
+    if "." not in outcomes:
+        assert len(asked) <= 2 + len(outcomes).bit_length()
+
+
+def test_bisect_names_the_builds_between_which_a_test_changes(run: Run, project: Path) -> None:
+    versions = tuple(version for version in interpreters() if version != "3.6")
+    result = run("--python-bisect", "test_demo.py::test_old", pythons=versions)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "bisect: test_demo.py::test_old",
+            "  fails    on cpython-3.9.*",
+            "  passes   on cpython-3.10.*",
+            f"  found with * of {len(versions)} Pythons",
+        ]
+    )
+    assert result.stdout.str().count("bisect: trying") < len(versions)
+    same = run("--python-bisect", "test_demo.py::test_fine")
+    assert same.ret == 1
+    same.stdout.fnmatch_lines(["bisect: * passes on both *"])
+
+
+def test_the_page_is_written_where_it_was_asked_for(run: Run, project: Path) -> None:
+    run("--python-report=out/matrix.html", "-k", "old").stdout.fnmatch_lines(["the matrix as a page: *matrix.html"])
+    text = (project / "out" / "matrix.html").read_text("utf-8")
+    assert "test_demo.py::test_old" in text
+    assert "demo on 2 Pythons" in text
+
+
+def test_junit_files_of_jobs_are_reported_from_the_command_line(run: Run, project: Path) -> None:
+    run("--junitxml=jobs/all.xml", "-k", "old or fine")
+    command = [sys.executable, "-m", "pytest_pyinstall", "report", "jobs", "--html", "page.html"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=project, check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "Python  passed  failed  skipped  errors    time",
+        *(line for line in done.stdout.splitlines() if line.startswith(("3.9 ", "3.12 "))),
+        "FAILED test_demo::test_old[py3.9]; not on py3.12",
+    ]
+    assert "1 of 2 tests failed" in done.stderr
+    assert "test_demo::test_fine" in (project / "page.html").read_text("utf-8")
