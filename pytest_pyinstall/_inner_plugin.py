@@ -35,7 +35,7 @@ _INIS = (
 )  # fmt: skip
 
 
-class _Stream(object):
+class _Stream:
     """The file that the outer session follows."""
 
     def __init__(self, path):
@@ -52,7 +52,7 @@ class _Stream(object):
             data = data[os.write(self.fd, data) :]
 
 
-class _Teller(object):
+class _Teller:
     def __init__(self, stream, keeps_sections):
         self.stream = stream
         self.keeps_sections = keeps_sections

@@ -406,9 +406,9 @@ def _exec(parser: _Parser) -> None:
 
 def _report(parser: _Parser) -> None:
     parser.description = (
-        "The junit files below DIR, one for each job of a matrix, as one table: tests that passed and failed under each\n"
-        "Python, and the tests whose outcome differs. The Python is what a test's id ends in ([py3.9]), else what the\n"
-        "name of the file or of its directory says (junit-py39.xml). Ends with 1 where a test failed."
+        "The junit files below DIR, one for each job of a matrix, as one table: what passed and failed under each\n"
+        "Python, and the tests that failed. The Python is what a test's id ends in ([py3.9]), else what the name\n"
+        "of the file or of its directory says (junit-py39.xml). Ends with 1 where a test failed."
     )
     parser.add_argument("directory", metavar="DIR")
     parser.add_argument("--html", metavar="FILE", help="also the matrix as one self-contained page")

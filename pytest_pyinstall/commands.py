@@ -287,7 +287,8 @@ def report(session: Session, directory: Path, *, page: Path | None) -> Outcome:
         session.display.say(f"the matrix as a page: {page}")
     document = {
         "pythons": [
-            {"name": tally.label, "counts": tally.counts, "seconds": round(tally.seconds, 3)} for tally in matrix.tallies
+            {"name": tally.label, "counts": tally.counts, "seconds": round(tally.seconds, 3)}
+            for tally in matrix.tallies
         ],
         "failed": failed,
     }

@@ -206,10 +206,11 @@ class Suite:
         if basetemp := config.getoption("basetemp", None):
             words.append(f"--basetemp={Path(basetemp) / name}")
             Path(basetemp).mkdir(parents=True, exist_ok=True)
-        if _asks(self.given, "--lf", "--last-failed") and not _asks(self.given, "--lfnf", "--last-failed-no-failures"):
-            # With failures on one Python, the others have nothing to run again.
-            if any(_last_failed(self._cache_directory(other)) for other in self.rows):
-                words.append("--lfnf=none")
+        is_last_failed = _asks(self.given, "--lf", "--last-failed")
+        is_decided = _asks(self.given, "--lfnf", "--last-failed-no-failures")
+        # With failures on one Python, the others have nothing to run again.
+        if is_last_failed and not is_decided and any(_last_failed(self._cache_directory(row)) for row in self.rows):
+            words.append("--lfnf=none")
         words += self._translated_ini(row)
         # What stands last wins.
         return [*row.arguments, *words]
@@ -217,9 +218,7 @@ class Suite:
     def _translated_ini(self, row: _Row) -> list[str]:
         """The settings of a file that this Python's pytest cannot read: native TOML came with pytest 9."""
         path = self.config.inipath
-        if path is None or row.made is None or int(row.made.pytest.partition(".")[0]) >= 9:
-            return []
-        if path.suffix != ".toml":
+        if path is None or path.suffix != ".toml" or row.made is None or int(row.made.pytest.partition(".")[0]) >= 9:
             return []
         import tomllib
 
@@ -229,7 +228,11 @@ class Suite:
             return []
         words = []
         for name, value in native.items():
-            if name.startswith("pyinstall_") or name in {"minversion", "cache_dir", "strict"} or isinstance(value, dict):
+            if (
+                name.startswith("pyinstall_")
+                or name in {"minversion", "cache_dir", "strict"}
+                or isinstance(value, dict)
+            ):
                 continue
             text = "\n".join(map(str, value)) if isinstance(value, list) else str(value)
             if name in {"addopts", "testpaths", "pythonpath", "norecursedirs"} and isinstance(value, list):
@@ -311,11 +314,11 @@ class Suite:
 
     @property
     def _is_stopping(self) -> bool:
-        assert self.session is not None
+        assert self.session is not None  # noqa: S101  # by the order of the hooks
         return bool(self.session.shouldfail or self.session.shouldstop)
 
     def _prepare(self, row: _Row) -> Made:
-        assert row.choice.interpreter is not None
+        assert row.choice.interpreter is not None  # noqa: S101  # by the order of the hooks
         settings = self.pythons.provisioner.settings
         return make_environment(
             row.choice.interpreter,
@@ -350,8 +353,8 @@ class Suite:
         return happened
 
     def _start(self, row: _Row, plugin: Path) -> None:
-        assert row.made is not None
-        assert row.choice.interpreter is not None
+        assert row.made is not None  # noqa: S101  # by the order of the hooks
+        assert row.choice.interpreter is not None  # noqa: S101  # by the order of the hooks
         row.tally.pytest = row.made.pytest
         name = re.sub(r"[^\w.+-]", "_", row.label)
         environ = {**os.environ, "COVERAGE_FILE": str(self._scratch / "coverage" / f".coverage.{name}")}
@@ -370,7 +373,7 @@ class Suite:
         )
 
     def _follow(self, row: _Row) -> bool:
-        assert row.inner is not None
+        assert row.inner is not None  # noqa: S101  # by the order of the hooks
         # In this order: what it wrote before it ended is there when we have seen that it ended.
         code = row.inner.exit_code
         happened = False
@@ -383,7 +386,7 @@ class Suite:
             self._ended(row, code)
         return happened or code is not None
 
-    def _hear(self, row: _Row, event: list[Any]) -> None:
+    def _hear(self, row: _Row, event: list[Any]) -> None:  # noqa: C901  # one case for each kind of line
         match event:
             case ["s", index]:
                 row.running[row.items[index][0] if isinstance(index, int) else index] = time.monotonic()
@@ -415,7 +418,7 @@ class Suite:
 
     def _count_collected(self) -> None:
         """One total over all Pythons; those that have not collected yet are taken to have as many as the others."""
-        assert self.session is not None
+        assert self.session is not None  # noqa: S101  # by the order of the hooks
         known = [row.collected for row in self.rows if row.collected is not None]
         waiting = sum(row.collected is None and not row.is_over for row in self.rows)
         self.session.testscollected = sum(known) + waiting * (max(known) if known else 0)
@@ -494,7 +497,7 @@ class Suite:
     # How a session may end
 
     def _ended(self, row: _Row, code: int) -> None:
-        assert row.inner is not None
+        assert row.inner is not None  # noqa: S101  # by the order of the hooks
         row.is_over = True
         row.tally.seconds = row.inner.seconds
         row.inner.close()
@@ -510,7 +513,9 @@ class Suite:
         elif row.exit_code == pytest.ExitCode.INTERRUPTED and not row.has_collect_error and not row.stopping:
             self._broken(row, f"the session was interrupted\n\n{tail}", note="interrupted")
         elif row.exit_code not in {0, 2, 5} and not row.failures:
-            self._broken(row, f"pytest ended with exit code {row.exit_code}\n\n{tail}", note=f"exit code {row.exit_code}")
+            self._broken(
+                row, f"pytest ended with exit code {row.exit_code}\n\n{tail}", note=f"exit code {row.exit_code}"
+            )
 
     def _crashed(self, row: _Row, code: int, tail: str) -> None:
         how = f"ended with exit code {code}"
@@ -597,14 +602,14 @@ class Suite:
         deselected = len(reporter.stats.get("deselected", []))
         reporter._numcollected = sum(len(row.items) for row in self.rows) + deselected  # noqa: SLF001  # its last line
 
-    def _combine_coverage(self) -> None:
+    def _combine_coverage(self) -> None:  # noqa: C901  # one step after the other
         """One report over the data of all Pythons, made with the coverage of the newest one's environment."""
         rows = [row for row in self.rows if row.coverage is not None and row.made is not None]
         if not rows or self._is_stopping:
             return
         row = rows[-1]
-        assert row.made is not None
-        assert row.coverage is not None
+        assert row.made is not None  # noqa: S101  # by the order of the hooks
+        assert row.coverage is not None  # noqa: S101  # by the order of the hooks
         reports, fail_under, config_file = row.coverage
         data_file = Path(os.environ.get("COVERAGE_FILE") or self.config.invocation_params.dir / ".coverage")
         rc = [f"--rcfile={config_file}"] if isinstance(config_file, str) and Path(config_file).is_file() else []
@@ -613,7 +618,7 @@ class Suite:
             return
 
         def coverage(*words: str) -> subprocess.CompletedProcess[str]:
-            assert row.made is not None
+            assert row.made is not None  # noqa: S101  # by the order of the hooks
             return subprocess.run(
                 [str(row.made.python), "-m", "coverage", *words],
                 cwd=self.config.invocation_params.dir,
@@ -646,7 +651,7 @@ class Suite:
             if done.returncode:
                 self._coverage_lines.append(done.stdout.rstrip().splitlines()[-1])
         if done.returncode:
-            assert self.session is not None
+            assert self.session is not None  # noqa: S101  # by the order of the hooks
             self.session.testsfailed += 1
             self._coverage_lines = self._coverage_lines or done.stdout.rstrip().splitlines()
 
@@ -764,7 +769,9 @@ def _signature(report: Any, root: Path) -> tuple[object, ...]:
     message = str(getattr(crash, "message", longrepr))
     message = re.sub(r"0x[0-9a-fA-F]+", "0x…", message)
     message = re.sub(r"\S*/environments/[0-9a-f]{24}/", "", message)
-    message = re.sub(r"python\d\.\d+|sys\.version_info\([^)]*\)|\(3, \d+(?:, \d+)?(?:, '\w+', \d+)?\)", "python", message)
+    message = re.sub(
+        r"python\d\.\d+|sys\.version_info\([^)]*\)|\(3, \d+(?:, \d+)?(?:, '\w+', \d+)?\)", "python", message
+    )
     return (_base(report), report.when, message, tuple(places))
 
 

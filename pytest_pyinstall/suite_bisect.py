@@ -89,17 +89,15 @@ class Bisection(Suite):
         return [f"bisect: {self.test} from {first} to {last}", f"suite: {self.recipe.description}"]
 
     def _run(self) -> None:
-        assert self.session is not None
+        assert self.session is not None  # noqa: S101  # by the order of the hooks
         found = neighbours(len(self.requests), self._outcome)
         self.matrix.tallies = [self._tallies[index] for index in sorted(self._tallies)]
         self.session.testsfailed = 1
         if found is None:
             self._result = ["bisect: fewer than two of these Pythons can be had"]
         elif found.outcomes[0] == found.outcomes[1]:
-            self._result = [
-                f"bisect: {self.test} {found.outcomes[0]} on both {self._name(found.before)} and"
-                f" {self._name(found.after)}: no change to look for between them"
-            ]
+            ends = f"{self._name(found.before)} and {self._name(found.after)}"
+            self._result = [f"bisect: {self.test} {found.outcomes[0]} on both {ends}: no change to look for"]
         else:
             self.session.testsfailed = 0
             self._result = [
@@ -130,7 +128,7 @@ class Bisection(Suite):
         self.rows = [row]
         self._tallies[index] = row.tally
         super()._run()
-        assert self.session is not None
+        assert self.session is not None  # noqa: S101  # by the order of the hooks
         self.session.shouldfail = self.session.shouldstop = False
         counts = row.tally.counts
         if row.made is None:

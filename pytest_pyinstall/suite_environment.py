@@ -1,9 +1,9 @@
 """Keeps an environment for each project and Python, in which the project's suite runs.
 
-    CACHE/environments/<digest>             whole, or not there
-                       <digest>/suite.json  what is in it; written last
-                       .<digest>.lock       held while it is made
-                       .<digest>.new        scratch of whoever holds the lock
+CACHE/environments/<digest>             whole, or not there
+                   <digest>/suite.json  what is in it; written last
+                   .<digest>.lock       held while it is made
+                   .<digest>.new        scratch of whoever holds the lock
 """
 
 import contextlib
@@ -11,12 +11,10 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
@@ -187,8 +185,7 @@ def _fill(
                 first = first or error
             else:
                 return way[0] == "-e"
-        assert first is not None
-        raise first
+        raise first or AssertionError(ways)
 
 
 def _words(line: str, directory: Path) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Starts a pytest session in an environment, and follows what it tells."""
 
+import contextlib
 import json
 import os
 import signal
@@ -105,7 +106,7 @@ class Inner:
             raise EnvironmentCreationError(f"{python} cannot be started: {error.strerror or error}") from error
 
     def events(self) -> Iterator[list[Any]]:
-        """What it has written since the last time. A line that is not whole yet comes later, or, after a crash, never."""
+        """What it has written since the last time. A line that is not whole yet comes later, or never after a crash."""
         if self._events is None:
             return
         data = self._rest + self._events.read()
@@ -125,10 +126,8 @@ class Inner:
     def interrupt(self) -> None:
         """Ask it to end, as Ctrl-C does."""
         if self.exit_code is None and self._process is not None:
-            try:
-                self._process.send_signal(signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGINT)
-            except OSError:
-                pass
+            with contextlib.suppress(OSError):
+                self._process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
 
     def kill(self) -> None:
         """End it, and what it has started, now."""

@@ -137,7 +137,12 @@ def _found(base: Recipe, document: Mapping[str, Any]) -> Recipe:
 def _requirement_files(directory: Path) -> Iterator[str]:
     words = ("test", "tests", "testing", "dev")
     for word in words:
-        for name in (f"requirements/{word}.txt", f"requirements-{word}.txt", f"{word}-requirements.txt"):
+        for name in (
+            f"{word}/requirements.txt",
+            f"requirements/{word}.txt",
+            f"requirements-{word}.txt",
+            f"{word}-requirements.txt",
+        ):
             if (directory / name).is_file():
                 yield name
 
@@ -274,7 +279,7 @@ def _locks(directory: Path) -> list[str]:
 def _referenced(directory: Path, recipe: Recipe) -> list[str]:
     """Files that the requirements name, and those that these name."""
     found: list[str] = []
-    waiting = [line for line in (*recipe.requirements, *(line for _, line in recipe.conditional))]
+    waiting = [*recipe.requirements, *(line for _, line in recipe.conditional)]
     while waiting:
         match = re.match(r"(?:-r|-c|--requirements?|--constraints?)[ =]*(\S+)", waiting.pop())
         if match is None or match[1] in found:
@@ -286,8 +291,8 @@ def _referenced(directory: Path, recipe: Recipe) -> list[str]:
         except OSError:
             continue
         for line in lines:
-            if inner := re.match(r"\s*(-r|-c|--requirement|--constraint)[ =]*(\S+)", line):
-                waiting.append(f"{inner[1]} {os.path.relpath(path.parent / inner[2], directory)}")
+            inner = re.match(r"\s*(-r|-c|--requirement|--constraint)[ =]*(\S+)", line)
+            waiting += [f"{inner[1]} {os.path.relpath(path.parent / inner[2], directory)}"] if inner else []
     return found
 
 
@@ -295,7 +300,9 @@ def _tree_digest(directory: Path, suffixes: set[str] | None) -> str:
     digest = hashlib.sha256()
     for parent, directories, files in os.walk(directory):
         directories[:] = sorted(
-            name for name in directories if not name.startswith(".") and name not in _NO_SOURCES and "egg-info" not in name
+            name
+            for name in directories
+            if not name.startswith(".") and name not in _NO_SOURCES and "egg-info" not in name
         )
         if "pyvenv.cfg" in files:
             directories.clear()

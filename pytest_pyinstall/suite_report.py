@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from pytest_pyinstall.errors import UsageError
 
@@ -112,8 +112,8 @@ def read_junit(directory: Path) -> Matrix:
     bad: list[str] = []
     for path in paths:
         try:
-            root = ElementTree.parse(path).getroot()  # noqa: S314  # files of the user's own jobs; no entities resolved
-        except (ElementTree.ParseError, OSError, ValueError) as error:
+            root = ET.parse(path).getroot()  # noqa: S314  # files of the user's own jobs; no entities resolved
+        except (ET.ParseError, OSError, ValueError) as error:
             bad.append(f"{path}: {error}")
             continue
         if root.tag not in {"testsuites", "testsuite"}:
@@ -148,7 +148,7 @@ def _label_of(path: Path, directory: Path) -> str:
     return str(relative.with_suffix(""))
 
 
-def _case(case: ElementTree.Element, named: str) -> tuple[str, str, Cell]:
+def _case(case: ET.Element, named: str) -> tuple[str, str, Cell]:
     name = case.get("name", "")
     label = named
     if match := re.search(r"\[((?:py|pypy|graalpy)\d[\w.+-]*)\]$", name):
@@ -160,7 +160,7 @@ def _case(case: ElementTree.Element, named: str) -> tuple[str, str, Cell]:
             outcome = {"failure": "failed", "error": "error", "skipped": "skipped"}[child.tag]
             if child.tag == "skipped" and "xfail" in child.get("type", ""):
                 outcome = "xfailed"
-            text = child.text or child.get("message", "")
+            text = child.text or child.get("message") or ""
     try:
         seconds = float(case.get("time") or 0)
     except ValueError:

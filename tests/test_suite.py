@@ -1,14 +1,12 @@
 """`--python-suite` in projects that are not ours, with real interpreters and real inner sessions."""
 
-import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -238,7 +236,8 @@ def test_a_conftest_that_fails_on_one_python_is_one_error(run: Run, project: Pat
 
 def test_options_of_the_projects_conftest_reach_it(run: Run, project: Path) -> None:
     (project / "conftest.py").write_text(
-        "import demo\ndef pytest_addoption(parser):\n    parser.addoption('--colour')\n    parser.addini('shade', 'x')\n",
+        "import demo\ndef pytest_addoption(parser):\n"
+        "    parser.addoption('--colour')\n    parser.addini('shade', 'x')\n",
         "utf-8",
     )
     (project / "test_demo.py").write_text(
@@ -369,7 +368,9 @@ def test_coverage_of_all_pythons_is_one_report(run: Run, project: Path) -> None:
     )
     result = run("--cov=demo", "--cov-report=term-missing", "--cov-report=xml", "-k", "fine")
     result.assert_outcomes(passed=2, deselected=8)
-    result.stdout.fnmatch_lines(["suite: the project with its extra 'test', *", "*2 Pythons combined*", "demo.py * 100%*"])
+    result.stdout.fnmatch_lines(
+        ["suite: the project with its extra 'test', *", "*2 Pythons combined*", "demo.py * 100%*"]
+    )
     assert (project / "coverage.xml").exists()
     assert (project / ".coverage").exists()
 
