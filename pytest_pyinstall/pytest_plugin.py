@@ -145,9 +145,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         adapt_options(config)
 
 
+def _is_inner(config: pytest.Config) -> bool:
+    return config.pluginmanager.hasplugin(_INNER)
+
+
 def _is_suite(config: pytest.Config, options: Any) -> bool:
     """Whether this is the outer session of a suite. Not in a session that such a one has started."""
-    if config.pluginmanager.hasplugin(_INNER) or hasattr(config, "workerinput"):
+    if _is_inner(config) or hasattr(config, "workerinput"):
         return False
     runs_nothing = any(getattr(options, name, None) for name in ("showfixtures", "cacheshow", "help", "version"))
     asked = getattr(options, "pyinstall_suite", False) or getattr(options, "pyinstall_bisect", None)
@@ -253,7 +257,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     if config.get_verbosity() >= 0:
         where = f"; {', '.join(state.commands)} on PATH" if state.commands else ""
-        terminalreporter.write_line(f"pyinstall: no test used the fixture `python`{where}")
+        said = f"no test used the fixture `python`{where}; --python-suite runs the whole suite with each of them"
+        terminalreporter.write_line(f"pyinstall: {said}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -570,7 +575,7 @@ def _state(config: pytest.Config) -> _State:
 
 def _requested(config: pytest.Config) -> tuple[Iterable[object], str, Path] | None:
     """What was asked for, who says so, and where its relative paths start; None where nothing was."""
-    if config.pluginmanager.hasplugin(_INNER):
+    if _is_inner(config):
         return None
     invoked = config.invocation_params.dir
     if texts := config.getoption(_INI):
