@@ -125,11 +125,16 @@ def counts(directory: Path, libraries: list[str], versions: list[str], environ: 
 def plain(row: str) -> str:
     numbers = row.split()
     words = ("passed", "failed", "skipped", "error", "xfailed", "xpassed")
-    return ", ".join(f"{number} {word}" for number, word in zip(numbers, words, strict=False) if number != "0") or "none"
+    return (
+        ", ".join(f"{number} {word}" for number, word in zip(numbers, words, strict=False) if number != "0") or "none"
+    )
 
 
 def last_line(text: str) -> str:
-    found = {word.removesuffix("s") if word == "errors" else word: number for number, word in re.findall(r"(\d+) (\w+)", text)}
+    found = {
+        word.removesuffix("s") if word == "errors" else word: number
+        for number, word in re.findall(r"(\d+) (\w+)", text)
+    }
     words = ("passed", "failed", "skipped", "error", "xfailed", "xpassed")
     return ", ".join(f"{found[word]} {word}" for word in words if word in found)
 
