@@ -12,7 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from pytest_pyinstall.archive_cache import CachedFile, cached_archives
+from pytest_pyinstall.archive_cache import clear as clear_archives
+from pytest_pyinstall.archive_cache import prune as prune_archives
 from pytest_pyinstall.build import Build
+from pytest_pyinstall.client import open_client
 from pytest_pyinstall.configuration import Configuration
 from pytest_pyinstall.errors import (
     IntegrityError,
@@ -25,9 +29,6 @@ from pytest_pyinstall.errors import (
     UsageError,
 )
 from pytest_pyinstall.execute import execute, on_path
-from pytest_pyinstall.fetch import CachedFile, cached_archives, open_client
-from pytest_pyinstall.fetch import clear as clear_archives
-from pytest_pyinstall.fetch import prune as prune_archives
 from pytest_pyinstall.interpreter import Interpreter
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.matrix import Format, free_threaded, matrix_rows, matrix_text

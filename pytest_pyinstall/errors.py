@@ -6,7 +6,6 @@ carries the exit code of the command line. Foreign exceptions stop at the step t
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 __all__ = [
     "CallError",
@@ -39,7 +38,7 @@ class PyinstallError(Exception):
     survives pickling between processes.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
@@ -155,6 +154,8 @@ class SeveralFailedError(PyinstallError):
         super().__init__(message, hint)
         self.args = (message, hint, tuple(results))
         self.results = tuple(results)
+        if self.errors:
+            self.exit_code = self.errors[0].exit_code
 
     @property
     def errors(self) -> tuple[PyinstallError, ...]:

@@ -36,7 +36,7 @@ class RunError(subprocess.CalledProcessError):
         return f"{shown}\n{ending}{said}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Interpreter:
     """A Python that answered: what it said about itself, and ways to use it.
 
@@ -55,6 +55,10 @@ class Interpreter:
 
     def __str__(self) -> str:
         return f"{self.key.short} ({self.executable})"
+
+    def __repr__(self) -> str:
+        # pytest shows it above each failure of a test that has one.
+        return f"<Interpreter {self.key} at {self.executable}>"
 
     def __fspath__(self) -> str:
         return os.fspath(self.executable)

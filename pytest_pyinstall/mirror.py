@@ -21,12 +21,15 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from pytest_pyinstall.build import Build
 from pytest_pyinstall.catalogue import mirrored
+from pytest_pyinstall.client import Client
 from pytest_pyinstall.errors import CatalogueError, DigestMismatchError, StoreError, UsageError
-from pytest_pyinstall.fetch import Client, Progress, fetch, redacted
+from pytest_pyinstall.fetch import fetch
 from pytest_pyinstall.key import Key
+from pytest_pyinstall.listener import Progress
 from pytest_pyinstall.lock import hold
 from pytest_pyinstall.pack import Packable, look_at, pack_one
 from pytest_pyinstall.target import Target
+from pytest_pyinstall.url import redacted
 
 __all__ = ["RELEASES", "Packed", "Pulled", "pack", "pull"]
 

@@ -1,6 +1,6 @@
 """Tells a person what is going on: bars on a terminal, plain lines elsewhere, nothing when silence was asked for.
 
-All three hear the same things: downloads (they are a `fetch.Progress`), sentences, and one result for each request.
+All three hear the same things: downloads (they are a `listener.Progress`), sentences, and one result for each request.
 """
 
 import threading

@@ -23,6 +23,7 @@ from packaging.version import Version
 
 from pytest_pyinstall.build import Build
 from pytest_pyinstall.catalogue import Catalogue, default_catalogue, mirrored, parse_catalogue
+from pytest_pyinstall.client import Client, open_client
 from pytest_pyinstall.discover import discover
 from pytest_pyinstall.errors import (
     FetchError,
@@ -34,9 +35,10 @@ from pytest_pyinstall.errors import (
     SeveralFailedError,
 )
 from pytest_pyinstall.expand import expand
-from pytest_pyinstall.fetch import Client, Progress, fetch, fetch_text, open_client
+from pytest_pyinstall.fetch import fetch, fetch_text
 from pytest_pyinstall.finish import finish
 from pytest_pyinstall.interpreter import Interpreter
+from pytest_pyinstall.listener import Progress
 from pytest_pyinstall.probe import probe
 from pytest_pyinstall.project import Project, read_project
 from pytest_pyinstall.request import Request, parse_requests
@@ -91,12 +93,12 @@ def unwrap(results: "Sequence[Provided | PyinstallError]") -> list[Provided]:
         return [result for result in results if isinstance(result, Provided)]
     if len(results) == 1:
         raise errors[0]
-    error = SeveralFailedError(
-        f"{len(errors)} of {len(results)} Pythons could not be had:\n\n" + "\n".join(str(error) for error in errors),
+    # A catalogue that is out of reach is the same story for each of them: told once.
+    texts = dict.fromkeys(str(error) for error in errors)
+    raise SeveralFailedError(
+        f"{len(errors)} of {len(results)} Pythons could not be had:\n\n" + "\n".join(texts),
         results=[result.interpreter if isinstance(result, Provided) else result for result in results],
     )
-    error.__dict__["exit_code"] = errors[0].exit_code
-    raise error
 
 
 @dataclass(kw_only=True)
@@ -119,7 +121,8 @@ class Provisioner:
     warn: Callable[[str], None] | None = None
     on_result: "Callable[[Request, Provided | PyinstallError, float], None] | None" = None
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
+    _opened: Client | None = field(default=None, init=False)
 
     @classmethod
     def from_environ(
@@ -196,7 +199,7 @@ class Provisioner:
             if provided := look(request):
                 return provided
         msg = f"no Python {request.text} here"
-        raise NoMatchError(msg, hint=f"pytest-pyinstall install {request.text}")
+        raise NoMatchError(msg, hint=f"pytest-pyinstall install {request.text}; list --all shows what there is")
 
     def repair(self, broken: Broken) -> Interpreter:
         """Put back what was published, without a gap for those who run it; what somebody added stays."""
@@ -234,11 +237,14 @@ class Provisioner:
         text = fetch_text(place, client=self._client, cache=self.settings.cache, offline=self.settings.offline)
         return parse_catalogue(text, origin=place)
 
-    @cached_property
+    @property
     def _client(self) -> Client:
-        return self._stack.enter_context(
-            open_client(environ=self.environ, insecure_hosts=self.settings.insecure_hosts, warn=self.warn)
-        )
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._stack.enter_context(
+                    open_client(environ=self.environ, insecure_hosts=self.settings.insecure_hosts, warn=self.warn)
+                )
+            return self._opened
 
     def _released(self) -> tuple[Version, ...]:
         return released(self.catalogue, self.target)
@@ -338,7 +344,7 @@ class Provisioner:
                 url=url,
                 cache=settings.cache,
                 client=self._client,
-                offline=settings.offline,
+                offline=settings.offline or settings.downloads == "never",  # a repair may find all in the cache
                 progress=self.progress,
             )
             with archive.file:
@@ -376,8 +382,8 @@ class Provisioner:
             executor.shutdown(cancel_futures=True)
 
     def _stop(self) -> None:
-        if "_client" in self.__dict__:  # else nothing was ever downloaded
-            self._client.stop()
+        if self._opened is not None:  # else nothing was ever downloaded
+            self._opened.stop()
 
     def _say(self, sentence: str) -> None:
         if self.warn is not None:

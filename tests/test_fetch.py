@@ -48,7 +48,10 @@ from mirror import (
     trickle,
 )
 
+from pytest_pyinstall.archive_cache import cached_archives, clear, prune
 from pytest_pyinstall.build import Build
+from pytest_pyinstall.cached_archive import archive_path
+from pytest_pyinstall.client import Client, open_client
 from pytest_pyinstall.errors import (
     CatalogueError,
     DigestMismatchError,
@@ -59,22 +62,13 @@ from pytest_pyinstall.errors import (
     SizeMismatchError,
     StoreError,
 )
-from pytest_pyinstall.fetch import (
-    Client,
-    Limits,
-    Progress,
-    _open_part,
-    _proxy_for,
-    archive_path,
-    cached_archives,
-    clear,
-    fetch,
-    fetch_text,
-    open_client,
-    prune,
-    redacted,
-)
+from pytest_pyinstall.fetch import fetch, fetch_text
 from pytest_pyinstall.key import Key
+from pytest_pyinstall.limits import Limits
+from pytest_pyinstall.listener import Progress
+from pytest_pyinstall.partial import _open_part
+from pytest_pyinstall.proxy import proxy_for
+from pytest_pyinstall.url import redacted
 
 KEY = Key.parse("cpython-3.12.4-linux-x86_64-gnu")
 CONTENT = random.Random(4).randbytes(300_000)
@@ -449,6 +443,13 @@ def test_p12_it_gives_up_in_the_middle_of_a_body_when_the_time_is_over(fetcher: 
 
     with pytest.raises(FetchError, match=r"not complete in time.*gave up after 0\.3 s"):
         fetcher()
+
+
+def test_a_host_that_nobody_knows_is_given_up_soon(fetcher: Fetcher) -> None:
+    with pytest.raises(FetchError, match="2 attempts"):
+        fetcher(url="https://nowhere.invalid/a.tar.gz")
+
+    assert len(fetcher.pauses) == 1
 
 
 def test_p12_a_host_that_does_not_answer_is_left(fetcher: Fetcher) -> None:
@@ -849,7 +850,7 @@ def test_a_proxy_that_is_no_url(fetcher: Fetcher) -> None:
 def test_which_proxy(url: str, environ: dict[str, str], proxy: str | None) -> None:
     from urllib.parse import urlsplit
 
-    assert _proxy_for(urlsplit(url), environ) == proxy
+    assert proxy_for(urlsplit(url), environ) == proxy
 
 
 @pytest.mark.parametrize(
@@ -873,11 +874,11 @@ def test_who_is_asked_without_the_proxy(no_proxy: str, bypassed: bool) -> None:
     from urllib.parse import urlsplit
 
     environ = {"ALL_PROXY": "http://p:1", "NO_PROXY": no_proxy}
-    assert (_proxy_for(urlsplit("https://w.a.test/"), environ) is None) == bypassed
+    assert (proxy_for(urlsplit("https://w.a.test/"), environ) is None) == bypassed
     networks = {"ALL_PROXY": "http://p:1", "no_proxy": "10.0.0.0/8,[fd00::1]"}
-    assert _proxy_for(urlsplit("https://10.1.2.3/"), networks) is None
-    assert _proxy_for(urlsplit("https://11.1.2.3/"), networks) is not None
-    assert _proxy_for(urlsplit("https://[fd00::1]/"), networks) is None
+    assert proxy_for(urlsplit("https://10.1.2.3/"), networks) is None
+    assert proxy_for(urlsplit("https://11.1.2.3/"), networks) is not None
+    assert proxy_for(urlsplit("https://[fd00::1]/"), networks) is None
 
 
 # ---- secrets -------------------------------------------------------------------------------------------------------
@@ -1211,7 +1212,7 @@ def test_a_download_that_somebody_else_truncates_is_not_published(fetcher: Fetch
 def test_where_open_files_cannot_be_renamed(
     fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, is_swapped: bool
 ) -> None:
-    monkeypatch.setattr("pytest_pyinstall.fetch._RENAMES_OPEN_FILES", False)
+    monkeypatch.setattr("pytest_pyinstall.partial._RENAMES_OPEN_FILES", False)
     if not is_swapped:
         assert fetcher() == CONTENT
         assert fetcher.path.read_bytes() == CONTENT
@@ -1249,7 +1250,8 @@ def script_of(fetcher: Fetcher, url: str | None = None) -> str:
     return f"""
 from pathlib import Path
 from pytest_pyinstall.build import Build
-from pytest_pyinstall.fetch import fetch, open_client
+from pytest_pyinstall.client import open_client
+from pytest_pyinstall.fetch import fetch
 from pytest_pyinstall.key import Key
 build = Build(key=Key.parse({str(KEY)!r}), url={BUILD.url!r}, sha256={BUILD.sha256!r}, size={BUILD.size})
 with open_client(environ={{}}) as client:

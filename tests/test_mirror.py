@@ -16,6 +16,7 @@ from mirror import Mirror, serve, status
 
 from pytest_pyinstall.build import Build
 from pytest_pyinstall.catalogue import mirrored, parse_catalogue
+from pytest_pyinstall.client import Client, open_client
 from pytest_pyinstall.errors import (
     CatalogueError,
     DigestMismatchError,
@@ -26,7 +27,6 @@ from pytest_pyinstall.errors import (
     StoreError,
     UsageError,
 )
-from pytest_pyinstall.fetch import Client, open_client
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.mirror import RELEASES, Pulled, _publish, pack, pull
 

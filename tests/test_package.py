@@ -22,19 +22,27 @@ NO_MODULES = {"_inner_plugin", "_probe_script", "__main__"}
 # Widening one of these is a decision: what stands here is what the rest of the package, or the world, relies on.
 PUBLIC = """
 __init__: Environment Interpreter PyinstallError Request provision provision_all
+answer: Answer looks_like_a_page page_hint refused
+archive_cache: CachedFile cached_archives clear prune
 archive_file: budget_of read_error read_some
+archive_lock: LOCK lock_archive lock_now
 bounds: BOUNDS CHUNK TOO_MUCH Bounds
 build: Archive Build
+cache_file: OPEN_FLAGS make_directory open_regular storage_error
+cached_archive: archive_path open_cached
 call: call
 candidate: EXECUTABLE_FORM Candidate guess_directory guess_executable is_shim real
 catalogue: Catalogue default_catalogue mirrored parse_catalogue
 cli: main
+client: Client open_client
 commands: PLACES Outcome Session cache_clear cache_key cache_list cache_prune error_json find install list_pythons
     matrix mirror_pack mirror_pull places remove report run_command verify
 configuration: Configuration read_configuration
+connection: Connection
 decompress: ahead decompressed
 discover: discover
 discovery_spec: request_of
+download: fill
 elf: Dynamic has_debug_sections is_elf read_dynamic
 environment: clean create executable scripts
 errors: CallError CatalogueError DigestMismatchError EnvironmentCreationError FetchError IntegrityError
@@ -44,16 +52,20 @@ exchange: put
 execute: execute on_path
 expand: END_OF_LIFE expand
 far_side: driver unfit
-fetch: CachedFile Client Limits Progress archive_path cached_archives clear fetch fetch_text open_client prune
-    redacted
+fault: ELSEWHERE OTHERWISE STOPPED PassingError UnreachableError proxy_refused
+fetch: fetch fetch_text
 finish: EXTERNALLY_MANAGED finish run_tool
 grammar: IMPLEMENTATIONS LONGEST_TEXT NAME OPERATOR TAGS VARIANT VARIANTS WORDS WrittenVersion written_version
 installed: installed
 installer: find_uv install
 interpreter: Environment Interpreter RunError
+kept: CATALOGUE Kept revalidated too_long
 key: Key
 layout: BUILT_PREFIX NAMING_A_PLACE PACKED STANDALONE may_change polyglot read_variables relocated standard_library
     variables_text
+limits: Limits
+listener: Listener Progress
+local_file: open_local
 lock: hold is_free seize
 matrix: FORMATS Format Row free_threaded matrix_rows matrix_text
 member: Kind Member
@@ -62,7 +74,9 @@ mirror: RELEASES Packed Pulled pack pull
 new_tree: NewTree
 pack: Packable look_at pack_one
 parcel: parcel
+partial: Part
 path_directory: links names
+persist: persist
 probe: probe
 process: run signal_name tail
 progress: Bars Display Lines Silence display_on result_line size_text
@@ -72,6 +86,7 @@ pytest_plugin: pytest_addoption pytest_cmdline_main pytest_collection pytest_col
     pytest_collection_modifyitems pytest_configure pytest_configure_node pytest_generate_tests
     pytest_load_initial_conftests pytest_report_header pytest_sessionfinish pytest_sessionstart
     pytest_terminal_summary pytest_testnodedown pytest_unconfigure
+proxy: proxy_for
 record: Record
 refusal: BrokenError RefusedError give_up refuse shown
 request: WORDS Request parse_requests
@@ -93,8 +108,10 @@ tarball: tar_members
 target: ARCHITECTURE_WORDS LIBC_WORDS SYSTEM_WORDS Target
 tool: run_tool
 tox_plugin: tox_add_env_config
+transport: Transports quietly
 tree: Difference Entry added compare listed
 unpack: unpack
+url: basic_authorization is_local is_loopback joined origin redacted secrets_in
 version_range: range_members
 virtualenv_plugin: Pyinstall
 volume: Place Volume place

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import archives
+import mirror
 import pytest
+from mirror import Mirror
 
 from pytest_pyinstall import Interpreter, provision, provision_all
 from pytest_pyinstall.errors import (
@@ -38,6 +40,12 @@ def settings(tmp_path: Path, mirror_directory: Path) -> Settings:
         preference="only-managed",
         lock_timeout=60,
     )
+
+
+@pytest.fixture
+def server(mirror_directory: Path) -> Iterator[Mirror]:
+    with mirror.serve(mirror_directory) as server:
+        yield server
 
 
 @pytest.fixture
@@ -188,16 +196,14 @@ def test_downloads_that_are_off_are_said_with_the_way_out(settings: Settings) ->
     assert not settings.store.exists()
 
 
-def test_offline_uses_what_the_cache_has(settings: Settings, tmp_path: Path, mirror_directory: Path) -> None:
-    import mirror
+def test_offline_uses_what_the_cache_has(settings: Settings, tmp_path: Path, server: Mirror) -> None:
+    remote = replace(settings, mirror=server.url)
+    provision(NEWEST, remote)
+    elsewhere = replace(remote, store=tmp_path / "other")
+    count = len(server.requests)
 
-    with mirror.serve(mirror_directory) as server:
-        remote = replace(settings, mirror=server.url)
-        provision(NEWEST, remote)
-        elsewhere = replace(remote, store=tmp_path / "other")
-        count = len(server.requests)
-        assert provision(NEWEST, replace(elsewhere, offline=True)).prefix.is_relative_to(tmp_path / "other")
-        assert len(server.requests) == count
+    assert provision(NEWEST, replace(elsewhere, offline=True)).prefix.is_relative_to(tmp_path / "other")
+    assert len(server.requests) == count
 
 
 def test_a_catalogue_that_cannot_be_had_is_a_clear_error(settings: Settings, tmp_path: Path) -> None:
@@ -342,3 +348,23 @@ def uv() -> str:
     import uv as package
 
     return str(package.find_uv_bin())
+
+
+def test_what_holds_for_all_is_told_once(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(SeveralFailedError) as caught:
+        provision_all(["3.97", "3.98", "3.99"], replace(settings, catalogue=str(tmp_path / "nowhere.json")))
+
+    assert str(caught.value).count("nowhere.json") == 1
+    assert len(caught.value.errors) == 3
+
+
+def test_a_repair_downloads_nothing_where_downloads_are_off(settings: Settings, tmp_path: Path, server: Mirror) -> None:
+    remote = replace(settings, mirror=server.url)
+    interpreter = provision(NEWEST, remote)
+    interpreter.executable.write_bytes(b"")
+    count = len(server.requests)
+
+    with pytest.raises(OfflineError, match="damaged"):
+        provision(NEWEST, replace(remote, downloads="never", cache=tmp_path / "empty"))
+    assert len(server.requests) == count
+    assert provision(NEWEST, replace(remote, downloads="never")).run("-c", "print(1)").stdout == "1\n"

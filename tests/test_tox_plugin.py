@@ -243,3 +243,12 @@ print(*sorted(set(sys.modules) - before))
         [plain / "python", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.split() == ["pytest_pyinstall", "pytest_pyinstall.tox_plugin"]
+
+
+def test_packaging_has_a_python_of_its_own(with_uv: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    more = '[env.".pkg"]\nbase_python = ["python3.12"]\n'
+    project = library(tmp_path, "py39", "py38", base=PACKAGED, more=more)
+    env = fresh.environ(tmp_path, mirror=served.url)
+    output = fresh.run(with_uv / "tox", "run", "-e", "py39", cwd=project, env=env).stdout
+    assert fresh.answers(output) == ["3.9"]
+    assert downloads(served) == ["3.12", "3.9"]

@@ -1,0 +1,50 @@
+"""Files of the cache: opened so that what somebody planted there does no harm."""
+
+import contextlib
+import errno
+import os
+import stat
+from io import BufferedReader
+from itertools import takewhile
+from pathlib import Path
+
+from pytest_pyinstall.errors import StoreError
+
+__all__ = ["OPEN_FLAGS", "make_directory", "open_regular", "storage_error"]
+
+# O_NOFOLLOW: a planted link is not an archive. O_NONBLOCK: opening a planted fifo must not wait for a writer.
+OPEN_FLAGS = (
+    getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def open_regular(path: Path, flags: int) -> BufferedReader:
+    """Open a file for reading; an `OSError` for anything else that may lie there."""
+    descriptor = os.open(path, os.O_RDONLY | flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a file")
+    return os.fdopen(descriptor, "rb")
+
+
+def make_directory(directory: Path) -> None:
+    """Make it and its parents, mode 0755 whatever the umask lets through: others may read a cache, never write it."""
+    path = directory
+    try:
+        for path in reversed(list(takewhile(lambda path: not path.is_dir(), (directory, *directory.parents)))):
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=0o755)
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def storage_error(path: Path, error: OSError) -> StoreError:
+    """What the reader of an `OSError` in the cache can do about it."""
+    reason = error.strerror or type(error).__name__
+    return StoreError(
+        f"cannot use the cache: {path}: {reason}",
+        hint="another directory, or another disk: --python-cache DIR, or PYTEST_PYINSTALL_CACHE=DIR",
+    )
