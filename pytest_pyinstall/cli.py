@@ -44,6 +44,7 @@ Installs Pythons into a store of their own, finds them, and takes them away.
   dir [NAME] | --cache-key       where everything lies, and why
   cache list | prune | clear     archives and environments
   mirror pull | pack DIR ...     fill a directory for machines without network
+  report DIR [--html FILE]       junit files of several jobs as one table, and as a page
 
 options: --python-store DIR, --python-cache DIR, --python-mirror URL, --python-catalogue URL,
   --python-downloads auto|never, --python-preference managed|only-managed|system|only-system,
@@ -403,6 +404,23 @@ def _exec(parser: _Parser) -> None:
     parser.add_argument("--python", action="extend", nargs="+", default=[], metavar="REQUEST", help=_REQUEST)
 
 
+def _report(parser: _Parser) -> None:
+    parser.description = (
+        "The junit files below DIR, one for each job of a matrix, as one table: what passed and failed under each\n"
+        "Python, and the tests that failed. The Python is what a test's id ends in ([py3.9]), else what the name\n"
+        "of the file or of its directory says (junit-py39.xml). Ends with 1 where a test failed."
+    )
+    parser.add_argument("directory", metavar="DIR")
+    parser.add_argument("--html", metavar="FILE", help="also the matrix as one self-contained page")
+
+    def run(session: Session, args: argparse.Namespace) -> Outcome:
+        directory = session.provisioner.directory
+        page = None if args.html is None else directory / Path(args.html).expanduser()
+        return commands.report(session, directory / Path(args.directory).expanduser(), page=page)
+
+    parser.set_defaults(run=run)
+
+
 _COMMANDS: Mapping[str, Callable[[_Parser], None]] = {
     "install": _install,
     "list": _list,
@@ -414,4 +432,5 @@ _COMMANDS: Mapping[str, Callable[[_Parser], None]] = {
     "dir": _dir,
     "cache": _cache,
     "mirror": _mirror,
+    "report": _report,
 }

@@ -58,6 +58,7 @@ __all__ = [
     "mirror_pull",
     "places",
     "remove",
+    "report",
     "run_command",
     "verify",
 ]
@@ -260,6 +261,40 @@ def cache_prune(session: Session) -> Outcome:
 def cache_clear(session: Session) -> Outcome:
     """Gone: every archive, catalogue and environment that nobody is writing."""
     return _thrown_away(session, clear_archives(session.provisioner.settings.cache), _environments(session))
+
+
+def report(session: Session, directory: Path, *, page: Path | None) -> Outcome:
+    """The junit files below `directory` as one table, and, with `page`, as a page there."""
+    from pytest_pyinstall import suite_report
+
+    matrix = suite_report.read_junit(directory)
+    lines = suite_report.table(matrix.tallies)
+    failed = {
+        test: {label: cell.outcome for label, cell in cells.items()}
+        for test, cells in matrix.rows.items()
+        if any(cell.outcome in {"failed", "error"} for cell in cells.values())
+    }
+    for test, outcomes in failed.items():
+        bad = [label for label, outcome in outcomes.items() if outcome in {"failed", "error"}]
+        fine = [label for label in outcomes if label not in bad]
+        lines.append(f"FAILED {test}[{','.join(bad)}]" + (f"; not on {', '.join(fine)}" if fine else ""))
+    if page is not None:
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            text = suite_report.page(matrix, title=f"{directory.name} on {len(matrix.tallies)} Pythons")
+            page.write_text(text, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise UsageError(f"cannot write {page}: {error.strerror or error}") from error
+        session.display.say(f"the matrix as a page: {page}")
+    document = {
+        "pythons": [
+            {"name": tally.label, "counts": tally.counts, "seconds": round(tally.seconds, 3)}
+            for tally in matrix.tallies
+        ],
+        "failed": failed,
+    }
+    errors = (PyinstallError(f"{len(failed)} of {len(matrix.rows)} tests failed"),) if failed else ()
+    return Outcome(lines=tuple(lines), document=document, errors=errors)
 
 
 def mirror_pack(session: Session, directory: Path, texts: Sequence[str], *, tag: str | None) -> Outcome:

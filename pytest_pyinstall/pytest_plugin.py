@@ -7,7 +7,7 @@ and is imported when a Python is asked for.
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "pytest_addoption",
+    "pytest_cmdline_main",
     "pytest_collection",
     "pytest_collection_finish",
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_configure_node",
     "pytest_generate_tests",
+    "pytest_load_initial_conftests",
     "pytest_report_header",
     "pytest_sessionfinish",
     "pytest_sessionstart",
@@ -57,6 +59,8 @@ _OPTIONS: Mapping[str, tuple[str, tuple[str, ...] | None, str]] = {
 _VARIABLE = "PYTEST_PYINSTALL_PYTHON"
 _INI = "pyinstall_python"
 _INI_PARSER = "pyinstall-ini-parser"
+_INNER = "_pyinstall_inner"
+"""Our plugin in the sessions that a suite starts, of which each has its one Python already."""
 _OURS = "_pyinstall_python"
 """A fixture that only our own ``python`` asks for: a test whose fixtures include it uses ours, and not one that a user
 named so too."""
@@ -88,6 +92,69 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         help="put pythonX.Y of the requested Pythons on PATH while the session runs (default: true)",
     )
     pluginmanager.register(_IniParser(parser), _INI_PARSER)
+    _add_suite_options(parser, group)
+
+
+def _add_suite_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--python-suite",
+        action="store_true",
+        dest="pyinstall_suite",
+        help="run the project's whole suite under each requested Python, in environments of its own, as one session",
+    )
+    parser.addini("pyinstall_suite", type="bool", default=False, help="as --python-suite")
+    group.addoption(
+        "--python-jobs", dest="pyinstall_jobs", metavar="N", help="as many Pythons at once (default: one for each core)"
+    )
+    parser.addini("pyinstall_jobs", type="string", help="as --python-jobs")
+    parser.addini(
+        "pyinstall_suite_install",
+        type="linelist",
+        default=[],
+        help="what goes into each environment of the suite besides pytest (default: found in the project, and printed)",
+    )
+    group.addoption(
+        "--python-report", dest="pyinstall_report", metavar="FILE.html", help="the suite's tests and Pythons as a page"
+    )
+    group.addoption(
+        "--python-bisect",
+        dest="pyinstall_bisect",
+        metavar="NODEID",
+        help="find the two neighbours in the range of --python between which the outcome of this test changes",
+    )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, object, object]:
+    """Keep a suite's outer session from what belongs to the inner ones."""
+    if _is_suite(early_config, early_config.known_args_namespace):
+        from pytest_pyinstall.suite import adapt_arguments
+
+        adapt_arguments(early_config, parser, args)
+    return (yield)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    if _is_suite(config, config.option):
+        from pytest_pyinstall.suite import adapt_options
+
+        adapt_options(config)
+
+
+def _is_inner(config: pytest.Config) -> bool:
+    return config.pluginmanager.hasplugin(_INNER)
+
+
+def _is_suite(config: pytest.Config, options: Any) -> bool:
+    """Whether this is the outer session of a suite. Not in a session that such a one has started."""
+    if _is_inner(config) or hasattr(config, "workerinput"):
+        return False
+    runs_nothing = any(getattr(options, name, None) for name in ("showfixtures", "cacheshow", "help", "version"))
+    asked = getattr(options, "pyinstall_suite", False) or getattr(options, "pyinstall_bisect", None)
+    return not runs_nothing and bool(asked or config.getini("pyinstall_suite"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -189,7 +256,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     if config.get_verbosity() >= 0:
         where = f"; {', '.join(state.commands)} on PATH" if state.commands else ""
-        terminalreporter.write_line(f"pyinstall: no test used the fixture `python`{where}")
+        said = f"no test used the fixture `python`{where}; --python-suite runs the whole suite with each of them"
+        terminalreporter.write_line(f"pyinstall: {said}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -257,6 +325,7 @@ class _State:
         option = config.option
         looking = ("collectonly", "setupplan", "show_fixtures_per_test")
         self.looks_only = any(getattr(option, name, False) for name in looking)
+        self.is_suite = _is_suite(config, option)
         self._runs_nothing = any(getattr(option, name, None) for name in ("showfixtures", "cacheshow"))
         self._pythons: Pythons | None = None
         self._marked: dict[str, tuple[Choice, ...]] = {}
@@ -272,12 +341,24 @@ class _State:
             from pytest_pyinstall.errors import PyinstallError
 
             try:
+                if getattr(self.config.option, "pyinstall_bisect", None):
+                    self._begin_bisection(*requested)
+                    return
                 self._provide(*requested)
+                if self.is_suite:
+                    self._begin_suite()
             except PyinstallError as error:
                 raise pytest.UsageError(str(error)) from None
+        elif not self._runs_nothing and self.is_suite:
+            message = "--python-suite: no Python was asked for\nhint: --python supported --python-suite"
+            raise pytest.UsageError(message)
 
     def _provide(self, texts: Iterable[object], origin: str, directory: Path) -> None:
-        self.choices = self.pythons.choose_all(texts, origin=origin, directory=directory)
+        if self.is_suite:
+            # What cannot be had is a failure of that Python alone.
+            self.choices = self.pythons.choose(texts, origin=origin, directory=directory)
+        else:
+            self.choices = self.pythons.choose_all(texts, origin=origin, directory=directory)
         if self.looks_only or not _ini(self.config, "pyinstall_path"):
             return
         from pytest_pyinstall.path_directory import links, temporary
@@ -286,6 +367,21 @@ class _State:
         commands = links((choice.interpreter for choice in self.choices if choice.interpreter), self._path_directory)
         self.commands = [path.name.removesuffix(".bat") for path in commands]
         self._enter_path()
+
+    def _begin_suite(self) -> None:
+        from pytest_pyinstall.suite import Suite
+
+        suite = Suite(self.config, self.choices, self.pythons, say=self._teller())
+        self.config.pluginmanager.register(suite, "pyinstall-suite")
+
+    def _begin_bisection(self, texts: Iterable[object], origin: str, directory: Path) -> None:
+        """Nothing is installed before it is tried."""
+        from pytest_pyinstall.request import parse_requests
+        from pytest_pyinstall.suite_bisect import Bisection
+
+        requests = self.pythons.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
+        suite = Bisection(self.config, requests, self.pythons, say=self._teller())
+        self.config.pluginmanager.register(suite, "pyinstall-suite")
 
     def to_json(self) -> dict[str, Any]:
         """What a worker needs; empty where nothing was requested."""
@@ -476,6 +572,8 @@ def _state(config: pytest.Config) -> _State:
 
 def _requested(config: pytest.Config) -> tuple[Iterable[object], str, Path] | None:
     """What was asked for, who says so, and where its relative paths start; None where nothing was."""
+    if _is_inner(config):
+        return None
     invoked = config.invocation_params.dir
     if texts := config.getoption(_INI):
         return texts, "--python", invoked

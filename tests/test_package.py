@@ -16,7 +16,7 @@ import pytest_pyinstall
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(pytest_pyinstall.__file__).parent
-NO_MODULES = {"_probe_script", "__main__"}
+NO_MODULES = {"_inner_plugin", "_probe_script", "__main__"}
 """Run, and never imported."""
 
 # Widening one of these is a decision: what stands here is what the rest of the package, or the world, relies on.
@@ -36,7 +36,7 @@ catalogue: Catalogue default_catalogue mirrored parse_catalogue
 cli: main
 client: Client open_client
 commands: PLACES Outcome Session cache_clear cache_key cache_list cache_prune error_json find install list_pythons
-    matrix mirror_pack mirror_pull places remove run_command verify
+    matrix mirror_pack mirror_pull places remove report run_command verify
 configuration: Configuration read_configuration
 connection: Connection
 decompress: ahead decompressed
@@ -82,10 +82,11 @@ process: run signal_name tail
 progress: Bars Display Lines Silence display_on result_line size_text
 project: Project read_project
 provisioner: Provided Provisioner provision provision_all
+pytest_plugin: pytest_addoption pytest_cmdline_main pytest_collection pytest_collection_finish
+    pytest_collection_modifyitems pytest_configure pytest_configure_node pytest_generate_tests
+    pytest_load_initial_conftests pytest_report_header pytest_sessionfinish pytest_sessionstart
+    pytest_terminal_summary pytest_testnodedown pytest_unconfigure
 proxy: proxy_for
-pytest_plugin: pytest_addoption pytest_collection pytest_collection_finish pytest_collection_modifyitems
-    pytest_configure pytest_configure_node pytest_generate_tests pytest_report_header pytest_sessionfinish
-    pytest_sessionstart pytest_terminal_summary pytest_testnodedown pytest_unconfigure
 record: Record
 refusal: BrokenError RefusedError give_up refuse shown
 request: WORDS Request parse_requests
@@ -95,6 +96,12 @@ session: Choice Pythons admits header parse_specifier reason
 settings: OPTIONS Downloads Missing Preference Settings
 slips: suggestions
 store: Broken Claim Installation Store current_boot
+suite: Suite adapt_arguments adapt_options label_of
+suite_bisect: Bisection Found neighbours
+suite_environment: Made make_environment
+suite_process: Inner prepare_plugin
+suite_recipe: Recipe read_recipe
+suite_report: Cell Matrix Tally page read_junit table
 symlinks: Led check_as_written follow
 tar_stream: BLOCK Stream
 tarball: tar_members

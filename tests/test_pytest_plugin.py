@@ -630,7 +630,7 @@ def test_the_suite_in_pytests_documentation_finds_every_python_on_path(pytester:
     result = pytester.runpytest_subprocess("--python", "3.9..3.11")
     result.assert_outcomes(passed=27)
     result.stdout.fnmatch_lines(
-        ["pyinstall: no test used the fixture `python`; python3.9, python3.10, python3.11 on PATH"]
+        ["pyinstall: no test used the fixture `python`; python3.9, python3.10, python3.11 on PATH; *-suite runs*"]
     )
 
 
@@ -664,7 +664,7 @@ def test_path_is_left_alone_where_that_is_configured(pytester: pytest.Pytester, 
     )
     pytester.runpytest_inprocess("--python=3.9").assert_outcomes(passed=2)
     result = pytester.runpytest_inprocess("--python=3.9", "-k", "without")
-    result.stdout.fnmatch_lines(["pyinstall: no test used the fixture `python`"])
+    result.stdout.fnmatch_lines(["pyinstall: no test used the fixture `python`; --python-suite runs *"])
 
 
 # Output
@@ -763,7 +763,9 @@ def test_marks_mean_the_same_in_every_xdist_worker(pytester: pytest.Pytester) ->
 def test_unused_pythons_are_mentioned_with_xdist_too(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_subprocess("-n1", "--python=3.9")
-    result.stdout.fnmatch_lines(["pyinstall: no test used the fixture `python`; python3.9 on PATH"])
+    result.stdout.fnmatch_lines(
+        ["pyinstall: no test used the fixture `python`; python3.9 on PATH; --python-suite runs *"]
+    )
 
 
 # What others do

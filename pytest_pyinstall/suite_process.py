@@ -1,0 +1,172 @@
+"""Starts a pytest session in an environment, and follows what it tells."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pytest_pyinstall import environment as venv
+from pytest_pyinstall.errors import EnvironmentCreationError
+from pytest_pyinstall.key import Key
+
+__all__ = ["Inner", "prepare_plugin"]
+
+_BOOTSTRAP = """\
+import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+sys.path.append(sys.argv.pop(1))
+import _pyinstall_inner
+_pyinstall_inner.main()
+"""
+_OUTER = {"PYTHONPATH", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_PYINSTALL_PYTHON"}
+"""Variables that are about the outer session."""
+_TAIL = 40
+
+
+def prepare_plugin(directory: Path) -> Path:
+    """A directory below `directory` that holds the inner plugin and nothing else. Safe concurrently."""
+    source = Path(__file__).with_name("_inner_plugin.py").read_bytes()
+    place = directory / "inner"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "_pyinstall_inner.py").write_bytes(source)
+    return place
+
+
+class Inner:
+    """A session in the environment at `path`, and the events that it wrote.
+
+    `directory` is for its files alone: the events, what it printed, its arguments. With `is_interactive` it has our
+    terminal. It leads a process group of its own otherwise, so that ending it ends what its tests have started.
+    """
+
+    def __init__(self, *, directory: Path, is_interactive: bool = False) -> None:
+        self.directory = directory
+        self.started = 0.0
+        self.seconds = 0.0
+        self._is_interactive = is_interactive
+        self._process: subprocess.Popen[bytes] | None = None
+        self._events: BinaryIO | None = None
+        self._rest = b""
+
+    def start(
+        self,
+        python: Path,
+        arguments: Sequence[str],
+        *,
+        plugin: Path,
+        key: Key,
+        working_directory: Path,
+        environ: Mapping[str, str],
+        with_directory: bool,
+        keeps_sections: bool,
+    ) -> None:
+        """Start it. Raises `EnvironmentCreationError` where that cannot be done."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        stream = self.directory / "events"
+        stream.touch()
+        self._events = stream.open("rb")
+        document = {
+            "stream": str(stream),
+            "arguments": ["-p", "_pyinstall_inner", *arguments],
+            "with_directory": with_directory,
+            "keeps_sections": keeps_sections,
+        }
+        (self.directory / "arguments.json").write_text(json.dumps(document), encoding="ascii")
+        command = [str(python), "-c", _BOOTSTRAP, str(plugin), str(self.directory / "arguments.json")]
+        options: dict[str, Any] = {}
+        self.started = time.monotonic()
+        try:
+            if self._is_interactive:
+                self._process = subprocess.Popen(
+                    command, cwd=working_directory, env=_variables(environ, key, python.parent)
+                )
+                return
+            if sys.platform == "win32":
+                options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
+            else:
+                options["start_new_session"] = True
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=working_directory,
+                    env=_variables(environ, key, python.parent),
+                    **options,
+                )
+        except OSError as error:
+            raise EnvironmentCreationError(f"{python} cannot be started: {error.strerror or error}") from error
+
+    def events(self) -> Iterator[list[Any]]:
+        """What it has written since the last time. A line that is not whole yet comes later, or never after a crash."""
+        if self._events is None:
+            return
+        data = self._rest + self._events.read()
+        *lines, self._rest = data.split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative where a signal ended it."""
+        if self._process is None or (code := self._process.poll()) is None:
+            return None
+        if not self.seconds:
+            self.seconds = time.monotonic() - self.started
+        return code
+
+    def interrupt(self) -> None:
+        """Ask it to end, as Ctrl-C does."""
+        if self.exit_code is None and self._process is not None:
+            with contextlib.suppress(OSError):
+                self._process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
+
+    def kill(self) -> None:
+        """End it, and what it has started, now."""
+        process = self._process
+        if process is None:
+            return
+        try:
+            if sys.platform == "win32" or self._is_interactive:
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        process.wait()
+        _ = self.exit_code
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+            self._events = None
+
+    def tail(self) -> str:
+        """The end of what it printed."""
+        try:
+            with self._log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - 20_000))
+                text = log.read().decode("utf-8", "backslashreplace")
+        except OSError:
+            return ""
+        return "\n".join(text.strip().splitlines()[-_TAIL:])
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "output.log"
+
+
+def _variables(environ: Mapping[str, str], key: Key, scripts: Path) -> dict[str, str]:
+    variables = {name: value for name, value in venv.clean(environ, key).items() if name not in _OUTER}
+    variables = {name: value for name, value in variables.items() if not name.startswith("COV_CORE_")}
+    variables["VIRTUAL_ENV"] = str(scripts.parent)
+    variables["PATH"] = os.pathsep.join(filter(None, [str(scripts), environ.get("PATH", "")]))
+    return variables

@@ -1,0 +1,480 @@
+"""`--python-suite` in projects that are not ours, with real interpreters and real inner sessions."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from archives import interpreters
+
+from pytest_pyinstall.suite_bisect import neighbours
+
+OLD, NEW = "3.9", "3.12"
+pytestmark = [
+    pytest.mark.skipif(
+        any(version not in interpreters() for version in (OLD, NEW)), reason=f"needs Pythons {OLD} and {NEW}"
+    ),
+    pytest.mark.timeout(300),
+]
+
+PYPROJECT = """
+[build-system]
+requires = ["flit_core>=3.4,<4"]
+build-backend = "flit_core.buildapi"
+[project]
+name = "demo"
+version = "1"
+description = "A library"
+requires-python = ">=3.6"
+"""
+TESTS = """
+import os, sys, warnings
+import pytest
+import demo
+
+def test_fine():
+    assert demo.one() == 1
+
+def test_everywhere():
+    assert demo.one() == 2
+
+def test_old():
+    assert sys.version_info >= (3, 10), "too old"
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="needs 3.10")
+def test_skipped():
+    os.write(1, b'["p", 0, 1, 2, 3, 4]\\n{garbage')
+    sys.__stdout__.write("more garbage")
+    warnings.warn("watch out")
+
+@pytest.mark.xfail
+def test_expected():
+    assert False
+"""
+
+Run = Callable[..., pytest.RunResult]
+
+
+@pytest.fixture(scope="session")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all tests of a worker: an environment costs a second."""
+    return tmp_path_factory.mktemp("suite-home")
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester, shared_home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("PYTEST_PYINSTALL_HOME", str(shared_home))
+    monkeypatch.setenv("PYTEST_PYINSTALL_PREFERENCE", "only-system")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("UV_CACHE_DIR", str(shared_home / "uv"))
+
+    def run(*words: str, pythons: tuple[str, ...] = (OLD, NEW)) -> pytest.RunResult:
+        asked = [f"--python={interpreters()[version]}" for version in pythons]
+        return pytester.runpytest_subprocess("-p", "no:randomly", "--python-suite", *asked, *words, timeout=280)
+
+    return run
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> Path:
+    """A library with a module, a test of each kind, and metadata."""
+    (pytester.path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
+    (pytester.path / "demo.py").write_text("def one():\n    return 1\n", encoding="utf-8")
+    (pytester.path / "test_demo.py").write_text(TESTS, encoding="utf-8")
+    return pytester.path
+
+
+def test_one_session_reports_every_python(run: Run, project: Path) -> None:
+    result = run()
+    result.assert_outcomes(passed=4, failed=3, skipped=1, xfailed=2, warnings=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "suite: the project, under 2 Pythons, * at once",
+            "*100%*",
+            "*= FAILURES =*",
+            "*test_everywhere — every Python: py3.9, py3.12*",
+            "*test_old — on py3.9; not on py3.12*",
+            "test_demo.py::test_skipped[[]py3.12[]]",
+            "FAILED test_demo.py::test_everywhere[[]py3.9,py3.12[]]*",
+            "FAILED test_demo.py::test_old[[]py3.9[]]*",
+            "Python *pytest *passed *failed *skipped *errors *xfailed *time",
+            "3.9.*  *1 * 2 * 1 * 0 * 1 * s",
+            "3.12.* *3 * 1 * 0 * 0 * 1 * s",
+            "=*3 failed, 4 passed, 1 skipped, 2 xfailed, 1 warning in *",
+        ]
+    )
+    text = result.stdout.str()
+    assert text.count("E       assert 1 == 2") == 1
+    assert "garbage" not in text
+
+
+def test_verbose_lines_and_junit_tell_the_pythons_apart(run: Run, project: Path) -> None:
+    result = run("-v", "--junitxml=out.xml", "-k", "fine or old")
+    result.stdout.fnmatch_lines_random(
+        ["[[]py3.9[]]*PASSED test_demo.py::test_fine[[]py3.9[]]*", "[[]py3.12[]]*PASSED test_demo.py::test_old*"]
+    )
+    cases = ET.parse(project / "out.xml").getroot().iter("testcase")
+    names = {case.get("name"): [child.tag for child in case] for case in cases}
+    assert names == {
+        "test_fine[py3.9]": [], "test_old[py3.9]": ["failure"],
+        "test_fine[py3.12]": [], "test_old[py3.12]": [],
+    }  # fmt: skip
+
+
+def test_a_name_from_the_report_selects_that_test_on_those_pythons(run: Run, project: Path) -> None:
+    result = run("test_demo.py::test_old[py3.9]")
+    result.assert_outcomes(failed=1)
+    result = run("test_demo.py::test_everywhere[py3.9,py3.12]")
+    result.assert_outcomes(failed=2)
+    result = run("test_demo.py::test_fine")
+    result.assert_outcomes(passed=2)
+
+
+def test_last_failed_runs_again_what_failed_on_each_python(run: Run, project: Path) -> None:
+    run("-k", "old or fine").assert_outcomes(passed=3, failed=1, deselected=6)
+    again = run("--lf")
+    again.assert_outcomes(failed=1, deselected=5)  # all of 3.12, where nothing had failed
+    first = run("--ff", "-v", "-k", "old or fine")
+    lines = [line for line in first.outlines if line.startswith("[py3.9]")]
+    assert "test_old" in lines[0]
+
+
+def test_stepwise_goes_on_where_each_python_stopped(run: Run, project: Path) -> None:
+    result = run("--sw")
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["FAILED test_demo.py::test_everywhere[[]py3.9,py3.12[]]*"])
+
+
+def test_first_failure_stops_all(run: Run, project: Path) -> None:
+    (project / "test_slow.py").write_text(
+        "import time, pytest\n@pytest.mark.parametrize('i', range(100))\ndef test_slow(i): time.sleep(1)\n", "utf-8"
+    )
+    start = time.monotonic()
+    result = run("-x", "test_demo.py", "test_slow.py")
+    assert time.monotonic() - start < 90
+    result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
+    assert result.parseoutcomes()["failed"] <= 2
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_collect_only_lists_every_python(run: Run, project: Path) -> None:
+    result = run("--co", "-q", "-k", "fine")
+    assert [line for line in result.outlines if "::" in line] == [
+        "test_demo.py::test_fine[py3.9]",
+        "test_demo.py::test_fine[py3.12]",
+    ]
+    result.stdout.fnmatch_lines(["*2/10 tests collected (8 deselected)*"])
+
+
+def test_nothing_collected_has_pytests_own_exit_code(run: Run, project: Path) -> None:
+    assert run("-k", "nothing_is_called_so").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+@pytest.mark.parametrize("how", ["os._exit(7)", "os.abort()", "os.kill(os.getpid(), 9)"])
+def test_a_crash_is_one_failure_and_the_others_go_on(run: Run, project: Path, how: str) -> None:
+    (project / "test_demo.py").write_text(
+        f"import os, sys\ndef test_before(): pass\n"
+        f"def test_crash():\n    if sys.version_info < (3, 10):\n        {how}\ndef test_after(): pass\n",
+        "utf-8",
+    )
+    result = run()
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*the interpreter *ended *while it ran this test*", "FAILED test_demo.py::test_crash[[]py3.9[]]*"]
+    )
+    run("--lf").assert_outcomes(failed=1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
+def test_an_interrupt_ends_all_and_keeps_what_was_reported(run: Run, project: Path, pytester: pytest.Pytester) -> None:
+    (project / "test_demo.py").write_text(
+        "import os, time\ndef test_quick(): pass\n"
+        "def test_slow():\n    open('pid-%d' % os.getpid(), 'w').close()\n    time.sleep(600)\n",
+        "utf-8",
+    )
+    run("-k", "quick").assert_outcomes(passed=2)
+    asked = [f"--python={interpreters()[version]}" for version in (OLD, NEW)]
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--python-suite", "--python-jobs=2", *asked]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=project)
+    deadline = time.monotonic() + 60
+    while len(list(project.glob("pid-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pids = [int(path.name.removeprefix("pid-")) for path in project.glob("pid-*")]
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    took = time.monotonic() - start
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert "2 passed" in output
+    assert "KeyboardInterrupt" in output
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert took < 5  # below a second on a machine that is not busy
+
+
+def test_a_syntax_error_on_one_python_is_that_pythons_error(run: Run, project: Path) -> None:
+    (project / "test_new.py").write_text("def test_it():\n    match 1:\n        case 1: pass\n", "utf-8")
+    result = run("test_new.py")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*SyntaxError*", "ERROR test_new.py[[]py3.9[]]*"])
+
+
+def test_a_conftest_that_fails_on_one_python_is_one_error(run: Run, project: Path) -> None:
+    (project / "conftest.py").write_text("import sys\nassert sys.version_info >= (3, 10), 'not here'\n", "utf-8")
+    result = run("-k", "fine")
+    result.assert_outcomes(passed=1, errors=1, deselected=4)
+    result.stdout.fnmatch_lines(["*not here*", "ERROR [[]py3.9[]]*"])
+
+
+def test_options_of_the_projects_conftest_reach_it(run: Run, project: Path) -> None:
+    (project / "conftest.py").write_text(
+        "import demo\ndef pytest_addoption(parser):\n"
+        "    parser.addoption('--colour')\n    parser.addini('shade', 'x')\n",
+        "utf-8",
+    )
+    (project / "test_demo.py").write_text(
+        "def test_it(pytestconfig):\n    assert pytestconfig.getoption('--colour') == 'blue'\n"
+        "    assert pytestconfig.getini('shade') == 'dark'\n",
+        "utf-8",
+    )
+    (project / "pytest.ini").write_text(
+        "[pytest]\naddopts = --strict-config --colour=blue\nshade = dark\n"
+        "filterwarnings =\n    error\n    ignore::demo.NoSuchThing\n",
+        "utf-8",
+    )
+    (project / "demo.py").write_text("class NoSuchThing(Warning): pass\n", "utf-8")
+    run().assert_outcomes(passed=2)
+
+
+def test_our_own_settings_in_the_ini_file_are_enough(
+    run: Run, project: Path, pytester: pytest.Pytester, shared_home: Path
+) -> None:
+    (project / "pytest.ini").write_text(
+        f"[pytest]\naddopts = --strict-config\npyinstall_suite = true\npyinstall_jobs = 1\n"
+        f"pyinstall_python =\n    {interpreters()[OLD]}\n    {interpreters()[NEW]}\n",
+        "utf-8",
+    )
+    result = pytester.runpytest_subprocess("-p", "no:randomly", "-k", "fine")
+    result.assert_outcomes(passed=2, deselected=8)
+    result.stdout.fnmatch_lines(["suite: *2 Pythons, 1 at once"])
+
+
+@pytest.mark.parametrize("word", ["-s", "--pdb"])
+def test_interactive_options_need_one_python(run: Run, project: Path, word: str) -> None:
+    result = run(word)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *one Python at a time*", "hint: --python *"])
+
+
+def test_output_of_one_python_can_be_seen(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text("def test_it(): print('seen by all')\n", "utf-8")
+    result = run("-s", pythons=(NEW,))
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*seen by all*"])
+
+
+@pytest.mark.parametrize("missing", ["fail", "skip"])
+def test_a_project_that_is_not_for_a_python_is_told_in_one_line(run: Run, project: Path, missing: str) -> None:
+    (project / "pyproject.toml").write_text(PYPROJECT.replace(">=3.6", ">=3.10"), "utf-8")
+    result = run(f"--python-missing={missing}", "-k", "fine", "-rs")
+    result.assert_outcomes(**{"passed": 1, "deselected": 4, ("errors" if missing == "fail" else "skipped"): 1})
+    result.stdout.fnmatch_lines(["3.9.* the project needs Python >=3.10, and this is 3.9.*"])
+    assert result.ret == (1 if missing == "fail" else 0)
+
+
+def test_a_missing_python_does_not_stop_the_others(run: Run, project: Path) -> None:
+    result = run("--python=3.6.0", "-k", "fine")
+    result.assert_outcomes(passed=2, errors=1, deselected=8)
+    result.stdout.fnmatch_lines(["*no Python 3.6.0*"])
+
+
+def test_a_dependency_that_cannot_be_had_is_that_pythons_error(run: Run, project: Path) -> None:
+    group = """
+[dependency-groups]
+test = ["there-is-no-such-thing-as-this-package==1; python_version < '3.10'"]
+"""
+    (project / "pyproject.toml").write_text(PYPROJECT + group, "utf-8")
+    result = run("-k", "fine")
+    result.assert_outcomes(passed=1, errors=1, deselected=4)
+    result.stdout.fnmatch_lines(["suite: the project and its dependency group 'test', *", "*there-is-no-such-thing*"])
+
+
+def test_a_project_without_metadata_runs_from_its_directory(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import sys\ndef test_it(): pass")
+    result = run()
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["suite: nothing of the project, which has no metadata to install it by,*"])
+
+
+def test_a_path_with_spaces_and_letters_of_all_kinds(
+    run: Run, project: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = project.parent / f"{project.name} ünï cödé 猫"
+    shutil.copytree(project, place)
+    monkeypatch.chdir(place)
+    run("-k", "fine", "--rootdir", str(place)).assert_outcomes(passed=2, deselected=8)
+
+
+def test_two_projects_of_one_name_have_environments_of_their_own(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("-k", "fine").assert_outcomes(passed=2, deselected=8)
+    other = project.parent / f"{project.name}-other"
+    shutil.copytree(project, other)
+    (other / "demo.py").write_text("def one():\n    return 2\n", "utf-8")
+    monkeypatch.chdir(other)
+    run("-k", "everywhere").assert_outcomes(passed=2, deselected=8)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs permissions")
+def test_a_directory_that_cannot_be_written_to(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    pytester.path.chmod(0o555)
+    try:
+        result = run()
+    finally:
+        pytester.path.chmod(0o755)
+    assert result.parseoutcomes()["passed"] == 2
+
+
+def test_a_second_session_makes_nothing_anew(run: Run, project: Path) -> None:
+    run("-k", "fine")
+    result = run("-k", "fine")
+    result.stdout.no_fnmatch_line("*making an environment*")
+
+
+def test_xdist_inside_each_python(run: Run, project: Path) -> None:
+    group = '\n[dependency-groups]\ntests = ["pytest-xdist"]\n'
+    (project / "pyproject.toml").write_text(PYPROJECT + group, "utf-8")
+    result = run("-n1")
+    result.assert_outcomes(passed=4, failed=3, skipped=1, xfailed=2, warnings=1)
+
+
+def test_coverage_of_all_pythons_is_one_report(run: Run, project: Path) -> None:
+    extra = '\n[project.optional-dependencies]\ntest = ["pytest-cov"]\n'
+    (project / "pyproject.toml").write_text(PYPROJECT + extra, "utf-8")
+    (project / "demo.py").write_text(
+        "import sys\ndef one():\n    if sys.version_info < (3, 10):\n        x = 1\n"
+        "    else:\n        x = 1\n    return x\n",
+        "utf-8",
+    )
+    result = run("--cov=demo", "--cov-report=term-missing", "--cov-report=xml", "-k", "fine")
+    result.assert_outcomes(passed=2, deselected=8)
+    result.stdout.fnmatch_lines(
+        ["suite: the project with its extra 'test', *", "*2 Pythons combined*", "demo.py * 100%*"]
+    )
+    assert (project / "coverage.xml").exists()
+    assert (project / ".coverage").exists()
+
+
+def test_setup_and_teardown_errors_are_told(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text(
+        "import pytest\n@pytest.fixture\ndef bad():\n    yield\n    raise ValueError('after')\n"
+        "def test_it(bad): pass\n",
+        "utf-8",
+    )
+    result = run()
+    result.assert_outcomes(passed=2, errors=2)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_it — every Python*", "*ValueError: after*"])
+
+
+def test_what_is_configured_goes_into_the_environments(run: Run, project: Path) -> None:
+    (project / "pytest.ini").write_text("[pytest]\npyinstall_suite_install =\n    -e .\n    iniconfig\n", "utf-8")
+    result = run("-k", "fine")
+    result.assert_outcomes(passed=2, deselected=8)
+    result.stdout.fnmatch_lines(["suite: -e . iniconfig,*"])
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.7", "3.8"])
+def test_pythons_that_are_long_gone(run: Run, project: Path, version: str) -> None:
+    if version not in interpreters():
+        pytest.skip(f"needs Python {version}")
+    result = run(pythons=(version,))
+    result.assert_outcomes(passed=1, failed=2, skipped=1, xfailed=1)
+
+
+def test_native_toml_settings_reach_a_pytest_that_cannot_read_them(run: Run, project: Path) -> None:
+    (project / "pyproject.toml").write_text(
+        PYPROJECT + '\n[tool.pytest]\naddopts = ["-k", "fine"]\nmarkers = ["slow: x", "fast: y"]\n', "utf-8"
+    )
+    run().assert_outcomes(passed=2, deselected=8)
+
+
+def test_without_a_request_the_way_out_is_told(project: Path, pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--python-suite")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no Python was asked for*", "hint: --python supported --python-suite"])
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ("aaaaabbbbb", (4, 5)),
+        ("abbbbbbbbb", (0, 1)),
+        ("aaaaaaaaab", (8, 9)),
+        ("ab", (0, 1)),
+        ("..aa.b..", (3, 5)),
+        ("aaaa", (0, 3)),
+        ("...a...", None),
+        ("", None),
+    ],
+)
+def test_bisecting_finds_the_neighbours_with_few_questions(outcomes: str, expected: tuple[int, int] | None) -> None:
+    asked: list[int] = []
+
+    def outcome(index: int) -> str | None:
+        asked.append(index)
+        return None if outcomes[index] == "." else outcomes[index]
+
+    found = neighbours(len(outcomes), outcome)
+    assert (found and (found.before, found.after)) == expected
+    assert len(asked) == len(set(asked))
+    if "." not in outcomes:
+        assert len(asked) <= 2 + len(outcomes).bit_length()
+
+
+def test_bisect_names_the_builds_between_which_a_test_changes(run: Run, project: Path) -> None:
+    versions = tuple(version for version in interpreters() if version != "3.6")
+    result = run("--python-bisect", "test_demo.py::test_old", pythons=versions)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "bisect: test_demo.py::test_old",
+            "  fails    on cpython-3.9.*",
+            "  passes   on cpython-3.10.*",
+            f"  found with * of {len(versions)} Pythons",
+        ]
+    )
+    assert result.stdout.str().count("bisect: trying") < len(versions)
+    same = run("--python-bisect", "test_demo.py::test_fine")
+    assert same.ret == 1
+    same.stdout.fnmatch_lines(["bisect: * passes on both *"])
+
+
+def test_the_page_is_written_where_it_was_asked_for(run: Run, project: Path) -> None:
+    run("--python-report=out/matrix.html", "-k", "old").stdout.fnmatch_lines(["the matrix as a page: *matrix.html"])
+    text = (project / "out" / "matrix.html").read_text("utf-8")
+    assert "test_demo.py::test_old" in text
+    assert "demo on 2 Pythons" in text
+
+
+def test_junit_files_of_jobs_are_reported_from_the_command_line(run: Run, project: Path) -> None:
+    run("--junitxml=jobs/all.xml", "-k", "old or fine")
+    command = [sys.executable, "-m", "pytest_pyinstall", "report", "jobs", "--html", "page.html"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=project, check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "Python  passed  failed  skipped  errors    time",
+        *(line for line in done.stdout.splitlines() if line.startswith(("3.9 ", "3.12 "))),
+        "FAILED test_demo::test_old[py3.9]; not on py3.12",
+    ]
+    assert "1 of 2 tests failed" in done.stderr
+    assert "test_demo::test_fine" in (project / "page.html").read_text("utf-8")
