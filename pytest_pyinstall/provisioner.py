@@ -65,7 +65,7 @@ def provision(request: "str | Request", settings: Settings | None = None) -> Int
         return provisioner.provide_one(request).interpreter
 
 
-def provision_all(requests: "Iterable[str | Request]", settings: Settings | None = None) -> list[Interpreter]:
+def provision_all(requests: "str | Iterable[str | Request]", settings: Settings | None = None) -> list[Interpreter]:
     """The interpreters that answer `requests`, in their order, made in parallel.
 
     A range or ``supported`` gives several. One failure hides no other result: all the others are installed first, then
@@ -150,10 +150,10 @@ class Provisioner:
         self._stop()
         self._stack.close()
 
-    def parse(self, requests: "Iterable[str | Request]", *, origin: str = "request") -> tuple[Request, ...]:
+    def parse(self, requests: "str | Iterable[str | Request]", *, origin: str = "request") -> tuple[Request, ...]:
         """Every request that the words come to, in order, each once. Raises `InvalidRequestError`, `NoMatchError`."""
         plain: list[Request] = []
-        for request in requests:
+        for request in [requests] if isinstance(requests, str) else requests:
             if isinstance(request, Request):
                 plain.append(request)
             else:
@@ -354,11 +354,19 @@ class Provisioner:
             with archive.file:
                 tree = unpack(archive, into=claim.scratch)
             finish(tree, key=build.key, home=claim.home, tag=build.tag)
-            # What cannot start here is never published.
-            proven = probe(tree / build.key.executable, environ=self.environ, expected=build.key)
+            proven = self._prove(tree, build)
             was_broken = claim.installation is not None
             published = claim.publish(tree, build=build, version_info=proven.version_info, keep_added=keep_added)
         return _ours(published, proven.version_info), "repaired" if was_broken and not reinstall else "installed"
+
+    def _prove(self, tree: Path, build: Build) -> Interpreter:
+        """What cannot start here, or is not what its key says, is never published."""
+        try:
+            return probe(tree / build.key.executable, environ=self.environ, expected=build.key)
+        except ProbeError as error:
+            msg = f"{build.file_name} holds no {build.key.short} that works here: {error.message}"
+            hint = f"is the catalogue right about it? ({self.catalogue.origin}); pytest-pyinstall list --all has others"
+            raise ProbeError(msg, hint=hint) from error
 
     def _each(
         self, function: "Callable[[Request], Provided]", requests: Sequence[Request]

@@ -132,16 +132,15 @@ class Store:
 
         Empty where all is as published, and for an installation without record, of which nothing is known.
         """
-        home = self.home(key)
-        record = self._record(key)
-        if record is None:
+        found = self.look(key, content=True)
+        if found is None or found.record is None:
             return ()
         try:
-            extra = added(home, record.entries)
+            extra = added(found.home, found.record.entries)
         except OSError as error:
             raise self._unreadable(error) from error
-        found = compare(home, record.entries, content=True)
-        return (*found, *(Difference(name, "added") for name in extra))
+        differences = found.differences if isinstance(found, Broken) else ()
+        return (*differences, *(Difference(name, "added") for name in extra))
 
     @contextlib.contextmanager
     def claim(self, key: Key, *, content: bool = False) -> "Iterator[Claim]":
@@ -227,14 +226,15 @@ class Store:
             return Installation(key=key, home=home, record=None)
         is_new_boot = record.boot != self.boot and not record.is_durable
         differences = compare(home, record.entries, content=content or is_new_boot)
-        if record.home != str(home):
+        if not _is_same(record.home, home):
             differences.insert(0, Difference(".", "changed", f"was made for {record.home}"))
         if not differences:
             if is_new_boot:
                 self._note_durable(record)
             return Installation(key=key, home=home, record=record)
-        if status.st_ino not in {record.inode, record.replaces}:
-            # Neither what we published nor what that took the place of: somebody else put a tree of theirs here.
+        if status.st_ino not in {record.inode, record.replaces} and _build_of(home) not in {"", record.build.tag}:
+            # Neither what we published nor what that took the place of, and of another release: somebody else's, most
+            # likely uv's. The inode alone tells nothing, for a store that was restored or copied has other ones.
             return Installation(key=key, home=home, record=None)
         return Broken(key=key, home=home, record=record, differences=tuple(differences))
 
@@ -603,3 +603,20 @@ def _take_over(old: Broken, tree: Path) -> None:
             shutil.copytree(source, destination, symlinks=True)
         else:
             shutil.copy2(source, destination, follow_symlinks=False)
+
+
+def _is_same(name: str, home: Path) -> bool:
+    """Whether both lead to one directory: a store may be reached by several names, through links or ``..``."""
+    if name == str(home):
+        return True
+    with contextlib.suppress(OSError):
+        return home.samefile(name)
+    return False
+
+
+def _build_of(home: Path) -> str:
+    """The release that the tree says it is of, which uv and we write into it; empty where it says nothing."""
+    try:
+        return (home / "BUILD").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""

@@ -20,7 +20,6 @@ from pytest_pyinstall.errors import (
     ProbeError,
     PyinstallError,
     SeveralFailedError,
-    StoreError,
 )
 from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.settings import Settings
@@ -184,8 +183,9 @@ def test_p2_an_archive_that_holds_another_version_is_never_published(
     catalogue = tmp_path / "catalogue.json"
     catalogue.write_text(json.dumps(rows))
 
-    with pytest.raises((ProbeError, StoreError)):
+    with pytest.raises(ProbeError, match=r"\.tar\.gz holds no") as caught:
         provision(NEWEST, replace(settings, catalogue=str(catalogue)))
+    assert str(catalogue) in caught.value.hint
     assert _installations(settings) == []
 
 
@@ -368,3 +368,7 @@ def test_a_repair_downloads_nothing_where_downloads_are_off(settings: Settings, 
         provision(NEWEST, replace(remote, downloads="never", cache=tmp_path / "empty"))
     assert len(server.requests) == count
     assert provision(NEWEST, replace(remote, downloads="never")).run("-c", "print(1)").stdout == "1\n"
+
+
+def test_one_text_is_one_item(settings: Settings) -> None:
+    assert provision_all(NEWEST, settings) == [provision(NEWEST, settings)]

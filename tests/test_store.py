@@ -223,6 +223,7 @@ def test_p22_a_tree_that_uv_put_there_is_not_judged_by_our_record(store: Store) 
     home = _publish(store).home
     replaced = store.root / "uv"
     _tree(replaced, "another build")
+    (replaced / "python/BUILD").write_text("20990101")
     home.rename(store.root / "old")
     (replaced / "python").rename(home)
 
@@ -250,6 +251,35 @@ def test_a_store_copied_to_the_same_place_is_still_ours(store: Store, tmp_path: 
     found = store.look(KEY)
     assert isinstance(found, Installation)
     assert found.record is not None
+
+
+def test_p2_a_restored_store_is_judged_as_strictly_as_before(store: Store, tmp_path: Path) -> None:
+    home = _publish(store).home
+    subprocess.run(["cp", "-a", store.root, tmp_path / "restored"], check=True)
+    store.root.rename(tmp_path / "original")
+    (tmp_path / "restored").rename(store.root)
+    (home / "lib/python3.12/os.py").unlink()
+
+    assert isinstance(store.look(KEY), Broken)
+    assert [str(difference) for difference in store.verify(KEY)] == ["lib/python3.12/os.py: missing"]
+
+
+def test_p17_a_store_has_as_many_names_as_lead_to_it(store: Store, tmp_path: Path) -> None:
+    _publish(store)
+    (tmp_path / "link").symlink_to(store.root)
+
+    found = replace(store, root=tmp_path / "link").look(KEY)
+    assert isinstance(found, Installation)
+    assert found.record is not None
+
+
+def test_a_copied_store_is_no_home_for_what_it_holds(store: Store, tmp_path: Path) -> None:
+    _publish(store)
+    subprocess.run(["cp", "-a", store.root, tmp_path / "copy"], check=True)
+
+    found = replace(store, root=tmp_path / "copy").look(KEY)
+    assert isinstance(found, Broken)
+    assert "was made for" in str(found)
 
 
 def test_removing_takes_record_and_link_along(store: Store) -> None:
