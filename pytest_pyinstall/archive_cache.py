@@ -10,29 +10,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_pyinstall.archive_lock import LOCK, lock_now
-from pytest_pyinstall.cache_file import OPEN_FLAGS, open_regular, storage_error
+from pytest_pyinstall.cache_file import OPEN_FLAGS, open_regular, remove, storage_error
 
 __all__ = ["CachedFile", "cached_archives", "clear", "prune"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedFile:
-    """A file in the cache. `used` is when it was last handed out, in seconds since the epoch."""
+    """What lies in the cache. `used` is when it was last handed out, in seconds since the epoch."""
 
     path: Path
     sha256: str
     size: int
     used: float
+    is_directory: bool = False
 
 
 def cached_archives(cache: Path) -> list[CachedFile]:
     """The archives below the cache, least recently used first, unchecked; partial downloads are not among them."""
-    found = [file for directory in _directories(cache) for file in _files(directory) if not _is_partial(file.path)]
+    files = [file for directory in _directories(cache) for file in _files(directory)]
+    found = [file for file in files if not _is_partial(file.path) and not file.is_directory]
     return sorted(found, key=lambda file: (file.used, file.path))
 
 
 def prune(cache: Path, *, now: float | None = None) -> list[CachedFile]:
     """Remove partial downloads that nobody is writing, and archives that fail their check; returns what was removed.
+
+    A directory in an archive's place is removed with all that is in it.
 
     What a running download holds stays. A partial download without a lock counts as dead an hour after its last byte,
     twice as long as any download may take. Raises `StoreError` naming the file that cannot be removed.
@@ -40,6 +44,8 @@ def prune(cache: Path, *, now: float | None = None) -> list[CachedFile]:
     horizon = (time.time() if now is None else now) - 3600
 
     def is_unwanted(file: CachedFile, ours: bool) -> bool:
+        if file.is_directory:  # nobody of ours writes into one
+            return True
         if not _is_partial(file.path):
             return _is_bad(file)
         # Under the lock nobody writes the resumable one. The others' writers never had a lock.
@@ -47,7 +53,7 @@ def prune(cache: Path, *, now: float | None = None) -> list[CachedFile]:
 
     removed = _sweep(cache, is_unwanted)
     for file in _files(cache / "catalogues"):
-        if _is_partial(file.path) and file.used < horizon:
+        if file.is_directory or (_is_partial(file.path) and file.used < horizon):
             _remove(file.path)
             removed.append(file)
     return removed
@@ -77,7 +83,7 @@ def _sweep(cache: Path, is_unwanted: Callable[[CachedFile, bool], bool]) -> list
             if not _files(directory):
                 with contextlib.suppress(OSError):
                     for note in (*directory.glob(f"*{_NOTE}"), directory / LOCK):
-                        note.unlink(missing_ok=True)
+                        remove(note)
                     directory.rmdir()
     return removed
 
@@ -102,8 +108,16 @@ def _files(directory: Path) -> list[CachedFile]:
         for path in sorted(directory.iterdir()):
             with contextlib.suppress(FileNotFoundError):  # somebody was faster
                 facts = path.lstat()
-                if path.name != LOCK and not path.name.endswith(_NOTE) and not stat.S_ISDIR(facts.st_mode):
-                    found.append(CachedFile(path=path, sha256=directory.name, size=facts.st_size, used=facts.st_mtime))
+                if path.name != LOCK and not path.name.endswith(_NOTE):
+                    found.append(
+                        CachedFile(
+                            path=path,
+                            sha256=directory.name,
+                            size=facts.st_size,
+                            used=facts.st_mtime,
+                            is_directory=stat.S_ISDIR(facts.st_mode),
+                        )
+                    )
     return found
 
 
@@ -121,7 +135,7 @@ def _is_bad(file: CachedFile) -> bool:
 
 def _remove(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
-        path.with_name(path.name + ".json").unlink(missing_ok=True)
+        remove(path)
+        remove(path.with_name(path.name + ".json"))
     except OSError as error:
         raise storage_error(path, error) from error

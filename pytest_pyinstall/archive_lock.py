@@ -62,4 +62,5 @@ def lock_now(directory: Path) -> Iterator[bool | None]:
         yield ours
     finally:
         if descriptor is not None:
-            os.close(descriptor)
+            with contextlib.suppress(OSError):  # the lock is gone whatever the disk says
+                os.close(descriptor)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from io import BufferedReader
 from itertools import takewhile
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from pytest_pyinstall.errors import StoreError
 
-__all__ = ["OPEN_FLAGS", "make_directory", "open_regular", "storage_error"]
+__all__ = ["OPEN_FLAGS", "make_directory", "open_regular", "remove", "storage_error"]
 
 # O_NOFOLLOW: a planted link is not an archive. O_NONBLOCK: opening a planted fifo must not wait for a writer.
 OPEN_FLAGS = (
@@ -39,6 +40,28 @@ def make_directory(directory: Path) -> None:
                 path.mkdir(mode=0o755)
     except OSError as error:
         raise storage_error(path, error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove what lies at `path`, if anything does: a file, a link, or a directory with all that is in it."""
+    try:
+        is_directory = stat.S_ISDIR(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not is_directory:
+        path.unlink(missing_ok=True)
+        return
+    for parent, _, _ in os.walk(_writable(path)):
+        for entry in os.scandir(parent):
+            if entry.is_dir(follow_symlinks=False):
+                _writable(Path(entry.path))
+    shutil.rmtree(path)
+
+
+def _writable(directory: Path) -> Path:
+    with contextlib.suppress(OSError):  # another user's: if it matters, removing it fails and says why
+        directory.chmod(0o700)
+    return directory
 
 
 def storage_error(path: Path, error: OSError) -> StoreError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pytest_pyinstall.build import Build
-from pytest_pyinstall.cache_file import OPEN_FLAGS, open_regular, storage_error
+from pytest_pyinstall.cache_file import OPEN_FLAGS, open_regular, remove, storage_error
 from pytest_pyinstall.client import Client
 
 __all__ = ["archive_path", "open_cached"]
@@ -41,10 +41,11 @@ def open_cached(path: Path, build: Build, client: Client) -> BinaryIO | None:
             with contextlib.suppress(OSError):  # a cache that is not ours, or read-only, works all the same
                 os.utime(path)
             return file
-        file.close()
+        with contextlib.suppress(OSError):
+            file.close()
     client.warn(f"the cached {path} is damaged ({flaw}): fetching it anew")
     with contextlib.suppress(OSError):  # if it matters, writing the new one fails too, and says why
-        path.unlink()
+        remove(path)
     return None
 
 

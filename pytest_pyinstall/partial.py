@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from pytest_pyinstall.cache_file import OPEN_FLAGS, make_directory, storage_error
+from pytest_pyinstall.cache_file import OPEN_FLAGS, make_directory, remove, storage_error
 from pytest_pyinstall.errors import DigestMismatchError, IntegrityError, StoreError
 from pytest_pyinstall.url import redacted
 
@@ -40,7 +40,8 @@ class Part:
         descriptor = _open_part(path)
         if not path.name.startswith(".") and not _is_ours_alone(descriptor):
             # Somebody writes it although we hold the lock, which then was deleted: two may not fill one file.
-            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
             path = path.with_name(f".{secrets.token_hex(8)}.part")
             descriptor = _open_part(path)
         part = cls(path, descriptor)
@@ -49,12 +50,12 @@ class Part:
                 part._load()
             yield part
         except (StoreError, IntegrityError):
-            part._forget(remove=True)
+            part._forget(with_bytes=True)
             raise
         except BaseException:
             # Keep what the next attempt can build on, and nothing else.
             if not part.is_resumable:
-                part._forget(remove=True)
+                part._forget(with_bytes=True)
             raise
         finally:
             part._close()
@@ -84,7 +85,7 @@ class Part:
         with self._storing():
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.ftruncate(self._descriptor, 0)
-            self._forget(remove=False)
+            self._forget(with_bytes=False)
             if validator and not self.path.name.startswith("."):
                 self._note.write_text(json.dumps({"url": redacted(url), "validator": validator}), encoding="utf-8")
         self.size, self.url, self.validator = 0, redacted(url), validator
@@ -104,7 +105,7 @@ class Part:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._descriptor), self.path.lstat()):
                     self.path.replace(path)
-            self._forget(remove=False)
+            self._forget(with_bytes=False)
             descriptor, self._descriptor = self._descriptor, -1
             return os.fdopen(descriptor, "rb")
 
@@ -112,7 +113,7 @@ class Part:
         """The same where what is open cannot be renamed: let go, and check again what has the name then."""
         self._close()
         self.path.replace(path)
-        self._forget(remove=False)
+        self._forget(with_bytes=False)
         file = path.open("rb")
         if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
             file.close()
@@ -145,11 +146,11 @@ class Part:
         elif os.fstat(self._descriptor).st_size:
             self.restart()
 
-    def _forget(self, *, remove: bool) -> None:
+    def _forget(self, *, with_bytes: bool) -> None:
         with contextlib.suppress(OSError):
-            self._note.unlink(missing_ok=True)
-            if remove:
-                self.path.unlink(missing_ok=True)
+            remove(self._note)
+            if with_bytes:
+                remove(self.path)
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -181,10 +182,20 @@ def _open_part(path: Path) -> int:
         except FileNotFoundError:
             make_directory(path.parent)  # `cache clear` took the directory
         except OSError as error:
-            if last or error.errno not in {errno.ELOOP, errno.EMLINK}:
+            if last or _is_file(path):
                 raise storage_error(path, error) from error
-            path.unlink(missing_ok=True)
+            try:
+                remove(path)  # a link, a socket, a directory: never the beginning of an archive
+            except OSError as unremovable:
+                raise storage_error(path, unremovable) from unremovable
     raise storage_error(path, OSError(errno.EBUSY, "somebody keeps changing it"))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return True  # nothing there that would be in the way
 
 
 def _is_ours_alone(descriptor: int) -> bool:

@@ -1,6 +1,7 @@
 """Downloads, caches and mirrors, against a real server that misbehaves on purpose."""
 
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -49,6 +50,7 @@ from mirror import (
 )
 
 from pytest_pyinstall.archive_cache import cached_archives, clear, prune
+from pytest_pyinstall.archive_lock import lock_now
 from pytest_pyinstall.build import Build
 from pytest_pyinstall.cached_archive import archive_path
 from pytest_pyinstall.client import Client, open_client
@@ -1132,11 +1134,8 @@ def test_p16_a_cache_that_cannot_be_written(fetcher: Fetcher, monkeypatch: pytes
     assert fetcher.gets == 0
 
 
-def test_p16_a_file_or_a_directory_in_the_way(fetcher: Fetcher) -> None:
-    fetcher.path.mkdir(parents=True)
-    with pytest.raises(StoreError, match=NAME.replace("+", r"\+")):
-        fetcher()
-
+def test_p16_a_file_in_the_place_of_the_cache(fetcher: Fetcher) -> None:
+    fetcher.cache.mkdir(parents=True)
     fetcher.cache = fetcher.cache / "file"
     fetcher.cache.write_text("")
     with pytest.raises(StoreError, match=r"cache/file.*: (Not a directory|File exists)"):
@@ -1249,6 +1248,7 @@ def test_a_partial_download_that_cannot_be_had(tmp_path: Path, monkeypatch: pyte
 def script_of(fetcher: Fetcher, url: str | None = None) -> str:
     return f"""
 from pathlib import Path
+from pytest_pyinstall.archive_lock import lock_now
 from pytest_pyinstall.build import Build
 from pytest_pyinstall.client import open_client
 from pytest_pyinstall.fetch import fetch
@@ -1756,6 +1756,47 @@ def test_prune_removes_what_is_no_file(fetcher: Fetcher) -> None:
 
     assert [file.path for file in prune(fetcher.cache)] == [fetcher.path]
     assert fetcher.cache.is_dir()
+
+
+def hide_a_directory(path: Path) -> None:
+    (path / "deep").mkdir(parents=True)
+    (path / "deep" / "file").write_bytes(b"x")
+    (path / "deep").chmod(0o500)
+
+
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.part", f"{NAME}.part.json", ".lock"])
+def test_p11_a_directory_in_the_place_of_a_file_keeps_nobody_from_the_archive(fetcher: Fetcher, name: str) -> None:
+    hide_a_directory(fetcher.path.with_name(name))
+
+    assert fetcher() == CONTENT
+    assert fetcher.path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.part", f"{NAME}.part.json", ".lock"])
+@pytest.mark.parametrize("sweep", [prune, clear])
+def test_p11_a_directory_in_the_place_of_a_file_is_swept_away(
+    fetcher: Fetcher, name: str, sweep: Callable[[Path], list[object]]
+) -> None:
+    hide_a_directory(fetcher.path.with_name(name))
+
+    sweep(fetcher.cache)
+
+    assert list((fetcher.cache / "archives").iterdir()) == []
+
+
+def test_a_lock_that_cannot_be_closed_costs_nothing(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    close = os.close
+
+    def fail(descriptor: int) -> None:
+        close(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    fetcher.path.parent.mkdir(parents=True)
+    monkeypatch.setattr(os, "close", fail)
+    with lock_now(fetcher.path.parent) as ours:
+        assert ours
+    with lock_now(fetcher.path.parent) as ours_again:
+        assert ours_again
 
 
 def test_prune_of_a_cache_that_cannot_be_written(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
