@@ -45,30 +45,32 @@ def probe(
     environ: Mapping[str, str],
     timeout: float = 15.0,
     expected: Key | None = None,
+    stop: threading.Event | None = None,
 ) -> Interpreter:
     """The interpreter that answers at `executable`, which keeps the path it was asked by (made absolute).
 
     It runs with ``-I -B``, no standard input, the root directory as its working directory and, of `environ`, only what
     `PATH`, the locale, the home and temporary directories and Windows itself need: nothing that redirects a Python or
-    its loader reaches it. Nothing is written. After `timeout` seconds it is killed with its whole process group.
+    its loader reaches it. Nothing is written. After `timeout` seconds it is killed with its whole process group,
+    and soon after `stop` was set, which another thread may do.
 
     With `expected`, the answer must have that key's implementation, version and variant, and its target as far as an
     interpreter can know it; the result then has exactly this key. Raises `ProbeError` for everything else: what is
     missing, cannot be executed, hangs, fails, answers rubbish, or is older than Python 3.6. Safe in threads.
     """
     executable = executable.absolute()
-    document = _ask(executable, environ, timeout)
+    document = _ask(executable, environ, timeout, stop)
     interpreter = _understood(document, executable, source)
     if expected is not None:
         interpreter = _compared(interpreter, expected)
     return interpreter
 
 
-def _ask(executable: Path, environ: Mapping[str, str], timeout: float) -> dict[str, Any]:
+def _ask(executable: Path, environ: Mapping[str, str], timeout: float, stop: threading.Event | None) -> dict[str, Any]:
     deadline = time.monotonic() + timeout
-    returncode, output = _run(executable, ["-I", "-B"], environ, deadline, timeout)
+    returncode, output = _run(executable, ["-I", "-B"], environ, deadline, timeout, stop)
     if returncode == 2 and b"Unknown option: -I" in output:  # Python 2, which deserves to be named
-        returncode, output = _run(executable, ["-E", "-s", "-B"], environ, deadline, timeout)
+        returncode, output = _run(executable, ["-E", "-s", "-B"], environ, deadline, timeout, stop)
     if returncode != 0:
         msg = f"{executable} is no Python that works: it {_ending(returncode)}{_tail(output)}"
         raise ProbeError(msg, hint=_by_hand(executable))
@@ -86,7 +88,12 @@ def _ask(executable: Path, environ: Mapping[str, str], timeout: float) -> dict[s
 
 
 def _run(
-    executable: Path, flags: list[str], environ: Mapping[str, str], deadline: float, timeout: float
+    executable: Path,
+    flags: list[str],
+    environ: Mapping[str, str],
+    deadline: float,
+    timeout: float,
+    stop: threading.Event | None,
 ) -> tuple[int, bytes]:
     """The exit code and the first 64 KiB of what it said on both streams."""
     # The text itself and not its path, which an interpreter of another user may not be able to read.
@@ -98,7 +105,8 @@ def _run(
     reader = threading.Thread(target=_collect, args=(stream, output), daemon=True)
     try:
         reader.start()
-        reader.join(max(0.0, deadline - time.monotonic()))
+        while reader.is_alive() and (left := deadline - time.monotonic()) > 0 and not (stop and stop.is_set()):
+            reader.join(min(left, 0.05) if stop else left)
         if reader.is_alive():
             msg = f"{executable} did not answer within {timeout:g} seconds{_tail(bytes(output))}"
             raise ProbeError(msg, hint=_by_hand(executable))
@@ -213,11 +221,19 @@ def _ending(returncode: int) -> str:
         return f"was ended by signal {-returncode}"
 
 
-def _tail(output: bytes, most: int = 600) -> str:
-    """The end of what it said, to be put behind a message; control characters made visible."""
-    text = output[-most:].decode("utf-8", "backslashreplace").strip()
-    text = "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
-    return f", saying:\n{text}" if text else ""
+def _tail(output: bytes, most: int = 160) -> str:
+    """The last line of what it said, to be put behind a message; nothing of what is only our own text said again."""
+    text = output[-16 * 1024 :].decode("utf-8", "replace").strip()
+    unreadable = sum((not char.isprintable() and not char.isspace()) or char == "\ufffd" for char in text)
+    if "\0" in text or unreadable * 4 > len(text):
+        return f", saying {len(output)} bytes that are no text"
+    own = {line.strip() for line in (*_script().splitlines(), _START, _END)} - {""}
+    telling = [line for line in own if len(line) > 10]
+    for line in map(str.strip, reversed(text.splitlines())):
+        if line and line not in own and not any(part in line for part in telling):
+            shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+            return f", saying: {shown if len(shown) <= most else shown[: most - 1] + '…'}"
+    return ""
 
 
 def _by_hand(executable: Path) -> str:
@@ -248,7 +264,7 @@ def _understood(document: Mapping[str, Any], executable: Path, source: str) -> I
             source=source,
         )
     except (KeyError, TypeError, ValueError) as error:
-        msg = f"{executable} does not answer like a Python: {error!r} in {dict(document)!r}"
+        msg = f"{executable} does not answer like a Python: {error!r} in {dict(document)!r:.150}"
         raise ProbeError(msg, hint=_by_hand(executable)) from error
 
 

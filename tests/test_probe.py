@@ -197,7 +197,7 @@ def test_a_missing_loader_is_not_called_a_missing_file(script: Write) -> None:
 
 @needs_scripts
 def test_what_is_no_python_shows_what_it_said(script: Write) -> None:
-    with pytest.raises(ProbeError, match="does not answer like a Python, saying:\nhello"):
+    with pytest.raises(ProbeError, match="does not answer like a Python, saying: hello"):
         ask(script("#!/bin/sh\necho hello\n"))
 
 
@@ -221,8 +221,39 @@ def test_echo_is_no_python() -> None:
 
 
 @needs_scripts
+@pytest.mark.parametrize("name", ["ls", "echo", "cat", "grep", "true", "bash"])
+def test_our_own_text_is_not_said_again(name: str) -> None:
+    program = shutil.which(name)
+    if program is None:
+        pytest.skip(f"there is no {name}")
+
+    with pytest.raises(ProbeError) as caught:
+        ask(Path(program))
+
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 300
+    assert "import" not in caught.value.message
+
+
+@needs_scripts
+def test_a_long_line_is_cut(script: Write) -> None:
+    with pytest.raises(ProbeError, match=r"saying: x{100,}…") as caught:
+        ask(script(f"#!/bin/sh\necho {'x' * 5000}\n"))
+
+    assert len(caught.value.message.partition(", saying")[2]) <= 200
+
+
+@needs_scripts
+def test_rubbish_is_described_in_words(script: Write) -> None:
+    with pytest.raises(ProbeError, match=r"saying 64 bytes that are no text") as caught:
+        ask(script("#!/bin/sh\nfor i in 1 2 3 4 5 6 7 8; do printf 'ab\\000\\377\\376\\001\\n\\200'; done\n"))
+
+    assert "\\x" not in caught.value.message
+
+
+@needs_scripts
 def test_a_failing_executable_shows_code_and_words(script: Write) -> None:
-    with pytest.raises(ProbeError, match="exit code 9, saying:\nlibpython is missing") as caught:
+    with pytest.raises(ProbeError, match="exit code 9, saying: libpython is missing") as caught:
         ask(script("#!/bin/sh\necho libpython is missing >&2\nexit 9\n"))
 
     assert str(caught.value).endswith("-I -B -c 'import sys; print(sys.version)'")
@@ -275,7 +306,7 @@ def wait_for_end_of(process: int) -> None:
 
 @needs_scripts
 def test_what_reads_standard_input_gets_its_end(script: Write) -> None:
-    with pytest.raises(ProbeError, match="saying:\nread all"):
+    with pytest.raises(ProbeError, match="saying: read all"):
         ask(script("#!/bin/sh\ncat\necho read all\n"), timeout=10)
 
 
