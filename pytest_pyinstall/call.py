@@ -13,7 +13,7 @@ from pytest_pyinstall.errors import CallError, UsageError
 from pytest_pyinstall.far_side import driver
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.parcel import parcel
-from pytest_pyinstall.process import run, signal_name, tail
+from pytest_pyinstall.process import run_into, signal_name, tail
 
 __all__ = ["call"]
 
@@ -30,10 +30,11 @@ def call(
     """The value of `function` in the Python at `executable`, started with `environ`, as `Interpreter.call` promises."""
     __tracebackhide__ = True
     request = parcel(function, args, kwargs)
-    with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-") as directory:
+    with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-", ignore_cleanup_errors=True) as directory:
         # The value comes in a file of its own: no print can touch it, not even one of C code or a child process.
         answer = Path(directory, "answer.json")
-        done = run(
+        done = run_into(
+            Path(directory),
             [os.fspath(executable), "-c", driver(), os.fspath(answer)],
             input=json.dumps(request),
             env=environ,

@@ -116,6 +116,7 @@ class Interpreter:
         like, arrive equal. A tuple arrives as a list. Anything else (bytes, set, a dict with other keys, subclasses of
         these types) is refused, never changed on the way. What the function prints comes out of this process's standard
         output and error when it has ended, and standard input is empty over there.
+        What it leaves running in the background is not waited for.
 
         Raises `UsageError` for what cannot be carried or run over there, `TypeError` for arguments that do not fit the
         function, and `CallError` with the other side's traceback where the function raised or its process died.

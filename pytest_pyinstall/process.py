@@ -4,8 +4,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-__all__ = ["run", "signal_name", "tail"]
+__all__ = ["run", "run_into", "signal_name", "tail"]
 
 
 def run(
@@ -29,6 +30,24 @@ def run(
         timeout=timeout,
         check=False,
     )
+
+
+def run_into(
+    directory: Path,
+    command: Sequence[str],
+    *,
+    input: str,
+    env: Mapping[str, str],  # as above
+) -> subprocess.CompletedProcess[str]:
+    """The same by way of files in `directory`: what `command` leaves running cannot keep us waiting, as with pipes."""
+    __tracebackhide__ = True
+    output, errors = directory / "stdout", directory / "stderr"
+    with output.open("ab") as out, errors.open("ab") as err:
+        done = subprocess.run(
+            command, input=input, stdout=out, stderr=err, encoding="utf-8", env=dict(env), check=False
+        )
+    done.stdout, done.stderr = (path.read_text("utf-8", "backslashreplace") for path in (output, errors))
+    return done
 
 
 def tail(text: str, most: int = 4000) -> str:

@@ -11,6 +11,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 import types
 from collections import OrderedDict
 from collections.abc import Callable
@@ -514,6 +515,26 @@ def test_a_run_ended_by_a_signal_names_it(python: Interpreter) -> None:
     with pytest.raises(RunError, match="was ended by SIGKILL"):
         python.run("-c", "import os; os.kill(os.getpid(), 9)")
     assert "signal 99" in str(RunError(-99, ["x"], None, None))
+
+
+def leave_something_running():
+    import subprocess
+    import sys
+
+    print("began")
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid
+
+
+def test_a_call_does_not_wait_for_what_it_leaves_running(
+    python: Interpreter, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begun = time.monotonic()
+    child = python.call(leave_something_running)
+    took = time.monotonic() - begun
+    os.kill(child, signal.SIGTERM)
+
+    assert took < 30
+    assert capfd.readouterr().out == "began\n"
 
 
 def test_a_run_has_a_time_limit(python: Interpreter) -> None:
