@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib.metadata import version as version_of
@@ -85,7 +85,7 @@ def _run(words: list[str]) -> int:
     try:
         arguments = _arguments(words)
     except UsageError as error:
-        return _finish(Outcome(errors=(error,)), command="", is_json=is_json)
+        return _finish(Outcome(errors=(error,)), command=_named(words), is_json=is_json)
     except SystemExit as end:  # argparse, after --help
         return int(end.code or 0)
     if arguments.text is not None:
@@ -262,6 +262,14 @@ def _arguments(words: list[str]) -> argparse.Namespace:
         arguments = command_parser.parse_intermixed_args([*rest[1:], *more], argparse.Namespace(**vars(shared)))
     arguments.command, arguments.text = name, None
     return arguments
+
+
+def _named(words: list[str]) -> str:
+    """The command that `words` ask for, empty where they ask for none of ours."""
+    head = words[: words.index("--") if "--" in words else len(words)]
+    with suppress(UsageError):
+        _, head = _shared_parser().parse_known_args(head)
+    return next((word for word in head[:1] if word in _COMMANDS), "")
 
 
 def _shared_parser() -> _Parser:

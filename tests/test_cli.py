@@ -275,6 +275,7 @@ def test_exec_has_no_json_of_its_own(cli: Cli) -> None:
 
     assert done.code == 2
     assert "the output is the command's" in done.document["error"]["message"]
+    assert done.document["command"] == "exec"
 
 
 def test_help_fits_a_screen_and_names_every_command(cli: Cli) -> None:
