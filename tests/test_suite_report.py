@@ -83,7 +83,7 @@ def test_the_page_is_one_file_that_asks_for_nothing_else(tmp_path: Path) -> None
 def test_a_browser_shows_the_matrix_filters_it_and_opens_a_failure(tmp_path: Path) -> None:
     script = """
 <script>
-addEventListener("load", () => requestAnimationFrame(() => {
+addEventListener("load", () => setTimeout(() => {
   const out = {}, start = performance.now();
   const $ = s => document.querySelector(s);
   out.first = $("#count").textContent;
@@ -96,7 +96,7 @@ addEventListener("load", () => requestAnimationFrame(() => {
   out.wide = document.documentElement.scrollWidth <= innerWidth;
   out.ms = performance.now() - start;
   document.title = "RESULT" + JSON.stringify(out) + "END";
-}));
+}, 10));
 </script>"""
     path = tmp_path / "matrix.html"
     path.write_text(page(big_matrix(8000), title="demo").replace("</body>", script + "</body>"), "utf-8")
@@ -105,8 +105,10 @@ addEventListener("load", () => requestAnimationFrame(() => {
         "--window-size=1200,800",
         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom", path.as_uri(),
     ]  # fmt: skip
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
-    match = re.search(r"RESULT(\{.*?\})END", dom)
+    for _ in range(3):  # on a busy machine the browser may print the page before it ran the script
+        dom = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
+        if match := re.search(r"RESULT(\{.*?\})END", dom):
+            break
     assert match, dom[:2000]
     out = json.loads(match[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
     assert out["first"] == "1 of 8000 tests"
