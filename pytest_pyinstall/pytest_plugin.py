@@ -9,8 +9,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -27,9 +28,11 @@ __all__ = [
     "pytest_collection_modifyitems",
     "pytest_configure",
     "pytest_configure_node",
+    "pytest_fixture_setup",
     "pytest_generate_tests",
     "pytest_load_initial_conftests",
     "pytest_report_header",
+    "pytest_runtest_setup",
     "pytest_sessionfinish",
     "pytest_sessionstart",
     "pytest_terminal_summary",
@@ -37,6 +40,7 @@ __all__ = [
     "pytest_unconfigure",
 ]
 
+_T = TypeVar("_T")
 _OPTIONS: Mapping[str, tuple[str, tuple[str, ...] | None, str]] = {
     "missing": (
         "WHAT",
@@ -203,8 +207,10 @@ def pytest_collection(session: pytest.Session) -> None:
     _state(session.config).is_line_open = True
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if _OURS not in metafunc.fixturenames or _is_parametrized(metafunc.definition):
+    """After the marks and the hooks of conftests and modules: a test whose author parametrizes `python` is theirs."""
+    if _OURS not in metafunc.fixturenames or any("python" in call.params for call in metafunc._calls):
         return
     state = _state(metafunc.config)
     choices = state.choices_of(metafunc.definition)
@@ -213,7 +219,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     params = [state.param(choice) for choice in choices if specifier is None or state.admits(specifier, choice)]
     if not params:
-        why = f"none of the Pythons {', '.join(choice.id for choice in choices)} fits {specifier}"
+        why = _none_fits(choices, specifier)
         params = [pytest.param(None, id="none-fits", marks=pytest.mark.skip(reason=why))]
     metafunc.parametrize("python", params, indirect=True, scope="session")
 
@@ -222,14 +228,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without a request the running interpreter is the one that has to fit."""
     state = _state(config)
+    if state.choices:
+        return
     version = ".".join(map(str, sys.version_info[:3]))
     for item in items:
-        if _OURS not in getattr(item, "fixturenames", ()) or _param(item) is not None or _is_parametrized(item):
+        if _OURS not in getattr(item, "fixturenames", ()) or _is_parametrized(item) or item.get_closest_marker("python"):
             continue
         specifier = state.specifier_of(item)
         if specifier is not None and not specifier.contains(version):
-            why = f"the Python that runs the tests, {version}, does not fit {specifier}"
-            item.add_marker(pytest.mark.skip(reason=why))
+            item.add_marker(pytest.mark.skip(reason=_not_fitting(version, specifier)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    _state(item.config).enter(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    if fixturedef.argname == "python" and _OURS in fixturedef.argnames:
+        _state(request.config).is_made(fixturedef, request)
+    return (yield)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -290,19 +311,19 @@ def _pythons(request: pytest.FixtureRequest) -> "tuple[Interpreter, ...]":
     """All Pythons that the session was asked for, in their order; without any, the one that runs the tests."""
     state = _state(request.config)
     if not state.choices:
-        return (state.only(),)
+        return (state.running(),)
     return tuple(choice.interpreter for choice in state.choices if choice.interpreter is not None)
 
 
 @pytest.fixture(name="python_env")
 def _python_env(python: "Interpreter", tmp_path: Path) -> "Environment":
     """A fresh virtual environment of `python` in tmp_path: `python_env.install("…")`, `python_env.run("…")`."""
-    from pytest_pyinstall.errors import PyinstallError
+    from pytest_pyinstall.interpreter import Interpreter
 
-    try:
-        return python.environment(tmp_path / "python_env")
-    except PyinstallError as error:
-        pytest.fail(str(error), pytrace=False)
+    if not isinstance(python, Interpreter):
+        message = f"`python_env` is made from the fixture `python`, which here is not ours and gives {python!r:.60}"
+        pytest.fail(f'{message}\nhint: install_python("3.12").environment(tmp_path / "env")', pytrace=False)
+    return _or_fail(lambda: python.environment(tmp_path / "python_env"))
 
 
 @pytest.fixture(scope="session", name="install_python")
@@ -329,6 +350,8 @@ class _State:
         self._runs_nothing = any(getattr(option, name, None) for name in ("showfixtures", "cacheshow"))
         self._pythons: Pythons | None = None
         self._marked: dict[str, tuple[Choice, ...]] = {}
+        self._item: pytest.Item | None = None
+        self._made: tuple[Callable[[], None], object] | None = None
         self._path_directory: Path | None = None
         self._stack = ExitStack()
         self._path_before: str | None = None
@@ -511,33 +534,62 @@ class _State:
         self.failed.add(choice)
         return pytest.param(choice, id=choice.id)
 
+    def enter(self, item: pytest.Item) -> None:
+        """From now on `item` is the test that may ask for `python`.
+
+        pytest keeps the fixture for the session when it has no parameter. It goes, with what was built on it, before a
+        test whose marks mean another Python.
+        """
+        self._item = item
+        if self._made is not None and self._made[1] != _marks(item):
+            finish, self._made = self._made[0], None
+            finish()
+
+    def is_made(self, fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest) -> None:
+        """Remember for which marks `python` is about to be made."""
+        if hasattr(request, "param") or self._item is None:
+            self._made = None
+        else:
+            self._made = partial(fixturedef.finish, request), _marks(self._item)  # type: ignore[arg-type]  # it is one
+
     def only(self) -> "Interpreter":
         """For who asks for `python` while the test runs, when it is too late for one test for each."""
-        from pytest_pyinstall.errors import PyinstallError
-
-        if len(self.choices) > 1:
-            names = ", ".join(choice.id for choice in self.choices)
+        if self._item is None:
+            choices, specifier = self.choices or None, None
+        else:
+            try:
+                choices, specifier = self.choices_of(self._item), self.specifier_of(self._item)
+                failure = ""
+            except pytest.Collector.CollectError as error:
+                failure = str(error)
+            if failure:
+                pytest.fail(failure, pytrace=False)
+        if choices is None:
+            version = ".".join(map(str, sys.version_info[:3]))
+            if specifier is not None and not specifier.contains(version):
+                pytest.skip(_not_fitting(version, specifier))
+            return self.running()
+        fitting = [choice for choice in choices if specifier is None or self.admits(specifier, choice)]
+        if not fitting:
+            pytest.skip(_none_fits(choices, specifier))
+        if len(fitting) > 1:
+            names = ", ".join(choice.id for choice in fitting)
             pytest.fail(
                 f"`python` stands for {names}, and can be one of them only where a test or a fixture names it among its"
                 " parameters\nhint: def test_it(python): …",
                 pytrace=False,
             )
-        if self.choices:
-            return self.interpreter(self.choices[0])
-        try:
-            return self.pythons.running()
-        except PyinstallError as error:
-            pytest.fail(str(error), pytrace=False)
+        return self.interpreter(fitting[0])
+
+    def running(self) -> "Interpreter":
+        """The one that runs the tests. Fails the test where it cannot be asked."""
+        return _or_fail(lambda: self.pythons.running())
 
     def interpreter(self, asked: object) -> "Interpreter":
         """What a test was parametrized with, by us or by its author. Skips or fails the test where it is not here."""
-        from pytest_pyinstall.errors import PyinstallError
         from pytest_pyinstall.session import Choice
 
-        try:
-            return self._had(asked) if isinstance(asked, Choice) else self.install(asked)
-        except PyinstallError as error:
-            pytest.fail(str(error), pytrace=False)
+        return _or_fail(lambda: self._had(asked) if isinstance(asked, Choice) else self.install(asked))
 
     def install(self, asked: object) -> "Interpreter":
         """The one Python that was asked for. Skips the test or raises `PyinstallError` where it cannot be had."""
@@ -561,6 +613,33 @@ class _State:
         if choice.error is None or choice in self.choices or self.pythons.skips(choice):
             pytest.skip(reason(choice))
         raise choice.error
+
+
+def _or_fail(get: Callable[[], _T]) -> _T:
+    """What `get` returns. Fails the test with the words of a `PyinstallError`, once and without a traceback."""
+    from pytest_pyinstall.errors import PyinstallError
+
+    try:
+        return get()
+    except PyinstallError as error:
+        failure = str(error)
+    # Not in the except block, where pytest would show both exceptions.
+    pytest.fail(failure, pytrace=False)
+
+
+def _marks(item: pytest.Item) -> object:
+    """What says which Python an item means; the same for all without marks."""
+    python = item.get_closest_marker("python")
+    required = [repr(mark.args) for mark in item.iter_markers("requires_python")]
+    return None if python is None else repr(python.args), required
+
+
+def _none_fits(choices: "Iterable[Choice]", specifier: object) -> str:
+    return f"none of the Pythons {', '.join(choice.id for choice in choices)} fits {specifier}"
+
+
+def _not_fitting(version: str, specifier: object) -> str:
+    return f"the Python that runs the tests, {version}, does not fit {specifier}"
 
 
 _STATE = pytest.StashKey[_State]()

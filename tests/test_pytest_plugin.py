@@ -311,7 +311,7 @@ def test_a_test_may_mix_python_with_its_own_parameters(pytester: pytest.Pytester
     result = pytester.runpytest_inprocess("-v", "--python=3.9,3.10")
     result.assert_outcomes(passed=6)
     assert set(ids(result)) == {
-        *("test_it[3.9--B]", "test_it[3.9--I]", "test_it[3.10--B]", "test_it[3.10--I]"),
+        *("test_it[-B-3.9]", "test_it[-I-3.9]", "test_it[-B-3.10]", "test_it[-I-3.10]"),
         *("TestIn::test_it[3.9]", "TestIn::test_it[3.10]"),
     }
 
@@ -396,6 +396,71 @@ def test_python_asked_for_while_the_test_runs_is_the_only_one_or_a_clear_failure
     result = pytester.runpytest_inprocess("--python=3.9,3.10")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*`python` stands for 3.9, 3.10*"])
+
+
+def test_python_asked_for_while_the_test_runs_is_the_one_of_its_marks(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile(
+        test_dynamic="""
+        import pytest, sys
+        @pytest.fixture
+        def version(request): return request.getfixturevalue("python").version_info[:2]
+        def test_plain(version): assert version == sys.version_info[:2]
+        @pytest.mark.python("3.9")
+        def test_marked(version): assert version == (3, 9)
+        @pytest.mark.python("3.10")
+        def test_env(request): assert request.getfixturevalue("python_env").python.version_info[:2] == (3, 10)
+        def test_plain_again(version): assert version == sys.version_info[:2]
+        @pytest.mark.python("3.9", "3.10")
+        @pytest.mark.requires_python(">=3.10")
+        def test_fits(version): assert version == (3, 10)
+        @pytest.mark.requires_python("<3")
+        def test_old(version): pass
+        @pytest.mark.python("3.9")
+        @pytest.mark.requires_python("<3")
+        def test_none(version): pass
+        @pytest.mark.python("3.9", "3.10")
+        def test_two(version): pass
+        @pytest.mark.python(3.9)
+        def test_wrong(version): pass
+        """,
+        test_unittest="""
+        import pytest, unittest
+        @pytest.mark.usefixtures("python_env")
+        @pytest.mark.python("3.9")
+        @pytest.mark.requires_python("<3.10")
+        class TestIt(unittest.TestCase):
+            @pytest.fixture(autouse=True)
+            def keep(self, python): self.python = python
+            def test_it(self): assert self.python.version_info[:2] == (3, 9)
+        """,
+    )
+    result = pytester.runpytest_inprocess("-v", "-rs")
+    result.assert_outcomes(passed=6, skipped=2, errors=2)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*`python` stands for 3.9, 3.10*",
+            "*3.9 is a float, not a string*",
+            "SKIPPED*does not fit <3",
+            "SKIPPED*none of the Pythons 3.9 fits <3",
+        ]
+    )
+    result.stdout.no_fnmatch_line("*During handling*")
+    result.stdout.no_fnmatch_line("*_plugin.py:*Error*")
+
+
+def test_a_python_of_the_users_own_without_environments_is_a_clear_failure(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.fixture
+        def python(): return "python3"
+        def test_it(python_env): pass
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["`python_env` is made from*'python3'*", "hint: install_python*"])
+    result.stdout.no_fnmatch_line("*AttributeError*")
 
 
 # Markers
@@ -510,6 +575,21 @@ def test_a_test_that_parametrizes_python_indirectly_is_given_what_it_asks_for(py
     result.assert_outcomes(passed=4, errors=2)
     result.stdout.fnmatch_lines_random(["*no *3.1*", "*3 is a int, not a string*"])
     result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*During handling*")
+
+
+def test_a_hook_that_parametrizes_python_is_given_what_it_asks_for(pytester: pytest.Pytester, full: Path) -> None:
+    hook = """
+        def pytest_generate_tests(metafunc):
+            if "python" in metafunc.fixturenames:
+                metafunc.parametrize("python", {}, indirect=True)
+        """
+    pytester.makeconftest(hook.format(["3.9", "3.10"]))
+    pytester.makepyfile("def test_it(python, request): assert python.version_info[1] in (9, 10)")
+    pytester.runpytest_inprocess("--python=3.11").assert_outcomes(passed=2)
+    pytester.makeconftest("")
+    pytester.makepyfile(hook.format(["3.9"]) + "\n        def test_it(python): assert python.version_info[1] == 9")
+    pytester.runpytest_inprocess("--python=3.11").assert_outcomes(passed=1)
 
 
 def test_a_mark_that_cannot_be_had_ends_the_session_unless_its_test_is_deselected(
