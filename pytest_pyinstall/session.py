@@ -344,7 +344,8 @@ def _names(outcome: _Outcome) -> list[str]:
     minor = key.short.replace(str(key.version), release, 1)
     parts = [*interpreter.prefix.parts[1:], interpreter.executable.name]
     places = ["-".join(parts[start:-1]) for start in reversed(range(len(parts) - 1))]
-    names = [minor, key.short, str(key), *(f"{key.short}-{place}" for place in (*places, "-".join(parts)))]
+    source = f"{key.short}-{interpreter.source}"
+    names = [minor, key.short, str(key), source, *(f"{key.short}-{place}" for place in (*places, "-".join(parts)))]
     return list(map(_plain, names))
 
 

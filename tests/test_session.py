@@ -27,7 +27,9 @@ HERE = Path("/project")
 Found = Mapping[str, Interpreter | PyinstallError]
 
 
-def interpreter(short: str, *, at: str = "", libc: str = "gnu", executable: str = "bin/python3") -> Interpreter:
+def interpreter(
+    short: str, *, at: str = "", libc: str = "gnu", executable: str = "bin/python3", source: str = "pyenv"
+) -> Interpreter:
     key = Key.parse(f"{short}-linux-x86_64-{libc}")
     prefix = Path(at or f"/pythons/{key}")
     major, minor, micro = key.version.release
@@ -38,7 +40,7 @@ def interpreter(short: str, *, at: str = "", libc: str = "gnu", executable: str 
         prefix=prefix,
         base_prefix=prefix,
         base_executable=prefix / executable,
-        source="pyenv",
+        source=source,
     )
 
 
@@ -128,6 +130,17 @@ def test_one_version_at_two_places_is_told_apart_by_what_differs_in_their_paths(
         "/py/bin/python-g": interpreter("cpython-3.12.1", at="/py", executable="bin/python-g"),
     }
     assert ids(found) == ["3.12.1-py-python", "3.12.1-py-python-g"]
+
+
+def test_one_version_from_several_sources_is_told_apart_by_them_before_their_paths() -> None:
+    found = {
+        "current": interpreter("cpython-3.13.0", at="/home/me/.pyenv/versions/3.13.0", source="current"),
+        "3.13": interpreter("cpython-3.13.0", source="store"),
+        "/opt/a": interpreter("cpython-3.13.0", at="/opt/a", source="path"),
+        "/opt/b": interpreter("cpython-3.13.0", at="/opt/b", source="path"),
+    }
+    assert ids(found, "current", "3.13") == ["3.13.0-current", "3.13.0-store"]
+    assert ids(found, "3.13", "/opt/a", "/opt/b") == ["3.13.0-store", "3.13.0-a", "3.13.0-b"]
 
 
 def test_what_is_missing_is_called_by_its_request() -> None:
