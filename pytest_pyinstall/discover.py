@@ -4,7 +4,11 @@ Names are read first and only what may fit is asked, because asking costs 10 to 
 decides; a name never does.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
@@ -24,6 +28,11 @@ __all__ = ["discover"]
 _MOST_PATCHES = 40
 """No minor version of CPython had more patch releases; a name such as python3.12 may be any of them."""
 
+_PATIENCE = 1.0
+"""Seconds that one candidate is waited for alone, fifty times what an answer takes, before others are asked as well."""
+
+_MOST_AT_ONCE = 32
+
 
 def discover(
     request: Request,
@@ -36,7 +45,8 @@ def discover(
     timeout: float = 15.0,
     on_skip: Callable[[Path, ProbeError], None] | None = None,
 ) -> Iterator[Interpreter]:
-    """The interpreters on this machine that fit `request`, best first, each asked only when it is its turn.
+    """The interpreters on this machine that fit `request`, best first, each asked only when it is its turn,
+    or while one before it keeps us waiting: however many hang, that costs about `timeout` seconds in all.
 
     A path request gives exactly that executable, and raises `ProbeError` where it is no Python (the Python behind it
     where it is a shim). Every other request looks at, newest first, the installations of uv, pyenv, hatch, nox, mise,
@@ -52,28 +62,104 @@ def discover(
         return
     if request.word is not None:
         return
-    asked: set[Path] = set()
+    places: set[Path] = set()
     seen: set[Path] = set()
-    for candidate in _candidates(request, environ=environ, home=home, target=target, current=current):
-        if not _may_fit(candidate, request, target, allow_prereleases):
-            continue
-        place = real(candidate.executable)
-        if place in asked:
-            continue
-        asked.add(place)
+    candidates = (
+        candidate
+        for candidate in _candidates(request, environ=environ, home=home, target=target, current=current)
+        if _may_fit(candidate, request, target, allow_prereleases) and _is_new(candidate, places)
+    )
+    with closing(_asked(candidates, environ, timeout)) as asked:
+        for question in asked:
+            candidate, found = question.candidate, question.answer
+            if isinstance(found, ProbeError):
+                if on_skip is not None:
+                    on_skip(candidate.executable, found)
+                continue
+            base = real(found.base_executable)
+            is_environment = found.prefix != found.base_prefix
+            if base in seen or (is_environment and candidate.source != "current"):
+                continue
+            if request.fits(found.key, target=target, allow_prereleases=allow_prereleases):
+                seen.add(base)
+                yield found
+
+
+def _is_new(candidate: Candidate, places: set[Path]) -> bool:
+    place = real(candidate.executable)
+    if place in places:
+        return False
+    places.add(place)
+    return True
+
+
+class _Question:
+    """A candidate that is being asked, in a thread of its own."""
+
+    def __init__(self, candidate: Candidate, environ: Mapping[str, str], timeout: float, stop: threading.Event) -> None:
+        self.candidate = candidate
+        self._answer: Interpreter | BaseException | None = None
+        self._thread = threading.Thread(target=self._ask, args=(environ, timeout, stop), daemon=True)
+        self._thread.start()
+
+    @property
+    def answer(self) -> Interpreter | ProbeError:
+        """What came of it, once it is done."""
+        if isinstance(self._answer, Interpreter | ProbeError):
+            return self._answer
+        raise self._answer or RuntimeError("not answered yet")
+
+    def is_done(self, within: float = 0.0) -> bool:
+        self._thread.join(within)
+        return not self._thread.is_alive()
+
+    def _ask(self, environ: Mapping[str, str], timeout: float, stop: threading.Event) -> None:
+        executable, source = self.candidate.executable, self.candidate.source
         try:
-            found = probe(candidate.executable, source=candidate.source, environ=environ, timeout=timeout)
-        except ProbeError as error:
-            if on_skip is not None:
-                on_skip(candidate.executable, error)
-            continue
-        base = real(found.base_executable)
-        is_environment = found.prefix != found.base_prefix
-        if base in seen or (is_environment and candidate.source != "current"):
-            continue
-        if request.fits(found.key, target=target, allow_prereleases=allow_prereleases):
-            seen.add(base)
-            yield found
+            self._answer = probe(executable, source=source, environ=environ, timeout=timeout, stop=stop)
+        except BaseException as error:  # noqa: BLE001  # raised where the answer is read
+            self._answer = error
+
+
+def _asked(
+    candidates: Iterator[Candidate], environ: Mapping[str, str], timeout: float
+) -> Generator[_Question, None, None]:
+    """The candidates in their order, each with its answer. When it is closed, nothing that was asked runs any more."""
+    stop = threading.Event()
+    questions: deque[_Question] = deque()
+    try:
+        while True:
+            if not questions:
+                candidate = next(candidates, None)
+                if candidate is None:
+                    return
+                questions.append(_Question(candidate, environ, timeout, stop))
+            if not questions[0].is_done(_PATIENCE):
+                _ask_more(questions, candidates, environ, timeout, stop)
+            yield questions.popleft()
+    finally:
+        stop.set()
+        until = time.monotonic() + 2
+        for question in questions:
+            question.is_done(max(0.0, until - time.monotonic()))
+
+
+def _ask_more(
+    questions: deque[_Question],
+    candidates: Iterator[Candidate],
+    environ: Mapping[str, str],
+    timeout: float,
+    stop: threading.Event,
+) -> None:
+    """Until the first of `questions` is answered, ask the candidates behind it, which may hang as well."""
+    exhausted = False
+    while not questions[0].is_done(0.02):
+        while not exhausted and sum(not question.is_done() for question in questions) < _MOST_AT_ONCE:
+            candidate = next(candidates, None)
+            if candidate is None:
+                exhausted = True
+            else:
+                questions.append(_Question(candidate, environ, timeout, stop))
 
 
 def _at(path: Path, *, environ: Mapping[str, str], timeout: float) -> Interpreter:

@@ -3,6 +3,9 @@
 import json
 import os
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,15 +66,16 @@ class Machine:
         return mark.read_text().splitlines() if mark.exists() else []
 
     def find(self, request: str, **more: object) -> list[Interpreter]:
-        return list(
-            discover(
-                Request.parse(request, directory=self.home),
-                environ=self.environ,
-                home=self.home,
-                target=self.target,
-                on_skip=lambda path, error: self.skipped.append((path, error)),
-                **more,  # type: ignore[arg-type]  # what each test wants to vary
-            )
+        return list(self.lazily(request, **more))
+
+    def lazily(self, request: str, **more: object) -> Iterator[Interpreter]:
+        return discover(
+            Request.parse(request, directory=self.home),
+            environ=self.environ,
+            home=self.home,
+            target=self.target,
+            on_skip=lambda path, error: self.skipped.append((path, error)),
+            **more,  # type: ignore[arg-type]  # what each test wants to vary
         )
 
 
@@ -210,6 +214,48 @@ def test_what_hangs_is_passed_by(machine: Machine) -> None:
 
     assert machine.find(NEWEST, timeout=0.3) == []
     assert "did not answer within 0.3 seconds" in str(machine.skipped[0][1])
+
+
+def hang(path: Path) -> None:
+    path.write_text("#!/bin/sh\nexec /bin/sleep 600\n")
+
+
+def test_several_that_hang_are_waited_for_together(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.1)
+    names = [f"first/python{NEWEST}", f"second/python{NEWEST}", "third/python3", "fourth/python"]
+    hanging = [machine.trap(name) for name in names]
+    whole = machine.put("last/python3")
+    for path in hanging:
+        hang(path)
+    machine.environ["PATH"] = os.pathsep.join(str(path.parent) for path in [*hanging, whole])
+
+    begun = time.monotonic()
+    found = machine.find(NEWEST, timeout=4)
+
+    assert time.monotonic() - begun < 12
+    assert [each.executable for each in found] == [whole]
+    assert [path for path, _ in machine.skipped] == hanging
+    assert all("did not answer within 4 seconds" in str(error) for _, error in machine.skipped)
+
+
+def test_the_best_comes_first_though_it_is_slow(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.01)
+    slow = machine.put(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3")
+    slow.write_text(slow.read_text().replace("exec", "/bin/sleep 0.5\nexec"))
+    machine.put("path/python3")
+
+    assert machine.find(NEWEST)[0].executable == slow
+
+
+def test_nothing_runs_on_when_nobody_wants_more(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.01)
+    slow = machine.put(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3")
+    slow.write_text(slow.read_text().replace("exec", "/bin/sleep 0.5\nexec"))
+    hang(machine.trap("path/python3"))
+    threads = threading.active_count()
+
+    assert next(iter(machine.lazily(NEWEST))).executable == slow
+    assert threading.active_count() == threads
 
 
 def test_shims_are_never_asked(machine: Machine) -> None:
