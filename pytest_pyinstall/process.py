@@ -36,8 +36,8 @@ def run_into(
     directory: Path,
     command: Sequence[str],
     *,
-    input: str,
-    env: Mapping[str, str],  # as above
+    input: str,  # noqa: A002  # as above
+    env: Mapping[str, str],
 ) -> subprocess.CompletedProcess[str]:
     """The same by way of files in `directory`: what `command` leaves running cannot keep us waiting, as with pipes."""
     __tracebackhide__ = True
