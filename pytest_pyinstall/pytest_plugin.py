@@ -60,6 +60,8 @@ _OPTIONS: Mapping[str, tuple[str, tuple[str, ...] | None, str]] = {
 }
 """Each option with the name of its value, the words it takes, and what it is for."""
 
+_TRUTHS = ("pyinstall_path", "pyinstall_suite")
+
 _VARIABLE = "PYTEST_PYINSTALL_PYTHON"
 _INI = "pyinstall_python"
 _INI_PARSER = "pyinstall-ini-parser"
@@ -158,7 +160,7 @@ def _is_suite(config: pytest.Config, options: Any) -> bool:
         return False
     runs_nothing = any(getattr(options, name, None) for name in ("showfixtures", "cacheshow", "help", "version"))
     asked = getattr(options, "pyinstall_suite", False) or getattr(options, "pyinstall_bisect", None)
-    return not runs_nothing and bool(asked or config.getini("pyinstall_suite"))
+    return not runs_nothing and bool(asked or _ini(config, "pyinstall_suite"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -210,7 +212,8 @@ def pytest_collection(session: pytest.Session) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """After the marks and the hooks of conftests and modules: a test whose author parametrizes `python` is theirs."""
-    if _OURS not in metafunc.fixturenames or any("python" in call.params for call in metafunc._calls):
+    calls = metafunc._calls  # noqa: SLF001  # nothing else knows what the hooks before this one have done
+    if _OURS not in metafunc.fixturenames or any("python" in call.params for call in calls):
         return
     state = _state(metafunc.config)
     choices = state.choices_of(metafunc.definition)
@@ -232,7 +235,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     version = ".".join(map(str, sys.version_info[:3]))
     for item in items:
-        if _OURS not in getattr(item, "fixturenames", ()) or _is_parametrized(item) or item.get_closest_marker("python"):
+        if (
+            _OURS not in getattr(item, "fixturenames", ())
+            or _param(item) is not None
+            or _is_parametrized(item)
+            or item.get_closest_marker("python")
+        ):
             continue
         specifier = state.specifier_of(item)
         if specifier is not None and not specifier.contains(version):
@@ -377,12 +385,13 @@ class _State:
             raise pytest.UsageError(message)
 
     def _provide(self, texts: Iterable[object], origin: str, directory: Path) -> None:
+        enters_path = _ini(self.config, "pyinstall_path") and not self.looks_only  # before anything is installed
         if self.is_suite:
             # What cannot be had is a failure of that Python alone.
             self.choices = self.pythons.choose(texts, origin=origin, directory=directory)
         else:
             self.choices = self.pythons.choose_all(texts, origin=origin, directory=directory)
-        if self.looks_only or not _ini(self.config, "pyinstall_path"):
+        if not enters_path:
             return
         from pytest_pyinstall.path_directory import links, temporary
 
@@ -583,7 +592,7 @@ class _State:
 
     def running(self) -> "Interpreter":
         """The one that runs the tests. Fails the test where it cannot be asked."""
-        return _or_fail(lambda: self.pythons.running())
+        return _or_fail(lambda: self.pythons.running())  # noqa: PLW0108  # `pythons` may raise too
 
     def interpreter(self, asked: object) -> "Interpreter":
         """What a test was parametrized with, by us or by its author. Skips or fails the test where it is not here."""
@@ -675,14 +684,34 @@ def _in_ini(config: pytest.Config) -> Sequence[object]:
             return [text] if (text := str(_ini(config, _INI)).strip()) else []
         except pytest.UsageError:
             raise pytest.UsageError(f'{error}\nhint: {_INI} = ["3.10", "3.12"]') from None
-    return value
+    return _as_written(config, value)
+
+
+def _as_written(config: pytest.Config, value: Sequence[object]) -> Sequence[object]:
+    """The items of ``ini_options``, of which pytest makes text: 3.10 without quotes has become 3.1 by then."""
+    if not value or config.inipath is None or config.inipath.name != "pyproject.toml":
+        return value
+    import tomllib
+
+    try:
+        document: Any = tomllib.loads(config.inipath.read_text(encoding="utf-8"))
+        written = document["tool"]["pytest"]["ini_options"][_INI]
+    except (OSError, ValueError, KeyError, TypeError):
+        return value
+    # Another text is from the command line's -o.
+    return [written] if not isinstance(written, str | list) and list(value) == [str(written)] else value
 
 
 def _ini(config: pytest.Config, name: str) -> Any:
     try:
         return config.getini(name)
     except (TypeError, ValueError) as error:  # pytest 9.1, in place of its own UsageError
-        raise pytest.UsageError(str(error)) from None
+        failure = str(error)
+    except pytest.UsageError as error:
+        failure = str(error)
+    if name in _TRUTHS:
+        failure = f"{failure if name in failure else f'{name}: {failure}'}\nhint: {name} = false"
+    raise pytest.UsageError(failure)
 
 
 def _ini_directory(config: pytest.Config) -> Path:

@@ -139,13 +139,37 @@ def test_the_ini_value_is_a_list_or_a_string(pytester: pytest.Pytester, full: Pa
     result.assert_outcomes(passed=2)
 
 
-@pytest.mark.parametrize("table", ["tool.pytest", "tool.pytest.ini_options"])
-def test_an_unquoted_version_in_toml_is_refused_with_the_way_out(pytester: pytest.Pytester, table: str) -> None:
-    pytester.makepyprojecttoml(f"[{table}]\npyinstall_python = [3.10]")
+@pytest.mark.parametrize(
+    ("table", "value"),
+    [("tool.pytest", "[3.10]"), ("tool.pytest.ini_options", "[3.10]"), ("tool.pytest.ini_options", "3.10")],
+)
+def test_an_unquoted_version_in_toml_is_refused_with_the_way_out(
+    pytester: pytest.Pytester, table: str, value: str
+) -> None:
+    pytester.makepyprojecttoml(f"[{table}]\npyinstall_python = {value}")
     pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *pyinstall_python*float*3.1*", 'hint: *"3.10"*'])
+    result.stderr.no_fnmatch_line("*Traceback*")
+
+
+def test_the_command_lines_ini_value_beats_an_unquoted_version(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyprojecttoml("[tool.pytest.ini_options]\npyinstall_python = 3.10")
+    pytester.makepyfile("def test_it(python): pass")
+    pytester.runpytest_inprocess("-o", "pyinstall_python=3.9").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("name", ["pyinstall_path", "pyinstall_suite"])
+@pytest.mark.parametrize(("table", "value"), [("tool.pytest", '"maybe"'), ("tool.pytest.ini_options", '"maybe"')])
+def test_what_is_neither_true_nor_false_is_refused_with_the_way_out(
+    pytester: pytest.Pytester, full: Path, name: str, table: str, value: str
+) -> None:
+    pytester.makepyprojecttoml(f"[{table}]\n{name} = {value}")
+    pytester.makepyfile("def test_it(python): pass")
+    result = pytester.runpytest_subprocess("--python=3.9")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: *{name}*maybe*", f"hint: {name} = false"])
     result.stderr.no_fnmatch_line("*Traceback*")
 
 
@@ -585,8 +609,15 @@ def test_a_hook_that_parametrizes_python_is_given_what_it_asks_for(pytester: pyt
                 metafunc.parametrize("python", {}, indirect=True)
         """
     pytester.makeconftest(hook.format(["3.9", "3.10"]))
-    pytester.makepyfile("def test_it(python, request): assert python.version_info[1] in (9, 10)")
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.requires_python("<3.11")
+        def test_it(python): assert python.version_info[1] in (9, 10)
+        """
+    )
     pytester.runpytest_inprocess("--python=3.11").assert_outcomes(passed=2)
+    pytester.runpytest_inprocess().assert_outcomes(passed=2)
     pytester.makeconftest("")
     pytester.makepyfile(hook.format(["3.9"]) + "\n        def test_it(python): assert python.version_info[1] == 9")
     pytester.runpytest_inprocess("--python=3.11").assert_outcomes(passed=1)
