@@ -4,6 +4,8 @@ Both take the grammar of python-discovery, in which ``cpython-3.12`` is a CPytho
 that it does not know is the name of a file. So its own reading decides, and ours only says it in other words.
 """
 
+import platform
+import shutil
 from dataclasses import replace
 
 from python_discovery import PythonSpec
@@ -12,7 +14,7 @@ from pytest_pyinstall.errors import InvalidRequestError
 from pytest_pyinstall.request import Request
 from pytest_pyinstall.target import ARCHITECTURE_WORDS, Target
 
-__all__ = ["request_of"]
+__all__ = ["request_of", "why_not"]
 
 _IMPLEMENTATIONS = {"cpython", "pypy", "graalpy"}
 _HALVED = {"x86_64": "x86", "aarch64": "armv7"}
@@ -47,6 +49,23 @@ def request_of(spec: str, *, target: Target) -> Request | None:
     except InvalidRequestError:
         return None
     return replace(request, arch=architecture)
+
+
+def why_not(spec: str, *, path: str) -> str | None:
+    """One line that says why there is no such Python, None where the words of `spec` alone do not show it.
+
+    `path` is the ``PATH`` along which executables are looked for.
+    """
+    try:
+        parsed = PythonSpec.from_string_spec(spec)
+    except ValueError as error:
+        return f"{spec!r} names no Python: {error}"
+    if parsed.path is not None and shutil.which(spec, path=path) is None:
+        return f"{spec!r} names no Python: it is neither a version nor an executable on PATH"
+    machine = (parsed.machine or "").lower()
+    if machine and machine not in ARCHITECTURE_WORDS and machine != platform.machine().lower():
+        return f"{spec!r} cannot be had: {parsed.machine!r} is no architecture that we know"
+    return None
 
 
 def _architecture(parsed: PythonSpec, target: Target) -> str | None:

@@ -99,6 +99,7 @@ class _Run:
             if (found := self._find(request)) is not None:
                 return found
         if has_alternative:
+            _complain(base_pythons)
             return None
         for request in requests:
             self._provide([request])
@@ -176,6 +177,14 @@ class _Run:
         if self._settings is None:
             self._settings = _read_settings(self._state)
         return self._settings
+
+
+def _complain(base_pythons: "Sequence[str]") -> None:
+    from pytest_pyinstall.discovery_spec import why_not
+
+    for base_python in base_pythons:
+        if reason := why_not(base_python, path=os.environ.get("PATH", "")):
+            _LOGGER.warning("%s", " ".join(reason.split()))
 
 
 def _speaking_as_ourselves() -> "AbstractContextManager[None]":

@@ -31,13 +31,17 @@ class Pyinstall(Builtin):
 
     def run(self) -> Any:
         """Its ``PythonInfo``, None where there is no such interpreter."""
-        from pytest_pyinstall.discovery_spec import request_of
+        from pytest_pyinstall.discovery_spec import request_of, why_not
         from pytest_pyinstall.errors import PyinstallError
         from pytest_pyinstall.target import Target
 
         specs = {spec: request_of(spec, target=Target.current()) for spec in self.python_spec}
         if not any(specs.values()):
-            return super().run()
+            found = super().run()
+            for spec in () if found else specs:
+                if reason := why_not(spec, path=self._world().get("PATH", "")):
+                    _LOGGER.warning("pyinstall: %s", " ".join(reason.split()))
+            return found
         try:
             with _provisioner(self._world()) as provisioner:
                 for spec, request in specs.items():

@@ -28,7 +28,7 @@ archive_file: budget_of read_error read_some
 archive_lock: LOCK lock_archive lock_now
 bounds: BOUNDS CHUNK TOO_MUCH Bounds
 build: Archive Build
-cache_file: OPEN_FLAGS make_directory open_regular storage_error
+cache_file: OPEN_FLAGS make_directory open_regular remove storage_error
 cached_archive: archive_path open_cached
 call: call
 candidate: EXECUTABLE_FORM Candidate guess_directory guess_executable is_shim real
@@ -41,7 +41,7 @@ configuration: Configuration read_configuration
 connection: Connection
 decompress: ahead decompressed
 discover: discover
-discovery_spec: request_of
+discovery_spec: request_of why_not
 download: fill
 elf: Dynamic has_debug_sections is_elf read_dynamic
 environment: clean create executable scripts
@@ -78,7 +78,7 @@ partial: Part
 path_directory: links names temporary
 persist: persist
 probe: probe
-process: run signal_name tail
+process: run run_into signal_name tail
 progress: Bars Display Lines Silence display_on result_line size_text
 project: Project read_project
 provisioner: Provided Provisioner provision provision_all

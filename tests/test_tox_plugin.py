@@ -201,6 +201,15 @@ def test_tox_decides_about_what_cannot_be_had(plain: Path, served: mirror.Mirror
     assert served.requests == []
 
 
+def test_a_base_python_that_names_none_is_told_in_one_line(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    project = library(tmp_path, "odd", more="base_python = ['3.7-nonsense']\n")
+    env = fresh.environ(tmp_path, mirror=served.url)
+    output = fresh.run(plain / "tox", "run", "--notest", cwd=project, env=env, codes=[1, -1, 255]).stdout
+    assert output.count("'3.7-nonsense' cannot be had: 'nonsense' is no architecture that we know") == 1
+    assert "Traceback" not in output
+    assert served.requests == []
+
+
 def test_settings_come_from_the_project(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "py39")
     with (project / "pyproject.toml").open("a") as file:

@@ -95,3 +95,11 @@ def test_it_says_why_it_found_nothing(tools: Path, served: mirror.Mirror, tmp_pa
     said = fresh.run(*command, cwd=tmp_path, env=env, codes=[1]).stdout
     assert "PYTEST_PYINSTALL_PREFERENCE: 'mine' is none of" in said
     assert "Traceback" not in said
+
+
+def test_it_says_that_a_word_names_no_python(tools: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+    env = fresh.environ(tmp_path, mirror=served.url)
+    command = (tools / "virtualenv", "--discovery", "pyinstall", "--without-pip", "-p", "nonsense x", "x")
+    said = fresh.run(*command, cwd=tmp_path, env=env, codes=[1]).stdout
+    assert said.count("'nonsense x' names no Python: it is neither a version nor an executable on PATH") == 1
+    assert "Traceback" not in said
