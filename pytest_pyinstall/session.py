@@ -344,8 +344,15 @@ def _names(outcome: _Outcome) -> list[str]:
     minor = key.short.replace(str(key.version), release, 1)
     parts = [*interpreter.prefix.parts[1:], interpreter.executable.name]
     places = ["-".join(parts[start:-1]) for start in reversed(range(len(parts) - 1))]
-    source = f"{key.short}-{interpreter.source}"
-    names = [minor, key.short, str(key), source, *(f"{key.short}-{place}" for place in (*places, "-".join(parts)))]
+    # The word has become the path of the running interpreter by now.
+    source = "current" if outcome.request.text == "current" else interpreter.source
+    names = [
+        minor,
+        key.short,
+        str(key),
+        f"{key.short}-{source}",
+        *(f"{key.short}-{place}" for place in (*places, "-".join(parts))),
+    ]
     return list(map(_plain, names))
 
 

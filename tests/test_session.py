@@ -134,7 +134,7 @@ def test_one_version_at_two_places_is_told_apart_by_what_differs_in_their_paths(
 
 def test_one_version_from_several_sources_is_told_apart_by_them_before_their_paths() -> None:
     found = {
-        "current": interpreter("cpython-3.13.0", at="/home/me/.pyenv/versions/3.13.0", source="current"),
+        "current": interpreter("cpython-3.13.0", at="/home/me/.venv", source="path"),
         "3.13": interpreter("cpython-3.13.0", source="store"),
         "/opt/a": interpreter("cpython-3.13.0", at="/opt/a", source="path"),
         "/opt/b": interpreter("cpython-3.13.0", at="/opt/b", source="path"),
