@@ -280,7 +280,12 @@ class Provisioner:
     def _found(self, request: Request) -> Provided | None:
         """What the machine has beside our store."""
         interpreters = discover(
-            request, environ=self.environ, home=self.user_home, target=self.target, current=self.executable
+            request,
+            environ=self.environ,
+            home=self.user_home,
+            target=self.target,
+            current=self.executable,
+            on_skip=lambda path, error: self._say(f"passing by {path}: {error.message}"),
         )
         interpreter = next(interpreters, None)
         return None if interpreter is None else Provided(request=request, interpreter=interpreter, how="found")
