@@ -73,11 +73,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough. What is still buffered must not fail again at the end.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it is to stay open
         return 128 + 13
-    except KeyboardInterrupt:
-        _print("interrupted", sys.stderr)
-        return 128 + signal.SIGINT
-    except _Ended as ended:
-        return 128 + ended.number
+    except (KeyboardInterrupt, _Ended) as end:
+        return _interrupted(end)
+    except Exception as error:
+        # What cleans up may fail because it was interrupted, as argparse's own does, and hide why.
+        interruption = _interruption(error)
+        if interruption is None:
+            raise
+        return _interrupted(interruption)
+
+
+def _interrupted(end: "KeyboardInterrupt | _Ended") -> int:
+    if isinstance(end, _Ended):
+        return 128 + end.number
+    _print("interrupted", sys.stderr)
+    return 128 + signal.SIGINT
+
+
+def _interruption(error: BaseException | None) -> "KeyboardInterrupt | _Ended | None":
+    while error is not None:
+        if isinstance(error, (KeyboardInterrupt, _Ended)):
+            return error
+        error = error.__context__
+    return None
 
 
 def _run(words: list[str]) -> int:

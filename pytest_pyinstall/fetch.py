@@ -120,12 +120,12 @@ def fetch_text(url: str, *, client: Client, cache: Path, offline: bool = False) 
 
 
 def _read_local(url: str, limits: Limits) -> bytes:
-    with open_local(url) as source:
-        try:
+    try:
+        with open_local(url) as source:
             body = source.read(limits.catalogue_size + 1)
-        except OSError as error:
-            msg = f"cannot read {redacted(url)}: {error.strerror}"
-            raise FetchError(msg, hint="--python-catalogue FILE") from error
+    except OSError as error:  # an error on closing, too
+        msg = f"cannot read {redacted(url)}: {error.strerror}"
+        raise FetchError(msg, hint="--python-catalogue FILE") from error
     if len(body) > limits.catalogue_size:
         raise too_long(url, limits)
     return body

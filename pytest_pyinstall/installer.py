@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -56,12 +57,17 @@ def install(
     run_tool(command, environ=environ, what=f"cannot install {_listed(requirements)} into {path}")
 
 
+_ASKING = threading.Lock()
+"""uv asks `sysconfig` where it is, whose variables CPython 3.11 hands to a second thread before they are complete."""
+
+
 def find_uv(environ: Mapping[str, str]) -> str | None:
     """The `uv` that is installed beside us, else the one on `PATH`, else None."""
     try:
         from uv import find_uv_bin
 
-        return find_uv_bin()
+        with _ASKING:
+            return find_uv_bin()
     except (ImportError, FileNotFoundError):
         pass
     # A shim of pyenv, asdf or mise stands for a uv that the current directory may not have chosen.

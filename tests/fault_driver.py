@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,7 +39,12 @@ def serve() -> None:
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert ended is not None
         code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-        orphans = [child for child in _children() if child != pid and not _is_dead(child)]
+        # What asks an interpreter who it is ends by itself; P20 gives a second.
+        deadline = time.monotonic() + 1
+        while (orphans := [child for child in _children() if child != pid and not _is_dead(child)]) and (
+            time.monotonic() < deadline
+        ):
+            time.sleep(0.01)
         for child in orphans:
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)

@@ -956,3 +956,15 @@ def test_a_dumb_terminal_and_a_ci_log_get_plain_lines(
     assert process.wait() == 0, seen
     assert "\x1b" not in seen
     assert [line[0] for line in seen.splitlines()] == ["D", "+"]
+
+
+def test_an_interruption_in_the_middle_of_cleaning_up_is_one(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    def interrupted(words: list[str]) -> int:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise AttributeError(words)
+
+    monkeypatch.setattr("pytest_pyinstall.cli._run", interrupted)
+
+    assert cli("list").code == 130
