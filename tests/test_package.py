@@ -83,8 +83,8 @@ progress: Bars Display Lines Silence display_on result_line size_text
 project: Project read_project
 provisioner: Provided Provisioner provision provision_all
 pytest_plugin: pytest_addoption pytest_cmdline_main pytest_collection pytest_collection_finish
-    pytest_collection_modifyitems pytest_configure pytest_configure_node pytest_generate_tests
-    pytest_load_initial_conftests pytest_report_header pytest_sessionfinish pytest_sessionstart
+    pytest_collection_modifyitems pytest_configure pytest_configure_node pytest_fixture_setup pytest_generate_tests
+    pytest_load_initial_conftests pytest_report_header pytest_runtest_setup pytest_sessionfinish pytest_sessionstart
     pytest_terminal_summary pytest_testnodedown pytest_unconfigure
 proxy: proxy_for
 record: Record
