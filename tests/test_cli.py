@@ -380,9 +380,9 @@ def test_a_signal_ends_a_download_and_leaves_nothing_half_made(
         stalled = server.stall(after=1000)
         mirror.always("*", stalled)
         with start("install", "-q", minor, "--python-mirror", mirror.url) as process:
-            assert stalled.reached.wait(20)
+            assert stalled.reached.wait(60)
             process.send_signal(number)
-            out, err = process.communicate(timeout=5)
+            out, err = process.communicate(timeout=60)
 
     assert (process.returncode, out, err) == (code, "", said)
     assert not list(store.glob("cpython-*"))

@@ -230,9 +230,9 @@ def test_several_that_hang_are_waited_for_together(machine: Machine, monkeypatch
     machine.environ["PATH"] = os.pathsep.join(str(path.parent) for path in [*hanging, whole])
 
     begun = time.monotonic()
-    found = machine.find(NEWEST, timeout=4)
+    found = machine.find(NEWEST, timeout=6)
 
-    assert time.monotonic() - begun < 12
+    assert time.monotonic() - begun < 22  # one after the other: 24
     assert [each.executable for each in found] == [whole]
     assert [path for path, _ in machine.skipped] == hanging
     assert all("did not answer within 4 seconds" in str(error) for _, error in machine.skipped)

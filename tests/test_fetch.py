@@ -1444,7 +1444,7 @@ def test_p20_stop_ends_what_is_under_way(fetcher: Fetcher) -> None:
         client.stop()
 
         with pytest.raises(FetchError, match="stopped"):
-            result.result(timeout=1)
+            result.result(timeout=20)
 
 
 def test_p20_stop_ends_a_pause(fetcher: Fetcher) -> None:
@@ -1458,7 +1458,7 @@ def test_p20_stop_ends_a_pause(fetcher: Fetcher) -> None:
         client.stop()
 
         with pytest.raises(FetchError, match="stopped"):
-            result.result(timeout=1)
+            result.result(timeout=20)
 
 
 def test_p20_stop_ends_a_wait_for_another_process(fetcher: Fetcher) -> None:
@@ -1473,7 +1473,7 @@ def test_p20_stop_ends_a_wait_for_another_process(fetcher: Fetcher) -> None:
         client.stop()
 
         with pytest.raises(FetchError, match="stopped"):
-            result.result(timeout=1)
+            result.result(timeout=20)
         stalled.release()
 
 

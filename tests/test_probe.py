@@ -287,7 +287,7 @@ def test_what_hangs_is_killed_with_its_children(script: Write, tmp_path: Path) -
     with pytest.raises(ProbeError, match=r"did not answer within 0\.5 seconds"):
         ask(executable, timeout=0.5)
 
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 100
     child = int((tmp_path / "child").read_text())
     with pytest.raises(ProcessLookupError):
         wait_for_end_of(child)
@@ -295,7 +295,7 @@ def test_what_hangs_is_killed_with_its_children(script: Write, tmp_path: Path) -
 
 def wait_for_end_of(process: int) -> None:
     """Returns never before the process ended: a killed orphan stays until somebody has reaped it."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         os.kill(process, 0)
         state = Path(f"/proc/{process}/stat")
@@ -319,7 +319,7 @@ def test_an_answer_counts_though_something_stays_in_the_background(script: Write
     os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
     assert found.version == Version(sys.version.split()[0])
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 100
 
 
 @needs_scripts

@@ -158,7 +158,7 @@ def test_p5_a_stopped_process_keeps_nobody_from_what_is_installed(environ: dict[
         assert stall.reached.wait(60)
         stopped.send_signal(signal.SIGSTOP)
         user = _start(environ, NEWEST)
-        _, err = user.communicate(timeout=30)
+        _, err = user.communicate(timeout=90)
         stopped.kill()
 
     assert user.returncode == 0, err
