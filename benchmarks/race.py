@@ -1,0 +1,116 @@
+"""Runs two things in turn, A B A B …, and says how they compare."""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Pairs", "alone", "at_once", "plain_environ", "race", "run"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Seconds, or megabytes, of ours and of the peer's; one pair for each turn."""
+
+    ours: tuple[float, ...]
+    peer: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(ours / peer for ours, peer in zip(self.ours, self.peer, strict=True))
+
+    @property
+    def medians(self) -> tuple[float, float]:
+        return statistics.median(self.ours), statistics.median(self.peer)
+
+
+def race(ours: Callable[[int], float], peer: Callable[[int], float], *, turns: int) -> Pairs:
+    """`turns` pairs, after one that does not count. Each call gets its number, for a directory of its own."""
+    results = [(ours(turn), peer(turn)) for turn in range(turns + 1)][1:]
+    return Pairs(tuple(mine for mine, _ in results), tuple(theirs for _, theirs in results))
+
+
+def run(command: Sequence[str | Path], *, environ: Mapping[str, str], directory: Path) -> float:
+    """The seconds that a process took. Raises `RuntimeError` with what it said, if it failed."""
+    return at_once([command], environ=[environ], directory=directory)
+
+
+def at_once(
+    commands: Sequence[Sequence[str | Path]], *, environ: Sequence[Mapping[str, str]], directory: Path
+) -> float:
+    """The seconds until the last of several processes, started at once, has ended."""
+    directory.mkdir(parents=True, exist_ok=True)
+    logs = [(directory / f"log-{number}").open("w+b") for number, _ in enumerate(commands)]
+    start = time.perf_counter()
+    processes = [
+        subprocess.Popen(
+            list(map(str, command)),
+            env=dict(variables),
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        for command, variables, log in zip(commands, environ, logs, strict=True)
+    ]
+    codes = [process.wait() for process in processes]
+    seconds = time.perf_counter() - start
+    for command, code, log in zip(commands, codes, logs, strict=True):
+        log.seek(0)
+        said = log.read().decode(errors="replace")
+        log.close()
+        if code:
+            message = f"exit code {code} of {' '.join(map(str, command))}\n{said[-3000:]}"
+            raise RuntimeError(message)
+    return seconds
+
+
+_PEAK = """\
+import os, sys, threading, time
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, setpgroup=0)
+peak = 0
+def look():
+    global peak
+    while True:
+        total = 0
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                try:
+                    if os.getpgid(int(name)) == pid:
+                        with open(f"/proc/{name}/status") as file:
+                            total += int(file.read().split("VmHWM:")[1].split()[0])
+                except (OSError, IndexError):
+                    pass
+        peak = max(peak, total)
+        time.sleep(0.005)
+threading.Thread(target=look, daemon=True).start()
+_, status, used = os.wait4(pid, 0)
+print(max(peak, used.ru_maxrss) / 1024)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def alone(command: Sequence[str | Path], *, environ: Mapping[str, str], directory: Path) -> float:
+    """The megabytes that a process and its children held at once, each counted with its own peak. Linux.
+
+    Measured from a small process: what a parent holds when it forks counts as the child's.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _PEAK, *map(str, command)],
+        env=dict(environ), cwd=directory, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        message = f"{' '.join(map(str, command))}\n{done.stderr[-3000:]}"
+        raise RuntimeError(message)
+    return float(done.stdout.splitlines()[-1])
+
+
+def plain_environ() -> dict[str, str]:
+    """This process's variables without those that steer one of the two sides, or keep Python from its caches."""
+    dropped = ("PYTHON", "PYTEST", "UV_PYTHON", "UV_CACHE", "VIRTUAL_ENV", "TOX", "COVERAGE", "XDG_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}

@@ -1,0 +1,85 @@
+"""Serves a directory on loopback as fast as the kernel can: ``python -m benchmarks.server DIR [BYTES_PER_SECOND]``.
+
+Both sides download from it, so it must not be what is measured: a thread for each connection, ``sendfile``, nothing
+else. It prints its port. With a rate it sends no faster than a link of that speed, all connections together.
+"""
+
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import unquote
+
+_PIECE = 64 << 10
+
+
+class Link:
+    """A link that takes so many bytes in a second, whoever sends them."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._lock = threading.Lock()
+        self._free_at = 0.0
+
+    def take(self, size: int) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._free_at = max(self._free_at, now) + size / self._rate
+            wait = self._free_at - now
+        if wait > 0.001:
+            time.sleep(wait)
+
+
+def serve(directory: Path, rate: float) -> None:
+    link = Link(rate) if rate else None
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        print(listener.getsockname()[1], flush=True)
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=_answer, args=(connection, directory, link), daemon=True).start()
+
+
+def _answer(connection: socket.socket, directory: Path, link: Link | None) -> None:
+    with connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        asked = b""
+        while True:
+            while b"\r\n\r\n" not in asked:
+                if not (more := connection.recv(65536)):
+                    return
+                asked += more
+            head, _, asked = asked.partition(b"\r\n\r\n")
+            try:
+                _send(connection, directory, head.decode("latin-1"), link)
+            except OSError:  # it has seen enough
+                return
+
+
+def _send(connection: socket.socket, directory: Path, head: str, link: Link | None) -> None:
+    method, path, _ = head.split("\r\n", 1)[0].split(" ")
+    try:
+        file = (directory / unquote(path).lstrip("/")).open("rb")
+    except OSError:
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        return
+    with file:
+        size = os.fstat(file.fileno()).st_size
+        start, status = 0, "200 OK"
+        if match := re.search(r"\r\nrange: bytes=(\d+)-\r\n", f"{head}\r\n", re.IGNORECASE):
+            start, status = int(match[1]), f"206 Partial Content\r\nContent-Range: bytes {match[1]}-{size - 1}/{size}"
+        lines = f'HTTP/1.1 {status}\r\nContent-Length: {size - start}\r\nETag: "{size}"\r\n'
+        connection.sendall(f"{lines}Content-Type: application/octet-stream\r\n\r\n".encode())
+        if method == "HEAD":
+            return
+        while start < size:
+            most = size - start if link is None else min(_PIECE, size - start)
+            if link is not None:
+                link.take(most)
+            start += os.sendfile(connection.fileno(), file.fileno(), start, most)
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)
