@@ -4,6 +4,7 @@ No secret leaves for a place, a message or a log where it does not belong.
 """
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -18,6 +19,8 @@ from pytest_pyinstall.transport import Transports
 from pytest_pyinstall.url import basic_authorization, is_local, is_loopback, joined, origin, redacted
 
 __all__ = ["Client", "open_client"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -138,6 +141,7 @@ class Client:
                     {**headers, **({"Authorization": authorization} if authorization else {})}, until
                 )
                 location = answer.headers.get("location", "")
+                _LOGGER.debug("GET %s: %d", redacted(bare), answer.status)
                 if answer.status not in {301, 302, 303, 307, 308} or not location:
                     if answer.status not in accept:
                         raise refused(answer, what, self.limits)

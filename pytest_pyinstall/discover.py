@@ -4,6 +4,7 @@ Names are read first and only what may fit is asked, because asking costs 10 to 
 decides; a name never does.
 """
 
+import logging
 import threading
 import time
 from collections import deque
@@ -24,6 +25,8 @@ from pytest_pyinstall.search_path import on_path
 from pytest_pyinstall.target import Target
 
 __all__ = ["discover"]
+
+_LOGGER = logging.getLogger(__name__)
 
 _MOST_PATCHES = 40
 """No minor version of CPython had more patch releases; a name such as python3.12 may be any of them."""
@@ -67,22 +70,38 @@ def discover(
     candidates = (
         candidate
         for candidate in _candidates(request, environ=environ, home=home, target=target, current=current)
-        if _may_fit(candidate, request, target, allow_prereleases) and _is_new(candidate, places)
+        if _is_worth_asking(candidate, request, target, allow_prereleases) and _is_new(candidate, places)
     )
     with closing(_asked(candidates, environ, timeout)) as asked:
         for question in asked:
             candidate, found = question.candidate, question.answer
             if isinstance(found, ProbeError):
+                _passed_by(request, candidate, found.message)
                 if on_skip is not None:
                     on_skip(candidate.executable, found)
                 continue
             base = real(found.base_executable)
             is_environment = found.prefix != found.base_prefix
-            if base in seen or (is_environment and candidate.source != "current"):
-                continue
-            if request.fits(found.key, target=target, allow_prereleases=allow_prereleases):
+            if base in seen:
+                _passed_by(request, candidate, "another name of one that was taken before")
+            elif is_environment and candidate.source != "current":
+                _passed_by(request, candidate, "a virtual environment")
+            elif not request.fits(found.key, target=target, allow_prereleases=allow_prereleases):
+                _passed_by(request, candidate, f"it answers as {found.key}")
+            else:
                 seen.add(base)
                 yield found
+
+
+def _passed_by(request: Request, candidate: Candidate, reason: str) -> None:
+    _LOGGER.debug("%s: passed by: %s (%s): %s", request.text, candidate.executable, candidate.source, reason)
+
+
+def _is_worth_asking(candidate: Candidate, request: Request, target: Target, allow_prereleases: bool) -> bool:
+    may_fit = _may_fit(candidate, request, target, allow_prereleases)
+    if not may_fit:
+        _passed_by(request, candidate, "its name says another Python")
+    return may_fit
 
 
 def _is_new(candidate: Candidate, places: set[Path]) -> bool:

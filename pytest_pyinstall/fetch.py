@@ -15,6 +15,7 @@ Below the cache, fetching owns::
     CACHE/catalogues/<sha256 of the URL>.json       a catalogue, and beside it .meta with ETag and digest
 """
 
+import logging
 import re
 import secrets
 from pathlib import Path
@@ -35,6 +36,8 @@ from pytest_pyinstall.persist import persist
 from pytest_pyinstall.url import is_local, redacted
 
 __all__ = ["fetch", "fetch_text"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def fetch(
@@ -66,6 +69,7 @@ def fetch(
         raise IntegrityError(msg, hint="use a catalogue that has one: --python-catalogue URL")
     path = archive_path(cache, build)
     if file := open_cached(path, build, client):
+        _LOGGER.info("%s: the archive is in the cache, with the right sha256: %s", build.key, path)
         return Archive(build=build, file=file)
     if offline and not is_local(url):
         msg = f"{build.key} is not in the cache, and downloads are switched off: {redacted(url)}"
@@ -76,10 +80,13 @@ def fetch(
         with lock_archive(path, client, until, listener.waiting) as locked:
             # Whoever held the lock before us has probably left it here.
             if file := open_cached(path, build, client):
+                _LOGGER.info("%s: somebody else fetched the archive meanwhile: %s", build.key, path)
                 return Archive(build=build, file=file)
+            _LOGGER.info("%s: the archive is not in the cache; fetching %s", build.key, redacted(url))
             name = f"{path.name}.part" if locked else f".{secrets.token_hex(8)}.part"
             with Part.open(path.with_name(name)) as part:
                 fill(part, build, url, client, until, listener)
+                _LOGGER.info("%s: size and sha256 are those of the catalogue; kept as %s", build.key, path)
                 return Archive(build=build, file=part.publish(path))
     finally:
         listener.finished()
@@ -93,6 +100,7 @@ def fetch_text(url: str, *, client: Client, cache: Path, offline: bool = False) 
     no obstacle. Raises `OfflineError`, `FetchError`, and `CatalogueError` for a document that is too long. Safe to
     call at once from several processes.
     """
+    _LOGGER.debug("reading the catalogue %s", redacted(url))
     if is_local(url):
         return _read_local(url, client.limits)
     kept = Kept.load(cache, url)

@@ -8,6 +8,7 @@ deadline are ours.
 import contextlib
 import errno
 import json
+import logging
 import os
 import socket
 import stat
@@ -27,6 +28,8 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["hold", "holder", "is_free", "make_directory", "seize", "share"]
+
+_LOGGER = logging.getLogger(__name__)
 
 _POLL = 0.02
 """Seconds between two tries: 16 waiters cost a few per cent of one core so, and each loses 10 ms."""
@@ -72,6 +75,8 @@ def hold(
                 on_wait(f"waiting {purpose}: {holder(path, note)} is at it")
                 is_told = True
             time.sleep(min(_POLL, timeout - waited))
+        if (waited := time.monotonic() - start) > _POLL:
+            _LOGGER.info("waited %.2f s %s: somebody else held %s", waited, purpose, path)
         if note is not None:
             _write(note)
         try:

@@ -1,5 +1,6 @@
 """Tries again, for as long as a failure may pass by itself."""
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -9,6 +10,8 @@ from pytest_pyinstall.fault import OTHERWISE, PassingError, UnreachableError
 __all__ = ["persist"]
 
 T = TypeVar("T")
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def persist(
@@ -42,6 +45,7 @@ def persist(
             fault.reason += f"; gave up after {limits.total:g} s in all"
             break
         waiting(f"{fault.reason}; trying again in {pause:.1f} s")
+        _LOGGER.info("%s: %s; attempt %d follows in %.1f s", what, fault.reason, tries + 1, pause)
         client.pause(pause)
     msg = f"{what}: {fault.reason}" + (f" ({tries} attempts)" if tries > 1 else "")
     raise UnreachableError(msg, hint=fault.hint or OTHERWISE) from fault.__cause__

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import pkgutil
 import re
@@ -25,6 +26,8 @@ from pytest_pyinstall.key import Key
 from pytest_pyinstall.target import Target
 
 __all__ = ["probe"]
+
+_LOGGER = logging.getLogger(__name__)
 
 _START, _END = "<pytest-pyinstall-probe>", "</pytest-pyinstall-probe>"
 _MOST_OUTPUT = 64 * 1024
@@ -63,6 +66,7 @@ def probe(
     interpreter = _understood(document, executable, source)
     if expected is not None:
         interpreter = _compared(interpreter, expected)
+    _LOGGER.debug("%s was asked, and is %s", executable, interpreter.key)
     return interpreter
 
 

@@ -3,8 +3,10 @@
 All three hear the same things: downloads (they are a `listener.Progress`), sentences, and one result for each request.
 """
 
+import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
@@ -17,7 +19,7 @@ from pytest_pyinstall.request import Request
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-__all__ = ["Bars", "Display", "Lines", "Silence", "display_on", "result_line", "size_text"]
+__all__ = ["Bars", "Display", "Lines", "Silence", "display_on", "result_line", "size_text", "steps_told"]
 
 
 class Display(Protocol):
@@ -92,6 +94,35 @@ def size_text(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+@contextmanager
+def steps_told(say: Callable[[str], object], *, level: int) -> Iterator[None]:
+    """For as long as the ``with`` block lasts, `say` hears each step that the package logs, from `level` on.
+
+    That is what stands in the log of ``pytest_pyinstall``: which candidate was taken, which was passed by and why, what
+    was fetched from where, waits for locks, and what was published.
+    """
+    logger = logging.getLogger("pytest_pyinstall")
+    handler = _Steps(say, level)
+    before = logger.level
+    logger.addHandler(handler)
+    if logger.getEffectiveLevel() > level:
+        logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _Steps(logging.Handler):
+    def __init__(self, say: Callable[[str], object], level: int) -> None:
+        super().__init__(level)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(f"  {record.getMessage()}")
 
 
 class Silence:

@@ -7,6 +7,7 @@ Nothing else calls one step from another.
 """
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -43,14 +44,17 @@ from pytest_pyinstall.probe import probe
 from pytest_pyinstall.project import Project, read_project
 from pytest_pyinstall.request import Request, parse_requests
 from pytest_pyinstall.resolve import released, resolve
-from pytest_pyinstall.settings import Settings
+from pytest_pyinstall.settings import OPTIONS, Settings
 from pytest_pyinstall.store import Broken, Installation, Store, current_boot
 from pytest_pyinstall.target import Target
 from pytest_pyinstall.unpack import unpack
+from pytest_pyinstall.url import redacted
 
 __all__ = ["Provided", "Provisioner", "provision", "provision_all"]
 
 How = Literal["installed", "repaired", "present", "found"]
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def provision(request: "str | Request", settings: Settings | None = None) -> Interpreter:
@@ -123,6 +127,12 @@ class Provisioner:
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
     _opened: Client | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        for name in OPTIONS:
+            if (value := getattr(self.settings, name)) is not None:
+                origin = self.settings.origins.get(name, "default")
+                _LOGGER.debug("setting %s: %s (%s)", name, redacted(str(value)), origin)
 
     @classmethod
     def from_environ(
@@ -237,9 +247,17 @@ class Provisioner:
     def _catalogue(self) -> Catalogue:
         place = self.settings.catalogue
         if place is None:
-            return default_catalogue()
-        text = fetch_text(place, client=self._client, cache=self.settings.cache, offline=self.settings.offline)
-        return parse_catalogue(text, origin=place)
+            catalogue = default_catalogue()
+        else:
+            text = fetch_text(place, client=self._client, cache=self.settings.cache, offline=self.settings.offline)
+            catalogue = parse_catalogue(text, origin=place)
+        _LOGGER.debug(
+            "catalogue %s: %d builds, and %d refused for want of a sha256",
+            catalogue.origin,
+            len(catalogue.builds),
+            len(catalogue.without_digest),
+        )
+        return catalogue
 
     @property
     def _client(self) -> Client:
@@ -254,10 +272,12 @@ class Provisioner:
         return released(self.catalogue, self.target)
 
     def _provide(self, request: Request) -> Provided:
+        preference = self.settings.preference
+        _LOGGER.debug("%s: asked for; preference %s", request.text, preference)
         for look in self._looks(request, repair=True):
             if provided := look(request):
                 return provided
-        if self.settings.preference == "only-system":
+        if preference == "only-system":
             msg = f"no Python {request.text} on this machine, and --python-preference only-system installs none"
             raise NoMatchError(msg, hint="--python-preference system")
         return self._install(request)
@@ -288,19 +308,33 @@ class Provisioner:
             on_skip=lambda path, error: self._say(f"passing by {path}: {error.message}"),
         )
         interpreter = next(interpreters, None)
-        return None if interpreter is None else Provided(request=request, interpreter=interpreter, how="found")
+        if interpreter is None:
+            _LOGGER.debug("%s: nothing on this machine fits, beside what the store has", request.text)
+            return None
+        _LOGGER.debug(
+            "%s: taken: %s, found by way of %s, answers as %s",
+            request.text,
+            interpreter.executable,
+            interpreter.source,
+            interpreter.key,
+        )
+        return Provided(request=request, interpreter=interpreter, how="found")
 
     def _present(self, request: Request, *, repair: bool, allow_prereleases: bool = False) -> Provided | None:
         """What the store has. A damaged one is put in order first, or passed by without `repair`."""
         for key in self.store.keys():  # noqa: SIM118  # no dict
             if not request.fits(key, target=self.target, allow_prereleases=allow_prereleases):
+                _LOGGER.debug("%s: passed by: %s in the store is another Python", request.text, key)
                 continue
             found = self.store.look(key)
             if isinstance(found, Broken) and repair:
                 self._say(f"{found}; repairing it")
                 return Provided(request=request, interpreter=self.repair(found), how="repaired")
             if interpreter := self._interpreter(found):
+                _LOGGER.debug("%s: taken: %s in the store, whole", request.text, key)
                 return Provided(request=request, interpreter=interpreter, how="present")
+            _LOGGER.debug("%s: passed by: %s in the store cannot be used as it is", request.text, key)
+        _LOGGER.debug("%s: nothing in the store %s fits", request.text, self.store.root)
         return None
 
     def _interpreter(self, found: Installation | Broken | None) -> Interpreter | None:
@@ -324,6 +358,13 @@ class Provisioner:
                 raise NoMatchError(msg, hint="name a version, such as 3.12")
             self._refuse_downloads(request.text, is_explicit=is_explicit)
             build = resolve(request, self.catalogue, self.target)
+            _LOGGER.info(
+                "%s: the best build for it is %s of release %s, by the catalogue %s",
+                request.text,
+                build.key,
+                build.tag,
+                self.catalogue.origin,
+            )
         except (NoMatchError, FetchError):
             if not reinstall and (provided := self._present(request, repair=True, allow_prereleases=True)):
                 return provided
@@ -346,7 +387,9 @@ class Provisioner:
         # Who repairs may have found what only the content tells.
         with self.store.claim(build.key, content=keep_added) as claim:
             if not reinstall and (interpreter := self._interpreter(claim.installation)):
+                _LOGGER.info("%s: somebody else installed it meanwhile", build.key)
                 return interpreter, "present"  # somebody filled it while we waited
+            _LOGGER.debug("%s: claimed; the work is done in %s", build.key, claim.scratch)
             url = mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror)
             archive = fetch(
                 build,
@@ -358,10 +401,13 @@ class Provisioner:
             )
             with archive.file:
                 tree = unpack(archive, into=claim.scratch)
+            _LOGGER.debug("%s: unpacked", build.key)
             finish(tree, key=build.key, home=claim.home, tag=build.tag)
             proven = self._prove(tree, build)
+            _LOGGER.debug("%s: it runs here, and says of itself what its key says", build.key)
             was_broken = claim.installation is not None
             published = claim.publish(tree, build=build, version_info=proven.version_info, keep_added=keep_added)
+            _LOGGER.info("%s: published as %s", build.key, published.home)
         return _ours(published, proven.version_info), "repaired" if was_broken and not reinstall else "installed"
 
     def _prove(self, tree: Path, build: Build) -> Interpreter:

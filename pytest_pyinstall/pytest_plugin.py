@@ -263,6 +263,7 @@ def pytest_fixture_setup(
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     state = _state(session.config)
+    state.end_telling_steps()
     state.is_line_open = False
     wanted = {_OURS, "python", "pythons", "python_env"}
     if session.items:
@@ -362,6 +363,7 @@ class _State:
         self._made: tuple[Callable[[], None], object] | None = None
         self._path_directory: Path | None = None
         self._stack = ExitStack()
+        self._telling = ExitStack()
         self._path_before: str | None = None
 
     def start(self) -> None:
@@ -443,6 +445,7 @@ class _State:
 
     def close(self) -> None:
         """Leave nothing behind of what belongs to the session."""
+        self.end_telling_steps()
         if self._pythons is not None:
             self._pythons.close()
         if self._path_before is not None:
@@ -458,6 +461,7 @@ class _State:
         if self._pythons is None:
             from pytest_pyinstall.session import Pythons
 
+            self._tell_steps()
             self._pythons = Pythons.open(
                 _settings(self.config),
                 environ=os.environ,
@@ -469,6 +473,17 @@ class _State:
                 is_quiet=self.config.get_verbosity() < 0,
             )
         return self._pythons
+
+    def _tell_steps(self) -> None:
+        """Until the tests run, from when on pytest itself captures what is logged."""
+        say, level = self._teller(), _step_level(self.config)
+        if say is not None and level is not None:
+            from pytest_pyinstall.progress import steps_told
+
+            self._telling.enter_context(steps_told(say, level=level))
+
+    def end_telling_steps(self) -> None:
+        self._telling.close()
 
     def _teller(self) -> Callable[[str], None] | None:
         """Writes a line to the terminal, whatever is being captured; None in a worker, which has no terminal."""
@@ -712,6 +727,22 @@ def _ini(config: pytest.Config, name: str) -> Any:
     if name in _TRUTHS:
         failure = f"{failure if name in failure else f'{name}: {failure}'}\nhint: {name} = false"
     raise pytest.UsageError(failure)
+
+
+def _step_level(config: pytest.Config) -> int | None:
+    """From which level on the terminal is to have what we log: that of ``--log-level``; ``info`` with ``-v``."""
+    import logging
+
+    def value(name: str) -> Any:
+        try:
+            return config.getoption(name, None) or config.getini(name)
+        except (KeyError, ValueError):  # -p no:logging
+            return None
+
+    if value("log_cli_level") or value("log_cli"):
+        return None  # pytest writes it there
+    text = str(value("log_level") or ("info" if config.get_verbosity() > 0 else ""))
+    return int(text) if text.isdecimal() else logging.getLevelNamesMapping().get(text.upper())
 
 
 def _ini_directory(config: pytest.Config) -> Path:

@@ -15,6 +15,7 @@ The layout is uv's, so that one directory can serve uv and us at once; what is o
 import contextlib
 import errno
 import functools
+import logging
 import os
 import shutil
 import stat
@@ -38,6 +39,8 @@ from pytest_pyinstall.tree import Difference, added, compare, listed
 __all__ = ["Broken", "Claim", "Installation", "Store", "current_boot"]
 
 _SETTING = "--python-store"
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,6 +350,7 @@ class Store:
                     scratch, alive = path, _alive(path)
                 with seize(alive) as is_dead:
                     if is_dead:
+                        _LOGGER.debug("swept away what the dead left: %s", scratch)
                         delete(alive)
                         delete(scratch)
             with contextlib.suppress(OSError):
@@ -479,6 +483,7 @@ class Claim:
                     msg = f"{self.key} is in use, and stays: {holder(lease)} works with it"
                     raise StoreError(msg, hint=f"when that has ended: pytest-pyinstall remove {self.key}")
                 self.home.rename(self.scratch / "removed")
+                _LOGGER.info("%s: moved aside, to be deleted: %s", self.key, self.home)
                 store._record_path(self.key).unlink(missing_ok=True)  # noqa: SLF001
                 store._link_minor(self.key, self.scratch)  # noqa: SLF001
         except OSError as error:

@@ -26,6 +26,7 @@ answer: Answer looks_like_a_page page_hint refused
 archive_cache: CachedFile cached_archives clear prune
 archive_file: budget_of read_error read_some
 archive_lock: LOCK lock_archive lock_now
+arguments: arguments_of command_of completed_parser
 bounds: BOUNDS CHUNK TOO_MUCH Bounds
 build: Archive Build
 cache_file: OPEN_FLAGS make_directory open_regular remove storage_error
@@ -37,6 +38,7 @@ cli: main
 client: Client open_client
 commands: PLACES Outcome Session cache_clear cache_key cache_list cache_prune error_json find install list_pythons
     matrix mirror_pack mirror_pull places remove report run_command verify
+completion: complete
 configuration: Configuration read_configuration
 connection: Connection
 decompress: ahead decompressed
@@ -79,7 +81,7 @@ path_directory: links names temporary
 persist: persist
 probe: probe
 process: run run_into signal_name tail
-progress: Bars Display Lines Silence display_on result_line size_text
+progress: Bars Display Lines Silence display_on result_line size_text steps_told
 project: Project read_project
 provisioner: Provided Provisioner provision provision_all
 pytest_plugin: pytest_addoption pytest_cmdline_main pytest_collection pytest_collection_finish
