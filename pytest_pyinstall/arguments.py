@@ -30,7 +30,7 @@ Pythons
   verify [REQUEST...] --repair   compare with what was published, put in order
 with other tools
   exec --python R... -- COMMAND  run a command with those Pythons on its PATH
-  matrix [REQUEST...]            a CI matrix; alone: of what the project declares
+  matrix [REQUEST...]            a CI matrix; alone: what the project declares
   report DIR [--html FILE]       junit files of several jobs as a table, a page
   mirror pull|pack DIR PYTHON    fill a directory for machines without network
 places

@@ -278,15 +278,30 @@ def test_exec_has_no_json_of_its_own(cli: Cli) -> None:
     assert done.document["command"] == "exec"
 
 
+COMMANDS = ("install", "list", "find", "exec", "matrix", "remove", "verify", "dir", "cache", "mirror", "report")
+
+
 def test_help_fits_a_screen_and_names_every_command(cli: Cli) -> None:
     done = cli("--help")
 
     assert done.code == 0
     assert len(done.lines) <= 24
-    assert max(map(len, done.lines)) <= 100
-    for command in ("install", "list", "find", "exec", "matrix", "remove", "verify", "dir", "cache", "mirror"):
+    assert max(map(len, done.lines)) <= 80
+    for command in COMMANDS:
         assert f"\n  {command} " in done.out
-        assert cli(command, "--help").code == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_fits_a_screen_and_shows_examples(
+    cli: Cli, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = cli(command, "--help")
+
+    assert done.code == 0
+    assert len(done.lines) <= 24
+    assert max(map(len, done.lines)) <= 80
+    assert f"\nexamples:\n  pytest-pyinstall {command}" in done.out
 
 
 def test_version(cli: Cli) -> None:
