@@ -397,7 +397,7 @@ def test_a_signal_ends_a_download_and_leaves_nothing_half_made(
         with start("install", "-q", minor, "--python-mirror", mirror.url) as process:
             assert stalled.reached.wait(60)
             process.send_signal(number)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=200)
 
     assert (process.returncode, out, err) == (code, "", said)
     assert not list(store.glob("cpython-*"))

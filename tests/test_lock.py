@@ -19,7 +19,7 @@ import sys
 import threading
 from pathlib import Path
 from pytest_pyinstall.lock import hold
-with hold(Path(sys.argv[1]), timeout=5, purpose="for it", setting="--python-store", note=Path(sys.argv[2])):
+with hold(Path(sys.argv[1]), timeout=200, purpose="for it", setting="--python-store", note=Path(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.read()
 """

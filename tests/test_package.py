@@ -141,7 +141,7 @@ def declared(path: Path) -> list[str]:
 
 def run(code: str) -> str:
     return subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT, timeout=60
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT, timeout=200
     ).stdout
 
 
@@ -197,7 +197,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
     pytest.importorskip("hatchling")
     directory = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
-    subprocess.run(command, check=True, cwd=ROOT, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True, timeout=200)
     (path,) = directory.glob("*.whl")
     return zipfile.Path(path)
 

@@ -37,7 +37,7 @@ def settings(tmp_path: Path, mirror_directory: Path) -> Settings:
         mirror=str(mirror_directory),
         catalogue=str(mirror_directory / "catalogue.json"),
         preference="only-managed",
-        lock_timeout=60,
+        lock_timeout=200,
     )
 
 

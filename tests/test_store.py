@@ -44,7 +44,7 @@ def _publish(store: Store, key: Key = KEY, text: str = "print()", *, keep_added:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(root=tmp_path / "a store é", lock_timeout=5, boot=current_boot())
+    return Store(root=tmp_path / "a store é", lock_timeout=200, boot=current_boot())
 
 
 def _names(directory: Path) -> list[str]:

@@ -135,7 +135,7 @@ def test_p5_a_stalled_download_keeps_nobody_from_another_python(
     with _start(environ, NEWEST) as stalled:
         assert stall.reached.wait(60)
         other = _start(environ, VERSIONS[0])
-        out, err = other.communicate(timeout=60)
+        out, err = other.communicate(timeout=200)
         stalled.kill()
 
     assert other.returncode == 0, err

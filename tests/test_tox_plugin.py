@@ -249,7 +249,7 @@ import pytest_pyinstall.tox_plugin
 print(*sorted(set(sys.modules) - before))
 """
     done = subprocess.run(
-        [plain / "python", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=60
+        [plain / "python", "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=200
     )
     assert done.stdout.split() == ["pytest_pyinstall", "pytest_pyinstall.tox_plugin"]
 

@@ -123,7 +123,7 @@ def test_p20_a_session_of_pytest_ends_within_a_second(
         tally.attempt("a signal to a session of pytest", 0)
         start_of_end = time.monotonic()
         process.send_signal(number)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=200)
         took = time.monotonic() - start_of_end
     assert process.returncode != 0
     # A second is what is promised, and this machine may be busy; what stalls would hold it for longer than this.
