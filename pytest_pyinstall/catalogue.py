@@ -29,6 +29,7 @@ _RELEASE_PREFIXES = (
 _PYPY_PREFIX = "https://downloads.python.org/pypy"
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _TAG = re.compile(r"/download/(?P<release>[^/]+)/[^/]*$|-v(?P<pypy>[0-9.]+)-[^/]*$")
+_DEFAULT = "pbs-installer"
 _DEFAULT_HINT = "leave --python-catalogue (PYTEST_PYINSTALL_CATALOGUE) out to use the catalogue of pbs-installer"
 _UPGRADE_HINT = "python -m pip install --upgrade pbs-installer"
 
@@ -44,6 +45,11 @@ class Catalogue:
     builds: tuple[Build, ...]
     origin: str
     without_digest: tuple[Key, ...] = ()
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the one that ships with ``pbs-installer``, and nobody named another."""
+        return self.origin == _DEFAULT
 
 
 @cache
@@ -61,7 +67,7 @@ def default_catalogue() -> Catalogue:
         message = "pbs-installer, which holds the default catalogue, is missing or too old: it has no versions.json"
         raise CatalogueError(message, hint=_UPGRADE_HINT)
     try:
-        return _collect(_pbs_rows(_document(path.read_bytes())), origin="pbs-installer")
+        return _collect(_pbs_rows(_document(path.read_bytes())), origin=_DEFAULT)
     except (OSError, KeyError, TypeError, ValueError) as error:
         message = f"the catalogue of pbs-installer cannot be read: {error!r} in {path}"
         raise CatalogueError(message, hint=_UPGRADE_HINT) from error

@@ -354,7 +354,8 @@ class Provisioner:
             return provided
         try:
             if request.path is not None:
-                msg = f"{request.text} is a path: it can be used, but not installed"
+                what = "the running interpreter" if request.text == "current" else "a path"
+                msg = f"{request.text} is {what}: it can be used, but not installed"
                 raise NoMatchError(msg, hint="name a version, such as 3.12")
             self._refuse_downloads(request.text, is_explicit=is_explicit)
             build = resolve(request, self.catalogue, self.target)

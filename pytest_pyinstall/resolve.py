@@ -15,6 +15,7 @@ __all__ = ["candidates", "released", "resolve"]
 
 _LIST_HINT = "pytest-pyinstall list --all"
 _CATALOGUE_HINT = "give --python-catalogue a document in uv's schema, which has musl, GraalPy, debug and pre-releases"
+_ANOTHER_HINT = "pytest-pyinstall list --all shows what it has; without --python-catalogue, pbs-installer's is asked"
 
 
 def resolve(request: Request, catalogue: Catalogue, target: Target) -> Build:
@@ -58,6 +59,7 @@ def released(catalogue: Catalogue, target: Target) -> tuple[Version, ...]:
 
 def _no_match(request: Request, catalogue: Catalogue, target: Target) -> NoMatchError:
     where = request.target(target)
+    elsewhere = _CATALOGUE_HINT if catalogue.is_default else _ANOTHER_HINT
     message = f"no build of {_named(request)} for {where}"
     refused = [key for key in catalogue.without_digest if request.fits(key, target=target, allow_prereleases=True)]
     if refused:
@@ -72,10 +74,10 @@ def _no_match(request: Request, catalogue: Catalogue, target: Target) -> NoMatch
     if targets := sorted({str(key.target) for key in fitting or alike}):
         near = [name for name in targets if name.startswith(f"{where.os}-{where.arch}-")]
         near += [name for name in targets if name.startswith(f"{where.os}-") and name not in near]
-        return NoMatchError(f"{message} (there is one for {_listed(near or targets)})", hint=_CATALOGUE_HINT)
+        return NoMatchError(f"{message} (there is one for {_listed(near or targets)})", hint=elsewhere)
     others = sorted({_kind(build.key.implementation, build.key.variant) for build in catalogue.builds})
     has = f"the catalogue {catalogue.origin} has {_listed(others)}" if others else f"{catalogue.origin} is empty"
-    return NoMatchError(f"{message} ({has})", hint=_CATALOGUE_HINT)
+    return NoMatchError(f"{message} ({has})", hint=elsewhere)
 
 
 def _is_alike(key: Key, request: Request) -> bool:

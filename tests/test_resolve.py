@@ -1,5 +1,7 @@
 """Which build answers, and what a person is told where none does."""
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_pyinstall.build import Build
@@ -150,7 +152,12 @@ def test_other_targets_are_named_where_this_one_has_none() -> None:
     assert "(there is one for linux-aarch64-gnu)" in refusal("graalpy3.14").message
     assert "(there is one for linux-aarch64-gnu)" in refusal("graalpy3.14", target=MAC).message
     assert "(there is one for linux-aarch64-gnu)" in refusal("graalpy3.12").message
-    assert "--python-catalogue" in refusal("3.12", target=MUSL).hint
+
+
+def test_another_catalogue_is_proposed_to_who_named_none_and_the_default_to_who_did() -> None:
+    assert "without --python-catalogue" in refusal("3.12", target=MUSL).hint
+    default = replace(CATALOGUE, origin="pbs-installer")
+    assert "give --python-catalogue" in refusal("3.12", target=MUSL, catalogue=default).hint
 
 
 def test_what_the_catalogue_has_is_named_where_the_kind_is_missing() -> None:
