@@ -136,7 +136,7 @@ def pytest_load_initial_conftests(
 ) -> Generator[None, object, object]:
     """Keep a suite's outer session from what belongs to the inner ones."""
     if _is_suite(early_config, early_config.known_args_namespace):
-        from pytest_pyinstall.suite import adapt_arguments
+        from pytest_pyinstall.suite_arguments import adapt_arguments
 
         adapt_arguments(early_config, parser, args)
     return (yield)
@@ -145,7 +145,7 @@ def pytest_load_initial_conftests(
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     if _is_suite(config, config.option):
-        from pytest_pyinstall.suite import adapt_options
+        from pytest_pyinstall.suite_arguments import adapt_options
 
         adapt_options(config)
 

@@ -10,6 +10,8 @@ from pytest_pyinstall.errors import PyinstallError, UsageError
 from pytest_pyinstall.request import Request
 from pytest_pyinstall.session import Choice, Pythons, reason
 from pytest_pyinstall.suite import Suite
+from pytest_pyinstall.suite_row import Row
+from pytest_pyinstall.suite_summary import write_table
 
 __all__ = ["Bisection", "Found", "neighbours"]
 
@@ -88,18 +90,17 @@ class Bisection(Suite):
         first, last = self.requests[0].text, self.requests[-1].text
         return [f"bisect: {self.test} from {first} to {last}", f"suite: {self.recipe.description}"]
 
-    def _run(self) -> None:
-        assert self.session is not None  # noqa: S101  # by the order of the hooks
-        found = neighbours(len(self.requests), self._outcome)
+    def _run(self, session: pytest.Session) -> None:
+        found = neighbours(len(self.requests), lambda index: self._outcome(session, index))
         self.matrix.tallies = [self._tallies[index] for index in sorted(self._tallies)]
-        self.session.testsfailed = 1
+        session.testsfailed = 1
         if found is None:
             self._result = ["bisect: fewer than two of these Pythons can be had"]
         elif found.outcomes[0] == found.outcomes[1]:
             ends = f"{self._name(found.before)} and {self._name(found.after)}"
             self._result = [f"bisect: {self.test} {found.outcomes[0]} on both {ends}: no change to look for"]
         else:
-            self.session.testsfailed = 0
+            session.testsfailed = 0
             self._result = [
                 f"bisect: {self.test}",
                 f"  {found.outcomes[0]:<8} on {self._name(found.before)}",
@@ -111,7 +112,7 @@ class Bisection(Suite):
         interpreter = self._choices[index].interpreter
         return str(interpreter.key) if interpreter else self.requests[index].text
 
-    def _outcome(self, index: int) -> str | None:
+    def _outcome(self, session: pytest.Session, index: int) -> str | None:
         request = self.requests[index]
         self.say(f"bisect: trying {request.text}")
         try:
@@ -124,12 +125,11 @@ class Bisection(Suite):
             return None
         self._choices[index] = choice
         # The key's whole version, because patch versions of one minor version are what differs here.
-        row = self.row_of(choice, label=f"py{choice.interpreter.key.short}", arguments=[self.test])
+        row = Row(label=f"py{choice.interpreter.key.short}", choice=choice, arguments=[*self.words, self.test])
         self.rows = [row]
         self._tallies[index] = row.tally
-        super()._run()
-        assert self.session is not None  # noqa: S101  # by the order of the hooks
-        self.session.shouldfail = self.session.shouldstop = False
+        super()._run(session)
+        session.shouldfail = session.shouldstop = False
         counts = row.tally.counts
         if row.made is None:
             return None
@@ -142,7 +142,7 @@ class Bisection(Suite):
     def pytest_terminal_summary(self, terminalreporter: Any) -> Any:
         result = yield
         if self.matrix.tallies:
-            self._write_table(terminalreporter)
+            write_table(terminalreporter, self.matrix.tallies)
         for line in self._result:
             terminalreporter.write_line(line, bold=True)
         return result

@@ -3,7 +3,6 @@
 import configparser
 import hashlib
 import itertools
-import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,21 +12,12 @@ from typing import Any
 
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.project import read_project
+from pytest_pyinstall.suite_digest import metadata_digest, tree_digest
 
 __all__ = ["Recipe", "read_recipe"]
 
 _NAMES = ("test", "tests", "testing", "dev")
 """Groups and extras, the one that is taken first."""
-_BUILD_FILES = (
-    *("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "tox.toml", "uv.lock", "poetry.lock", "pdm.lock"),
-    *("Pipfile.lock", "Cargo.toml", "Cargo.lock", "meson.build", "CMakeLists.txt"),
-)
-_COMPILED = re.compile(
-    r"ext_modules|Extension\(|cffi_modules|maturin|scikit[-_]build|meson[-_]?python|mesonpy|setuptools[-_]rust|cython",
-    re.IGNORECASE,
-)
-_SOURCES = {".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".pyx", ".pxd", ".pxi", ".rs", ".f", ".f90"}
-_NO_SOURCES = {"build", "dist", "node_modules", "__pycache__", "target", "docs"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +45,7 @@ class Recipe:
 
     def sources_digest(self) -> str:
         """Changes with any file that a wheel of the project could hold."""
-        return _tree_digest(self.project or self.directory, None)
+        return tree_digest(self.project or self.directory)
 
 
 def read_recipe(directory: Path, configured: Sequence[str] = ()) -> Recipe:
@@ -82,7 +72,10 @@ def read_recipe(directory: Path, configured: Sequence[str] = ()) -> Recipe:
         recipe = replace(base, description=" ".join(configured), **found)
     else:
         recipe = _found(base, document)
-    return replace(recipe, digest=_digest(recipe))
+    words = repr((recipe.project, recipe.extras, recipe.requirements, recipe.conditional))
+    lines = [*recipe.requirements, *(line for _, line in recipe.conditional)]
+    content = metadata_digest(directory, lines, project=recipe.project)
+    return replace(recipe, digest=hashlib.sha256(f"{words}\0{content}".encode("utf-8", "surrogateescape")).hexdigest())
 
 
 def _is_installable(directory: Path, document: Mapping[str, Any]) -> bool:
@@ -251,71 +244,6 @@ def _alternatives(braces: str) -> Iterator[str]:
             yield from map(str, range(int(match[1]), int(match[2]) + 1))
         else:
             yield word.strip()
-
-
-def _digest(recipe: Recipe) -> str:
-    digest = hashlib.sha256(repr((recipe.project, recipe.extras, recipe.requirements, recipe.conditional)).encode())
-    directory = recipe.directory
-    text = ""
-    for name in (*_BUILD_FILES, *_locks(directory), *_referenced(directory, recipe)):
-        try:
-            content = (directory / name).read_bytes()
-        except OSError:
-            continue
-        digest.update(f"\0{name}\0{len(content)}\0".encode())
-        digest.update(content)
-        if name in {"pyproject.toml", "setup.py", "setup.cfg"}:
-            text += content.decode("utf-8", "replace")
-    if recipe.project and _COMPILED.search(text):
-        # What is compiled when it is installed is not seen by an editable installation when it changes.
-        digest.update(_tree_digest(recipe.project, _SOURCES).encode())
-    return digest.hexdigest()
-
-
-def _locks(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.glob("pylock*.toml"))
-
-
-def _referenced(directory: Path, recipe: Recipe) -> list[str]:
-    """Files that the requirements name, and those that these name."""
-    found: list[str] = []
-    waiting = [*recipe.requirements, *(line for _, line in recipe.conditional)]
-    while waiting:
-        match = re.match(r"(?:-r|-c|--requirements?|--constraints?)[ =]*(\S+)", waiting.pop())
-        if match is None or match[1] in found:
-            continue
-        found.append(match[1])
-        path = directory / match[1]
-        try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            inner = re.match(r"\s*(-r|-c|--requirement|--constraint)[ =]*(\S+)", line)
-            waiting += [f"{inner[1]} {os.path.relpath(path.parent / inner[2], directory)}"] if inner else []
-    return found
-
-
-def _tree_digest(directory: Path, suffixes: set[str] | None) -> str:
-    digest = hashlib.sha256()
-    for parent, directories, files in os.walk(directory):
-        directories[:] = sorted(
-            name
-            for name in directories
-            if not name.startswith(".") and name not in _NO_SOURCES and "egg-info" not in name
-        )
-        if "pyvenv.cfg" in files:
-            directories.clear()
-            continue
-        for name in sorted(files):
-            if suffixes is None or os.path.splitext(name)[1] in suffixes:  # noqa: PTH122  # text, in a hot loop
-                path = os.path.join(parent, name)  # noqa: PTH118  # as above
-                try:
-                    state = os.stat(path)  # noqa: PTH116  # as above
-                except OSError:
-                    continue
-                digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def _toml(path: Path) -> dict[str, Any]:

@@ -98,12 +98,21 @@ session: Choice Pythons admits header parse_specifier reason
 settings: OPTIONS Downloads Missing Preference Settings
 slips: suggestions
 store: Broken Claim Installation Store current_boot
-suite: Suite adapt_arguments adapt_options label_of
+suite: Suite
+suite_arguments: adapt_arguments adapt_options asks chosen is_interactive jobs_of project_directory translated_ini
+    without_ours
 suite_bisect: Bisection Found neighbours
+suite_cache: last_failed remember_failures
+suite_coverage: Coverage combine
+suite_digest: metadata_digest tree_digest
 suite_environment: Made make_environment
+suite_groups: grouped
 suite_process: Inner prepare_plugin
 suite_recipe: Recipe read_recipe
 suite_report: Cell Matrix Tally page read_junit table
+suite_retelling: Retelling has_curious_reporters
+suite_row: Row label_of named
+suite_summary: grouping list_collected write_coverage write_page write_table
 symlinks: Led check_as_written follow
 tar_stream: BLOCK Stream
 tarball: tar_members

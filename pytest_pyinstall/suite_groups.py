@@ -1,0 +1,84 @@
+"""The same failure of one test under several Pythons, as one report that names them."""
+
+import copy
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["grouped"]
+
+
+def grouped(reports: Sequence[Any], labels: Sequence[str], ran: Mapping[str, set[str]], root: Path) -> list[Any]:
+    """The same failure of one test under several Pythons as one report, which names them."""
+    groups: dict[tuple[object, ...], list[Any]] = {}
+    for report in reports:
+        groups.setdefault(_signature(report, root), []).append(report)
+    failing: dict[str, set[str]] = {}
+    for report in reports:
+        if test := _base(report):
+            failing.setdefault(test, set()).add(report.node.gateway.id)
+    grouped = []
+    for group in groups.values():
+        test = _base(group[0])
+        own = sorted({report.node.gateway.id for report in group}, key=labels.index) if test is not None else []
+        if test is None:
+            grouped += group
+            continue
+        shown = copy.copy(group[-1])  # of the newest Python, whose tracebacks say most
+        others = [label for label in labels if label in ran.get(test, ()) and label not in own]
+        if len(own) == 1 and not others:
+            where = own[0]
+        elif not others:
+            where = f"every Python: {', '.join(own)}" if len(own) > 1 else own[0]
+        else:
+            elsewhere = [label for label in others if label in failing.get(test, ())]
+            fine = [label for label in others if label not in elsewhere]
+            where = f"on {', '.join(own)}"
+            where += f"; otherwise on {', '.join(elsewhere)}" if elsewhere else ""
+            where += f"; not on {', '.join(fine)}" if fine else ""
+        _rename(shown, f"{test}[{','.join(own)}]", where)
+        grouped.append(shown)
+    return grouped
+
+
+def _rename(report: Any, nodeid: str, where: str) -> None:
+    if hasattr(type(report), "nodeid") and "_id" in report.__dict__:
+        report.__dict__["_id"] = type(report.__dict__["_id"]).parse(nodeid)
+    else:
+        report.nodeid = nodeid
+    if "location" in report.__dict__:
+        path, line, domain = report.location
+        report.location = (path, line, f"{domain} — {where}")
+
+
+def _base(report: Any) -> str | None:
+    """The test's own id; None for a report that is not one of ours."""
+    node = getattr(report, "node", None)
+    if node is None:
+        return None
+    return str(report.nodeid).removesuffix(f"[{node.gateway.id}]")
+
+
+def _signature(report: Any, root: Path) -> tuple[object, ...]:
+    """What is equal for what a person would call the same failure: message and places in the project."""
+    longrepr = report.longrepr
+    crash = getattr(longrepr, "reprcrash", None)
+    places: list[tuple[str, int]] = []
+    entries = getattr(getattr(longrepr, "reprtraceback", None), "reprentries", ())
+    for entry in entries:
+        where = getattr(entry, "reprfileloc", None)
+        if where is not None and "site-packages" not in where.path and not _is_elsewhere(where.path, root):
+            places.append((where.path, where.lineno))
+    message = str(getattr(crash, "message", longrepr))
+    message = re.sub(r"0x[0-9a-fA-F]+", "0x…", message)
+    message = re.sub(r"\S*/environments/[0-9a-f]{24}/", "", message)
+    message = re.sub(
+        r"python\d\.\d+|sys\.version_info\([^)]*\)|\(3, \d+(?:, \d+)?(?:, '\w+', \d+)?\)", "python", message
+    )
+    return (_base(report), report.when, message, tuple(places))
+
+
+def _is_elsewhere(path: str, root: Path) -> bool:
+    return os.path.isabs(path) and not path.startswith(f"{root}{os.sep}")  # noqa: PTH117  # text of another Python
