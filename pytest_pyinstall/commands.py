@@ -6,6 +6,7 @@ did not keep the rest from being done; `cli` chooses between them.
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -67,6 +68,7 @@ PLACES = ("store", "scratch", "cache", "archives", "environments")
 
 T = TypeVar("T")
 
+_OF_REQUESTS = {"install", "find", "remove", "verify", "matrix"}
 _SHOWN = 10  # differences of one installation, without --verbose
 _CACHE_KEY_FORM = 1  # to be counted up when the store's layout changes, so that CI caches start anew
 
@@ -101,7 +103,7 @@ class Session:
         """
         provisioner = self.provisioner
         if texts:
-            parsed = parse_requests(texts, directory=provisioner.directory, origin=self.command)
+            parsed = self._parsed(texts)
         elif not (parsed := self._configured()):
             message = f"{self.command}: no Python is named, and the project's pytest configuration asks for none"
             hint = f'pytest-pyinstall {self.command} 3.13, or pyinstall_python = ["3.9..3.13"] in [tool.pytest]'
@@ -109,6 +111,20 @@ class Session:
                 hint = "pytest-pyinstall exec --python 3.13 -- COMMAND"
             raise UsageError(message, hint=hint)
         return tuple(dict.fromkeys(provisioner.expand(parsed)))
+
+    def _parsed(self, texts: Sequence[str]) -> tuple[Request, ...]:
+        try:
+            return parse_requests(texts, directory=self.provisioner.directory, origin=self.command)
+        except InvalidRequestError as error:
+            if (
+                len(texts) > 1
+                or not error.hint
+                or self.command not in {"install", "find", "remove", "verify", "matrix"}
+            ):
+                raise
+            # The whole line, to be pasted.
+            hint = f"pytest-pyinstall {self.command} {shlex.quote(error.hint)}"
+            raise InvalidRequestError(error.message, hint=hint) from error
 
     def _configured(self) -> tuple[Request, ...]:
         """With the precedence of all settings: option, variable, ini value."""

@@ -1,120 +1,23 @@
-"""What the documentation shows is what happens, and what the code offers is in the reference.
+"""What the documentation shows is what happens (see `pages`), and what the code offers is in the reference."""
 
-In a page, ```` ```console ```` is run: each line after ``$`` is a command, the lines below it are what it writes. A
-block of Python or TOML whose first line is a comment with a file's name is that file. All of a page happens in one
-directory, in order. In what is written ``…`` stands for any text, and alone on a line for any lines.
-"""
-
-import os
 import re
-import shutil
-import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import archives
 import pytest
+from pages import DOCS, ROOT, SHOWN, World, is_as_shown, steps
 
 import pytest_pyinstall
 from pytest_pyinstall import commands, errors, layout, matrix, pytest_plugin, request, settings
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "_ext"))
 
-SHOWN = ("3.9", "3.13")
-"""The Pythons of the pages."""
-
-BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 FROM_CODE = re.compile(r"^```\{from-code\} (?P<words>.+)\n```$", re.MULTILINE)
 
 import parts  # noqa: E402  # its directory is put on sys.path above
-
-
-class Step(NamedTuple):
-    """A file to be written, or a command with what it is to write."""
-
-    name: str
-    text: str
-    is_command: bool
-
-
-class World:
-    """A directory with a project, the programs that the pages use, and no Python but those of the mirror."""
-
-    def __init__(self, tmp_path: Path, home: Path, mirror: Path) -> None:
-        self.project = home / "slug"
-        self.project.mkdir()
-        self.home = home
-        self.code = 0
-        programs = tmp_path / "programs"
-        programs.mkdir()
-        for name, words in {"pytest": "-m pytest", "pytest-pyinstall": "-m pytest_pyinstall"}.items():
-            (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
-            (programs / name).chmod(0o755)
-        for name in ("sh", "ls", "cat", "rm", "env", "dirname", "realpath", "uname"):
-            if found := shutil.which(name):
-                (programs / name).symlink_to(found)
-        self.environ = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))},
-            "PATH": str(programs),
-            # Else the sessions of the pages would tidy up what other sessions left in the system's.
-            "TMPDIR": str(tmp_path),
-            "COLUMNS": "80",
-            "NO_COLOR": "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "PYTEST_PLUGINS": "pytest_pyinstall.pytest_plugin",
-            "PYTEST_PYINSTALL_MIRROR": str(mirror),
-            "PYTEST_PYINSTALL_CATALOGUE": f"{mirror}/catalogue.json",
-            "PYTEST_PYINSTALL_PREFERENCE": "only-managed",
-        }
-
-    def run(self, command: str) -> str:
-        """What `command` writes. As in a shell, ``$?`` is the exit code of the one before."""
-        done = subprocess.run(
-            ["/bin/sh", "-c", f"(exit {self.code}); {command}"],
-            cwd=self.project,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-        self.code = done.returncode
-        return done.stdout.replace(str(self.home), "/home/you")
-
-
-def steps(page: str) -> Iterator[Step]:
-    for block in BLOCK.finditer(page):
-        language, text = block["language"], block["text"]
-        if language == "console":
-            for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
-                command, _, written = part.partition("\n")
-                yield Step(command, written, is_command=True)
-        elif language in {"python", "toml"} and (name := re.match(r"# ([\w./-]+\.(?:py|toml))\n", text)):
-            yield Step(name[1], text, is_command=False)
-
-
-def plain(text: str) -> str:
-    """Without what differs from run to run: patch versions, durations, sizes, padding."""
-    text = re.sub(r"\b(3\.\d+)\.\d+\b", r"\1.P", text)
-    text = re.sub(r"\b\d+\.\d+ ?s\b", "T s", text)
-    text = re.sub(r"\b\d+(\.\d+)? (KiB|MiB|GiB)", "SIZE", text)
-    text = re.sub(r"([=_-])\1{3,}", r"\1\1\1\1", text)
-    text = re.sub(r"(?<=\S)  +", "  ", text)
-    return "".join(f"{line.rstrip()}\n" for line in text.strip().splitlines())
-
-
-def is_as_shown(written: str, shown: str) -> bool:
-    pattern = re.escape(plain(shown))
-    pattern = re.sub(r"^…\n", "(?:.*\n)*?", pattern.replace("\\\n", "\n"), flags=re.MULTILINE).replace("…", ".*?")
-    return re.fullmatch(pattern, plain(written)) is not None
-
 
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "```console" in path.read_text(encoding="utf-8"))
 

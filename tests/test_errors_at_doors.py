@@ -1,0 +1,255 @@
+"""Every class of the hierarchy can be met by a user, and says what `docs/reference/errors.md` shows under its name."""
+
+import json
+import os
+import re
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import archives
+import pytest
+from pages import DOCS, SHOWN, is_as_shown
+
+from pytest_pyinstall import errors, provision_all
+from pytest_pyinstall.cli import main
+from pytest_pyinstall.lock import hold
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions and shell scripts")
+
+
+class World(NamedTuple):
+    """A directory to work in, with a mirror and a store of its own."""
+
+    path: Path
+    mirror: Path
+    store: Path
+    archive: Path
+    minor: str
+    cli: Callable[..., str]
+    """The kind of the error that a command ended with, and its message and hint as they are printed."""
+    pytester: pytest.Pytester
+
+
+@pytest.fixture(name="world")
+def _world(
+    mirror_directory: Path,
+    isolated_home: Path,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> World:
+    minor = "3.9" if "3.9" in archives.interpreters() else next(iter(archives.interpreters()))
+    path, mirror = pytester.path, pytester.path / "mirror"
+    document = json.loads((mirror_directory / "catalogue.json").read_text())
+    rows = {key: row for key, row in document.items() if f"{row['major']}.{row['minor']}" == minor}
+    (row,) = rows.values()
+    archive = next(file for file in mirror_directory.glob("*/*") if f"cpython-{minor}." in file.name)
+    copy = mirror / archive.parent.name / archive.name
+    copy.parent.mkdir(parents=True)
+    shutil.copyfile(archive, copy)
+    row["size"] = copy.stat().st_size
+    (mirror / "catalogue.json").write_text(json.dumps(rows))
+    monkeypatch.setenv("PATH", os.defpath)
+    monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", str(mirror))
+    monkeypatch.setenv("PYTEST_PYINSTALL_CATALOGUE", str(mirror / "catalogue.json"))
+    monkeypatch.setenv("PYTEST_PYINSTALL_PREFERENCE", "only-managed")
+
+    def cli(*words: str) -> str:
+        capsys.readouterr()
+        code = main([*words, "--json"])
+        error = json.loads(capsys.readouterr().out)["error"]
+        assert code == error["exit_code"] == getattr(errors, error["kind"]).exit_code
+        return f"{error['kind']}\nerror: {error['message']}\nhint: {error['hint']}".removesuffix("\nhint: ")
+
+    return World(path, mirror, isolated_home / "pyinstall" / "store", copy, minor, cli, pytester)
+
+
+SCENARIOS: dict[str, Callable[[World], str]] = {}
+
+
+def meets(scenario: Callable[[World], str]) -> Callable[[World], str]:
+    SCENARIOS[scenario.__name__] = scenario
+    return scenario
+
+
+@meets
+def PyinstallError(world: World) -> str:  # noqa: N802  # the class that it meets
+    suite = '<testsuite><testcase classname="t" name="it"><failure message="no"/></testcase></testsuite>'
+    (world.path / "junit-py39.xml").write_text(suite)
+    return world.cli("report", ".")
+
+
+@meets
+def UsageError(world: World) -> str:  # noqa: N802
+    return world.cli("instal", "3.9")
+
+
+@meets
+def InvalidRequestError(world: World) -> str:  # noqa: N802
+    return world.cli("find", "pypi3.11")
+
+
+@meets
+def InvalidSettingError(world: World) -> str:  # noqa: N802
+    return world.cli("list", "--python-downloads", "sometimes")
+
+
+@meets
+def NoMatchError(world: World) -> str:  # noqa: N802
+    return world.cli("install", "3.99")
+
+
+@meets
+def FetchError(world: World) -> str:  # noqa: N802
+    world.archive.unlink()
+    return world.cli("install", world.minor)
+
+
+@meets
+def OfflineError(world: World) -> str:  # noqa: N802
+    return world.cli("install", world.minor, "--python-downloads", "never")
+
+
+@meets
+def CatalogueError(world: World) -> str:  # noqa: N802
+    (world.mirror / "catalogue.json").write_text("<html>please sign in</html>")
+    return world.cli("install", world.minor)
+
+
+@meets
+def IntegrityError(world: World) -> str:  # noqa: N802
+    main(["install", world.minor])
+    next(world.store.glob(f"cpython-{world.minor}.*/bin/python{world.minor}")).unlink()
+    return world.cli("verify")
+
+
+@meets
+def SizeMismatchError(world: World) -> str:  # noqa: N802
+    world.archive.write_bytes(b"x" * 100)
+    return world.cli("install", world.minor)
+
+
+@meets
+def DigestMismatchError(world: World) -> str:  # noqa: N802
+    content = bytearray(world.archive.read_bytes())
+    content[len(content) // 2] ^= 1
+    world.archive.write_bytes(content)
+    return world.cli("install", world.minor)
+
+
+@meets
+def UnsafeArchiveError(world: World) -> str:  # noqa: N802
+    content = BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("python/bin/python3"))
+        tar.addfile(tarfile.TarInfo("python/../../outside"))
+    world.archive.write_bytes(content.getvalue())
+    catalogue = world.mirror / "catalogue.json"
+    rows = json.loads(catalogue.read_text())
+    for row in rows.values():
+        row["sha256"] = sha256(content.getvalue()).hexdigest()
+        del row["size"]
+    catalogue.write_text(json.dumps(rows))
+    return world.cli("install", world.minor)
+
+
+@meets
+def StoreError(world: World) -> str:  # noqa: N802
+    main(["install", world.minor])
+    lease = next(world.store.glob(".pytest-pyinstall/locks/*.lease"))
+    with hold(lease, timeout=60, purpose="", setting=""):
+        return world.cli("remove", world.minor)
+
+
+@meets
+def LockTimeoutError(world: World) -> str:  # noqa: N802
+    main(["install", world.minor])
+    lock = next(world.store.glob(f".pytest-pyinstall/locks/cpython-{world.minor}.*.lock"))
+    os.environ["PYTEST_PYINSTALL_LOCK_TIMEOUT"] = "0.1"
+    try:
+        with hold(lock, timeout=60, purpose="", setting="", note=lock.with_suffix(".holder")):
+            return world.cli("install", "--reinstall", world.minor)
+    finally:
+        del os.environ["PYTEST_PYINSTALL_LOCK_TIMEOUT"]
+
+
+@meets
+def UnreadableStoreError(world: World) -> str:  # noqa: N802
+    world.store.mkdir(parents=True)
+    world.store.chmod(0o777)
+    return world.cli("list")
+
+
+@meets
+def ProbeError(world: World) -> str:  # noqa: N802
+    (world.path / "python3").write_text("#!/bin/sh\necho hello\n")
+    (world.path / "python3").chmod(0o755)
+    return world.cli("find", "./python3")
+
+
+@meets
+def PackError(world: World) -> str:  # noqa: N802
+    fake = world.path / "pypy3"
+    code = "import sys; sys.implementation.name = 'pypy'; text = sys.argv.pop(1); exec(text)"
+    fake.write_text(
+        f'#!/bin/sh\nexec "{next(reversed(archives.interpreters().values()))}" -I -B -c "{code}" "$4" "$5" "$6"\n'
+    )
+    fake.chmod(0o755)
+    return world.cli("mirror", "pack", "packed", "./pypy3")
+
+
+@meets
+def CallError(world: World) -> str:  # noqa: N802
+    return under_pytest(world, "def half(number):\n    return number / 0\n", "python.call(half, 1)")
+
+
+@meets
+def EnvironmentCreationError(world: World) -> str:  # noqa: N802
+    return under_pytest(world, "", "python_env.run('pylint')")
+
+
+@meets
+def SeveralFailedError(world: World) -> str:  # noqa: N802
+    with pytest.raises(errors.SeveralFailedError) as raised:
+        provision_all(["3.98", "3.99"])
+    return f"SeveralFailedError\nerror: {raised.value}"
+
+
+def under_pytest(world: World, before: str, call: str) -> str:
+    name = call.partition(".")[0]
+    world.pytester.makepyfile(test_it=f"{before}\ndef test_it({name}):\n    {call}\n")
+    result = world.pytester.runpytest_subprocess("-p", "no:randomly")
+    result.assert_outcomes(failed=1)
+    said = [line.removeprefix("E       ") for line in result.outlines if line.startswith("E  ")]
+    kind, _, message = "\n".join(said).partition(": ")
+    return f"{kind.rpartition('.')[2]}\nerror: {message}"
+
+
+def test_every_class_can_be_met() -> None:
+    assert set(SCENARIOS) == set(errors.__all__)
+
+
+@pytest.mark.parametrize("name", errors.__all__)
+def test_it_is_met_and_said_as_the_reference_shows(name: str, world: World, isolated_home: Path) -> None:
+    said = SCENARIOS[name](world)
+
+    kind, _, text = said.partition("\n")
+    assert kind == name
+    if missing := [version for version in SHOWN if version not in archives.interpreters()]:
+        pytest.skip(f"the page shows Python {', '.join(missing)}")
+    text = text.replace(str(world.path), "/home/you/slug").replace(str(isolated_home), "/home/you")
+    shown = shown_under(name)
+    assert is_as_shown(text, shown), f"{text}\n--- and the page shows ---\n{shown}"
+
+
+def shown_under(name: str) -> str:
+    page = (DOCS / "reference" / "errors.md").read_text(encoding="utf-8")
+    match = re.search(rf"^### `?{name}`?$.*?^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert match, f"the page shows nothing under {name}"
+    return match[1]
