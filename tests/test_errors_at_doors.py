@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import tarfile
+import textwrap
 from collections.abc import Callable
 from hashlib import sha256
 from io import BytesIO
@@ -197,9 +198,7 @@ def ProbeError(world: World) -> str:  # noqa: N802
 def PackError(world: World) -> str:  # noqa: N802
     fake = world.path / "pypy3"
     code = "import sys; sys.implementation.name = 'pypy'; text = sys.argv.pop(1); exec(text)"
-    fake.write_text(
-        f'#!/bin/sh\nexec "{next(reversed(archives.interpreters().values()))}" -I -B -c "{code}" "$4" "$5" "$6"\n'
-    )
+    fake.write_text(f'#!/bin/sh\nexec "{archives.interpreters()[world.minor]}" -I -B -c "{code}" "$4" "$5" "$6"\n')
     fake.chmod(0o755)
     return world.cli("mirror", "pack", "packed", "./pypy3")
 
@@ -226,8 +225,8 @@ def under_pytest(world: World, before: str, call: str) -> str:
     world.pytester.makepyfile(test_it=f"{before}\ndef test_it({name}):\n    {call}\n")
     result = world.pytester.runpytest_subprocess("-p", "no:randomly")
     result.assert_outcomes(failed=1)
-    said = [line.removeprefix("E       ") for line in result.outlines if line.startswith("E  ")]
-    kind, _, message = "\n".join(said).partition(": ")
+    said = textwrap.dedent("\n".join(line[1:] for line in result.outlines if line.startswith("E  ")))
+    kind, _, message = said.partition(": ")
     return f"{kind.rpartition('.')[2]}\nerror: {message}"
 
 
