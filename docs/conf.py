@@ -11,7 +11,8 @@ author = "The pytest-pyinstall developers"
 project_copyright = f"2026, {author}"
 version = release = version_of("pytest-pyinstall")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "from_code"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "from_code", "redirects"]
+redirects = {"mirrors": "howto/air-gapped", "tox": "howto/tox", "ci": "howto/ci"}
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 default_role = "code"
@@ -21,6 +22,7 @@ autodoc_default_options = {"exclude-members": "__init__, __new__"}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 exclude_patterns = ["_build"]
+suppress_warnings = ["toc.empty_glob"]
 
 html_theme = "furo"
 html_title = "pytest-pyinstall"

@@ -268,7 +268,8 @@ def admits(specifier: SpecifierSet, choice: Choice) -> bool:
 def reason(choice: Choice) -> str:
     """Why tests are skipped, in one line."""
     first = choice.error.message.splitlines()[0] if choice.error else "it is not here"
-    return f"Python {', '.join(choice.asked)}: {first}"
+    asked = f"Python {', '.join(choice.asked)}"
+    return first if asked in first else f"{asked}: {first}"
 
 
 def header(choice: Choice) -> str:

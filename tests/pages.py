@@ -18,7 +18,7 @@ __all__ = ["BLOCK", "DOCS", "ROOT", "SHOWN", "Step", "World", "is_as_shown", "pl
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-SHOWN = ("3.9", "3.13")
+SHOWN = ("3.9", "3.10", "3.11", "3.12", "3.13")
 """The Pythons of the pages."""
 
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -42,10 +42,11 @@ class World:
         self.code = 0
         programs = tmp_path / "programs"
         programs.mkdir()
-        for name, words in {"pytest": "-m pytest", "pytest-pyinstall": "-m pytest_pyinstall"}.items():
-            (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+        for name in ("pytest", "pytest-pyinstall", "tox", "nox", "uv"):
+            module = name.replace("-", "_")
+            (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
             (programs / name).chmod(0o755)
-        for name in ("sh", "ls", "cat", "rm", "env", "dirname", "realpath", "uname"):
+        for name in ("sh", "ls", "cat", "rm", "env", "dirname", "realpath", "uname", "chmod", "mkdir"):
             if found := shutil.which(name):
                 (programs / name).symlink_to(found)
         self.environ = {
@@ -56,7 +57,7 @@ class World:
             "COLUMNS": "80",
             "NO_COLOR": "1",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "PYTEST_PLUGINS": "pytest_pyinstall.pytest_plugin",
+            "PYTEST_PLUGINS": "pytest_pyinstall.pytest_plugin,xdist.plugin",
             "PYTEST_PYINSTALL_MIRROR": str(mirror),
             "PYTEST_PYINSTALL_CATALOGUE": f"{mirror}/catalogue.json",
             "PYTEST_PYINSTALL_PREFERENCE": "only-managed",
@@ -65,7 +66,7 @@ class World:
     def run(self, command: str) -> str:
         """What `command` writes. As in a shell, ``$?`` is the exit code of the one before."""
         done = subprocess.run(
-            ["/bin/sh", "-c", f"(exit {self.code}); {command}"],
+            ["/bin/sh", "-c", f"(exit {self.code}); {command.replace('/home/you', str(self.home))}"],
             cwd=self.project,
             env=self.environ,
             stdin=subprocess.DEVNULL,
@@ -76,7 +77,7 @@ class World:
             check=False,
         )
         self.code = done.returncode
-        return done.stdout.replace(str(self.home), "/home/you")
+        return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace(str(self.home), "/home/you")
 
 
 def steps(page: str) -> Iterator[Step]:

@@ -1,4 +1,4 @@
-"""The recipe of ``docs/ci.md`` for a plain shell, word for word, on a machine that is new every time."""
+"""The recipe of ``docs/howto/ci.md`` for a plain shell, word for word, on a machine that is new every time."""
 
 import os
 import re
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
     not {"3.9", "3.12"} <= set(archives.interpreters()), reason="needs CPython 3.9 and 3.12"
 )
 
-PAGE = Path(__file__).parent.parent / "docs" / "ci.md"
+PAGE = Path(__file__).parent.parent / "docs" / "howto" / "ci.md"
 
 
 @pytest.fixture(scope="session")
