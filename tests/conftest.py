@@ -1,6 +1,7 @@
 """What every test has: a home of its own, and none of this machine's settings."""
 
 import os
+import signal
 from pathlib import Path
 
 import archives
@@ -11,6 +12,12 @@ pytest_plugins = ["pytester", "fault_table"]
 _OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "TOX_", "NOX_", "PIP_REQUIRE", "XDG_", "MISE_", "HATCH_")
 _INDEX = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_SYSTEM_CERTS")
 _ENVIRONMENTS = ("VIRTUAL_ENV", "VIRTUALENV_", "CONDA_")
+
+
+def pytest_configure() -> None:
+    # What a shell starts in the background ignores Ctrl-C, and so does all that it starts; some tests send that signal.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
