@@ -24,6 +24,10 @@ SHOWN = ("3.9", "3.10", "3.11", "3.12", "3.13")
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+_SHELL = ("sh", "ls", "cat", "rm", "env", "dirname", "realpath", "uname", "chmod", "mkdir")
+_PROGRAMS = ("pytest", "pytest-pyinstall", "tox", "nox", "uv")
+
+
 class Step(NamedTuple):
     """A file to be written, or a command with what it is to write."""
 
@@ -33,35 +37,51 @@ class Step(NamedTuple):
 
 
 class World:
-    """A directory with a project, the programs that the pages use, and no Python but those of the mirror."""
+    """What a newcomer has: an empty home with one project in it, one Python, the programs that the pages use.
 
-    def __init__(self, tmp_path: Path, home: Path, mirror: Path) -> None:
+    `programs` is the directory of commands of a virtual environment that holds this project as it was built, and what
+    the pages tell to install; without it (no package index is in reach) the running interpreter stands in. Archives
+    come from the directory `mirror` in place of the release host. No other Python is in sight, and the one that runs
+    pytest is not to be taken for one of those that a page asks for.
+    """
+
+    def __init__(self, tmp_path: Path, home: Path, mirror: Path, programs: Path | None = None) -> None:
         self.project = home / "slug"
         self.project.mkdir()
         self.home = home
         self.code = 0
-        programs = tmp_path / "programs"
-        programs.mkdir()
-        for name in ("pytest", "pytest-pyinstall", "tox", "nox", "uv"):
-            module = name.replace("-", "_")
-            (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {module} "$@"\n')
-            (programs / name).chmod(0o755)
-        for name in ("sh", "ls", "cat", "rm", "env", "dirname", "realpath", "uname", "chmod", "mkdir"):
+        shell = tmp_path / "shell"
+        shell.mkdir()
+        for name in _SHELL:
             if found := shutil.which(name):
-                (programs / name).symlink_to(found)
+                (shell / name).symlink_to(found)
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))},
-            "PATH": str(programs),
+            "PATH": os.pathsep.join(map(str, [programs, shell] if programs else [shell])),
             # Else the sessions of the pages would tidy up what other sessions left in the system's.
             "TMPDIR": str(tmp_path),
             "COLUMNS": "80",
             "NO_COLOR": "1",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "PYTEST_PLUGINS": "pytest_pyinstall.pytest_plugin,xdist.plugin",
             "PYTEST_PYINSTALL_MIRROR": str(mirror),
             "PYTEST_PYINSTALL_CATALOGUE": f"{mirror}/catalogue.json",
             "PYTEST_PYINSTALL_PREFERENCE": "only-managed",
         }
+        if programs is None:
+            for name in _PROGRAMS:
+                (shell / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {name.replace("-", "_")} "$@"\n')
+                (shell / name).chmod(0o755)
+            self.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            self.environ["PYTEST_PLUGINS"] = "pytest_pyinstall.pytest_plugin,xdist.plugin"
+
+    def follow(self, page: Path) -> Iterator[tuple[Step, str]]:
+        """Do what `page` says, step by step: each command, with what it wrote."""
+        for step in steps(page.read_text(encoding="utf-8")):
+            if step.is_command:
+                yield step, self.run(step.name)
+            else:
+                path = self.project / step.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(step.text, encoding="utf-8")
 
     def run(self, command: str) -> str:
         """What `command` writes. As in a shell, ``$?`` is the exit code of the one before."""

@@ -1,5 +1,6 @@
 """What the documentation shows is what happens (see `pages`), and what the code offers is in the reference."""
 
+import os
 import re
 import sys
 import tomllib
@@ -8,7 +9,8 @@ from typing import Any
 
 import archives
 import pytest
-from pages import DOCS, ROOT, SHOWN, World, is_as_shown, steps
+from newcomer import made_programs
+from pages import DOCS, ROOT, SHOWN, World, is_as_shown
 
 import pytest_pyinstall
 from pytest_pyinstall import commands, errors, layout, matrix, pytest_plugin, request, settings
@@ -22,19 +24,21 @@ import parts  # noqa: E402  # its directory is put on sys.path above
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "```console" in path.read_text(encoding="utf-8"))
 
 
+@pytest.fixture(name="programs", scope="session")
+def _programs(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    base = tmp_path_factory.getbasetemp()
+    return made_programs(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the pages show Linux")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_every_command_of_a_page_writes_what_the_page_shows(
-    page: Path, tmp_path: Path, isolated_home: Path, mirror_directory: Path
+    page: Path, tmp_path: Path, isolated_home: Path, mirror_directory: Path, programs: Path | None
 ) -> None:
     if missing := [version for version in SHOWN if version not in archives.interpreters()]:
         pytest.skip(f"this machine has no Python {', '.join(missing)} to be packed")
-    world = World(tmp_path, isolated_home, mirror_directory)
-    for step in steps(page.read_text(encoding="utf-8")):
-        if not step.is_command:
-            (world.project / step.name).write_text(step.text, encoding="utf-8")
-            continue
-        written = world.run(step.name)
+    world = World(tmp_path, isolated_home, mirror_directory, programs)
+    for step, written in world.follow(page):
         assert is_as_shown(written, step.text), f"$ {step.name}\n{written}\n--- and the page shows ---\n{step.text}"
 
 
