@@ -51,11 +51,13 @@ def remove(path: Path) -> None:
     if not is_directory:
         path.unlink(missing_ok=True)
         return
-    for parent, _, _ in os.walk(_writable(path)):
-        for entry in os.scandir(parent):
-            if entry.is_dir(follow_symlinks=False):
-                _writable(Path(entry.path))
-    shutil.rmtree(path)
+    for parent, folders, _ in os.walk(_writable(path)):
+        for name in folders:
+            if not (folder := Path(parent, name)).is_symlink():
+                _writable(folder)
+    while os.path.lexists(path):
+        with contextlib.suppress(FileNotFoundError):  # somebody else is at it too
+            shutil.rmtree(path)
 
 
 def _writable(directory: Path) -> Path:

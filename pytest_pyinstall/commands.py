@@ -7,6 +7,7 @@ did not keep the rest from being done; `cli` chooses between them.
 import hashlib
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,13 +33,14 @@ from pytest_pyinstall.errors import (
 from pytest_pyinstall.execute import execute, on_path
 from pytest_pyinstall.interpreter import Interpreter
 from pytest_pyinstall.key import Key
+from pytest_pyinstall.lock import seize
 from pytest_pyinstall.matrix import Format, free_threaded, matrix_rows, matrix_text
 from pytest_pyinstall.probe import probe
 from pytest_pyinstall.progress import Display, size_text
 from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.request import Request, parse_requests
 from pytest_pyinstall.resolve import resolve
-from pytest_pyinstall.store import Broken, Installation, delete
+from pytest_pyinstall.store import Broken, Installation, Store, delete
 from pytest_pyinstall.tree import Difference
 from pytest_pyinstall.volume import Place, place
 
@@ -69,6 +71,8 @@ PLACES = ("store", "scratch", "cache", "archives", "environments")
 T = TypeVar("T")
 
 _OF_REQUESTS = {"install", "find", "remove", "verify", "matrix"}
+_GOING = 0.05  # seconds after which a tree that is being removed is gone, or another than it was
+_MOST_LOOKS = 100
 _SHOWN = 10  # differences of one installation, without --verbose
 _CACHE_KEY_FORM = 1  # to be counted up when the store's layout changes, so that CI caches start anew
 
@@ -157,13 +161,13 @@ def find(session: Session, texts: Sequence[str]) -> Outcome:
 def list_pythons(session: Session, *, with_available: bool) -> Outcome:
     """The store's installations, and with `with_available` the other builds of the catalogue for this target."""
     provisioner = session.provisioner
-    installed = provisioner.store.installations()
-    rows = [_installed_row(found, provisioner) for found in installed]
-    document: dict[str, Any] = {"installed": [_installed_json(found) for found in installed]}
+    installed = _installed(provisioner)
+    rows = [_installed_row(each, provisioner) for each in installed]
+    document: dict[str, Any] = {"installed": [_installed_json(each) for each in installed]}
     errors: tuple[PyinstallError, ...] = ()
     if with_available:
         try:
-            available = _available(provisioner, {found.key for found in installed})
+            available = _available(provisioner, {each.found.key for each in installed})
         except PyinstallError as error:
             available, errors = [], (error,)
         document["available"] = [_build_json(build, provisioner) for build in available]
@@ -230,19 +234,21 @@ def remove(session: Session, texts: Sequence[str], *, everything: bool) -> Outco
 def verify(session: Session, texts: Sequence[str], *, repair: bool) -> Outcome:
     """Each installation compared with what was published, by content, and run once; with `repair`, put in order.
 
-    What was added is named, and is no damage.
+    What was added is named, and is no damage. What is removed meanwhile is as if it had never been there.
     """
     provisioner = session.provisioner
     errors: list[PyinstallError] = []
     keys = provisioner.store.keys()
+    fitting: dict[Request, list[Key]] = {}
     if texts:
         requests = session.requests(texts)
         fitting = {request: [key for key in keys if _fits(request, key, provisioner)] for request in requests}
-        errors += [_not_installed(session, request) for request, found in fitting.items() if not found]
         keys = list(dict.fromkeys(key for found in fitting.values() for key in found))
     elif not keys:
         session.display.say(f"nothing is installed in {provisioner.store.root}")
     checks = [check for key in keys if (check := _check(session, key, repair=repair)) is not None]
+    there = {check.key for check in checks}
+    errors += [_not_installed(session, request) for request, found in fitting.items() if there.isdisjoint(found)]
     errors += [check.error for check in checks if check.error is not None]
     return Outcome(
         lines=tuple(line for check in checks for line in check.lines(is_verbose=session.is_verbose)),
@@ -468,37 +474,77 @@ def _table(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
 # list
 
 
-def _state(found: Installation | Broken) -> Literal["store", "uv", "broken"]:
-    if isinstance(found, Broken) or not (found.home / found.key.executable).exists():
-        return "broken"
-    return "store" if found.record is not None else "uv"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Installed:
+    """What `list` tells of one installation, all of it found in one look."""
+
+    found: Installation | Broken
+    differences: tuple[Difference, ...]
+
+    @property
+    def state(self) -> Literal["store", "uv", "broken"]:
+        if self.differences:
+            return "broken"
+        return "store" if self.found.record is not None else "uv"
 
 
-def _installed_row(found: Installation | Broken, provisioner: Provisioner) -> tuple[str, str, str, str]:
-    state = _state(found)
+def _installed(provisioner: Provisioner) -> list[_Installed]:
+    store = provisioner.store
+    return [
+        each
+        for key in store.keys()  # noqa: SIM118  # no dict
+        if (each := _while_it_stands(store, key, lambda key: _look(store, key), lambda each: not each.differences))
+    ]
+
+
+def _look(store: Store, key: Key) -> _Installed | None:
+    found = store.look(key)
+    if found is None:
+        return None
+    if isinstance(found, Broken):
+        return _Installed(found=found, differences=found.differences)
+    is_there = (found.home / key.executable).exists()
+    return _Installed(found=found, differences=() if is_there else (Difference(key.executable, "missing"),))
+
+
+def _while_it_stands(store: Store, key: Key, look: Callable[[Key], T | None], is_fine: Callable[[T], bool]) -> T | None:
+    """What `look` finds of the tree of `key`; None where it is gone.
+
+    What is not fine is told only of a tree that stays: one that is removed or replaced meanwhile is looked at again.
+    """
+    result = None
+    for _ in range(_MOST_LOOKS):
+        before = store.standing(key)
+        result = look(key)
+        if result is None or is_fine(result):
+            break
+        time.sleep(_GOING)
+        after = store.standing(key)
+        if after is None:
+            return None
+        if after == before:
+            break
+    return result
+
+
+def _installed_row(each: _Installed, provisioner: Provisioner) -> tuple[str, str, str, str]:
+    found = each.found
     path = str(found.home / found.key.executable)
-    if state == "broken":
-        reasons = _differences(found)
+    if reasons := each.differences:
         more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         path = f"{found.home} ({reasons[0]}{more})"
-    return _name(found.key, provisioner), str(found.key), state, path
+    return _name(found.key, provisioner), str(found.key), each.state, path
 
 
-def _differences(found: Installation | Broken) -> tuple[Difference, ...]:
-    if isinstance(found, Broken):
-        return found.differences
-    return () if (found.home / found.key.executable).exists() else (Difference(found.key.executable, "missing"),)
-
-
-def _installed_json(found: Installation | Broken) -> dict[str, Any]:
-    record = found.record
+def _installed_json(each: _Installed) -> dict[str, Any]:
+    found, record = each.found, each.found.record
     return {
         **_key_json(found.key),
         "home": str(found.home),
         "executable": str(found.home / found.key.executable),
-        "state": "broken" if _state(found) == "broken" else "whole",
+        "state": "broken" if each.state == "broken" else "whole",
         "source": "uv" if record is None else "store",
-        "differences": [_difference_json(difference) for difference in _differences(found)],
+        "differences": [_difference_json(difference) for difference in each.differences],
         "url": record.build.url if record else None,
         "sha256": record.build.sha256 if record else None,
         "published": record.published if record else None,
@@ -661,11 +707,18 @@ class _Check:
 
 
 def _check(session: Session, key: Key, *, repair: bool) -> _Check | None:
+    def checked(key: Key) -> _Check | None:
+        return _checked(session, key, repair=repair)
+
+    return _while_it_stands(session.provisioner.store, key, checked, lambda check: check.error is None)
+
+
+def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:
     provisioner = session.provisioner
     found = provisioner.store.look(key)
-    if found is None:
-        return None
     differences = provisioner.store.verify(key)
+    if found is None or differences is None:
+        return None
     names = {difference.name for difference in differences}
     if isinstance(found, Broken):
         differences = (*(each for each in found.differences if each.name not in names), *differences)
@@ -729,18 +782,25 @@ def _size(directory: Path) -> int:
 
 
 def _thrown_away(session: Session, archives: Sequence[CachedFile], environments: Sequence[Path]) -> Outcome:
-    freed = sum(file.size for file in archives) + sum(map(_size, environments))
+    freed = sum(file.size for file in archives)
     errors: list[PyinstallError] = []
     gone = [file.path for file in archives]
     for path in environments:
+        size = _size(path)
         # Moved aside first, so that nobody starts half an environment.
         aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-        try:
-            path.rename(aside)
-        except OSError as error:
-            errors.append(StoreError(f"cannot remove {path}: {error.strerror or error}"))
-            continue
+        with seize(path.with_name(f".{path.name.lstrip('.').partition('.')[0]}.lock")) as is_idle:
+            if not is_idle:
+                continue  # somebody is making it
+            try:
+                path.rename(aside)
+            except FileNotFoundError:
+                continue  # somebody was faster
+            except OSError as error:
+                errors.append(StoreError(f"cannot remove {path}: {error.strerror or error}"))
+                continue
         delete(aside)
+        freed += size
         gone.append(path)
     session.display.say(f"{len(gone)} removed, {size_text(freed)} freed")
     document = {"removed": [str(path) for path in gone], "freed": freed}

@@ -346,7 +346,8 @@ class Provisioner:
         try:
             return probe(found.executable, source="uv", environ=self.environ, expected=found.key)
         except ProbeError as error:
-            self._say(f"passing by {found.home}, which somebody else put into the store: {error.message}")
+            if self.store.standing(found.key):  # else it was removed meanwhile
+                self._say(f"passing by {found.home}, which somebody else put into the store: {error.message}")
             return None
 
     def _install(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> Provided:

@@ -42,6 +42,11 @@ _SETTING = "--python-store"
 
 _LOGGER = logging.getLogger(__name__)
 
+_PAUSES = (0.005, 0.02)
+"""Seconds between the looks at what seems broken, all of which have to find the same."""
+
+_MOST_LOOKS = 200
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installation:
@@ -118,32 +123,57 @@ class Store:
         Every entry of the record's list is compared by type, size and mode; with `content`, and in the first look after
         another boot, by content, and then the record is marked as durable, if it can be written.
         """
-        for pause in (0.005, 0.02, None):
-            found = self._look(key, content=content)
-            # Between two system calls of somebody's publication the record is a step ahead of the tree.
-            if pause is None or not isinstance(found, Broken):
+        found, steady = self._look(key, content=content), 0
+        for _ in range(_MOST_LOOKS):
+            # Between two system calls of somebody's publication the record is a step ahead of the tree; and a tree may
+            # be going away, or another taking its place. Broken is only what stays the same.
+            if not isinstance(found, Broken) or steady == len(_PAUSES):
                 break
-            time.sleep(pause)
+            time.sleep(_PAUSES[steady])
+            before, found = found, self._look(key, content=content)
+            steady = steady + 1 if found == before else 0
         return found
 
     def installations(self) -> list[Installation | Broken]:
         """Everything that stands here, newest first; see `look`."""
         return [found for key in self.keys() if (found := self.look(key)) is not None]
 
-    def verify(self, key: Key) -> tuple[Difference, ...]:
+    def verify(self, key: Key) -> tuple[Difference, ...] | None:
         """Compare the content of every file with the record, and name what was added. No lock, no write.
 
-        Empty where all is as published, and for an installation without record, of which nothing is known.
+        Empty where all is as published, and for an installation without record, of which nothing is known. None where
+        nothing stands there, or not any more.
         """
-        found = self.look(key, content=True)
-        if found is None or found.record is None:
-            return ()
-        try:
-            extra = added(found.home, found.record.entries)
-        except OSError as error:
-            raise self._unreadable(error) from error
+        for _ in range(_MOST_LOOKS):
+            before = self.standing(key)
+            found = self.look(key, content=True)
+            if found is None:
+                return None
+            if found.record is None:
+                return ()
+            try:
+                extra = added(found.home, found.record.entries)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # it went away in the middle
+            except OSError as error:
+                raise self._unreadable(error) from error
+            if self.standing(key) == before:  # else the record and what was added may be of two trees
+                break
+            time.sleep(_PAUSES[0])
+        else:
+            msg = f"cannot tell how {key} is: it is replaced or removed again and again"
+            raise StoreError(msg, hint="when that has ended: pytest-pyinstall verify")
         differences = found.differences if isinstance(found, Broken) else ()
         return (*differences, *(Difference(name, "added") for name in extra))
+
+    def standing(self, key: Key) -> object:
+        """Something that is equal as long as the same tree stands under the name of `key`; None where there is none."""
+        try:
+            status = self.home(key).lstat()
+        except OSError:
+            return None
+        # Not the inode alone: a filesystem may give it to the next tree.
+        return (status.st_dev, status.st_ino, status.st_ctime_ns)
 
     @contextlib.contextmanager
     def claim(self, key: Key, *, content: bool = False) -> "Iterator[Claim]":
@@ -228,7 +258,10 @@ class Store:
         if record is None:
             return Installation(key=key, home=home, record=None)
         is_new_boot = record.boot != self.boot and not record.is_durable
-        differences = compare(home, record.entries, content=content or is_new_boot)
+        try:
+            differences = compare(home, record.entries, content=content or is_new_boot)
+        except OSError as error:
+            raise self._unreadable(error) from error
         if not _is_same(record.home, home):
             differences.insert(0, Difference(".", "changed", f"was made for {record.home}"))
         if not differences:

@@ -4,6 +4,7 @@ Nobody can tell from a directory's name whether what lies below it is whole. The
 digest of every entry. Comparing without reading the content costs one ``lstat`` for each entry.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -65,20 +66,33 @@ def listed(tree: Path) -> tuple[Entry, ...]:
 def compare(tree: Path, entries: tuple[Entry, ...], *, content: bool) -> list[Difference]:
     """What of `entries` is missing below `tree` or not as it was; with `content`, every file is read.
 
-    Files that an interpreter or uv may rewrite in place only need to be there and not empty.
+    Files that an interpreter or uv may rewrite in place only need to be there and not empty. What goes away while we
+    look is missing. Raises `OSError` where the process itself has no room to look.
     """
     prefix = f"{tree}{os.sep}"
     differences = []
     for entry in entries:
         path = prefix + entry.name
         try:
-            status = os.lstat(path)
-        except OSError:
-            differences.append(Difference(entry.name, "missing"))
+            reason = _changed(entry, path, os.lstat(path), content=content)
+        except OSError as error:
+            differences.append(_beyond_reach(entry, error))
             continue
-        if reason := _changed(entry, path, status, content=content):
+        if reason:
             differences.append(Difference(entry.name, "changed", reason))
     return differences
+
+
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def _beyond_reach(entry: Entry, error: OSError) -> Difference:
+    if error.errno in _NO_ROOM:  # says nothing about the tree
+        raise error
+    if error.errno in _GONE:
+        return Difference(entry.name, "missing")
+    return Difference(entry.name, "changed", f"cannot be read ({error.strerror})")
 
 
 def added(tree: Path, entries: tuple[Entry, ...]) -> list[str]:

@@ -169,10 +169,12 @@ class Driver:
 
     def close(self) -> None:
         assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
+        with self._process:  # whatever happens, it has ended afterwards
+            try:
+                self._process.stdin.close()
+                self._process.wait(30)
+            finally:
+                self._process.kill()
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
