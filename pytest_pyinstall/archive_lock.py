@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pytest_pyinstall import lock
 from pytest_pyinstall.cache_file import OPEN_FLAGS, make_directory
 from pytest_pyinstall.client import Client
 
@@ -48,15 +49,13 @@ def lock_archive(path: Path, client: Client, until: float, waiting: Callable[[st
 @contextlib.contextmanager
 def lock_now(directory: Path) -> Iterator[bool | None]:
     """True while we hold the lock, False if somebody else does, None where locks do not work."""
-    from filelock import lock_descriptor
-
     descriptor, ours = None, None
     try:
         with contextlib.suppress(OSError):
             descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o666)
             with contextlib.suppress(OSError, AttributeError):  # another user's, who did the same; Windows
                 os.fchmod(descriptor, 0o666)
-            ours = lock_descriptor(descriptor, blocking=False)
+            ours = lock.lock_descriptor(descriptor)
             # Without a name it excludes nobody: `clear` removed it between our opening and our locking.
             ours = ours and os.fstat(descriptor).st_nlink > 0
         yield ours

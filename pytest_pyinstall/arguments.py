@@ -4,19 +4,21 @@ Subparsers of argparse would take options only on their own side of the command,
 command has a parser of its own, and the options that all of them take are read before.
 """
 
+from __future__ import annotations
+
 import argparse
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
-from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import TYPE_CHECKING, NoReturn, get_args
 
 from pytest_pyinstall import commands
-from pytest_pyinstall.commands import Outcome, Session
 from pytest_pyinstall.errors import UsageError
-from pytest_pyinstall.matrix import FORMATS
 from pytest_pyinstall.settings import OPTIONS, Missing, Preference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_pyinstall.commands import Outcome, Session
 
 __all__ = ["arguments_of", "command_of", "completed_parser"]
 
@@ -60,6 +62,8 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     head, tail = words[:end], words[end + 1 :]
     shared, rest = _shared_parser().parse_known_args(head)
     if shared.version:
+        from importlib.metadata import version as version_of
+
         return argparse.Namespace(text=f"pytest-pyinstall {version_of('pytest-pyinstall')}")
     if rest[:1] in (["-h"], ["--help"], ["help"]):
         return argparse.Namespace(text=_HELP.rstrip())
@@ -67,6 +71,8 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
         raise UsageError("which command?", hint="pytest-pyinstall --help")
     name = rest[0]
     if name not in _COMMANDS:
+        from difflib import get_close_matches
+
         kind = "option" if name.startswith("-") else "command"
         near = get_close_matches(name, _COMMANDS if kind == "command" else _options(), n=1)
         meant = f", did you mean {near[0]}?" if near else ""
@@ -282,6 +288,8 @@ def _mirror(parser: argparse.ArgumentParser) -> None:
 
 
 def _matrix(parser: argparse.ArgumentParser) -> None:
+    from pytest_pyinstall.matrix import FORMATS
+
     parser.description = "A CI matrix of the requests, or of what the project declares that it supports."
     parser.epilog = _examples("matrix", "matrix supported 3.14t pypy3.11 --format lines")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=f"{_REQUEST} (default: supported)")

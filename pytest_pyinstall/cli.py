@@ -4,19 +4,18 @@
 Data goes to standard output; talk, progress and errors go to standard error.
 """
 
-import argparse
+from __future__ import annotations
+
 import json
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from pytest_pyinstall import commands
 from pytest_pyinstall.arguments import arguments_of, command_of
@@ -26,6 +25,11 @@ from pytest_pyinstall.errors import PyinstallError, SeveralFailedError, UsageErr
 from pytest_pyinstall.progress import display_on, steps_told
 from pytest_pyinstall.provisioner import Provisioner
 from pytest_pyinstall.settings import OPTIONS, Settings
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import FrameType
 
 __all__ = ["main"]
 
@@ -60,14 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _interrupted(interruption)
 
 
-def _interrupted(end: "KeyboardInterrupt | _Ended") -> int:
+def _interrupted(end: KeyboardInterrupt | _Ended) -> int:
     if isinstance(end, _Ended):
         return 128 + end.number
     _print("interrupted", sys.stderr)
     return 128 + signal.SIGINT
 
 
-def _interruption(error: BaseException | None) -> "KeyboardInterrupt | _Ended | None":
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | _Ended | None:
     while error is not None:
         if isinstance(error, (KeyboardInterrupt, _Ended)):
             return error

@@ -4,7 +4,8 @@ Nothing here prints. An `Outcome` carries lines for a person or a pipe, a docume
 did not keep the rest from being done; `cli` chooses between them.
 """
 
-import hashlib
+from __future__ import annotations
+
 import os
 import shlex
 import time
@@ -12,14 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from pytest_pyinstall.archive_cache import CachedFile, cached_archives
-from pytest_pyinstall.archive_cache import clear as clear_archives
-from pytest_pyinstall.archive_cache import prune as prune_archives
-from pytest_pyinstall.build import Build
-from pytest_pyinstall.client import open_client
-from pytest_pyinstall.configuration import Configuration
 from pytest_pyinstall.errors import (
     IntegrityError,
     InvalidRequestError,
@@ -30,19 +25,23 @@ from pytest_pyinstall.errors import (
     StoreError,
     UsageError,
 )
-from pytest_pyinstall.execute import execute, on_path
-from pytest_pyinstall.interpreter import Interpreter
-from pytest_pyinstall.key import Key
 from pytest_pyinstall.lock import seize
-from pytest_pyinstall.matrix import Format, free_threaded, matrix_rows, matrix_text
-from pytest_pyinstall.probe import probe
 from pytest_pyinstall.progress import Display, size_text
 from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.request import Request, parse_requests
-from pytest_pyinstall.resolve import resolve
 from pytest_pyinstall.store import Broken, Installation, Store, delete
 from pytest_pyinstall.tree import Difference
-from pytest_pyinstall.volume import Place, place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pytest_pyinstall.archive_cache import CachedFile
+    from pytest_pyinstall.build import Build
+    from pytest_pyinstall.configuration import Configuration
+    from pytest_pyinstall.interpreter import Interpreter
+    from pytest_pyinstall.key import Key
+    from pytest_pyinstall.matrix import Format
+    from pytest_pyinstall.volume import Place
 
 __all__ = [
     "PLACES",
@@ -179,6 +178,8 @@ def list_pythons(session: Session, *, with_available: bool) -> Outcome:
 
 def places(session: Session, name: str | None) -> Outcome:
     """Each directory, which setting decided it, and its volume; with `name`, the path of that one alone."""
+    from pytest_pyinstall.volume import place
+
     paths = _places(session)
     if name is not None:
         return Outcome(lines=(str(paths[name]),), document={"directories": {name: {"path": str(paths[name])}}})
@@ -195,6 +196,10 @@ def places(session: Session, name: str | None) -> Outcome:
 
 def cache_key(session: Session, texts: Sequence[str]) -> Outcome:
     """One line that changes exactly when other builds would be installed: for the cache of a CI service."""
+    import hashlib
+
+    from pytest_pyinstall.resolve import resolve
+
     provisioner = session.provisioner
     requests = session.requests(texts)
     wanted = [request for request in requests if request.path is None]
@@ -258,31 +263,50 @@ def verify(session: Session, texts: Sequence[str], *, repair: bool) -> Outcome:
 
 
 def cache_list(session: Session) -> Outcome:
-    """The archives, least recently used first, and the environments."""
+    """The archives, least recently used first, what of them is kept unpacked, and the environments."""
+    from pytest_pyinstall.archive_cache import cached_archives
+    from pytest_pyinstall.kept_tree import kept_trees
+
     archives = cached_archives(session.provisioner.settings.cache)
     environments = [(path, _size(path)) for path in _environments(session)]
+    trees = [(path, _size(path)) for path in kept_trees(session.provisioner.settings.cache)]
     rows = [(size_text(file.size), str(file.path)) for file in archives]
+    rows += [(size_text(size), str(path)) for path, size in trees]
     rows += [(size_text(size), str(path)) for path, size in environments]
-    total = sum(file.size for file in archives) + sum(size for _, size in environments)
-    counts = f"{_counted(len(archives), 'archive')} and {_counted(len(environments), 'environment')}"
+    total = sum(file.size for file in archives) + sum(size for _, size in (*trees, *environments))
+    unpacked = f" ({len(trees)} unpacked)" if trees else ""
+    counts = f"{_counted(len(archives), 'archive')}{unpacked} and {_counted(len(environments), 'environment')}"
     session.display.say(f"{counts}, {size_text(total)}")
     document = {
         "archives": [_file_json(file) for file in archives],
+        "trees": [{"path": str(path), "size": size} for path, size in trees],
         "environments": [{"path": str(path), "size": size} for path, size in environments],
     }
     return Outcome(lines=_table(rows), document=document)
 
 
 def cache_prune(session: Session) -> Outcome:
-    """Gone: partial downloads that nobody is at, archives that fail their check, environments without their Python."""
-    removed = prune_archives(session.provisioner.settings.cache)
+    """Gone: partial downloads that nobody is at, archives that fail their check, environments without their Python.
+
+    What is kept unpacked goes where its archive is gone.
+    """
+    from pytest_pyinstall.archive_cache import prune
+    from pytest_pyinstall.kept_tree import kept_trees, left_over_trees
+
+    cache = session.provisioner.settings.cache
+    removed = prune(cache)
+    trees = [path for path in kept_trees(cache) if not (cache / "archives" / path.name).is_dir()]
     orphans = [path for path in _environments(session) if path.name.startswith(".") or not _has_python(path)]
-    return _thrown_away(session, removed, orphans)
+    return _thrown_away(session, removed, [*left_over_trees(cache), *trees, *orphans])
 
 
 def cache_clear(session: Session) -> Outcome:
-    """Gone: every archive, catalogue and environment that nobody is writing."""
-    return _thrown_away(session, clear_archives(session.provisioner.settings.cache), _environments(session))
+    """Gone: every archive, packed and unpacked, catalogue and environment that nobody is writing."""
+    from pytest_pyinstall.archive_cache import clear
+    from pytest_pyinstall.kept_tree import kept_trees, left_over_trees
+
+    cache = session.provisioner.settings.cache
+    return _thrown_away(session, clear(cache), [*left_over_trees(cache), *kept_trees(cache), *_environments(session)])
 
 
 def report(session: Session, directory: Path, *, page: Path | None) -> Outcome:
@@ -343,6 +367,8 @@ def mirror_pack(session: Session, directory: Path, texts: Sequence[str], *, tag:
 def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outcome:
     """The archive of each request, and a catalogue of them, in the mirror `directory`."""
     from pytest_pyinstall import mirror
+    from pytest_pyinstall.client import open_client
+    from pytest_pyinstall.resolve import resolve
 
     provisioner, settings = session.provisioner, session.provisioner.settings
     if settings.downloads == "never":
@@ -375,6 +401,8 @@ def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outc
 
 def matrix(session: Session, texts: Sequence[str], *, form: Format) -> Outcome:
     """The rows of a CI matrix, for the requests or for ``supported``."""
+    from pytest_pyinstall.matrix import free_threaded, matrix_rows, matrix_text
+
     provisioner = session.provisioner
     requests = session.requests(texts or ["supported"])
     if not texts or any("supported" in text.lower() for text in texts):
@@ -389,6 +417,8 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
 
     Where the project says ``missing = skip``, it runs with those that could be had.
     """
+    from pytest_pyinstall.execute import execute, on_path
+
     provisioner = session.provisioner
     with session.display:  # afterwards the terminal is the command's
         results = provisioner.provide(session.requests(texts))
@@ -714,6 +744,8 @@ def _check(session: Session, key: Key, *, repair: bool) -> _Check | None:
 
 
 def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:
+    from pytest_pyinstall.probe import probe
+
     provisioner = session.provisioner
     found = provisioner.store.look(key)
     differences = provisioner.store.verify(key)

@@ -4,16 +4,17 @@ Source: ``_pytest/config/findpaths.py`` of pytest 9. The first file that configu
 above it, and all others are left alone, whatever they hold.
 """
 
-import configparser
-import shlex
-import tomllib
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.settings import OPTIONS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Configuration", "read_configuration"]
 
@@ -56,7 +57,7 @@ def read_configuration(directory: Path) -> Configuration:
                 continue
             try:
                 table = read(path)
-            except (OSError, ValueError, configparser.Error) as error:
+            except (OSError, ValueError) as error:
                 reason = " ".join(str(error).split())
                 message = f"{path} cannot be read: {reason}" if str(path) not in reason else reason
                 raise InvalidSettingError(message) from error
@@ -84,6 +85,8 @@ def _pyproject(path: Path) -> Table | None:
 
 
 def _toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
@@ -100,9 +103,14 @@ def _setup_cfg(path: Path) -> Table | None:
 
 
 def _section(path: Path, name: str) -> Table | None:
+    import configparser
+
     parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
     parser.optionxform = str  # type: ignore[assignment, method-assign]  # as configparser's documentation does it
-    parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
+    try:
+        parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
+    except configparser.Error as error:
+        raise ValueError(str(error)) from error
     return dict(parser[name]) if parser.has_section(name) else None
 
 
@@ -159,6 +167,8 @@ def _settings(path: Path, ini: Mapping[str, object]) -> Iterator[tuple[str, str]
 def _words(addopts: object) -> list[str]:
     if isinstance(addopts, str):
         try:
+            import shlex
+
             return shlex.split(addopts)
         except ValueError:  # an open quote, which pytest itself will refuse
             return []

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pytest_pyinstall.again import again, begin, remember
 from pytest_pyinstall.environment import clean, executable
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.key import Key
@@ -30,6 +31,8 @@ def install(
 ) -> None:
     """Install `requirements` into the environment at `path`: through `uv`, else through the environment's own pip.
 
+    Wheels that this process has put into such an environment before are written by ourselves.
+
     Requirements are what ``pip install`` takes: specifiers, paths of wheels and projects, ``-r FILE``. A pip that is
     missing is put there by the interpreter's `ensurepip`, which needs no network. Variables that would send the
     packages elsewhere are dropped, those that name an index are kept. Raises `EnvironmentCreationError` with the end of
@@ -39,6 +42,29 @@ def install(
         return
     environ = {name: value for name, value in clean(environ, key).items() if name not in _MISDIRECTING}
     environ["PIP_USER"] = "0"  # also against a pip.conf that says otherwise
+    installation = begin(path, requirements, key=key, base_executable=base_executable, environ=environ)
+    if installation is None:
+        _install(path, requirements, key=key, base_executable=base_executable, environ=environ, uv=uv)
+        return
+    try:
+        if again(installation):
+            return
+    except OSError as error:
+        msg = f"cannot install {_listed(requirements)} into {path}: {error.filename or ''}: {error.strerror}"
+        raise EnvironmentCreationError(msg, hint=f"ls -ld {installation.site_packages}") from error
+    _install(path, requirements, key=key, base_executable=base_executable, environ=environ, uv=uv)
+    remember(path, installation)
+
+
+def _install(
+    path: Path,
+    requirements: Sequence[str],
+    *,
+    key: Key,
+    base_executable: Path,
+    environ: Mapping[str, str],
+    uv: str | None,
+) -> None:
     python = executable(path, key)
     if uv is not None:
         command = [uv, "pip", "install", "--quiet", "--no-progress", "--python", str(python), *requirements]

@@ -1,23 +1,25 @@
 """A Python that answered, and the virtual environments made from it."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
-
-from packaging.version import Version
+from typing import TYPE_CHECKING, Any, Self
 
 from pytest_pyinstall import environment as venv
-from pytest_pyinstall import installer
-from pytest_pyinstall.call import call
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.process import run, signal_name, tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from packaging.version import Version
 
 __all__ = ["Environment", "Interpreter", "RunError"]
 
@@ -122,9 +124,11 @@ class Interpreter:
         function, and `CallError` with the other side's traceback where the function raised or its process died.
         """
         __tracebackhide__ = True
+        from pytest_pyinstall.call import call
+
         return call(function, args, kwargs, executable=self.executable, key=self.key, environ=_variables(self.key))
 
-    def environment(self, path: str | os.PathLike[str]) -> "Environment":
+    def environment(self, path: str | os.PathLike[str]) -> Environment:
         """A new virtual environment of this Python at `path`, without pip until something is installed.
 
         `path` must be missing or empty; on failure it is so again. Raises `EnvironmentCreationError`.
@@ -191,6 +195,8 @@ class Environment:
         settings of the environment hold; variables that name another place to install to do not. Raises
         `EnvironmentCreationError` with the end of the installer's output.
         """
+        from pytest_pyinstall import installer
+
         installer.install(
             self.path,
             *(os.fspath(requirement) for requirement in requirements),

@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from pytest_pyinstall.key import Key
@@ -62,13 +63,14 @@ def may_change(relative_path: str) -> bool:
     These files are never shared with a cache through hardlinks (uv writes BUILD and EXTERNALLY-MANAGED in place), and
     their content says nothing about whether an installation is whole. `relative_path` has ``/`` between its parts.
     """
-    path = PurePosixPath(relative_path)
+    # Text, and no path objects: asked a thousand times for each installation, they would cost 10 ms.
+    *folders, name = relative_path.split("/")
     return (
         relative_path == "BUILD"
-        or "__pycache__" in path.parts
-        or path.name == "EXTERNALLY-MANAGED"
-        or fnmatchcase(path.name, "_sysconfigdata_*.py")
-        or (path.parent.name == "pkgconfig" and path.suffix == ".pc")
+        or "__pycache__" in folders
+        or name in {"EXTERNALLY-MANAGED", "__pycache__"}
+        or (name.startswith("_sysconfigdata_") and name.endswith(".py"))
+        or (folders[-1:] == ["pkgconfig"] and name.endswith(".pc"))
     )
 
 
@@ -113,6 +115,12 @@ def read_variables(text: str) -> dict[str, object]:
 
     The file assigns one dictionary of literals in CPython 3.6 to 3.15, see ``sysconfig._generate_posix_vars``.
     """
+    return dict(_parsed(text))
+
+
+@lru_cache(maxsize=1)
+def _parsed(text: str) -> Mapping[str, object]:
+    """Of the file that was asked for last: who asks for its prefix goes on to change it."""
     try:
         with _PARSING:
             tree = ast.parse(text)
@@ -279,6 +287,8 @@ def _relocation(prefixes: Iterable[str], home: str, *, escape: bool = True) -> R
     )
 
     def relocate(text: str) -> str:
+        if not any(form in text for form in forms):  # which nearly all have not, and a search by form costs more
+            return text
         if not escape or escaped_home == home:
             return place.sub(lambda _: home, text)
         match = place.match(text)

@@ -1,8 +1,7 @@
 """Holds a lock file, and says who holds it when the wait was too long.
 
 The lock is BSD ``flock`` on a file that is never unlinked, the one that uv takes on ``STORE/.lock`` too, so that both
-exclude each other. On Windows it is ``LockFileEx``. `filelock` brings the native calls; the file, its mode and the
-deadline are ours.
+exclude each other. On Windows it is ``LockFileEx``. The file, its mode and the deadline are ours.
 """
 
 import contextlib
@@ -10,15 +9,12 @@ import errno
 import json
 import logging
 import os
-import socket
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-
-from filelock import lock_descriptor
 
 from pytest_pyinstall.errors import LockTimeoutError, StoreError
 
@@ -27,7 +23,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["hold", "holder", "is_free", "make_directory", "seize", "share"]
+__all__ = ["hold", "holder", "is_free", "lock_descriptor", "make_directory", "seize", "share"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -89,6 +85,22 @@ def hold(
         _close(descriptor)
 
 
+def lock_descriptor(descriptor: int) -> bool:
+    """Lock the open file for ourselves without waiting; False if somebody else has it. Raises `OSError`.
+
+    `filelock` brings what Windows needs. Elsewhere the call is the same without it, and 10 ms of imports sooner.
+    """
+    if fcntl is None:
+        from filelock import lock_descriptor as native
+
+        return native(descriptor, blocking=False)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def make_directory(path: Path) -> None:
     """Make the directory `path` and what is missing above it, with no more rights than 0755, whatever the umask.
 
@@ -123,7 +135,7 @@ def seize(path: Path) -> Iterator[bool]:
     try:
         is_ours = False
         with contextlib.suppress(OSError):
-            is_ours = lock_descriptor(descriptor, blocking=False)
+            is_ours = lock_descriptor(descriptor)
         yield is_ours
     finally:
         _close(descriptor)
@@ -177,6 +189,8 @@ def _shared(path: Path) -> int | None:
 
 def holder(path: Path, note: Path | None = None) -> str:
     """Who holds the lock file `path`, as far as the file `note` and the system tell."""
+    import socket
+
     pids = _pids_from_proc(path)
     try:
         said = json.loads(note.read_text(encoding="utf-8")) if note else {}
@@ -258,7 +272,7 @@ def _close(descriptor: int) -> None:
 
 def _is_taken(path: Path, descriptor: int, setting: str) -> bool:
     try:
-        return lock_descriptor(descriptor, blocking=False) and _is_still(path, descriptor)
+        return lock_descriptor(descriptor) and _is_still(path, descriptor)
     except OSError as error:
         raise _unusable(path, error, setting) from error
 
@@ -272,6 +286,8 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 def _write(note: Path) -> None:
     """Leave word of who we are. Only the name of the program: an argument may hold a password."""
+    import socket
+
     text = json.dumps(
         {
             "pid": os.getpid(),

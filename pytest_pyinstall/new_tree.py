@@ -8,6 +8,7 @@ Nothing here asks the disk where a name leads: what exists is what we made, and 
 import errno
 import os
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 from pytest_pyinstall.bounds import BOUNDS, CHUNK
@@ -16,19 +17,21 @@ from pytest_pyinstall.member import Kind, Member
 from pytest_pyinstall.member_name import parts_of
 from pytest_pyinstall.refusal import refuse, shown
 from pytest_pyinstall.symlinks import Led, check_as_written, follow
+from pytest_pyinstall.tree import Known
 
 __all__ = ["NewTree"]
 
 
 class NewTree:
-    """The tree below `root`, and the memory of all that was made in it.
+    """The tree below `root`, and the memory of all that was made in it. The digests of its files go into `known`.
 
     Nothing is ever opened that was there before (``O_EXCL``), nothing is made below anything but a directory that we
     made, and no symlink exists before the last file was written: there is nothing to be led astray by.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known: Known | None = None) -> None:
         self._root = os.fspath(root)
+        self._known = known
         self._made: dict[str, Kind] = {}
         self._targets: dict[str, str] = {}
         self._led: dict[str, Led] = {}
@@ -127,8 +130,16 @@ class NewTree:
         mode = 0o755 if member.executable else 0o644
         descriptor = self._create(where, mode, member)
         try:
-            for piece in member.pieces:
-                _write_all(descriptor, piece, where)
+            if self._known is None:
+                for piece in member.pieces:
+                    _write_all(descriptor, piece, where)
+            else:
+                digest = sha256()
+                for piece in member.pieces:
+                    _write_all(descriptor, piece, where)
+                    digest.update(piece)
+                status = os.fstat(descriptor)
+                self._known[status.st_ino] = status.st_size, status.st_mtime_ns, digest.hexdigest()
         except BaseException:
             with suppress(OSError):
                 os.close(descriptor)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from pytest_pyinstall import lock
 from pytest_pyinstall.cache_file import OPEN_FLAGS, make_directory, remove, storage_error
 from pytest_pyinstall.errors import DigestMismatchError, IntegrityError, StoreError
 from pytest_pyinstall.url import redacted
@@ -201,8 +202,6 @@ def _is_file(path: Path) -> bool:
 def _is_ours_alone(descriptor: int) -> bool:
     """Whether nobody else fills this very file, as far as the system can tell; ours until the descriptor is closed."""
     if _RENAMES_OPEN_FILES:  # elsewhere a lock file cannot be deleted while somebody holds it
-        from filelock import lock_descriptor
-
         with contextlib.suppress(OSError):
-            return lock_descriptor(descriptor, blocking=False)
+            return lock.lock_descriptor(descriptor)
     return True

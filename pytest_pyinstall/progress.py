@@ -3,21 +3,27 @@
 All three hear the same things: downloads (they are a `listener.Progress`), sentences, and one result for each request.
 """
 
+from __future__ import annotations
+
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from pytest_pyinstall.build import Build
 from pytest_pyinstall.errors import PyinstallError
-from pytest_pyinstall.key import Key
 from pytest_pyinstall.provisioner import Provided
-from pytest_pyinstall.request import Request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import TracebackType
+
     from rich.progress import TaskID
+
+    from pytest_pyinstall.build import Build
+    from pytest_pyinstall.key import Key
+    from pytest_pyinstall.request import Request
 
 __all__ = ["Bars", "Display", "Lines", "Silence", "display_on", "result_line", "size_text", "steps_told"]
 
@@ -48,7 +54,7 @@ class Display(Protocol):
 
 def display_on(
     stream: TextIO, *, environ: Mapping[str, str], is_quiet: bool = False, with_path: bool = False
-) -> "Display":
+) -> Display:
     """The display for `stream`: `Bars` where it is a terminal on which a cursor can move, else `Lines`.
 
     ``TERM=dumb``, and ``CI`` with any value that is not false, mean plain lines; ``NO_COLOR`` leaves the bars and

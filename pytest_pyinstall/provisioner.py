@@ -6,26 +6,20 @@
 Nothing else calls one step from another.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from packaging.version import Version
-
-from pytest_pyinstall.build import Build
-from pytest_pyinstall.catalogue import Catalogue, default_catalogue, mirrored, parse_catalogue
-from pytest_pyinstall.client import Client, open_client
-from pytest_pyinstall.discover import discover
 from pytest_pyinstall.errors import (
     FetchError,
     InvalidRequestError,
@@ -35,20 +29,26 @@ from pytest_pyinstall.errors import (
     PyinstallError,
     SeveralFailedError,
 )
-from pytest_pyinstall.expand import expand
-from pytest_pyinstall.fetch import fetch, fetch_text
-from pytest_pyinstall.finish import finish
 from pytest_pyinstall.interpreter import Interpreter
-from pytest_pyinstall.listener import Progress
-from pytest_pyinstall.probe import probe
-from pytest_pyinstall.project import Project, read_project
 from pytest_pyinstall.request import Request, parse_requests
-from pytest_pyinstall.resolve import released, resolve
 from pytest_pyinstall.settings import OPTIONS, Settings
 from pytest_pyinstall.store import Broken, Installation, Store, current_boot
 from pytest_pyinstall.target import Target
-from pytest_pyinstall.unpack import unpack
 from pytest_pyinstall.url import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from packaging.version import Version
+
+    from pytest_pyinstall.build import Build
+    from pytest_pyinstall.catalogue import Catalogue
+    from pytest_pyinstall.client import Client
+    from pytest_pyinstall.key import Key
+    from pytest_pyinstall.listener import Progress
+    from pytest_pyinstall.project import Project
+    from pytest_pyinstall.seal import VersionInfo
+    from pytest_pyinstall.tree import Known
 
 __all__ = ["Provided", "Provisioner", "provision", "provision_all"]
 
@@ -57,7 +57,7 @@ How = Literal["installed", "repaired", "present", "found"]
 _LOGGER = logging.getLogger(__name__)
 
 
-def provision(request: "str | Request", settings: Settings | None = None) -> Interpreter:
+def provision(request: str | Request, settings: Settings | None = None) -> Interpreter:
     """The interpreter that answers `request`, installed into the store if it is missing.
 
     Without `settings`, those of the environment variables. Afterwards the installation stands in the store, whole, or
@@ -69,7 +69,7 @@ def provision(request: "str | Request", settings: Settings | None = None) -> Int
         return provisioner.provide_one(request).interpreter
 
 
-def provision_all(requests: "str | Iterable[str | Request]", settings: Settings | None = None) -> list[Interpreter]:
+def provision_all(requests: str | Iterable[str | Request], settings: Settings | None = None) -> list[Interpreter]:
     """The interpreters that answer `requests`, in their order, made in parallel.
 
     A range or ``supported`` gives several. One failure hides no other result: all the others are installed first, then
@@ -90,7 +90,7 @@ class Provided:
     how: How
 
 
-def unwrap(results: "Sequence[Provided | PyinstallError]") -> list[Provided]:
+def unwrap(results: Sequence[Provided | PyinstallError]) -> list[Provided]:
     """The results, if none is an error. Raises the error where there is one result, else `SeveralFailedError`."""
     errors = [result for result in results if isinstance(result, PyinstallError)]
     if not errors:
@@ -123,7 +123,7 @@ class Provisioner:
     target: Target = field(default_factory=Target.current)
     progress: Progress | None = None
     warn: Callable[[str], None] | None = None
-    on_result: "Callable[[Request, Provided | PyinstallError, float], None] | None" = None
+    on_result: Callable[[Request, Provided | PyinstallError, float], None] | None = None
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
     _opened: Client | None = field(default=None, init=False)
@@ -141,7 +141,7 @@ class Provisioner:
         *,
         progress: Progress | None = None,
         warn: Callable[[str], None] | None = None,
-    ) -> "Provisioner":
+    ) -> Provisioner:
         """With the process's environment, home and working directory."""
         return cls(
             settings=settings or Settings.from_environ(os.environ, directory=Path.cwd()),
@@ -160,7 +160,7 @@ class Provisioner:
         self._stop()
         self._stack.close()
 
-    def parse(self, requests: "str | Iterable[str | Request]", *, origin: str = "request") -> tuple[Request, ...]:
+    def parse(self, requests: str | Iterable[str | Request], *, origin: str = "request") -> tuple[Request, ...]:
         """Every request that the words come to, in order, each once. Raises `InvalidRequestError`, `NoMatchError`."""
         plain: list[Request] = []
         for request in [requests] if isinstance(requests, str) else requests:
@@ -175,6 +175,8 @@ class Provisioner:
         requests = tuple(requests)
         if not any(request.word for request in requests):
             return requests
+        from pytest_pyinstall.expand import expand
+
         return expand(
             requests,
             project=self.project,
@@ -183,7 +185,7 @@ class Provisioner:
             today=datetime.now(UTC).date(),
         )
 
-    def provide_one(self, request: "str | Request") -> Provided:
+    def provide_one(self, request: str | Request) -> Provided:
         """As `provision`; a request that means several Pythons is an error here."""
         requests = self.parse([request])
         if len(requests) != 1:
@@ -192,11 +194,11 @@ class Provisioner:
             raise InvalidRequestError(msg, hint=f"one of {', '.join(one.text for one in requests)}")
         return self._provide(requests[0])
 
-    def provide(self, requests: Sequence[Request]) -> "list[Provided | PyinstallError]":
+    def provide(self, requests: Sequence[Request]) -> list[Provided | PyinstallError]:
         """A result or an error for each of `requests`, in their order. Raises nothing of ours."""
         return self._each(self._provide, requests)
 
-    def install(self, requests: Sequence[Request], *, reinstall: bool = False) -> "list[Provided | PyinstallError]":
+    def install(self, requests: Sequence[Request], *, reinstall: bool = False) -> list[Provided | PyinstallError]:
         """As `provide`, but into the store, whatever else the machine has; with `reinstall`, anew."""
         return self._each(lambda request: self._install(request, reinstall=reinstall, is_explicit=True), requests)
 
@@ -235,6 +237,8 @@ class Provisioner:
     @cached_property
     def project(self) -> Project | None:
         """The project around `directory`, read when a request first needs it."""
+        from pytest_pyinstall.project import read_project
+
         return read_project(self.directory)
 
     @property
@@ -245,10 +249,14 @@ class Provisioner:
 
     @cached_property
     def _catalogue(self) -> Catalogue:
+        from pytest_pyinstall.catalogue import default_catalogue, parse_catalogue
+
         place = self.settings.catalogue
         if place is None:
             catalogue = default_catalogue()
         else:
+            from pytest_pyinstall.fetch import fetch_text
+
             text = fetch_text(place, client=self._client, cache=self.settings.cache, offline=self.settings.offline)
             catalogue = parse_catalogue(text, origin=place)
         _LOGGER.debug(
@@ -263,12 +271,16 @@ class Provisioner:
     def _client(self) -> Client:
         with self._lock:
             if self._opened is None:
+                from pytest_pyinstall.client import open_client
+
                 self._opened = self._stack.enter_context(
                     open_client(environ=self.environ, insecure_hosts=self.settings.insecure_hosts, warn=self.warn)
                 )
             return self._opened
 
     def _released(self) -> tuple[Version, ...]:
+        from pytest_pyinstall.resolve import released
+
         return released(self.catalogue, self.target)
 
     def _provide(self, request: Request) -> Provided:
@@ -284,7 +296,7 @@ class Provisioner:
 
     def _looks(self, request: Request, *, repair: bool) -> list[Callable[[Request], Provided | None]]:
         """Where to look for an answer before anything is installed, in this order."""
-        present = partial(self._present, repair=repair)
+        present = partial(self._present, repair=repair, at_a_glance=True)
         if request.path is not None:
             return [self._found]
         match self.settings.preference:
@@ -299,6 +311,8 @@ class Provisioner:
 
     def _found(self, request: Request) -> Provided | None:
         """What the machine has beside our store."""
+        from pytest_pyinstall.discover import discover
+
         interpreters = discover(
             request,
             environ=self.environ,
@@ -320,18 +334,27 @@ class Provisioner:
         )
         return Provided(request=request, interpreter=interpreter, how="found")
 
-    def _present(self, request: Request, *, repair: bool, allow_prereleases: bool = False) -> Provided | None:
+    def _present(
+        self, request: Request, *, repair: bool, allow_prereleases: bool = False, at_a_glance: bool = False
+    ) -> Provided | None:
         """What the store has. A damaged one is put in order first, or passed by without `repair`."""
         for key in self.store.keys():  # noqa: SIM118  # no dict
             if not request.fits(key, target=self.target, allow_prereleases=allow_prereleases):
                 _LOGGER.debug("%s: passed by: %s in the store is another Python", request.text, key)
                 continue
+            if at_a_glance and (version_info := self.store.glance(key)) is not None:
+                _LOGGER.debug("%s: taken: %s in the store, whole", request.text, key)
+                return Provided(
+                    request=request, interpreter=_ours(key, self.store.home(key), version_info), how="present"
+                )
             found = self.store.look(key)
             if isinstance(found, Broken) and repair:
                 self._say(f"{found}; repairing it")
                 return Provided(request=request, interpreter=self.repair(found), how="repaired")
             if interpreter := self._interpreter(found):
                 _LOGGER.debug("%s: taken: %s in the store, whole", request.text, key)
+                if at_a_glance and repair and isinstance(found, Installation):
+                    self.store.seal(found)
                 return Provided(request=request, interpreter=interpreter, how="present")
             _LOGGER.debug("%s: passed by: %s in the store cannot be used as it is", request.text, key)
         _LOGGER.debug("%s: nothing in the store %s fits", request.text, self.store.root)
@@ -342,7 +365,9 @@ class Provisioner:
         if not isinstance(found, Installation):
             return None
         if found.record is not None:
-            return _ours(found, found.record.version_info)
+            return _ours(found.key, found.home, found.record.version_info)
+        from pytest_pyinstall.probe import probe
+
         try:
             return probe(found.executable, source="uv", environ=self.environ, expected=found.key)
         except ProbeError as error:
@@ -359,6 +384,8 @@ class Provisioner:
                 msg = f"{request.text} is {what}: it can be used, but not installed"
                 raise NoMatchError(msg, hint="name a version, such as 3.12")
             self._refuse_downloads(request.text, is_explicit=is_explicit)
+            from pytest_pyinstall.resolve import resolve
+
             build = resolve(request, self.catalogue, self.target)
             _LOGGER.info(
                 "%s: the best build for it is %s of release %s, by the catalogue %s",
@@ -385,35 +412,63 @@ class Provisioner:
 
     def _fill(self, build: Build, *, reinstall: bool = False, keep_added: bool = False) -> tuple[Interpreter, How]:
         """Lock, fetch, unpack, finish, prove, publish: the only way into the store."""
-        settings = self.settings
+        from pytest_pyinstall.finish import finish
+
         # Who repairs may have found what only the content tells.
         with self.store.claim(build.key, content=keep_added) as claim:
             if not reinstall and (interpreter := self._interpreter(claim.installation)):
                 _LOGGER.info("%s: somebody else installed it meanwhile", build.key)
                 return interpreter, "present"  # somebody filled it while we waited
             _LOGGER.debug("%s: claimed; the work is done in %s", build.key, claim.scratch)
-            url = mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror)
-            archive = fetch(
-                build,
-                url=url,
-                cache=settings.cache,
-                client=self._client,
-                offline=settings.offline or settings.downloads == "never",  # a repair may find all in the cache
-                progress=self.progress,
-            )
-            with archive.file:
-                tree = unpack(archive, into=claim.scratch)
+            tree, known = self._unpacked(build, claim.scratch)
             _LOGGER.debug("%s: unpacked", build.key)
             finish(tree, key=build.key, home=claim.home, tag=build.tag)
             proven = self._prove(tree, build)
             _LOGGER.debug("%s: it runs here, and says of itself what its key says", build.key)
             was_broken = claim.installation is not None
-            published = claim.publish(tree, build=build, version_info=proven.version_info, keep_added=keep_added)
+            published = claim.publish(
+                tree, build=build, version_info=proven.version_info, keep_added=keep_added, known=known
+            )
             _LOGGER.info("%s: published as %s", build.key, published.home)
-        return _ours(published, proven.version_info), "repaired" if was_broken and not reinstall else "installed"
+        return _ours(
+            published.key, published.home, proven.version_info
+        ), "repaired" if was_broken and not reinstall else "installed"
+
+    def _unpacked(self, build: Build, scratch: Path) -> tuple[Path, Known]:
+        """The tree of `build` in `scratch`, and the digests of its files: of what the cache keeps, else fetched."""
+        from pytest_pyinstall.cached_archive import archive_path
+        from pytest_pyinstall.catalogue import mirrored
+        from pytest_pyinstall.fetch import fetch
+        from pytest_pyinstall.kept_tree import keep_tree, lay_tree
+        from pytest_pyinstall.unpack import unpack
+
+        settings = self.settings
+        try:
+            laid = lay_tree(settings.cache, build, into=scratch)
+        except OSError as error:
+            raise self.store.unwritable(error) from error
+        if laid is not None:
+            return laid
+        is_again = archive_path(settings.cache, build).exists()
+        archive = fetch(
+            build,
+            url=mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror),
+            cache=settings.cache,
+            client=self._client,
+            offline=settings.offline or settings.downloads == "never",  # a repair may find all in the cache
+            progress=self.progress,
+        )
+        known: Known = {}
+        with archive.file:
+            tree = unpack(archive, into=scratch, known=known)
+        if is_again:
+            keep_tree(settings.cache, build, tree, known)
+        return tree, known
 
     def _prove(self, tree: Path, build: Build) -> Interpreter:
         """What cannot start here, or is not what its key says, is never published."""
+        from pytest_pyinstall.probe import probe
+
         try:
             return probe(tree / build.key.executable, environ=self.environ, expected=build.key)
         except ProbeError as error:
@@ -422,9 +477,9 @@ class Provisioner:
             raise ProbeError(msg, hint=hint) from error
 
     def _each(
-        self, function: "Callable[[Request], Provided]", requests: Sequence[Request]
-    ) -> "list[Provided | PyinstallError]":
-        def outcome(request: Request) -> "Provided | PyinstallError":
+        self, function: Callable[[Request], Provided], requests: Sequence[Request]
+    ) -> list[Provided | PyinstallError]:
+        def outcome(request: Request) -> Provided | PyinstallError:
             start = time.monotonic()
             result: Provided | PyinstallError
             try:
@@ -437,6 +492,8 @@ class Provisioner:
 
         if len(requests) < 2:
             return [outcome(request) for request in requests]
+        from concurrent.futures import ThreadPoolExecutor
+
         executor = ThreadPoolExecutor(max_workers=min(4, len(requests)), thread_name_prefix="pyinstall")
         try:
             return list(executor.map(outcome, requests))
@@ -455,14 +512,15 @@ class Provisioner:
             self.warn(sentence)
 
 
-def _ours(installation: Installation, version_info: tuple[int, int, int, str, int]) -> Interpreter:
+def _ours(key: Key, home: Path, version_info: VersionInfo) -> Interpreter:
     """What the Python of an installation said of itself when it was published: it need not be run again to know."""
+    executable = home / key.executable
     return Interpreter(
-        executable=installation.executable,
-        key=installation.key,
+        executable=executable,
+        key=key,
         version_info=version_info,
-        prefix=installation.home,
-        base_prefix=installation.home,
-        base_executable=installation.executable,
+        prefix=home,
+        base_prefix=home,
+        base_executable=executable,
         source="store",
     )

@@ -1,10 +1,12 @@
 """What was asked for, parsed once."""
 
+from __future__ import annotations
+
 import re
 import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
@@ -21,10 +23,14 @@ from pytest_pyinstall.grammar import (
     WrittenVersion,
     written_version,
 )
-from pytest_pyinstall.key import Key
 from pytest_pyinstall.slips import suggestions
 from pytest_pyinstall.target import ARCHITECTURE_WORDS, LIBC_WORDS, SYSTEM_WORDS, Target
 from pytest_pyinstall.version_range import range_members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_pyinstall.key import Key
 
 __all__ = ["WORDS", "Request", "parse_requests"]
 
@@ -76,7 +82,7 @@ class Request:
         return self.text
 
     @classmethod
-    def parse(cls, text: str, *, directory: Path = Path()) -> "Request":
+    def parse(cls, text: str, *, directory: Path = Path()) -> Request:
         """The one request that `text` is; a relative path in it starts from `directory`.
 
         Nothing is looked up: whether such a Python exists shows later. Raises `InvalidRequestError` for a text that

@@ -4,17 +4,19 @@ One precedence everywhere: an option, our environment variable, the ini value, u
 the default. An empty variable is unset.
 """
 
+from __future__ import annotations
+
 import os.path
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, get_args
 from urllib.parse import urlsplit
 
-import platformdirs
-
 from pytest_pyinstall.errors import InvalidSettingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["OPTIONS", "Downloads", "Missing", "Preference", "Settings"]
 
@@ -141,10 +143,14 @@ def _candidates(
             text = _UV_DOWNLOADS.get(text.lower(), text.lower())
         yield _Value(text, _UV_VARIABLES[name], directory)
     if name == "store":
-        data = platformdirs.user_data_path("pytest-pyinstall", appauthor=False)
+        from platformdirs import user_data_path
+
+        data = user_data_path("pytest-pyinstall", appauthor=False)
         yield _Value(str(data / "store"), "default", directory)
     if name == "cache":
-        yield _Value(str(platformdirs.user_cache_path("pytest-pyinstall", appauthor=False)), "default", directory)
+        from platformdirs import user_cache_path
+
+        yield _Value(str(user_cache_path("pytest-pyinstall", appauthor=False)), "default", directory)
 
 
 def _word(name: str, value: _Value) -> str:

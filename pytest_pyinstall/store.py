@@ -10,31 +10,35 @@ The layout is uv's, so that one directory can serve uv and us at once; what is o
     STORE/.pytest-pyinstall/locks/<key>.lease    shared by those who use it; who removes it needs it alone
     STORE/.pytest-pyinstall/scratch/<key>/<…>/   where it is filled
     STORE/.pytest-pyinstall/records/<key>.json   what was published
+    STORE/.pytest-pyinstall/records/<key>.seal   that it was whole a moment ago
 """
+
+from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import logging
 import os
-import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-from pytest_pyinstall.build import Build
 from pytest_pyinstall.errors import StoreError, UnreadableStoreError
-from pytest_pyinstall.exchange import put
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.lock import hold, holder, is_free, make_directory, seize, share
 from pytest_pyinstall.record import Record
-from pytest_pyinstall.tree import Difference, added, compare, listed
+from pytest_pyinstall.seal import VersionInfo, read_seal, write_seal
+from pytest_pyinstall.tree import Difference, Known, added, compare, listed
+from pytest_pyinstall.trust import who_else_can_write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_pyinstall.build import Build
 
 __all__ = ["Broken", "Claim", "Installation", "Store", "current_boot"]
 
@@ -134,6 +138,25 @@ class Store:
             steady = steady + 1 if found == before else 0
         return found
 
+    def glance(self, key: Key) -> VersionInfo | None:
+        """The version of what stands under the name of `key`, where a look within the last hour found it whole and
+        nothing has been deleted, added or replaced since; else None, and `look` tells. No lock, no write."""
+        return read_seal(self._seal_path(key), home=self.home(key), record=self._record_path(key), boot=self.boot)
+
+    def seal(self, installation: Installation, *, is_new: bool = False) -> None:
+        """Let the next `glance` know that it is whole, where that can be written."""
+        record, key = installation.record, installation.key
+        if record is not None and record.home == str(installation.home):
+            with contextlib.suppress(OSError):
+                write_seal(
+                    self._seal_path(key),
+                    home=installation.home,
+                    record=record,
+                    record_path=self._record_path(key),
+                    boot=self.boot,
+                    is_new=is_new,
+                )
+
     def installations(self) -> list[Installation | Broken]:
         """Everything that stands here, newest first; see `look`."""
         return [found for key in self.keys() if (found := self.look(key)) is not None]
@@ -176,7 +199,7 @@ class Store:
         return (status.st_dev, status.st_ino, status.st_ctime_ns)
 
     @contextlib.contextmanager
-    def claim(self, key: Key, *, content: bool = False) -> "Iterator[Claim]":
+    def claim(self, key: Key, *, content: bool = False) -> Iterator[Claim]:
         """Hold the right to fill `key`. `content` is that of `look`, for who wants to know whether it has to be filled.
 
         Waits for whoever holds it now. On entry an empty scratch directory of our own exists, and what the dead left
@@ -283,6 +306,9 @@ class Store:
     def _record_path(self, key: Key) -> Path:
         return self.private / "records" / f"{key}.json"
 
+    def _seal_path(self, key: Key) -> Path:
+        return self.private / "records" / f"{key}.seal"
+
     def _lock_path(self, key: Key) -> Path:
         return self.private / "locks" / f"{key}.lock"
 
@@ -336,7 +362,7 @@ class Store:
                 status = directory.stat()
             except OSError:
                 continue
-            who = _who_else_can_write(status, is_parent=directory not in own)
+            who = who_else_can_write(status, is_parent=directory not in own)
             if who:
                 plant = f"and could plant a Python in the store {self.root}"
                 trust = f"PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
@@ -464,17 +490,28 @@ class Claim:
         return self.store.home(self.key)
 
     def publish(
-        self, tree: Path, *, build: Build, version_info: tuple[int, int, int, str, int], keep_added: bool
+        self,
+        tree: Path,
+        *,
+        build: Build,
+        version_info: tuple[int, int, int, str, int],
+        keep_added: bool,
+        known: Known | None = None,
     ) -> Installation:
         """Put `tree`, a finished directory in `scratch`, under its final name.
 
         At no instant is there half a tree, and where one stood before there is at no instant none (but see
         `exchange.put`). The old one is deleted afterwards; with `keep_added`, what somebody had put into it is taken
-        over first. Record and minor link are written under the store's lock. Raises `LockTimeoutError`, `StoreError`.
+        over first. The digests of files in `known` are taken from there.
+        Record and minor link are written under the store's lock. Raises `LockTimeoutError`, `StoreError`.
         """
+        from importlib.metadata import version as version_of
+
+        from pytest_pyinstall.exchange import put
+
         store = self.store
         try:
-            entries = listed(tree)
+            entries = listed(tree, known)
             if keep_added and isinstance(self.installation, Broken):
                 _take_over(self.installation, tree)
             with store._publishing():  # noqa: SLF001  # a claim is the store's own hand
@@ -498,7 +535,9 @@ class Claim:
                 store._make_lease(self.key)  # noqa: SLF001
         except OSError as error:
             raise store.unwritable(error) from error
-        return Installation(key=self.key, home=self.home, record=record)
+        published = Installation(key=self.key, home=self.home, record=record)
+        store.seal(published, is_new=True)
+        return published
 
     def remove(self) -> bool:
         """Move the installation into scratch, from where it is deleted when the claim ends; False if there is none.
@@ -518,6 +557,7 @@ class Claim:
                 self.home.rename(self.scratch / "removed")
                 _LOGGER.info("%s: moved aside, to be deleted: %s", self.key, self.home)
                 store._record_path(self.key).unlink(missing_ok=True)  # noqa: SLF001
+                store._seal_path(self.key).unlink(missing_ok=True)  # noqa: SLF001
                 store._link_minor(self.key, self.scratch)  # noqa: SLF001
         except OSError as error:
             raise store.unwritable(error) from error
@@ -534,6 +574,8 @@ def current_boot() -> str:
 
 def delete(path: Path) -> None:
     """Delete `path`, whatever it is, as far as that is possible."""
+    import shutil
+
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -554,56 +596,6 @@ def _delete_with_one_descriptor(directory: Path) -> None:
                 else:
                     path.unlink()
     directory.rmdir()
-
-
-class _Other(NamedTuple):
-    """Somebody who can write where only we should; `flag` is chmod's name for how, empty for an owner."""
-
-    name: str
-    flag: str
-
-
-def _who_else_can_write(status: os.stat_result, *, is_parent: bool) -> _Other | None:
-    mode = status.st_mode
-    if is_parent and mode & stat.S_ISVTX:
-        return None  # as in /tmp, others can add there, and rename nothing of ours
-    if mode & stat.S_IWOTH:
-        return _Other("everyone", "o")
-    if mode & stat.S_IWGRP and not _is_ours_alone(status.st_gid, os.geteuid()):
-        return _Other(f"group {_group_name(status.st_gid)}", "g")
-    if not is_parent and status.st_uid not in {0, os.geteuid()}:
-        return _Other(f"user {_user_name(status.st_uid)}", "")
-    return None
-
-
-@functools.cache
-def _is_ours_alone(gid: int, uid: int) -> bool:
-    """Whether nobody but us and root is in the group. Many systems give every user such a one, and a umask of 002."""
-    import grp
-    import pwd
-
-    try:
-        names = {pwd.getpwuid(uid).pw_name, "root"}
-        members = {*grp.getgrgid(gid).gr_mem}
-    except KeyError:  # a container that knows neither: nobody else is there who could be in it
-        return gid == os.getegid()
-    return members <= names and all(user.pw_uid in {0, uid} for user in pwd.getpwall() if user.pw_gid == gid)
-
-
-def _group_name(gid: int) -> str:
-    import grp
-
-    with contextlib.suppress(KeyError):
-        return grp.getgrgid(gid).gr_name
-    return str(gid)
-
-
-def _user_name(uid: int) -> str:
-    import pwd
-
-    with contextlib.suppress(KeyError):
-        return pwd.getpwuid(uid).pw_name
-    return str(uid)
 
 
 def _alive(scratch: Path) -> Path:
@@ -633,6 +625,8 @@ def _inode(path: Path) -> int:
 
 def _take_over(old: Broken, tree: Path) -> None:
     """Copy what was added to the old tree: somebody's packages are not ours to lose."""
+    import shutil
+
     for name in added(old.home, old.record.entries):
         source, destination = old.home / name, tree / name
         if os.path.lexists(destination) or not destination.parent.is_dir():

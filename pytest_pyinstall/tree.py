@@ -4,20 +4,25 @@ Nobody can tell from a directory's name whether what lies below it is whole. The
 digest of every entry. Comparing without reading the content costs one ``lstat`` for each entry.
 """
 
+from __future__ import annotations
+
 import errno
-import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pytest_pyinstall.layout import may_change
 
-__all__ = ["Difference", "Entry", "added", "compare", "listed"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["Difference", "Entry", "Known", "added", "compare", "listed"]
 
 Kind = Literal["file", "directory", "link"]
+Known = dict[int, tuple[int, int, str]]
+"""Of files that we wrote or read just now, by inode: size, time in nanoseconds, sha256."""
 
 _KINDS: dict[object, Kind] = {"file": "file", "directory": "directory", "link": "link"}
 
@@ -58,9 +63,10 @@ class Difference:
         return f"{self.name}: {self.reason or self.what}"
 
 
-def listed(tree: Path) -> tuple[Entry, ...]:
-    """The list of `tree`, sorted by name, without the byte code caches. Reads every file once."""
-    return tuple(_entry(name, path) for name, path in _walk(tree))
+def listed(tree: Path, known: Known | None = None) -> tuple[Entry, ...]:
+    """The list of `tree`, sorted by name, without the byte code caches. Reads every file once that is not `known`."""
+    known = known or {}
+    return tuple([_entry(name, path, known) for name, path in _walk(tree)])
 
 
 def compare(tree: Path, entries: tuple[Entry, ...], *, content: bool) -> list[Difference]:
@@ -127,14 +133,17 @@ def _walk(tree: Path) -> Iterator[tuple[str, str]]:
         stack.extend(reversed(below))
 
 
-def _entry(name: str, path: str) -> Entry:
+def _entry(name: str, path: str, known: Known) -> Entry:
     status = os.lstat(path)
     mode = stat.S_IMODE(status.st_mode)
     if stat.S_ISDIR(status.st_mode):
         return Entry(name, "directory", mode, 0, "")
     if stat.S_ISLNK(status.st_mode):
         return Entry(name, "link", 0, 0, os.readlink(path))
-    return Entry(name, "file", mode, status.st_size, _sha256(path))
+    size, changed, digest = known.get(status.st_ino, (-1, 0, ""))
+    if size != status.st_size or changed != status.st_mtime_ns:
+        digest = _sha256(path)
+    return Entry(name, "file", mode, status.st_size, digest)
 
 
 def _changed(entry: Entry, path: str, status: os.stat_result, *, content: bool) -> str:  # noqa: PLR0911  # one for each reason
@@ -177,6 +186,8 @@ _WRITE = 0o222
 
 def _sha256(path: str) -> str:
     try:
+        import hashlib
+
         with open(path, "rb", buffering=0) as file:  # hot: 1500 files
             return hashlib.file_digest(file, "sha256").hexdigest()
     except PermissionError:

@@ -17,15 +17,17 @@ from pytest_pyinstall.new_tree import NewTree
 from pytest_pyinstall.refusal import BrokenError, RefusedError, refuse
 from pytest_pyinstall.tar_stream import Stream
 from pytest_pyinstall.tarball import tar_members
+from pytest_pyinstall.tree import Known
 from pytest_pyinstall.zipball import zip_members
 
 __all__ = ["unpack"]
 
 
-def unpack(archive: Archive, *, into: Path) -> Path:
+def unpack(archive: Archive, *, into: Path, known: Known | None = None) -> Path:
     """The top folder of the archive's tree, inside the empty directory `into`.
 
-    The file is read to its end from where it stands. Of a "full" archive of python-build-standalone (one with a
+    The file is read to its end from where it stands. The digests of its files go into
+    `known`. Of a "full" archive of python-build-standalone (one with a
     ``PYTHON.json``), only ``install`` is written and given back.
 
     Afterwards `into` holds regular files, directories and symlinks, and nothing outside it was touched. Files are
@@ -44,7 +46,7 @@ def unpack(archive: Archive, *, into: Path) -> Path:
     its owner sweeps it. Not safe with two calls on one `into`; any number of others may run at once.
     """
     name = archive.build.file_name
-    tree = NewTree(into)
+    tree = NewTree(into, known)
     try:
         with closing(_members(archive.file, name)) as members:
             for member in members:

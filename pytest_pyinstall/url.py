@@ -1,8 +1,7 @@
 """What may be shown of a URL, and what in it has to stay secret: pure functions."""
 
-import base64
-import ipaddress
 import re
+from binascii import b2a_base64
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 __all__ = ["basic_authorization", "is_local", "is_loopback", "joined", "origin", "redacted", "secrets_in"]
@@ -32,6 +31,8 @@ def is_loopback(host: str) -> bool:
     """Whether `host` is this very machine, by its name or as an address."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
+    import ipaddress
+
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -58,7 +59,7 @@ def basic_authorization(parts: SplitResult) -> str:
     if parts.username is None and parts.password is None:
         return ""
     pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+    return f"Basic {_base64(pair)}"
 
 
 def secrets_in(*urls: str) -> frozenset[str]:
@@ -74,5 +75,9 @@ def secrets_in(*urls: str) -> frozenset[str]:
         for text in (userinfo, *userinfo.split(":", 1), parts.query, *parts.query.split("&"), parts.fragment):
             found |= {text, unquote(text), text.partition("=")[2]}
         if userinfo:
-            found.add(base64.b64encode(unquote(userinfo).encode()).decode())
+            found.add(_base64(unquote(userinfo)))
     return frozenset(text for text in found if text)
+
+
+def _base64(text: str) -> str:
+    return b2a_base64(text.encode(), newline=False).decode()

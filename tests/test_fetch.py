@@ -22,7 +22,6 @@ from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import quote
 
-import filelock
 import pytest
 import trustme
 from mirror import (
@@ -49,6 +48,7 @@ from mirror import (
     trickle,
 )
 
+from pytest_pyinstall import lock
 from pytest_pyinstall.archive_cache import cached_archives, clear, prune
 from pytest_pyinstall.archive_lock import lock_now
 from pytest_pyinstall.build import Build
@@ -1360,15 +1360,15 @@ def test_p5_a_holder_that_stands_still_keeps_nobody(fetcher: Fetcher) -> None:
 @pytest.mark.parametrize("obstacle", ["no locks here", "no locks for downloads", "the lock file cannot be opened"])
 def test_p6_it_is_correct_without_locks(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, obstacle: str) -> None:
     if obstacle.startswith("no locks"):
-        real = filelock.lock_descriptor
+        real = lock.lock_descriptor
 
-        def refuse(descriptor: int, *, blocking: bool) -> bool:
+        def refuse(descriptor: int) -> bool:
             is_lock_file = os.path.samestat(os.fstat(descriptor), (fetcher.path.parent / ".lock").stat())
             if is_lock_file and obstacle == "no locks for downloads":
-                return real(descriptor, blocking=blocking)
+                return real(descriptor)
             raise OSError(37, "No locks available")
 
-        monkeypatch.setattr("filelock.lock_descriptor", refuse)
+        monkeypatch.setattr(lock, "lock_descriptor", refuse)
     else:
         (fetcher.path.parent / ".lock").mkdir(parents=True)
     fetcher.mirror.script(PATH, reset(after=100_000))

@@ -126,7 +126,7 @@ def test_a_lock_of_another_user_is_taken_read_only(tmp_path: Path, monkeypatch: 
 
 
 def test_a_filesystem_without_locks_is_named_with_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(descriptor: int, *, blocking: bool) -> bool:
+    def no_locks(descriptor: int) -> bool:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(lock, "lock_descriptor", no_locks)

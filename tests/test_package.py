@@ -22,6 +22,7 @@ NO_MODULES = {"_inner_plugin", "_probe_script", "__main__"}
 # Widening one of these is a decision: what stands here is what the rest of the package, or the world, relies on.
 PUBLIC = """
 __init__: Environment Interpreter PyinstallError Request provision provision_all
+again: Installation again begin remember
 answer: Answer looks_like_a_page page_hint refused
 archive_cache: CachedFile cached_archives clear prune
 archive_file: budget_of read_error read_some
@@ -62,13 +63,14 @@ installed: installed
 installer: find_uv install
 interpreter: Environment Interpreter RunError
 kept: CATALOGUE Kept revalidated too_long
+kept_tree: keep_tree kept_trees lay_tree left_over_trees trees_directory
 key: Key
 layout: BUILT_PREFIX NAMING_A_PLACE PACKED STANDALONE may_change polyglot read_variables relocated standard_library
     variables_text
 limits: Limits
 listener: Listener Progress
 local_file: open_local
-lock: hold holder is_free make_directory seize share
+lock: hold holder is_free lock_descriptor make_directory seize share
 matrix: FORMATS Format Row free_threaded matrix_rows matrix_text
 member: Kind Member
 member_name: check_characters check_for_windows check_length decoded parts_of windows_objection
@@ -93,6 +95,7 @@ record: Record
 refusal: BrokenError RefusedError give_up refuse shown
 request: WORDS Request parse_requests
 resolve: candidates released resolve
+seal: VersionInfo read_seal write_seal
 search_path: on_path
 session: Choice Pythons admits header parse_specifier reason
 settings: OPTIONS Downloads Missing Preference Settings
@@ -120,7 +123,8 @@ target: ARCHITECTURE_WORDS LIBC_WORDS SYSTEM_WORDS Target
 tool: run_tool
 tox_plugin: tox_add_env_config
 transport: Transports quietly
-tree: Difference Entry added compare listed
+tree: Difference Entry Known added compare listed
+trust: Other is_ours_alone who_else_can_write
 unpack: unpack
 url: basic_authorization is_local is_loopback joined origin redacted secrets_in
 version_range: range_members

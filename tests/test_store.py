@@ -81,7 +81,7 @@ def test_the_layout_is_uvs(store: Store) -> None:
     assert (store.root / ".lock").stat().st_size == 0
     assert (store.root / ".lock").stat().st_mode & 0o777 == 0o666
     assert _names(store.private) == ["locks", "records", "scratch"]
-    assert _names(store.private / "records") == [f"{KEY}.json"]
+    assert _names(store.private / "records") == [f"{KEY}.json", f"{KEY}.seal"]
     assert _names(store.private / "scratch") == []
 
 
@@ -390,7 +390,7 @@ def test_p15_a_store_that_a_group_with_others_in_it_can_write_is_refused(
     directory.chmod(0o775)
     assert store.keys() == [KEY]  # a group of our own
 
-    monkeypatch.setattr("pytest_pyinstall.store._is_ours_alone", lambda *_: False)
+    monkeypatch.setattr("pytest_pyinstall.trust._is_ours_alone", lambda *_: False)
     with pytest.raises(UnreadableStoreError, match=r"^group .* can write to") as caught:
         store.keys()
     assert f"chmod g-w {directory}" in caught.value.hint
