@@ -71,7 +71,7 @@ def hold(
                 on_wait(f"waiting {purpose}: {holder(path, note)} is at it")
                 is_told = True
             time.sleep(min(_POLL, timeout - waited))
-        if (waited := time.monotonic() - start) > _POLL:
+        if (waited := time.monotonic() - start) > 0.1:
             _LOGGER.info("waited %.2f s %s: somebody else held %s", waited, purpose, path)
         if note is not None:
             _write(note)

@@ -83,7 +83,7 @@ class World:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(step.text, encoding="utf-8")
 
-    def run(self, command: str) -> str:
+    def run(self, command: str, *, keep_colors: bool = False) -> str:
         """What `command` writes. As in a shell, ``$?`` is the exit code of the one before."""
         done = subprocess.run(
             ["/bin/sh", "-c", f"(exit {self.code}); {command.replace('/home/you', str(self.home))}"],
@@ -97,7 +97,8 @@ class World:
             check=False,
         )
         self.code = done.returncode
-        return re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).replace(str(self.home), "/home/you")
+        written = done.stdout.replace(str(self.home), "/home/you")
+        return written if keep_colors else re.sub(r"\x1b\[[0-9;]*m", "", written)
 
 
 def steps(page: str) -> Iterator[Step]:

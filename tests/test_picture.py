@@ -1,0 +1,42 @@
+"""The picture of a terminal shows what a terminal shows."""
+
+import re
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import archives
+import pytest
+from pages import DOCS, World, plain
+
+sys.path.insert(0, str(DOCS))
+
+import picture  # its directory is put on sys.path above
+
+
+def shape(lines: list[str]) -> list[str]:
+    """What is to be the same in every run: not where a terminal broke a line, and which of two downloads was first."""
+    text = re.sub(r"\s+", " ", plain("\n".join(lines)))
+    text = re.sub(r"CPython 3\.\d+\.P|Python 3\.[\d.P]+, pytest-\S+ pluggy-\S+", "…", text)
+    return sorted(re.findall(r"\S+", text))
+
+
+@pytest.mark.skipif(not {"3.9", "3.13"} <= set(archives.interpreters()), reason="shows Python 3.9 and 3.13")
+@pytest.mark.skipif(sys.platform != "linux", reason="shows Linux")
+def test_it_shows_what_a_run_of_today_writes(tmp_path: Path, isolated_home: Path, mirror_directory: Path) -> None:
+    shown = picture.lines_of(picture.PICTURE.read_text(encoding="utf-8"))
+    today = picture.lines_of(picture.svg(picture.run(World(tmp_path, isolated_home, mirror_directory))))
+
+    hint = "python docs/picture.py makes it anew"
+    assert shape(shown) == shape(today), hint
+
+
+def test_it_can_be_read_and_fetches_nothing() -> None:
+    text = picture.PICTURE.read_text(encoding="utf-8")
+
+    ET.fromstring(text)  # our own file
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert re.findall(r"https?://\S+", text) == ['http://www.w3.org/2000/svg"']
+    assert "\xa0$\xa0" not in picture.lines_of(text)[0]
+    assert [line[2:] for line in picture.lines_of(text) if line.startswith("$ ")] == list(picture.COMMANDS)
