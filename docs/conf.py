@@ -11,7 +11,7 @@ author = "The pytest-pyinstall developers"
 project_copyright = f"2026, {author}"
 version = release = version_of("pytest-pyinstall")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "from_code", "redirects"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "from_code", "import_picture", "redirects"]
 redirects = {"mirrors": "howto/air-gapped", "tox": "howto/tox", "ci": "howto/ci"}
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

@@ -19,6 +19,7 @@ sys.path.insert(0, str(DOCS / "_ext"))
 
 FROM_CODE = re.compile(r"^```\{from-code\} (?P<words>.+)\n```$", re.MULTILINE)
 
+import import_picture  # noqa: E402
 import parts  # noqa: E402  # its directory is put on sys.path above
 
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "```console" in path.read_text(encoding="utf-8"))
@@ -116,12 +117,24 @@ def test_every_row_of_requests_that_a_message_can_name_is_in_the_reference(refer
     assert examples <= code_in(reference)
 
 
-def test_every_module_is_in_the_architecture() -> None:
-    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
-    assert "{from-code} modules" in page
+def test_every_module_is_in_the_architecture_and_has_its_sentence() -> None:
+    assert "{import-picture}" in (DOCS / "architecture.md").read_text(encoding="utf-8")
+    assert "{from-code} modules" in (DOCS / "modules.md").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"<text [^>]*>(\w+)</text>", import_picture.svg()))
     table = parts.text("modules")
-    for path in Path(pytest_pyinstall.__file__).parent.glob("*.py"):
-        assert re.search(rf"\| `{path.stem}` \| [`\w]", table), path.stem
+    modules = {path.stem for path in Path(pytest_pyinstall.__file__).parent.glob("*.py")}
+    assert drawn == modules - {"__init__", "__main__", "_inner_plugin", "_probe_script"}
+    for module in modules:
+        assert re.search(rf"\| `{module}` \| [`\w]", table), module
+
+
+def test_every_line_of_the_picture_is_an_import_and_leads_down() -> None:
+    row_of = {name: number for number, row in enumerate(import_picture.rows()) for name in row}
+    imports = import_picture.imports()
+    lines = re.findall(r'<path class="i f-(\w+) t-(\w+)"', import_picture.svg())
+    assert sorted(lines) == sorted((name, other) for name, imported in imports.items() for other in imported)
+    assert len(lines) > 100
+    assert not [(name, other) for name, other in lines if row_of[name] >= row_of[other]]
 
 
 def test_every_promise_that_a_test_cites_is_one_of_the_store() -> None:
