@@ -4,8 +4,7 @@ This file runs in every pytest session that has the plugin installed, so it impo
 loaded when they are first used.
 """
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # `typing` takes longer to import than all the rest of this
 if TYPE_CHECKING:
     from pytest_pyinstall.errors import PyinstallError
     from pytest_pyinstall.interpreter import Environment, Interpreter

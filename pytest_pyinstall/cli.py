@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,11 @@ from pytest_pyinstall.arguments import arguments_of, command_of
 from pytest_pyinstall.commands import Outcome, Session
 from pytest_pyinstall.configuration import Configuration, read_configuration
 from pytest_pyinstall.errors import PyinstallError, SeveralFailedError, UsageError
+from pytest_pyinstall.layout import may_change
 from pytest_pyinstall.progress import display_on, steps_told
 from pytest_pyinstall.provisioner import Provisioner
+from pytest_pyinstall.recall import note
+from pytest_pyinstall.record import Record
 from pytest_pyinstall.settings import OPTIONS, Settings
 
 if TYPE_CHECKING:
@@ -80,6 +84,7 @@ def _interruption(error: BaseException | None) -> KeyboardInterrupt | _Ended | N
 
 
 def _run(words: list[str]) -> int:
+    since = time.time()
     is_json = "--json" in words[: words.index("--") if "--" in words else None]
     try:
         arguments = arguments_of(words)
@@ -100,6 +105,8 @@ def _run(words: list[str]) -> int:
             else:
                 with display:
                     outcome = arguments.run(session, arguments)
+                if arguments.command == "install":
+                    _remember(words, outcome, session.provisioner, since=since)
     except PyinstallError as error:
         outcome = Outcome(errors=(error,))
     own = _finish(outcome, command=arguments.command, is_json=arguments.json)
@@ -135,6 +142,46 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[Session]:
             command=arguments.command,
             is_verbose=arguments.verbose,
         )
+
+
+def _remember(words: list[str], outcome: Outcome, provisioner: Provisioner, *, since: float) -> None:
+    """So that the next call need not import all this, if there was nothing to do."""
+    rows = outcome.document.get("pythons", ())
+    if outcome.errors or not rows or any(row.get("how") != "present" for row in rows):
+        return
+    store = provisioner.store
+    try:
+        keys = store.keys()
+        found = {key: Record.read(store.record_path(key)) for key in keys}
+    except (PyinstallError, OSError):
+        return
+    records = [record for record in found.values() if record is not None]
+    if len(records) < len(keys):
+        return  # somebody else's, whose Python has to be asked
+    taken = [record for record in records if str(record.build.key) in {row["key"] for row in rows}]
+    note(
+        words,
+        os.environ,
+        said="\n".join(outcome.lines),
+        told="\n".join(f"= {row['key']} was there" for row in rows),
+        since=since,
+        boot="" if all(record.is_durable for record in taken) else store.boot,
+        looked_at=[str(store.root), *(str(store.record_path(record.build.key)) for record in taken)],
+        owned=map(str, store.guarded()),
+        trees={
+            record.home: [
+                (
+                    "loose" if entry.kind == "file" and may_change(entry.name) else entry.kind,
+                    entry.name,
+                    entry.mode,
+                    entry.size,
+                    entry.digest,
+                )
+                for entry in record.entries
+            ]
+            for record in taken
+        },
+    )
 
 
 def _settings(arguments: argparse.Namespace, configuration: Configuration, directory: Path) -> Settings:

@@ -295,6 +295,7 @@ def cache_prune(session: Session) -> Outcome:
 
     cache = session.provisioner.settings.cache
     removed = prune(cache)
+    delete(cache / "answers")
     trees = [path for path in kept_trees(cache) if not (cache / "archives" / path.name).is_dir()]
     orphans = [path for path in _environments(session) if path.name.startswith(".") or not _has_python(path)]
     return _thrown_away(session, removed, [*left_over_trees(cache), *trees, *orphans])
@@ -306,6 +307,7 @@ def cache_clear(session: Session) -> Outcome:
     from pytest_pyinstall.kept_tree import kept_trees, left_over_trees
 
     cache = session.provisioner.settings.cache
+    delete(cache / "answers")
     return _thrown_away(session, clear(cache), [*left_over_trees(cache), *kept_trees(cache), *_environments(session)])
 
 

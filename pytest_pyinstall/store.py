@@ -141,7 +141,7 @@ class Store:
     def glance(self, key: Key) -> VersionInfo | None:
         """The version of what stands under the name of `key`, where a look within the last hour found it whole and
         nothing has been deleted, added or replaced since; else None, and `look` tells. No lock, no write."""
-        return read_seal(self._seal_path(key), home=self.home(key), record=self._record_path(key), boot=self.boot)
+        return read_seal(self._seal_path(key), home=self.home(key), record=self.record_path(key), boot=self.boot)
 
     def seal(self, installation: Installation, *, is_new: bool = False) -> None:
         """Let the next `glance` know that it is whole, where that can be written."""
@@ -152,7 +152,7 @@ class Store:
                     self._seal_path(key),
                     home=installation.home,
                     record=record,
-                    record_path=self._record_path(key),
+                    record_path=self.record_path(key),
                     boot=self.boot,
                     is_new=is_new,
                 )
@@ -255,6 +255,16 @@ class Store:
         """What is ours alone: locks, scratch and records."""
         return self.root / ".pytest-pyinstall"
 
+    def record_path(self, key: Key) -> Path:
+        """Where the record of `key` lies, if there is one."""
+        return self.private / "records" / f"{key}.json"
+
+    def guarded(self) -> tuple[Path, ...]:
+        """The directories that nobody else may write to: whoever can write there, or rename one above, decides what we
+        run."""
+        real = Path(os.path.realpath(self.root))
+        return tuple(dict.fromkeys((self.private, self.root, *self.root.parents, *real.parents)))
+
     def leftovers(self) -> list[Path]:
         """The scratch directories that the dead left behind. No lock."""
         return [
@@ -299,12 +309,9 @@ class Store:
 
     def _record(self, key: Key) -> Record | None:
         try:
-            return Record.read(self._record_path(key))
+            return Record.read(self.record_path(key))
         except OSError as error:
             raise self._unreadable(error) from error
-
-    def _record_path(self, key: Key) -> Path:
-        return self.private / "records" / f"{key}.json"
 
     def _seal_path(self, key: Key) -> Path:
         return self.private / "records" / f"{key}.seal"
@@ -329,7 +336,7 @@ class Store:
             pass
 
     def _note_durable(self, record: Record) -> None:
-        path = self._record_path(record.build.key)
+        path = self.record_path(record.build.key)
         # Not while somebody publishes: theirs is newer. Where we cannot write, the next one looks again.
         with contextlib.suppress(OSError):
             if is_free(self._lock_path(record.build.key)) and Record.read(path) == record:
@@ -355,9 +362,8 @@ class Store:
         """
         if sys.platform == "win32" or self.root in self.trusted:
             return
-        real = Path(os.path.realpath(self.root))
         own = {self.private, self.root}
-        for directory in dict.fromkeys((self.private, self.root, *self.root.parents, *real.parents)):
+        for directory in self.guarded():
             try:
                 status = directory.stat()
             except OSError:
@@ -529,7 +535,7 @@ class Claim:
                     by=f"pytest-pyinstall {version_of('pytest-pyinstall')}",
                 )
                 # The record goes first: a tree without record would pass for somebody else's.
-                record.write(store._record_path(self.key), scratch_directory=self.scratch)  # noqa: SLF001
+                record.write(store.record_path(self.key), scratch_directory=self.scratch)
                 put(tree, self.home)
                 store._link_minor(self.key, self.scratch)  # noqa: SLF001
                 store._make_lease(self.key)  # noqa: SLF001
@@ -556,7 +562,7 @@ class Claim:
                     raise StoreError(msg, hint=f"when that has ended: pytest-pyinstall remove {self.key}")
                 self.home.rename(self.scratch / "removed")
                 _LOGGER.info("%s: moved aside, to be deleted: %s", self.key, self.home)
-                store._record_path(self.key).unlink(missing_ok=True)  # noqa: SLF001
+                store.record_path(self.key).unlink(missing_ok=True)
                 store._seal_path(self.key).unlink(missing_ok=True)  # noqa: SLF001
                 store._link_minor(self.key, self.scratch)  # noqa: SLF001
         except OSError as error:

@@ -91,6 +91,7 @@ pytest_plugin: pytest_addoption pytest_cmdline_main pytest_collection pytest_col
     pytest_load_initial_conftests pytest_report_header pytest_runtest_setup pytest_sessionfinish pytest_sessionstart
     pytest_terminal_summary pytest_testnodedown pytest_unconfigure
 proxy: proxy_for
+recall: note recall
 record: Record
 refusal: BrokenError RefusedError give_up refuse shown
 request: WORDS Request parse_requests
@@ -100,6 +101,7 @@ search_path: on_path
 session: Choice Pythons admits header parse_specifier reason
 settings: OPTIONS Downloads Missing Preference Settings
 slips: suggestions
+start: main
 store: Broken Claim Installation Store current_boot
 suite: Suite
 suite_arguments: adapt_arguments adapt_options asks chosen is_interactive jobs_of project_directory translated_ini
@@ -234,7 +236,7 @@ def test_every_entry_point_of_the_wheel_is_there(wheel: zipfile.Path) -> None:
     )
     assert text.split("\n") == [
         "[console_scripts]",
-        "pytest-pyinstall = pytest_pyinstall.cli:main",
+        "pytest-pyinstall = pytest_pyinstall.start:main",
         "",
         "[pytest11]",
         "pyinstall = pytest_pyinstall.pytest_plugin",
