@@ -266,7 +266,7 @@ def _environments(world: World, name: str, wheels: list[str], *, turns: int) -> 
 
 def start(world: World) -> Pairs:
     """pytest in an empty directory, without the plugins that come with our dependencies."""
-    return _starts(world, "start", "-p", "no:anyio")
+    return _starts(world, "start", "-p", "no:anyio", "-p", "no:platformdirs")
 
 
 def start_with_anyio(world: World) -> Pairs:
@@ -407,8 +407,15 @@ CASES = (
         0.1,
         environment_with_wheels,
     ),
-    Case("start", "`pytest --co -q`, empty directory, without anyio's plugin", "pytest alone", 1.05, 1.02, start),
-    Case("start-anyio", "the same with anyio's plugin", "pytest alone", 1.05, 1.02, start_with_anyio),
+    Case(
+        "start",
+        "`pytest --co -q`, empty directory, without anyio's and platformdirs' plugins",
+        "pytest alone",
+        1.05,
+        1.02,
+        start,
+    ),
+    Case("start-anyio", "the same with both", "pytest alone", 1.05, 1.02, start_with_anyio),
     Case("suite", "short suite on five Pythons, warm", "`tox-uv -p`", 0.5, 0.3, suite),
     Case("memory-one", "peak memory, cold, one version", _INSTALL, 80, None, memory_one, unit="MB", most=80),
     Case(

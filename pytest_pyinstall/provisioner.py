@@ -127,6 +127,7 @@ class Provisioner:
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
     _opened: Client | None = field(default=None, init=False)
+    _cores: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(os.cpu_count() or 1), init=False)
 
     def __post_init__(self) -> None:
         for name in OPTIONS:
@@ -459,7 +460,8 @@ class Provisioner:
             progress=self.progress,
         )
         known: Known = {}
-        with archive.file:
+        # Downloads wait for the network and may be many; more unpacking at once than there are cores takes longer.
+        with archive.file, self._cores:
             tree = unpack(archive, into=scratch, known=known)
         if is_again:
             keep_tree(settings.cache, build, tree, known)
