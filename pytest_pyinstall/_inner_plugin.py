@@ -195,9 +195,11 @@ def pytest_load_initial_conftests(early_config, parser):
         namespace = early_config.known_args_namespace
         if getattr(namespace, "cov_source", None):
             reports = namespace.cov_report if isinstance(namespace.cov_report, dict) else {}
-            _stream.tell("coverage", reports, namespace.cov_fail_under, namespace.cov_config)
+            appends = bool(getattr(namespace, "cov_append", False))
+            _stream.tell("coverage", reports, namespace.cov_fail_under, namespace.cov_config, appends)
             namespace.cov_report = {"": None}
             namespace.cov_fail_under = 0
+            namespace.cov_append = False
     yield
 
 

@@ -25,7 +25,6 @@ from pytest_pyinstall.errors import (
     StoreError,
     UsageError,
 )
-from pytest_pyinstall.lock import seize
 from pytest_pyinstall.progress import Display, size_text
 from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.request import Request, parse_requests
@@ -265,50 +264,52 @@ def verify(session: Session, texts: Sequence[str], *, repair: bool) -> Outcome:
 def cache_list(session: Session) -> Outcome:
     """The archives, least recently used first, what of them is kept unpacked, and the environments."""
     from pytest_pyinstall.archive_cache import cached_archives
+    from pytest_pyinstall.environment_cache import environments
     from pytest_pyinstall.kept_tree import kept_trees
 
     archives = cached_archives(session.provisioner.settings.cache)
-    environments = [(path, _size(path)) for path in _environments(session)]
+    found = [(path, _size(path)) for path in environments(session.provisioner.settings.cache)]
     trees = [(path, _size(path)) for path in kept_trees(session.provisioner.settings.cache)]
     rows = [(size_text(file.size), str(file.path)) for file in archives]
     rows += [(size_text(size), str(path)) for path, size in trees]
-    rows += [(size_text(size), str(path)) for path, size in environments]
-    total = sum(file.size for file in archives) + sum(size for _, size in (*trees, *environments))
+    rows += [(size_text(size), str(path)) for path, size in found]
+    total = sum(file.size for file in archives) + sum(size for _, size in (*trees, *found))
     unpacked = f" ({len(trees)} unpacked)" if trees else ""
-    counts = f"{_counted(len(archives), 'archive')}{unpacked} and {_counted(len(environments), 'environment')}"
+    counts = f"{_counted(len(archives), 'archive')}{unpacked} and {_counted(len(found), 'environment')}"
     session.display.say(f"{counts}, {size_text(total)}")
     document = {
         "archives": [_file_json(file) for file in archives],
         "trees": [{"path": str(path), "size": size} for path, size in trees],
-        "environments": [{"path": str(path), "size": size} for path, size in environments],
+        "environments": [{"path": str(path), "size": size} for path, size in found],
     }
     return Outcome(lines=_table(rows), document=document)
 
 
 def cache_prune(session: Session) -> Outcome:
-    """Gone: partial downloads that nobody is at, archives that fail their check, environments without their Python.
+    """Gone: partial downloads that nobody is at, archives that fail their check, environments that nobody will miss.
 
     What is kept unpacked goes where its archive is gone.
     """
     from pytest_pyinstall.archive_cache import prune
+    from pytest_pyinstall.environment_cache import unwanted
     from pytest_pyinstall.kept_tree import kept_trees, left_over_trees
 
     cache = session.provisioner.settings.cache
     removed = prune(cache)
     delete(cache / "answers")
     trees = [path for path in kept_trees(cache) if not (cache / "archives" / path.name).is_dir()]
-    orphans = [path for path in _environments(session) if path.name.startswith(".") or not _has_python(path)]
-    return _thrown_away(session, removed, [*left_over_trees(cache), *trees, *orphans])
+    return _thrown_away(session, removed, [*left_over_trees(cache), *trees, *unwanted(cache)])
 
 
 def cache_clear(session: Session) -> Outcome:
-    """Gone: every archive, packed and unpacked, catalogue and environment that nobody is writing."""
+    """Gone: every archive, packed and unpacked, catalogue and environment that nobody is writing or using."""
     from pytest_pyinstall.archive_cache import clear
+    from pytest_pyinstall.environment_cache import environments
     from pytest_pyinstall.kept_tree import kept_trees, left_over_trees
 
     cache = session.provisioner.settings.cache
     delete(cache / "answers")
-    return _thrown_away(session, clear(cache), [*left_over_trees(cache), *kept_trees(cache), *_environments(session)])
+    return _thrown_away(session, clear(cache), [*left_over_trees(cache), *kept_trees(cache), *environments(cache)])
 
 
 def report(session: Session, directory: Path, *, page: Path | None) -> Outcome:
@@ -784,24 +785,8 @@ def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:
 # cache
 
 
-def _environments(session: Session) -> list[Path]:
-    parent = session.provisioner.settings.cache / "environments"
-    try:
-        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.is_symlink())
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        message = f"cannot read the cache {parent}: {error.strerror or error}"
-        raise StoreError(message, hint="another directory: --python-cache DIR") from error
-
-
 def _counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def _has_python(environment: Path) -> bool:
-    names = ("bin/python", "Scripts/python.exe")
-    return any((environment / name).exists() for name in names)
 
 
 def _size(directory: Path) -> int:
@@ -815,24 +800,24 @@ def _size(directory: Path) -> int:
     return total
 
 
-def _thrown_away(session: Session, archives: Sequence[CachedFile], environments: Sequence[Path]) -> Outcome:
+def _thrown_away(session: Session, archives: Sequence[CachedFile], directories: Sequence[Path]) -> Outcome:
+    from pytest_pyinstall.environment_cache import throw_away
+
     freed = sum(file.size for file in archives)
     errors: list[PyinstallError] = []
     gone = [file.path for file in archives]
-    for path in environments:
+    for path in directories:
         size = _size(path)
-        # Moved aside first, so that nobody starts half an environment.
-        aside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-        with seize(path.with_name(f".{path.name.lstrip('.').partition('.')[0]}.lock")) as is_idle:
-            if not is_idle:
-                continue  # somebody is making it
-            try:
-                path.rename(aside)
-            except FileNotFoundError:
-                continue  # somebody was faster
-            except OSError as error:
-                errors.append(StoreError(f"cannot remove {path}: {error.strerror or error}"))
-                continue
+        try:
+            aside = throw_away(path)
+        except FileNotFoundError:
+            continue  # somebody was faster
+        except OSError as error:
+            errors.append(StoreError(f"cannot remove {path}: {error.strerror or error}"))
+            continue
+        if aside is None:
+            session.display.say(f"{path} stays: somebody is at it")
+            continue
         delete(aside)
         freed += size
         gone.append(path)

@@ -469,6 +469,7 @@ class _State:
                 directory=self.config.rootpath,
                 executable=Path(sys.executable),
                 looks_only=self.looks_only,
+                trusts=self.is_suite,
                 say=self._teller(),
                 is_quiet=self.config.get_verbosity() < 0,
             )

@@ -96,12 +96,14 @@ class Pythons:
     """Turns requests into Pythons that answered in this session; what was asked before costs nothing.
 
     With `looks_only` nothing is installed, and what is not here is a choice without interpreter or error: enough to
-    name the tests, not to run them. Safe in threads.
+    name the tests, not to run them. With `trusts`, what was installed before is taken to be what its name says: for
+    who runs it at once and hears it answer. Safe in threads.
     """
 
-    def __init__(self, provisioner: Provisioner, *, looks_only: bool = False) -> None:
+    def __init__(self, provisioner: Provisioner, *, looks_only: bool = False, trusts: bool = False) -> None:
         self.provisioner = provisioner
         self._looks_only = looks_only
+        self._trusts = trusts
         self._outcomes: dict[Request, _Outcome] = {}
         self._seconds: dict[Request, float] = {}
         self._running: Interpreter | None = None
@@ -117,6 +119,7 @@ class Pythons:
         directory: Path,
         executable: Path,
         looks_only: bool = False,
+        trusts: bool = False,
         say: Callable[[str], None] | None = None,
         is_quiet: bool = False,
     ) -> "Pythons":
@@ -130,7 +133,7 @@ class Pythons:
             progress=None if say is None or is_quiet else Lines(say),
             warn=say,
         )
-        return cls(provisioner, looks_only=looks_only)
+        return cls(provisioner, looks_only=looks_only, trusts=trusts)
 
     def close(self) -> None:
         """End downloads that are under way, and close connections."""
@@ -226,7 +229,7 @@ class Pythons:
         if not self._looks_only:
             # Before it is run once more: what then answers stays until the session ends.
             self.provisioner.lease(claimed)
-        if outcome.provided.how == "found":
+        if outcome.provided.how == "found" or (self._trusts and outcome.provided.how == "present"):
             return outcome
         try:
             answered = probe(

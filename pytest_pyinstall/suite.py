@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,15 @@ from pytest_pyinstall.errors import PyinstallError, UsageError
 from pytest_pyinstall.interpreter import Interpreter
 from pytest_pyinstall.session import Choice, Pythons, reason
 from pytest_pyinstall.suite_arguments import (
-    asks,
     chosen,
+    inner_arguments,
     is_interactive,
     jobs_of,
     project_directory,
     translated_ini,
     without_ours,
 )
+from pytest_pyinstall.suite_background import Background, holding_interrupts
 from pytest_pyinstall.suite_cache import last_failed
 from pytest_pyinstall.suite_coverage import Coverage, combine
 from pytest_pyinstall.suite_environment import Made, make_environment
@@ -46,7 +46,7 @@ from pytest_pyinstall.suite_summary import grouping, list_collected, write_cover
 
 __all__ = ["Suite"]
 
-_PAUSE = 0.01
+_PAUSE = 0.004
 """Seconds between two looks at what the sessions wrote, when there was nothing new."""
 _GRACE = 0.6
 """Seconds that an interrupted session has to end by itself."""
@@ -69,8 +69,7 @@ class Suite:
         self.say = say or (lambda _: None)
         self.session: pytest.Session | None = None
         self.jobs = jobs_of(config)
-        self.given = list(map(str, config.invocation_params.args))
-        self.words = without_ours(self.given)
+        self.words = without_ours(map(str, config.invocation_params.args))
         installs = [str(word) for word in config.getini("pyinstall_suite_install")]
         self.recipe: Recipe = read_recipe(project_directory(config), installs)
         asked = chosen(self.words, [label_of(choice) for choice in choices])
@@ -80,7 +79,7 @@ class Suite:
             if (label := label_of(choice)) in asked
         ]
         self.matrix = Matrix(row.tally for row in self.rows)
-        self.is_interactive = is_interactive(self.given, config)
+        self.is_interactive = is_interactive(config)
         if self.is_interactive and len(self.rows) > 1:
             names = ", ".join(row.label for row in self.rows)
             word = "--pdb, --trace and -s show"
@@ -91,12 +90,15 @@ class Suite:
         self._keeps_sections = True
         self._coverage: Coverage | None = None
         self._said: deque[str] = deque()
+        self._held = contextlib.ExitStack()
+        """The environments that this session runs in."""
 
     # The session
 
     def pytest_report_header(self) -> list[str]:
-        install = self.recipe.description
-        return [f"suite: {install}, under {len(self.rows)} Pythons, {self.jobs} at once"]
+        count = len(self.rows)
+        under = f"{count} Pythons, {min(count, self.jobs)} at once" if count > 1 else "one Python"
+        return [f"suite: {self.recipe.description}, under {under}"]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
@@ -111,13 +113,15 @@ class Suite:
         self._emits_all = has_curious_reporters(self.config)
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         self._keeps_sections = self._emits_all or (reporter is not None and reporter.hasopt("P"))
+        capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
+        if self.is_interactive and capture is not None:
+            capture.suspend_global_capture(in_=True)  # the terminal is the inner session's
         try:
             self._run(session)
-        except BaseException:
-            self._end()
-            raise
         finally:
             self._clean()
+            if self.is_interactive and capture is not None:
+                capture.resume_global_capture()
         if self.config.option.collectonly:
             list_collected(self.config, self.rows)
         if session.shouldfail:
@@ -147,23 +151,34 @@ class Suite:
     def _run(self, session: pytest.Session) -> None:
         plugin = prepare_plugin(self._scratch)
         retelling = Retelling(session, self.rows, self.matrix, emits_all=self._emits_all)
-        with ThreadPoolExecutor(self.jobs, thread_name_prefix="pyinstall-suite") as executor:
+        background: Background[Made] = Background(self.jobs)
+        with holding_interrupts() as is_interrupted:
             try:
                 for row in self.rows:
                     if row.choice.interpreter is None:
                         retelling.missing(row, reason(row.choice), skips=self.pythons.skips_missing)
                     else:
-                        row.preparing = executor.submit(self._prepare, row.choice.interpreter)
+                        row.preparing = background.submit(functools.partial(self._prepare, row.choice.interpreter))
                 while not all(row.is_over for row in self.rows):
                     if not self._step(retelling, plugin):
                         time.sleep(_PAUSE)
                     if session.shouldfail or session.shouldstop:
                         break
+                    # With the terminal in its hands, a session answers Ctrl-C itself.
+                    if is_interrupted() and not self.is_interactive:
+                        self._hear_the_rest(retelling)
+                        raise KeyboardInterrupt
             finally:
-                executor.shutdown(wait=False, cancel_futures=True)
+                background.close()
                 self._end()
         if not (session.shouldfail or session.shouldstop):
             self._combine_coverage(session)
+
+    def _hear_the_rest(self, retelling: Retelling) -> None:
+        for row in self.rows:
+            if row.inner is not None and not row.is_over:
+                for event in row.inner.events():
+                    retelling.hear(row, event)
 
     def _prepare(self, interpreter: Interpreter) -> Made:
         settings = self.pythons.provisioner.settings
@@ -172,6 +187,7 @@ class Suite:
             self.recipe,
             cache=settings.cache,
             environ=os.environ,
+            held=self._held,
             lock_timeout=settings.lock_timeout,
             say=self._said.append if self.config.get_verbosity() >= 0 else None,
         )
@@ -206,7 +222,16 @@ class Suite:
         row.inner = Inner(directory=self._scratch / "sessions" / row.file_name, is_interactive=self.is_interactive)
         row.inner.start(
             made.python,
-            [*row.arguments, *self._more_arguments(row, made)],
+            [
+                *row.arguments,
+                *inner_arguments(
+                    self.config,
+                    name=row.file_name,
+                    cache=self._cache_directory(row),
+                    any_failed=any(last_failed(self._cache_directory(each)) for each in self.rows),
+                ),
+                *translated_ini(self.config.inipath, made.pytest),
+            ],
             plugin=plugin,
             key=row.choice.interpreter.key,
             working_directory=self.config.invocation_params.dir,
@@ -215,20 +240,6 @@ class Suite:
             with_directory=Path(sys.argv[0]).name == "__main__.py",
             keeps_sections=self._keeps_sections,
         )
-
-    def _more_arguments(self, row: Row, made: Made) -> list[str]:
-        """What stands behind the user's own words, and so wins."""
-        config = self.config
-        words = [f"--rootdir={config.rootpath}", "-o", f"cache_dir={self._cache_directory(row)}"]
-        if basetemp := config.getoption("basetemp", None):
-            words.append(f"--basetemp={Path(basetemp) / row.file_name}")
-            Path(basetemp).mkdir(parents=True, exist_ok=True)
-        is_last_failed = asks(self.given, "--lf", "--last-failed")
-        is_decided = asks(self.given, "--lfnf", "--last-failed-no-failures")
-        # With failures on one Python, the others have nothing to run again.
-        if is_last_failed and not is_decided and any(last_failed(self._cache_directory(row)) for row in self.rows):
-            words.append("--lfnf=none")
-        return [*words, *translated_ini(config.inipath, made.pytest)]
 
     @functools.cached_property
     def _caches(self) -> Path:
@@ -276,6 +287,7 @@ class Suite:
         for row in self.rows:
             if row.inner is not None:
                 row.inner.close()
+        self._held.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _combine_coverage(self, session: pytest.Session) -> None:

@@ -17,8 +17,8 @@ from pytest_pyinstall.errors import InvalidSettingError
 __all__ = [
     "adapt_arguments",
     "adapt_options",
-    "asks",
     "chosen",
+    "inner_arguments",
     "is_interactive",
     "jobs_of",
     "project_directory",
@@ -82,6 +82,23 @@ def chosen(words: Sequence[str], labels: Sequence[str]) -> dict[str, list[str]]:
     return {label: [*common, *own.get(label, ())] for label in labels if not own or label in own}
 
 
+def inner_arguments(config: pytest.Config, *, name: str, cache: Path, any_failed: bool) -> list[str]:
+    """What stands behind the user's own words in the session called `name`, and so wins.
+
+    `any_failed` is whether the last session of any Python had failures.
+    """
+    words = [f"--rootdir={config.rootpath}", "-o", f"cache_dir={cache}"]
+    if basetemp := config.getoption("basetemp", None):
+        words.append(f"--basetemp={Path(basetemp) / name}")
+        Path(basetemp).mkdir(parents=True, exist_ok=True)
+    given = list(map(str, config.invocation_params.args))
+    is_decided = _asks(given, "--lfnf", "--last-failed-no-failures")
+    # With failures on one Python, the others have nothing to run again.
+    if any_failed and _asks(given, "--lf", "--last-failed") and not is_decided:
+        words.append("--lfnf=none")
+    return words
+
+
 def translated_ini(path: Path | None, version: str) -> list[str]:
     """The settings of a file that this version of pytest cannot read: native TOML came with pytest 9."""
     if path is None or path.suffix != ".toml" or int(version.partition(".")[0]) >= 9:
@@ -122,11 +139,13 @@ def project_directory(config: pytest.Config) -> Path:
     return config.rootpath
 
 
-def is_interactive(words: Sequence[str], config: pytest.Config) -> bool:
-    return asks(words, "--pdb", "--trace") or config.getoption("capture", "fd") == "no"
+def is_interactive(config: pytest.Config) -> bool:
+    """Whether the inner session needs the terminal."""
+    asked = _asks(map(str, config.invocation_params.args), "--pdb", "--trace")
+    return asked or config.getoption("capture", "fd") == "no"
 
 
-def asks(words: Iterable[str], *options: str) -> bool:
+def _asks(words: Iterable[str], *options: str) -> bool:
     return any(word.partition("=")[0] in options for word in words)
 
 

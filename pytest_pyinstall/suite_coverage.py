@@ -22,9 +22,10 @@ def combine(
 ) -> Coverage:
     """One ``.coverage`` in `directory` out of `parts`, and the reports that were asked for, made by `python`.
 
-    `fields` are what an inner session told of its ``--cov-report``, ``--cov-fail-under`` and ``--cov-config``.
+    `fields` are what an inner session told of its ``--cov-report``, ``--cov-fail-under``, ``--cov-config`` and
+    ``--cov-append``. Every report is written, also where the coverage is below its limit.
     """
-    reports, fail_under, config_file = fields
+    reports, fail_under, config_file, appends = fields
     data_file = Path(environ.get("COVERAGE_FILE") or directory / ".coverage")
     rc = [f"--rcfile={config_file}"] if isinstance(config_file, str) and Path(config_file).is_file() else []
 
@@ -41,28 +42,31 @@ def combine(
             check=False,
         )
 
-    lines: list[str] = []
-    done = coverage("combine", "--keep", *rc, *parts)
+    done = coverage("combine", "--keep", *(["--append"] if appends else []), *rc, *parts)
+    lines = done.stdout.splitlines() if done.returncode else []
+    is_failed = bool(done.returncode)
     for kind, value in (dict(reports) or {"term": None}).items():
-        if done.returncode:
-            break
-        if words := _report(kind, value):
+        words = [] if is_failed else _report(kind, value)
+        if words:
             done = coverage(words[0], *rc, *words[1:])
             lines += done.stdout.rstrip().splitlines()
-    if fail_under and not done.returncode:
-        done = coverage("report", *rc, f"--fail-under={fail_under}")
+            is_failed = bool(done.returncode)
+    if not is_failed:
+        # Without the option the limit is the one of coverage's own configuration.
+        limit = [] if fail_under is None else [f"--fail-under={fail_under}"]
+        done = coverage("report", *rc, *limit)
         if done.returncode:
-            lines.append(done.stdout.rstrip().splitlines()[-1])
-    if done.returncode:
-        lines = lines or done.stdout.rstrip().splitlines()
-    return Coverage(lines=tuple(lines), is_failed=bool(done.returncode))
+            lines += done.stdout.rstrip().splitlines()[-1:]
+            is_failed = True
+    return Coverage(lines=tuple(lines), is_failed=is_failed)
 
 
 def _report(kind: str, value: object) -> list[str]:
     """The command of coverage's for one ``--cov-report``."""
     if kind in {"term", "term-missing"}:
         more = ["--show-missing"] if kind == "term-missing" else []
-        return ["report", *more, *(["--skip-covered"] if value == "skip-covered" else [])]
+        return ["report", "--fail-under=0", *more, *(["--skip-covered"] if value == "skip-covered" else [])]
     if kind in {"html", "xml", "json", "lcov", "annotate"}:
-        return [kind, *(["-d" if kind in {"html", "annotate"} else "-o", str(value)] if value else [])]
+        more = [] if kind == "annotate" else ["--fail-under=0"]
+        return [kind, *more, *(["-d" if kind in {"html", "annotate"} else "-o", str(value)] if value else [])]
     return []

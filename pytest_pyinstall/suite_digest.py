@@ -17,6 +17,10 @@ _COMPILED = re.compile(
     re.IGNORECASE,
 )
 _SOURCES = {".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".pyx", ".pxd", ".pxi", ".rs", ".f", ".f90"}
+_AT_THE_TOP = {".py", ".pyi", ".toml", ".cfg", ".in"}
+_ROOTS = {"src", "lib", "python"}
+"""Directories in which packages are."""
+_NAMES_OF_TESTS = {"test", "tests", "testing"}
 _NO_SOURCES = {"build", "dist", "node_modules", "__pycache__", "target", "docs"}
 
 
@@ -67,19 +71,20 @@ def _referenced(directory: Path, requirements: Sequence[str]) -> list[str]:
 
 
 def tree_digest(directory: Path, suffixes: set[str] | None = None) -> str:
-    """Changes with the size or the time of any file below `directory` that could be a source, of `suffixes` alone."""
+    """Changes with the size or the time of a file below `directory` that could be a source.
+
+    With `suffixes`, of such a file alone; else of what a wheel could hold, which tests and what they write are not.
+    """
     digest = hashlib.sha256()
     for parent, directories, files in os.walk(directory):
-        directories[:] = sorted(
-            name
-            for name in directories
-            if not name.startswith(".") and name not in _NO_SOURCES and "egg-info" not in name
-        )
+        is_top = parent == str(directory)
+        directories[:] = sorted(name for name in directories if _is_of_sources(parent, name, suffixes, is_top=is_top))
         if "pyvenv.cfg" in files:
             directories.clear()
             continue
+        wanted = _AT_THE_TOP if is_top and suffixes is None else suffixes
         for name in sorted(files):
-            if suffixes is None or os.path.splitext(name)[1] in suffixes:  # noqa: PTH122  # text, in a hot loop
+            if wanted is None or os.path.splitext(name)[1] in wanted:  # noqa: PTH122  # text, in a hot loop
                 path = os.path.join(parent, name)  # noqa: PTH118  # as above
                 try:
                     state = os.stat(path)  # noqa: PTH116  # as above
@@ -87,3 +92,17 @@ def tree_digest(directory: Path, suffixes: set[str] | None = None) -> str:
                     continue
                 digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _is_of_sources(parent: str, name: str, suffixes: set[str] | None, *, is_top: bool) -> bool:
+    if name.startswith(".") or name in _NO_SOURCES or "egg-info" in name:
+        return False
+    if suffixes is not None or not is_top or name in _ROOTS:
+        return True
+    try:
+        return name not in _NAMES_OF_TESTS and any(
+            found.endswith((".py", ".pyi"))
+            for found in os.listdir(os.path.join(parent, name))  # noqa: PTH118, PTH208  # text
+        )
+    except OSError:
+        return False

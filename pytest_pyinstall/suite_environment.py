@@ -1,18 +1,12 @@
-"""Keeps an environment for each project and Python, in which the project's suite runs.
+"""Makes the environment for a project and a Python, in which the project's suite runs, where it is not there yet."""
 
-CACHE/environments/<digest>             whole, or not there
-                   <digest>/suite.json  what is in it; written last
-                   .<digest>.lock       held while it is made
-                   .<digest>.new        scratch of whoever holds the lock
-"""
-
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +14,16 @@ from packaging.specifiers import SpecifierSet
 
 from pytest_pyinstall import environment as venv
 from pytest_pyinstall import lock
+from pytest_pyinstall.environment_cache import directory_of, lease, touch
 from pytest_pyinstall.errors import EnvironmentCreationError, NoMatchError, StoreError
-from pytest_pyinstall.installer import find_uv, install
+from pytest_pyinstall.installer import find_uv
 from pytest_pyinstall.interpreter import Interpreter
+from pytest_pyinstall.suite_filling import fill, packages_of, warm
 from pytest_pyinstall.suite_recipe import Recipe
 
 __all__ = ["Made", "make_environment"]
 
-_FORM = "1"
+_FORM = "2"
 """Changes when what we put into an environment does."""
 
 
@@ -48,6 +44,7 @@ def make_environment(
     *,
     cache: Path,
     environ: Mapping[str, str],
+    held: ExitStack,
     lock_timeout: float = 300.0,
     say: Callable[[str], None] | None = None,
 ) -> Made:
@@ -55,13 +52,14 @@ def make_environment(
 
     It has pytest, the newest that this Python can have, what the recipe names, and the project: editable, or, on a
     Python for which that cannot be done, as it is now. Where it was there, a few files were read and nothing else. Any
-    number of sessions may ask at once: one makes it, the others wait. Raises `NoMatchError` where the project does not
-    support this Python, `EnvironmentCreationError` where something cannot be installed, `StoreError` for the cache.
+    number of sessions may ask at once: one makes it, the others wait. Until `held` is closed, nobody throws it away.
+    Raises `NoMatchError` where the project does not support this Python, `EnvironmentCreationError` where something
+    cannot be installed, `StoreError` for the cache.
     """
     _refuse_unsupported(interpreter, recipe)
-    parent = cache / "environments"
+    parent = directory_of(cache)
     digest = _digest(interpreter, recipe)
-    if made := _found(parent, digest, interpreter, recipe):
+    if made := _found(parent, digest, interpreter, recipe, held):
         return made
     uv = find_uv(environ)
     with lock.hold(
@@ -71,12 +69,14 @@ def make_environment(
         setting="--python-cache",
         on_wait=say,
     ):
-        if made := _found(parent, digest, interpreter, recipe):
+        if made := _found(parent, digest, interpreter, recipe, held):
             return made
         start = time.monotonic()
         if say is not None:
             say(f"making an environment of {interpreter.key.short} ({'uv' if uv else 'pip'})")
-        return _make(parent, digest, interpreter, recipe, environ=environ, uv=uv, start=start)
+        final, editable = _make(parent, digest, interpreter, recipe, environ=environ, uv=uv)
+        held.enter_context(lease(final))
+    return _read(final, interpreter, editable=editable, seconds=time.monotonic() - start)
 
 
 def _refuse_unsupported(interpreter: Interpreter, recipe: Recipe) -> None:
@@ -91,127 +91,72 @@ def _digest(interpreter: Interpreter, recipe: Recipe) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def _found(parent: Path, digest: str, interpreter: Interpreter, recipe: Recipe) -> Made | None:
-    """The whole environment of that digest, unless it holds a copy of sources that have changed since."""
-    path = parent / digest
-    try:
-        record = json.loads((path / "suite.json").read_bytes())
-        python = venv.scripts(path, interpreter.key) / record["executable"]
-        if not python.exists() or (not record["editable"] and record["sources"] != recipe.sources_digest()):
-            return None
-        with contextlib.suppress(OSError):
-            os.utime(path / "suite.json")  # when it was last used
-        return Made(path=path, python=python, pytest=record["pytest"], editable=record["editable"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+def _found(parent: Path, digest: str, interpreter: Interpreter, recipe: Recipe, held: ExitStack) -> Made | None:
+    """The whole environment of that digest, and, where it holds a copy of the sources, of those that there are now."""
+    for final, editable in _places(parent, digest, interpreter, recipe):
+        if not final.is_dir():
+            continue
+        with ExitStack() as stack:
+            stack.enter_context(lease(final))
+            try:
+                made = _read(final, interpreter, editable=editable)
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if made.python.exists():
+                held.enter_context(stack.pop_all())
+                touch(final)
+                return made
+    return None
+
+
+def _places(parent: Path, digest: str, interpreter: Interpreter, recipe: Recipe) -> Iterator[tuple[Path, bool]]:
+    """Where it may be, and whether the project is editable in what is there."""
+    yield parent / digest, True
+    if recipe.project and interpreter.version_info[:2] < (3, 8):
+        # A name of its own for each state of the sources: another session may run in that of an earlier one.
+        yield parent / f"{digest}-{recipe.sources_digest()[:12]}", False
+
+
+def _read(path: Path, interpreter: Interpreter, *, editable: bool, seconds: float = 0.0) -> Made:
+    record = json.loads((path / "suite.json").read_bytes())
+    python = venv.scripts(path, interpreter.key) / record["executable"]
+    return Made(path=path, python=python, pytest=record["pytest"], editable=editable, seconds=seconds)
 
 
 def _make(
-    parent: Path,
-    digest: str,
-    interpreter: Interpreter,
-    recipe: Recipe,
-    *,
-    environ: Mapping[str, str],
-    uv: str | None,
-    start: float,
-) -> Made:
+    parent: Path, digest: str, interpreter: Interpreter, recipe: Recipe, *, environ: Mapping[str, str], uv: str | None
+) -> tuple[Path, bool]:
     # Holding the lock, we know that whoever left this behind is dead.
-    scratch, final = parent / f".{digest}.new", parent / digest
+    scratch = parent / f".{digest}.new"
     _removed(scratch)
     try:
         python = venv.create(scratch, key=interpreter.key, base_executable=interpreter.base_executable, environ=environ)
-        sources = recipe.sources_digest() if recipe.project else ""
-        editable = _fill(scratch, interpreter, recipe, environ=environ, uv=uv, projects=parent)
+        places = {editable: final for final, editable in _places(parent, digest, interpreter, recipe)}
+        editable = fill(scratch, interpreter, recipe, environ=environ, uv=uv, shelf=parent)
+        final = places[editable]
         record = {
             "executable": python.name,
             "pytest": _pytest_version(scratch, interpreter),
-            "editable": editable,
-            "sources": "" if editable else sources,
             "python": str(interpreter.key),
             "project": str(recipe.directory),
             "description": recipe.description,
         }
         _relocate(venv.scripts(scratch, interpreter.key), scratch, final)
+        warm(scratch, interpreter, environ=environ)
         (scratch / "suite.json").write_text(json.dumps(record, indent=1), encoding="utf-8", errors="surrogateescape")
         _removed(final)
         scratch.rename(final)
+        return final, editable
     except OSError as error:
         message = f"cannot make an environment below {parent}: {error.strerror or error}"
         raise StoreError(message, hint="another directory: --python-cache DIR") from error
     finally:
         _removed(scratch)
-    return Made(
-        path=final,
-        python=venv.scripts(final, interpreter.key) / python.name,
-        pytest=record["pytest"] if isinstance(record["pytest"], str) else "",
-        editable=editable,
-        seconds=time.monotonic() - start,
-    )
-
-
-def _fill(
-    path: Path, interpreter: Interpreter, recipe: Recipe, *, environ: Mapping[str, str], uv: str | None, projects: Path
-) -> bool:
-    """Install everything, and say whether the project is editable."""
-    lines = list(recipe.lines(factors=_factors(interpreter)))
-    others = [word for line in lines for word in _words(line, recipe.directory)]
-    requirements = ["pytest", *others]
-
-    def put(*more: str) -> None:
-        words = [*requirements, *more]
-        install(path, *words, key=interpreter.key, base_executable=interpreter.base_executable, environ=environ, uv=uv)
-
-    if recipe.project is None:
-        put()
-        return True
-    extras = f"[{','.join(recipe.extras)}]" if recipe.extras else ""
-    target = f"{recipe.project}{extras}"
-    # Two builds in one source tree at once get in each other's way: setuptools writes its egg-info there.
-    name = hashlib.sha256(os.fsencode(recipe.project)).hexdigest()[:24]
-    with lock.hold(
-        projects / f".project-{name}.lock", timeout=3600, purpose="for the project's build", setting="--python-cache"
-    ):
-        if interpreter.version_info[:2] >= (3, 8):
-            put("-e", target)
-            return True
-        # What builds editable wheels may not run on Pythons that old; then the project is installed as it is now.
-        ways = [("-e", target), (target,)]
-        first: EnvironmentCreationError | None = None
-        for way in ways:
-            try:
-                put(*way)
-            except EnvironmentCreationError as error:
-                first = first or error
-            else:
-                return way[0] == "-e"
-        raise first or AssertionError(ways)
-
-
-def _words(line: str, directory: Path) -> Iterator[str]:
-    """A line of requirements as words of a command line; paths start from the project."""
-    option, _, value = line.partition(" ")
-    if option in {"-r", "-c", "-e", "--requirement", "--constraint", "--editable"} and value:
-        yield option
-        yield str(directory / value.strip())
-    elif option.startswith("-"):
-        yield from line.split()
-    elif line.startswith((".", "/")):
-        yield str(directory / line)
-    else:
-        yield line
-
-
-def _factors(interpreter: Interpreter) -> frozenset[str]:
-    major, minor = interpreter.version_info[:2]
-    name = "py" if interpreter.implementation == "cpython" else interpreter.implementation
-    suffix = "t" if interpreter.free_threaded else ""
-    return frozenset({"py", f"{name}{major}{minor}{suffix}", f"{name}{major}.{minor}{suffix}", name, "tests", "test"})
 
 
 def _pytest_version(path: Path, interpreter: Interpreter) -> str:
-    library = "Lib" if interpreter.key.target.os == "windows" else "lib/*"
-    names = [found.name for found in path.glob(f"{library}/site-packages/pytest-*.dist-info")]
+    packages = packages_of(path, interpreter)
+    names = [found.name for found in packages.glob("pytest-*.dist-info")] if packages else []
     if not names:
         message = f"no pytest came into the environment of {interpreter.key.short}"
         raise EnvironmentCreationError(message)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["grouped"]
+__all__ = ["grouped", "headed"]
 
 
 def grouped(reports: Sequence[Any], labels: Sequence[str], ran: Mapping[str, set[str]], root: Path) -> list[Any]:
@@ -41,6 +41,16 @@ def grouped(reports: Sequence[Any], labels: Sequence[str], ran: Mapping[str, set
         _rename(shown, f"{test}[{','.join(own)}]", where)
         grouped.append(shown)
     return grouped
+
+
+def headed(report: Any) -> Any:
+    """A copy of `report` whose heading says which Python it is of."""
+    node = getattr(report, "node", None)
+    if node is None:
+        return report
+    shown = copy.copy(report)
+    _rename(shown, report.nodeid, node.gateway.id)
+    return shown
 
 
 def _rename(report: Any, nodeid: str, where: str) -> None:
@@ -77,7 +87,8 @@ def _signature(report: Any, root: Path) -> tuple[object, ...]:
     message = re.sub(
         r"python\d\.\d+|sys\.version_info\([^)]*\)|\(3, \d+(?:, \d+)?(?:, '\w+', \d+)?\)", "python", message
     )
-    return (_base(report), report.when, message, tuple(places))
+    # In no order: what a set or an equal dictionary is shown as differs from one Python, and one run, to the next.
+    return (_base(report), report.when, tuple(sorted(message.splitlines())), tuple(places))
 
 
 def _is_elsewhere(path: str, root: Path) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,10 @@ _pyinstall_inner.main()
 _OUTER = {"PYTHONPATH", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_PYINSTALL_PYTHON"}
 """Variables that are about the outer session."""
 _TAIL = 40
+_OF_PYTEST = re.compile(
+    r"=+ test session starts =+$|platform \S+ -- Python |cachedir: |rootdir: |configfile: |plugins: |collect(?:ed|ing) "
+    r"|  File \"(?:.*[/\\](?:_pytest|pluggy)[/\\].*|.*_pyinstall_inner\.py|<string>)\", line \d+ in "
+)
 
 
 def prepare_plugin(directory: Path) -> Path:
@@ -157,7 +162,10 @@ class Inner:
                 text = log.read().decode("utf-8", "backslashreplace")
         except OSError:
             return ""
-        return "\n".join(text.strip().splitlines()[-_TAIL:])
+        # Of pytest's own heading and frames nobody learns anything.
+        text = text[max(0, text.find("Fatal Python error")) :]
+        lines = [line for line in text.strip().splitlines() if not _OF_PYTEST.match(line)]
+        return "\n".join(lines[-_TAIL:])
 
     @property
     def _log(self) -> Path:

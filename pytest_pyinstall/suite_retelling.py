@@ -65,6 +65,8 @@ class Retelling:
                 self._collected(row, found, deselected)
             case ["w", *fields]:
                 self._warned(row, fields)
+            case ["start", _, python, _] if row.choice.interpreter and python != row.version:
+                row.internal_error = f"it should be Python {row.version}, and says that it is {python}"
             case ["internal", text]:
                 row.internal_error = text
             case ["stopping", text]:

@@ -63,8 +63,16 @@ class Row:
 
     def __post_init__(self) -> None:
         interpreter = self.choice.interpreter
-        self.tally = Tally(label=self.label, python=str(interpreter.key.short) if interpreter else "")
+        asked = self.choice.asked[0]
+        name = str(interpreter.key.short) if interpreter else asked if asked[:1].isdigit() else ""
+        self.tally = Tally(label=self.label, python=name)
         self.node = _Node(self.label)
+
+    @property
+    def version(self) -> str:
+        """What it will say that it is; empty where there is no interpreter."""
+        interpreter = self.choice.interpreter
+        return ".".join(map(str, interpreter.version_info[:3])) if interpreter else ""
 
     @property
     def file_name(self) -> str:

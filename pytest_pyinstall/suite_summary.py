@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_pyinstall.suite_coverage import Coverage
-from pytest_pyinstall.suite_groups import grouped
+from pytest_pyinstall.suite_groups import grouped, headed
 from pytest_pyinstall.suite_report import Matrix, Tally, page, table
 from pytest_pyinstall.suite_row import Row, named
 
@@ -19,11 +19,19 @@ __all__ = ["grouping", "list_collected", "write_coverage", "write_page", "write_
 @contextmanager
 def grouping(reporter: Any, matrix: Matrix, labels: Sequence[str], root: Path) -> Iterator[None]:
     """While it lasts, `reporter` knows the same failure of several Pythons as one."""
+
+    def place(report: Any) -> int:
+        node = getattr(report, "node", None)
+        return labels.index(node.gateway.id) if node is not None else -1
+
     stats = reporter.stats
-    before = {name: stats[name] for name in ("failed", "error", "xfailed", "xpassed") if name in stats}
+    before = {name: stats[name] for name in ("failed", "error", "xfailed", "xpassed", "passed") if name in stats}
     ran = {test: set(cells) for test, cells in matrix.rows.items()}
     for name, reports in before.items():
-        stats[name] = grouped(reports, labels, ran, root)
+        if name != "passed":
+            stats[name] = grouped(reports, labels, ran, root)
+        elif reporter.hasopt("P"):  # what passed is shown of each Python, because it may have printed something else
+            stats[name] = [headed(report) for report in sorted(reports, key=place)]
     try:
         yield
     finally:

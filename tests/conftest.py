@@ -7,7 +7,7 @@ from pathlib import Path
 import archives
 import pytest
 
-pytest_plugins = ["pytester", "fault_table"]
+pytest_plugins = ["pytester", "fault_table", "suite_world"]
 
 _OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "TOX_", "NOX_", "PIP_REQUIRE", "XDG_", "MISE_", "HATCH_")
 _INDEX = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_SYSTEM_CERTS")

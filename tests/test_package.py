@@ -48,6 +48,7 @@ discovery_spec: request_of why_not
 download: fill
 elf: Dynamic has_debug_sections is_elf read_dynamic
 environment: clean create executable scripts
+environment_cache: directory_of environments lease throw_away touch unwanted
 errors: CallError CatalogueError DigestMismatchError EnvironmentCreationError FetchError IntegrityError
     InvalidRequestError InvalidSettingError LockTimeoutError NoMatchError OfflineError PackError ProbeError
     PyinstallError SeveralFailedError SizeMismatchError StoreError UnreadableStoreError UnsafeArchiveError UsageError
@@ -104,20 +105,23 @@ slips: suggestions
 start: main
 store: Broken Claim Installation Store current_boot
 suite: Suite
-suite_arguments: adapt_arguments adapt_options asks chosen is_interactive jobs_of project_directory translated_ini
-    without_ours
+suite_arguments: adapt_arguments adapt_options chosen inner_arguments is_interactive jobs_of project_directory
+    translated_ini without_ours
+suite_background: Background holding_interrupts
 suite_bisect: Bisection Found neighbours
 suite_cache: last_failed remember_failures
 suite_coverage: Coverage combine
 suite_digest: metadata_digest tree_digest
 suite_environment: Made make_environment
-suite_groups: grouped
+suite_filling: fill packages_of warm
+suite_groups: grouped headed
 suite_process: Inner prepare_plugin
 suite_recipe: Recipe read_recipe
 suite_report: Cell Matrix Tally page read_junit table
 suite_retelling: Retelling has_curious_reporters
 suite_row: Row label_of named
 suite_summary: grouping list_collected write_coverage write_page write_table
+suite_wheel: is_alike pack_editable
 symlinks: Led check_as_written follow
 tar_stream: BLOCK Stream
 tarball: tar_members
