@@ -27,10 +27,10 @@ _OUTER_ONLY = {
 }  # fmt: skip
 _OPTIONS = (
     "python-missing", "python-downloads", "python-preference", "python-store", "python-cache", "python-mirror",
-    "python-catalogue", "python-jobs", "python-report", "python-bisect",
+    "python-catalogue", "python-attestation", "python-jobs", "python-report", "python-bisect",
 )  # fmt: skip
 _INIS = (
-    "python", "missing", "downloads", "preference", "store", "cache", "mirror", "catalogue", "path", "suite", "jobs",
+    "python", "missing", "downloads", "preference", "store", "cache", "mirror", "catalogue", "attestation", "path", "suite", "jobs",
     "suite_install",
 )  # fmt: skip
 

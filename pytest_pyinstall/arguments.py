@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, get_args
 
 from pytest_pyinstall import commands
 from pytest_pyinstall.errors import UsageError
-from pytest_pyinstall.settings import OPTIONS, Missing, Preference
+from pytest_pyinstall.settings import OPTIONS, Attestations, Missing, Preference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +42,7 @@ options
   --python-store DIR   --python-cache DIR   --python-mirror URL
   --python-catalogue URL   --python-downloads auto|never   --python-missing ...
   --python-preference managed|only-managed|system|only-system
+  --python-attestation ignore|require
   --json   -q, --quiet   -v, --verbose: each step and its reason   --version
 examples
   pytest-pyinstall install 3.9..3.13 pypy3.11
@@ -49,7 +50,12 @@ examples
 """
 
 _SYNOPSES = {"store": "DIR", "cache": "DIR", "mirror": "URL", "catalogue": "URL"}
-_WORDS = {"missing": get_args(Missing), "downloads": ("auto", "never"), "preference": get_args(Preference)}
+_WORDS = {
+    "missing": get_args(Missing),
+    "downloads": ("auto", "never"),
+    "preference": get_args(Preference),
+    "attestation": get_args(Attestations),
+}
 
 
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
@@ -169,6 +175,13 @@ def _install(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _examples("install 3.12 pypy3.11", "install supported", "install --reinstall 3.13")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=_REQUEST)
     parser.add_argument("--reinstall", action="store_true", help="also what is there, without a gap for who uses it")
+    parser.add_argument(
+        "--require-attestation",
+        dest="python_attestation",
+        action="store_const",
+        const="require",
+        help="only what has a verified build attestation; as --python-attestation require",
+    )
     parser.set_defaults(run=lambda session, args: commands.install(session, args.requests, reinstall=args.reinstall))
 
 

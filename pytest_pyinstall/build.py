@@ -14,7 +14,8 @@ __all__ = ["Archive", "Build"]
 class Build:
     """Something that can be installed: where it is, and the digest that decides whether it is the right thing.
 
-    `size` is in bytes and None where the catalogue does not know it. `tag` is the release it came with
+    `size` is in bytes and None where the catalogue does not know it. `attestation` is where the catalogue says that
+    the archive's Sigstore bundle is. `tag` is the release it came with
     (``20261021``), empty where there is none. A build without a digest never becomes one of these.
     """
 
@@ -23,6 +24,7 @@ class Build:
     sha256: str
     size: int | None = None
     tag: str = ""
+    attestation: str | None = None
 
     @property
     def file_name(self) -> str:

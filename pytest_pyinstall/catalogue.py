@@ -79,7 +79,8 @@ def parse_catalogue(text: bytes | str, *, origin: str, base_url: str | None = No
     Entries for systems, architectures, libcs, implementations and variants that we do not know are skipped, and so
     is nothing else: an entry that is broken makes the document broken. An entry with a null sha256 goes to
     `without_digest`. Relative URLs start from `base_url`, or from `origin` where that is a URL or an absolute path.
-    An entry may carry a ``size`` in bytes. Raises `CatalogueError`.
+    An entry may carry a ``size`` in bytes, and in ``attestation`` the URL of its Sigstore bundle. Raises
+    `CatalogueError`.
 
     Source: ``JsonPythonDownload`` in uv's ``crates/uv-python/src/downloads.rs``.
     """
@@ -135,18 +136,18 @@ class _BrokenEntryError(Exception):
     """An entry that cannot be read. The text names it."""
 
 
-_Row = tuple[Key, str, str | None, int | None, str]
-"""Key, URL, sha256, size and tag."""
+_Row = tuple[Key, str, str | None, int | None, str, str | None]
+"""Key, URL, sha256, size, tag, and the URL of the attestation."""
 
 
 def _collect(rows: Iterable[_Row], *, origin: str) -> Catalogue:
     builds: list[Build] = []
     without_digest: list[Key] = []
-    for key, url, sha256, size, tag in rows:
+    for key, url, sha256, size, tag, attestation in rows:
         if sha256 is None:
             without_digest.append(key)
         else:
-            builds.append(Build(key=key, url=url, sha256=sha256, size=size, tag=tag))
+            builds.append(Build(key=key, url=url, sha256=sha256, size=size, tag=tag, attestation=attestation))
     return Catalogue(builds=tuple(builds), origin=origin, without_digest=tuple(without_digest))
 
 
@@ -216,7 +217,7 @@ def _uv_row(entry: Any, absolute: Callable[[str], str]) -> _Row | None:
         message = f"arch must be an object with family and variant, not a {_kind(arch)},"
         raise TypeError(message)
     name, system, libc, url = (_text(entry, field) for field in ("name", "os", "libc", "url"))
-    variant, prerelease, sha256, tag = (_text_or_null(entry, field) for field in _NULLABLE)
+    variant, prerelease, sha256, tag, attestation = (_text_or_null(entry, field) for field in _NULLABLE)
     numbers = entry["major"], entry["minor"], entry["patch"]
     size = entry.get("size")
     for number in numbers if size is None else (*numbers, size):
@@ -231,10 +232,11 @@ def _uv_row(entry: Any, absolute: Callable[[str], str]) -> _Row | None:
         raise ValueError(message)
     key = Key(implementation=name, version=_version(*numbers, prerelease or ""), variant=variant or "", target=target)
     address = url if url.startswith("https://") else absolute(url)
-    return key, address, sha256.lower() if sha256 else None, size, tag or ""
+    bundle = absolute(attestation) if attestation else None
+    return key, address, sha256.lower() if sha256 else None, size, tag or "", bundle
 
 
-_NULLABLE = ("variant", "prerelease", "sha256", "build")
+_NULLABLE = ("variant", "prerelease", "sha256", "build", "attestation")
 
 
 def _text(entry: dict[str, Any], field: str) -> str:
@@ -286,4 +288,4 @@ def _pbs_rows(document: Any) -> Iterator[_Row]:
                 target=target,
             )
             tag = _TAG.search(file["url"])
-            yield key, file["url"], file["sha256"], None, (tag["release"] or tag["pypy"]) if tag else ""
+            yield key, file["url"], file["sha256"], None, (tag["release"] or tag["pypy"]) if tag else "", None

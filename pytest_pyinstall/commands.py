@@ -581,6 +581,7 @@ def _installed_json(each: _Installed) -> dict[str, Any]:
         "url": record.build.url if record else None,
         "sha256": record.build.sha256 if record else None,
         "published": record.published if record else None,
+        "attestation": record.attestation.to_json() if record and record.attestation else None,
     }
 
 

@@ -8,6 +8,7 @@ carries the exit code of the command line. Foreign exceptions stop at the step t
 from collections.abc import Sequence
 
 __all__ = [
+    "AttestationError",
     "CallError",
     "CatalogueError",
     "DigestMismatchError",
@@ -95,6 +96,10 @@ class SizeMismatchError(IntegrityError):
 
 class DigestMismatchError(IntegrityError):
     """The archive's sha256 is not the catalogue's."""
+
+
+class AttestationError(IntegrityError):
+    """An attestation is required, and there is none, or none that holds; nothing was unpacked."""
 
 
 class UnsafeArchiveError(IntegrityError):

@@ -92,8 +92,10 @@ def fetch(
         listener.finished()
 
 
-def fetch_text(url: str, *, client: Client, cache: Path, offline: bool = False) -> bytes:
+def fetch_text(url: str, *, client: Client, cache: Path, offline: bool = False, what: str = CATALOGUE) -> bytes:
     """What is at `url` (https, http, file, or a path), at most 64 MiB of it: for catalogues.
+
+    `what` begins the sentence of an error.
 
     What came over http(s) is kept below the cache and asked for again with its ETag; when the server cannot be
     reached, or `offline` is set, the kept copy is used (the former with a warning). A cache that cannot be written is
@@ -113,11 +115,11 @@ def fetch_text(url: str, *, client: Client, cache: Path, offline: bool = False) 
     attempts = client.limits.attempts if kept.body is None else min(2, client.limits.attempts)
     try:
         return persist(
-            lambda: revalidated(kept, url, client, until),
+            lambda: revalidated(kept, url, client, until, what),
             client=client,
             until=until,
             attempts=attempts,
-            what=CATALOGUE,
+            what=what,
             waiting=lambda reason: client.warn(f"catalogue: {reason}"),
         )
     except UnreachableError as error:

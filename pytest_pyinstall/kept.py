@@ -71,7 +71,7 @@ class Kept:
         return self.path.with_suffix(".meta")
 
 
-def revalidated(kept: Kept, url: str, client: Client, until: float) -> bytes:
+def revalidated(kept: Kept, url: str, client: Client, until: float, what: str) -> bytes:
     """The document as the server has it now, which is kept; the kept one where the server says that it is the same."""
     headers = {}
     if kept.body is not None and kept.etag:
@@ -79,7 +79,7 @@ def revalidated(kept: Kept, url: str, client: Client, until: float) -> bytes:
     elif kept.body is not None and kept.modified:
         headers = {"If-Modified-Since": kept.modified}
     limits, accept = client.limits, {200, 304} if headers else {200}
-    with client.answer(url, headers, until=until, accept=accept, what=CATALOGUE) as answer:
+    with client.answer(url, headers, until=until, accept=accept, what=what) as answer:
         if answer.status == 304 and kept.body is not None:
             return kept.body
         body = bytearray()
@@ -88,7 +88,7 @@ def revalidated(kept: Kept, url: str, client: Client, until: float) -> bytes:
             if len(body) > limits.catalogue_size:
                 raise too_long(url, limits)
         if answer.is_page or looks_like_a_page(bytes(body[:256])):
-            msg = f"an HTML page came instead of a catalogue from {redacted(url)}"
+            msg = f"{what}: an HTML page came instead of it from {redacted(url)}"
             raise CatalogueError(msg, hint=page_hint(url))
         kept.save(bytes(body), answer, limits.wall_clock())
         return bytes(body)

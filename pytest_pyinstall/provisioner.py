@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from pytest_pyinstall.errors import (
     ProbeError,
     PyinstallError,
     SeveralFailedError,
+    UsageError,
 )
 from pytest_pyinstall.interpreter import Interpreter
 from pytest_pyinstall.request import Request, parse_requests
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
+    from pytest_pyinstall.attestation import Attestation
     from pytest_pyinstall.build import Build
     from pytest_pyinstall.catalogue import Catalogue
     from pytest_pyinstall.client import Client
@@ -300,6 +302,12 @@ class Provisioner:
         present = partial(self._present, repair=repair, at_a_glance=True)
         if request.path is not None:
             return [self._found]
+        if self.settings.attestation == "require":
+            # Nobody attests what else the machine has, and a glance does not tell who attested what the store has.
+            if self.settings.preference == "only-system":
+                msg = "attestations are required, and --python-preference only-system takes what has none"
+                raise UsageError(msg, hint="--python-preference only-managed")
+            return [partial(self._present, repair=repair)]
         match self.settings.preference:
             case "managed":
                 return [present, self._found]
@@ -365,6 +373,9 @@ class Provisioner:
         """The Python of an installation that can be handed out. Somebody else's is asked who it is, every time."""
         if not isinstance(found, Installation):
             return None
+        if not self._is_attested(found):
+            _LOGGER.info("%s: passed by: of its archive nothing was attested when it was installed", found.key)
+            return None
         if found.record is not None:
             return _ours(found.key, found.home, found.record.version_info)
         from pytest_pyinstall.probe import probe
@@ -421,14 +432,20 @@ class Provisioner:
                 _LOGGER.info("%s: somebody else installed it meanwhile", build.key)
                 return interpreter, "present"  # somebody filled it while we waited
             _LOGGER.debug("%s: claimed; the work is done in %s", build.key, claim.scratch)
+            attestation = self._attestation(build)
             tree, known = self._unpacked(build, claim.scratch)
             _LOGGER.debug("%s: unpacked", build.key)
             finish(tree, key=build.key, home=claim.home, tag=build.tag)
             proven = self._prove(tree, build)
             _LOGGER.debug("%s: it runs here, and says of itself what its key says", build.key)
-            was_broken = claim.installation is not None
+            was_broken = claim.installation is not None and self._is_attested(claim.installation)
             published = claim.publish(
-                tree, build=build, version_info=proven.version_info, keep_added=keep_added, known=known
+                tree,
+                build=build,
+                version_info=proven.version_info,
+                keep_added=keep_added,
+                known=known,
+                attestation=attestation,
             )
             _LOGGER.info("%s: published as %s", build.key, published.home)
         return _ours(
@@ -466,6 +483,34 @@ class Provisioner:
         if is_again:
             keep_tree(settings.cache, build, tree, known)
         return tree, known
+
+    def _attestation(self, build: Build) -> Attestation | None:
+        """Proof of who built it, where that is required; asked for before the archive is."""
+        settings = self.settings
+        if settings.attestation != "require":
+            return None
+        from pytest_pyinstall.attest import attest
+        from pytest_pyinstall.catalogue import mirrored
+
+        bundle = replace(build, url=build.attestation) if build.attestation else None
+        attestation = attest(
+            build,
+            url=mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror),
+            bundle_url=mirrored(bundle, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror) if bundle else None,
+            signer=settings.signer,
+            client=self._client,
+            cache=settings.cache,
+            offline=settings.offline or settings.downloads == "never",
+        )
+        _LOGGER.info("%s: built by %s", build.key, attestation.identity)
+        return attestation
+
+    def _is_attested(self, found: Installation | Broken) -> bool:
+        """Whether its archive was, where that is required, by whom we believe now."""
+        if self.settings.attestation != "require":
+            return True
+        attestation = found.record.attestation if found.record else None
+        return attestation is not None and attestation.is_by(self.settings.signer)
 
     def _prove(self, tree: Path, build: Build) -> Interpreter:
         """What cannot start here, or is not what its key says, is never published."""

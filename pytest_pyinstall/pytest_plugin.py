@@ -56,6 +56,11 @@ _OPTIONS: Mapping[str, tuple[str, tuple[str, ...] | None, str]] = {
     "store": ("DIR", None, "where the installations are"),
     "cache": ("DIR", None, "where downloaded archives and environments are kept"),
     "mirror": ("URL", None, "where archives come from in place of the release host: a URL or a directory"),
+    "attestation": (
+        "WHAT",
+        ("ignore", "require"),
+        "whether only Pythons are used whose archive has a verified build attestation: ignore (default) or require",
+    ),
     "catalogue": ("URL", None, "a document with the builds that exist, in the schema of uv: a URL or a file"),
 }
 """Each option with the name of its value, the words it takes, and what it is for."""

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from packaging.version import Version
 
+from pytest_pyinstall.attestation import Attestation
 from pytest_pyinstall.build import Build
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.tree import Entry
@@ -29,7 +30,8 @@ class Record:
     `home` is the final path that the tree was finished for. `inode` is the top directory's, `replaces` that of the
     tree which it took the place of, 0 where there was none: while a publication is under way they tell the new tree
     from the old. `boot` is the run of the machine in which the tree was written, `is_durable` whether a later run
-    found it whole. `published` is UTC in ISO 8601, `by` the name and version of the writer.
+    found it whole. `published` is UTC in ISO 8601, `by` the name and version of the writer. `attestation`
+    is what was verified of the archive, where that was required.
     """
 
     build: Build
@@ -42,6 +44,7 @@ class Record:
     is_durable: bool
     published: str
     by: str
+    attestation: Attestation | None = None
 
     def write(self, path: Path, *, scratch_directory: Path | None = None) -> None:
         """Put the record under its name in one step; until then it is a file in `scratch_directory`, on the same
@@ -53,6 +56,7 @@ class Record:
             "sha256": self.build.sha256,
             "size": self.build.size,
             "tag": self.build.tag,
+            "bundle_url": self.build.attestation,
             "home": self.home,
             "version_info": list(self.version_info),
             "inode": self.inode,
@@ -61,6 +65,7 @@ class Record:
             "durable": self.is_durable,
             "published": self.published,
             "by": self.by,
+            "attestation": self.attestation and self.attestation.to_json(),
             "tree": [entry.to_json() for entry in self.entries],
         }
         scratch = (scratch_directory or path.parent) / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
@@ -93,6 +98,7 @@ class Record:
                     sha256=document["sha256"],
                     size=document["size"],
                     tag=document["tag"],
+                    attestation=document.get("bundle_url"),
                 ),
                 home=document["home"],
                 version_info=_version_info(document["version_info"]),
@@ -103,6 +109,7 @@ class Record:
                 is_durable=document["durable"],
                 published=document["published"],
                 by=document["by"],
+                attestation=Attestation.from_json(said) if (said := document.get("attestation")) else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None

@@ -7,30 +7,34 @@ the default. An empty variable is unset.
 from __future__ import annotations
 
 import os.path
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, get_args
 from urllib.parse import urlsplit
 
+from pytest_pyinstall.attestation import RELEASE_WORKFLOW, Signer
 from pytest_pyinstall.errors import InvalidSettingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["OPTIONS", "Downloads", "Missing", "Preference", "Settings"]
+__all__ = ["OPTIONS", "Attestations", "Downloads", "Missing", "Preference", "Settings"]
 
 Missing = Literal["fail", "skip"]
 Downloads = Literal["auto", "manual", "never"]
+Attestations = Literal["ignore", "require"]
 Preference = Literal["managed", "only-managed", "system", "only-system"]
 
-OPTIONS = ("missing", "downloads", "preference", "store", "cache", "mirror", "catalogue")
+OPTIONS = ("missing", "downloads", "preference", "store", "cache", "mirror", "catalogue", "attestation")
 """The settings that have an option, a variable and an ini value, by the word that the three share."""
 
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "missing": get_args(Missing),
     "downloads": ("auto", "never"),
     "preference": get_args(Preference),
+    "attestation": get_args(Attestations),
 }
 _UV_VARIABLES = {
     "store": "UV_PYTHON_INSTALL_DIR",
@@ -59,7 +63,8 @@ class Settings:
     absolute path, or None. `downloads` is ``manual`` only where uv's variable says so: then only a command that
     installs by its name downloads. `lock_timeout` in seconds. `offline`: no connection is opened, archives that are
     already here may be used. `insecure_hosts` may be asked over plain http. `trusted_stores` are used although
-    others can write to them. `origins` says for each setting which option, variable or file decided it.
+    others can write to them. Where `attestation` is ``require``, nothing is installed or handed out of which `signer`
+    did not sign the archive. `origins` says for each setting which option, variable or file decided it.
     """
 
     store: Path
@@ -74,6 +79,8 @@ class Settings:
     lock_timeout: float = 300.0
     insecure_hosts: frozenset[str] = frozenset()
     trusted_stores: frozenset[Path] = frozenset()
+    attestation: Attestations = "ignore"
+    signer: Signer = field(default_factory=Signer)
     origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 
     @classmethod
@@ -111,6 +118,7 @@ class Settings:
                 for text in environ.get("PYTEST_PYINSTALL_TRUSTED_STORE", "").split(os.pathsep)
                 if text
             ),
+            signer=_signer(environ, directory),
             origins=MappingProxyType(origins),
             **words,  # type: ignore[arg-type]  # each was checked against the words of its Literal
             **locations,  # type: ignore[arg-type]  # the names are those of the three fields
@@ -188,6 +196,20 @@ def _location(name: str, value: _Value) -> str:
         msg = f"{value.origin}: {parts.scheme}:// is not supported, use https://, file:// or a directory"
         raise InvalidSettingError(msg, hint=_example(value.origin, f"https://host/{name}"))
     return str(_path(value))
+
+
+def _signer(environ: Mapping[str, str], directory: Path) -> Signer:
+    names = {name: f"PYTEST_PYINSTALL_ATTESTATION_{name.upper()}" for name in ("workflow", "issuer", "root")}
+    given = {name: text for name, variable in names.items() if (text := environ.get(variable))}
+    if "root" in given:
+        given["root"] = str(_path(_Value(given["root"], names["root"], directory)))
+    signer = Signer(**given)
+    if not re.fullmatch(
+        r"(https://[^/@\s]+/)?[^/@\s]+/[^/@\s]+/\.github/workflows/[^/@\s]+(@refs/\S+)?", signer.workflow
+    ):
+        msg = f"{names['workflow']}: {signer.workflow!r} is no OWNER/REPOSITORY/.github/workflows/FILE"
+        raise InvalidSettingError(msg, hint=f"{names['workflow']}={RELEASE_WORKFLOW}")
+    return signer
 
 
 def _flag(environ: Mapping[str, str], variable: str) -> bool:

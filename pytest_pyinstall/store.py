@@ -38,6 +38,7 @@ from pytest_pyinstall.trust import who_else_can_write
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pytest_pyinstall.attestation import Attestation
     from pytest_pyinstall.build import Build
 
 __all__ = ["Broken", "Claim", "Installation", "Store", "current_boot"]
@@ -503,6 +504,7 @@ class Claim:
         version_info: tuple[int, int, int, str, int],
         keep_added: bool,
         known: Known | None = None,
+        attestation: Attestation | None = None,
     ) -> Installation:
         """Put `tree`, a finished directory in `scratch`, under its final name.
 
@@ -533,6 +535,7 @@ class Claim:
                     is_durable=False,
                     published=datetime.now(UTC).isoformat(timespec="seconds"),
                     by=f"pytest-pyinstall {version_of('pytest-pyinstall')}",
+                    attestation=attestation,
                 )
                 # The record goes first: a tree without record would pass for somebody else's.
                 record.write(store.record_path(self.key), scratch_directory=self.scratch)

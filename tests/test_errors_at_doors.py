@@ -145,6 +145,12 @@ def DigestMismatchError(world: World) -> str:  # noqa: N802
 
 
 @meets
+def AttestationError(world: World) -> str:  # noqa: N802
+    pytest.importorskip("sigstore")
+    return world.cli("install", "--require-attestation", world.minor)
+
+
+@meets
 def UnsafeArchiveError(world: World) -> str:  # noqa: N802
     content = BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as tar:

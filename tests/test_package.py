@@ -32,6 +32,8 @@ bounds: BOUNDS CHUNK TOO_MUCH Bounds
 build: Archive Build
 cache_file: OPEN_FLAGS make_directory open_regular remove storage_error
 cached_archive: archive_path open_cached
+attest: attest verify_bundle
+attestation: GITHUB_ISSUER RELEASE_WORKFLOW Attestation Signer
 call: call
 candidate: EXECUTABLE_FORM Candidate guess_directory guess_executable is_shim real
 catalogue: Catalogue default_catalogue mirrored parse_catalogue
@@ -49,7 +51,7 @@ download: fill
 elf: Dynamic has_debug_sections is_elf read_dynamic
 environment: clean create executable scripts
 environment_cache: directory_of environments lease throw_away touch unwanted
-errors: CallError CatalogueError DigestMismatchError EnvironmentCreationError FetchError IntegrityError
+errors: AttestationError CallError CatalogueError DigestMismatchError EnvironmentCreationError FetchError IntegrityError
     InvalidRequestError InvalidSettingError LockTimeoutError NoMatchError OfflineError PackError ProbeError
     PyinstallError SeveralFailedError SizeMismatchError StoreError UnreadableStoreError UnsafeArchiveError UsageError
 exchange: put
@@ -100,7 +102,7 @@ resolve: candidates released resolve
 seal: VersionInfo read_seal write_seal
 search_path: on_path
 session: Choice Pythons admits header parse_specifier reason
-settings: OPTIONS Downloads Missing Preference Settings
+settings: OPTIONS Attestations Downloads Missing Preference Settings
 slips: suggestions
 start: main
 store: Broken Claim Installation Store current_boot

@@ -1,0 +1,192 @@
+"""Verifies who built an archive before it is fetched: its bundle, and that bundle against a root of trust.
+
+A bundle is what GitHub's build attestations are: a DSSE envelope around an in-toto statement that names the archive's
+sha256, the certificate of the workflow that signed it, and the proof that this stands in a public log. `sigstore`
+verifies it, without network.
+
+Sources: https://github.com/sigstore/protobuf-specs (bundle), https://slsa.dev/spec/v1.0/provenance, and for the
+certificate's extensions https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pytest_pyinstall.attestation import Attestation, Signer
+from pytest_pyinstall.build import Build
+from pytest_pyinstall.client import Client
+from pytest_pyinstall.errors import AttestationError, CatalogueError, FetchError, OfflineError, UsageError
+from pytest_pyinstall.fault import UnreachableError
+from pytest_pyinstall.fetch import fetch_text
+from pytest_pyinstall.url import redacted
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+    from sigstore.verify import Verifier
+
+__all__ = ["attest", "verify_bundle"]
+
+_SUFFIXES = (".sigstore.json", ".sigstore")
+_PREDICATE = "https://slsa.dev/provenance/v1"
+_STATEMENT = "https://in-toto.io/Statement/v1"
+_PAYLOAD = "application/vnd.in-toto+json"
+_LONGEST = 4 * 1024**2
+_MOST = 30  # bundles in one document
+_MORE = "what is verified, and against what: docs/security.md, Attestations"
+
+
+def attest(
+    build: Build, *, url: str, bundle_url: str | None, signer: Signer, client: Client, cache: Path, offline: bool
+) -> Attestation:
+    """Proof that `signer` built the archive of `build`, which is at `url`.
+
+    The bundle is that at `bundle_url`, where the catalogue names one, else the one beside the archive, with
+    ``.sigstore.json`` or ``.sigstore`` behind its name. It is kept below `cache`, and nothing else is written. Raises
+    `AttestationError` where there is none, or none that holds, `FetchError` for a network that fails, and `UsageError`
+    where `sigstore` is not installed.
+    """
+    verifier = _verifier(signer.root)
+    places = [bundle_url] if bundle_url else [_behind(url, suffix) for suffix in _SUFFIXES]
+    why: FetchError | None = None
+    for place in places:
+        try:
+            text = fetch_text(
+                place, client=client, cache=cache, offline=offline, what="cannot download the attestation"
+            )
+        except (UnreachableError, OfflineError):
+            raise
+        except (CatalogueError, FetchError) as error:
+            why = error
+            continue
+        return verify_bundle(text, build=build, signer=signer, verifier=verifier, origin=redacted(place))
+    told = " or ".join(map(redacted, places))
+    msg = f"{build.key}: an attestation is required, and there is none at {told}"
+    hint = "put the bundle there (docs/security.md says how), or do without: --python-attestation ignore"
+    raise AttestationError(msg, hint=hint) from why
+
+
+def verify_bundle(
+    text: bytes, *, build: Build, signer: Signer, verifier: "Verifier | None" = None, origin: str = "the bundle"
+) -> Attestation:
+    """What `text`, one bundle or several (as JSON Lines, or as GitHub's API answers), proves about `build`.
+
+    One that holds is enough. Raises `AttestationError` with the reason of the first that does not, and `UsageError`
+    where `sigstore` is not installed.
+    """
+    verifier = verifier or _verifier(signer.root)
+    reason = "it holds no bundle"
+    try:
+        for number, bundle in enumerate(_bundles(text)):
+            if number == _MOST:
+                break
+            try:
+                return _verified(bundle, build.sha256, signer, verifier, hashlib.sha256(text).hexdigest())
+            except Exception as error:  # noqa: BLE001  # whatever a bundle does to its reader, it proves nothing
+                reason = " ".join(str(error).split()) if number == 0 else reason
+    except (ValueError, RecursionError) as error:
+        reason = f"it is no bundle: {error}"
+    raise AttestationError(f"{build.key}: the attestation {origin} does not hold: {reason:.600}", hint=_MORE)
+
+
+class _NotProvenError(Exception):
+    """The signature is right, and says something else."""
+
+
+def _verified(bundle: Any, sha256: str, signer: Signer, verifier: "Verifier", digest: str) -> Attestation:
+    from sigstore.models import Bundle
+    from sigstore.verify import policy
+
+    identity = _Identity(signer)
+    kind, payload = verifier.verify_dsse(
+        Bundle.from_json(json.dumps(bundle)),
+        policy.AllOf([identity, policy.OIDCIssuerV2(signer.issuer), policy.OIDCSourceRepositoryURI(signer.repository)]),
+    )
+    if kind != _PAYLOAD:
+        raise _NotProvenError(f"what is signed is {kind!r:.80}, and no in-toto statement")
+    statement = json.loads(payload)
+    if (said := statement.get("_type")) != _STATEMENT:
+        raise _NotProvenError(f"what is signed is {said!r:.80}, and no {_STATEMENT}")
+    if (predicate := statement.get("predicateType")) != _PREDICATE:
+        raise _NotProvenError(f"it is a {predicate!r:.80}, and no {_PREDICATE}")
+    digests = {subject["digest"].get("sha256") for subject in statement["subject"]}
+    if sha256 not in digests:
+        raise _NotProvenError(f"it is about other files: none of its {len(digests)} has the archive's sha256 {sha256}")
+    return Attestation(
+        identity=identity.found,
+        issuer=signer.issuer,
+        repository=signer.repository,
+        predicate=_PREDICATE,
+        root=signer.root,
+        bundle=digest,
+    )
+
+
+class _Identity:
+    """The policy that the certificate is that of the signer's workflow, on whatever ref the signer leaves open."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self.found = ""
+
+    def verify(self, cert: "Certificate") -> None:
+        from cryptography.x509 import SubjectAlternativeName, UniformResourceIdentifier
+        from sigstore.errors import VerificationError
+
+        names = cert.extensions.get_extension_for_class(SubjectAlternativeName).value
+        identities = names.get_values_for_type(UniformResourceIdentifier)
+        if len(names) != 1 or len(identities) != 1 or not self._signer.fits(identities[0]):
+            msg = f"it was signed by {', '.join(identities) or 'nobody we know'}, and not by {self._signer.workflow}"
+            raise VerificationError(msg)
+        self.found = identities[0]
+
+
+def _bundles(text: bytes) -> Iterator[Any]:
+    """Raises `ValueError`."""
+    if len(text) > _LONGEST:
+        raise ValueError(f"{len(text)} bytes are too many")
+    try:
+        documents = [json.loads(text)]
+    except ValueError:
+        documents = [json.loads(line) for line in text.splitlines() if line.strip()]
+    for document in documents:
+        if isinstance(document, dict) and isinstance(several := document.get("attestations"), list):
+            yield from (each.get("bundle") for each in several if isinstance(each, dict))
+        else:
+            yield document
+
+
+def _behind(url: str, suffix: str) -> str:
+    """`url` with `suffix` behind its path: a query, such as a token, stays last."""
+    if "://" not in url:
+        return url + suffix
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=parts.path + suffix))
+
+
+@cache
+def _verifier(root: str) -> "Verifier":
+    try:
+        from sigstore.models import TrustedRoot
+        from sigstore.verify import Verifier
+    except ImportError as error:
+        msg = f"attestations are required, and sigstore, which verifies them, is missing ({error})"
+        raise UsageError(msg, hint="python -m pip install 'pytest-pyinstall[attest]'") from error
+    path = root or _public_root()
+    try:
+        return Verifier(trusted_root=TrustedRoot.from_file(path))
+    except Exception as error:  # a file of the user's, of any content
+        msg = f"{path} cannot be used as a trusted root: {' '.join(str(error).split()):.300}"
+        hint = "a trusted_root.json of Sigstore: PYTEST_PYINSTALL_ATTESTATION_ROOT=FILE"
+        raise UsageError(msg, hint=hint if root else "python -m pip install --upgrade sigstore") from error
+
+
+def _public_root() -> str:
+    """The trusted root that `sigstore` brings along. `Verifier.production` would copy it into the home directory."""
+    from importlib.resources import files
+
+    place = quote("https://tuf-repo-cdn.sigstore.dev", safe="")
+    return str(files("sigstore").joinpath("_store", place, "trusted_root.json"))

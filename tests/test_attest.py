@@ -1,0 +1,363 @@
+"""What an attestation has to say, and what happens to a Python that has none (a Sigstore of our own stands in)."""
+
+import base64
+import copy
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("sigstore")
+
+import mirror
+from campaign import VERSION, Workshop
+from sigstore_site import DAY, REPOSITORY, WORKFLOW, Site
+
+from pytest_pyinstall import attest as module
+from pytest_pyinstall.attest import verify_bundle
+from pytest_pyinstall.attestation import Attestation, Signer
+from pytest_pyinstall.build import Build
+from pytest_pyinstall.cli import main
+from pytest_pyinstall.errors import AttestationError, InvalidSettingError, UsageError
+from pytest_pyinstall.key import Key
+from pytest_pyinstall.record import Record
+from pytest_pyinstall.settings import Settings
+
+SHA256 = "ab" * 32
+BUILD = Build(key=Key.parse("cpython-3.12.4-linux-x86_64-gnu"), url="https://host/a.tar.gz", sha256=SHA256)
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="its small Python is a shell script")
+
+
+@pytest.fixture(name="site", scope="module")
+def _site() -> Site:
+    return Site()
+
+
+@pytest.fixture(name="signer")
+def _signer(site: Site, tmp_path: Path) -> Signer:
+    return Signer(root=str(site.write_root(tmp_path / "trusted_root.json")))
+
+
+def verify(bundle: object, signer: Signer) -> Attestation:
+    text = bundle if isinstance(bundle, bytes) else json.dumps(bundle).encode()
+    return verify_bundle(text, build=BUILD, signer=signer)
+
+
+def test_the_release_workflow_of_the_right_archive_is_believed(site: Site, signer: Signer) -> None:
+    found = verify(site.bundle(SHA256), signer)
+
+    assert (found.identity, found.repository) == (WORKFLOW, REPOSITORY)
+    assert found.is_by(signer)
+    assert Attestation.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+ANOTHER = "https://github.com/somebody/python-build-standalone"
+BEFORE = datetime.now(UTC) - 500 * DAY
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "another workflow": (
+        {"workflow": WORKFLOW.replace("release.yml", "linux.yml")},
+        "linux.yml@refs/heads/main, and not by astral-sh/python-build-standalone/.github/workflows/release.yml",
+    ),
+    "the workflow of a fork": ({"workflow": WORKFLOW.replace("astral-sh", "somebody")}, "it was signed by https://"),
+    "a longer name": ({"workflow": WORKFLOW.replace("release.yml", "release.yml2")}, "it was signed by"),
+    "no ref": ({"workflow": WORKFLOW.partition("@")[0]}, "it was signed by"),
+    "run for another repository": ({"repository": ANOTHER}, "OIDCSourceRepositoryURI"),
+    "another issuer": ({"issuer": "https://accounts.google.com"}, "OIDCIssuerV2"),
+    "another kind of statement": ({"predicate": "https://in-toto.io/attestation/release/v0.1"}, "it is a 'https://in-"),
+    "no statement": ({"statement": "https://in-toto.io/Statement/v0.1"}, "and no https://in-toto.io/Statement/v1"),
+    "another payload": ({"payload_type": "text/plain"}, "no in-toto statement"),
+    "before the authority began": ({"when": BEFORE}, "certificate"),
+    "after the certificate ended": ({"late": timedelta(hours=1)}, "certificate"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_right_signature_of_something_else_is_refused(site: Site, signer: Signer, case: str) -> None:
+    facts, why = WRONG[case]
+    with pytest.raises(AttestationError) as caught:
+        verify(site.bundle(SHA256, **facts), signer)
+    assert why in caught.value.message
+
+
+def test_an_attestation_of_another_archive_is_refused(site: Site, signer: Signer) -> None:
+    with pytest.raises(AttestationError, match="it is about other files"):
+        verify(site.bundle("cd" * 32), signer)
+
+
+def test_a_site_that_is_not_trusted_is_refused(site: Site, signer: Signer) -> None:
+    bundle = Site().bundle(SHA256)
+    with pytest.raises(AttestationError, match="does not hold"):
+        verify(bundle, signer)
+    with pytest.raises(AttestationError, match="does not hold"):
+        verify(bundle, Signer())  # the public Sigstore, as sigstore brings it along
+
+
+def test_an_authority_that_had_ended_is_refused(tmp_path: Path) -> None:
+    site = Site(since=datetime.now(UTC) - 100 * DAY, days=50)
+    signer = Signer(root=str(site.write_root(tmp_path / "trusted_root.json")))
+    with pytest.raises(AttestationError, match="certificate"):
+        verify(site.bundle(SHA256), signer)
+
+
+def leaves(document: Any, *path: Any) -> list[tuple[Any, ...]]:
+    if isinstance(document, dict | list):
+        items = document.items() if isinstance(document, dict) else enumerate(document)
+        return [leaf for key, value in items for leaf in leaves(value, *path, key)]
+    return [path]
+
+
+def other(value: str) -> str:
+    """The same with one bit changed in the middle, where it is bytes."""
+    try:
+        data = bytearray(base64.b64decode(value, validate=True))
+        data[len(data) // 2] ^= 1
+        return base64.b64encode(bytes(data)).decode()
+    except (ValueError, IndexError):
+        return str(int(value) + 1) if value.isdigit() else f"{value}x"
+
+
+def test_no_part_of_a_bundle_can_be_changed_or_left_out(site: Site, signer: Signer) -> None:
+    bundle = site.bundle(SHA256)
+    harmless = {("verificationMaterial", "tlogEntries", 0, "logId", "keyId")}  # a hint: all keys of the root are tried
+    for path in leaves(bundle):
+        for change in (other, None):
+            changed = copy.deepcopy(bundle)
+            place = changed
+            for step in path[:-1]:
+                place = place[step]
+            if change is None:
+                del place[path[-1]]
+            else:
+                place[path[-1]] = change(place[path[-1]])
+            if path in harmless and change is not None:
+                continue
+            with pytest.raises(AttestationError):
+                verify(changed, signer)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{}", b"[]", b"null", b"<html>", b"\xff\xfe", b'{"attestations": []}', b'{"attestations": [1, {}]}',
+     b"[" * 100_000, b'{"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json"}',
+     b"7" * 10_000, b"x" * 5_000_000],
+    ids=range(12),
+)  # fmt: skip
+def test_what_is_no_bundle_is_refused_with_a_reason(signer: Signer, text: bytes) -> None:
+    with pytest.raises(AttestationError, match=r"does not hold: .+"):
+        verify(text, signer)
+
+
+def test_one_of_several_that_holds_is_enough(site: Site, signer: Signer) -> None:
+    wrong, right = site.bundle("cd" * 32), site.bundle(SHA256)
+    lines = b"\n".join(json.dumps(each).encode() for each in (wrong, right))  # as gh writes them
+    answer = {"attestations": [{"bundle": each, "repository_id": 1} for each in (wrong, right)]}  # as the API answers
+    for several in (lines, answer):
+        assert verify(several, signer).identity == WORKFLOW
+    with pytest.raises(AttestationError, match="it is about other files"):
+        verify({"attestations": [{"bundle": wrong}]}, signer)
+
+
+def test_a_ref_that_is_named_has_to_be_the_one(site: Site, signer: Signer) -> None:
+    workflow = "astral-sh/python-build-standalone/.github/workflows/release.yml"
+    bundle = site.bundle(SHA256)
+    assert verify(bundle, replace(signer, workflow=f"{workflow}@refs/heads/main")).identity == WORKFLOW
+    with pytest.raises(AttestationError, match="it was signed by"):
+        verify(bundle, replace(signer, workflow=f"{workflow}@refs/heads/mai"))
+
+
+def test_builds_of_ones_own_have_a_workflow_of_their_own(site: Site, signer: Signer) -> None:
+    own = "https://git.example/us/pythons"
+    bundle = site.bundle(
+        SHA256, workflow=f"{own}/.github/workflows/b.yml@refs/tags/1", repository=own, issuer="https://git.example/oidc"
+    )
+    ours = replace(signer, workflow=f"{own}/.github/workflows/b.yml", issuer="https://git.example/oidc")
+    assert verify(bundle, ours).repository == own
+    with pytest.raises(AttestationError):
+        verify(bundle, signer)
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "[]", "no JSON"])
+def test_a_root_that_is_none_is_a_setting_to_be_changed(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "root.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError, match="cannot be used as a trusted root"):
+        verify({}, Signer(root=str(path)))
+
+
+def test_without_sigstore_the_way_out_is_a_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sigstore.models", None)
+    module._verifier.cache_clear()
+    with pytest.raises(UsageError) as caught:
+        verify({}, Signer())
+    assert caught.value.hint == "python -m pip install 'pytest-pyinstall[attest]'"
+
+
+@pytest.mark.parametrize(
+    "workflow", ["release.yml", "a/b", "a/b/.github/workflows/", "http://h/a/b/.github/workflows/c"]
+)
+def test_a_workflow_that_names_none_is_an_error(tmp_path: Path, workflow: str) -> None:
+    with pytest.raises(InvalidSettingError, match="ATTESTATION_WORKFLOW"):
+        Settings.from_environ({"PYTEST_PYINSTALL_ATTESTATION_WORKFLOW": workflow}, directory=tmp_path)
+
+
+# Through the doors
+
+
+@pytest.fixture(name="here")
+def _here(small_mirror: Path, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    """A mirror in which the archive has its bundle beside it, and settings that require it."""
+    here = Workshop(tmp_path / "workshop", tmp_path / "mirror")
+    shutil.copytree(small_mirror, here.mirror)
+    monkeypatch.chdir(here.directory)
+    for name, value in here.environ.items():
+        monkeypatch.setenv(name, value)
+    root = site.write_root(tmp_path / "root.json")
+    monkeypatch.setenv("PYTEST_PYINSTALL_ATTESTATION_ROOT", str(root))
+    beside(here, site.bundle(sha256_of(here)))
+    return here
+
+
+def sha256_of(here: Workshop) -> str:
+    return hashlib.sha256(here.archive.read_bytes()).hexdigest()
+
+
+def beside(here: Workshop, bundle: object, suffix: str = ".sigstore.json") -> Path:
+    for path in here.archive.parent.glob("*.sigstore*"):
+        path.unlink()
+    path = here.archive.with_name(here.archive.name + suffix)
+    if bundle is not None:
+        path.write_text(json.dumps(bundle))
+    return path
+
+
+def record_of(here: Workshop) -> Record:
+    record = Record.read(here.store / ".pytest-pyinstall/records" / f"{here.key}.json")
+    assert record is not None
+    return record
+
+
+Capture = pytest.CaptureFixture[str]
+
+
+@posix
+@pytest.mark.parametrize("suffix", [".sigstore.json", ".sigstore"])
+def test_install_verifies_and_writes_down_what_it_verified(
+    here: Workshop, site: Site, suffix: str, capsys: Capture
+) -> None:
+    beside(here, site.bundle(sha256_of(here)), suffix)
+
+    assert main(["install", "--require-attestation", VERSION]) == 0
+    attestation = record_of(here).attestation
+    assert attestation is not None
+    assert attestation.identity == WORKFLOW
+    capsys.readouterr()
+    assert main(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["installed"][0]["attestation"] == attestation.to_json()
+
+
+@posix
+@pytest.mark.parametrize(
+    "words", [("install", "--require-attestation"), ("install", "--python-attestation", "require")]
+)
+@pytest.mark.parametrize("what", ["missing", "wrong", "broken"])
+def test_nothing_is_downloaded_or_published_without_a_proof(
+    here: Workshop, site: Site, what: str, words: tuple[str, ...], capsys: Capture
+) -> None:
+    beside(here, {"missing": None, "wrong": site.bundle("cd" * 32), "broken": {"mediaType": 1}}[what])
+
+    assert main([*words, VERSION]) == 5
+    said = capsys.readouterr().err
+    assert ("there is none at" if what == "missing" else "does not hold") in said
+    assert "hint: " in said
+    assert not here.home.exists()
+    assert list(here.cache.glob("archives/*/*")) == []
+    assert here.leftovers() == []
+
+
+@posix
+def test_what_was_installed_without_proof_is_not_handed_out_but_proven_and_put_anew(
+    here: Workshop, site: Site, capsys: Capture
+) -> None:
+    assert main(["install", VERSION]) == 0
+    assert record_of(here).attestation is None
+    assert main(["find", VERSION]) == 0
+    bundle = beside(here, None)
+
+    assert main(["find", "--python-attestation", "require", VERSION]) == 3
+    assert main(["install", "--require-attestation", VERSION]) == 5
+    assert main(["exec", "--python", VERSION, "--python-attestation", "require", "--", "true"]) == 5
+    assert here.home.exists()
+    bundle.write_text(json.dumps(site.bundle(sha256_of(here))))
+    assert main(["install", "--require-attestation", VERSION]) == 0
+    assert record_of(here).attestation is not None
+    bundle.unlink()  # what is proven stays proven
+    assert main(["install", "--require-attestation", VERSION]) == 0
+    capsys.readouterr()
+
+
+@posix
+def test_who_believes_somebody_else_now_has_it_proven_again(here: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["install", "--require-attestation", VERSION]) == 0
+    monkeypatch.setenv("PYTEST_PYINSTALL_ATTESTATION_WORKFLOW", "us/pythons/.github/workflows/build.yml")
+    assert main(["install", "--require-attestation", VERSION]) == 5
+    assert main(["find", "--python-attestation", "require", VERSION]) == 3
+
+
+@posix
+def test_what_the_machine_has_is_attested_by_nobody(here: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_PYINSTALL_PREFERENCE", "system")
+    monkeypatch.setenv("PYTEST_PYINSTALL_ATTESTATION", "require")
+    assert main(["find", VERSION]) == 3
+    monkeypatch.setenv("PYTEST_PYINSTALL_PREFERENCE", "only-system")
+    assert main(["find", VERSION]) == 2
+
+
+@posix
+def test_the_catalogue_may_say_where_the_bundle_is(here: Workshop, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside(here, None)
+    (here.mirror / "proof.json").write_text(json.dumps(site.bundle(sha256_of(here))))
+    path = here.mirror / "catalogue.json"
+    rows = json.loads(path.read_text())
+    for row in rows.values():
+        row["attestation"] = "proof.json"
+    path.write_text(json.dumps(rows))
+
+    assert main(["install", "--require-attestation", VERSION]) == 0
+    next(here.home.glob("lib/python3*/os.py")).unlink()
+    assert main(["install", "--require-attestation", VERSION]) == 0, "a repair knows where it was, too"
+    assert record_of(here).attestation is not None
+
+
+@posix
+@pytest.mark.parametrize("fault", ["fails", "missing", "page"])
+def test_a_bundle_from_a_server(
+    here: Workshop, fault: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture, responses: Callable[..., Any]
+) -> None:
+    with mirror.serve(here.mirror) as server:
+        monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", f"{server.url}")
+        path = f"/20261122/{here.archive.name.replace('+', '%2B')}"
+        for suffix in (".sigstore.json", ".sigstore"):
+            server.always(path + suffix, responses(fault))
+        code = main(["install", "--require-attestation", VERSION])
+        assert code == (4 if fault == "fails" else 5), capsys.readouterr().err
+        assert not here.home.exists()
+        asked = [request.path for request in server.requests]
+        assert path not in asked
+    with mirror.serve(here.mirror) as server:
+        monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", server.url)
+        assert main(["install", "--require-attestation", VERSION]) == 0
+
+
+@pytest.fixture(name="responses")
+def _responses() -> Callable[[str], Any]:
+    return {"fails": mirror.status(500), "missing": mirror.status(404), "page": mirror.html()}.__getitem__
