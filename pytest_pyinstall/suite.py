@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from pytest_pyinstall.errors import PyinstallError, UsageError
+from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.interpreter import Interpreter
 from pytest_pyinstall.session import Choice, Pythons, reason
 from pytest_pyinstall.suite_arguments import (
@@ -67,7 +67,6 @@ class Suite:
         self.config = config
         self.pythons = pythons
         self.say = say or (lambda _: None)
-        self.session: pytest.Session | None = None
         self.jobs = jobs_of(config)
         self.words = without_ours(map(str, config.invocation_params.args))
         installs = [str(word) for word in config.getini("pyinstall_suite_install")]
@@ -79,19 +78,13 @@ class Suite:
             if (label := label_of(choice)) in asked
         ]
         self.matrix = Matrix(row.tally for row in self.rows)
-        self.is_interactive = is_interactive(config)
-        if self.is_interactive and len(self.rows) > 1:
-            names = ", ".join(row.label for row in self.rows)
-            word = "--pdb, --trace and -s show"
-            message = f"{word} one Python at a time, and these are {len(self.rows)}: {names}"
-            raise UsageError(message, hint=f"--python {self.rows[-1].choice.asked[0]}")
+        self.is_interactive = is_interactive(config, [(row.label, row.choice.asked[0]) for row in self.rows])
         self._scratch = Path(tempfile.mkdtemp(prefix="pytest-pyinstall-suite-"))
         self._emits_all = True
         self._keeps_sections = True
         self._coverage: Coverage | None = None
         self._said: deque[str] = deque()
-        self._held = contextlib.ExitStack()
-        """The environments that this session runs in."""
+        self._held = contextlib.ExitStack()  # the environments that this session runs in
 
     # The session
 
@@ -103,7 +96,6 @@ class Suite:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
         """The inner sessions collect; this one has no items of its own."""
-        self.session = session
         session.items = []
         session.testscollected = 0
         return True
@@ -227,8 +219,8 @@ class Suite:
                 *inner_arguments(
                     self.config,
                     name=row.file_name,
-                    cache=self._cache_directory(row),
-                    any_failed=any(last_failed(self._cache_directory(each)) for each in self.rows),
+                    cache=self._caches / row.file_name,
+                    any_failed=any(last_failed(self._caches / each.file_name) for each in self.rows),
                 ),
                 *translated_ini(self.config.inipath, made.pytest),
             ],
@@ -249,9 +241,6 @@ class Suite:
                 return Path(cache.mkdir("pyinstall"))
         return self._scratch / "cache"
 
-    def _cache_directory(self, row: Row) -> Path:
-        return self._caches / row.file_name
-
     def _follow(self, row: Row, inner: Inner, retelling: Retelling) -> bool:
         # In this order: what it wrote before it ended is there when we have seen that it ended.
         code = inner.exit_code
@@ -262,7 +251,7 @@ class Suite:
             if retelling.session.shouldfail or retelling.session.shouldstop:
                 return True
         if code is not None:
-            retelling.ended(row, inner, code, cache=self._cache_directory(row))
+            retelling.ended(row, inner, code, cache=self._caches / row.file_name)
         return happened or code is not None
 
     # Ending
@@ -282,6 +271,9 @@ class Suite:
             if row.inner is not None and not row.is_over:
                 row.tally.seconds = row.inner.seconds
                 row.tally.note = "stopped"
+
+    def pytest_unconfigure(self) -> None:
+        self._clean()  # also where nothing came to run
 
     def _clean(self) -> None:
         for row in self.rows:

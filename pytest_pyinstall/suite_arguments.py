@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pytest_pyinstall.errors import InvalidSettingError
+from pytest_pyinstall.errors import InvalidSettingError, UsageError
 
 __all__ = [
     "adapt_arguments",
@@ -139,10 +139,18 @@ def project_directory(config: pytest.Config) -> Path:
     return config.rootpath
 
 
-def is_interactive(config: pytest.Config) -> bool:
-    """Whether the inner session needs the terminal."""
+def is_interactive(config: pytest.Config, pythons: Sequence[tuple[str, str]]) -> bool:
+    """Whether the inner session needs the terminal.
+
+    `pythons` are labels and requests. Raises `UsageError` where it is needed by several.
+    """
     asked = _asks(map(str, config.invocation_params.args), "--pdb", "--trace")
-    return asked or config.getoption("capture", "fd") == "no"
+    needs = asked or config.getoption("capture", "fd") == "no"
+    if needs and len(pythons) > 1:
+        names = ", ".join(label for label, _ in pythons)
+        message = f"--pdb, --trace and -s show one Python at a time, and these are {len(pythons)}: {names}"
+        raise UsageError(message, hint=f"--python {pythons[-1][1]}")
+    return needs
 
 
 def _asks(words: Iterable[str], *options: str) -> bool:
