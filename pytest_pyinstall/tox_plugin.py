@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,9 @@ _LOGGER = logging.getLogger(__name__)
 
 _RUNNING = frozenset({"run", "r", "run-parallel", "p", "legacy", "le", "exec", "e", "devenv", "d"})
 """The commands that make environments. All others only look, and get nothing installed."""
+
+_TRIES = 3
+"""How often a Python is installed that somebody removes before it is held."""
 
 _runs: "WeakKeyDictionary[State, _Run]" = WeakKeyDictionary()
 
@@ -68,13 +72,30 @@ class _Run:
         self._results: dict[Request, Provided | PyinstallError] = {}
         self._settings: Settings | None = None
         self._is_package_wanted = False
+        self._leases = ExitStack()
 
     def prepare(self, env_conf: "EnvConfigSet") -> None:
         name = env_conf.env_name or ""
         if self._is_wanted(name, env_conf):
             chosen = self._choose(name, _base_pythons(env_conf))
             if chosen is not None:
+                chosen = self._held(chosen)
                 _put_on_path(chosen.interpreter, self._checked_settings())
+
+    def _held(self, chosen: "Provided") -> "Provided":
+        """It, with a lease until tox ends, so that nobody removes it from our store while it is used."""
+        with self._provisioner() as provisioner:
+            for _ in range(_TRIES):
+                self._leases.enter_context(provisioner.store.lease(chosen.interpreter.base_prefix))
+                if chosen.interpreter.executable.exists():
+                    break
+                # Somebody removed it just before.
+                self._results.pop(chosen.request, None)
+                self._provide([chosen.request])
+                if (again := self._or_complaint(chosen.request)) is None:
+                    break
+                chosen = again
+        return chosen
 
     def _is_wanted(self, name: str, env_conf: "EnvConfigSet") -> bool:
         if "depends" not in env_conf:  # a packaging environment, for the one that was prepared last

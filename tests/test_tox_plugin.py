@@ -96,6 +96,26 @@ def test_parallel_environments_share_one_download_each(plain: Path, served: mirr
     assert downloads(served) == ["3.12", "3.9"]
 
 
+@pytest.mark.parametrize("runner", ["plain", "with_uv"])
+def test_p21_what_tox_uses_is_not_removed(
+    runner: str, request: pytest.FixtureRequest, served: mirror.Mirror, tmp_path: Path
+) -> None:
+    scripts = request.getfixturevalue(runner)
+    remove = [str(scripts / "pytest-pyinstall"), "remove", "3.9"]
+    base = f"""
+package = "skip"
+allowlist_externals = ["*"]
+pass_env = ["PYTEST_PYINSTALL_*", "HOME"]
+commands = [["!", *{remove}], ["python", "-c", "import sample"]]
+"""
+    project = library(tmp_path, "py39", base=base.replace(f"*{remove}", str(remove)[1:-1]))
+    env = fresh.environ(tmp_path, mirror=served.url)
+    output = fresh.run(scripts / "tox", "run", cwd=project, env=env).stdout
+    assert "is in use, and stays: process " in output
+    assert fresh.answers(output) == ["3.9"]
+    fresh.run(*remove, cwd=project, env=env)  # tox has ended
+
+
 def test_tox_uv_finds_what_was_missing(with_uv: Path, served: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "py38", "py39", "py312", base=PACKAGED)
     env = fresh.environ(tmp_path, mirror=served.url)
