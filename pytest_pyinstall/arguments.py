@@ -122,7 +122,10 @@ def completed_parser() -> argparse.ArgumentParser:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}", hint=f"{self.prog} --help")
+        hint = f"{self.prog} --help"
+        if "required" in message and self.epilog:
+            hint = self.epilog.splitlines()[1].strip()  # who forgot something wants to see it whole
+        raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}", hint=hint)
 
 
 def _shared_parser() -> _Parser:

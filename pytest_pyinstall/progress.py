@@ -221,15 +221,17 @@ class Bars:
             markup=False,
             emoji=False,
         )
+        # The eye is not to travel through an empty bar from a name to its numbers.
+        is_wide = self._console.width > 110
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=60 if is_wide else None),
             DownloadColumn(binary_units=True),
             TransferSpeedColumn(),
             TimeRemainingColumn(compact=True),
             console=self._console,
             transient=True,
-            expand=True,
+            expand=not is_wide,
             # What others print goes where they sent it.
             redirect_stdout=False,
             redirect_stderr=False,

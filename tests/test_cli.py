@@ -240,7 +240,7 @@ def test_options_stand_on_either_side_of_the_command(cli: Cli, mirror_directory:
         (["install", "--reinstal"], "pytest-pyinstall install --help"),
         (["install", "3.x.y"], ""),
         (["install", "--python-downloads", "often", "3.12"], "--python-downloads auto"),
-        (["find"], "pytest-pyinstall find --help"),
+        (["find"], "pytest-pyinstall find 3.12"),
         (["dir", "nowhere"], "pytest-pyinstall dir --help"),
         (["dir", "--python", "3.12"], "pytest-pyinstall dir --cache-key"),
         (["remove"], "pytest-pyinstall list"),

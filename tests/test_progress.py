@@ -195,3 +195,18 @@ def test_rich_is_imported_for_a_terminal_only() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("columns", "longest"), [(80, 80), (200, 120)])
+def test_bars_fit_and_stay_together(columns: int, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    stream = _Terminal()
+    with Bars(stream, has_color=False) as bars:
+        for text in ("cpython-3.12.4-linux-x86_64-gnu", "cpython-3.13.1+freethreaded-linux-x86_64-gnu"):
+            bars.started(_build(text), 11_110_000)
+            bars.advanced(_build(text), 4_000_000)
+        bars._progress.refresh()
+        shown = _plain(stream.getvalue()).replace("\r", "\n").splitlines()
+
+    assert max(map(len, (line.rstrip() for line in shown))) <= longest
+    assert any(line.startswith("3.13.1t") and "3.8/10.6 MiB" in line for line in shown)
