@@ -52,8 +52,14 @@ def install(workshop: Workshop, *, waits: bool = True, **environ: str) -> Ended:
     """With `waits`, silence is given up after a second; without, what matters is no silence."""
     done = subprocess.run(
         [sys.executable, "-c", _IMPATIENT, "quick" if waits else "busy", "install", VERSION],
-        env={**workshop.environ, **environ}, cwd=workshop.directory, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=110,
-    )  # fmt: skip
+        env={**workshop.environ, **environ},
+        cwd=workshop.directory,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=110,
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return Ended(done.returncode, done.stdout + done.stderr)
 
