@@ -86,6 +86,30 @@ def fixtures(plugin: Any) -> Iterator[tuple[str, str]]:
             yield str(marker.name), function.__doc__ or ""
 
 
+def _options() -> Iterator[str]:
+    """Each option of pytest that is a setting, with its ini value, its variable, and the words that it takes."""
+    from _pytest.config import PytestPluginManager
+    from _pytest.config.argparsing import Parser
+
+    from pytest_pyinstall import pytest_plugin, settings
+
+    parser = Parser(_ispytest=True)
+    pytest_plugin.pytest_addoption(parser, PytestPluginManager())
+    for option in parser.getgroup("pyinstall").options:
+        (name,) = option.names()
+        setting = "python" if name == "--python" else name.removeprefix("--python-")
+        if setting not in {"python", *settings.OPTIONS}:
+            continue
+        attributes = option.attrs()
+        metavar = f" {attributes['metavar']}" if attributes.get("metavar") else ""
+        also = [f"ini `pyinstall_{setting}`", f"variable `PYTEST_PYINSTALL_{setting.upper()}`"]
+        if choices := attributes.get("choices"):
+            also.append("one of " + ", ".join(f"`{choice}`" for choice in choices))
+        meaning = str(attributes["help"])
+        yield f"`{name}{metavar}`"
+        yield from (f": {meaning[0].upper()}{meaning[1:]}.", "", f"  {'; '.join(also)}", "")
+
+
 def _modules() -> Iterator[str]:
     """The first sentence of each module's docstring, row by row, as the import contract has the rows."""
     settings = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -114,5 +138,6 @@ _PARTS: Mapping[str, Callable[..., Iterator[str]]] = {
     "errors": _errors,
     "fixtures": _fixtures,
     "modules": _modules,
+    "options": _options,
     "promises": _promises,
 }
