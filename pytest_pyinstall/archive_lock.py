@@ -1,13 +1,19 @@
 """The lock of one directory of the archive cache: it saves work, and decides nothing."""
 
+from __future__ import annotations
+
 import contextlib
 import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_pyinstall import lock
 from pytest_pyinstall.cache_file import OPEN_FLAGS, make_directory
-from pytest_pyinstall.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pytest_pyinstall.client import Client
 
 __all__ = ["LOCK", "lock_archive", "lock_now"]
 

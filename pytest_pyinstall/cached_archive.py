@@ -1,17 +1,22 @@
 """An archive in the cache: where it lies, and whether it is still what it was."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import hashlib
 import os
 import re
-from io import BufferedReader
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from pytest_pyinstall.build import Build
 from pytest_pyinstall.cache_file import OPEN_FLAGS, open_regular, remove, storage_error
-from pytest_pyinstall.client import Client
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+    from pathlib import Path
+
+    from pytest_pyinstall.build import Build
+    from pytest_pyinstall.client import Client
 
 __all__ = ["archive_path", "open_cached"]
 

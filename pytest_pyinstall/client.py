@@ -80,7 +80,7 @@ class Client:
         """Begin, in a thread, with what the first request for `url` has to wait for: 80 ms of imports, certificates."""
 
         def begin() -> None:
-            with contextlib.suppress(FetchError):  # whoever downloads hears it
+            with contextlib.suppress(Exception):  # whoever downloads hears it
                 self._transports.through(None, encrypted=url.startswith("https:"))
 
         if not is_local(url):

@@ -456,9 +456,7 @@ class Provisioner:
         """The tree of `build` in `scratch`, and the digests of its files: of what the cache keeps, else fetched."""
         from pytest_pyinstall.cached_archive import archive_path
         from pytest_pyinstall.catalogue import mirrored
-        from pytest_pyinstall.fetch import fetch
         from pytest_pyinstall.kept_tree import keep_tree, lay_tree
-        from pytest_pyinstall.unpack import unpack
 
         settings = self.settings
         try:
@@ -467,13 +465,20 @@ class Provisioner:
             raise self.store.unwritable(error) from error
         if laid is not None:
             return laid
+        url = mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror)
         is_again = archive_path(settings.cache, build).exists()
+        offline = settings.offline or settings.downloads == "never"  # a repair may find all in the cache
+        if not is_again and not offline:
+            self._client.warm_up(url)  # while we import the rest
+        from pytest_pyinstall.fetch import fetch
+        from pytest_pyinstall.unpack import unpack
+
         archive = fetch(
             build,
-            url=mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror),
+            url=url,
             cache=settings.cache,
             client=self._client,
-            offline=settings.offline or settings.downloads == "never",  # a repair may find all in the cache
+            offline=offline,
             progress=self.progress,
         )
         known: Known = {}
