@@ -115,7 +115,9 @@ def keep_tree(cache: Path, build: Build, tree: Path, known: Known) -> bool:
                 entries = listed(tree, known)
                 _linked(tree, new / tree.name, entries)
                 document = {"format": _FORMAT, "top": tree.name, "tree": [entry.to_json() for entry in entries]}
-                (new / _LIST).write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
+                descriptor = os.open(new / _LIST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)  # whatever the umask
+                with open(descriptor, "w", encoding="utf-8") as file:
+                    json.dump(document, file, separators=(",", ":"))
                 new.rename(kept)
             finally:
                 remove(new)

@@ -86,7 +86,7 @@ def note(  # noqa: C901, PLR0911  # one for each obstacle
         lines += [f"!\t{line}" for line in told.split("\n")]
         if any("\n" in line or line.count("\t") > 2 for line in lines[1:]):
             return False
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120  # no pathlib here
+        _make_directory(os.path.dirname(path))  # noqa: PTH120  # no pathlib here
         if not _is_ours(os.path.dirname(path)):  # noqa: PTH120  # as above
             return False
         new = f"{path}.{os.getpid()}"
@@ -200,6 +200,16 @@ def _owner(name: str) -> str:
     except OSError:
         return "-"
     return f"{status.st_mode}:{status.st_uid}:{status.st_gid}"
+
+
+def _make_directory(path: str) -> None:
+    """With its parents, and no more rights than 0755, whatever the umask."""
+    if not os.path.isdir(path):  # noqa: PTH112  # no pathlib here
+        _make_directory(os.path.dirname(path))  # noqa: PTH120  # as above
+        try:  # noqa: SIM105  # no contextlib here
+            os.mkdir(path, 0o755)  # noqa: PTH102  # as above
+        except FileExistsError:
+            pass
 
 
 def _is_sticky(owner: str) -> bool:

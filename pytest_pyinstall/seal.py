@@ -92,7 +92,9 @@ def write_seal(path: Path, *, home: Path, record: Record, record_path: Path, boo
         return False
     scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        scratch.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)  # whatever the umask
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(document, file, separators=(",", ":"))
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

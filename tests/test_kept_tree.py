@@ -164,6 +164,23 @@ def test_what_somebody_makes_now_is_left_alone(cache: Path, tree: Path) -> None:
     assert making.exists()
 
 
+def test_p10_nobody_else_can_write_it_whatever_the_umask(cache: Path, tree: Path, into: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert keep_tree(cache, BUILD, tree, {})
+        laid = lay_tree(cache, BUILD, into=into)
+    finally:
+        os.umask(before)
+
+    assert laid is not None
+    kept = trees_directory(cache) / BUILD.sha256
+    found = [cache, *cache.rglob("*"), *into.rglob("*")]
+    assert kept / "list.json" in found
+    assert [
+        path for path in found if not path.is_symlink() and path.name != ".lock" and path.stat().st_mode & 0o022
+    ] == []
+
+
 # With the whole line
 
 

@@ -192,3 +192,13 @@ def test_p7_a_store_that_cannot_be_written_is_used_without(store: Store, home: P
 
     assert store.glance(KEY) is None
     assert [path.name for path in (store.private / "records").iterdir() if path.name.startswith(".")] == []
+
+
+def test_p10_nobody_else_can_write_it_whatever_the_umask(store: Store, home: Path) -> None:
+    before = os.umask(0)
+    try:
+        _sealed(store)
+    finally:
+        os.umask(before)
+
+    assert _seal(store).stat().st_mode & 0o777 == 0o644
