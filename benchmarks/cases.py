@@ -95,13 +95,12 @@ def throttled(world: World) -> Pairs:
 
 
 def nothing_to_do(world: World) -> Pairs:
+    """In one project, as a CI job or a script does it again and again."""
     ours, peer = world.installed("nothing", [world.version])
     place = world.place("nothing/runs")
     return race(
-        lambda turn: run(
-            [world.speedy / "pytest-pyinstall", "install", world.version], environ=ours, directory=place / f"a{turn}"
-        ),
-        lambda turn: run([world.uv, "python", "install", world.version], environ=peer, directory=place / f"b{turn}"),
+        lambda _: run([world.speedy / "pytest-pyinstall", "install", world.version], environ=ours, directory=place),
+        lambda _: run([world.uv, "python", "install", world.version], environ=peer, directory=place),
         turns=25,
     )
 

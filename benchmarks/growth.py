@@ -60,11 +60,11 @@ def catalogues(world: World) -> dict[int, dict[str, float]]:
             ("nothing to do", ["install", world.version], ["install", world.version]),
         ):
             pairs = race(
-                lambda turn, words=words, name=name, place=place, mine=mine: run(
-                    [world.speedy / "pytest-pyinstall", *words], environ=mine, directory=place / f"a-{name}-{turn}"
+                lambda _, words=words, place=place, mine=mine: run(
+                    [world.speedy / "pytest-pyinstall", *words], environ=mine, directory=place
                 ),
-                lambda turn, others=others, name=name, place=place, theirs=theirs: run(
-                    [world.uv, "python", *others], environ=theirs, directory=place / f"b-{name}-{turn}"
+                lambda _, others=others, place=place, theirs=theirs: run(
+                    [world.uv, "python", *others], environ=theirs, directory=place
                 ),
                 turns=7,
             )
@@ -101,11 +101,11 @@ def stores(world: World) -> dict[int, dict[str, float]]:
             ("list", ["list"], ["list", "--only-installed"]),
         ):
             pairs = race(
-                lambda turn, words=words, name=name, place=place, ours=ours: run(
-                    [world.speedy / "pytest-pyinstall", *words], environ=ours, directory=place / f"a-{name}-{turn}"
+                lambda _, words=words, place=place, ours=ours: run(
+                    [world.speedy / "pytest-pyinstall", *words], environ=ours, directory=place
                 ),
-                lambda turn, others=others, name=name, place=place, peer=peer: run(
-                    [world.uv, "python", *others], environ=peer, directory=place / f"b-{name}-{turn}"
+                lambda _, others=others, place=place, peer=peer: run(
+                    [world.uv, "python", *others], environ=peer, directory=place
                 ),
                 turns=7,
             )
