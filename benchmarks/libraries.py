@@ -50,6 +50,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "libraries.md"
 BIN = Path(sys.executable).parent
 VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+TOOLS = {"tox": ("tox",), "nox": ("nox", "uv")}
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed")
 
 Results = Counter[tuple[str, str]]
@@ -145,8 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 ours, theirs = under_suite(workshop, library), under_own_tool(workshop, library)
                 rows.append((library, ours, theirs))
                 print("\n".join(_counts(library, ours, theirs)), flush=True)
-    if options.write:
-        fill(PAGE, _parts(rows))
+                if options.write:
+                    fill(PAGE, _parts(rows))
     if any(ours != theirs for _, ours, theirs in rows):
         sys.exit(1)
 
@@ -193,7 +194,7 @@ def under_own_tool(workshop: Workshop, library: Library) -> dict[str, Results]:
     """Outcomes by Python, of the library's own tool as the library has configured it; with the same Pythons."""
     place = workshop.checkout(library, "theirs")
     pythons = workshop.pythons(workshop.directory / "homes" / library.name)
-    path = [workshop.tool(library.tool), *pythons]
+    path = [workshop.tool(*TOOLS[library.tool]), *pythons]
     environ = workshop.environ(workshop.directory / "none", path=path, UV_PYTHON_DOWNLOADS="never")
     results = {}
     for version in VERSIONS:
