@@ -24,6 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+import mirror
 import uv
 from campaign import VERSION, Workshop, digest, make_mirror
 
@@ -290,6 +291,120 @@ def planted(tool: Tool, row: Row, _: int) -> None:
     tool.fresh()
 
 
+def error_on_close(tool: Tool, row: Row, _: int) -> None:
+    """NFS tells of lost writes only there."""
+    strace = shutil.which("strace")
+    if strace is None:
+        row.note = "needs strace"
+        return
+    for when in (50, 100, 200, 300):
+        tool.fresh()
+        prefix = (strace, "-f", "-qqq", "-o", "/dev/null", "-e", "trace=close")
+        code = tool.run(tool.install, prefix=(*prefix, "-e", f"inject=close:error=EIO:when={when}+"))
+        row.tried += 1
+        is_told = code != 0
+        row.survived += is_told and tool.run(tool.install) == 0 and tool.is_whole()
+        if not is_told:
+            row.note = "success was reported"
+    tool.fresh()
+
+
+def at_once(tool: Tool, row: Row, _: int) -> None:
+    """Sixteen want the same Python: how many end well, and how often it is downloaded."""
+    tool.fresh()
+    shutil.rmtree(tool.workshop.directory / "uv-python-cache", ignore_errors=True)
+    with mirror.serve(tool.workshop.mirror) as server:
+        environ = _from(tool, server.url)
+        processes = [_started(tool, environ) for _ in range(16)]
+        row.tried = len(processes)
+        row.survived = sum(process.wait() == 0 for process in processes)
+        asked = sum("install_only" in request.path for request in server.requests)
+    row.note = f"downloaded {asked} times" if asked != 1 else "downloaded once"
+    if not tool.is_whole():
+        row.survived = 0
+    tool.fresh()
+
+
+def stalled(tool: Tool, row: Row, _: int) -> None:
+    """One hangs in a download of what is installed already; the others want to use it."""
+    tool.fresh()
+    tool.run(tool.install)
+    for name in ("uv-cache", "uv-python-cache", "cache"):
+        shutil.rmtree(tool.workshop.directory / name, ignore_errors=True)
+    with mirror.serve(tool.workshop.mirror) as server:
+        stall = mirror.stall(after=1000)
+        server.always(f"/20261122/{tool.workshop.archive.name.replace('+', '%2B')}", stall)
+        holder = _started(tool, _from(tool, server.url), tool.reinstall)
+        try:
+            row.tried = 3
+            if not stall.reached.wait(60):
+                row.note = "it never began to download"
+                return
+            row.survived = sum(tool.run(tool.install, timeout=10) == 0 for _ in range(row.tried))
+        finally:
+            holder.kill()
+            holder.wait()
+    tool.fresh()
+
+
+def secrets(tool: Tool, row: Row, _: int) -> None:
+    """A password in the URL of the mirror, whatever the mirror answers: in no output and no file."""
+    for answer in (None, mirror.status(403), mirror.status(404), mirror.reset(after=None), mirror.html()):
+        tool.fresh()
+        with mirror.serve(tool.workshop.mirror) as server:
+            if answer is not None:
+                server.always(f"/20261122/{tool.workshop.archive.name.replace('+', '%2B')}", answer)
+            environ = _from(tool, server.url.replace("http://", "http://bob:s3cr3t-word@"), server.url)
+            environ |= {"UV_HTTP_RETRIES": "1"}
+            done = subprocess.run(
+                [*tool.install, "-v"], env=environ, cwd=tool.workshop.directory, stdin=subprocess.DEVNULL,
+                capture_output=True, check=False, timeout=100,
+            )  # fmt: skip
+        written = any(
+            b"s3cr3t-word" in path.read_bytes()
+            for path in tool.workshop.directory.rglob("*")
+            if path.is_file() and not path.is_symlink()
+        )
+        row.tried += 1
+        row.survived += b"s3cr3t-word" not in done.stdout + done.stderr and not written
+    tool.fresh()
+
+
+def passing(tool: Tool, row: Row, _: int) -> None:
+    """A fault of the network that is gone at the second try."""
+    faults = [
+        mirror.reset(after=None), mirror.reset(after=300_000), mirror.fin(after=200_000), mirror.cut(after=200_000),
+        mirror.status(429, {"Retry-After": "0"}), mirror.status(500), mirror.status(503), mirror.flip(at=5000),
+    ]  # fmt: skip
+    for fault in faults:
+        tool.fresh()
+        shutil.rmtree(tool.workshop.directory / "uv-python-cache", ignore_errors=True)
+        with mirror.serve(tool.workshop.mirror) as server:
+            server.script(f"/20261122/{tool.workshop.archive.name.replace('+', '%2B')}", fault)
+            process = _started(tool, _from(tool, server.url))
+            row.tried += 1
+            row.survived += process.wait(100) == 0 and tool.is_whole()
+    shutil.rmtree(tool.workshop.directory / "uv-python-cache", ignore_errors=True)
+    tool.fresh()
+
+
+def _started(tool: Tool, environ: Mapping[str, str], command: list[str] | None = None) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command or tool.install, env=environ, cwd=tool.workshop.directory, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def _from(tool: Tool, url: str, catalogue: str = "") -> dict[str, str]:
+    """The tool's environment with a server for its mirror."""
+    environ = dict(tool.environ)
+    for name in ("PYTEST_PYINSTALL_MIRROR", "UV_PYTHON_INSTALL_MIRROR"):
+        environ[name] = url
+    for name in ("PYTEST_PYINSTALL_CATALOGUE", "UV_PYTHON_DOWNLOADS_JSON_URL"):
+        environ[name] = f"{catalogue or url}/catalogue.json"
+    return environ
+
+
 @contextlib.contextmanager
 def mounted(where: Path, *arguments: str) -> Iterator[None]:
     where.mkdir(parents=True, exist_ok=True)
@@ -312,19 +427,24 @@ FAULTS: dict[str, Fault] = {
     "disk full, then room again": full_disk,
     "umask 000: nobody else can write": umask,
     "a Python planted in a store that everyone can write": planted,
+    "an error on close (NFS) is told, and the next run heals": error_on_close,
+    "sixteen at once": at_once,
+    "one hangs in a download; what is installed is used": stalled,
+    "a network fault that passes": passing,
+    "a password in the mirror's URL stays unsaid": secrets,
 }
 
 
 def tools(directory: Path) -> list[Tool]:
-    mirror = make_mirror(directory / "mirror")
-    ours, theirs = Workshop(directory / "ours", mirror), Workshop(directory / "uv", mirror)
+    place = make_mirror(directory / "mirror")
+    ours, theirs = Workshop(directory / "ours", place), Workshop(directory / "uv", place)
     command = [sys.executable, "-m", "pytest_pyinstall"]
     binary = [uv.find_uv_bin(), "python"]
     common = {
         **theirs.environ,
         "UV_PYTHON_INSTALL_DIR": str(theirs.store),
-        "UV_PYTHON_INSTALL_MIRROR": mirror.as_uri(),
-        "UV_PYTHON_DOWNLOADS_JSON_URL": str(mirror / "catalogue.json"),
+        "UV_PYTHON_INSTALL_MIRROR": place.as_uri(),
+        "UV_PYTHON_DOWNLOADS_JSON_URL": str(place / "catalogue.json"),
         "UV_PYTHON_CACHE_DIR": str(theirs.directory / "uv-python-cache"),
         "UV_CACHE_DIR": str(theirs.directory / "uv-cache"),
         "UV_PYTHON_INSTALL_BIN": "0",

@@ -15,7 +15,13 @@ _PROPERTY = "fault"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("faults", "the fault suite")
-    group.addoption("--faults-seed", type=int, default=None, help="play back the random moments of an earlier run")
+    group.addoption(
+        "--faults-seed",
+        type=int,
+        default=None,
+        help="the random delays of an earlier run",
+    )
+    group.addoption("--faults-at", default="", metavar="CASE: CALL N", help="kill at this system call alone, once more")
     group.addoption("--faults-long", action="store_true", help="ten times as many faults")
 
 

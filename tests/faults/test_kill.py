@@ -91,7 +91,7 @@ def test_p1_p8_killed_at_a_random_moment(
         prepared()
         damaged = digest(workshop.home)
         after = chance.uniform(0, longest)
-        story = f"{fault} after {after:.4f} of {longest:.4f} s, kill {kill} of --faults-seed={seed}"
+        story = f"{fault} after {after:.4f} of {longest:.4f} s, kill {kill} of --faults-seed={seed} (the same delays)"
 
         ended = run(*words, after=after, number=number)
 

@@ -1,4 +1,7 @@
-"""P1, P8: killed by strace at each system call that changes something, and not only where chance leads."""
+"""P1, P8: killed by strace at each system call that changes something, and not only where chance leads.
+
+Which call it is, is counted for each thread, and nothing is timed: ``--faults-at "install: rename 2"`` does it again.
+"""
 
 import re
 import shutil
@@ -14,14 +17,20 @@ from fault_table import Tally
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs strace")
 
 CALLS = (
+    "openat",
+    "write",
+    "link",
+    "linkat",
     "rename",
     "renameat2",
     "unlink",
     "unlinkat",
     "rmdir",
     "symlink",
+    "symlinkat",
     "fsync",
     "mkdir",
+    "chmod",
     "fchmod",
     "flock",
     "ftruncate",
@@ -29,10 +38,13 @@ CALLS = (
 MOST = 4
 """Kills for each call; ten times as many with --faults-long."""
 
+_OURS = re.compile(r'"[^"]*/workshop/|^\d+ +(write|ftruncate|fsync|fchmod|flock)\(\d')
+"""A call that names something of the store or the cache, or a descriptor."""
+
 
 @pytest.mark.parametrize("case", ["install", "reinstall", "remove"])
 def test_p1_p8_killed_at_each_call_that_changes_something(
-    workshop: Workshop, tally: Tally, case: str, times: int, tmp_path: Path
+    workshop: Workshop, tally: Tally, case: str, times: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     words = {"install": ("install",), "reinstall": ("install", "--reinstall"), "remove": ("remove",)}[case]
     log = tmp_path / "calls"
@@ -40,30 +52,47 @@ def test_p1_p8_killed_at_each_call_that_changes_something(
     code = _traced(workshop, *words, VERSION, log=log)
     if code:
         pytest.skip(f"needs strace, and the right to trace: it ended with {code}")
-    # strace counts for each thread by itself: so do we.
-    counts: Counter[str] = Counter()
-    for line in log.read_text("utf-8", "replace").splitlines():
-        if match := re.match(r"(\d+) +(\w+)\(", line):
-            counts[f"{match[1]} {match[2]}"] += 1
+    moments = _moments(log.read_text("utf-8", "replace"), MOST * times)
+    if again := request.config.option.faults_at:
+        wanted, _, rest = again.partition(": ")
+        name, number = rest.split()
+        if wanted != case:
+            pytest.skip(f"--faults-at {again!r}")
+        moments = [(name, int(number))]
     allowed = [workshop.reference] if case == "reinstall" else [workshop.reference, None]
-    for call in CALLS:
-        count = max((number for name, number in counts.items() if name.endswith(f" {call}")), default=0)
-        step = max(1, count // (MOST * times))
-        for when in range(1, count + 1, step):
-            story = f"{case}, killed at {call} number {when} of {count}"
-            _prepare(workshop, case)
-            _traced(workshop, *words, VERSION, kill=f"inject={call}:signal=SIGKILL:when={when}")
-            left = workshop.leftovers()
-            tally.attempt(f"SIGKILL at a system call of {case}", len(left))
-            found = digest(workshop.home)
-            assert found in allowed, story
-            assert len([name for name in left if not name.endswith(".alive")]) <= 2, (story, left)
-            again = workshop.ours("install", VERSION)
-            assert again.code == 0, (story, again.output)
-            assert workshop.is_whole(), story
-            tally.survive()
+    for call, when in moments:
+        story = f'again: python -m pytest {request.node.nodeid} --faults-at "{case}: {call} {when}"'
+        _prepare(workshop, case)
+        _traced(workshop, *words, VERSION, kill=f"inject={call}:signal=SIGKILL:when={when}")
+        left = workshop.leftovers()
+        tally.attempt(f"SIGKILL at a system call of {case}", len(left))
+        found = digest(workshop.home)
+        assert found in allowed, story
+        assert len([name for name in left if not name.endswith(".alive")]) <= 2, (story, left)
+        ended = workshop.ours("install", VERSION)
+        assert ended.code == 0, (story, ended.output)
+        assert workshop.is_whole(), story
+        tally.survive()
     assert workshop.ours("install", "--reinstall", VERSION).code == 0
     assert workshop.leftovers() == []
+
+
+def _moments(log: str, most: int) -> list[tuple[str, int]]:
+    """Some calls of each name, as strace counts them: for each thread by itself."""
+    counts: Counter[tuple[str, str]] = Counter()
+    ours: dict[str, list[int]] = {}
+    for line in log.splitlines():
+        if match := re.match(r"(\d+) +(\w+)\(", line):
+            counts[match[1], match[2]] += 1
+            is_writing = match[2] != "openat" or "O_CREAT" in line or "O_WRONLY" in line or "O_RDWR" in line
+            if is_writing and _OURS.search(line):
+                ours.setdefault(match[2], []).append(counts[match[1], match[2]])
+    moments = []
+    for call, numbers in ours.items():
+        numbers = sorted(set(numbers))  # noqa: PLW2901
+        step = max(1, len(numbers) // most)
+        moments += [(call, number) for number in numbers[::step][: most + 2]]
+    return moments
 
 
 def _prepare(workshop: Workshop, case: str) -> None:
