@@ -65,8 +65,10 @@ class Pyinstall(Builtin):
         try:
             return self._look(str(provisioner.find(request).interpreter.executable))
         except (NoMatchError, ProbeError):
-            # virtualenv's own ways to look know places that ours do not.
-            return None if provisioner.settings.preference == "only-managed" else self._look(spec)
+            # virtualenv's own ways to look know places that ours do not, and that nobody attests.
+            settings = provisioner.settings
+            is_ours_alone = settings.preference == "only-managed" or settings.attestation == "require"
+            return None if is_ours_alone else self._look(spec)
 
     def _install(self, request: "Request", provisioner: "Provisioner") -> Any:
         from pytest_pyinstall.errors import PyinstallError

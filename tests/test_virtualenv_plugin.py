@@ -49,6 +49,21 @@ def test_what_is_missing_is_installed_and_found_again_offline(
     assert made_from(tmp_path / "y") == made_from(tmp_path / "x")
 
 
+def test_where_attestations_are_required_the_machine_has_nothing_to_offer(
+    tools: Path, served: mirror.Mirror, tmp_path: Path
+) -> None:
+    directory = archives.interpreters()["3.12"].parent
+    env = fresh.environ(tmp_path, mirror=served.url, PYTEST_PYINSTALL_ATTESTATION="require")
+    env["PATH"] = f"{directory}{os.pathsep}{env['PATH']}"
+    command = (tools / "virtualenv", "--without-pip", "--discovery", "pyinstall", "-p", "3.12", "x")
+    said = fresh.run(*command, cwd=tmp_path, env=env, codes=[1]).stdout
+    assert "python -m pip install 'pytest-pyinstall[attest]'" in said
+    assert not (tmp_path / "x").exists()
+
+    env["PYTEST_PYINSTALL_ATTESTATION"] = "ignore"
+    fresh.run(*command, cwd=tmp_path, env=env)
+
+
 def test_the_variable_chooses_it_too(tools: Path, served: mirror.Mirror, tmp_path: Path) -> None:
     env = fresh.environ(tmp_path, mirror=served.url, VIRTUALENV_DISCOVERY="pyinstall", VIRTUALENV_WITHOUT_PIP="1")
     fresh.run(tools / "virtualenv", "-p", ">=3.12,<3.13", "x", cwd=tmp_path, env=env)
