@@ -6,15 +6,15 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pytest_pyinstall.again import again, begin, remember
 from pytest_pyinstall.environment import clean, executable
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.key import Key
+from pytest_pyinstall.repeated_wheels import recognise, remember, write_again
 from pytest_pyinstall.tool import run_tool
 
 __all__ = ["find_uv", "install"]
 
-# What would send an installation elsewhere. Index, proxy, certificate and cache settings stay: they are the user's.
+# What would send an wheels elsewhere. Index, proxy, certificate and cache settings stay: they are the user's.
 _MISDIRECTING = frozenset(
     {
         *("PYTHONPATH", "PYTHONUSERBASE", "CONDA_PREFIX"),
@@ -42,18 +42,18 @@ def install(
         return
     environ = {name: value for name, value in clean(environ, key).items() if name not in _MISDIRECTING}
     environ["PIP_USER"] = "0"  # also against a pip.conf that says otherwise
-    installation = begin(path, requirements, key=key, base_executable=base_executable, environ=environ)
-    if installation is None:
+    wheels = recognise(path, requirements, key=key, base_executable=base_executable, environ=environ)
+    if wheels is None:
         _install(path, requirements, key=key, base_executable=base_executable, environ=environ, uv=uv)
         return
     try:
-        if again(installation):
+        if write_again(wheels):
             return
     except OSError as error:
         msg = f"cannot install {_listed(requirements)} into {path}: {error.filename or ''}: {error.strerror}"
-        raise EnvironmentCreationError(msg, hint=f"ls -ld {installation.site_packages}") from error
+        raise EnvironmentCreationError(msg, hint=f"ls -ld {wheels.site_packages}") from error
     _install(path, requirements, key=key, base_executable=base_executable, environ=environ, uv=uv)
-    remember(path, installation)
+    remember(path, wheels)
 
 
 def _install(

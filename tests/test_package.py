@@ -22,7 +22,6 @@ NO_MODULES = {"_inner_plugin", "_probe_script", "__main__"}
 # Widening one of these is a decision: what stands here is what the rest of the package, or the world, relies on.
 PUBLIC = """
 __init__: Environment Interpreter PyinstallError Request provision provision_all
-again: Installation again begin remember
 answer: Answer looks_like_a_page page_hint refused
 archive_cache: CachedFile cached_archives clear prune
 archive_file: budget_of read_error read_some
@@ -97,6 +96,7 @@ proxy: proxy_for
 recall: note recall
 record: Record
 refusal: BrokenError RefusedError give_up refuse shown
+repeated_wheels: Wheels recognise remember write_again
 request: WORDS Request parse_requests
 resolve: candidates released resolve
 seal: VersionInfo read_seal write_seal

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from test_environment import wheel
 
-from pytest_pyinstall import again as module
-from pytest_pyinstall.again import Installation, again, begin, remember
+from pytest_pyinstall import repeated_wheels as module
 from pytest_pyinstall.environment import create
 from pytest_pyinstall.installer import find_uv, install
 from pytest_pyinstall.interpreter import Interpreter
 from pytest_pyinstall.probe import probe
+from pytest_pyinstall.repeated_wheels import Wheels, recognise, remember, write_again
 
 
 @pytest.fixture(autouse=True)
@@ -39,40 +39,40 @@ def _new(path: Path, python: Interpreter) -> Path:
     return path
 
 
-def _begin(
+def _recognised(
     path: Path, python: Interpreter, *requirements: str, environ: dict[str, str] | None = None
-) -> Installation | None:
-    return begin(path, requirements, key=python.key, base_executable=python.base_executable, environ=environ or {})
+) -> Wheels | None:
+    return recognise(path, requirements, key=python.key, base_executable=python.base_executable, environ=environ or {})
 
 
-def _installed(path: Path, python: Interpreter, *requirements: str) -> Installation:
+def _installed(path: Path, python: Interpreter, *requirements: str) -> Wheels:
     """As an installer does it, with one module."""
-    installation = _begin(path, python, *requirements)
-    assert installation is not None
-    (installation.site_packages / "spam").mkdir()
-    (installation.site_packages / "spam/__init__.py").write_text("VALUE = 1\n")
-    (installation.site_packages / "spam-1.0.dist-info").mkdir()
-    (installation.site_packages / "spam-1.0.dist-info/METADATA").write_text("Name: spam\n")
-    return installation
+    wheels = _recognised(path, python, *requirements)
+    assert wheels is not None
+    (wheels.site_packages / "spam").mkdir()
+    (wheels.site_packages / "spam/__init__.py").write_text("VALUE = 1\n")
+    (wheels.site_packages / "spam-1.0.dist-info").mkdir()
+    (wheels.site_packages / "spam-1.0.dist-info/METADATA").write_text("Name: spam\n")
+    return wheels
 
 
 def test_the_second_environment_gets_what_the_first_got(tmp_path: Path, python: Interpreter, plain: str) -> None:
     first, second = _new(tmp_path / "first", python), _new(tmp_path / "second", python)
     remember(first, _installed(first, python, plain))
 
-    known = _begin(second, python, plain)
+    known = _recognised(second, python, plain)
 
     assert known is not None
-    assert again(known)
+    assert write_again(known)
     assert (known.site_packages / "spam/__init__.py").read_text() == "VALUE = 1\n"
     assert (known.site_packages / "spam/__init__.py").stat().st_nlink == 1
 
 
 def test_nothing_is_known_at_first(tmp_path: Path, python: Interpreter, plain: str) -> None:
-    known = _begin(_new(tmp_path / "first", python), python, plain)
+    known = _recognised(_new(tmp_path / "first", python), python, plain)
 
     assert known is not None
-    assert not again(known)
+    assert not write_again(known)
 
 
 @pytest.mark.parametrize("change", ["another wheel", "another setting", "another order"])
@@ -84,7 +84,7 @@ def test_another_outcome_is_not_known(tmp_path: Path, python: Interpreter, plain
     if change == "another wheel":
         Path(plain).write_bytes(b"a newer wheel")
 
-    known = _begin(
+    known = _recognised(
         second,
         python,
         *((other, plain) if change == "another order" else (plain,)),
@@ -92,19 +92,19 @@ def test_another_outcome_is_not_known(tmp_path: Path, python: Interpreter, plain
     )
 
     assert known is not None
-    assert not again(known)
+    assert not write_again(known)
 
 
 @pytest.mark.parametrize("requirement", ["spam", "spam==1.0", "-r", ".", "https://host/spam-1.0-py3-none-any.whl"])
 def test_what_an_index_decides_is_left_to_the_installer(tmp_path: Path, python: Interpreter, requirement: str) -> None:
-    assert _begin(_new(tmp_path / "first", python), python, requirement) is None
+    assert _recognised(_new(tmp_path / "first", python), python, requirement) is None
 
 
 def test_so_is_what_goes_where_something_is_already(tmp_path: Path, python: Interpreter, plain: str) -> None:
     first = _new(tmp_path / "first", python)
     _installed(first, python, plain)
 
-    assert _begin(first, python, plain) is None
+    assert _recognised(first, python, plain) is None
 
 
 @pytest.mark.parametrize("surprise", ["a dependency", "a script", "its own path", "a link", "too much"])
@@ -112,8 +112,8 @@ def test_what_is_not_settled_is_not_remembered(
     tmp_path: Path, python: Interpreter, plain: str, surprise: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = _new(tmp_path / "first", python)
-    installation = _installed(first, python, plain)
-    site_packages = installation.site_packages
+    wheels = _installed(first, python, plain)
+    site_packages = wheels.site_packages
     match surprise:
         case "a dependency":
             (site_packages / "eggs-1.0.dist-info").mkdir()
@@ -129,11 +129,11 @@ def test_what_is_not_settled_is_not_remembered(
         case _:
             monkeypatch.setattr(module, "_MOST", 3)
 
-    remember(first, installation)
+    remember(first, wheels)
 
-    known = _begin(_new(tmp_path / "second", python), python, plain)
+    known = _recognised(_new(tmp_path / "second", python), python, plain)
     assert known is not None
-    assert not again(known)
+    assert not write_again(known)
 
 
 def test_environments_share_nothing_but_what_was_installed(tmp_path: Path, python: Interpreter) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.key import Key
 
-__all__ = ["Installation", "again", "begin", "remember"]
+__all__ = ["Wheels", "recognise", "remember", "write_again"]
 
 _MOST = 8 << 20
 """Bytes of one outcome, and four times that of all: the installer links what is larger, which copying does not beat."""
@@ -29,18 +29,18 @@ _guard = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Installation:
+class Wheels:
     """Wheels on their way into a fresh environment. `outcome` is what decides what will be there."""
 
     site_packages: Path
     outcome: object
-    wheels: int
+    count: int
     outside: frozenset[tuple[str, int]]
 
 
-def begin(
+def recognise(
     path: Path, requirements: Sequence[str], *, key: Key, base_executable: Path, environ: Mapping[str, str]
-) -> Installation | None:
+) -> Wheels | None:
     """None where what will be there depends on more than the requirements, or where something is there already."""
     library = "Lib" if key.target.os == "windows" else "lib/*"
     places = list(path.glob(f"{library}/site-packages"))
@@ -53,17 +53,17 @@ def begin(
         return None
     settings = tuple(sorted((name, value) for name, value in environ.items() if name.startswith(("PIP_", "UV_"))))
     outcome = (str(key), str(base_executable), wheels, settings)
-    return Installation(site_packages=places[0], outcome=outcome, wheels=len(wheels), outside=outside)
+    return Wheels(site_packages=places[0], outcome=outcome, count=len(wheels), outside=outside)
 
 
-def again(installation: Installation) -> bool:
+def write_again(wheels: Wheels) -> bool:
     """Write what is known to be the outcome; False where it is not known. Raises `OSError`."""
-    files = _kept.get(installation.outcome)
+    files = _kept.get(wheels.outcome)
     if files is None:
         return False
     made = {""}
     for name, (mode, content) in files.items():
-        path = os.path.join(installation.site_packages, name)  # noqa: PTH118  # hot
+        path = os.path.join(wheels.site_packages, name)  # noqa: PTH118  # hot
         parent = os.path.dirname(name)  # noqa: PTH120  # as above
         if parent not in made:
             os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120  # as above
@@ -74,13 +74,13 @@ def again(installation: Installation) -> bool:
     return True
 
 
-def remember(path: Path, installation: Installation) -> None:
+def remember(path: Path, wheels: Wheels) -> None:
     """Keep what the installer has put there, if nothing but the wheels came, and only to where modules lie."""
     try:
-        found = [Path(parent, name) for parent, _, names in os.walk(installation.site_packages) for name in names]
-        if sum(file.name == "METADATA" for file in found) != installation.wheels:
+        found = [Path(parent, name) for parent, _, names in os.walk(wheels.site_packages) for name in names]
+        if sum(file.name == "METADATA" for file in found) != wheels.count:
             return  # it brought dependencies, which may be others tomorrow
-        if _outside(path, installation.site_packages) != installation.outside:
+        if _outside(path, wheels.site_packages) != wheels.outside:
             return  # scripts, which name the environment
         if sum(file.lstat().st_size for file in found) > _MOST:
             return
@@ -90,13 +90,13 @@ def remember(path: Path, installation: Installation) -> None:
             content = file.read_bytes()
             if file.is_symlink() or here in content:
                 return
-            files[file.relative_to(installation.site_packages).as_posix()] = file.stat().st_mode & 0o777, content
+            files[file.relative_to(wheels.site_packages).as_posix()] = file.stat().st_mode & 0o777, content
     except OSError:
         return
     with _guard:
         held = sum(len(content) for each in _kept.values() for _, content in each.values())
         if held < 4 * _MOST:
-            _kept[installation.outcome] = files
+            _kept[wheels.outcome] = files
 
 
 def _wheel(requirement: str) -> tuple[str, int, int, int]:
