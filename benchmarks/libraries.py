@@ -70,7 +70,8 @@ class Library:
     def command(self, version: str) -> list[str]:
         name = self.environment.format(version=version, digits=version.replace(".", ""))
         if self.tool == "nox":
-            return ["nox", "-s", name]
+            # With uv, because virtualenv makes no environment with pip for 3.8 any more.
+            return ["nox", "-db", "uv", "-s", name]
         # What pytest is to write is said in a variable, so that its arguments stay the library's own.
         return ["tox", "run", "-e", name, "-x", "testenv.pass_env+=PYTEST_ADDOPTS"]
 
@@ -283,7 +284,8 @@ def machine() -> str:
 
 def _parts(rows: Sequence[tuple[Library, Mapping[str, Results], Mapping[str, Results]]]) -> dict[str, str]:
     table = [
-        f"| {one.name} {one.version} | {one.layout} | `{' '.join(one.command('3.12')[:4])}` |" for one, _, _ in rows
+        f"| {one.name} {one.version} | {one.layout} | `{' '.join(one.command('3.12')).partition(' -x ')[0]}` |"
+        for one, _, _ in rows
     ]
     compared = sum(results.total() for _, ours, _ in rows for results in ours.values())
     differences = [line for row in rows for line in _differences(*row)]
