@@ -504,6 +504,7 @@ class _State:
                     reporter.write_line("")  # after "collecting ... ", which waits there for the number of tests
                     self.is_line_open = False
                 reporter.write_line(sentence)
+                reporter.flush()  # what takes long is announced before, in a log too
 
         return tell
 

@@ -44,7 +44,7 @@ def test_one_session_reports_every_python(run: Run, project: Path) -> None:
 def test_what_is_shown_in_another_order_is_the_same_failure(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text(
         "import sys\ndef test_it():\n    number = range(sys.version_info[1])\n"
-        "    raise ValueError('\\n'.join(sorted('abc', reverse=len(number) > 9)))\n",
+        "    raise ValueError('\\n'.join(['found', *sorted('abc', reverse=len(number) > 9)]))\n",
         "utf-8",
     )
     run().stdout.fnmatch_lines(["*test_it — every Python: py3.9, py3.12*"])
