@@ -295,7 +295,7 @@ class Provisioner:
         if preference == "only-system":
             msg = f"no Python {request.text} on this machine, and --python-preference only-system installs none"
             raise NoMatchError(msg, hint="--python-preference system")
-        return self._install(request)
+        return self._add(request)
 
     def _looks(self, request: Request, *, repair: bool) -> list[Callable[[Request], Provided | None]]:
         """Where to look for an answer before anything is installed, in this order."""
@@ -390,6 +390,10 @@ class Provisioner:
     def _install(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> Provided:
         if not reinstall and (provided := self._present(request, repair=True)):
             return provided
+        return self._add(request, reinstall=reinstall, is_explicit=is_explicit)
+
+    def _add(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> Provided:
+        """What nobody found in the store, or what is to be made anew."""
         try:
             if request.path is not None:
                 what = "the running interpreter" if request.text == "current" else "a path"
