@@ -7,6 +7,8 @@ from pathlib import Path
 import archives
 import pytest
 
+from pytest_pyinstall.settings import Settings
+
 pytest_plugins = ["pytester", "fault_table", "suite_world"]
 
 _OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "TOX_", "NOX_", "PIP_REQUIRE", "XDG_", "MISE_", "HATCH_")
@@ -41,3 +43,16 @@ def mirror_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mirror of archives packed from every real interpreter of this machine, with its ``catalogue.json``."""
     base = tmp_path_factory.getbasetemp()
     return archives.packed(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, mirror_directory: Path) -> Settings:
+    """Everything comes from the mirror, into a store of the test's own."""
+    return Settings(
+        store=tmp_path / "store",
+        cache=tmp_path / "cache",
+        mirror=str(mirror_directory),
+        catalogue=str(mirror_directory / "catalogue.json"),
+        preference="only-managed",
+        lock_timeout=200,
+    )

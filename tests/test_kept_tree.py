@@ -184,18 +184,6 @@ def test_p10_nobody_else_can_write_it_whatever_the_umask(cache: Path, tree: Path
 # With the whole line
 
 
-@pytest.fixture
-def settings(tmp_path: Path, mirror_directory: Path) -> Settings:
-    return Settings(
-        store=tmp_path / "store",
-        cache=tmp_path / "cache",
-        mirror=str(mirror_directory),
-        catalogue=str(mirror_directory / "catalogue.json"),
-        preference="only-managed",
-        lock_timeout=120,
-    )
-
-
 def test_the_second_installation_keeps_the_tree_and_the_third_is_made_of_it(settings: Settings) -> None:
     first = provision(NEWEST, settings)
     assert kept_trees(settings.cache) == []

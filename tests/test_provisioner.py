@@ -30,18 +30,6 @@ needs_two = pytest.mark.skipif(len(VERSIONS) < 2, reason="needs a second interpr
 
 
 @pytest.fixture
-def settings(tmp_path: Path, mirror_directory: Path) -> Settings:
-    return Settings(
-        store=tmp_path / "store",
-        cache=tmp_path / "cache",
-        mirror=str(mirror_directory),
-        catalogue=str(mirror_directory / "catalogue.json"),
-        preference="only-managed",
-        lock_timeout=200,
-    )
-
-
-@pytest.fixture
 def server(mirror_directory: Path) -> Iterator[Mirror]:
     with mirror.serve(mirror_directory) as server:
         yield server
