@@ -178,14 +178,18 @@ def _install(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _examples("install 3.12 pypy3.11", "install supported", "install --reinstall 3.13")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=_REQUEST)
     parser.add_argument("--reinstall", action="store_true", help="also what is there, without a gap for who uses it")
+    _require_attestation(parser)
+    parser.set_defaults(run=lambda session, args: commands.install(session, args.requests, reinstall=args.reinstall))
+
+
+def _require_attestation(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "--require-attestation",
         dest="python_attestation",
         action="store_const",
         const="require",
-        help="only what has a verified build attestation; as --python-attestation require",
+        help=f"{more}only what has a verified build attestation; as --python-attestation require",
     )
-    parser.set_defaults(run=lambda session, args: commands.install(session, args.requests, reinstall=args.reinstall))
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
@@ -277,16 +281,18 @@ def _cache(parser: argparse.ArgumentParser) -> None:
 
 
 def _mirror(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "pytest-pyinstall mirror pull|pack DIR PYTHON... [--tag YYYYMMDD]"
+    parser.usage = "pytest-pyinstall mirror pull|pack DIR PYTHON... [OPTION]"
     parser.description = (
         "pull: archives and catalogue for a site without network. pack: the same out of\n"
         "Pythons that are on this machine, by path or by request. Use it with\n"
-        "--python-mirror DIR --python-catalogue DIR/catalogue.json."
+        "--python-mirror DIR --python-catalogue DIR/catalogue.json. Where attestations\n"
+        "are required, pull verifies them and puts them beside the archives."
     )
     parser.epilog = _examples("mirror pull DIR 3.9..3.13", "mirror pack DIR 3.9 /opt/python/bin/python3.12")
     parser.add_argument("action", choices=("pull", "pack"), metavar="pull|pack")
     parser.add_argument("directory", metavar="DIR", help="is made, and added to")
     parser.add_argument("requests", nargs="+", metavar="PYTHON", help=_REQUEST)
+    _require_attestation(parser, "pull: ")
     parser.add_argument("--tag", metavar="YYYYMMDD", help="pack: the release that the archives belong to (today)")
 
     def run(session: Session, args: argparse.Namespace) -> Outcome:

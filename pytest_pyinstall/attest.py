@@ -11,13 +11,15 @@ certificate's extensions https://github.com/sigstore/fulcio/blob/main/docs/oid-i
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pytest_pyinstall.attestation import Attestation, Signer
+from pytest_pyinstall.attestation import PREDICATE, ROOT_HINT, Attestation, Signer
 from pytest_pyinstall.build import Build
+from pytest_pyinstall.catalogue import mirrored
 from pytest_pyinstall.client import Client
 from pytest_pyinstall.errors import AttestationError, CatalogueError, FetchError, OfflineError, UsageError
 from pytest_pyinstall.fault import UnreachableError
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from sigstore.verify import Verifier
 
-__all__ = ["attest", "verify_bundle"]
+__all__ = ["SUFFIX", "Proof", "attest", "verify_bundle"]
 
-_SUFFIXES = (".sigstore.json", ".sigstore")
-_PREDICATE = "https://slsa.dev/provenance/v1"
+SUFFIX = ".sigstore.json"
+"""Behind the name of an archive: that of its bundle."""
+
+_SUFFIXES = (SUFFIX, ".sigstore")
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _PAYLOAD = "application/vnd.in-toto+json"
 _LONGEST = 4 * 1024**2
@@ -39,52 +43,74 @@ _MOST = 30  # bundles in one document
 _MORE = "what is verified, and against what: docs/security.md, Attestations"
 
 
-def attest(
-    build: Build, *, url: str, bundle_url: str | None, signer: Signer, client: Client, cache: Path, offline: bool
-) -> Attestation:
-    """Proof that `signer` built the archive of `build`, which is at `url`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """A document in which one bundle holds, and what that says."""
 
-    The bundle is that at `bundle_url`, where the catalogue names one, else the one beside the archive, with
-    ``.sigstore.json`` or ``.sigstore`` behind its name. It is kept below `cache`, and nothing else is written. Raises
-    `AttestationError` where there is none, or none that holds, `FetchError` for a network that fails, and `UsageError`
-    where `sigstore` is not installed.
+    attestation: Attestation
+    text: bytes
+
+
+def attest(
+    build: Build,
+    *,
+    mirror: str | None,
+    pypy_mirror: str | None,
+    signer: Signer,
+    client: Client,
+    cache: Path,
+    offline: bool,
+) -> Proof:
+    """Proof that `signer` built the archive of `build`, which comes from `mirror` or `pypy_mirror` where there is one.
+
+    The bundle is where the catalogue says, on the mirror, else the one beside the archive, with ``.sigstore.json`` or
+    ``.sigstore`` behind its name. It is kept below `cache`, and nothing else is written. Raises `AttestationError`
+    where there is none, or none that holds, `FetchError` for a network that fails, and `UsageError` where `sigstore`
+    is not installed.
     """
-    verifier = _verifier(signer.root)
-    places = [bundle_url] if bundle_url else [_behind(url, suffix) for suffix in _SUFFIXES]
+    _trust(signer)  # what is missing is told before anything is fetched
+    if build.attestation:
+        bundle = replace(build, url=build.attestation)
+        places = [mirrored(bundle, mirror=mirror, pypy_mirror=pypy_mirror)]
+    else:
+        url = mirrored(build, mirror=mirror, pypy_mirror=pypy_mirror)
+        places = [_behind(url, suffix) for suffix in _SUFFIXES]
     why: FetchError | None = None
     for place in places:
         try:
             text = fetch_text(
                 place, client=client, cache=cache, offline=offline, what="cannot download the attestation"
             )
-        except (UnreachableError, OfflineError):
+        except UnreachableError:
             raise
-        except (CatalogueError, FetchError) as error:
+        except (CatalogueError, FetchError) as error:  # also offline: the other one may be in the cache
             why = error
             continue
-        return verify_bundle(text, build=build, signer=signer, verifier=verifier, origin=redacted(place))
+        attestation = verify_bundle(text, build=build, signer=signer, origin=redacted(place))
+        return Proof(attestation=attestation, text=text)
     told = " or ".join(map(redacted, places))
+    if isinstance(why, OfflineError):
+        msg = f"{build.key}: an attestation is required, is not in the cache, and downloads are switched off: {told}"
+        raise OfflineError(msg, hint="UV_OFFLINE=0 allows them; or a mirror that is a directory: --python-mirror DIR")
     msg = f"{build.key}: an attestation is required, and there is none at {told}"
     hint = "put the bundle there (docs/security.md says how), or do without: --python-attestation ignore"
     raise AttestationError(msg, hint=hint) from why
 
 
-def verify_bundle(
-    text: bytes, *, build: Build, signer: Signer, verifier: "Verifier | None" = None, origin: str = "the bundle"
-) -> Attestation:
+def verify_bundle(text: bytes, *, build: Build, signer: Signer, origin: str = "the bundle") -> Attestation:
     """What `text`, one bundle or several (as JSON Lines, or as GitHub's API answers), proves about `build`.
 
     One that holds is enough. Raises `AttestationError` with the reason of the first that does not, and `UsageError`
     where `sigstore` is not installed.
     """
-    verifier = verifier or _verifier(signer.root)
+    trust = _trust(signer)
     reason = "it holds no bundle"
     try:
         for number, bundle in enumerate(_bundles(text)):
             if number == _MOST:
                 break
             try:
-                return _verified(bundle, build.sha256, signer, verifier, hashlib.sha256(text).hexdigest())
+                return _verified(bundle, build.sha256, signer, trust, hashlib.sha256(text).hexdigest())
             except Exception as error:  # noqa: BLE001  # whatever a bundle does to its reader, it proves nothing
                 reason = " ".join(str(error).split()) if number == 0 else reason
     except (ValueError, RecursionError) as error:
@@ -92,16 +118,24 @@ def verify_bundle(
     raise AttestationError(f"{build.key}: the attestation {origin} does not hold: {reason:.600}", hint=_MORE)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trust:
+    """`verifier` goes by a root whose file has the sha256 `root`; empty for that of the public Sigstore."""
+
+    verifier: "Verifier"
+    root: str
+
+
 class _NotProvenError(Exception):
     """The signature is right, and says something else."""
 
 
-def _verified(bundle: Any, sha256: str, signer: Signer, verifier: "Verifier", digest: str) -> Attestation:
+def _verified(bundle: Any, sha256: str, signer: Signer, trust: _Trust, digest: str) -> Attestation:
     from sigstore.models import Bundle
     from sigstore.verify import policy
 
     identity = _Identity(signer)
-    kind, payload = verifier.verify_dsse(
+    kind, payload = trust.verifier.verify_dsse(
         Bundle.from_json(json.dumps(bundle)),
         policy.AllOf([identity, policy.OIDCIssuerV2(signer.issuer), policy.OIDCSourceRepositoryURI(signer.repository)]),
     )
@@ -110,8 +144,8 @@ def _verified(bundle: Any, sha256: str, signer: Signer, verifier: "Verifier", di
     statement = json.loads(payload)
     if (said := statement.get("_type")) != _STATEMENT:
         raise _NotProvenError(f"what is signed is {said!r:.80}, and no {_STATEMENT}")
-    if (predicate := statement.get("predicateType")) != _PREDICATE:
-        raise _NotProvenError(f"it is a {predicate!r:.80}, and no {_PREDICATE}")
+    if (predicate := statement.get("predicateType")) != PREDICATE:
+        raise _NotProvenError(f"it is a {predicate!r:.80}, and no {PREDICATE}")
     digests = {subject["digest"].get("sha256") for subject in statement["subject"]}
     if sha256 not in digests:
         raise _NotProvenError(f"it is about other files: none of its {len(digests)} has the archive's sha256 {sha256}")
@@ -119,8 +153,8 @@ def _verified(bundle: Any, sha256: str, signer: Signer, verifier: "Verifier", di
         identity=identity.found,
         issuer=signer.issuer,
         repository=signer.repository,
-        predicate=_PREDICATE,
-        root=signer.root,
+        predicate=PREDICATE,
+        root=trust.root,
         bundle=digest,
     )
 
@@ -167,21 +201,27 @@ def _behind(url: str, suffix: str) -> str:
     return urlunsplit(parts._replace(path=parts.path + suffix))
 
 
+def _trust(signer: Signer) -> _Trust:
+    return _trust_in(signer, signer.root_digest())
+
+
 @cache
-def _verifier(root: str) -> "Verifier":
+def _trust_in(signer: Signer, root: str) -> _Trust:
     try:
         from sigstore.models import TrustedRoot
         from sigstore.verify import Verifier
     except ImportError as error:
         msg = f"attestations are required, and sigstore, which verifies them, is missing ({error})"
         raise UsageError(msg, hint="python -m pip install 'pytest-pyinstall[attest]'") from error
-    path = root or _public_root()
+    path = signer.root or _public_root()
     try:
-        return Verifier(trusted_root=TrustedRoot.from_file(path))
+        verifier = Verifier(trusted_root=TrustedRoot.from_file(path))
     except Exception as error:  # a file of the user's, of any content
         msg = f"{path} cannot be used as a trusted root: {' '.join(str(error).split()):.300}"
-        hint = "a trusted_root.json of Sigstore: PYTEST_PYINSTALL_ATTESTATION_ROOT=FILE"
-        raise UsageError(msg, hint=hint if root else "python -m pip install --upgrade sigstore") from error
+        raise UsageError(msg, hint=ROOT_HINT if signer.root else "python -m pip install --upgrade sigstore") from error
+    if signer.root_digest() != root:
+        raise UsageError(f"{path}, the trusted root, changed while it was read", hint=ROOT_HINT)
+    return _Trust(verifier=verifier, root=root)
 
 
 def _public_root() -> str:

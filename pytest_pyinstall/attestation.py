@@ -1,12 +1,19 @@
 """Who built an archive, as far as a signature tells it, and whom we believe."""
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["GITHUB_ISSUER", "RELEASE_WORKFLOW", "Attestation", "Signer"]
+from pytest_pyinstall.errors import UsageError
+
+__all__ = ["GITHUB_ISSUER", "PREDICATE", "RELEASE_WORKFLOW", "ROOT_HINT", "Attestation", "Signer"]
 
 RELEASE_WORKFLOW = "astral-sh/python-build-standalone/.github/workflows/release.yml"
 GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
+PREDICATE = "https://slsa.dev/provenance/v1"
+"""The kind of statement that is believed."""
+ROOT_HINT = "a trusted_root.json of Sigstore: PYTEST_PYINSTALL_ATTESTATION_ROOT=FILE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,18 @@ class Signer:
         wanted, _, wanted_ref = self._url.partition("@")
         return url == wanted and bool(ref) and ref == (wanted_ref or ref)
 
+    def read_root(self) -> bytes:
+        """The content of the trusted root's file, as it is now. Raises `UsageError`."""
+        try:
+            return Path(self.root).read_bytes()
+        except OSError as error:
+            msg = f"{self.root} cannot be used as a trusted root: {error.strerror or error}"
+            raise UsageError(msg, hint=ROOT_HINT) from error
+
+    def root_digest(self) -> str:
+        """The sha256 of that file's content, empty for the root of the public Sigstore. Raises `UsageError`."""
+        return hashlib.sha256(self.read_root()).hexdigest() if self.root else ""
+
     @property
     def _url(self) -> str:
         return self.workflow if self.workflow.startswith("https://") else f"https://github.com/{self.workflow}"
@@ -40,7 +59,9 @@ class Attestation:
     """What was verified of an archive before it was unpacked.
 
     `identity` is the URL of the workflow with its ref, `repository` what it was run for, `predicate` the kind of
-    statement, `root` as in `Signer`, `bundle` the sha256 of the document that holds the signature.
+    statement, `root` the sha256 of the trusted root's file, `bundle` that of the document that holds the signature.
+    Of the public Sigstore `root` is empty: its newer roots come from whom the older ones name, and two installations of
+    `sigstore` that share a store may well bring two of them along.
     """
 
     identity: str
@@ -51,9 +72,12 @@ class Attestation:
     bundle: str
 
     def is_by(self, signer: Signer) -> bool:
+        """Whether what was verified is what `signer` asks for now, by the root as its file is now. Raises `UsageError`
+        for a root that cannot be read."""
         return (
             signer.fits(self.identity)
-            and (self.issuer, self.repository, self.root) == (signer.issuer, signer.repository, signer.root)
+            and (self.issuer, self.repository, self.predicate) == (signer.issuer, signer.repository, PREDICATE)
+            and self.root == signer.root_digest()
         )  # fmt: skip
 
     def to_json(self) -> dict[str, str]:

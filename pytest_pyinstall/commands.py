@@ -369,7 +369,8 @@ def mirror_pack(session: Session, directory: Path, texts: Sequence[str], *, tag:
 
 
 def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outcome:
-    """The archive of each request, and a catalogue of them, in the mirror `directory`."""
+    """The archive of each request, and a catalogue of them, in the mirror `directory`; where attestations are required,
+    only what has one, with its bundle."""
     from pytest_pyinstall import mirror
     from pytest_pyinstall.client import open_client
     from pytest_pyinstall.resolve import resolve
@@ -391,6 +392,7 @@ def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outc
                 cache=settings.cache,
                 mirror=settings.mirror,
                 pypy_mirror=settings.pypy_mirror,
+                signer=settings.signer if settings.attestation == "require" else None,
                 offline=settings.offline,
                 progress=session.display,
             )
@@ -398,7 +400,15 @@ def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outc
         results = list(_each(pulled, requests))
     done = [each for result in results if not isinstance(result, PyinstallError) for each in result]
     document = {
-        "archives": [{"key": str(each.build.key), "path": str(each.path), "was_there": each.was_there} for each in done]
+        "archives": [
+            {
+                "key": str(each.build.key),
+                "path": str(each.path),
+                "was_there": each.was_there,
+                "attestation": each.attestation.to_json() if each.attestation else None,
+            }
+            for each in done
+        ]
     }
     return Outcome(lines=tuple(str(each.path) for each in done), document=document, errors=_errors(results))
 
@@ -449,7 +459,7 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
 def error_json(error: PyinstallError) -> dict[str, Any]:
     """How every document carries an error, by the name of a class that users can look up."""
     return {
-        "kind": next(kind.__name__ for kind in type(error).__mro__ if not kind.__name__.startswith("_")),
+        "kind": next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == PyinstallError.__module__),
         "message": error.message,
         "hint": error.hint,
         "exit_code": error.exit_code,

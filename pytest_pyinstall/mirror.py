@@ -3,6 +3,7 @@
     DIR/catalogue.json                in uv's schema: a catalogue setting of ours or of uv's takes it
     DIR/<tag>/<file>                  python-build-standalone, and what `pack` makes
     DIR/pypy/<file>                   PyPy
+    DIR/…/<file>.sigstore.json        beside an archive of which attestations were required: its bundle
     DIR/.lock                         held for the moment in which the catalogue is replaced
 
 Served over HTTP, or named as a directory or ``file://`` URL, it is a mirror for both tools.
@@ -19,10 +20,12 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from pytest_pyinstall.attest import SUFFIX, Proof, attest, verify_bundle
+from pytest_pyinstall.attestation import Attestation, Signer
 from pytest_pyinstall.build import Build
 from pytest_pyinstall.catalogue import mirrored
 from pytest_pyinstall.client import Client
-from pytest_pyinstall.errors import CatalogueError, DigestMismatchError, StoreError, UsageError
+from pytest_pyinstall.errors import AttestationError, CatalogueError, DigestMismatchError, StoreError, UsageError
 from pytest_pyinstall.fetch import fetch
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.listener import Progress
@@ -55,11 +58,13 @@ class Packed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """An archive that `pull` put into a mirror, or `was_there` already."""
+    """An archive that `pull` put into a mirror, or `was_there` already. `attestation` is what the bundle beside it
+    proves, where that was required."""
 
     build: Build
     path: Path
     was_there: bool
+    attestation: Attestation | None = None
 
 
 def pack(
@@ -136,6 +141,7 @@ def pull(
     cache: Path,
     mirror: str | None = None,
     pypy_mirror: str | None = None,
+    signer: Signer | None = None,
     offline: bool = False,
     progress: Progress | None = None,
 ) -> list[Pulled]:
@@ -146,13 +152,28 @@ def pull(
     what has a wrong one is replaced. After an error the builds before it are in place, and the next call goes on from
     there. Any number of pullers and packers may work on one directory.
 
-    Raises what `fetch` raises, `CatalogueError` for a build whose URL leads out of `directory`, and `StoreError` when
-    the disk refuses.
+    With a `signer`, only what they built is pulled: its bundle is verified before the archive is fetched, and comes to
+    lie beside it, where whoever requires attestations looks for it. One that lies there and holds is not fetched again.
+    Without, nobody asks for bundles.
+
+    Raises what `fetch` raises, with a `signer` what `attest` raises, `CatalogueError` for a build whose URL leads out
+    of `directory`, and `StoreError` when the disk refuses.
     """
     pulled = []
     for build in builds:
         path, url = _destination(directory, build)
         try:
+            proof = None
+            if signer is not None:
+                proof = _proof_beside(path, build, signer) or attest(
+                    build,
+                    mirror=mirror,
+                    pypy_mirror=pypy_mirror,
+                    signer=signer,
+                    client=client,
+                    cache=cache,
+                    offline=offline,
+                )
             was_there = _is_right(path, build)
             if was_there:
                 file: BinaryIO = path.open("rb")
@@ -160,13 +181,27 @@ def pull(
                 source = mirrored(build, mirror=mirror, pypy_mirror=pypy_mirror)
                 file = fetch(build, url=source, cache=cache, client=client, offline=offline, progress=progress).file
             with file:
-                row = replace(build, url=url, size=os.fstat(file.fileno()).st_size)
-                _publish(directory, None if was_there else file, path, row)
+                row = replace(build, url=url, size=os.fstat(file.fileno()).st_size, attestation=None)
+                _publish(directory, None if was_there else file, path, row, bundle=proof.text if proof else None)
         except OSError as error:
             msg = f"cannot put {build.key} into the mirror {directory}: {error}"
             raise StoreError(msg) from error
-        pulled.append(Pulled(build=row, path=path, was_there=was_there))
+        attestation = proof.attestation if proof else None
+        pulled.append(Pulled(build=row, path=path, was_there=was_there, attestation=attestation))
     return pulled
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + SUFFIX)
+
+
+def _proof_beside(path: Path, build: Build, signer: Signer) -> Proof | None:
+    """What was pulled before, if it still proves that `signer` built it. Raises `OSError`."""
+    try:
+        text = _beside(path).read_bytes()
+        return Proof(attestation=verify_bundle(text, build=build, signer=signer), text=text)
+    except (FileNotFoundError, AttestationError):
+        return None
 
 
 def _destination(directory: Path, build: Build) -> tuple[Path, str]:
@@ -194,13 +229,18 @@ def _is_right(path: Path, build: Build) -> bool:
         return False
 
 
-def _publish(directory: Path, archive: BinaryIO | None, path: Path, build: Build) -> None:
+def _publish(
+    directory: Path, archive: BinaryIO | None, path: Path, build: Build, *, bundle: bytes | None = None
+) -> None:
     """Give the content of `archive` the name `path` (None: it lies there already), and put its row in the catalogue.
 
-    Both under one lock: of two packers of one key, the catalogue has to have the digest of the file that stays.
+    Both under one lock: of two packers of one key, the catalogue has to have the digest of the file that stays. A
+    `bundle` comes first: nobody finds the archive without it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with hold(directory / ".lock", timeout=_LOCK_TIMEOUT, purpose=f"to write into {directory}", setting="MIRROR"):
+        if bundle is not None:
+            _replace(_beside(path), bundle)
         if archive is not None:
             _write(path, archive, build)
         _merge(directory / "catalogue.json", build)
@@ -236,9 +276,16 @@ def _merge(path: Path, build: Build) -> None:
         msg = f"{path} is not a catalogue: {error}"
         raise StoreError(msg, hint=f"mv '{path}' '{path}.broken'") from error
     document[_name(build.key)] = _row(build)
+    _replace(path, (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
     new = path.with_name(f".{path.name}.new")
-    new.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    new.replace(path)
+    try:
+        new.write_bytes(content)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:

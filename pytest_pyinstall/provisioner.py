@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -499,18 +499,16 @@ class Provisioner:
         if settings.attestation != "require":
             return None
         from pytest_pyinstall.attest import attest
-        from pytest_pyinstall.catalogue import mirrored
 
-        bundle = replace(build, url=build.attestation) if build.attestation else None
         attestation = attest(
             build,
-            url=mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror),
-            bundle_url=mirrored(bundle, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror) if bundle else None,
+            mirror=settings.mirror,
+            pypy_mirror=settings.pypy_mirror,
             signer=settings.signer,
             client=self._client,
             cache=settings.cache,
             offline=settings.offline or settings.downloads == "never",
-        )
+        ).attestation
         _LOGGER.info("%s: built by %s", build.key, attestation.identity)
         return attestation
 

@@ -5,6 +5,7 @@ without a record is somebody else's (uv makes such ones in a shared store); one 
 broken.
 """
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ class Record:
                 is_durable=document["durable"],
                 published=document["published"],
                 by=document["by"],
-                attestation=Attestation.from_json(said) if (said := document.get("attestation")) else None,
+                attestation=_attestation(document.get("attestation")),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
@@ -117,6 +118,13 @@ class Record:
     @property
     def version(self) -> Version:
         return self.build.key.version
+
+
+def _attestation(document: Any) -> Attestation | None:
+    """One that cannot be understood, of another version of ours, proves nothing; the rest of the record is right."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        return Attestation.from_json(document)
+    return None
 
 
 def _version_info(parts: Any) -> tuple[int, int, int, str, int]:

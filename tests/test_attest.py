@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -196,7 +196,7 @@ def test_a_root_that_is_none_is_a_setting_to_be_changed(tmp_path: Path, text: st
 
 def test_without_sigstore_the_way_out_is_a_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sigstore.models", None)
-    module._verifier.cache_clear()
+    module._trust_in.cache_clear()
     with pytest.raises(UsageError) as caught:
         verify({}, Signer())
     assert caught.value.hint == "python -m pip install 'pytest-pyinstall[attest]'"
@@ -314,6 +314,52 @@ def test_who_believes_somebody_else_now_has_it_proven_again(here: Workshop, monk
 
 
 @posix
+def test_another_root_in_the_same_file_has_it_proven_again(here: Workshop, site: Site, tmp_path: Path) -> None:
+    assert main(["install", "--require-attestation", VERSION]) == 0
+    root, require = tmp_path / "root.json", ("--python-attestation", "require")
+    assert main(["find", *require, VERSION]) == 0
+    before, another = root.read_bytes(), Site()
+    another.write_root(root)
+    assert main(["find", *require, VERSION]) == 3
+    assert main(["install", *require, VERSION]) == 5
+    beside(here, another.bundle(sha256_of(here)))
+    assert main(["install", *require, VERSION]) == 0
+    root.write_bytes(before)
+    assert main(["find", *require, VERSION]) == 3
+    root.unlink()
+    assert main(["find", *require, VERSION]) == 2
+
+
+@posix
+def test_the_same_root_at_another_path_is_the_same(
+    here: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["install", "--require-attestation", VERSION]) == 0
+    (tmp_path / "root.json").rename(tmp_path / "moved.json")
+    monkeypatch.setenv("PYTEST_PYINSTALL_ATTESTATION_ROOT", str(tmp_path / "moved.json"))
+    beside(here, None)
+    assert main(["install", "--require-attestation", VERSION]) == 0
+
+
+@posix
+@pytest.mark.parametrize("change", ["predicate", "an older version of ours"])
+def test_a_proof_of_something_else_than_is_asked_for_now_is_none(here: Workshop, change: str) -> None:
+    assert main(["install", "--require-attestation", VERSION]) == 0
+    path = here.store / ".pytest-pyinstall/records" / f"{here.key}.json"
+    document = json.loads(path.read_text())
+    if change == "predicate":
+        document["attestation"]["predicate"] = "https://slsa.dev/provenance/v0.2"
+    else:
+        del document["attestation"]["bundle"]
+    path.write_text(json.dumps(document))
+
+    assert main(["find", VERSION]) == 0
+    assert main(["find", "--python-attestation", "require", VERSION]) == 3
+    assert main(["install", "--require-attestation", VERSION]) == 0
+    assert record_of(here).attestation is not None
+
+
+@posix
 def test_what_the_machine_has_is_attested_by_nobody(here: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_PYINSTALL_PREFERENCE", "system")
     monkeypatch.setenv("PYTEST_PYINSTALL_ATTESTATION", "require")
@@ -361,3 +407,156 @@ def test_a_bundle_from_a_server(
 @pytest.fixture(name="responses")
 def _responses() -> Callable[[str], Any]:
     return {"fails": mirror.status(500), "missing": mirror.status(404), "page": mirror.html()}.__getitem__
+
+
+# Into a mirror
+
+
+Pull = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@pytest.fixture(name="pull")
+def _pull(here: Workshop, tmp_path: Path, capsys: Capture) -> Pull:
+    def pull(*options: str) -> tuple[int, dict[str, Any]]:
+        capsys.readouterr()
+        code = main(["mirror", "pull", str(tmp_path / "mine"), VERSION, "--json", *options])
+        return code, json.loads(capsys.readouterr().out)
+
+    return pull
+
+
+@pytest.fixture(name="server")
+def _server(here: Workshop, monkeypatch: pytest.MonkeyPatch) -> Iterator[mirror.Mirror]:
+    with mirror.serve(here.mirror) as server:
+        monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", server.url)
+        yield server
+
+
+def bundles(server: mirror.Mirror) -> list[str]:
+    return [request.path for request in server.requests if ".sigstore" in request.path]
+
+
+@posix
+@pytest.mark.parametrize("suffix", [".sigstore.json", ".sigstore"])
+def test_a_mirror_is_pulled_with_what_proves_its_archives(
+    here: Workshop, site: Site, server: mirror.Mirror, pull: Pull, suffix: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    bundle = beside(here, site.bundle(sha256_of(here)), suffix).read_bytes()
+
+    code, document = pull("--require-attestation")
+
+    assert code == 0
+    assert document["archives"][0]["attestation"]["identity"] == WORKFLOW
+    archive = Path(document["archives"][0]["path"])
+    assert archive.with_name(archive.name + ".sigstore.json").read_bytes() == bundle
+    assert sorted(path.name for path in archive.parent.iterdir()) == [archive.name, f"{archive.name}.sigstore.json"]
+    asked = [request.path for request in server.requests]
+    assert max(asked.index(path) for path in bundles(server)) < asked.index(path_of(here)), "the proof comes first"
+    # And now without the network.
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", str(tmp_path / "mine"))
+    monkeypatch.setenv("PYTEST_PYINSTALL_CATALOGUE", str(tmp_path / "mine/catalogue.json"))
+    monkeypatch.setenv("PYTEST_PYINSTALL_CACHE", str(tmp_path / "another cache"))
+    assert main(["install", "--require-attestation", VERSION]) == 0
+    assert record_of(here).attestation is not None
+
+
+def path_of(here: Workshop) -> str:
+    return f"/20261122/{here.archive.name.replace('+', '%2B')}"
+
+
+@posix
+def test_nobody_asks_for_what_nobody_required(server: mirror.Mirror, pull: Pull) -> None:
+    code, document = pull()
+
+    assert code == 0
+    assert document["archives"][0]["attestation"] is None
+    assert bundles(server) == []
+    archive = Path(document["archives"][0]["path"])
+    assert list(archive.parent.iterdir()) == [archive]
+
+
+@posix
+@pytest.mark.parametrize("what", ["missing", "wrong", "broken"])
+def test_nothing_is_pulled_without_a_proof(
+    here: Workshop, site: Site, server: mirror.Mirror, pull: Pull, what: str, tmp_path: Path
+) -> None:
+    beside(here, {"missing": None, "wrong": site.bundle("cd" * 32), "broken": {"mediaType": 1}}[what])
+
+    code, document = pull("--python-attestation", "require")
+
+    assert code == 5
+    assert document["error"]["kind"] == "AttestationError"
+    assert path_of(here) not in [request.path for request in server.requests]
+    assert not (tmp_path / "mine").exists()
+
+
+@posix
+def test_a_server_that_fails_is_no_missing_proof(server: mirror.Mirror, here: Workshop, pull: Pull) -> None:
+    server.always(f"{path_of(here)}.sigstore.json", mirror.status(403))
+    server.always(f"{path_of(here)}.sigstore", mirror.status(500))
+
+    code, document = pull("--require-attestation")
+
+    assert (code, document["error"]["kind"]) == (4, "FetchError")
+
+
+@posix
+def test_a_mirror_that_was_pulled_without_gets_its_proofs_later_and_keeps_them(
+    here: Workshop, site: Site, server: mirror.Mirror, pull: Pull
+) -> None:
+    assert pull()[0] == 0
+    server.reset_counts()
+
+    code, document = pull("--require-attestation")
+    assert (code, document["archives"][0]["was_there"]) == (0, True)
+    assert path_of(here) not in [request.path for request in server.requests]
+    beside_it = Path(document["archives"][0]["path"] + ".sigstore.json")
+    right = beside_it.read_bytes()
+
+    server.reset_counts()
+    beside(here, None)
+    assert pull("--require-attestation")[0] == 0
+    assert bundles(server) == [], "what lies there holds"
+
+    for wrong in (b"", b"{}", json.dumps(site.bundle("cd" * 32)).encode()):
+        beside_it.write_bytes(wrong)
+        beside(here, json.loads(right))
+        assert pull("--require-attestation")[0] == 0
+        assert json.loads(beside_it.read_bytes()) == json.loads(right)
+
+
+@posix
+def test_a_proof_that_the_catalogue_names_comes_to_lie_beside_the_archive(
+    here: Workshop, site: Site, pull: Pull, tmp_path: Path
+) -> None:
+    beside(here, None)
+    (here.mirror / "proof.json").write_text(json.dumps(site.bundle(sha256_of(here))))
+    path = here.mirror / "catalogue.json"
+    rows = json.loads(path.read_text())
+    for row in rows.values():
+        row["attestation"] = "proof.json"
+    path.write_text(json.dumps(rows))
+
+    code, document = pull("--require-attestation")
+
+    assert code == 0
+    assert Path(document["archives"][0]["path"] + ".sigstore.json").exists()
+    (row,) = json.loads((tmp_path / "mine/catalogue.json").read_text()).values()
+    assert not row.get("attestation"), "it is where everybody looks without being told"
+
+
+@posix
+def test_offline_a_proof_that_is_not_here_is_said_to_be_offline(
+    here: Workshop, server: mirror.Mirror, pull: Pull, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    code, document = pull("--require-attestation")
+    assert (code, document["error"]["kind"]) == (4, "OfflineError")
+    assert "an attestation is required" in document["error"]["message"]
+    monkeypatch.delenv("UV_OFFLINE")
+    assert pull("--require-attestation")[0] == 0
+    shutil.rmtree(here.directory.parent / "mine")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    assert pull("--require-attestation")[0] == 0, "archive and proof are in the cache"

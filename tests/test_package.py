@@ -31,8 +31,8 @@ bounds: BOUNDS CHUNK TOO_MUCH Bounds
 build: Archive Build
 cache_file: OPEN_FLAGS make_directory open_regular remove storage_error
 cached_archive: archive_path open_cached
-attest: attest verify_bundle
-attestation: GITHUB_ISSUER RELEASE_WORKFLOW Attestation Signer
+attest: SUFFIX Proof attest verify_bundle
+attestation: GITHUB_ISSUER PREDICATE RELEASE_WORKFLOW ROOT_HINT Attestation Signer
 call: call
 candidate: EXECUTABLE_FORM Candidate guess_directory guess_executable is_shim real
 catalogue: Catalogue default_catalogue mirrored parse_catalogue
