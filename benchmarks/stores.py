@@ -9,15 +9,13 @@ __all__ = ["fill"]
 
 
 def fill(ours: Path, theirs: Path, count: int) -> None:
-    """`count` more in each, as older patches of the one that is there, made of hardlinks."""
+    """`count` more in each, as later patches of the one that is there, made of hardlinks."""
     for store in (ours, theirs):
         home = next(path for path in store.iterdir() if re.match(r"cpython-\d+\.\d+\.\d+", path.name))
         match = re.match(r"cpython-(\d+\.\d+)\.(\d+)(.*)", home.name)
         assert match
         for number in range(count):
             name = f"cpython-{match[1]}.{int(match[2]) + 1000 + number}{match[3]}"
-            # A patch that nobody asks for by accident: of a version that the requests do not name.
-            name = name.replace(f"cpython-{match[1]}.", "cpython-3.5.")
             shutil.copytree(home, store / name, symlinks=True, copy_function=os.link)
             records = store / ".pytest-pyinstall" / "records"
             if records.is_dir():
