@@ -6,12 +6,12 @@
     CACHE/trees/.lock                                held by whoever makes one; saves work, decides nothing
 
 An archive is unpacked once and kept from its second installation on: who installs a Python once has no use for it. The
-files are those of an installation (reflinks, or hardlinks), so it takes hardly any room. What is written in place there
-is changed here too, so every file's digest is compared each time before anything is made of it, and one that differs
-costs the whole kept tree, never an installation.
+files share an installation's blocks (reflinks, where the volume has them) or are that installation's (hardlinks), so it
+takes hardly any room. What is written in place into a hardlink is changed here too, so every file's digest is compared
+each time before anything is made of it, and one that differs costs the whole kept tree, never an installation.
 """
 
-# ruff: noqa: PTH101, PTH102, PTH211, S103 (plain names cost a third of pathlib's; 0o755 is what we promise)
+# ruff: noqa: PTH101, PTH102, PTH108, PTH211, S103 (plain names cost a third of pathlib's; 0o755 is what we promise)
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import errno
 import json
 import os
 import stat
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -30,6 +31,11 @@ from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.layout import may_change
 from pytest_pyinstall.tree import Entry, Known, listed
 from pytest_pyinstall.trust import is_ours_alone
+
+if sys.platform == "linux":
+    from fcntl import ioctl
+else:
+    ioctl = None  # macOS has clonefile(2) and Windows ReFS, which Python does not reach: hardlinks there
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +134,9 @@ def keep_tree(cache: Path, build: Build, tree: Path, known: Known) -> bool:
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS}
 _NO_LINKS = {errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP}
+_NO_SHARING = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.ENOSYS, errno.EBADF}
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_FICLONE = 0x40049409  # ioctl_ficlone(2); `fcntl` names it from Python 3.14 on
 
 
 def _laid(source: Path, destination: Path, entries: list[Entry]) -> Known:
@@ -150,13 +158,16 @@ def _linked(source: Path, destination: Path, entries: tuple[Entry, ...] | list[E
     """Symlinks come last, so that nothing is written through one."""
     there, here = f"{source}{os.sep}", f"{destination}{os.sep}"
     _mkdir(os.fspath(destination))
+    may_share = ioctl is not None
     for entry in entries:
         if entry.kind == "directory":
             _mkdir(here + entry.name)
         elif entry.kind == "file":
             if may_change(entry.name):
                 _copy(there + entry.name, here + entry.name, entry.mode)
-            else:
+                continue
+            may_share = may_share and _copy(there + entry.name, here + entry.name, entry.mode, share_blocks=True)
+            if not may_share:
                 os.link(there + entry.name, here + entry.name, follow_symlinks=False)
     for entry in entries:
         if entry.kind == "link":
@@ -168,13 +179,24 @@ def _mkdir(path: str) -> None:
     os.chmod(path, 0o755)  # the umask
 
 
-def _copy(source: str, destination: str, mode: int) -> None:
+def _copy(source: str, destination: str, mode: int, *, share_blocks: bool = False) -> bool:
+    """A new file with what is in `source`; False, and no file, where blocks are to be shared and cannot be."""
     with open(os.open(source, os.O_RDONLY | _NO_FOLLOW), "rb") as original:
         descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, mode)
         with open(descriptor, "wb") as copy:
             if hasattr(os, "fchmod"):
                 os.fchmod(copy.fileno(), mode)
-            copy.write(original.read())
+            if not share_blocks:
+                copy.write(original.read())
+                return True
+            try:
+                ioctl(copy.fileno(), _FICLONE, original.fileno())
+            except OSError as error:
+                if error.errno not in _NO_SHARING:
+                    raise
+                os.unlink(destination)
+                return False
+    return True
 
 
 def _compared(directory: Path, entries: list[Entry]) -> Known:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import archives
 import pytest
 from packaging.version import Version
+from volumes import image, loop
 
 from pytest_pyinstall import provision
 from pytest_pyinstall.archive_lock import lock_now
@@ -51,6 +54,13 @@ def into(tmp_path: Path) -> Path:
     return into
 
 
+@pytest.fixture
+def hardlinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a volume that cannot share blocks."""
+    monkeypatch.setattr("pytest_pyinstall.kept_tree.ioctl", None)
+
+
+@pytest.mark.usefixtures("hardlinks")
 def test_what_is_laid_is_what_was_kept(cache: Path, tree: Path, into: Path) -> None:
     assert keep_tree(cache, BUILD, tree, {})
 
@@ -60,8 +70,37 @@ def test_what_is_laid_is_what_was_kept(cache: Path, tree: Path, into: Path) -> N
     home, known = laid
     assert home == into / "python"
     assert listed(home) == listed(home, known) == listed(tree)
-    assert (home / MODULE).stat().st_ino == (tree / MODULE).stat().st_ino
+    assert (home / MODULE).samefile(tree / MODULE)
     assert (home / "lib/python3.12/EXTERNALLY-MANAGED").stat().st_nlink == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has clonefile, which Python does not reach")
+def test_blocks_are_shared_where_the_volume_can(tmp_path: Path, tree: Path) -> None:
+    with loop(image(tmp_path / "disk", "xfs", 320 << 20), tmp_path / "mounted") as volume:
+        home = volume / "python"
+        shutil.copytree(tree, home, symlinks=True)
+        (home / "lib/large").write_bytes(os.urandom(20 << 20))
+        into = volume / "scratch"
+        into.mkdir()
+        before = _free(volume)
+
+        assert keep_tree(volume / "cache", BUILD, home, {})
+        laid = lay_tree(volume / "cache", BUILD, into=into)
+
+        assert laid is not None
+        assert listed(laid[0]) == listed(laid[0], laid[1]) == listed(home)
+        assert {path.stat().st_nlink for path in laid[0].rglob("*") if path.is_file()} == {1}
+        assert before - _free(volume) < 2 << 20
+        (laid[0] / "lib/large").write_bytes(b"edited in place")
+        shutil.rmtree(into)
+        into.mkdir()
+        assert lay_tree(volume / "cache", BUILD, into=into) is not None  # nobody else's file was changed by it
+
+
+def _free(volume: Path) -> int:
+    os.sync()
+    status = os.statvfs(volume)
+    return status.f_bfree * status.f_frsize
 
 
 def test_nothing_is_laid_where_nothing_is_kept(cache: Path, into: Path) -> None:
@@ -184,6 +223,7 @@ def test_p10_nobody_else_can_write_it_whatever_the_umask(cache: Path, tree: Path
 # With the whole line
 
 
+@pytest.mark.usefixtures("hardlinks")
 def test_the_second_installation_keeps_the_tree_and_the_third_is_made_of_it(settings: Settings) -> None:
     first = provision(NEWEST, settings)
     assert kept_trees(settings.cache) == []
