@@ -71,7 +71,6 @@ T = TypeVar("T")
 _OF_REQUESTS = {"install", "find", "remove", "verify", "matrix"}
 _GOING = 0.05  # seconds after which a tree that is being removed is gone, or another than it was
 _MOST_LOOKS = 100
-_TRIES = 3  # of a Python that somebody removes before it is held
 _SHOWN = 10  # differences of one installation, without --verbose
 _CACHE_KEY_FORM = 1  # to be counted up when the store's layout changes, so that CI caches start anew
 
@@ -436,13 +435,8 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
     provisioner = session.provisioner
     requests = session.requests(texts)
     with session.display:  # afterwards the terminal is the command's
-        for _ in range(_TRIES):
-            results = provisioner.provide(requests)
-            interpreters = [result.interpreter for result in results if isinstance(result, Provided)]
-            for interpreter in interpreters:
-                provisioner.lease(interpreter)
-            if all(interpreter.executable.exists() for interpreter in interpreters):
-                break  # else somebody removed one before it was held
+        results = [provisioner.held(result) for result in provisioner.provide(requests)]
+        interpreters = [result.interpreter for result in results if isinstance(result, Provided)]
     errors = _errors(results)
     if errors and (provisioner.settings.missing == "fail" or not interpreters):
         return errors[0].exit_code, Outcome(errors=errors)

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Provided", "Provisioner", "provision", "provision_all"]
 
+_TRIES = 3
+"""How often a Python is provided that somebody removes before it is held."""
+
 How = Literal["installed", "repaired", "present", "found"]
 
 _LOGGER = logging.getLogger(__name__)
@@ -226,6 +229,22 @@ class Provisioner:
     def lease(self, interpreter: Interpreter) -> bool:
         """Keep `interpreter` from being removed while this provisioner is open, if it comes from our store."""
         return self._stack.enter_context(self.store.lease(interpreter.base_prefix))
+
+    def held(self, result: Provided | PyinstallError) -> Provided | PyinstallError:
+        """`result`, of which nobody can remove the interpreter while this provisioner is open; provided again where
+        somebody removed it just before."""
+        for _ in range(_TRIES):
+            if isinstance(result, PyinstallError):
+                break
+            self.lease(result.interpreter)
+            if result.interpreter.executable.exists():
+                break  # who removes it from now on is refused
+            _LOGGER.info("%s: somebody removed it before it was held", result.interpreter.key)
+            try:
+                result = self._provide(result.request)
+            except PyinstallError as error:
+                result = error
+        return result
 
     @cached_property
     def store(self) -> Store:

@@ -206,7 +206,7 @@ class Pythons:
                 seconds = self._seconds.get(request, 0.0) if has_worked else 0.0
                 yield _Outcome(request=request, provided=result, seconds=seconds)
             else:
-                is_missing = isinstance(result, NoMatchError | FetchError) or _is_gone(request)
+                is_missing = _is_missing(result) or _is_gone(request)
                 yield _Outcome(request=request, error=result, is_missing=is_missing)
 
     def _heard(self, request: Request, _: object, seconds: float) -> None:
@@ -223,13 +223,17 @@ class Pythons:
 
     def _proven(self, outcome: _Outcome) -> _Outcome:
         """As it was, if the interpreter says about itself, now, what its name says; found ones were asked just now."""
-        if outcome.provided is None:
+        provided = outcome.provided
+        if provided is None:
             return outcome
-        claimed = outcome.provided.interpreter
         if not self._looks_only:
             # Before it is run once more: what then answers stays until the session ends.
-            self.provisioner.lease(claimed)
-        if outcome.provided.how == "found" or (self._trusts and outcome.provided.how == "present"):
+            held = self.provisioner.held(provided)
+            if isinstance(held, PyinstallError):
+                return replace(outcome, provided=None, error=held, is_missing=_is_missing(held))
+            outcome, provided = replace(outcome, provided=held), held
+        claimed = provided.interpreter
+        if provided.how == "found" or (self._trusts and provided.how == "present"):
             return outcome
         try:
             answered = probe(
@@ -240,7 +244,11 @@ class Pythons:
             )
         except ProbeError as error:
             return replace(outcome, provided=None, error=error)
-        return replace(outcome, provided=replace(outcome.provided, interpreter=answered))
+        return replace(outcome, provided=replace(provided, interpreter=answered))
+
+
+def _is_missing(error: PyinstallError) -> bool:
+    return isinstance(error, NoMatchError | FetchError)
 
 
 def parse_specifier(texts: Sequence[object], *, origin: str) -> SpecifierSet:

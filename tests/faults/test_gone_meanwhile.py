@@ -1,9 +1,14 @@
-"""P2, P21: what goes away while a command walks over it is told as gone, and not as damage or as an error."""
+"""P2, P21: what goes away while a command walks over it is told as gone, and not as damage or as an error; and what one
+takes while another removes it stays, or is provided again.
+
+Everything happens in one process and at a step that was counted before: no failure depends on luck.
+"""
 
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -11,16 +16,30 @@ import pytest
 from campaign import VERSION, Workshop
 from fault_table import Tally
 
+from pytest_pyinstall import lock as lock_module
 from pytest_pyinstall.cli import main
+from pytest_pyinstall.errors import StoreError
+from pytest_pyinstall.session import Pythons
+from pytest_pyinstall.settings import Settings
+from pytest_pyinstall.store import Store, current_boot
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs to move what is open")
+
+needs_flock = pytest.mark.skipif(sys.platform != "linux", reason="needs shared locks, and /proc")
 
 _hook: Callable[[str], None] | None = None
 
 
+_readlink = os.readlink
+
+
 def _audited(event: str, arguments: tuple[object, ...]) -> None:
-    if _hook is not None and event in {"open", "os.scandir", "os.listdir", "os.rename", "subprocess.Popen"}:
+    if _hook is None:
+        return
+    if event in {"open", "os.scandir", "os.listdir", "os.rename", "os.remove", "subprocess.Popen"}:
         _hook(str(arguments[0]))
+    elif event == "fcntl.flock":
+        _hook(_readlink(f"/proc/self/fd/{arguments[0]}") if sys.platform == "linux" else "")
 
 
 sys.addaudithook(_audited)  # for good: it cannot be taken away again
@@ -32,6 +51,7 @@ class Steps:
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._text = str(directory)
         self.count = 0
+        self.paths: list[str] = []
         self.actions: dict[int, Callable[[], None]] = {}
         self._is_busy = False
         for name in ("lstat", "stat", "readlink"):
@@ -50,6 +70,7 @@ class Steps:
         self._is_busy = True
         try:
             self.count += 1
+            self.paths.append(path)
             if action := self.actions.pop(self.count, None):
                 action()
         finally:
@@ -196,3 +217,116 @@ def test_p11_what_somebody_else_throws_out_of_the_cache_is_gone(
                 tally.attempt("what goes away from the cache while it is looked at")
                 assert main(["cache", command]) == 0, (command, moment, count)
                 tally.survive()
+
+
+# Taken while somebody removes it
+
+
+def run_exec(here: Workshop) -> None:
+    """The command only works where the Python still is when it runs."""
+    ran = here.directory / "ran"
+    ran.unlink(missing_ok=True)
+    python = f"python{VERSION.rpartition('.')[0]}"
+    assert main(["exec", "--python", VERSION, "--", python, "-I", "-c", "open('ran', 'w')"]) == 0
+    assert ran.exists()
+
+
+def run_session(here: Workshop, *, trusts: bool) -> None:
+    """What a session of pytest does before its tests, and, for one that trusts, before it runs a suite."""
+    pythons = Pythons.open(
+        Settings.from_environ(here.environ, directory=here.directory), environ=here.environ, user_home=here.directory,
+        directory=here.directory, executable=Path(sys.executable), trusts=trusts,
+    )  # fmt: skip
+    try:
+        (choice,) = pythons.choose_all([VERSION], origin="test", directory=here.directory)
+        assert choice.interpreter is not None
+        assert choice.interpreter.run("-c", "print(1)").stdout == "1\n"
+    finally:
+        pythons.close()
+
+
+DOORS: dict[str, Callable[[Workshop], None]] = {
+    "exec": run_exec,
+    "a session": partial(run_session, trusts=False),
+    "a session of a suite": partial(run_session, trusts=True),
+}
+
+
+@needs_flock
+@pytest.mark.parametrize("door", DOORS)
+def test_p21_what_is_removed_just_before_or_while_it_is_taken_stays_or_is_provided_again(
+    here: Workshop, steps_in: Callable[[Path], Steps], tally: Tally, door: str, times: int
+) -> None:
+    store = Store(root=here.store, boot=current_boot())
+    steps = steps_in(here.store)
+    DOORS[door](here)
+    count = steps.count
+    (lock,) = [number for number, path in enumerate(steps.paths, 1) if path.endswith(".lease")][-1:]
+    told: dict[int, str] = {}
+
+    def remove(moment: int) -> None:
+        try:
+            told[moment] = "removed" if store.remove(here.key) else "was not there"
+        except StoreError as error:
+            assert "is in use, and stays" in error.message  # noqa: PT017  # and so it is told
+            told[moment] = "refused"
+
+    near = range(lock - 4, lock + 5)
+    for moment in sorted({*moments(count, times), *near} & {*range(1, count + 1)}):
+        steps.count, steps.actions = 0, {moment: partial(remove, moment)}
+        tally.attempt("remove at a step of who takes it")
+        DOORS[door](here)
+        # `lock` is the moment before the lock itself is asked for.
+        assert told[moment] == ("removed" if moment <= lock else "refused"), (moment, lock, count, told)
+        assert here.is_whole(), (moment, told)
+        tally.survive()
+    assert {*told.values()} == {"removed", "refused"}
+
+
+@needs_flock
+def test_p21_what_is_taken_just_before_or_while_it_is_removed_stays_or_was_never_held(
+    here: Workshop, steps_in: Callable[[Path], Steps], tally: Tally, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_module, "_PATIENCE", 0.0)  # it cannot end while we wait: it is this thread
+    store, spare, kept = Store(root=here.store, boot=current_boot()), here.directory / "spare", here.directory / "kept"
+    record = store.record_path(here.key)
+    shutil.copyfile(record, kept)
+    copied(here.home, spare)
+    steps = steps_in(here.store)
+
+    def restore() -> None:
+        steps.actions = {}
+        if not here.home.exists():
+            copied(spare, here.home)
+            shutil.copyfile(kept, record)
+        steps.count = 0
+
+    assert store.remove(here.key)
+    count, outcomes = steps.count, set()
+    names = (".lease", f"/{here.key}")
+    close = [number for number, path in enumerate(steps.paths, 1) if path.endswith(names) and number > 3]
+    near = {number + more for number in close for more in range(-2, 3)} & {*range(1, count + 1)}
+    for moment in sorted({*moments(count, times), *near}):
+        with ExitStack() as stack:
+            taken: list[bool] = []
+
+            def take(stack: ExitStack = stack, taken: list[bool] = taken) -> None:
+                is_held = stack.enter_context(store.lease(here.home))
+                # As all do who take one: held, and then looked whether it is still there.
+                taken.append(is_held and (here.home / here.key.executable).exists())
+
+            restore()
+            steps.actions = {moment: take}
+            tally.attempt("taken at a step of remove")
+            try:
+                was_removed = store.remove(here.key)
+            except StoreError as error:
+                assert "is in use, and stays" in error.message  # noqa: PT017
+                was_removed = False
+            steps.actions = {}
+            assert len(taken) == 1, (moment, count)
+            assert was_removed is not taken[0], (moment, count)
+            assert here.home.exists() is taken[0], (moment, count)
+            outcomes.add(was_removed)
+            tally.survive()
+    assert outcomes == {True, False}
