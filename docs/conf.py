@@ -25,3 +25,5 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = "pytest-pyinstall"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]

@@ -12,7 +12,7 @@ from packaging.version import Version
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.target import Target
 
-__all__ = ["EXECUTABLE_FORM", "Candidate", "guess_directory", "guess_executable", "is_shim", "real"]
+__all__ = ["EXECUTABLE_FORM", "Candidate", "executable_in", "guess_directory", "guess_executable", "is_shim", "real"]
 
 _DIRECTORY_FORM = re.compile(
     # pyenv, asdf, mise: 3.12.1, 3.13.0t, 3.12.1-debug, 3.15.0rc1, pypy3.10-7.3.17; nox, pdm: cpython@3.12.1
@@ -76,6 +76,13 @@ def is_shim(executable: Path) -> bool:
 def real(path: Path) -> Path:
     """Where `path` leads, through all links."""
     return Path(os.path.realpath(path))  # unlike resolve, it says nothing about loops
+
+
+def executable_in(directory: Path, target: Target) -> Path | None:
+    """The interpreter of the installation or environment whose prefix `directory` is; None where it has none."""
+    places = ("Scripts/python.exe", "bin/python.exe", "python.exe")  # a venv, MSYS2, an installation: as uv looks
+    names = places if target.os == "windows" else ("bin/python3", "bin/python", "bin/pypy3", "bin/graalpy")
+    return next((place for name in names if (place := directory / name).is_file()), None)
 
 
 def guess_directory(directory: Path, source: str, target: Target) -> Candidate | None:

@@ -7,13 +7,14 @@ did not keep the rest from being done; `cli` chooses between them.
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pytest_pyinstall.errors import (
     IntegrityError,
@@ -28,6 +29,7 @@ from pytest_pyinstall.errors import (
 from pytest_pyinstall.progress import Display, size_text
 from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.request import Request, parse_requests
+from pytest_pyinstall.retype import blamed, retyped
 from pytest_pyinstall.store import Broken, Installation, Store, delete
 from pytest_pyinstall.tree import Difference
 
@@ -103,41 +105,35 @@ class Session:
 
         Raises `InvalidRequestError`, `NoMatchError`, and `UsageError` where nothing is configured.
         """
-        provisioner = self.provisioner
-        if texts:
-            parsed = self._parsed(texts)
-        elif not (parsed := self._configured()):
+        asked, directory, origin = self._asked(texts)
+        if not asked:
             message = f"{self.command}: no Python is named, and the project's pytest configuration asks for none"
             hint = f'pytest-pyinstall {self.command} 3.13, or pyinstall_python = ["3.9..3.13"] in [tool.pytest]'
             if self.command == "exec":
                 hint = "pytest-pyinstall exec --python 3.13 -- COMMAND"
             raise UsageError(message, hint=hint)
-        return tuple(dict.fromkeys(provisioner.expand(parsed)))
-
-    def _parsed(self, texts: Sequence[str]) -> tuple[Request, ...]:
         try:
-            return parse_requests(texts, directory=self.provisioner.directory, origin=self.command)
-        except InvalidRequestError as error:
-            if (
-                len(texts) > 1
-                or not error.hint
-                or self.command not in {"install", "find", "remove", "verify", "matrix"}
-            ):
-                raise
-            # The whole line, to be pasted.
-            hint = f"pytest-pyinstall {self.command} {shlex.quote(error.hint)}"
-            raise InvalidRequestError(error.message, hint=hint) from error
+            return self.provisioner.parse(parse_requests(asked, directory=directory, origin=origin))
+        except (InvalidRequestError, NoMatchError) as error:
+            raise retyped(error, asked, origin=origin) from error
 
-    def _configured(self) -> tuple[Request, ...]:
-        """With the precedence of all settings: option, variable, ini value."""
+    def blamed(self, texts: Sequence[str], result: Provided | PyinstallError) -> Provided | PyinstallError:
+        """An error says who asked for what it is about, where that is not in `texts`, which one sees."""
+        if texts or not isinstance(result, PyinstallError):
+            return result
+        return blamed(result, origin=self._asked(texts)[2])
+
+    def _asked(self, texts: Sequence[str]) -> tuple[Sequence[object], Path, str]:
+        """With the precedence of all settings, option, variable, ini value; with the directory, and who says so."""
         configuration, provisioner = self.configuration, self.provisioner
         variable = "PYTEST_PYINSTALL_PYTHON"
+        if texts:
+            return texts, provisioner.directory, self.command
         if configuration.option_requests:
-            origin = f"--python in addopts of {configuration.path}"
-            return parse_requests(configuration.option_requests, directory=provisioner.directory, origin=origin)
+            return configuration.option_requests, provisioner.directory, f"--python in addopts of {configuration.path}"
         if text := provisioner.environ.get(variable):
-            return parse_requests([text], directory=provisioner.directory, origin=variable)
-        return parse_requests(configuration.requests, directory=configuration.directory, origin=configuration.origin)
+            return [text], provisioner.directory, variable
+        return configuration.requests, configuration.directory, configuration.origin
 
 
 def install(session: Session, texts: Sequence[str], *, reinstall: bool) -> Outcome:
@@ -147,13 +143,31 @@ def install(session: Session, texts: Sequence[str], *, reinstall: bool) -> Outco
         # Configured for pytest, where a path is fine: there is nothing to install about it.
         requests = tuple(request for request in requests if request.path is None)
     results = session.provisioner.install(requests, reinstall=reinstall)
-    return _pythons(requests, results)
+    return _pythons(requests, [session.blamed(texts, result) for result in results])
 
 
 def find(session: Session, texts: Sequence[str]) -> Outcome:
     """The executables that are here already. Nothing is written, and nothing opens a connection."""
     requests = session.requests(texts)
-    return _pythons(requests, list(_each(session.provisioner.find, requests)))
+    return _pythons(requests, list(_each(partial(_found, session.provisioner), requests)))
+
+
+def _found(provisioner: Provisioner, request: Request) -> Provided:
+    """Where there is none here, the error says whether there is a build of it, as far as no connection is needed."""
+    from pytest_pyinstall.resolve import resolve
+
+    try:
+        return provisioner.find(request)
+    except NoMatchError as error:
+        if urlsplit(provisioner.settings.catalogue or "").scheme in {"http", "https"}:
+            raise
+        try:
+            resolve(request, provisioner.catalogue, provisioner.target)
+        except NoMatchError as none:
+            raise NoMatchError(f"{error.message}, and {none.message}", hint=none.hint) from error
+        except PyinstallError:  # a catalogue that cannot be read is another question
+            pass
+        raise
 
 
 def list_pythons(session: Session, *, with_available: bool) -> Outcome:
@@ -354,7 +368,7 @@ def mirror_pack(session: Session, directory: Path, texts: Sequence[str], *, tag:
     tag = tag or datetime.now(UTC).strftime("%Y%m%d")
 
     def packed(request: Request) -> list[mirror.Packed]:
-        executable = request.path or provisioner.find(request).interpreter.executable
+        executable = provisioner.find(request).interpreter.executable
         return mirror.pack(directory, [executable], tag=tag, environ=provisioner.environ, progress=session.display.say)
 
     results = list(_each(packed, session.requests(texts)))
@@ -435,7 +449,7 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
     provisioner = session.provisioner
     requests = session.requests(texts)
     with session.display:  # afterwards the terminal is the command's
-        results = [provisioner.held(result) for result in provisioner.provide(requests)]
+        results = [session.blamed(texts, provisioner.held(result)) for result in provisioner.provide(requests)]
         interpreters = [result.interpreter for result in results if isinstance(result, Provided)]
     errors = _errors(results)
     if errors and (provisioner.settings.missing == "fail" or not interpreters):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from pytest_pyinstall.candidate import Candidate, guess_executable, is_shim, real
+from pytest_pyinstall.candidate import Candidate, executable_in, guess_executable, is_shim, real
 from pytest_pyinstall.errors import ProbeError
 from pytest_pyinstall.installed import installed
 from pytest_pyinstall.interpreter import Interpreter
@@ -51,17 +51,18 @@ def discover(
     """The interpreters on this machine that fit `request`, best first, each asked only when it is its turn,
     or while one before it keeps us waiting: however many hang, that costs about `timeout` seconds in all.
 
-    A path request gives exactly that executable, and raises `ProbeError` where it is no Python (the Python behind it
-    where it is a shim). Every other request looks at, newest first, the installations of uv, pyenv, hatch, nox, mise,
-    asdf and pdm and at `current`, and after them along `PATH`, and on Windows in the registry, through
-    python-discovery. `environ` and `home` say where these are.
+    A path request gives exactly that executable, or that of the prefix which the path names, and raises `ProbeError`
+    where it is no Python (the Python behind it where it is a shim). Every other request looks at, newest first, the
+    installations of uv, pyenv, hatch, nox, mise, asdf and pdm and at `current`, and after them along `PATH`, and on
+    Windows in the registry, through python-discovery. `environ` and `home` say where these are.
 
     Two names of one interpreter count once. Shims never count, and in place of a virtual environment on `PATH` counts
     the interpreter that it was made from; only `current` may be one. What does not work is passed by, after
     `on_skip(path, error)`. Nothing is written. Each iterator belongs to one thread.
     """
     if request.path is not None:
-        yield _at(request.path, environ=environ, timeout=timeout)
+        executable = (executable_in(request.path, target) if request.path.is_dir() else None) or request.path
+        yield _at(executable, environ=environ, timeout=timeout)
         return
     if request.word is not None:
         return

@@ -7,6 +7,7 @@ that it does not know is the name of a file. So its own reading decides, and our
 import platform
 import shutil
 from dataclasses import replace
+from difflib import SequenceMatcher
 
 from python_discovery import PythonSpec
 
@@ -17,6 +18,7 @@ from pytest_pyinstall.target import ARCHITECTURE_WORDS, Target
 __all__ = ["request_of", "why_not"]
 
 _IMPLEMENTATIONS = {"cpython", "pypy", "graalpy"}
+_ALIKE = 0.5
 _HALVED = {"x86_64": "x86", "aarch64": "armv7"}
 _DOUBLED = {half: whole for whole, half in _HALVED.items()}
 
@@ -59,13 +61,26 @@ def why_not(spec: str, *, path: str) -> str | None:
     try:
         parsed = PythonSpec.from_string_spec(spec)
     except ValueError as error:
-        return f"{spec!r} names no Python: {error}"
+        return f"{spec!r} names no Python: {error}{_meant(spec)}"
     if parsed.path is not None and shutil.which(spec, path=path) is None:
-        return f"{spec!r} names no Python: it is neither a version nor an executable on PATH"
+        return f"{spec!r} names no Python: it is neither a version nor an executable on PATH{_meant(spec)}"
+    implementation = (parsed.implementation or "cpython").lower()
+    if implementation not in _IMPLEMENTATIONS and _meant(spec) and shutil.which(implementation, path=path) is None:
+        return f"{spec!r} names no Python: {implementation!r} is no implementation that we know{_meant(spec)}"
     machine = (parsed.machine or "").lower()
     if machine and machine not in ARCHITECTURE_WORDS and machine != platform.machine().lower():
         return f"{spec!r} cannot be had: {parsed.machine!r} is no architecture that we know"
     return None
+
+
+def _meant(spec: str) -> str:
+    """What may have been meant by `spec`, which is no request, as the end of a sentence; empty where nobody knows."""
+    try:
+        Request.parse(spec)
+    except InvalidRequestError as error:
+        is_alike = SequenceMatcher(None, spec.lower(), error.hint).ratio() > _ALIKE
+        return f"; did you mean {error.hint}?" if is_alike and "/" not in error.hint else ""
+    return ""
 
 
 def _architecture(parsed: PythonSpec, target: Target) -> str | None:

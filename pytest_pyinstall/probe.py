@@ -197,10 +197,9 @@ def _unstartable(executable: Path, error: OSError) -> ProbeError:  # noqa: PLR09
     where = shlex.quote(str(executable))
     if error.errno == errno.ENOENT and not os.path.lexists(executable):
         return ProbeError(f"there is no {executable}", hint=f"ls -l {shlex.quote(str(executable.parent))}")
-    if executable.is_dir():
-        inside = next((executable / name for name in ("bin/python3", "bin/python") if (executable / name).exists()), "")
-        hint = f"name the executable: {inside}" if inside else f"ls {where}"
-        return ProbeError(f"{executable} is a directory, not an executable", hint=hint)
+    if executable.is_dir():  # of a prefix, whoever took the path has found the executable already
+        inside = "python.exe" if os.name == "nt" else "bin/python3"
+        return ProbeError(f"{executable} is a directory that holds no {inside}", hint=f"ls {where}")
     if executable.is_symlink() and not executable.exists():
         return ProbeError(f"{executable} is a link to {executable.readlink()}, which is gone", hint=f"ls -l {where}")
     if error.errno == errno.ENOENT:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import sys
 import threading
 import time
@@ -217,7 +218,7 @@ class Provisioner:
             if provided := look(request):
                 return provided
         msg = f"no Python {request.text} here"
-        raise NoMatchError(msg, hint=f"pytest-pyinstall install {request.text}; list --all shows what there is")
+        raise NoMatchError(msg, hint=f"pytest-pyinstall install {shlex.quote(request.text)}")
 
     def repair(self, broken: Broken) -> Interpreter:
         """Put back what was published, without a gap for those who run it; what somebody added stays."""
@@ -417,7 +418,7 @@ class Provisioner:
             if request.path is not None:
                 what = "the running interpreter" if request.text == "current" else "a path"
                 msg = f"{request.text} is {what}: it can be used, but not installed"
-                raise NoMatchError(msg, hint="name a version, such as 3.12")
+                raise NoMatchError(msg, hint="pytest-pyinstall install 3.12")
             self._refuse_downloads(request.text, is_explicit=is_explicit)
             from pytest_pyinstall.resolve import resolve
 

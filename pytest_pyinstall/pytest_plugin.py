@@ -274,9 +274,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if session.items:
         state.uses = any(not wanted.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items)
     if state.failed and not state.is_worker and not state.looks_only:
-        failed = {param.id: param for item in session.items if (param := _param(item)) in state.failed}
+        failed: dict[str, str] = {}
+        for item in session.items:
+            if (param := _param(item)) in state.failed:
+                test = item.nodeid.partition("[")[0]
+                failed.setdefault(param.id, f"{test}: @pytest.mark.python: {param.error}")
         if failed:
-            raise pytest.UsageError("\n".join(str(choice.error) for choice in failed.values()))
+            raise pytest.UsageError("\n".join(failed.values()))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -415,10 +419,16 @@ class _State:
 
     def _begin_bisection(self, texts: Iterable[object], origin: str, directory: Path) -> None:
         """Nothing is installed before it is tried."""
+        from pytest_pyinstall.errors import InvalidRequestError, NoMatchError
         from pytest_pyinstall.request import parse_requests
+        from pytest_pyinstall.retype import retyped
         from pytest_pyinstall.suite_bisect import Bisection
 
-        requests = self.pythons.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
+        texts = list(texts)
+        try:
+            requests = self.pythons.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
+        except (InvalidRequestError, NoMatchError) as error:
+            raise retyped(error, texts, origin=origin) from error
         suite = Bisection(self.config, requests, self.pythons, say=self._teller())
         self.config.pluginmanager.register(suite, "pyinstall-suite")
 
@@ -686,12 +696,22 @@ def _requested(config: pytest.Config) -> tuple[Iterable[object], str, Path] | No
         return None
     invoked = config.invocation_params.dir
     if texts := config.getoption(_INI):
-        return texts, "--python", invoked
+        return texts, _where_option_stands(config), invoked
     if text := os.environ.get(_VARIABLE):
         return [text], _VARIABLE, invoked
     if items := _in_ini(config):
-        return items, _INI, _ini_directory(config)
+        where = "" if config.inipath is None else f" in {config.inipath}"
+        return items, f"{_INI}{where}", _ini_directory(config)
     return None
+
+
+def _where_option_stands(config: pytest.Config) -> str:
+    """``--python``, and where that was written if not on the command line, which one sees."""
+    if any(str(word).startswith("--python") for word in config.invocation_params.args):
+        return "--python"
+    if "--python" in os.environ.get("PYTEST_ADDOPTS", ""):
+        return "--python in PYTEST_ADDOPTS"
+    return "--python in addopts" if config.inipath is None else f"--python in addopts of {config.inipath}"
 
 
 def _in_ini(config: pytest.Config) -> Sequence[object]:

@@ -24,6 +24,7 @@ from pytest_pyinstall.probe import probe
 from pytest_pyinstall.progress import Lines
 from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.request import Request, parse_requests
+from pytest_pyinstall.retype import blamed, retyped
 from pytest_pyinstall.settings import Settings
 
 __all__ = ["Choice", "Pythons", "admits", "header", "parse_specifier", "reason"]
@@ -149,7 +150,11 @@ class Pythons:
         Relative paths start from `directory`. Raises `PyinstallError` for what is no request, and for a word
         (``supported``) that means nothing here.
         """
-        requests = self.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
+        texts = list(texts)
+        try:
+            requests = self.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
+        except (InvalidRequestError, NoMatchError) as error:
+            raise retyped(error, texts, origin=origin) from None
         self._provide(requests)
         return _named([self._outcomes[request] for request in requests])
 
@@ -161,10 +166,10 @@ class Pythons:
         choices = self.choose(texts, origin=origin, directory=directory)
         failed = [(choice.asked[0], choice.error) for choice in choices if choice.error and not self.skips(choice)]
         if len(failed) == 1 and len(choices) == 1:
-            raise failed[0][1]
+            raise blamed(failed[0][1], origin=origin) from failed[0][1]
         if failed:
             told = (f"{error}" if asked in error.message else f"{asked}: {error}" for asked, error in failed)
-            message = f"{len(failed)} of {len(choices)} Pythons cannot be used:\n" + "\n".join(told)
+            message = f"{origin}: {len(failed)} of {len(choices)} Pythons cannot be used:\n" + "\n".join(told)
             raise SeveralFailedError(message, results=[error for _, error in failed])
         return choices
 
@@ -174,9 +179,13 @@ class Pythons:
 
     def one(self, asked: object, *, directory: Path) -> Choice:
         """The one Python that was asked for. Raises `InvalidRequestError` where that means several."""
-        requests = self.provisioner.parse(
-            [asked] if isinstance(asked, Request) else parse_requests([asked], directory=directory, origin="request")
-        )
+        origin = "install_python"
+        try:
+            requests = self.provisioner.parse(
+                [asked] if isinstance(asked, Request) else parse_requests([asked], directory=directory, origin=origin)
+            )
+        except (InvalidRequestError, NoMatchError) as error:
+            raise retyped(error, [asked], origin=origin) from None
         if len(requests) != 1:
             message = f"{asked!s} means {len(requests)} Pythons, and one is wanted here"
             raise InvalidRequestError(message, hint=requests[-1].text if requests else "3.12")

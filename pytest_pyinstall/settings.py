@@ -20,7 +20,7 @@ from pytest_pyinstall.errors import InvalidSettingError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["OPTIONS", "Attestations", "Downloads", "Missing", "Preference", "Settings"]
+__all__ = ["OPTIONS", "UV_VARIABLES", "VARIABLES", "Attestations", "Downloads", "Missing", "Preference", "Settings"]
 
 Missing = Literal["fail", "skip"]
 Downloads = Literal["auto", "manual", "never"]
@@ -36,7 +36,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "preference": get_args(Preference),
     "attestation": get_args(Attestations),
 }
-_UV_VARIABLES = {
+UV_VARIABLES: Mapping[str, str] = {
     "store": "UV_PYTHON_INSTALL_DIR",
     "cache": "UV_PYTHON_CACHE_DIR",
     "mirror": "UV_PYTHON_INSTALL_MIRROR",
@@ -44,6 +44,22 @@ _UV_VARIABLES = {
     "catalogue": "UV_PYTHON_DOWNLOADS_JSON_URL",
     "downloads": "UV_PYTHON_DOWNLOADS",
 }
+"""Which variable of uv means the same as which setting."""
+
+VARIABLES: Mapping[str, str] = {
+    "PYTEST_PYINSTALL_HOME": "one directory for both store and cache: `HOME/store` and `HOME/cache`",
+    "PYTEST_PYINSTALL_LOCK_TIMEOUT": "seconds to wait for somebody who is installing the same Python; default: 300",
+    "PYTEST_PYINSTALL_INSECURE_HOST": "hosts, separated by commas or spaces, that may be asked over plain http",
+    "PYTEST_PYINSTALL_TRUSTED_STORE": "stores, separated as in `PATH`, that are used although others can write to them",
+    "PYTEST_PYINSTALL_ATTESTATION_WORKFLOW": "whose attestations are believed:"
+    " `OWNER/REPOSITORY/.github/workflows/FILE`, with `@refs/heads/…` for one branch or tag alone;"
+    " default: the release workflow of python-build-standalone",
+    "PYTEST_PYINSTALL_ATTESTATION_ISSUER": "who vouches for that workflow's identity; default: GitHub Actions",
+    "PYTEST_PYINSTALL_ATTESTATION_ROOT": "the `trusted_root.json` of a Sigstore of your own; default:"
+    " that of the public one, as the package `sigstore` brings it along",
+}
+"""What has neither option nor ini value, and what it means; the reference has it from here."""
+
 _UV_DOWNLOADS = {"automatic": "auto", "auto": "auto", "true": "auto", "1": "auto", "false": "never", "0": "never"}
 _TRUE = {"1", "true", "yes", "on", "y", "t"}
 _FALSE = {"0", "false", "no", "off", "n", "f"}
@@ -146,10 +162,10 @@ def _candidates(
         yield _Value(os.path.join(text, name), "PYTEST_PYINSTALL_HOME", directory)  # noqa: PTH118  # still text here
     if text := ini.get(name):
         yield _Value(text, f"pyinstall_{name}", ini_directory)
-    if name in _UV_VARIABLES and (text := environ.get(_UV_VARIABLES[name])):
+    if name in UV_VARIABLES and (text := environ.get(UV_VARIABLES[name])):
         if name == "downloads":
             text = _UV_DOWNLOADS.get(text.lower(), text.lower())
-        yield _Value(text, _UV_VARIABLES[name], directory)
+        yield _Value(text, UV_VARIABLES[name], directory)
     if name == "store":
         from platformdirs import user_data_path
 

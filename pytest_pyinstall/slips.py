@@ -23,6 +23,7 @@ def suggestions(text: str) -> Iterator[str]:
         yield ",".join(re.split(r"[\s;,|]+", text))
         yield from _operator_slips(text)
         yield from _version_slips(text)
+        yield re.sub(r"(?<=[0-9])\.?[0-9loi]+", lambda match: match[0].translate(_LOOKALIKES), text)
         yield from _typos(text)
         yield text.partition("-")[0]
     if match := re.search(r"(?:pypy|graalpy)?[23](?:\.[0-9]{1,3}){1,2}", text):
@@ -50,6 +51,7 @@ _SYNONYMS = {
     "self": "current",
     "py": "current",
 }
+_LOOKALIKES = str.maketrans("loi", "101")
 _DASH = "[-\N{EN DASH}\N{EM DASH}]"
 _DOTTED = r"(?:[a-z]+@?)?[23](?:\.[0-9]+){1,2}t?"
 

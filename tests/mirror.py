@@ -322,12 +322,12 @@ class Mirror:
 
 
 @contextlib.contextmanager
-def serve(directory: Path | str, *, ca: "trustme.CA | None" = None) -> Iterator[Mirror]:
-    """Serve `directory` on a free port of 127.0.0.1 until the ``with`` block ends."""
+def serve(directory: Path | str, *, ca: "trustme.CA | None" = None, name: str = "localhost") -> Iterator[Mirror]:
+    """Serve `directory` on a free port of 127.0.0.1, with `ca` also as `name`, until the ``with`` block ends."""
     context = None
     if ca is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        ca.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+        ca.issue_cert("127.0.0.1", name).configure_cert(context)
     mirror = Mirror(Path(directory), context)
     try:
         yield mirror

@@ -364,6 +364,25 @@ def test_a_path_is_that_executable(machine: Machine) -> None:
     assert (found.executable, found.source, str(found.version)) == (executable, "path", VERSIONS[OLDEST])
 
 
+def test_a_path_of_a_prefix_is_the_python_in_it(machine: Machine) -> None:
+    executable = machine.link("prefix/bin/python")
+
+    assert machine.find(str(machine.home / "prefix"))[0].executable == executable
+
+
+def test_a_path_of_a_virtual_environment_is_that_environment(machine: Machine) -> None:
+    environment = probe(OTHERS[NEWEST], environ=os.environ).environment(machine.home / "env")
+
+    (found,) = machine.find(str(environment.path))
+
+    assert found.prefix == environment.path
+
+
+def test_a_path_of_a_directory_without_a_python_is_an_error(machine: Machine) -> None:
+    with pytest.raises(ProbeError, match="is a directory"):
+        machine.find(str(machine.home))
+
+
 def test_a_path_that_is_no_python_is_an_error(machine: Machine) -> None:
     with pytest.raises(ProbeError, match="there is no"):
         machine.find(str(machine.home / "missing"))
@@ -452,6 +471,17 @@ def test_an_execution_alias_of_windows_is_a_shim(tmp_path: Path) -> None:
     alias.touch()
 
     assert candidate.is_shim(alias)
+
+
+@pytest.mark.parametrize("place", ["python.exe", "Scripts/python.exe", "bin/python.exe"])
+def test_windows_has_several_places_below_a_prefix(place: str, tmp_path: Path) -> None:
+    executable = tmp_path / place
+    executable.parent.mkdir(exist_ok=True)
+    executable.touch()
+
+    target = Target(os="windows", arch="x86_64", libc="none")
+
+    assert candidate.executable_in(tmp_path, target) == executable
 
 
 def test_windows_executables_lie_at_the_top(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import archives
 import pytest
@@ -17,7 +17,7 @@ from pytest_pyinstall import commands, errors, layout, matrix, pytest_plugin, re
 
 sys.path.insert(0, str(DOCS / "_ext"))
 
-FROM_CODE = re.compile(r"^```\{from-code\} (?P<words>.+)\n```$", re.MULTILINE)
+FROM_CODE = re.compile(r"^ *```\{from-code\} (?P<words>.+)\n *```$", re.MULTILINE)
 
 import import_picture  # noqa: E402
 import parts  # noqa: E402  # its directory is put on sys.path above
@@ -78,11 +78,40 @@ def test_every_word_that_an_option_takes_is_in_the_reference(parser: Any, refere
 
 
 def test_every_variable_is_in_the_reference(reference: str) -> None:
+    assert read_variables() | {"UV_OFFLINE", *settings.UV_VARIABLES.values()} <= code_in(reference)
+
+
+def read_variables() -> set[str]:
+    """The variables of ours that the code reads."""
     sources = "".join(path.read_text(encoding="utf-8") for path in Path(pytest_pyinstall.__file__).parent.glob("*.py"))
     ours = {name for name in re.findall(r'"(PYTEST_PYINSTALL_[A-Z_]+)"', sources) if name != layout.PACKED}
-    ours |= {f"PYTEST_PYINSTALL_{name.upper()}" for name in settings.OPTIONS}
-    uv = {"UV_OFFLINE", *settings._UV_VARIABLES.values()}
-    assert ours | uv <= code_in(reference)
+    ours |= {f"PYTEST_PYINSTALL_ATTESTATION_{name.upper()}" for name in ("workflow", "issuer", "root")}
+    return ours | {f"PYTEST_PYINSTALL_{name.upper()}" for name in settings.OPTIONS}
+
+
+def test_what_only_a_variable_says_is_told_as_such() -> None:
+    with_options = {f"PYTEST_PYINSTALL_{name.upper()}" for name in ("python", *settings.OPTIONS)}
+    assert set(settings.VARIABLES) == read_variables() - with_options
+
+
+def test_tables_of_options_and_variables_are_taken_from_the_code(parser: Any) -> None:
+    options = parts.text("suite-options")
+    suite = {name for option in parser.getgroup("pyinstall").options for name in option.names()}
+    suite -= {"--python", *(f"--python-{name}" for name in settings.OPTIONS)}
+    ini = {name for name in parser._inidict if name.startswith("pyinstall_")}
+    ini -= {"pyinstall_python", "pyinstall_path", *(f"pyinstall_{name}" for name in settings.OPTIONS)}
+    assert {word.partition(" ")[0] for word in code_in(options) if word.startswith("--")} == suite
+    assert {word for word in code_in(options) if word.startswith("pyinstall_")} == ini
+    for page in ("reference/options.md", "suite.md"):
+        written = (DOCS / page).read_text(encoding="utf-8")
+        assert "{from-code} suite-options" in written
+        assert not re.search(r"^ *\| `(--python|PYTEST_PYINSTALL|UV_)", written, re.MULTILINE)
+
+
+def test_the_table_of_preferences_has_each_of_them() -> None:
+    page = (DOCS / "reference" / "options.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]*(?:managed|system))` \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted(get_args(settings.Preference))
 
 
 def test_every_fixture_and_marker_is_in_the_reference(pytestconfig: pytest.Config, reference: str) -> None:

@@ -34,7 +34,7 @@ cached_archive: archive_path open_cached
 attest: SUFFIX Proof attest verify_bundle
 attestation: GITHUB_ISSUER PREDICATE RELEASE_WORKFLOW ROOT_HINT Attestation Signer
 call: call
-candidate: EXECUTABLE_FORM Candidate guess_directory guess_executable is_shim real
+candidate: EXECUTABLE_FORM Candidate executable_in guess_directory guess_executable is_shim real
 catalogue: Catalogue default_catalogue mirrored parse_catalogue
 cli: main
 client: Client open_client
@@ -99,10 +99,11 @@ refusal: BrokenError RefusedError give_up refuse shown
 repeated_wheels: Wheels recognise remember write_again
 request: WORDS Request parse_requests
 resolve: candidates released resolve
+retype: blamed retyped
 seal: VersionInfo read_seal write_seal
 search_path: on_path
 session: Choice Pythons admits header parse_specifier reason
-settings: OPTIONS Attestations Downloads Missing Preference Settings
+settings: OPTIONS UV_VARIABLES VARIABLES Attestations Downloads Missing Preference Settings
 slips: suggestions
 start: main
 store: Broken Claim Installation Store current_boot

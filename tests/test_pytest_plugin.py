@@ -650,11 +650,48 @@ def test_a_session_that_cannot_have_its_pythons_ends_with_one_message(pytester: 
     pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_subprocess("--python=3.9,3.6", "--python=3.99", "--python=/no/such/python3")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: 3 of 4 Pythons cannot be used:*"])
+    result.stderr.fnmatch_lines(["ERROR: --python: 3 of 4 Pythons cannot be used:*"])
     text = result.stderr.str()
     assert all(name in text for name in ("3.6", "3.99", "/no/such/python3"))
     assert "Traceback" not in text + result.stdout.str()
     assert "test session starts" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("option", "addopts", "variable", "ini", "origin"),
+    [
+        ("3.1l", "", "", "", "--python"),
+        ("", "--python 3.1l", "", "", "--python in PYTEST_ADDOPTS"),
+        ("", "", "3.1l", "", "PYTEST_PYINSTALL_PYTHON"),
+        ("", "", "", 'pyinstall_python = ["3.1l"]', "pyinstall_python in {}"),
+        ("", "", "", 'addopts = ["--python", "3.1l"]', "--python in addopts of {}"),
+    ],
+)
+def test_what_is_mistyped_is_told_with_its_place_and_what_to_type_there(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    addopts: str,
+    variable: str,
+    ini: str,
+    origin: str,
+) -> None:
+    place = pytester.makepyprojecttoml(f"[tool.pytest]\n{ini}\n")
+    monkeypatch.setenv("PYTEST_ADDOPTS", addopts)
+    monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", variable)
+    result = pytester.runpytest_subprocess(*([f"--python={option}"] if option else []))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said, hint = (line for line in result.errlines if line)
+    assert said.startswith(f"ERROR: {origin.format(place)}: '3.1l' names no Python")
+    assert "3.11" in hint
+    assert origin.split(maxsplit=1)[0] in hint
+
+
+def test_what_does_not_exist_is_told_with_its_place(pytester: pytest.Pytester, full: Path) -> None:
+    place = pytester.makepyprojecttoml('[tool.pytest]\npyinstall_python = "3.99"\npyinstall_downloads = "auto"\n')
+    result = pytester.runpytest_subprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: pyinstall_python in {place}: *3.99*", "hint: *"])
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_one_message_tells_every_failure() -> None:
     with pytest.raises(SeveralFailedError) as caught:
         room.choose_all(["3.9", "3.10", "3.6"], origin="test", directory=HERE)
     assert str(caught.value).splitlines() == [
-        "2 of 3 Pythons cannot be used:",
+        "test: 2 of 3 Pythons cannot be used:",
         *("3.10: no network", "hint: wait"),
         *("no build of Python 3.6", "hint: 3.12"),
     ]

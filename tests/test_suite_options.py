@@ -6,6 +6,7 @@ import select
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,8 @@ def test_coverage_is_appended_and_keeps_its_contexts(run: Run, covered: Path) ->
     result.stdout.fnmatch_lines(["demo.py * 100%*"])
     import sqlite3
 
-    found = sqlite3.connect(covered / ".coverage").execute("select context from context").fetchall()
+    with closing(sqlite3.connect(covered / ".coverage")) as database:
+        found = database.execute("select context from context").fetchall()
     assert {name for (name,) in found} >= {"test_demo.py::test_fine|run", "test_two.py::test_two|run"}
 
 

@@ -88,14 +88,8 @@ def fixtures(plugin: Any) -> Iterator[tuple[str, str]]:
 
 def _options() -> Iterator[str]:
     """Each option of pytest that is a setting, with its ini value, its variable, and the words that it takes."""
-    from _pytest.config import PytestPluginManager
-    from _pytest.config.argparsing import Parser
-
-    from pytest_pyinstall import pytest_plugin, settings
-
-    parser = Parser(_ispytest=True)
-    pytest_plugin.pytest_addoption(parser, PytestPluginManager())
-    for option in parser.getgroup("pyinstall").options:
+    settings = _settings()
+    for option in _parser().getgroup("pyinstall").options:
         (name,) = option.names()
         setting = "python" if name == "--python" else name.removeprefix("--python-")
         if setting not in {"python", *settings.OPTIONS}:
@@ -108,6 +102,67 @@ def _options() -> Iterator[str]:
         meaning = str(attributes["help"])
         yield f"`{name}{metavar}`"
         yield from (f": {meaning[0].upper()}{meaning[1:]}.", "", f"  {'; '.join(also)}", "")
+
+
+def _suite_options() -> Iterator[str]:
+    """The options and ini values of the whole suite, in the words of ``--help``."""
+    parser = _parser()
+    yield from ("| option | ini value | what it does |", "|---|---|---|")
+    told = set()
+    for option in parser.getgroup("pyinstall").options:
+        (name,) = option.names()
+        ini = f"pyinstall_{name.removeprefix('--python-')}"
+        told.add(ini)
+        if name == "--python" or name.removeprefix("--python-") in _settings().OPTIONS:
+            continue
+        metavar = f" {option.attrs()['metavar']}" if option.attrs().get("metavar") else ""
+        also = f"`{ini}`{_kind_of_ini(parser, ini)}" if ini in parser._inidict else ""  # noqa: SLF001  # as pytest's own --help
+        yield f"| `{name}{metavar}` | {also} | {option.attrs()['help']} |"
+    for ini, (said, *_) in parser._inidict.items():  # noqa: SLF001  # as above
+        if ini.startswith("pyinstall_suite") and ini not in told:
+            yield f"| | `{ini}`{_kind_of_ini(parser, ini)} | {said} |"
+
+
+def _kind_of_ini(parser: Any, name: str) -> str:
+    kind = str(parser._inidict[name][1])  # noqa: SLF001  # as above
+    return {"bool": ": `true` or `false`", "linelist": ": a list"}.get(kind, "")
+
+
+def _parser() -> Any:
+    from _pytest.config import PytestPluginManager
+    from _pytest.config.argparsing import Parser
+
+    from pytest_pyinstall import pytest_plugin
+
+    parser = Parser(_ispytest=True)
+    pytest_plugin.pytest_addoption(parser, PytestPluginManager())
+    return parser
+
+
+def _settings() -> Any:
+    from pytest_pyinstall import settings
+
+    return settings
+
+
+def _variables() -> Iterator[str]:
+    """What has neither option nor ini value."""
+    yield from ("| variable | means |", "|---|---|")
+    for name, meaning in _settings().VARIABLES.items():
+        yield f"| `{name}` | {meaning} |"
+
+
+def _variables_of_uv() -> Iterator[str]:
+    yield from ("| of uv | ours |", "|---|---|")
+    for name, variable in _settings().UV_VARIABLES.items():
+        yield f"| `{variable}` | {_UV_MEANINGS.get(name, name)} |"
+    yield "| `UV_OFFLINE` | no connection is opened; what is in the cache may be used |"
+
+
+_UV_MEANINGS = {
+    "pypy_mirror": "mirror, for PyPy",
+    "downloads": "downloads: `automatic` is `auto`; `manual` downloads only for `pytest-pyinstall install`",
+}
 
 
 def _modules() -> Iterator[str]:
@@ -140,4 +195,7 @@ _PARTS: Mapping[str, Callable[..., Iterator[str]]] = {
     "modules": _modules,
     "options": _options,
     "promises": _promises,
+    "suite-options": _suite_options,
+    "variables": _variables,
+    "variables-of-uv": _variables_of_uv,
 }
