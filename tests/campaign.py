@@ -26,10 +26,11 @@ from pytest_pyinstall.key import Key
 from pytest_pyinstall.mirror import RELEASES
 from pytest_pyinstall.target import Target
 
-__all__ = ["FILES", "TAG", "Driver", "Ended", "Workshop", "digest", "make_mirror"]
+__all__ = ["FILES", "RUNNING", "TAG", "Driver", "Ended", "Workshop", "digest", "make_mirror"]
 
 TAG = "20261122"
 FILES = 250
+RUNNING = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 VERSION = ".".join(map(str, sys.version_info[:3]))
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) if sys.platform != "win32" else ()
 
@@ -45,15 +46,16 @@ class Ended:
     signal: int = 0
 
 
-def make_mirror(directory: Path, versions: tuple[str, ...] = (VERSION,)) -> Path:
-    """A mirror with a small archive for each of `versions`, and its ``catalogue.json`` in uv's schema."""
+def make_mirror(directory: Path, pythons: Mapping[str, Path] | None = None) -> Path:
+    """A mirror with a small archive for each version, and its ``catalogue.json`` in uv's schema. `pythons` are the
+    executables to which they hand over, by version; default: the running one."""
     target = Target.current()
     rows = {}
     (directory / TAG).mkdir(parents=True)
-    for version in versions:
+    for version, executable in (pythons or {VERSION: RUNNING}).items():
         major, minor, patch = version.split(".")
         name = f"cpython-{version}+{TAG}-{target.arch}-unknown-{target.os}-{target.libc}-install_only.tar.gz"
-        data = _archive(f"{major}.{minor}")
+        data = _archive(f"{major}.{minor}", executable)
         (directory / TAG / name).write_bytes(data)
         rows[f"cpython-{version}-{target}"] = {
             "name": "cpython",
@@ -80,9 +82,8 @@ build_time_vars = {'prefix': '/install'}
 """
 
 
-def _archive(minor: str) -> bytes:
+def _archive(minor: str, executable: Path) -> bytes:
     chance = random.Random(minor)
-    executable = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     files: dict[str, tuple[bytes, int]] = {
         f"bin/python{minor}": (f'#!/bin/sh\nexec {executable} "$@"\n'.encode(), 0o755),
         f"lib/python{minor}/os.py": (b"# the landmark\n", 0o644),

@@ -1,14 +1,15 @@
 """The options of the fault suite, and the table that it prints: fault, times tried, survived, leftovers."""
 
+import contextlib
 import random
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from campaign import Driver, Workshop, driven, make_mirror
 
-__all__ = ["Tally", "pytest_addoption", "pytest_report_header", "pytest_terminal_summary"]
+__all__ = ["Again", "Tally", "pytest_addoption", "pytest_report_header", "pytest_terminal_summary"]
 
 _PROPERTY = "fault"
 
@@ -19,9 +20,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--faults-seed",
         type=int,
         default=None,
-        help="the random delays of an earlier run",
+        help="the random delays of an earlier run; what they meet is up to the machine",
     )
-    group.addoption("--faults-at", default="", metavar="CASE: CALL N", help="kill at this system call alone, once more")
+    group.addoption(
+        "--faults-at",
+        default="",
+        metavar="CASE: CALL N",
+        help="the fault at this counted system call alone, exactly as in an earlier run",
+    )
     group.addoption("--faults-long", action="store_true", help="ten times as many faults")
 
 
@@ -64,24 +70,57 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 class Tally:
     """Counts what a test tried. A test that fails has survived one time less than it tried."""
 
-    record: Callable[[str, object], None]
+    rows: dict[str, list[int]] = field(default_factory=dict)
     fault: str = ""
-    tried: int = 0
-    survived: int = 0
-    leftovers: int = 0
 
     def attempt(self, fault: str, leftovers: int = 0) -> None:
         self.fault = fault
-        self.tried += 1
-        self.leftovers = max(self.leftovers, leftovers)
+        row = self.rows.setdefault(fault, [0, 0, 0])
+        row[0] += 1
+        row[2] = max(row[2], leftovers)
 
     def survive(self) -> None:
-        self.survived += 1
+        """What was attempted last was survived."""
+        self.rows[self.fault][1] += 1
+
+
+@dataclass
+class Again:
+    """Faults at counted system calls: which ones to try, and, where one fails, how to have it again."""
+
+    nodeid: str
+    wanted: str
+
+    def only(self, case: str, moments: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        """`moments`, or the one that ``--faults-at`` names; skips where that is one of another case."""
+        if not self.wanted:
+            return moments
+        wanted, _, rest = self.wanted.rpartition(": ")
+        if wanted != case:
+            pytest.skip(f"--faults-at {self.wanted!r}")
+        call, number = rest.split()
+        return [(call, int(number))]
+
+    @contextlib.contextmanager
+    def at(self, case: str, call: str, number: int) -> Iterator[None]:
+        """Whatever fails inside says by which command it does again."""
+        try:
+            yield
+        except BaseException as error:
+            error.add_note(
+                f'exactly this again: python -m pytest "{self.nodeid}" --faults-at "{case}: {call} {number}"'
+            )
+            raise
 
 
 @pytest.fixture
-def tally(record_property: Callable[[str, object], None]) -> Tally:
-    return Tally(record_property)
+def again(request: pytest.FixtureRequest) -> Again:
+    return Again(request.node.nodeid, request.config.option.faults_at)
+
+
+@pytest.fixture
+def tally() -> Tally:
+    return Tally()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -90,8 +129,8 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         return (yield)
     finally:
         tally = getattr(item, "funcargs", {}).get("tally")
-        if tally is not None and tally.tried:
-            tally.record(_PROPERTY, (tally.fault, tally.tried, tally.survived, tally.leftovers))
+        if tally is not None:
+            item.user_properties += [(_PROPERTY, (fault, *row)) for fault, row in tally.rows.items()]
 
 
 @pytest.fixture

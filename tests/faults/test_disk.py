@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from campaign import VERSION, Ended, Workshop, digest
-from fault_table import Tally
+from fault_table import Again, Tally
 from volumes import tmpfs
 
 from pytest_pyinstall.errors import StoreError
@@ -171,21 +171,23 @@ def test_p16_a_call_that_fails_is_a_clear_error(workshop: Workshop, tally: Tally
     healed(workshop, tally)
 
 
-def test_p16_an_error_on_close_is_no_success(workshop: Workshop, tally: Tally) -> None:
+def test_p16_an_error_on_close_is_no_success(workshop: Workshop, tally: Tally, again: Again) -> None:
     """NFS tells of lost writes only there; `uv` reports success."""
     removed(workshop)
-    for when in _closes_of_ours(workshop):
-        removed(workshop)
-        ended = injected(workshop, "install", VERSION, faults=(f"close:error=EIO:when={when}",))
-        tally.attempt("EIO on close", len(workshop.leftovers()))
-        # The interpreter closes files as well, and what it cannot import is not ours to explain.
-        assert "Traceback" not in ended.output or "\nImportError: " in ended.output, ended.output
-        if ended.code == 0:
-            assert workshop.is_whole()
-        else:
-            assert "Input/output error" in ended.output
-            assert digest(workshop.home) is None
-        healed(workshop, tally)
+    moments = [("close", when) for when in _closes_of_ours(workshop)]
+    for call, when in again.only("EIO on close", moments):
+        with again.at("EIO on close", call, when):
+            removed(workshop)
+            ended = injected(workshop, "install", VERSION, faults=(f"{call}:error=EIO:when={when}",))
+            tally.attempt("EIO on close", len(workshop.leftovers()))
+            # The interpreter closes files as well, and what it cannot import is not ours to explain.
+            assert "Traceback" not in ended.output or "\nImportError: " in ended.output, ended.output
+            if ended.code == 0:
+                assert workshop.is_whole()
+            else:
+                assert "Input/output error" in ended.output
+                assert digest(workshop.home) is None
+            healed(workshop, tally)
 
 
 def _closes_of_ours(workshop: Workshop) -> list[int]:

@@ -4,6 +4,7 @@ Which call it is, is counted for each thread, and nothing is timed: ``--faults-a
 """
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from campaign import VERSION, Workshop, digest
-from fault_table import Tally
+from fault_table import Again, Tally
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs strace")
 
@@ -44,7 +45,7 @@ _OURS = re.compile(r'"[^"]*/workshop/|^\d+ +(write|ftruncate|fsync|fchmod|flock)
 
 @pytest.mark.parametrize("case", ["install", "reinstall", "remove"])
 def test_p1_p8_killed_at_each_call_that_changes_something(
-    workshop: Workshop, tally: Tally, case: str, times: int, tmp_path: Path, request: pytest.FixtureRequest
+    workshop: Workshop, tally: Tally, case: str, times: int, tmp_path: Path, again: Again
 ) -> None:
     words = {"install": ("install",), "reinstall": ("install", "--reinstall"), "remove": ("remove",)}[case]
     log = tmp_path / "calls"
@@ -53,28 +54,39 @@ def test_p1_p8_killed_at_each_call_that_changes_something(
     if code:
         pytest.skip(f"needs strace, and the right to trace: it ended with {code}")
     moments = _moments(log.read_text("utf-8", "replace"), MOST * times)
-    if again := request.config.option.faults_at:
-        wanted, _, rest = again.partition(": ")
-        name, number = rest.split()
-        if wanted != case:
-            pytest.skip(f"--faults-at {again!r}")
-        moments = [(name, int(number))]
     allowed = [workshop.reference] if case == "reinstall" else [workshop.reference, None]
-    for call, when in moments:
-        story = f'again: python -m pytest {request.node.nodeid} --faults-at "{case}: {call} {when}"'
-        _prepare(workshop, case)
-        _traced(workshop, *words, VERSION, kill=f"inject={call}:signal=SIGKILL:when={when}")
-        left = workshop.leftovers()
-        tally.attempt(f"SIGKILL at a system call of {case}", len(left))
-        found = digest(workshop.home)
-        assert found in allowed, story
-        assert len([name for name in left if not name.endswith(".alive")]) <= 2, (story, left)
-        ended = workshop.ours("install", VERSION)
-        assert ended.code == 0, (story, ended.output)
-        assert workshop.is_whole(), story
-        tally.survive()
+    for call, when in again.only(case, moments):
+        with again.at(case, call, when):
+            _prepare(workshop, case)
+            _traced(workshop, *words, VERSION, kill=f"inject={call}:signal=SIGKILL:when={when}")
+            left = workshop.leftovers()
+            tally.attempt(f"SIGKILL at a system call of {case}", len(left))
+            assert digest(workshop.home) in allowed
+            assert len([name for name in left if not name.endswith(".alive")]) <= 2, left
+            ended = workshop.ours("install", VERSION)
+            assert ended.code == 0, ended.output
+            assert workshop.is_whole()
+            tally.survive()
     assert workshop.ours("install", "--reinstall", VERSION).code == 0
     assert workshop.leftovers() == []
+
+
+def test_a_failure_at_a_counted_call_says_by_which_command_it_comes_again(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest('pytest_plugins = ["fault_table"]')
+    pytester.makepyfile(
+        """
+        def test_it(again):
+            for call, when in again.only("install", [("link", 1), ("rename", 2), ("rename", 3)]):
+                with again.at("install", call, when):
+                    assert (call, when) != ("rename", 2)
+        """
+    )
+    (line,) = [line for line in pytester.runpytest("-p", "no:randomly").outlines if "exactly this again" in line]
+    words = shlex.split(line.partition("exactly this again: ")[2])
+    assert words[:3] == ["python", "-m", "pytest"]
+    pytester.runpytest(*words[3:]).assert_outcomes(failed=1)
+    pytester.runpytest(*words[3:-1], "install: rename 3").assert_outcomes(passed=1)
+    pytester.runpytest(*words[3:-1], "remove: rename 2").assert_outcomes(skipped=1)
 
 
 def _moments(log: str, most: int) -> list[tuple[str, int]]:

@@ -2,9 +2,12 @@
 
 import json
 import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,50 @@ def test_p3_after_a_power_cut_the_next_run_finds_it_whole_or_repairs_it(
             assert again.code == 0, again.output
             assert digest(workshop.home) == reference, (cut, len(found or ()))
             assert workshop.ours("verify").code == 0
+            tally.survive()
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_p3_after_a_power_cut_in_the_middle_the_next_run_makes_it_whole(
+    workshop: Workshop, tally: Tally, kind: str, tmp_path: Path, times: int, seed: int
+) -> None:
+    """Of an installation, and of a reinstallation over one that had reached the disk."""
+    chance = random.Random(f"{seed} {kind}")
+    reference = None
+    for cut in range(2 * times):
+        disk = image(tmp_path / f"{kind}{cut}", kind, SIZES[kind])
+        with loop(disk, tmp_path / "mounted") as where:
+            workshop.store = where / "store"
+            words: tuple[str, ...] = ("install", VERSION)
+            first = workshop.ours(*words)
+            assert first.code == 0, first.output
+            reference = digest(workshop.home)
+            if cut % 2:
+                words = ("install", "--reinstall", VERSION)
+            else:
+                assert workshop.ours("remove", VERSION).code == 0
+            subprocess.run(["sync", "-f", str(where)], check=True)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pytest_pyinstall", *words], env=workshop.environ, cwd=workshop.directory,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                time.sleep(chance.uniform(0, first.seconds))  # the fault itself: a random moment
+                process.send_signal(signal.SIGSTOP)  # so that what is copied is of one moment
+                shutil.copyfile(disk, tmp_path / "after")
+            finally:
+                process.kill()
+                process.wait()
+        with loop(tmp_path / "after", tmp_path / "mounted"):
+            tally.attempt(f"power cut on {kind}, in the middle", len(workshop.leftovers()))
+            _another_boot(workshop)
+            again = workshop.ours("install", VERSION)
+            assert again.code == 0, (seed, cut, again.output)
+            assert digest(workshop.home) == reference, (seed, cut)
+            assert workshop.ours("verify").code == 0
+            # Where it was whole there was nothing to write, and nobody to sweep.
+            assert workshop.ours("install", "--reinstall", VERSION).code == 0
+            assert workshop.leftovers() == []
             tally.survive()
 
 
