@@ -10,6 +10,7 @@ simply passed is one short line.
 PYTEST_DONT_REWRITE: it is imported before pytest is there to rewrite it.
 """
 
+import gc
 import json
 import os
 import sys
@@ -165,18 +166,23 @@ def main():
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     finally:
+        gc.enable()
         _stream.tell("end", code)
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except (OSError, ValueError):
                 pass
+    # pytest has collected what the tests left; without this, Python would go through all that was imported once more.
+    if hasattr(gc, "freeze"):  # from 3.7 on, and not in PyPy
+        gc.freeze()
     sys.exit(code)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config, parser):
     """Take our options for known, wherever they stand: on the command line, in addopts or in PYTEST_ADDOPTS."""
+    gc.enable()  # it was off from the start on, because what pytest imports stays
     group = parser.getgroup("pyinstall")
     known = [("--python", {"action": "append"}), ("--python-suite", {"action": "store_true"})]
     known += [("--" + name, {}) for name in _OPTIONS]

@@ -4,6 +4,7 @@ Imported in every pytest session, so it imports only pytest and the standard lib
 and is imported when a Python is asked for.
 """
 
+import gc
 import os
 import sys
 import tempfile
@@ -141,6 +142,9 @@ def pytest_load_initial_conftests(
 ) -> Generator[None, object, object]:
     """Keep a suite's outer session from what belongs to the inner ones."""
     if _is_suite(early_config, early_config.known_args_namespace):
+        # Until the inner sessions have begun: nothing of what is imported here is garbage.
+        gc.disable()
+        early_config.add_cleanup(gc.enable)
         from pytest_pyinstall.suite_arguments import adapt_arguments
 
         adapt_arguments(early_config, parser, args)

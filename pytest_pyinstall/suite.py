@@ -9,6 +9,7 @@ Nothing of the project is imported here: neither its conftest files nor its test
 
 import contextlib
 import functools
+import gc
 import os
 import shutil
 import sys
@@ -102,6 +103,7 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        gc.enable()
         self._emits_all = has_curious_reporters(self.config)
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         self._keeps_sections = self._emits_all or (reporter is not None and reporter.hasopt("P"))
@@ -141,7 +143,6 @@ class Suite:
     # Running
 
     def _run(self, session: pytest.Session) -> None:
-        plugin = prepare_plugin(self._scratch)
         retelling = Retelling(session, self.rows, self.matrix, emits_all=self._emits_all)
         background: Background[Made] = Background(self.jobs)
         with holding_interrupts() as is_interrupted:
@@ -152,7 +153,7 @@ class Suite:
                     else:
                         row.preparing = background.submit(functools.partial(self._prepare, row.choice.interpreter))
                 while not all(row.is_over for row in self.rows):
-                    if not self._step(retelling, plugin):
+                    if not self._step(retelling):
                         time.sleep(_PAUSE)
                     if session.shouldfail or session.shouldstop:
                         break
@@ -184,7 +185,7 @@ class Suite:
             say=self._said.append if self.config.get_verbosity() >= 0 else None,
         )
 
-    def _step(self, retelling: Retelling, plugin: Path) -> bool:
+    def _step(self, retelling: Retelling) -> bool:
         """Look at every Python once, and say whether anything happened."""
         happened = bool(self._said)
         while self._said:
@@ -199,7 +200,7 @@ class Suite:
                 happened = True
                 try:
                     row.made = row.preparing.result()
-                    self._start(row, row.made, plugin)
+                    self._start(row, row.made)
                     active += 1
                 except PyinstallError as error:
                     retelling.missing(row, str(error), skips=self.pythons.skips_missing)
@@ -207,7 +208,7 @@ class Suite:
                 break
         return happened
 
-    def _start(self, row: Row, made: Made, plugin: Path) -> None:
+    def _start(self, row: Row, made: Made) -> None:
         assert row.choice.interpreter is not None  # noqa: S101  # by the order of the hooks
         row.tally.pytest = made.pytest
         (self._scratch / "coverage").mkdir(exist_ok=True)
@@ -224,7 +225,7 @@ class Suite:
                 ),
                 *translated_ini(self.config.inipath, made.pytest),
             ],
-            plugin=plugin,
+            plugin=prepare_plugin(made.path, otherwise=self._scratch),
             key=row.choice.interpreter.key,
             working_directory=self.config.invocation_params.dir,
             environ={**os.environ, "COVERAGE_FILE": str(self._scratch / "coverage" / f".coverage.{row.file_name}")},
@@ -274,6 +275,8 @@ class Suite:
 
     def pytest_unconfigure(self) -> None:
         self._clean()  # also where nothing came to run
+        if hasattr(gc, "freeze"):  # not in PyPy
+            gc.freeze()  # what comes now, pytest's own search for garbage and Python's end, need not look at it all
 
     def _clean(self) -> None:
         for row in self.rows:

@@ -1,6 +1,7 @@
 """Starts a pytest session in an environment, and follows what it tells."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pytest_pyinstall import environment as venv
 from pytest_pyinstall.errors import EnvironmentCreationError
@@ -19,7 +20,8 @@ from pytest_pyinstall.key import Key
 __all__ = ["Inner", "prepare_plugin"]
 
 _BOOTSTRAP = """\
-import sys
+import gc, sys
+gc.disable()
 if sys.path[:1] == [""]:
     del sys.path[0]
 sys.path.append(sys.argv.pop(1))
@@ -35,13 +37,26 @@ _OF_PYTEST = re.compile(
 )
 
 
-def prepare_plugin(directory: Path) -> Path:
-    """A directory below `directory` that holds the inner plugin and nothing else. Safe concurrently."""
+def prepare_plugin(environment: Path, *, otherwise: Path) -> Path:
+    """A directory in `environment` that holds the inner plugin and nothing else but what Python compiles of it.
+
+    It stays, so that it is compiled once. Below `otherwise` where nothing can be written there. Safe concurrently.
+    """
     source = Path(__file__).with_name("_inner_plugin.py").read_bytes()
-    place = directory / "inner"
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "_pyinstall_inner.py").write_bytes(source)
-    return place
+    name = hashlib.sha256(source).hexdigest()[:16]
+    for place in (environment / "pytest-pyinstall" / name, otherwise / "inner" / environment.name):
+        path = place / "_pyinstall_inner.py"
+        if path.exists():
+            return place
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            aside = path.with_suffix(f".{os.getpid()}.new")
+            aside.write_bytes(source)
+            aside.replace(path)
+        except OSError:
+            continue
+        return place
+    raise EnvironmentCreationError(f"{otherwise} cannot be written to")
 
 
 class Inner:
@@ -57,7 +72,7 @@ class Inner:
         self.seconds = 0.0
         self._is_interactive = is_interactive
         self._process: subprocess.Popen[bytes] | None = None
-        self._events: BinaryIO | None = None
+        self._events: int | None = None
         self._rest = b""
 
     def start(
@@ -76,7 +91,7 @@ class Inner:
         self.directory.mkdir(parents=True, exist_ok=True)
         stream = self.directory / "events"
         stream.touch()
-        self._events = stream.open("rb")
+        self._events = os.open(stream, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         document = {
             "stream": str(stream),
             "arguments": ["-p", "_pyinstall_inner", *arguments],
@@ -114,8 +129,12 @@ class Inner:
         """What it has written since the last time. A line that is not whole yet comes later, or never after a crash."""
         if self._events is None:
             return
-        data = self._rest + self._events.read()
-        *lines, self._rest = data.split(b"\n")
+        parts = [self._rest]
+        while part := os.read(self._events, 1 << 20):
+            parts.append(part)
+        if len(parts) == 1:
+            return
+        *lines, self._rest = b"".join(parts).split(b"\n")
         for line in lines:
             yield json.loads(line)
 
@@ -151,7 +170,7 @@ class Inner:
 
     def close(self) -> None:
         if self._events is not None:
-            self._events.close()
+            os.close(self._events)
             self._events = None
 
     def tail(self) -> str:
