@@ -6,9 +6,9 @@ import os
 import shutil
 import stat
 from io import BufferedReader
-from itertools import takewhile
 from pathlib import Path
 
+from pytest_pyinstall import directory as directories
 from pytest_pyinstall.errors import StoreError
 
 __all__ = ["OPEN_FLAGS", "make_directory", "open_regular", "remove", "storage_error"]
@@ -32,14 +32,11 @@ def open_regular(path: Path, flags: int) -> BufferedReader:
 
 
 def make_directory(directory: Path) -> None:
-    """Make it and its parents, mode 0755 whatever the umask lets through: others may read a cache, never write it."""
-    path = directory
+    """Make it and its parents: others may read a cache, never write it. Raises `StoreError`."""
     try:
-        for path in reversed(list(takewhile(lambda path: not path.is_dir(), (directory, *directory.parents)))):
-            with contextlib.suppress(FileExistsError):
-                path.mkdir(mode=0o755)
+        directories.make_directory(directory)
     except OSError as error:
-        raise storage_error(path, error) from error
+        raise storage_error(Path(error.filename or directory), error) from error
 
 
 def remove(path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from pytest_pyinstall.directory import delete
 from pytest_pyinstall.errors import (
     IntegrityError,
     InvalidRequestError,
@@ -30,7 +31,7 @@ from pytest_pyinstall.progress import Display, size_text
 from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.request import Request, parse_requests
 from pytest_pyinstall.retype import blamed, retyped
-from pytest_pyinstall.store import Broken, Installation, Store, delete
+from pytest_pyinstall.store import Broken, Installation, Store
 from pytest_pyinstall.tree import Difference
 
 if TYPE_CHECKING:

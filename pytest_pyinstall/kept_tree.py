@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from pytest_pyinstall.archive_lock import lock_now
 from pytest_pyinstall.cache_file import make_directory, remove
+from pytest_pyinstall.directory import children
 from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.layout import may_change
 from pytest_pyinstall.tree import Entry, Known, listed
@@ -55,13 +56,13 @@ def trees_directory(cache: Path) -> Path:
 
 def kept_trees(cache: Path) -> list[Path]:
     """What is kept. Raises nothing; an absent cache has nothing."""
-    return [path for path in _children(trees_directory(cache)) if not path.name.startswith(".")]
+    return [path for path in children(trees_directory(cache)) if not path.name.startswith(".")]
 
 
 def left_over_trees(cache: Path) -> list[Path]:
     """What the dead left behind, unless somebody is making one now."""
     directory = trees_directory(cache)
-    found = [path for path in _children(directory) if path.name.endswith(_NEW)]
+    found = [path for path in children(directory) if path.name.endswith(_NEW)]
     if not found:
         return []
     with lock_now(directory) as ours:
@@ -113,7 +114,7 @@ def keep_tree(cache: Path, build: Build, tree: Path, known: Known) -> bool:
         with lock_now(directory) as ours:
             if not ours:
                 return False
-            for left in _children(directory):
+            for left in children(directory):
                 if left.name.endswith(_NEW):
                     remove(left)
             try:
@@ -233,12 +234,5 @@ def _throw_away(kept: Path) -> None:
 
 
 def _clear(into: Path) -> None:
-    for path in _children(into):
+    for path in children(into):
         remove(path)
-
-
-def _children(directory: Path) -> list[Path]:
-    try:
-        return sorted(directory.iterdir())
-    except OSError:
-        return []

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pytest_pyinstall.directory import make_directory
 from pytest_pyinstall.errors import LockTimeoutError, StoreError
 
 try:
@@ -23,7 +24,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["hold", "holder", "is_free", "lock_descriptor", "make_directory", "seize", "share"]
+__all__ = ["hold", "holder", "is_free", "lock_descriptor", "seize", "share"]
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -99,25 +100,6 @@ def lock_descriptor(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def make_directory(path: Path) -> None:
-    """Make the directory `path` and what is missing above it, with no more rights than 0755, whatever the umask.
-
-    Raises `OSError`. Safe beside others who make or remove it.
-    """
-    missing = []
-    for directory in (path, *path.parents):
-        if directory.is_dir():
-            break
-        missing.append(directory)
-    for directory in reversed(missing):
-        try:
-            directory.mkdir(mode=0o755, exist_ok=True)
-        except FileExistsError as error:
-            if os.path.lexists(directory):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory)) from error
-            raise  # somebody made and removed it
 
 
 @contextlib.contextmanager

@@ -27,10 +27,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_pyinstall.directory import children, delete, make_directory
 from pytest_pyinstall.errors import StoreError, UnreadableStoreError
 from pytest_pyinstall.key import Key
-from pytest_pyinstall.lock import hold, holder, is_free, make_directory, seize, share
+from pytest_pyinstall.lock import hold, holder, is_free, seize, share
+from pytest_pyinstall.minor_link import link_minor
 from pytest_pyinstall.record import Record
+from pytest_pyinstall.scratch import left_over, own_directory
 from pytest_pyinstall.seal import VersionInfo, read_seal, write_seal
 from pytest_pyinstall.tree import Difference, Known, added, compare, listed
 from pytest_pyinstall.trust import who_else_can_write
@@ -268,12 +271,7 @@ class Store:
 
     def leftovers(self) -> list[Path]:
         """The scratch directories that the dead left behind. No lock."""
-        return [
-            path
-            for directory in _children(self.private / "scratch")
-            for path in _children(directory)
-            if path.suffix != ".alive" and is_free(_alive(path))
-        ]
+        return left_over(self._scratch_directory)
 
     # The private part, in the order of use.
 
@@ -381,50 +379,25 @@ class Store:
                     hint = f"a store of your own: {_SETTING} DIR, or, if you trust them: {trust}"
                 raise UnreadableStoreError(msg, hint=hint)
 
+    @property
+    def _scratch_directory(self) -> Path:
+        return self.private / "scratch"
+
     @contextlib.contextmanager
     def _scratch(self, key: Key) -> Iterator[Path]:
-        """A directory of our own, with a lock beside it that says that we live."""
-        parent = self.private / "scratch" / str(key)
-        scratch = parent / f"{os.getpid()}-{os.urandom(4).hex()}"
-        alive = _alive(scratch)
-        try:
-            with hold(alive, timeout=self.lock_timeout, purpose=f"for scratch of {key}", setting=_SETTING):
-                self._sweep()
-                try:
-                    scratch.mkdir(mode=0o755)  # its parent holds `alive`
-                except OSError as error:
-                    raise self.unwritable(error) from error
-                yield scratch
-        finally:
+        """A directory of our own, and what the dead left is gone."""
+        with contextlib.ExitStack() as stack:
             try:
-                _clear(scratch, alive)
-            except BaseException:  # a signal that came in the middle of it
-                _clear(scratch, alive)
-                raise
-
-    def _sweep(self) -> None:
-        """Delete what the dead left behind, of every key: nothing else bounds what a thousand kills leave.
-
-        A scratch directory whose own lock can be had has no owner. The lock file goes first and while it is held, so
-        that somebody who just made it notices and makes another.
-        """
-        for directory in _children(self.private / "scratch"):
-            for path in _children(directory):
-                if path.suffix == ".alive":
-                    scratch, alive = path.with_suffix(""), path
-                else:
-                    scratch, alive = path, _alive(path)
-                with seize(alive) as is_dead:
-                    if is_dead:
-                        _LOGGER.debug("swept away what the dead left: %s", scratch)
-                        delete(alive)
-                        delete(scratch)
-            with contextlib.suppress(OSError):
-                directory.rmdir()
-        # Of who died in `_note_durable`. Who lives notes it the next time.
-        for path in _children(self.private / "records"):
-            if path.name.startswith("."):
-                delete(path)
+                scratch = stack.enter_context(
+                    own_directory(self._scratch_directory, str(key), timeout=self.lock_timeout, setting=_SETTING)
+                )
+            except OSError as error:
+                raise self.unwritable(error) from error
+            # Of who died in `_note_durable`. Who lives notes it the next time.
+            for path in children(self.private / "records"):
+                if path.name.startswith("."):
+                    delete(path)
+            yield scratch
 
     @contextlib.contextmanager
     def _publishing(self) -> Iterator[None]:
@@ -439,35 +412,9 @@ class Store:
         ):
             yield
 
-    def _link_minor(self, key: Key, scratch_directory: Path) -> None:
+    def _link_minor(self, key: Key, scratch: Path) -> None:
         """Let the minor link lead to the newest patch that stands here."""
-        if key.implementation != "cpython":
-            return
-        link = self.root / key.minor_link
-        peers = [peer for peer in self.keys() if peer.minor_link == key.minor_link]
-        stable = [peer for peer in peers if not peer.version.is_prerelease]
-        best = max(stable or peers, default=None)
-        if best is None:
-            with contextlib.suppress(FileNotFoundError):
-                link.unlink()
-            return
-        target = self.home(best)
-        if sys.platform == "win32":
-            import _winapi  # junctions: a symlink asks for a privilege that few have
-
-            if os.path.lexists(link):
-                link.rmdir()
-            _winapi.CreateJunction(str(target), str(link))
-            return
-        if os.path.lexists(link) and (not link.is_symlink() or link.readlink() == target):
-            return  # right already, or a directory or file of somebody's, and not ours to replace
-        scratch = scratch_directory / "link"
-        scratch.symlink_to(target)
-        try:
-            scratch.replace(link)
-        except OSError:
-            scratch.unlink()
-            raise
+        link_minor(self.root, key, installed=self.keys(), scratch=scratch)
 
     def _unreadable(self, error: OSError) -> UnreadableStoreError:
         msg = f"cannot read the store {self.root}: {error.filename or ''}: {error.strerror or error}"
@@ -579,50 +526,6 @@ def current_boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     # The time of the start, to ten minutes, so that a clock that is set a little stays in the same run.
     return f"around {round((time.time() - time.monotonic()) / 600)}"
-
-
-def delete(path: Path) -> None:
-    """Delete `path`, whatever it is, as far as that is possible."""
-    import shutil
-
-    with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-            if os.path.lexists(path):
-                _delete_with_one_descriptor(path)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _delete_with_one_descriptor(directory: Path) -> None:
-    """`shutil.rmtree` needs one for each level, and there may be too many open files."""
-    for parent, folders, names in os.walk(directory, topdown=False):
-        for name in (*names, *folders):
-            path = Path(parent, name)
-            with contextlib.suppress(OSError):
-                if path.is_dir() and not path.is_symlink():
-                    path.rmdir()
-                else:
-                    path.unlink()
-    directory.rmdir()
-
-
-def _alive(scratch: Path) -> Path:
-    return scratch.with_name(f"{scratch.name}.alive")
-
-
-def _clear(scratch: Path, alive: Path) -> None:
-    delete(scratch)
-    delete(alive)
-    with contextlib.suppress(OSError):
-        scratch.parent.rmdir()
-
-
-def _children(directory: Path) -> list[Path]:
-    try:
-        return sorted(directory.iterdir())
-    except OSError:
-        return []
 
 
 def _inode(path: Path) -> int:

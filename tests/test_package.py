@@ -44,6 +44,7 @@ completion: complete
 configuration: Configuration read_configuration
 connection: Connection
 decompress: ahead decompressed
+directory: children delete make_directory
 discover: discover
 discovery_spec: request_of why_not
 download: fill
@@ -72,10 +73,11 @@ layout: BUILT_PREFIX NAMING_A_PLACE PACKED STANDALONE may_change polyglot read_v
 limits: Limits
 listener: Listener Progress
 local_file: open_local
-lock: hold holder is_free lock_descriptor make_directory seize share
+lock: hold holder is_free lock_descriptor seize share
 matrix: FORMATS Format Row free_threaded matrix_rows matrix_text
 member: Kind Member
 member_name: check_characters check_for_windows check_length decoded parts_of windows_objection
+minor_link: link_minor
 mirror: RELEASES Packed Pulled pack pull
 new_tree: NewTree
 pack: Packable look_at pack_one
@@ -100,6 +102,7 @@ repeated_wheels: Wheels recognise remember write_again
 request: WORDS Request parse_requests
 resolve: candidates released resolve
 retype: blamed retyped
+scratch: left_over own_directory sweep
 seal: VersionInfo read_seal write_seal
 search_path: on_path
 session: Choice Pythons admits header parse_specifier reason
