@@ -503,6 +503,20 @@ def test_a_server_that_fails_is_no_missing_proof(server: mirror.Mirror, here: Wo
 
 
 @posix
+def test_p13_no_password_is_said_where_a_proof_is_missing(
+    here: Workshop, server: mirror.Mirror, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    beside(here, None)
+    url = server.url.replace("http://", "http://bob:s3cr3t@")
+    monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", f"{url}?token=s3cr3t")
+    for words in (("install", VERSION), ("mirror", "pull", "mine", VERSION)):
+        assert main([*words, "--python-attestation", "require", "-v"]) == 5
+        said = "".join(capsys.readouterr())
+        assert "there is none at" in said
+        assert "s3cr3t" not in said
+
+
+@posix
 def test_a_mirror_that_was_pulled_without_gets_its_proofs_later_and_keeps_them(
     here: Workshop, site: Site, server: mirror.Mirror, pull: Pull
 ) -> None:

@@ -104,7 +104,7 @@ def test_p1_p8_killed_at_a_random_moment(
         if number != signal.SIGKILL:
             assert ended.code in {0, 128 + number, -number}, (story, ended)
             assert ended.orphans == 0, story
-            assert ended.seconds < 10, story  # one is promised, to a machine that is not busy
+            assert ended.seconds < 60, story  # one is promised, to a machine that is not busy
             if ended.code != -number:  # else it had not begun
                 assert [name for name in left if ".part" not in name] == [], (story, ended)
         again = run("install", workshop.version)

@@ -1,5 +1,6 @@
 """P13, P14: a poisoned environment breaks and fools nothing, and no secret is said or written."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -51,8 +52,6 @@ sys.exit(main(["install", "--reinstall", sys.argv[1]]))
 @pytest.mark.parametrize("name", POISON)
 def test_p14_a_poisoned_variable_breaks_nothing(workshop: Workshop, tally: Tally, name: str) -> None:
     """Set when our own Python already runs: what keeps that from starting is not ours to survive."""
-    import subprocess
-
     tally.attempt("poisoned variable")
     poison = workshop.directory / "poison"
     poison.mkdir()
@@ -93,10 +92,9 @@ def test_p13_no_secret_is_said_or_written(workshop: Workshop, tally: Tally, answ
             "HTTPS_PROXY": "http://eve:s3cr3t-proxy@127.0.0.1:9",
             "GITHUB_TOKEN": "s3cr3t-github",
         }
-        (workshop.directory / "test_it.py").write_text(
-            "import logging\nlogging.getLogger().setLevel(1)\ndef test_it(python): pass\n"
-        )
         said = workshop.ours("install", "-v", VERSION, environ=environ).output
+        if answer in {"fine", "reset"}:
+            said += _said_by_a_session(workshop, environ)
         if answer == "fine":
             said += workshop.ours("list", "--json", "--all", environ=environ).output
             said += workshop.ours("dir", "--json", environ=environ).output
@@ -112,6 +110,23 @@ def test_p13_no_secret_is_said_or_written(workshop: Workshop, tally: Tally, answ
         assert secret.encode() not in written, secret
     assert not any("s3cr3t-github" in value or "s3cr3t-proxy" in value for value in sent)
     tally.survive()
+
+
+def _said_by_a_session(workshop: Workshop, environ: dict[str, str]) -> str:
+    """All that a session of pytest that downloads says, logs and reports."""
+    workshop.forget()
+    place = workshop.directory / "project"
+    place.mkdir()
+    (place / "test_it.py").write_text("def test_it(python): pass\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", "-o", "log_cli=true", "--log-level=1",
+         "--log-file=log", "--junitxml=junit.xml", "--python", VERSION, place],
+        env={**workshop.environ, **environ}, cwd=place, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert VERSION in done.stdout + done.stderr
+    files = [path.read_text("utf-8") for path in place.iterdir() if path.is_file()]
+    assert any("setting mirror" in text for text in files), "the log is there"
+    return "".join((done.stdout, done.stderr, *files))
 
 
 def test_p14_a_module_in_the_working_directory_is_not_ours(workshop: Workshop, tally: Tally) -> None:

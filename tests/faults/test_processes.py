@@ -174,8 +174,8 @@ def test_p20_a_session_of_pytest_ends_within_a_second(
             out, _ = process.communicate(timeout=200)
             took = time.monotonic() - start_of_end
     assert process.returncode != 0
-    # A second is what is promised, and this machine may be busy; what stalls would hold it for longer than this.
-    assert took < 10, (took, out)
+    # A second is what is promised, and this machine may be busy; what stalls would hold it for some minutes.
+    assert took < 60, (took, out)
     assert digest(workshop.home) is None
     if number == signal.SIGINT:
         assert [name for name in workshop.leftovers() if ".part" not in name] == []
