@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 import xml.etree.ElementTree as ET
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ class Workshop:
     @property
     def ours(self) -> Path:
         """``bin`` of an environment with this checkout, and uv."""
-        return _environment(self.kept / "ours", "--editable", str(ROOT), "uv")
+        return _environment(self.kept / f"ours-{zlib.crc32(os.fsencode(ROOT)):08x}", "--editable", str(ROOT), "uv")
 
     def tool(self, *names: str) -> Path:
         """``bin`` of an environment with these alone; in ours tox and nox would meet our plugins."""

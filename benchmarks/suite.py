@@ -1,26 +1,27 @@
 """How long the suites of real libraries take under six Pythons, beside ``tox -p``, ``tox-uv -p`` and ``nox``.
 
-    python -m benchmarks.suite DIR [--library NAME] [--turns 7] [--cold-turns 3] [--write]
+    python -m benchmarks.suite DIR [--library NAME] [--minutes 12] [--turns 9] [--cold-turns 3] [--write]
 
 Every side installs pytest and the library, editable, with the same extra, and runs pytest with the same arguments, on
-the same builds; a turn counts only where the same number of tests passed on both sides. Pairs run one after the other,
-so that a busy machine is busy for both, and the first does not count. Warm: the environments are there. Cold: a new
-copy of the library in a new directory, so that they are not; the Pythons and the caches of uv and pip are. Nothing is
-deleted in between, for on some filesystems whoever makes files after a deletion pays for it. DIR as for
-`benchmarks.libraries`.
+the same builds. A round is a turn of each side, one after the other, so that a busy machine is busy for all, and counts
+only where the same number of tests passed on all sides. Warm: the environments are there. Cold: a new copy of the
+library in a new directory, so that they are not; the Pythons and the caches of uv and pip are. Each round that there
+is to be is held once, whatever it takes, and then again while ``--minutes`` last. Nothing is deleted in between, for on
+some filesystems whoever makes files after a deletion pays for it. DIR as for `benchmarks.libraries`.
 """
 
 import argparse
 import json
+import os
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.libraries import LIBRARIES, PAGE, VERSIONS, Library, Workshop, fill, machine, open_workshop, run
-from benchmarks.race import Pairs, race
 
 __all__ = ["main"]
 
@@ -53,8 +54,57 @@ CONTESTS = (
         extra="", test="tests/test_more.py::ChunkedTests::test_even", warm=0.9,
     ),
 )  # fmt: skip
-PEERS = {"`tox -p`": ("tox",), "`tox-uv -p`": ("tox", "tox-uv"), "`nox`": ("nox", "uv"), "`nox -R`": ("nox", "uv")}
-OURS = ["pytest", "--python", f"{VERSIONS[0]}..{VERSIONS[-1]}", "--python-suite"]
+PEERS = {"tox -p": ("tox",), "tox-uv -p": ("tox", "tox-uv"), "nox": ("nox", "uv"), "nox -R": ("nox", "uv")}
+AIM = "tox-uv -p"
+"""The peer that targets are about."""
+PLAIN = "pytest"
+OURS = "ours"
+COMMAND = ["pytest", "--python", f"{VERSIONS[0]}..{VERSIONS[-1]}", "--python-suite"]
+COLLECTING = ["--collect-only", "-q"]
+
+Side = Callable[[], tuple[float, int]]
+"""Takes a turn: its seconds, and how many tests passed."""
+
+
+@dataclass
+class Event:
+    """Rounds of one kind. `sides` makes what takes a turn in a round; `turns` is the most that there are."""
+
+    contest: Contest
+    kind: str
+    sides: Callable[[], Mapping[str, Side]]
+    turns: int
+    seconds: float = 0.0
+    times: list[dict[str, float]] = field(default_factory=list)
+
+    def hold(self) -> None:
+        start = time.monotonic()
+        results = {name: side() for name, side in self.sides().items()}
+        if len({passed for _, passed in results.values()}) != 1:
+            message = f"{self.contest.name}, {self.kind}: not the same tests passed: {results}"
+            raise RuntimeError(message)
+        self.times.append({name: seconds for name, (seconds, _) in results.items()})
+        self.seconds = time.monotonic() - start
+
+    def rows(self) -> Iterator[str]:
+        for peer in self.times[0] if self.times else ():
+            if peer == OURS:
+                continue
+            mine, theirs = ([turn[name] for turn in self.times] for name in (OURS, peer))
+            ratios = [ours / other for ours, other in zip(mine, theirs, strict=True)]
+            ratio = statistics.median(ratios)
+            quartiles = "{0:.2f} to {2:.2f}".format(*statistics.quantiles(ratios, n=4)) if len(ratios) > 1 else ""
+            target = self._target(peer)
+            aim = "" if target is None else f"≤ {target:g}: {'reached' if ratio <= target else '**missed**'}"
+            seconds = [f"{statistics.median(times):.2f} s" for times in (mine, theirs)]
+            name = peer if "`" in peer else f"`{peer}`"
+            cells = [self.contest.name, name, self.kind, *seconds, f"{ratio:.2f}", quartiles, len(ratios), aim]
+            yield f"| {' | '.join(map(str, cells))} |"
+
+    def _target(self, peer: str) -> float | None:
+        if peer == AIM:
+            return self.contest.warm if self.kind == "warm" else 1.0
+        return 2.0 if peer.startswith("plain `pytest`") else None
 
 
 @dataclass
@@ -63,120 +113,140 @@ class Track:
 
     workshop: Workshop
     contest: Contest
+    peers: Sequence[str]
     home: Path
     pythons: list[Path]
+    copies: int = 0
 
     def copy(self, name: str) -> Path:
         """A new copy of the library, with the files of tox and nox that say what all sides do."""
-        place = self.workshop.checkout(self.contest.library, name)
+        self.copies += 1
+        place = self.workshop.checkout(self.contest.library, f"{self.copies}-{re.sub(r'[^a-z]+', '-', name)}")
         what = {"extra": self.contest.extra, "arguments": self.contest.arguments, "versions": VERSIONS}
         (place / "race.ini").write_text(_TOX.format(**what), encoding="utf-8")
         (place / "race.py").write_text(_NOX.format(**what), encoding="utf-8")
         return place
 
-    def ours(self, place: Path, arguments: str) -> tuple[float, int]:
-        """Seconds, and how many tests passed."""
-        return _timed([*OURS, *arguments.split()], place, self.workshop.environ(self.home))
+    def ours(self, place: Path, arguments: Sequence[str] = ()) -> tuple[float, int]:
+        words = arguments or self.contest.arguments.split()
+        return _timed([*COMMAND, *words], place, self.workshop.environ(self.home))
 
-    def theirs(self, peer: str, place: Path) -> tuple[float, int]:
+    def theirs(self, peer: str, place: Path, arguments: Sequence[str] = ()) -> tuple[float, int]:
         path = [self.workshop.tool(*PEERS[peer]), *self.pythons]
         environ = self.workshop.environ(self.home, path=path, UV_PYTHON_DOWNLOADS="never")
         names = ",".join(f"py{version.replace('.', '')}" for version in VERSIONS)
         command = ["tox", "run-parallel", "--parallel-no-spinner", "-c", "race.ini", "-e", names]
         if "nox" in peer:
             command = ["nox", "-f", "race.py", *(["-R"] if "-R" in peer else [])]
-        return _timed(command, place, environ)
+        return _timed([*command, *(["--", *arguments] if arguments else [])], place, environ)
 
-    def warm(self, peer: str, turns: int) -> Pairs:
-        name = re.sub(r"\W+", "-", peer).strip("-")
-        mine, other = self.copy(f"{name}-warm-ours"), self.copy(f"{name}-warm-theirs")
-        if "-R" in peer:
-            self.theirs("`nox`", other)  # which makes what -R takes
-        return self._race(lambda _: mine, lambda _: other, peer, turns)
+    def side(self, name: str, place: Path) -> Side:
+        return (lambda: self.ours(place)) if name == OURS else (lambda: self.theirs(name, place))
 
-    def cold(self, peer: str, turns: int) -> Pairs:
-        name = re.sub(r"\W+", "-", peer).strip("-")
-        mine = [self.copy(f"{name}-cold-ours-{turn}") for turn in range(turns + 1)]
-        others = [self.copy(f"{name}-cold-theirs-{turn}") for turn in range(turns + 1)]
-        return self._race(mine.__getitem__, others.__getitem__, peer, turns)
+    def events(self, *, turns: int, cold_turns: int) -> list[Event]:
+        """What is to be held, after everything that warm rounds need was made."""
+        events = []
+        if self.peers:
+            # What -R takes is what the other one made.
+            makers = [OURS, *dict.fromkeys(peer.removesuffix(" -R") for peer in self.peers)]
+            places = {name: self.copy(name) for name in makers}
+            for name, place in places.items():
+                self.ours(place, COLLECTING) if name == OURS else self.theirs(name, place, COLLECTING)
+            sides = {name: self.side(name, places[name.removesuffix(" -R")]) for name in [OURS, *self.peers]}
+            colds = [name for name in (OURS, *self.peers) if "-R" not in name]
+            events += [
+                Event(self.contest, "warm", lambda: sides, turns),
+                Event(
+                    self.contest, "cold", lambda: {name: self.side(name, self.copy(name)) for name in colds}, cold_turns
+                ),
+            ]
+        return events
 
-    def _race(self, mine: Callable[[int], Path], others: Callable[[int], Path], peer: str, turns: int) -> Pairs:
-        passed: list[int] = []
+    def one_test(self, turns: int) -> Event:
+        """One test on all Pythons, beside plain pytest in the environments that we made for it.
 
-        def note(seconds: float, count: int) -> float:
-            passed.append(count)
-            return seconds
-
-        pairs = race(
-            lambda turn: note(*self.ours(mine(turn), self.contest.arguments)),
-            lambda turn: note(*self.theirs(peer, others(turn))),
-            turns=turns,
-        )
-        if len(set(passed)) != 1:
-            message = f"{self.contest.name} beside {peer}: not the same tests passed: {passed}"
-            raise RuntimeError(message)
-        return pairs
-
-    def one_test(self, turns: int) -> tuple[str, Pairs]:
-        """One test on all Pythons, beside plain pytest on the slowest of them, in the environment that we made."""
-        place, test = self.copy("one"), f"-q {self.contest.test}"
-        self.ours(place, test)
+        Once on the slowest of them; and on all, as many at once as there are cores.
+        """
+        place, words = self.copy("one"), ["-q", self.contest.test]
+        self.ours(place, words)
         environ = self.workshop.environ(self.home)
-        environments = {}
+        commands = {}
         for path in (self.home / "cache" / "environments").glob("*/suite.json"):
             record = json.loads(path.read_text(encoding="utf-8"))
             if record["project"] == str(place):
-                environments[record["python"].split("-")[1]] = path.parent / "bin" / "pytest"
+                commands[record["python"].split("-")[1]] = str(path.parent / "bin" / "pytest")
 
-        def alone(version: str) -> float:
-            return _timed([str(environments[version]), *test.split()], place, environ)[0]
+        def alone(version: str) -> tuple[float, int]:
+            return _timed([commands[version], *words], place, environ)
 
-        times = {version: statistics.median(alone(version) for _ in range(4)) for version in environments}
+        def all_of_them() -> tuple[float, int]:
+            start = time.perf_counter()
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                passed = [count for _, count in pool.map(alone, commands)]
+            return time.perf_counter() - start, min(passed)
+
+        times = {version: statistics.median(alone(version)[0] for _ in range(4)) for version in commands}
         slowest = max(times, key=times.__getitem__)
-        return slowest, race(lambda _: self.ours(place, test)[0], lambda _: alone(slowest), turns=turns)
+
+        def ours() -> tuple[float, int]:
+            seconds, passed = self.ours(place, words)
+            return seconds, passed // len(VERSIONS)
+
+        sides: dict[str, Side] = {
+            OURS: ours,
+            f"plain `pytest` on {slowest}": lambda: alone(slowest),
+            f"the {len(commands)} of plain `pytest`, {os.cpu_count()} at once": all_of_them,
+        }
+        return Event(self.contest, "warm, one test", lambda: sides, turns)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("--library", action="append", choices=[contest.name for contest in CONTESTS])
-    parser.add_argument("--peer", action="append", choices=[*(peer.strip("`") for peer in PEERS), "pytest"])
-    parser.add_argument("--turns", type=int, default=7)
-    parser.add_argument("--cold-turns", type=int, default=3)
+    parser.add_argument("--peer", action="append", choices=[*PEERS, PLAIN])
+    parser.add_argument("--minutes", type=float, default=12, help="after which no further round begins")
+    parser.add_argument("--turns", type=int, default=9, help="at most, of warm rounds; of one test twice as many")
+    parser.add_argument("--cold-turns", type=int, default=3, help="at most, of cold rounds")
     parser.add_argument("--write", action="store_true", help="into docs/libraries.md")
     options = parser.parse_args(arguments)
-    peers = [peer for peer in PEERS if options.peer is None or peer.strip("`") in options.peer]
-    lines = ["| library | beside | | ours | theirs | ratio | quartiles | pairs | target |", f"|{'---|' * 9}"]
-    print("\n".join(lines), flush=True)
-
-    def add(library: str, peer: str, how: str, pairs: Pairs, target: float | None) -> None:
-        lines.append(_row(library, peer, how, pairs, target))
-        print(lines[-1], flush=True)
-
+    start = time.monotonic()
+    names = options.peer or [*PEERS, PLAIN]
+    events: list[Event] = []
+    loads = [os.getloadavg()[0]]
     with open_workshop(options.directory) as workshop:
         for contest in CONTESTS:
-            if options.library is not None and contest.name not in options.library:
-                continue
-            track = _open_track(workshop, contest)
-            for peer in peers:
-                # Turns are for the peer that a target is about; cold, the others take minutes.
-                is_aim = peer == "`tox-uv -p`"
-                pairs = track.warm(peer, options.turns if is_aim else min(options.turns, 3))
-                add(contest.name, peer, "warm", pairs, contest.warm if is_aim else None)
-                if "-R" not in peer and options.cold_turns:
-                    pairs = track.cold(peer, options.cold_turns if is_aim else 1)
-                    add(contest.name, peer, "cold", pairs, 1.0 if is_aim else None)
-            if options.peer is None or "pytest" in options.peer:
-                slowest, pairs = track.one_test(options.turns)
-                add(contest.name, f"plain `pytest` on {slowest}", "warm, one test", pairs, 2.0)
+            if options.library is None or contest.name in options.library:
+                track = _open_track(workshop, contest, [peer for peer in PEERS if peer in names])
+                found = track.events(turns=options.turns, cold_turns=options.cold_turns)
+                if PLAIN in names:
+                    found.append(track.one_test(2 * options.turns))
+                for event in found:
+                    if event.turns:
+                        event.hold()
+                        print("\n".join(event.rows()), flush=True)
+                events += found
+        while event := _next(events, start + 60 * options.minutes - time.monotonic()):
+            loads.append(os.getloadavg()[0])
+            event.hold()
+    lines = ["| library | beside | | ours | theirs | ratio | quartiles | pairs | target |", f"|{'---|' * 9}"]
+    lines += [row for event in events for row in event.rows()]
+    load = f"The load was between {min(loads):.1f} and {max(loads):.1f} when a round began."
+    print("\n".join([*lines, load]))
     if options.write:
-        fill(PAGE, {"races": "\n".join(lines), "races' machine": machine()})
+        fill(PAGE, {"races": "\n".join(lines), "races' machine": f"{machine()} {load}"})
 
 
-def _open_track(workshop: Workshop, contest: Contest) -> Track:
+def _next(events: Sequence[Event], seconds: float) -> Event | None:
+    """What had the fewest turns of those that it may have, if there is time for it."""
+    waiting = [event for event in events if len(event.times) < event.turns and event.seconds < seconds]
+    return min(waiting, key=lambda event: len(event.times) / event.turns, default=None)
+
+
+def _open_track(workshop: Workshop, contest: Contest, peers: Sequence[str]) -> Track:
     home = workshop.directory / "homes" / contest.name
     run(["pytest-pyinstall", "install", *VERSIONS], home, workshop.environ(home))
-    return Track(workshop, contest, home, workshop.pythons(home))
+    return Track(workshop, contest, peers, home, workshop.pythons(home))
 
 
 def _timed(command: list[str], place: Path, environ: dict[str, str]) -> tuple[float, int]:
@@ -186,21 +256,12 @@ def _timed(command: list[str], place: Path, environ: dict[str, str]) -> tuple[fl
     return seconds, sum(map(int, re.findall(r"(\d+) passed\b.* in [\d.]+s", said)))
 
 
-def _row(library: str, peer: str, how: str, pairs: Pairs, target: float | None) -> str:
-    mine, theirs = pairs.medians
-    ratios = [ours / peer for ours, peer in zip(pairs.ours, pairs.peer, strict=True)]
-    quartiles = "{0:.2f} to {2:.2f}".format(*statistics.quantiles(ratios, n=4)) if len(ratios) > 1 else ""
-    aim = "" if target is None else f"≤ {target:g}: {'reached' if pairs.ratio <= target else '**missed**'}"
-    cells = [library, peer, how, f"{mine:.2f} s", f"{theirs:.2f} s", f"{pairs.ratio:.2f}", quartiles, len(ratios), aim]
-    return f"| {' | '.join(map(str, cells))} |"
-
-
 _TOX = """\
 [testenv]
 package = editable
 extras = {extra}
 deps = pytest
-commands = pytest {arguments}
+commands = pytest {{posargs:{arguments}}}
 parallel_show_output = true
 """
 _NOX = """\
@@ -212,7 +273,7 @@ nox.options.default_venv_backend = "uv"
 @nox.session(python={versions!r})
 def tests(session):
     session.install("pytest", "-e", ".[{extra}]" if "{extra}" else ".")
-    session.run("pytest", *{arguments!r}.split())
+    session.run("pytest", *(session.posargs or {arguments!r}.split()))
 """
 
 if __name__ == "__main__":
