@@ -146,6 +146,32 @@ class _Teller:
         self.stream.tell("stopping", reason if isinstance(reason, str) else "")
 
 
+class _Junit:
+    """Stands where pytest keeps the writer of a junit file, and tells what fixtures give it besides reports."""
+
+    def __init__(self, stream, family):
+        self.stream = stream
+        self.family = family
+
+    def __bool__(self):
+        return False  # nothing to be closed
+
+    def add_global_property(self, name, value):
+        self.stream.tell("property", str(name), str(value))
+
+    def node_reporter(self, nodeid):
+        return _JunitCase(self.stream, nodeid)
+
+
+class _JunitCase:
+    def __init__(self, stream, nodeid):
+        self.stream = stream
+        self.nodeid = nodeid
+
+    def add_attribute(self, name, value):
+        self.stream.tell("attribute", str(self.nodeid), str(name), str(value))
+
+
 _stream = None
 _document = {}
 
@@ -213,6 +239,10 @@ def pytest_load_initial_conftests(early_config, parser):
 def pytest_cmdline_main(config):
     if _stream is None or hasattr(config, "workerinput"):
         return
+    if getattr(config.option, "xmlpath", None) and hasattr(config, "stash"):  # from pytest 7 on
+        from _pytest.junitxml import xml_key
+
+        config.stash[xml_key] = _Junit(_stream, config.getini("junit_family"))
     for name, value in _OUTER_ONLY.items():
         if hasattr(config.option, name):
             setattr(config.option, name, value)

@@ -38,6 +38,7 @@ from pytest_pyinstall.suite_background import Background, holding_interrupts
 from pytest_pyinstall.suite_cache import last_failed
 from pytest_pyinstall.suite_coverage import Coverage, combine
 from pytest_pyinstall.suite_environment import Made, make_environment
+from pytest_pyinstall.suite_junit import correct_names
 from pytest_pyinstall.suite_process import Inner, prepare_plugin
 from pytest_pyinstall.suite_recipe import Recipe, read_recipe
 from pytest_pyinstall.suite_report import Matrix
@@ -113,6 +114,7 @@ class Suite:
         try:
             self._run(session)
         finally:
+            correct_names(self.config)
             self._clean()
             if self.is_interactive and capture is not None:
                 capture.resume_global_capture()

@@ -82,6 +82,9 @@ def _signature(report: Any, root: Path) -> tuple[object, ...]:
         if where is not None and "site-packages" not in where.path and not _is_elsewhere(where.path, root):
             places.append((where.path, where.lineno))
     message = str(getattr(crash, "message", longrepr))
+    if crash is None and re.search(r"^E  ", message, re.MULTILINE):
+        # Of a collector's error there is the text alone: again what went wrong, and where in the project.
+        message = "\n".join(re.findall(r"^E  .*|^(?!\.\.|[/\\\\]|\w:)\S+:\d+: in .*", message, re.MULTILINE))
     message = re.sub(r"0x[0-9a-fA-F]+", "0x…", message)
     message = re.sub(r"\S*/environments/[0-9a-f]{24}/", "", message)
     message = re.sub(

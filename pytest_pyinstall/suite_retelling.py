@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_pyinstall.suite_cache import remember_failures
+from pytest_pyinstall.suite_junit import add_attribute, add_property
 from pytest_pyinstall.suite_process import Inner
 from pytest_pyinstall.suite_report import Cell, Matrix
 from pytest_pyinstall.suite_row import Row, named
@@ -71,6 +72,10 @@ class Retelling:
                 row.internal_error = text
             case ["stopping", text]:
                 row.stopping = text
+            case ["property", name, value]:
+                add_property(self.config, name, value)
+            case ["attribute", nodeid, name, value]:
+                add_attribute(self.config, row, nodeid, name, value)
             case ["coverage", *fields]:
                 row.coverage = fields
             case ["end", code]:

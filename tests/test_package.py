@@ -121,6 +121,7 @@ suite_digest: metadata_digest tree_digest
 suite_environment: Made make_environment
 suite_filling: fill packages_of warm
 suite_groups: grouped headed
+suite_junit: add_attribute add_property correct_names
 suite_process: Inner prepare_plugin
 suite_recipe: Recipe read_recipe
 suite_report: Cell Matrix Tally page read_junit table

@@ -1,6 +1,10 @@
 """`--python-suite` in projects that are not ours, with real interpreters and real inner sessions."""
 
+import itertools
+import json
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from archives import interpreters
-from suite_world import NEW, OLD, PYPROJECT, Run, marks
+from suite_world import NEW, OLD, PYPROJECT, Run, asked, marks
 
 from pytest_pyinstall.suite_bisect import neighbours
 
@@ -61,6 +65,70 @@ def test_verbose_lines_and_junit_tell_the_pythons_apart(run: Run, project: Path)
         "test_fine[py3.9]": [], "test_old[py3.9]": ["failure"],
         "test_fine[py3.12]": [], "test_old[py3.12]": [],
     }  # fmt: skip
+
+
+def test_the_junit_file_holds_for_each_python_what_plain_pytest_writes_there(
+    run: Run, project: Path, shared_home: Path
+) -> None:
+    (project / "pytest.ini").write_text(
+        "[pytest]\njunit_family = xunit1\naddopts = --continue-on-collection-errors\n", "utf-8"
+    )
+    (project / "sub").mkdir()
+    (project / "sub" / "test_skipped.py").write_text(
+        "import pytest\npytest.skip('all', allow_module_level=True)\n", "utf-8"
+    )
+    (project / "sub" / "test_broken.py").write_text("import no_such_thing\n", "utf-8")
+    (project / "test_more.py").write_text(
+        "import pytest\n"
+        "class TestIt:\n"
+        "    def test_method(self, record_property): record_property('key', 7)\n"
+        "    @pytest.mark.parametrize('x', ['a::b', 'c[d]', 'e/f.py'])\n"
+        "    def test_params(self, x): pass\n"
+        "def test_attribute(record_xml_attribute): record_xml_attribute('assertions', 'REQ-1')\n"
+        "def test_of_all(record_testsuite_property): record_testsuite_property('ARCH', 'PPC')\n"
+        "@pytest.fixture\n"
+        "def bad(): raise ValueError('no')\n"
+        "def test_setup(bad): pass\n",
+        "utf-8",
+    )
+    result = run("--junitxml=ours.xml")
+    result.stdout.fnmatch_lines(["ERROR sub/test_broken.py[[]py3.9,py3.12[]]*"])
+    ours = ET.parse(project / "ours.xml").getroot()
+    assert [pair.attrib for pair in ours.iter("property") if pair.get("name") == "ARCH"] == [
+        {"name": "ARCH", "value": "PPC"}
+    ]
+    compared = 0
+    for record in (shared_home / "cache" / "environments").glob("*/suite.json"):
+        document = json.loads(record.read_text("utf-8"))
+        if document["project"] == str(project):
+            version = document["python"].split("-")[1].rpartition(".")[0]
+            command = [record.parent / "bin" / "pytest", f"--junitxml={version}.xml"]
+            subprocess.run(command, cwd=project, capture_output=True, check=False)
+            plain = ET.parse(project / f"{version}.xml").getroot()
+            assert _cases(ours, f"[py{version}]") == _cases(plain, "")
+            compared += 1
+    assert compared == 2
+
+
+def _cases(root: ET.Element, ending: str) -> list[object]:
+    """The test cases whose names end so, without that, without times, and without what a test printed."""
+    return sorted(
+        (
+            sorted((key, value.removesuffix(ending)) for key, value in case.attrib.items() if key != "time"),
+            [
+                (
+                    child.tag,
+                    child.get("type"),
+                    re.sub("0x[0-9a-f]+", "0x", child.get("message") or ""),
+                    [sorted(each.items()) for each in child],
+                )
+                for child in case
+                if not child.tag.startswith("system-")
+            ],
+        )
+        for case in root.iter("testcase")
+        if case.attrib["name"].endswith(ending)
+    )
 
 
 def test_a_name_from_the_report_selects_that_test_on_those_pythons(run: Run, project: Path) -> None:
@@ -231,11 +299,24 @@ def test_a_second_session_makes_nothing_anew(run: Run, project: Path) -> None:
     result.stdout.no_fnmatch_line("*making an environment*")
 
 
-def test_xdist_inside_each_python(run: Run, project: Path) -> None:
-    group = '\n[dependency-groups]\ntests = ["pytest-xdist"]\n'
+def test_plugins_inside_each_python_change_nothing_in_the_report(
+    run: Run, project: Path, pytester: pytest.Pytester
+) -> None:
+    group = '\n[dependency-groups]\ntests = ["pytest-xdist", "pytest-timeout", "pytest-randomly", "pytest-cov"]\n'
     (project / "pyproject.toml").write_text(PYPROJECT + group, "utf-8")
-    result = run("-n1")
-    result.assert_outcomes(passed=4, failed=3, skipped=1, xfailed=2, warnings=1)
+
+    def outcome(*words: str) -> object:
+        result = run(*words, "--timeout=300", "--junitxml=out.xml", "-p", "no:randomly")
+        result.assert_outcomes(passed=4, failed=3, skipped=1, xfailed=2, warnings=1)
+        lines = [line for line in result.outlines if line.startswith(("FAILED", "3."))]
+        lines = [re.sub(r" +[\d.]+ s$", "", line) for line in lines]
+        return sorted(lines), _cases(ET.parse(project / "out.xml").getroot(), "")
+
+    alone = outcome()
+    for words in (("-n2",), ("-n", "auto"), ("-n2", "--dist=loadfile", "--cov=demo")):
+        assert outcome(*words) == alone
+    shuffled = pytester.runpytest_subprocess("--python-suite", *asked(OLD, NEW), "-n2", timeout=500)
+    shuffled.assert_outcomes(passed=4, failed=3, skipped=1, xfailed=2, warnings=1)
 
 
 def test_coverage_of_all_pythons_is_one_report(run: Run, project: Path) -> None:
@@ -279,6 +360,28 @@ def test_pythons_that_are_long_gone(run: Run, project: Path, version: str) -> No
         pytest.skip(f"needs Python {version}")
     result = run(pythons=(version,))
     result.assert_outcomes(passed=1, failed=2, skipped=1, xfailed=1)
+
+
+@pytest.mark.skipif("3.6" not in interpreters(), reason="needs Python 3.6")
+def test_the_oldest_pytest_that_a_project_may_ask_for(run: Run, project: Path) -> None:
+    group = "\n[dependency-groups]\ntest = [\"pytest<7; python_version<'3.7'\"]\n"
+    (project / "pyproject.toml").write_text(PYPROJECT + group, "utf-8")
+    result = run("--junitxml=out.xml", pythons=("3.6", NEW))
+    result.assert_outcomes(passed=4, failed=3, skipped=1, xfailed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*test_old — on py3.6; not on py3.12*", "3.6.* 6.2.* 1 * 2 * 1 * 0 * 1 * s"])
+    assert len(list(ET.parse(project / "out.xml").getroot().iter("testcase"))) == 10
+    run("--lf", pythons=("3.6",)).assert_outcomes(failed=2)
+
+
+def test_no_pytest_that_the_project_allows_for_a_python(run: Run, project: Path) -> None:
+    group = '\n[dependency-groups]\ntest = ["pytest>=9"]\n'  # which is for 3.10 and newer
+    (project / "pyproject.toml").write_text(PYPROJECT + group, "utf-8")
+    result = run("-k", "fine")
+    result.assert_outcomes(passed=1, errors=1, deselected=4)
+    result.stdout.fnmatch_lines(["*pytest>=9*", "3.9.* - *", "3.12.* 1 *"])
+    skipped = run("-k", "fine", "--python-missing=skip")
+    skipped.assert_outcomes(passed=1, skipped=1, deselected=4)
+    assert skipped.ret == 0
 
 
 def test_native_toml_settings_reach_a_pytest_that_cannot_read_them(run: Run, project: Path) -> None:
@@ -333,10 +436,50 @@ def test_bisect_names_the_builds_between_which_a_test_changes(run: Run, project:
             f"  found with * of {len(versions)} Pythons",
         ]
     )
-    assert result.stdout.str().count("bisect: trying") < len(versions)
+    # Both ends, and as many of the others as halving takes; of environments, no more were made.
+    tried = result.stdout.str().count("bisect: trying")
+    assert tried <= 2 + math.ceil(math.log2(len(versions) - 1))
+    assert result.stdout.str().count("making an environment") <= tried
     same = run("--python-bisect", "test_demo.py::test_fine")
     assert same.ret == 1
     same.stdout.fnmatch_lines(["bisect: * passes on both *"])
+
+
+def test_bisect_finds_the_patch_version(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = _two_patch_versions()
+    minor = ".".join(map(str, one[0][:2]))
+    monkeypatch.setenv("PATH", os.pathsep.join(str(path.parent) for _, path in (one, other)), prepend=os.pathsep)
+    (project / "test_demo.py").write_text(
+        f"import sys\ndef test_it():\n    assert sys.version_info[:3] < {other[0]}\n", "utf-8"
+    )
+    last = other[0][2] + 1
+    words = (f"--python={minor}.0..{minor}.{last}", "--python-downloads=never", "--python-bisect=test_demo.py::test_it")
+    result = run(*words, pythons=())
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            f"  passes   on cpython-{'.'.join(map(str, one[0]))}-*",
+            f"  fails    on cpython-{'.'.join(map(str, other[0]))}-*",
+            f"  found with 2 of {last + 1} Pythons",
+        ]
+    )
+    assert result.stdout.str().count("making an environment") <= 2
+
+
+def _two_patch_versions() -> list[tuple[tuple[int, int, int], Path]]:
+    """Two neighbours, with their executables; the test is skipped where this machine has them not."""
+    found: dict[tuple[int, int, int], Path] = {}
+    for path in (*interpreters().values(), *Path("/usr/bin").glob("python3.[0-9]*")):
+        code = "import sys; print(*sys.version_info[:3])"
+        done = subprocess.run([path, "-c", code], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            major, minor, patch = map(int, done.stdout.split())
+            found.setdefault((major, minor, patch), path)
+    versions = sorted(version for version in found if version >= (3, 8, 0))
+    for one, other in itertools.pairwise(versions):
+        if one[:2] == other[:2]:
+            return [(one, found[one]), (other, found[other])]
+    pytest.skip("needs two patch versions of one minor version")
 
 
 def test_the_page_is_written_where_it_was_asked_for(run: Run, project: Path) -> None:
