@@ -51,7 +51,7 @@ class Retelling:
         self.matrix = matrix
         self._emits_all = emits_all
 
-    def hear(self, row: Row, event: list[Any]) -> None:  # noqa: C901  # one case for each kind of line
+    def hear(self, row: Row, event: list[Any]) -> None:  # noqa: C901, PLR0912  # one case for each kind of line
         """Tell one line of `Inner.events`."""
         match event:
             case ["s", index]:
