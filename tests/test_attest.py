@@ -502,6 +502,12 @@ def test_a_server_that_fails_is_no_missing_proof(server: mirror.Mirror, here: Wo
     assert (code, document["error"]["kind"]) == (4, "FetchError")
 
 
+def test_what_is_packed_here_is_attested_by_nobody(here: Workshop, capsys: Capture) -> None:
+    assert main(["mirror", "pack", "mine", sys.executable, "--require-attestation"]) == 2
+    assert "nobody attests what is packed here" in capsys.readouterr().err
+    assert not (here.directory / "mine").exists()
+
+
 @posix
 def test_p13_no_password_is_said_where_a_proof_is_missing(
     here: Workshop, server: mirror.Mirror, monkeypatch: pytest.MonkeyPatch, capsys: Capture
