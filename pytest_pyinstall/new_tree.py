@@ -5,11 +5,14 @@ Nothing here asks the disk where a name leads: what exists is what we made, and 
 
 # ruff: noqa: PTH101, PTH102, PTH211, S103 (plain names cost a third of pathlib's; 0o755 is what we promise)
 
+from __future__ import annotations
+
 import errno
 import os
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_pyinstall.bounds import BOUNDS, CHUNK
 from pytest_pyinstall.errors import StoreError
@@ -17,7 +20,9 @@ from pytest_pyinstall.member import Kind, Member
 from pytest_pyinstall.member_name import parts_of
 from pytest_pyinstall.refusal import refuse, shown
 from pytest_pyinstall.symlinks import Led, check_as_written, follow
-from pytest_pyinstall.tree import Known
+
+if TYPE_CHECKING:
+    from pytest_pyinstall.tree import Known
 
 __all__ = ["NewTree"]
 

@@ -134,6 +134,7 @@ class Provisioner:
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
     _opened: Client | None = field(default=None, init=False)
     _cores: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(os.cpu_count() or 1), init=False)
+    _unpacking: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         for name in OPTIONS:
@@ -508,7 +509,15 @@ class Provisioner:
         known: Known = {}
         # Downloads wait for the network and may be many; more unpacking at once than there are cores takes longer.
         with archive.file, self._cores:
-            tree = unpack(archive, into=scratch, known=known)
+            if self._unpacking.acquire(blocking=False):
+                try:
+                    tree = unpack(archive, into=scratch, known=known)
+                finally:
+                    self._unpacking.release()
+            else:
+                from pytest_pyinstall.unpack_apart import unpack_apart
+
+                tree = unpack_apart(archive, into=scratch, known=known)
         if is_again:
             keep_tree(settings.cache, build, tree, known)
         return tree, known

@@ -3,24 +3,29 @@
 The readers (`tarball`, `zipball`) say what an archive wants to have made; `new_tree` judges it and makes it.
 """
 
-from collections.abc import Generator
+from __future__ import annotations
+
 from contextlib import closing
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from pytest_pyinstall.archive_file import budget_of, read_some
-from pytest_pyinstall.build import Archive
 from pytest_pyinstall.decompress import ahead, decompressed
 from pytest_pyinstall.errors import IntegrityError, UnsafeArchiveError
-from pytest_pyinstall.member import Member
 from pytest_pyinstall.new_tree import NewTree
 from pytest_pyinstall.refusal import BrokenError, RefusedError, refuse
 from pytest_pyinstall.tar_stream import Stream
 from pytest_pyinstall.tarball import tar_members
-from pytest_pyinstall.tree import Known
 from pytest_pyinstall.zipball import zip_members
 
-__all__ = ["unpack"]
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from pytest_pyinstall.build import Archive
+    from pytest_pyinstall.member import Member
+    from pytest_pyinstall.tree import Known
+
+__all__ = ["unpack", "unpack_file"]
 
 
 def unpack(archive: Archive, *, into: Path, known: Known | None = None) -> Path:
@@ -45,10 +50,14 @@ def unpack(archive: Archive, *, into: Path, known: Known | None = None) -> Path:
     `StoreError` where the disk or the machine refuses. What was written until then stays in `into`: it is scratch, and
     its owner sweeps it. Not safe with two calls on one `into`; any number of others may run at once.
     """
-    name = archive.build.file_name
+    return unpack_file(archive.file, archive.build.file_name, into=into, known=known)
+
+
+def unpack_file(file: BinaryIO, name: str, *, into: Path, known: Known | None = None) -> Path:
+    """As `unpack`, for an archive of that `name` whose digest somebody compared; `file` stands at its beginning."""
     tree = NewTree(into, known)
     try:
-        with closing(_members(archive.file, name)) as members:
+        with closing(_members(file, name)) as members:
             for member in members:
                 tree.add(member)
         return tree.complete()

@@ -138,7 +138,8 @@ tox_plugin: tox_add_env_config
 transport: Transports quietly
 tree: Difference Entry Known added compare listed
 trust: Other is_ours_alone who_else_can_write
-unpack: unpack
+unpack: unpack unpack_file
+unpack_apart: answer unpack_apart
 url: basic_authorization is_local is_loopback joined origin redacted secrets_in
 version_range: range_members
 virtualenv_plugin: Pyinstall
