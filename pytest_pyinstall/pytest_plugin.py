@@ -591,7 +591,14 @@ class _State:
             finish()
 
     def is_made(self, fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest) -> None:
-        """Remember for which marks `python` is about to be made."""
+        """Remember for which marks `python` is about to be made, and who does not name it and asks for it now.
+
+        pytest finishes with a fixture those that name it, and not one that called `getfixturevalue`.
+        """
+        parent = getattr(request, "_parent_request", None)
+        asking = getattr(parent, "_fixturedef", None)
+        if asking is not None and fixturedef.argname not in asking.argnames:
+            fixturedef.addfinalizer(partial(asking.finish, request=parent))
         if hasattr(request, "param") or self._item is None:
             self._made = None
         else:

@@ -422,6 +422,29 @@ def test_python_asked_for_while_the_test_runs_is_the_only_one_or_a_clear_failure
     result.stdout.fnmatch_lines(["*`python` stands for 3.9, 3.10*"])
 
 
+def test_a_fixture_of_the_session_that_asks_for_python_is_made_again_for_another(
+    pytester: pytest.Pytester, full: Path
+) -> None:
+    pytester.makepyfile("""
+        import pytest, sys
+        @pytest.fixture(scope="session")
+        def version(request):
+            yield request.getfixturevalue("python").version_info[:2]
+            print("finished")
+        @pytest.fixture(scope="session")
+        def deeper(version): return version
+        @pytest.mark.python("3.9")
+        def test_marked(version): assert version == (3, 9)
+        @pytest.mark.python("3.10")
+        def test_other(deeper): assert deeper == (3, 10)
+        def test_plain(deeper): assert deeper == sys.version_info[:2]
+        def test_again(deeper): assert deeper == sys.version_info[:2]
+    """)
+    result = pytester.runpytest_inprocess("-s")
+    result.assert_outcomes(passed=4)
+    assert result.stdout.str().count("finished") == 3
+
+
 def test_python_asked_for_while_the_test_runs_is_the_one_of_its_marks(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile(
         test_dynamic="""

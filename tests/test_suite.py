@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -102,7 +103,7 @@ def test_the_junit_file_holds_for_each_python_what_plain_pytest_writes_there(
         document = json.loads(record.read_text("utf-8"))
         if document["project"] == str(project):
             version = document["python"].split("-")[1].rpartition(".")[0]
-            command = [record.parent / "bin" / "pytest", f"--junitxml={version}.xml"]
+            command = [str(record.parent / "bin" / "pytest"), f"--junitxml={version}.xml"]
             subprocess.run(command, cwd=project, capture_output=True, check=False)
             plain = ET.parse(project / f"{version}.xml").getroot()
             assert _cases(ours, f"[py{version}]") == _cases(plain, "")
@@ -110,7 +111,7 @@ def test_the_junit_file_holds_for_each_python_what_plain_pytest_writes_there(
     assert compared == 2
 
 
-def _cases(root: ET.Element, ending: str) -> list[object]:
+def _cases(root: ET.Element, ending: str) -> list[Any]:
     """The test cases whose names end so, without that, without times, and without what a test printed."""
     return sorted(
         (
