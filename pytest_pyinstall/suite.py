@@ -271,7 +271,9 @@ class Suite:
             inner.kill()
             inner.close()
         for row in self.rows:
-            if row.inner is not None and not row.is_over:
+            if row.inner is None:
+                row.tally.note = row.tally.note or "not started"
+            elif not row.is_over:
                 row.tally.seconds = row.inner.seconds
                 row.tally.note = "stopped"
 

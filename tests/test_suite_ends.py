@@ -184,6 +184,12 @@ def test_failures_stop_all(run: Run, project: Path, words: tuple[str, ...]) -> N
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_a_python_that_was_not_begun_says_so(run: Run, project: Path) -> None:
+    result = run("-x", "--python-jobs=1", "-k", "old")
+    result.assert_outcomes(failed=1, deselected=4)
+    result.stdout.fnmatch_lines(["3.12.* not started"])
+
+
 def test_two_sessions_at_once_make_an_environment_once(run: Run, project: Path) -> None:
     (project / "pyproject.toml").write_text(PYPROJECT.replace('"1"', '"2"'), "utf-8")
     other = project / "other-output"
