@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from pytest_pyinstall import elf, layout, mirror, pack
 
-__all__ = ["TAG", "interpreters", "packed"]
+__all__ = ["NEWEST", "OLDEST", "TAG", "interpreters", "packed"]
 
 TAG = "20261122"
 
@@ -42,6 +42,10 @@ def interpreters() -> Mapping[str, Path]:
         if version >= (3, 6) and executable.is_file():
             found.setdefault(version, executable)
     return {f"{major}.{minor}": found[major, minor] for major, minor in sorted(found)}
+
+
+OLDEST, *_, NEWEST = [*interpreters(), *interpreters()]
+"""The minor versions at the ends of `interpreters`, which may be one."""
 
 
 def packed(tmp_root: Path, executables: Iterable[Path] | None = None) -> Path:

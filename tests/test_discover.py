@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from archives import interpreters
+from archives import NEWEST, OLDEST, interpreters
 from packaging.version import Version
 
 from pytest_pyinstall import candidate, installed
@@ -23,7 +23,6 @@ from pytest_pyinstall.target import Target
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs links and executable text files")
 
 OTHERS = interpreters()
-OLDEST, *_, NEWEST = [*OTHERS, *OTHERS]
 VERSIONS = {minor: str(probe(path, environ=os.environ).version) for minor, path in OTHERS.items()}
 needs_two = pytest.mark.skipif(len(OTHERS) < 2, reason="needs two Pythons on this machine")  # as it says
 

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from archives import interpreters
+from archives import NEWEST, interpreters
 from packaging.version import Version
 
 from pytest_pyinstall import environment
@@ -20,7 +20,6 @@ from pytest_pyinstall.key import Key
 from pytest_pyinstall.target import Target
 
 OTHERS = interpreters()
-NEWEST = list(OTHERS)[-1]
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="needs the layout of POSIX")
 
 FACTS = """

@@ -11,6 +11,7 @@ from pathlib import Path
 import archives
 import pytest
 import uv
+from archives import NEWEST
 
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.finish import EXTERNALLY_MANAGED, finish, run_tool
@@ -19,7 +20,6 @@ from pytest_pyinstall.layout import PACKED, STANDALONE, may_change, polyglot, re
 from pytest_pyinstall.target import Target
 
 VERSIONS = list(archives.interpreters())
-NEWEST = VERSIONS[-1]
 TARGET = Target.current()
 
 needs_compiler = pytest.mark.skipif(not shutil.which("cc") and not shutil.which("gcc"), reason="no C compiler here")

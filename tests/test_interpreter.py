@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from archives import interpreters
+from archives import NEWEST, OLDEST, interpreters
 from packaging.version import Version
 from test_environment import wheel
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 OTHERS = interpreters()
-OLDEST, *_, NEWEST = [*OTHERS, *OTHERS]
 LIMIT = 7
 total = 0
 SENTINEL = object()

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import archives
 import pytest
+from archives import NEWEST
 from packaging.version import Version
 from volumes import image, loop
 
@@ -25,7 +25,6 @@ from pytest_pyinstall.tree import listed
 
 KEY = Key(implementation="cpython", version=Version("3.12.4"), target=Target(os="linux", arch="x86_64", libc="gnu"))
 BUILD = Build(key=KEY, url="https://host/20261101/a.tar.gz", sha256="ab" * 32, size=10, tag="20261101")
-NEWEST = list(archives.interpreters())[-1]
 MODULE = "lib/python3.12/wave.py"
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs owners that can be told")

@@ -12,6 +12,7 @@ from pathlib import Path
 import archives
 import pytest
 import uv
+from archives import NEWEST, OLDEST
 from mirror import Mirror, serve, status
 
 from pytest_pyinstall.build import Build
@@ -31,7 +32,6 @@ from pytest_pyinstall.key import Key
 from pytest_pyinstall.mirror import RELEASES, Pulled, _publish, pack, pull
 
 VERSIONS = list(archives.interpreters())
-OLDEST, NEWEST = VERSIONS[0], VERSIONS[-1]
 ENVIRON = dict(os.environ)
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="packing was proved on POSIX systems only")

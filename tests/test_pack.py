@@ -9,6 +9,7 @@ from pathlib import Path
 
 import archives
 import pytest
+from archives import NEWEST, OLDEST
 
 from pytest_pyinstall.elf import read_dynamic
 from pytest_pyinstall.errors import PackError, ProbeError
@@ -29,7 +30,6 @@ from pytest_pyinstall.pack import (
 )
 
 VERSIONS = list(archives.interpreters())
-OLDEST, NEWEST = VERSIONS[0], VERSIONS[-1]
 ENVIRON = dict(os.environ)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="was proved on POSIX systems only")

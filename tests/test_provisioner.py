@@ -8,6 +8,7 @@ from pathlib import Path
 import archives
 import mirror
 import pytest
+from archives import NEWEST
 from mirror import Mirror
 
 from pytest_pyinstall import Interpreter, provision, provision_all
@@ -25,7 +26,6 @@ from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.settings import Settings
 
 VERSIONS = list(archives.interpreters())
-NEWEST = VERSIONS[-1]
 needs_two = pytest.mark.skipif(len(VERSIONS) < 2, reason="needs a second interpreter on this machine")
 
 

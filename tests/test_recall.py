@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import archives
 import pytest
+from archives import NEWEST
 
 from pytest_pyinstall import recall as module
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.layout import standard_library
 
-NEWEST = list(archives.interpreters())[-1]
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and owners")
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import archives
 import mirror
 import pytest
+from archives import NEWEST
 from mirror import Mirror
 
 from pytest_pyinstall.key import Key
 from pytest_pyinstall.store import Installation, Store, current_boot
 
 VERSIONS = list(archives.interpreters())
-NEWEST = VERSIONS[-1]
 
 _ASK = """
 import sys
