@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cases import write_project
 from benchmarks.race import race, run
@@ -73,15 +74,21 @@ def catalogues(world: World) -> dict[int, dict[str, float]]:
     return results
 
 
-def _many(rows: dict[str, dict[str, object]], count: int) -> dict[str, dict[str, object]]:
-    """The rows, and as many again with other patches as it takes."""
+def _many(rows: dict[str, dict[str, Any]], count: int) -> dict[str, dict[str, Any]]:
+    """The rows, and as many again of versions to come as it takes."""
     many = dict(rows)
     samples = list(rows.items())
     number = 0
     while len(many) < count:
         key, row = samples[number % len(samples)]
-        patch = 100 + number // len(samples)
-        many[re.sub(r"(\d+\.\d+)\.\d+", rf"\g<1>.{patch}", key, count=1)] = {**row, "patch": patch}
+        # uv keeps each number of a version in a byte.
+        minors, patch = divmod(number // len(samples), 150)
+        version = f"{row['major']}.{row['minor'] + 20 * (minors + 1)}.{patch}"
+        many[re.sub(r"\d+\.\d+\.\d+", version, key, count=1)] = {
+            **row,
+            "minor": row["minor"] + 20 * (minors + 1),
+            "patch": patch,
+        }
         number += 1
     return many
 

@@ -144,11 +144,18 @@ def pytest_load_initial_conftests(
     if _is_suite(early_config, early_config.known_args_namespace):
         # Until the inner sessions have begun: nothing of what is imported here is garbage.
         gc.disable()
-        early_config.add_cleanup(gc.enable)
+        early_config.add_cleanup(_search_for_garbage_again)
         from pytest_pyinstall.suite_arguments import adapt_arguments
 
         adapt_arguments(early_config, parser, args)
     return (yield)
+
+
+def _search_for_garbage_again() -> None:
+    """Whoever called pytest may go on for long."""
+    if hasattr(gc, "unfreeze"):  # not in PyPy
+        gc.unfreeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -104,6 +104,8 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if hasattr(gc, "freeze"):  # not in PyPy
+            gc.freeze()  # pytest searches for garbage five times in the end: not in all that was imported
         gc.enable()
         self._emits_all = has_curious_reporters(self.config)
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
@@ -279,8 +281,6 @@ class Suite:
 
     def pytest_unconfigure(self) -> None:
         self._clean()  # also where nothing came to run
-        if hasattr(gc, "freeze"):  # not in PyPy
-            gc.freeze()  # what comes now, pytest's own search for garbage and Python's end, need not look at it all
 
     def _clean(self) -> None:
         for row in self.rows:

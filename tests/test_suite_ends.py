@@ -249,3 +249,11 @@ def test_environments_of_a_suite_that_runs_are_not_thrown_away(run: Run, project
     after = subprocess.run(clear, capture_output=True, text=True, cwd=project, check=False)
     assert "stays" not in after.stderr
     run("-k", "it", pythons=(NEW,)).stdout.fnmatch_lines(["making an environment of *"])
+
+
+def test_whoever_called_pytest_goes_on_as_before(run: Run, project: Path) -> None:
+    """Garbage is not searched for in what we import, but only until the session is over."""
+    words = ["-p", "no:randomly", "--python-suite", "-k", "fine", *asked(NEW)]
+    script = f"import gc, pytest\ncode = pytest.main({words!r})\nprint(code, gc.isenabled(), gc.get_freeze_count())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=project)
+    assert done.stdout.splitlines()[-1] == "0 True 0"
