@@ -150,7 +150,7 @@ _PROCESSOR = textwrap.dedent("""\
     import resource, sys, pytest
     code = pytest.main(sys.argv[1:])
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(f"processor {used.ru_utime + used.ru_stime}", file=sys.stderr)
+    print(f"\\nprocessor {used.ru_utime + used.ru_stime}", flush=True)
     sys.exit(code)
 """)
 

@@ -231,7 +231,10 @@ class Pythons:
                 yield _Outcome(request=request, error=error, is_missing=_is_gone(request))
 
     def _proven(self, outcome: _Outcome) -> _Outcome:
-        """As it was, if the interpreter says about itself, now, what its name says; found ones were asked just now."""
+        """As it was, if the interpreter says about itself, in this session, what its name says.
+
+        Those that were found were asked just now, and so were those that were installed, before they were published.
+        """
         provided = outcome.provided
         if provided is None:
             return outcome
@@ -242,7 +245,7 @@ class Pythons:
                 return replace(outcome, provided=None, error=held, is_missing=_is_missing(held))
             outcome, provided = replace(outcome, provided=held), held
         claimed = provided.interpreter
-        if provided.how == "found" or (self._trusts and provided.how == "present"):
+        if provided.how in {"found", "installed"} or (self._trusts and provided.how == "present"):
             return outcome
         try:
             answered = probe(
