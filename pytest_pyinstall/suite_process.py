@@ -46,14 +46,18 @@ def prepare_plugin(environment: Path, *, otherwise: Path) -> Path:
     name = hashlib.sha256(source).hexdigest()[:16]
     for place in (environment / "pytest-pyinstall" / name, otherwise / "inner" / environment.name):
         path = place / "_pyinstall_inner.py"
-        if path.exists():
-            return place
+        # Compared: the name says what should be in it, and a power cut may have left less.
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == source:
+                return place
+        aside = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.new")
         try:
             place.mkdir(parents=True, exist_ok=True)
-            aside = path.with_suffix(f".{os.getpid()}.new")
             aside.write_bytes(source)
             aside.replace(path)
         except OSError:
+            with contextlib.suppress(OSError):
+                aside.unlink()
             continue
         return place
     raise EnvironmentCreationError(f"{otherwise} cannot be written to")
