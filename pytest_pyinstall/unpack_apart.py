@@ -74,8 +74,8 @@ answer(*sys.argv[2:])
 
 def _asked(archive: Archive, into: Path) -> object:
     """What the child says; None where it says nothing that can be understood."""
-    if not sys.executable:
-        return None
+    if not sys.executable or getattr(sys, "frozen", False):
+        return None  # a frozen program is its own executable: it would start itself
     flags = ["-I", *(["-B"] if sys.dont_write_bytecode else [])]
     package = Path(__file__).parent.parent
     command = [sys.executable, *flags, "-c", _CHILD, str(package), archive.build.file_name, str(into)]

@@ -181,3 +181,16 @@ def test_a_provisioner_that_is_unpacking_one_has_the_next_unpacked_apart(
         assert asked == [provided.interpreter.key]
         assert provisioner.store.verify(provided.interpreter.key) == ()
         assert provided.interpreter.run("-c", "print('runs')").stdout == "runs\n"
+
+
+def test_a_frozen_program_is_not_started_again(
+    archive: Made, into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n: > '{tmp_path}/started'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    monkeypatch.setattr("sys.frozen", True, raising=False)
+
+    assert unpack_apart(archive(), into=into, known={}) == into / "python"
+    assert not (tmp_path / "started").exists()
