@@ -49,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         complete()
     words = list(sys.argv[1:] if argv is None else argv)
+    # Closed by whoever started us (`>&-`): what is said there is for nobody.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it is to stay open
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         with _ending_in_order():
             code = _run(words)

@@ -98,6 +98,15 @@ def standard_library(store: Path, version: str) -> Path:
     return next((store / key(version)).rglob("os.py")).parent
 
 
+@posix
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("words", "code"), [(["--version"], 0), (["find", "3.77"], 3)], ids=["talks", "fails"])
+def test_closed_streams_change_no_exit_code(closed: str, words: list[str], code: int, mirrored: Path) -> None:
+    command = [sys.executable, "-m", "pytest_pyinstall", *words]
+    done = subprocess.run(["/bin/sh", "-c", f'"$@" {closed}', "sh", *command], check=False, capture_output=True)
+    assert (done.returncode, b"Traceback" in done.stdout + done.stderr) == (code, False)
+
+
 # install
 
 
