@@ -25,6 +25,7 @@ from pytest_pyinstall.grammar import (
 )
 from pytest_pyinstall.slips import suggestions
 from pytest_pyinstall.target import ARCHITECTURE_WORDS, LIBC_WORDS, SYSTEM_WORDS, Target
+from pytest_pyinstall.url import redacted
 from pytest_pyinstall.version_range import range_members
 
 if TYPE_CHECKING:
@@ -285,7 +286,8 @@ def _refusal(text: str) -> InvalidRequestError:
         return InvalidRequestError(_EMPTY, hint="3.12")
     lowered = text[:LONGEST_TEXT].lower()
     suggestion = next((slip for slip in suggestions(lowered) if _is_request(slip)), "3.12")
-    shown = f"{text[:_SHOWN]!r}{'…' if text[_SHOWN:] else ''}"
+    told = redacted(text)
+    shown = f"{told[:_SHOWN]!r}{'…' if told[_SHOWN:] else ''}"
     message = f"{shown} names no Python; it comes closest to {_ROWS[_row(suggestion)]}"
     return InvalidRequestError(message, hint=suggestion)
 

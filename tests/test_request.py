@@ -450,3 +450,10 @@ def test_every_version_fits_its_own_request(name: str, major: int, minor: int, p
     assert fits(f"{name}{major}.{minor}{suffix}", key)
     assert fits(f"{name}{major}{suffix}", key)
     assert not fits(f"{name}{major}.{minor + 1}{suffix}", key)
+
+
+@pytest.mark.parametrize("text", ["https://me:hunter2@host/3.12", "git+https://hunter2@host/3.12?token=hunter2"])
+def test_a_refused_url_is_told_without_its_secrets(text: str) -> None:
+    with pytest.raises(InvalidRequestError, match=r"://.*host/3.12.* names no Python") as caught:
+        Request.parse(text)
+    assert "hunter2" not in str(caught.value)
