@@ -274,6 +274,8 @@ def pytest_fixture_setup(
 ) -> Generator[None, object, object]:
     if fixturedef.argname == "python" and _OURS in fixturedef.argnames:
         _state(request.config).is_made(fixturedef, request)
+    if "request" in fixturedef.argnames and request.scope != "function":
+        _state(request.config).follow(fixturedef, request)
     return (yield)
 
 
@@ -380,7 +382,8 @@ class _State:
         self._pythons: Pythons | None = None
         self._marked: dict[str, tuple[Choice, ...]] = {}
         self._item: pytest.Item | None = None
-        self._made: tuple[Callable[[], None], object] | None = None
+        self._made: tuple[Callable[[], None], tuple[bool, object]] | None = None
+        self._followers: set[pytest.FixtureDef[Any]] = set()
         self._path_directory: Path | None = None
         self._stack = ExitStack()
         self._telling = ExitStack()
@@ -589,27 +592,49 @@ class _State:
     def enter(self, item: pytest.Item) -> None:
         """From now on `item` is the test that may ask for `python`.
 
-        pytest keeps the fixture for the session when it has no parameter. It goes, with what was built on it, before a
-        test whose marks mean another Python.
+        pytest keeps the fixture until somebody asks for another. It goes, with what was built on it, before a test
+        whose parameter or marks mean another Python: what was built on it may be asked for first.
         """
         self._item = item
-        if self._made is not None and self._made[1] != _marks(item):
-            finish, self._made = self._made[0], None
+        if self._made is None:
+            return
+        finish, made = self._made
+        param = _param(item) if _OURS in getattr(item, "fixturenames", ()) else None
+        wanted = (False, _marks(item)) if param is None else (True, param)
+        if wanted != made and (wanted[0] or not made[0]):
+            self._made = None
             finish()
 
     def is_made(self, fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest) -> None:
-        """Remember for which marks `python` is about to be made, and who does not name it and asks for it now.
-
-        pytest finishes with a fixture those that name it, and not one that called `getfixturevalue`.
-        """
-        parent = getattr(request, "_parent_request", None)
-        asking = getattr(parent, "_fixturedef", None)
-        if asking is not None and fixturedef.argname not in asking.argnames:
-            fixturedef.addfinalizer(partial(asking.finish, request=parent))
-        if hasattr(request, "param") or self._item is None:
-            self._made = None
+        """Remember for which parameter or marks `python` is about to be made."""
+        if hasattr(request, "param"):
+            made: tuple[bool, object] = True, request.param
+        elif self._item is not None:
+            made = False, _marks(self._item)
         else:
-            self._made = partial(fixturedef.finish, request), _marks(self._item)  # type: ignore[arg-type]  # it is one
+            self._made = None
+            return
+        self._made = partial(fixturedef.finish, request), made  # type: ignore[arg-type]  # it is one
+
+    def follow(self, fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest) -> None:
+        """Let what `fixturedef` is about to make go with the `python` that it asks for without naming it.
+
+        pytest finishes with a fixture those that name it, and not one that called `getfixturevalue`, be it the first
+        who asks or not.
+        """
+        ask = request.getfixturevalue
+
+        def getfixturevalue(argname: str) -> Any:
+            value = ask(argname)
+            asked = getattr(request, "_fixture_defs", {}).get(argname)
+            if asked is None or argname in fixturedef.argnames:
+                return value
+            if argname == "python" or "python" in asked.argnames or asked in self._followers:
+                self._followers.add(fixturedef)
+                asked.addfinalizer(partial(fixturedef.finish, request=request))  # type: ignore[arg-type]  # it is one
+            return value
+
+        request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]  # of this one request
 
     def only(self) -> "Interpreter":
         """For who asks for `python` while the test runs, when it is too late for one test for each."""
@@ -725,9 +750,9 @@ def _requested(config: pytest.Config) -> tuple[Iterable[object], str, Path] | No
 
 def _where_option_stands(config: pytest.Config) -> str:
     """``--python``, and where that was written if not on the command line, which one sees."""
-    if any(str(word).startswith("--python") for word in config.invocation_params.args):
+    if any(str(word).partition("=")[0] == "--python" for word in config.invocation_params.args):
         return "--python"
-    if "--python" in os.environ.get("PYTEST_ADDOPTS", ""):
+    if any(word.partition("=")[0] == "--python" for word in os.environ.get("PYTEST_ADDOPTS", "").split()):
         return "--python in PYTEST_ADDOPTS"
     return "--python in addopts" if config.inipath is None else f"--python in addopts of {config.inipath}"
 

@@ -445,6 +445,27 @@ def test_a_fixture_of_the_session_that_asks_for_python_is_made_again_for_another
     assert result.stdout.str().count("finished") == 3
 
 
+def test_fixtures_of_the_session_that_ask_for_python_are_made_again_whoever_asks_first(
+    pytester: pytest.Pytester, full: Path
+) -> None:
+    pytester.makepyfile("""
+        import pytest
+        @pytest.fixture(scope="session")
+        def one(request):
+            yield request.getfixturevalue("python").version_info[:2]
+            print("finished")
+        @pytest.fixture(scope="session")
+        def other(request): return request.getfixturevalue("python").version_info[:2]
+        @pytest.fixture(scope="session")
+        def deeper(request): return request.getfixturevalue("other")
+        def test_before(one, other, python): assert one == other == python.version_info[:2]
+        def test_after(python, deeper, one): assert one == deeper == python.version_info[:2]
+    """)
+    result = pytester.runpytest_inprocess("-s", "--python=3.9,3.10")
+    result.assert_outcomes(passed=4)
+    assert result.stdout.str().count("finished") == 2
+
+
 def test_python_asked_for_while_the_test_runs_is_the_one_of_its_marks(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile(
         test_dynamic="""
@@ -684,6 +705,7 @@ def test_a_session_that_cannot_have_its_pythons_ends_with_one_message(pytester: 
     ("option", "addopts", "variable", "ini", "origin"),
     [
         ("3.1l", "", "", "", "--python"),
+        ("", "--python-suite --python 3.1l", "", "", "--python in PYTEST_ADDOPTS"),
         ("", "--python 3.1l", "", "", "--python in PYTEST_ADDOPTS"),
         ("", "", "3.1l", "", "PYTEST_PYINSTALL_PYTHON"),
         ("", "", "", 'pyinstall_python = ["3.1l"]', "pyinstall_python in {}"),
@@ -708,6 +730,12 @@ def test_what_is_mistyped_is_told_with_its_place_and_what_to_type_there(
     assert said.startswith(f"ERROR: {origin.format(place)}: '3.1l' names no Python")
     assert "3.11" in hint
     assert origin.split(maxsplit=1)[0] in hint
+
+
+def test_another_option_of_ours_is_not_taken_for_the_place(pytester: pytest.Pytester) -> None:
+    place = pytester.makepyprojecttoml('[tool.pytest]\naddopts = ["--python", "3.1l"]\n')
+    result = pytester.runpytest_subprocess("--python-suite")
+    result.stderr.fnmatch_lines([f"ERROR: --python in addopts of {place}: '3.1l' names no Python*"])
 
 
 def test_what_does_not_exist_is_told_with_its_place(pytester: pytest.Pytester, full: Path) -> None:
