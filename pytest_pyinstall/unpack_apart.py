@@ -62,13 +62,16 @@ def answer(name: str, into: str) -> None:
     json.dump(reply, sys.stdout)
 
 
-# Ctrl-C reaches every process of the terminal, and it is the parent's to decide what comes of it.
+# Ctrl-C reaches every process of the terminal, and it is the parent's to decide what comes of it. Where we run from a
+# directory of PYTHONPATH, another version of us may be installed: that is not the same code.
 _CHILD = """\
-import signal, sys
+import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 sys.path.append(sys.argv[1])
-from pytest_pyinstall.unpack_apart import answer
-answer(*sys.argv[2:])
+from pytest_pyinstall import unpack_apart
+if not os.path.samefile(os.path.dirname(os.path.dirname(unpack_apart.__file__)), sys.argv[1]):
+    sys.exit(1)
+unpack_apart.answer(*sys.argv[2:])
 """
 
 

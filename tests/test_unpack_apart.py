@@ -194,3 +194,20 @@ def test_a_frozen_program_is_not_started_again(
 
     assert unpack_apart(archive(), into=into, known={}) == into / "python"
     assert not (tmp_path / "started").exists()
+
+
+def test_another_version_of_us_that_is_installed_does_nothing(
+    archive: Made, into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = []
+
+    def unpack_file(*_: object, **__: object) -> Path:
+        here.append(list(into.iterdir()))
+        return into
+
+    monkeypatch.setattr(module, "unpack_file", unpack_file)
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "pytest_pyinstall" / "unpack_apart.py"))
+
+    unpack_apart(archive(), into=into, known={})
+
+    assert here == [[]]
