@@ -4,7 +4,6 @@ Imported in every pytest session, so it imports only pytest and the standard lib
 and is imported when a Python is asked for.
 """
 
-import gc
 import os
 import sys
 import tempfile
@@ -142,20 +141,13 @@ def pytest_load_initial_conftests(
 ) -> Generator[None, object, object]:
     """Keep a suite's outer session from what belongs to the inner ones."""
     if _is_suite(early_config, early_config.known_args_namespace):
-        # Until the inner sessions have begun: nothing of what is imported here is garbage.
-        gc.disable()
-        early_config.add_cleanup(_search_for_garbage_again)
+        from pytest_pyinstall.suite_garbage import spare_the_search
+
+        spare_the_search(early_config)
         from pytest_pyinstall.suite_arguments import adapt_arguments
 
         adapt_arguments(early_config, parser, args)
     return (yield)
-
-
-def _search_for_garbage_again() -> None:
-    """Whoever called pytest may go on for long."""
-    if hasattr(gc, "unfreeze"):  # not in PyPy
-        gc.unfreeze()
-    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

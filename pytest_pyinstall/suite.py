@@ -9,7 +9,6 @@ Nothing of the project is imported here: neither its conftest files nor its test
 
 import contextlib
 import functools
-import gc
 import os
 import shutil
 import sys
@@ -38,6 +37,7 @@ from pytest_pyinstall.suite_background import Background, holding_interrupts
 from pytest_pyinstall.suite_cache import last_failed
 from pytest_pyinstall.suite_coverage import Coverage, combine
 from pytest_pyinstall.suite_environment import Made, make_environment
+from pytest_pyinstall.suite_garbage import search_again
 from pytest_pyinstall.suite_junit import correct_names
 from pytest_pyinstall.suite_process import Inner, prepare_plugin
 from pytest_pyinstall.suite_recipe import Recipe, read_recipe
@@ -104,9 +104,7 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        if hasattr(gc, "freeze"):  # not in PyPy
-            gc.freeze()  # pytest searches for garbage five times in the end: not in all that was imported
-        gc.enable()
+        search_again(self.config)
         self._emits_all = has_curious_reporters(self.config)
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         self._keeps_sections = self._emits_all or (reporter is not None and reporter.hasopt("P"))

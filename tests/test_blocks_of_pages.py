@@ -417,30 +417,41 @@ def relay(url: str) -> Iterator[tuple[str, list[str]]]:
     """A proxy that leads every CONNECT to the server at `url`, and the lines with which it was asked."""
     port = int(url.rpartition(":")[2])
     asked: list[str] = []
+    tunnels: list[threading.Thread] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threads = [threading.Thread(target=_relayed, args=(listener, port, asked), daemon=True)]
-        threads[0].start()
+        thread = threading.Thread(target=_relayed, args=(listener, port, asked, tunnels), daemon=True)
+        thread.start()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            threads[0].join(120)
+            for each in (thread, *tunnels):
+                each.join(120)
 
 
-def _relayed(listener: socket.socket, port: int, asked: list[str]) -> None:
+def _relayed(listener: socket.socket, port: int, asked: list[str], tunnels: list[threading.Thread]) -> None:
     while True:
         try:
             client, _ = listener.accept()
         except OSError:
             return
+        tunnels.append(threading.Thread(target=_tunnelled, args=(client, port, asked), daemon=True))
+        tunnels[-1].start()
+
+
+def _tunnelled(client: socket.socket, port: int, asked: list[str]) -> None:
+    with client, socket.create_connection(("127.0.0.1", port)) as server:
         head = b""
         while b"\r\n\r\n" not in head:
-            head += client.recv(4096)
+            if not (more := client.recv(4096)):
+                return
+            head += more
         asked.append(head.partition(b"\r\n")[0].decode())
-        server = socket.create_connection(("127.0.0.1", port))
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        for source, sink in ((client, server), (server, client)):
-            threading.Thread(target=_copied, args=(source, sink), daemon=True).start()
+        back = threading.Thread(target=_copied, args=(server, client), daemon=True)
+        back.start()
+        _copied(client, server)
+        back.join(120)
 
 
 def _copied(source: socket.socket, sink: socket.socket) -> None:

@@ -120,6 +120,7 @@ suite_coverage: Coverage combine
 suite_digest: metadata_digest tree_digest
 suite_environment: Made make_environment
 suite_filling: fill packages_of warm
+suite_garbage: search_again spare_the_search
 suite_groups: grouped headed
 suite_junit: add_attribute add_property correct_names
 suite_process: Inner prepare_plugin

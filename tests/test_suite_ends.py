@@ -251,9 +251,14 @@ def test_environments_of_a_suite_that_runs_are_not_thrown_away(run: Run, project
     run("-k", "it", pythons=(NEW,)).stdout.fnmatch_lines(["making an environment of *"])
 
 
-def test_whoever_called_pytest_goes_on_as_before(run: Run, project: Path) -> None:
-    """Garbage is not searched for in what we import, but only until the session is over."""
+@pytest.mark.parametrize(
+    ("before", "after"), [("gc.enable()", "0 True False"), ("gc.disable(); gc.freeze()", "0 False True")]
+)
+def test_whoever_called_pytest_finds_the_garbage_collector_as_it_was(
+    run: Run, project: Path, before: str, after: str
+) -> None:
     words = ["-p", "no:randomly", "--python-suite", "-k", "fine", *asked(NEW)]
-    script = f"import gc, pytest\ncode = pytest.main({words!r})\nprint(code, gc.isenabled(), gc.get_freeze_count())"
+    script = f"import gc, pytest; {before}\ncode = int(pytest.main({words!r}))\n"
+    script += "print(code, gc.isenabled(), gc.get_freeze_count() > 0)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=project)
-    assert done.stdout.splitlines()[-1] == "0 True 0"
+    assert done.stdout.splitlines()[-1] == after
