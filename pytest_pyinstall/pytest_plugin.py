@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -626,7 +626,8 @@ class _State:
                 asked.addfinalizer(partial(fixturedef.finish, request=request))  # type: ignore[arg-type]  # it is one
             return value
 
-        request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]  # of this one request
+        with suppress(AttributeError):  # a pytest whose requests take nothing more: it keeps its first answer then
+            request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]  # of this one request
 
     def only(self) -> "Interpreter":
         """For who asks for `python` while the test runs, when it is too late for one test for each."""
