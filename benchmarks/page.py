@@ -53,11 +53,14 @@ def write(results: dict[str, Any]) -> None:
     store = DIRECTORY / "results.json"
     known = json.loads(store.read_text("utf-8")) if store.exists() else {}
     known |= results
-    known["machine"] = machine()
+    if results:
+        known["machine"] = machine()
     store.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf-8")
     text = PAGE.read_text("utf-8")
     parts = {"table": table(known), "machine": known["machine"]}
     parts |= {growth.name: growth_table(growth, known[growth.name]) for growth in GROWTHS if growth.name in known}
+    # A number stays with its unit, however narrow the window.
+    parts = {name: re.sub(r"(?<=\d) (?=ms|MB)", "\N{NO-BREAK SPACE}", content) for name, content in parts.items()}
     for name, content in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)"
         text = re.sub(
@@ -117,7 +120,7 @@ def draw(results: dict[str, Any]) -> None:
         axes.axvline(1, color="#888888", linewidth=0.8, linestyle="--")
         axes.set_yticks(range(len(cases)), [case.title.replace("`", "") for case in cases])
         axes.invert_yaxis()
-        axes.set_xlabel("time of ours / time of the peer (black: the target; below 1: we are ahead)")
+        axes.set_xlabel("time of ours / of the peer (black: target)")
         _save(figure, "ratios")
     for growth in GROWTHS:
         if growth.name not in results:
