@@ -240,6 +240,17 @@ def beside(here: Workshop, bundle: object, suffix: str = ".sigstore.json") -> Pa
     return path
 
 
+def in_the_catalogue(here: Workshop, site: Site) -> None:
+    """The bundle lies elsewhere, and the catalogue says where."""
+    beside(here, None)
+    (here.mirror / "proof.json").write_text(json.dumps(site.bundle(sha256_of(here))))
+    path = here.mirror / "catalogue.json"
+    rows = json.loads(path.read_text())
+    for row in rows.values():
+        row["attestation"] = "proof.json"
+    path.write_text(json.dumps(rows))
+
+
 def record_of(here: Workshop) -> Record:
     record = Record.read(here.store / ".pytest-pyinstall/records" / f"{here.key}.json")
     assert record is not None
@@ -370,13 +381,7 @@ def test_what_the_machine_has_is_attested_by_nobody(here: Workshop, monkeypatch:
 
 @posix
 def test_the_catalogue_may_say_where_the_bundle_is(here: Workshop, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    beside(here, None)
-    (here.mirror / "proof.json").write_text(json.dumps(site.bundle(sha256_of(here))))
-    path = here.mirror / "catalogue.json"
-    rows = json.loads(path.read_text())
-    for row in rows.values():
-        row["attestation"] = "proof.json"
-    path.write_text(json.dumps(rows))
+    in_the_catalogue(here, site)
 
     assert main(["install", "--require-attestation", VERSION]) == 0
     next(here.home.glob("lib/python3*/os.py")).unlink()
@@ -551,13 +556,7 @@ def test_a_mirror_that_was_pulled_without_gets_its_proofs_later_and_keeps_them(
 def test_a_proof_that_the_catalogue_names_comes_to_lie_beside_the_archive(
     here: Workshop, site: Site, pull: Pull, tmp_path: Path
 ) -> None:
-    beside(here, None)
-    (here.mirror / "proof.json").write_text(json.dumps(site.bundle(sha256_of(here))))
-    path = here.mirror / "catalogue.json"
-    rows = json.loads(path.read_text())
-    for row in rows.values():
-        row["attestation"] = "proof.json"
-    path.write_text(json.dumps(rows))
+    in_the_catalogue(here, site)
 
     code, document = pull("--require-attestation")
 
