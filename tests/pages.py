@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["BLOCK", "DOCS", "ROOT", "SHOWN", "Step", "World", "is_as_shown", "plain", "steps"]
+__all__ = ["BLOCK", "DOCS", "ROOT", "SHOWN", "Step", "World", "fenced", "is_as_shown", "plain", "steps"]
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -22,6 +22,13 @@ SHOWN = ("3.9", "3.10", "3.11", "3.12", "3.13")
 """The Pythons of the pages."""
 
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def fenced(page: Path) -> Iterator[tuple[str, str]]:
+    """The language and the text of every block of `page`, those in lists too."""
+    text = re.sub(r"^ +(?=```)", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for block in BLOCK.finditer(text):
+        yield block["language"], block["text"]
 
 
 _SHELL = ("sh", "ls", "cat", "rm", "env", "dirname", "realpath", "uname", "chmod", "mkdir")

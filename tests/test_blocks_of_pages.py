@@ -23,7 +23,7 @@ import mirror
 import pytest
 import trustme
 from newcomer import made_programs
-from pages import DOCS, ROOT, SHOWN, World, is_as_shown
+from pages import DOCS, ROOT, SHOWN, World, fenced, is_as_shown
 from suite_world import PYPROJECT
 
 from pytest_pyinstall.catalogue import parse_catalogue
@@ -38,7 +38,6 @@ pytestmark = [
     pytest.mark.timeout(600),  # a package index answers as fast as it likes
 ]
 
-_BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"# [\w./-]+\.(py|toml)\n")
 _INSTALLS = re.compile(r"^(python -m pip install|\.venv/bin/pip install) ", re.MULTILINE)
 
@@ -60,7 +59,7 @@ def blocks() -> list[Block]:
     names += sorted(str(path.relative_to(ROOT)) for path in DOCS.rglob("*.md"))
     found = []
     for name in names:
-        for _, language, text in _BLOCK.findall((ROOT / name).read_text(encoding="utf-8")):
+        for language, text in fenced(ROOT / name):
             is_file = language in {"python", "toml"} and _FILE.match(text)
             if language != "console" and not is_file:
                 found.append(Block(name, language, text))
@@ -69,7 +68,7 @@ def blocks() -> list[Block]:
 
 NOT_RUN = {
     "CONTRIBUTING.md: .venv/bin/pip install --editable . --group dev": "the environment that runs the tests is made so",
-    "docs/libraries.md: pytest --python 3.8..3.13 --python-suite": "hours in other people's sources: tests/campaign.py",
+    "docs/libraries.md: pytest --python 3.8..3.13 --python-suite": "hours in others' sources: benchmarks/libraries.py",
     "docs/security.md: pytest-pyinstall mirror pull ./pythons 3.13": "asks GitHub, with a program of its own",
 }
 """Blocks that nobody runs, and why. On no page: `setx` and a Dev Drive, which need Windows; `pre-commit install`."""

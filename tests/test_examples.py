@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from pages import BLOCK, DOCS, ROOT
+from pages import DOCS, ROOT, fenced
 
 from pytest_pyinstall.arguments import arguments_of
 from pytest_pyinstall.catalogue import parse_catalogue
@@ -36,9 +36,8 @@ class Example(NamedTuple):
 def examples() -> Iterator[Example]:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))):
         if page.exists():
-            text = page.read_text(encoding="utf-8")
-            for number, block in enumerate(BLOCK.finditer(re.sub(r"^ +(?=```)", "", text, flags=re.MULTILINE)), 1):
-                yield Example(page, number, block["language"], block["text"])
+            for number, (language, text) in enumerate(fenced(page), 1):
+                yield Example(page, number, language, text)
 
 
 EXAMPLES = list(examples())
