@@ -1,7 +1,7 @@
 """Makes ``docs/_static/run.svg``, the picture of a terminal, out of what a terminal shows: ``python docs/picture.py``.
 
 The examples run in an empty home, with archives that were packed out of this machine's Pythons in place of the release
-host. `tests/test_picture.py` looks whether a run of today still shows the same.
+host. `tests/documentation/test_picture.py` looks whether a run of today still shows the same.
 """
 
 import html

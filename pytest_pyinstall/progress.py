@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from pytest_pyinstall.errors import PyinstallError
@@ -21,9 +19,8 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from pytest_pyinstall.build import Build
-    from pytest_pyinstall.key import Key
-    from pytest_pyinstall.request import Request
+    from pytest_pyinstall.request.identity import Build, Key
+    from pytest_pyinstall.request.request import Request
 
 __all__ = ["Bars", "Display", "Lines", "Silence", "display_on", "result_line", "size_text", "steps_told"]
 

@@ -31,34 +31,36 @@ from pytest_pyinstall.errors import (
     SeveralFailedError,
     UsageError,
 )
-from pytest_pyinstall.interpreter import Interpreter
-from pytest_pyinstall.request import Request, parse_requests
+from pytest_pyinstall.interpreter.interpreter import Interpreter
+from pytest_pyinstall.request.identity import Target
+from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.settings import OPTIONS, Settings
-from pytest_pyinstall.store import Broken, Installation, Store, current_boot
-from pytest_pyinstall.target import Target
-from pytest_pyinstall.url import redacted
+from pytest_pyinstall.store.store import Broken, Installation, Store
+from pytest_pyinstall.system.files import current_boot
+from pytest_pyinstall.system.urls import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from packaging.version import Version
 
-    from pytest_pyinstall.attestation import Attestation
-    from pytest_pyinstall.build import Build
-    from pytest_pyinstall.catalogue import Catalogue
-    from pytest_pyinstall.client import Client
-    from pytest_pyinstall.key import Key
-    from pytest_pyinstall.listener import Progress
+    from pytest_pyinstall.download.client import Client
+    from pytest_pyinstall.download.fetch import Progress
     from pytest_pyinstall.project import Project
-    from pytest_pyinstall.seal import VersionInfo
-    from pytest_pyinstall.tree import Known
+    from pytest_pyinstall.request.catalogue import Catalogue
+    from pytest_pyinstall.request.identity import Attestation, Build, Key
+    from pytest_pyinstall.store.store import VersionInfo
+    from pytest_pyinstall.system.files import Known
 
 __all__ = ["Provided", "Provisioner", "provision", "provision_all"]
+
 
 _TRIES = 3
 """How often a Python is provided that somebody removes before it is held."""
 
+
 How = Literal["installed", "repaired", "present", "found"]
+
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -183,7 +185,7 @@ class Provisioner:
         requests = tuple(requests)
         if not any(request.word for request in requests):
             return requests
-        from pytest_pyinstall.expand import expand
+        from pytest_pyinstall.project import expand
 
         return expand(
             requests,
@@ -273,13 +275,13 @@ class Provisioner:
 
     @cached_property
     def _catalogue(self) -> Catalogue:
-        from pytest_pyinstall.catalogue import default_catalogue, parse_catalogue
+        from pytest_pyinstall.request.catalogue import default_catalogue, parse_catalogue
 
         place = self.settings.catalogue
         if place is None:
             catalogue = default_catalogue()
         else:
-            from pytest_pyinstall.fetch import fetch_text
+            from pytest_pyinstall.download.documents import fetch_text
 
             text = fetch_text(place, client=self._client, cache=self.settings.cache, offline=self.settings.offline)
             catalogue = parse_catalogue(text, origin=place)
@@ -295,7 +297,7 @@ class Provisioner:
     def _client(self) -> Client:
         with self._lock:
             if self._opened is None:
-                from pytest_pyinstall.client import open_client
+                from pytest_pyinstall.download.client import open_client
 
                 self._opened = self._stack.enter_context(
                     open_client(environ=self.environ, insecure_hosts=self.settings.insecure_hosts, warn=self.warn)
@@ -303,7 +305,7 @@ class Provisioner:
             return self._opened
 
     def _released(self) -> tuple[Version, ...]:
-        from pytest_pyinstall.resolve import released
+        from pytest_pyinstall.request.resolve import released
 
         return released(self.catalogue, self.target)
 
@@ -341,7 +343,7 @@ class Provisioner:
 
     def _found(self, request: Request) -> Provided | None:
         """What the machine has beside our store."""
-        from pytest_pyinstall.discover import discover
+        from pytest_pyinstall.interpreter.discover import discover
 
         interpreters = discover(
             request,
@@ -399,7 +401,7 @@ class Provisioner:
             return None
         if found.record is not None:
             return _ours(found.key, found.home, found.record.version_info)
-        from pytest_pyinstall.probe import probe
+        from pytest_pyinstall.interpreter.probe import probe
 
         try:
             return probe(found.executable, source="uv", environ=self.environ, expected=found.key)
@@ -421,7 +423,7 @@ class Provisioner:
                 msg = f"{request.text} is {what}: it can be used, but not installed"
                 raise NoMatchError(msg, hint="pytest-pyinstall install 3.12")
             self._refuse_downloads(request.text, is_explicit=is_explicit)
-            from pytest_pyinstall.resolve import resolve
+            from pytest_pyinstall.request.resolve import resolve
 
             build = resolve(request, self.catalogue, self.target)
             _LOGGER.info(
@@ -449,7 +451,7 @@ class Provisioner:
 
     def _fill(self, build: Build, *, reinstall: bool = False, keep_added: bool = False) -> tuple[Interpreter, How]:
         """Lock, fetch, unpack, finish, prove, publish: the only way into the store."""
-        from pytest_pyinstall.finish import finish
+        from pytest_pyinstall.archive.finish import finish
 
         # Who repairs may have found what only the content tells.
         with self.store.claim(build.key, content=keep_added) as claim:
@@ -479,9 +481,9 @@ class Provisioner:
 
     def _unpacked(self, build: Build, scratch: Path) -> tuple[Path, Known]:
         """The tree of `build` in `scratch`, and the digests of its files: of what the cache keeps, else fetched."""
-        from pytest_pyinstall.cached_archive import archive_path
-        from pytest_pyinstall.catalogue import mirrored
-        from pytest_pyinstall.kept_tree import keep_tree, lay_tree
+        from pytest_pyinstall.download.cache import archive_path
+        from pytest_pyinstall.request.catalogue import mirrored
+        from pytest_pyinstall.store.tree_cache import keep_tree, lay_tree
 
         settings = self.settings
         try:
@@ -495,8 +497,8 @@ class Provisioner:
         offline = settings.offline or settings.downloads == "never"  # a repair may find all in the cache
         if not is_again and not offline:
             self._client.warm_up(url)  # while we import the rest
-        from pytest_pyinstall.fetch import fetch
-        from pytest_pyinstall.unpack import unpack
+        from pytest_pyinstall.archive.unpack import unpack
+        from pytest_pyinstall.download.fetch import fetch
 
         archive = fetch(
             build,
@@ -515,7 +517,7 @@ class Provisioner:
                 finally:
                     self._unpacking.release()
             else:
-                from pytest_pyinstall.unpack_apart import unpack_apart
+                from pytest_pyinstall.archive.unpack_apart import unpack_apart
 
                 tree = unpack_apart(archive, into=scratch, known=known)
         if is_again:
@@ -527,7 +529,7 @@ class Provisioner:
         settings = self.settings
         if settings.attestation != "require":
             return None
-        from pytest_pyinstall.attest import attest
+        from pytest_pyinstall.download.attestations import attest
 
         attestation = attest(
             build,
@@ -550,7 +552,7 @@ class Provisioner:
 
     def _prove(self, tree: Path, build: Build) -> Interpreter:
         """What cannot start here, or is not what its key says, is never published."""
-        from pytest_pyinstall.probe import probe
+        from pytest_pyinstall.interpreter.probe import probe
 
         try:
             return probe(tree / build.key.executable, environ=self.environ, expected=build.key)

@@ -19,17 +19,20 @@ from pytest_pyinstall.errors import (
     PyinstallError,
     SeveralFailedError,
 )
-from pytest_pyinstall.interpreter import Interpreter
-from pytest_pyinstall.probe import probe
+from pytest_pyinstall.interpreter.interpreter import Interpreter
+from pytest_pyinstall.interpreter.probe import probe
+from pytest_pyinstall.options import blamed, retyped
 from pytest_pyinstall.progress import Lines
 from pytest_pyinstall.provisioner import Provided, Provisioner
-from pytest_pyinstall.request import Request, parse_requests
-from pytest_pyinstall.retype import blamed, retyped
+from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.settings import Settings
 
 __all__ = ["Choice", "Pythons", "admits", "header", "parse_specifier", "reason"]
 
+
 _NAMES = {"cpython": "CPython", "pypy": "PyPy", "graalpy": "GraalPy"}
+
+
 _MOST_AT_ONCE = 8
 
 

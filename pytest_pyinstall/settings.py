@@ -14,21 +14,30 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, get_args
 from urllib.parse import urlsplit
 
-from pytest_pyinstall.attestation import RELEASE_WORKFLOW, Signer
 from pytest_pyinstall.errors import InvalidSettingError
+from pytest_pyinstall.request.identity import RELEASE_WORKFLOW, Signer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = ["OPTIONS", "UV_VARIABLES", "VARIABLES", "Attestations", "Downloads", "Missing", "Preference", "Settings"]
 
+
 Missing = Literal["fail", "skip"]
+
+
 Downloads = Literal["auto", "manual", "never"]
+
+
 Attestations = Literal["ignore", "require"]
+
+
 Preference = Literal["managed", "only-managed", "system", "only-system"]
+
 
 OPTIONS = ("missing", "downloads", "preference", "store", "cache", "mirror", "catalogue", "attestation")
 """The settings that have an option, a variable and an ini value, by the word that the three share."""
+
 
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "missing": get_args(Missing),
@@ -36,6 +45,8 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "preference": get_args(Preference),
     "attestation": get_args(Attestations),
 }
+
+
 UV_VARIABLES: Mapping[str, str] = {
     "store": "UV_PYTHON_INSTALL_DIR",
     "cache": "UV_PYTHON_CACHE_DIR",
@@ -45,6 +56,7 @@ UV_VARIABLES: Mapping[str, str] = {
     "downloads": "UV_PYTHON_DOWNLOADS",
 }
 """Which variable of uv means the same as which setting."""
+
 
 VARIABLES: Mapping[str, str] = {
     "PYTEST_PYINSTALL_HOME": "one directory for both store and cache: `HOME/store` and `HOME/cache`",
@@ -60,8 +72,13 @@ VARIABLES: Mapping[str, str] = {
 }
 """What has neither option nor ini value, and what it means; the reference has it from here."""
 
+
 _UV_DOWNLOADS = {"automatic": "auto", "auto": "auto", "true": "auto", "1": "auto", "false": "never", "0": "never"}
+
+
 _TRUE = {"1", "true", "yes", "on", "y", "t"}
+
+
 _FALSE = {"0", "false", "no", "off", "n", "f"}
 
 

@@ -20,6 +20,6 @@ def main() -> int:
             return 0
         except OSError:
             pass  # the command line knows what to do about it
-    from pytest_pyinstall.cli import main as command_line
+    from pytest_pyinstall.cli.main import main as command_line
 
     return command_line()

@@ -26,20 +26,24 @@ if TYPE_CHECKING:
     from tox.session.state import State
 
     from pytest_pyinstall.errors import PyinstallError
-    from pytest_pyinstall.interpreter import Interpreter
+    from pytest_pyinstall.interpreter.interpreter import Interpreter
     from pytest_pyinstall.provisioner import Provided, Provisioner
-    from pytest_pyinstall.request import Request
+    from pytest_pyinstall.request.request import Request
     from pytest_pyinstall.settings import Settings
 
 __all__ = ["tox_add_env_config"]
 
+
 _LOGGER = logging.getLogger(__name__)
+
 
 _RUNNING = frozenset({"run", "r", "run-parallel", "p", "legacy", "le", "exec", "e", "devenv", "d"})
 """The commands that make environments. All others only look, and get nothing installed."""
 
+
 _TRIES = 3
 """How often a Python is installed that somebody removes before it is held."""
+
 
 _runs: "WeakKeyDictionary[State, _Run]" = WeakKeyDictionary()
 
@@ -130,8 +134,8 @@ class _Run:
 
     def _requests(self, base_pythons: "Sequence[str]") -> "tuple[list[Request], bool]":
         """The requests among `base_pythons`, up to one that tox finds without us, and whether there is such a one."""
-        from pytest_pyinstall.discovery_spec import request_of
-        from pytest_pyinstall.target import Target
+        from pytest_pyinstall.interpreter.other_tools import request_of
+        from pytest_pyinstall.request.identity import Target
 
         requests: list[Request] = []
         for base_python in base_pythons:
@@ -201,7 +205,7 @@ class _Run:
 
 
 def _complain(base_pythons: "Sequence[str]") -> None:
-    from pytest_pyinstall.discovery_spec import why_not
+    from pytest_pyinstall.interpreter.other_tools import why_not
 
     for base_python in base_pythons:
         if reason := why_not(base_python, path=os.environ.get("PATH", "")):
@@ -222,8 +226,8 @@ def _speaking_as_ourselves() -> "AbstractContextManager[None]":
 def _read_settings(state: "State") -> "Settings":
     from tox.report import HandledError
 
-    from pytest_pyinstall.configuration import read_configuration
     from pytest_pyinstall.errors import PyinstallError
+    from pytest_pyinstall.options import read_configuration
     from pytest_pyinstall.settings import Settings
 
     try:
@@ -320,7 +324,7 @@ def _commands(interpreter: "Interpreter", cache: Path) -> Path:
     from hashlib import sha256
 
     from pytest_pyinstall.errors import StoreError
-    from pytest_pyinstall.path_directory import links, names
+    from pytest_pyinstall.interpreter.path_commands import links, names
 
     executable = interpreter.base_executable
     directory = cache / "commands" / sha256(f"{interpreter.key}\0{executable}".encode()).hexdigest()[:16]

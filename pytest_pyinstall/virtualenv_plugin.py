@@ -14,9 +14,10 @@ from virtualenv.discovery.builtin import Builtin, get_interpreter
 
 if TYPE_CHECKING:
     from pytest_pyinstall.provisioner import Provisioner
-    from pytest_pyinstall.request import Request
+    from pytest_pyinstall.request.request import Request
 
 __all__ = ["Pyinstall"]
+
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -31,9 +32,9 @@ class Pyinstall(Builtin):
 
     def run(self) -> Any:
         """Its ``PythonInfo``, None where there is no such interpreter."""
-        from pytest_pyinstall.discovery_spec import request_of, why_not
         from pytest_pyinstall.errors import PyinstallError
-        from pytest_pyinstall.target import Target
+        from pytest_pyinstall.interpreter.other_tools import request_of, why_not
+        from pytest_pyinstall.request.identity import Target
 
         specs = {spec: request_of(spec, target=Target.current()) for spec in self.python_spec}
         if not any(specs.values()):
@@ -98,7 +99,7 @@ class Pyinstall(Builtin):
 
 
 def _provisioner(environ: Mapping[str, str]) -> "Provisioner":
-    from pytest_pyinstall.configuration import read_configuration
+    from pytest_pyinstall.options import read_configuration
     from pytest_pyinstall.provisioner import Provisioner
     from pytest_pyinstall.settings import Settings
 

@@ -18,8 +18,8 @@ import pytest
 from pages import DOCS, SHOWN, is_as_shown
 
 from pytest_pyinstall import errors, provision_all
-from pytest_pyinstall.cli import main
-from pytest_pyinstall.lock import hold
+from pytest_pyinstall.cli.main import main
+from pytest_pyinstall.system.locks import hold
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX permissions and shell scripts")
 

@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.build import Build
-from pytest_pyinstall.catalogue import Catalogue
-from pytest_pyinstall.expand import expand
-from pytest_pyinstall.key import Key
-from pytest_pyinstall.matrix import free_threaded, matrix_rows
-from pytest_pyinstall.project import read_project
-from pytest_pyinstall.request import Request
-from pytest_pyinstall.resolve import released
-from pytest_pyinstall.target import Target
+from pytest_pyinstall.cli.ci import free_threaded, matrix_rows
+from pytest_pyinstall.project import expand, read_project
+from pytest_pyinstall.request.catalogue import Catalogue
+from pytest_pyinstall.request.identity import Build, Key, Target
+from pytest_pyinstall.request.request import Request
+from pytest_pyinstall.request.resolve import released
 
 TARGET = Target(os="linux", arch="x86_64", libc="gnu")
 AUGUST_2026 = date(2026, 8, 20)

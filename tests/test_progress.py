@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.build import Build
 from pytest_pyinstall.errors import NoMatchError
-from pytest_pyinstall.interpreter import Interpreter
-from pytest_pyinstall.key import Key
+from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.progress import Bars, Lines, Silence, display_on, result_line, size_text
 from pytest_pyinstall.provisioner import How, Provided
-from pytest_pyinstall.request import Request
+from pytest_pyinstall.request.identity import Build, Key
+from pytest_pyinstall.request.request import Request
 
 REQUEST = Request.parse("3.12")
 

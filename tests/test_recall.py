@@ -12,8 +12,8 @@ import pytest
 from archives import NEWEST
 
 from pytest_pyinstall import recall as module
-from pytest_pyinstall.key import Key
-from pytest_pyinstall.layout import standard_library
+from pytest_pyinstall.archive.relocate import standard_library
+from pytest_pyinstall.request.identity import Key
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc and owners")
 

@@ -16,10 +16,10 @@ from pytest_pyinstall.errors import (
     PyinstallError,
     SeveralFailedError,
 )
-from pytest_pyinstall.interpreter import Interpreter
-from pytest_pyinstall.key import Key
+from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.provisioner import Provided, Provisioner
-from pytest_pyinstall.request import Request
+from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.request.request import Request
 from pytest_pyinstall.session import Choice, Pythons, admits, header, parse_specifier, reason
 from pytest_pyinstall.settings import Settings
 

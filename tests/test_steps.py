@@ -8,7 +8,7 @@ from pathlib import Path
 import mirror as server
 import pytest
 
-from pytest_pyinstall.cli import main
+from pytest_pyinstall.cli.main import main
 from pytest_pyinstall.progress import steps_told
 
 OURS = "pytest_pyinstall"

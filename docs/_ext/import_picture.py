@@ -7,10 +7,11 @@ import ast
 import html
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["imports", "rows", "setup", "svg"]
+__all__ = ["files", "imports", "rows", "setup", "svg"]
 
 _ROOT = Path(__file__).parent.parent.parent
 _PACKAGE = _ROOT / "pytest_pyinstall"
@@ -19,7 +20,7 @@ _CHARACTER, _GAP, _ASIDE = 5.6, 32, 110
 
 
 def rows() -> list[list[str]]:
-    """The modules of each row, the doors first, as the import contract has them."""
+    """The packages and modules of each row, the doors first, as the import contract has them."""
     settings = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contract = settings["tool"]["importlinter"]["contracts"][0]
     return [[name.strip() for name in re.split(r"[|:]", row)] for row in contract["layers"]]
@@ -32,12 +33,12 @@ def imports() -> dict[str, set[str]]:
 
 
 def svg() -> str:
-    """A box for each module, row by row, and a line for each import; pointing at a box shows its lines."""
+    """A box for each package and module, row by row, and a line for each import; pointing at a box shows its lines."""
     places = _places()
     height = len(rows()) * _ROW + 4
     lines = [
         f'<svg class="imports" viewBox="0 0 {_WIDTH} {height}" xmlns="http://www.w3.org/2000/svg" role="img">',
-        "<title>The modules in their rows, and their imports, all of which lead down</title>",
+        "<title>The packages and modules in their rows; every import leads down</title>",
         f"<style>{_style(list(places))}</style>",
     ]
     for name, imported in imports().items():
@@ -88,24 +89,31 @@ def _style(names: list[str]) -> str:
     return fixed + shown
 
 
-def _tree(module: str) -> ast.Module:
-    return ast.parse((_PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+def files(name: str) -> list[Path]:
+    """The files of a package, its ``__init__`` first, or the one file of a module at the top."""
+    package = _PACKAGE / name
+    return sorted(package.glob("*.py")) if package.is_dir() else [_PACKAGE / f"{name}.py"]
+
+
+def _trees(name: str) -> Iterator[ast.Module]:
+    for path in files(name):
+        yield ast.parse(path.read_text(encoding="utf-8"))
 
 
 def _imported(module: str) -> set[str]:
     found = set()
-    for node in ast.walk(_tree(module)):
+    for node in (node for tree in _trees(module) for node in ast.walk(tree)):
         if isinstance(node, ast.ImportFrom) and node.module == "pytest_pyinstall":
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("pytest_pyinstall."):
             found.add(node.module.split(".")[1])
         elif isinstance(node, ast.Import):
             found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("pytest_pyinstall.")}
-    return found
+    return found - {module}
 
 
 def _sentence(module: str) -> str:
-    return (ast.get_docstring(_tree(module)) or "").partition("\n\n")[0].replace("\n", " ")
+    return (ast.get_docstring(next(_trees(module))) or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import import_picture
+
+from pytest_pyinstall.pytest_options import pytest_addoption
+
 __all__ = ["fixtures", "text"]
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -21,11 +25,11 @@ def text(part: str, *arguments: str) -> str:
 
 def _command(name: str) -> Iterator[str]:
     """What ``pytest-pyinstall NAME --help`` says."""
-    from pytest_pyinstall import cli
+    from pytest_pyinstall.cli import main
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        cli.main([name, "--help"] if name != "help" else ["--help"])
+        main.main([name, "--help"] if name != "help" else ["--help"])
     yield from ("```text", *said.getvalue().rstrip().splitlines(), "```")
 
 
@@ -47,7 +51,7 @@ def _by_exit_code(errors: Any) -> list[str]:
 def _promises() -> Iterator[str]:
     """Which tests cite each promise, by its number in their name or in the first line of their docstring."""
     proofs: dict[int, list[str]] = {}
-    for path in sorted((_ROOT / "tests").glob("test_*.py")):
+    for path in sorted((_ROOT / "tests").rglob("test_*.py")):
         module = ast.parse(path.read_text(encoding="utf-8"))
         for number in _numbers("", module):
             proofs.setdefault(number, []).append(f"`{path.name}` as a whole")
@@ -132,10 +136,8 @@ def _parser() -> Any:
     from _pytest.config import PytestPluginManager
     from _pytest.config.argparsing import Parser
 
-    from pytest_pyinstall import pytest_plugin
-
     parser = Parser(_ispytest=True)
-    pytest_plugin.pytest_addoption(parser, PytestPluginManager())
+    pytest_addoption(parser, PytestPluginManager())
     return parser
 
 
@@ -172,7 +174,9 @@ def _modules() -> Iterator[str]:
     yield from ("| row | module | its one sentence |", "|---|---|---|")
     for number, row in enumerate(contract["layers"], 1):
         for name in map(str.strip, re.split(r"[|:]", row)):
-            yield f"| {number} | `{name}` | {_sentence(name)} |"
+            for path in import_picture.files(name):
+                module = path.relative_to(_ROOT / "pytest_pyinstall").with_suffix("").as_posix()
+                yield f"| {number} | `{module.removesuffix('/__init__')}` | {_sentence(module)} |"
     for name in ("__init__", *contract["exhaustive_ignores"]):
         yield f"| | `{name}` | {_sentence(name)} |"
 

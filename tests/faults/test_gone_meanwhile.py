@@ -16,12 +16,13 @@ import pytest
 from campaign import VERSION, Workshop
 from fault_table import Tally
 
-from pytest_pyinstall import lock as lock_module
-from pytest_pyinstall.cli import main
+from pytest_pyinstall.cli.main import main
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.session import Pythons
 from pytest_pyinstall.settings import Settings
-from pytest_pyinstall.store import Store, current_boot
+from pytest_pyinstall.store.store import Store
+from pytest_pyinstall.system import locks as lock_module
+from pytest_pyinstall.system.files import current_boot
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs to move what is open")
 

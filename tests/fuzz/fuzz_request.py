@@ -10,7 +10,7 @@ import atheris
 
 with atheris.instrument_imports(include=["pytest_pyinstall", "packaging"]):
     from pytest_pyinstall.errors import InvalidRequestError
-    from pytest_pyinstall.request import Request, parse_requests
+    from pytest_pyinstall.request.request import Request, parse_requests
 
 
 def one_input(data: bytes) -> None:

@@ -14,10 +14,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["pytest_pyinstall"]):
-    from pytest_pyinstall.build import Archive, Build
+    from pytest_pyinstall.archive.unpack import unpack
     from pytest_pyinstall.errors import PyinstallError
-    from pytest_pyinstall.key import Key
-    from pytest_pyinstall.unpack import unpack
+    from pytest_pyinstall.request.identity import Archive, Build, Key
 
 KEY = Key.parse("cpython-3.12.4-linux-x86_64-gnu")
 PLACE = Path(tempfile.mkdtemp(prefix="fuzz-unpack-"))
@@ -46,7 +45,7 @@ def one_input(data: bytes) -> None:
 
 def seeds() -> str:
     """A directory with the tar streams that the tests know: from nothing, it would take days to come upon one."""
-    sys.path.insert(0, str(Path(__file__).parent.parent))
+    sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
     import campaign
 
     directory = Path(tempfile.mkdtemp(prefix="fuzz-corpus-"))

@@ -1,0 +1,212 @@
+"""One thing that an archive wants to have made.
+
+What no Python needs more of: the bounds that every archive is held to.
+
+Turns an archive down: what must not be unpacked, and what cannot be understood to its end.
+
+Reads an archive's file, and says how much it may unpack to.
+
+Judges the names in an archive: which can be plain names inside a tree, on every system.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn
+
+from pytest_pyinstall.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "BOUNDS",
+    "CHUNK",
+    "TOO_MUCH",
+    "Bounds",
+    "BrokenError",
+    "Kind",
+    "Member",
+    "RefusedError",
+    "budget_of",
+    "check_characters",
+    "check_for_windows",
+    "check_length",
+    "decoded",
+    "give_up",
+    "parts_of",
+    "read_error",
+    "read_some",
+    "refuse",
+    "shown",
+    "windows_objection",
+]
+
+
+class Kind(Enum):
+    FILE = "a file"
+    DIRECTORY = "a directory"
+    SYMLINK = "a symlink"
+    HARDLINK = "a hardlink"
+
+
+class Member(NamedTuple):
+    """One thing that an archive wants to have made. `pieces` can be read once, before the next member is asked for."""
+
+    name: str
+    kind: Kind
+    executable: bool = False
+    target: str = ""
+    pieces: Iterator[bytes | memoryview] = iter(())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What no Python needs more of: the largest builds known, PBS's debug builds, stay below a third of each."""
+
+    unpacked: int = 4 << 30
+    ratio: int = 100
+    ratio_free: int = 64 << 20
+    members: int = 100_000
+    depth: int = 64
+    component: int = 255
+    name: int = 1024
+    target: int = 1024
+    header: int = 1 << 20
+    links: int = 40
+    window: int = 256 << 20
+
+
+BOUNDS = Bounds()
+
+
+CHUNK = 1 << 20
+"""How many bytes are held and written at once."""
+
+
+TOO_MUCH = "and with them more than an archive of its size may unpack to"
+
+
+class RefusedError(Exception):
+    """What must not be unpacked; `unpack` adds the archive's name."""
+
+
+class BrokenError(Exception):
+    """What cannot be understood to its end; `unpack` adds the archive's name."""
+
+
+def refuse(reason: str, member: str = "") -> NoReturn:
+    """Raise `RefusedError` for the archive, or for the one `member` of it."""
+    msg = f"{shown(member)}: {reason}" if member else reason
+    raise RefusedError(msg)
+
+
+def give_up(damage: str) -> NoReturn:
+    """Raise `BrokenError`."""
+    raise BrokenError(damage)
+
+
+def shown(name: str) -> str:
+    """`name` in quotes, safe for any terminal, and short."""
+    text = ascii(name)
+    return text if len(text) <= 160 else f"{text[:120]}...{text[-30:]}"
+
+
+_READ = 128 << 10
+
+
+def read_some(file: BinaryIO) -> bytes:
+    """The next bytes of `file`, empty at its end. Raises `StoreError` where the disk does not give them."""
+    try:
+        return file.read(_READ)
+    except OSError as error:
+        raise read_error(error, file) from error
+
+
+def read_error(error: OSError, file: BinaryIO) -> StoreError:
+    """What to raise where `file` cannot be read."""
+    msg = f"cannot read {getattr(file, 'name', 'the archive')}: {error.strerror or error}"
+    return StoreError(msg, "fetch it anew after: pytest-pyinstall cache clear")
+
+
+def budget_of(file: BinaryIO) -> int:
+    """How many bytes an archive of this size may unpack to."""
+    try:
+        here = file.tell()
+        size = file.seek(0, os.SEEK_END) - here
+        file.seek(here)
+    except OSError as error:
+        raise read_error(error, file) from error
+    return min(BOUNDS.unpacked, BOUNDS.ratio_free + BOUNDS.ratio * size)
+
+
+def parts_of(name: str, *, of: str = "") -> list[str]:
+    """The folders and the last name that `name` consists of; refuses what cannot be a plain name inside a tree."""
+    member = of or name
+    check_characters(name, member)
+    if name.startswith("/"):
+        refuse(f"an absolute name, {shown(name)}" if of else "an absolute name", member)
+    parts = name.split("/")
+    if "" in parts or "." in parts:
+        parts = [part for part in parts if part not in {"", "."}]
+    if ".." in parts:
+        refuse(f"`..` in the name {shown(name)}" if of else "`..` in its name", member)
+    if len(parts) > BOUNDS.depth:
+        refuse(f"more than {BOUNDS.depth} folders deep", member)
+    check_length(name, member, limit=BOUNDS.name)
+    check_for_windows(parts, member)
+    return parts
+
+
+def check_characters(name: str, member: str) -> None:
+    """Refuse what a terminal would not show as it is, and what is a separator on some system."""
+    # On Windows a backslash is a separator. No Python has one in a name, so nobody has to be asked where we run.
+    if not name.isprintable() or "\\" in name:
+        refuse(f"a character that no name should have, in {shown(name)}", member)
+
+
+def check_length(name: str, member: str, *, limit: int) -> None:
+    """Refuse a name of more than `limit` bytes, or with a part that no volume takes."""
+    if len(name) <= BOUNDS.component and name.isascii():
+        return
+    encoded = name.encode()
+    if len(encoded) > limit:
+        refuse(f"a name of {len(encoded)} bytes, more than {limit}", member)
+    longest = max(map(len, encoded.split(b"/")))
+    if longest > BOUNDS.component:
+        refuse(f"a name with a part of {longest} bytes, more than {BOUNDS.component}", member)
+
+
+def check_for_windows(parts: list[str], member: str) -> None:
+    """On Windows, refuse what it would make something else of."""
+    if os.name == "nt":  # pragma: no cover (needs Windows' rules for names)
+        for part in parts:
+            if objection := windows_objection(part):
+                refuse(objection, member)
+
+
+def windows_objection(part: str) -> str:
+    """Why Windows would make something else of `part`, or nothing.
+
+    Source: Microsoft's "Naming Files, Paths, and Namespaces".
+    """
+    if set(part) & set('<>:"|?*'):
+        return "a character that Windows gives another meaning"
+    if part[-1] in ". ":
+        return "Windows drops the dot or blank at the end of its name"
+    device = part.partition(".")[0].rstrip(" ").upper()
+    if device in {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}:
+        return f"{device} is a device on Windows"
+    if device[:3] in {"COM", "LPT"} and len(device) == 4 and device[3] in "0123456789¹²³":
+        return f"{device} is a device on Windows"
+    return ""
+
+
+def decoded(raw: bytes, member: str) -> str:
+    """The text of a name in an archive, which has to be UTF-8."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        refuse(f"a name that is not UTF-8, {shown(raw.decode(errors='backslashreplace'))}", member)

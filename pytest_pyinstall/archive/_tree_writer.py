@@ -1,0 +1,308 @@
+"""Follows the symlinks of an archive, before any of them is made.
+
+Makes the tree of an archive on disk, member by member.
+
+Nothing here asks the disk where a name leads: what exists is what we made, and we remember it.
+"""
+
+# ruff: noqa: PTH101, PTH102, PTH211, S103 (plain names cost a third of pathlib's; 0o755 is what we promise)
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_pyinstall.archive._members import (
+    BOUNDS,
+    CHUNK,
+    Kind,
+    Member,
+    check_characters,
+    check_for_windows,
+    check_length,
+    parts_of,
+    refuse,
+    shown,
+)
+from pytest_pyinstall.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_pyinstall.system.files import Known
+
+__all__ = ["Led", "NewTree", "check_as_written", "follow"]
+
+
+class Led(NamedTuple):
+    """Where a symlink leads, how many links were followed on the way, and whether a folder is there."""
+
+    path: str
+    links: int
+    is_folder: bool
+
+
+def check_as_written(path: str, target: str, *, home: int) -> None:
+    """Refuse a target that leaves when `..` is taken literally, as ``os.path.normpath`` and installers do."""
+    if not target:
+        refuse("a symlink to nowhere", path)
+    if target.startswith("/"):
+        refuse(f"a symlink to the absolute {shown(target)}", path)
+    check_characters(target, path)
+    check_length(target, path, limit=BOUNDS.target)
+    parts = target.split("/")
+    check_for_windows([part for part in parts if part not in {"", ".", ".."}], path)
+    here = path.count("/")
+    for part in parts:
+        if part == "..":
+            here -= 1
+        elif part not in {"", "."}:
+            here += 1
+        if here < home:
+            refuse(f"its target {shown(target)} leaves the top folder", path)
+
+
+def follow(
+    path: str, *, targets: Mapping[str, str], made: Mapping[str, Kind], home: int, led: dict[str, Led], depth: int = 0
+) -> Led:
+    """Where the symlink `path` leads: as the kernel goes, through the other links of the archive.
+
+    In our memory of the tree and not on disk, so that no path can be too long to be judged; each link only once, so
+    that no tangle of links can be too large.
+    """
+    if path in led:
+        return led[path]
+    if depth > BOUNDS.links:
+        refuse(_CIRCLE, path)
+    here, links, is_folder = path.split("/")[:-1], 1, True
+    for part in targets[path].split("/"):
+        if part in {"", "."}:
+            continue
+        if part == "..":
+            # A volume that folds case may find what we miss, and then be elsewhere than we think.
+            if not is_folder:
+                refuse(f"its target {shown(targets[path])} comes back out of what is no folder", path)
+            here.pop()
+            if len(here) < home:
+                refuse(f"its target {shown(targets[path])} leaves the top folder over a link", path)
+            continue
+        here.append(part)
+        name = "/".join(here)
+        if is_folder and name in targets:
+            other = follow(name, targets=targets, made=made, home=home, led=led, depth=depth + 1)
+            here, links, is_folder = other.path.split("/"), links + other.links, other.is_folder
+            if links > BOUNDS.links:
+                refuse(_CIRCLE, path)
+        else:
+            is_folder = is_folder and made.get(name) is Kind.DIRECTORY
+    led[path] = Led("/".join(here), links, is_folder)
+    return led[path]
+
+
+_CIRCLE = f"leads in a circle, or over more than {BOUNDS.links} links"
+
+
+class NewTree:
+    """The tree below `root`, and the memory of all that was made in it. The digests of its files go into `known`.
+
+    Nothing is ever opened that was there before (``O_EXCL``), nothing is made below anything but a directory that we
+    made, and no symlink exists before the last file was written: there is nothing to be led astray by.
+    """
+
+    def __init__(self, root: Path, known: Known | None = None) -> None:
+        self._root = os.fspath(root)
+        self._known = known
+        self._made: dict[str, Kind] = {}
+        self._targets: dict[str, str] = {}
+        self._led: dict[str, Led] = {}
+        self._top = ""
+        self._is_full = False
+        try:
+            with os.scandir(root) as entries:
+                left_over = next(entries, None)
+        except OSError as error:
+            raise _store_error(error, self._root) from error
+        if left_over is not None:
+            msg = f"cannot unpack into {self._root}: it is not empty"
+            raise StoreError(msg, f"remove it and try again: {self._root}")
+
+    def add(self, member: Member) -> None:
+        """Make `member`; symlinks wait for `complete`. Raises `RefusedError`, and `StoreError` if the disk refuses."""
+        parts = parts_of(member.name)
+        if not self._wants(parts, member):
+            return
+        path = "/".join(parts)
+        if member.kind is Kind.DIRECTORY:
+            self._make_directory(path, member.name)
+            return
+        self._make_directory("/".join(parts[:-1]), member.name)
+        known = self._made.get(path)
+        if known is not None and not (known is member.kind is Kind.SYMLINK and self._targets[path] == member.target):
+            refuse(f"comes twice, and the first was {known.value}", member.name)
+        if member.kind is Kind.FILE:
+            self._write(path, member)
+        elif member.kind is Kind.HARDLINK:
+            self._link(path, member)
+        else:
+            self._targets[path] = member.target
+        self._made[path] = Kind.FILE if member.kind is Kind.HARDLINK else member.kind
+
+    def _wants(self, parts: list[str], member: Member) -> bool:
+        """Whether it is to be made; refuses what is not below the one top folder."""
+        if len(parts) <= 1 and member.kind is not Kind.DIRECTORY:
+            refuse(f"{member.kind.value} beside the top folder", member.name)
+        if not parts:  # "./"
+            return False
+        self._top = self._top or parts[0]
+        if parts[0] != self._top:
+            refuse(f"a second top folder, beside {shown(self._top)}", member.name)
+        if parts[1:] == ["PYTHON.json"]:
+            # PBS writes it first, so that of its build objects, several times the size of the rest, none is written.
+            self._is_full = True
+        return not self._is_full or parts[1:2] == ["install"]
+
+    def complete(self) -> Path:
+        """The tree's home, after the symlinks were checked against everything else and made."""
+        if not self._top:
+            refuse("it holds nothing")
+        home = f"{self._top}/install" if self._is_full else self._top
+        if self._made.get(home) is not Kind.DIRECTORY:
+            refuse("there is no such folder", home)
+        # Without PYTHON.json in front, things beside install are there already; links beside it are not needed.
+        links = {path: target for path, target in self._targets.items() if path.startswith(f"{home}/")}
+        depth = home.count("/") + 1
+        for path, target in links.items():
+            check_as_written(path, target, home=depth)
+            follow(path, targets=self._targets, made=self._made, home=depth, led=self._led)
+        for path, target in links.items():
+            where = f"{self._root}/{path}"
+            try:
+                os.symlink(target.replace("/", os.sep), where, target_is_directory=self._led[path].is_folder)
+            except FileExistsError:
+                refuse(_SAME_NAME, path)
+            except OSError as error:
+                raise _store_error(error, where) from error
+        return Path(self._root, home)
+
+    def _make_directory(self, path: str, member: str) -> None:
+        known = self._made.get(path)
+        if known is Kind.DIRECTORY:
+            return
+        if known is not None:
+            refuse(f"{shown(path)} is {known.value}, nothing can be made in its place or below it", member)
+        parent = path.rpartition("/")[0]
+        if parent:
+            self._make_directory(parent, member)
+        if len(self._made) >= BOUNDS.members:
+            refuse(f"with it there are more than {BOUNDS.members} files and folders", member)
+        where = f"{self._root}/{path}"
+        try:
+            os.mkdir(where, 0o755)
+            os.chmod(where, 0o755)  # the umask, and a parent's setgid bit
+        except FileExistsError:
+            refuse(_SAME_NAME, member)
+        except OSError as error:
+            raise _store_error(error, where) from error
+        self._made[path] = Kind.DIRECTORY
+
+    def _write(self, path: str, member: Member) -> None:
+        where = f"{self._root}/{path}"
+        mode = 0o755 if member.executable else 0o644
+        descriptor = self._create(where, mode, member)
+        try:
+            if self._known is None:
+                for piece in member.pieces:
+                    _write_all(descriptor, piece, where)
+            else:
+                digest = sha256()
+                for piece in member.pieces:
+                    _write_all(descriptor, piece, where)
+                    digest.update(piece)
+                status = os.fstat(descriptor)
+                self._known[status.st_ino] = status.st_size, status.st_mtime_ns, digest.hexdigest()
+        except BaseException:
+            with suppress(OSError):
+                os.close(descriptor)
+            raise
+        try:
+            os.close(descriptor)  # NFS tells only here that the disk is full
+        except OSError as error:
+            raise _store_error(error, where) from error
+
+    def _create(self, where: str, mode: int, member: Member) -> int:
+        try:
+            descriptor = os.open(where, _CREATE, mode)
+        except FileExistsError:
+            refuse(_SAME_NAME, member.name)
+        except OSError as error:
+            raise _store_error(error, where) from error
+        if _fchmod is not None:
+            try:
+                _fchmod(descriptor, mode)  # the umask is the process's: we cannot set it aside, only overrule it
+            except OSError as error:
+                os.close(descriptor)
+                raise _store_error(error, where) from error
+        return descriptor
+
+    def _link(self, path: str, member: Member) -> None:
+        source = "/".join(parts_of(member.target, of=member.name))
+        if self._made.get(source) is not Kind.FILE:
+            refuse(f"a hardlink to {shown(member.target)}, which is no earlier file of this archive", member.name)
+        there, where = f"{self._root}/{source}", f"{self._root}/{path}"
+        try:
+            os.link(there, where)
+        except FileExistsError:
+            refuse(_SAME_NAME, member.name)
+        except OSError as error:
+            if error.errno not in _NO_HARDLINKS:
+                raise _store_error(error, where) from error
+        else:
+            return
+        try:
+            with open(there, "rb") as original:
+                executable = bool(os.fstat(original.fileno()).st_mode & 0o100)
+                self._write(
+                    path, member._replace(executable=executable, pieces=iter(lambda: original.read(CHUNK), b""))
+                )
+        except OSError as error:
+            raise _store_error(error, there) from error
+
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+_fchmod = getattr(os, "fchmod", None)  # Windows has it from 3.13 on, and no umask that matters
+
+
+_SAME_NAME = "this volume takes it for the same name as another member's"
+
+
+_NO_HARDLINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+
+
+def _write_all(descriptor: int, piece: bytes | memoryview, where: str) -> None:
+    try:
+        written = os.write(descriptor, piece)
+        while written < len(piece):  # a signal, or a disk that has just become full: the next call tells
+            written += os.write(descriptor, piece[written:])
+    except OSError as error:
+        raise _store_error(error, where) from error
+
+
+def _store_error(error: OSError, path: str) -> StoreError:
+    hint = {
+        errno.ENOSPC: "make room, or unpack elsewhere: export PYTEST_PYINSTALL_STORE=/somewhere/with/room",
+        errno.EDQUOT: "make room, or unpack elsewhere: export PYTEST_PYINSTALL_STORE=/somewhere/with/room",
+        errno.EFBIG: "raise the limit for file sizes: ulimit -f unlimited",
+        errno.EMFILE: "raise the limit for open files: ulimit -n 4096",
+        errno.ENFILE: "the whole machine has too many files open; try again with: --python-jobs 1",
+        errno.EACCES: "name a directory that is yours: export PYTEST_PYINSTALL_STORE=/somewhere/of/yours",
+        errno.EPERM: "name a directory that is yours: export PYTEST_PYINSTALL_STORE=/somewhere/of/yours",
+        errno.EROFS: "name a directory that is yours: export PYTEST_PYINSTALL_STORE=/somewhere/of/yours",
+        errno.ENAMETOOLONG: "name a directory with a shorter path: export PYTEST_PYINSTALL_STORE=/short",
+    }.get(error.errno or 0, "see what the disk says, or unpack elsewhere: export PYTEST_PYINSTALL_STORE=/another/disk")
+    return StoreError(f"cannot write {path}: {error.strerror or error}", hint)

@@ -1,0 +1,157 @@
+"""Makes a tree ready for its final place."""
+
+import contextlib
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from pytest_pyinstall.archive.relocate import BUILT_PREFIX, NAMING_A_PLACE, read_variables, relocated, standard_library
+from pytest_pyinstall.errors import StoreError
+from pytest_pyinstall.request.identity import Key
+
+__all__ = ["EXTERNALLY_MANAGED", "finish", "run_tool"]
+
+
+EXTERNALLY_MANAGED = """\
+[externally-managed]
+Error=This Python installation is managed by uv and should not be modified.
+"""
+"""To the byte what uv writes (PEP 668).
+
+uv rewrites this file, in place, in each installation that it passes by in a store that we share. With a text of our
+own the two tools would overwrite each other for ever, and a reader could meet an empty file in between; with the same
+text uv's write changes nothing that anyone could see.
+"""
+
+
+_log = logging.getLogger(__name__)
+
+
+Run = Callable[[Sequence[str]], None]
+
+
+def run_tool(command: Sequence[str]) -> None:
+    """Run a tool of the machine. Raises `OSError` or `subprocess.SubprocessError` when it fails."""
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+
+
+def finish(tree: Path, *, key: Key, home: Path, tag: str, run: Run = run_tool) -> None:
+    """Make the unpacked `tree` of `key` ready to be renamed to `home`.
+
+    Afterwards everything in it that names a place names `home`: sysconfig data, Makefile, config scripts, scripts in
+    ``bin``; ``.pc`` files name none. It carries ``EXTERNALLY-MANAGED``, the names ``python``, ``python3`` and
+    ``python3.X`` beside the interpreter and, where `tag` is not empty, the file ``BUILD`` by which uv knows the
+    release. What the tree lacks is passed by, so PyPy and GraalPy come through here too; on Windows no text names a
+    place.
+
+    Every file is replaced by a new one, never written in place, because the tree may be made of hardlinks into a
+    cache. Finishing a finished tree changes nothing. Raises `StoreError` when the disk refuses. Not safe for two
+    callers on one tree: scratch belongs to one claim.
+
+    Source: uv's ``ensure_*`` methods of ``ManagedPythonInstallation``, which do less (they leave ``-L/install/lib``,
+    the Makefile and ``libdir`` of ``.pc`` files as they are) and do it after publishing.
+    """
+    try:
+        if key.target.os != "windows":
+            _relocate(tree, key, home)
+        for directory in standard_library(key):
+            if (tree / directory).is_dir():
+                _replace(tree / directory / "EXTERNALLY-MANAGED", EXTERNALLY_MANAGED.encode())
+                break
+        if tag:
+            _replace(tree / "BUILD", tag.encode())
+        _add_canonical_names(tree, key)
+        if key.target.os == "macos" and key.implementation == "cpython":
+            _name_dylibs(tree, home, run)
+    except OSError as error:
+        msg = f"cannot finish {key} in {tree}: {error}"
+        raise StoreError(msg, hint="pytest-pyinstall dir") from error
+
+
+def _relocate(tree: Path, key: Key, home: Path) -> None:
+    prefixes = {BUILT_PREFIX}
+    for path in tree.glob("lib/*/_sysconfigdata_*.py"):
+        recorded = read_variables(path.read_text("utf-8", "surrogateescape"))
+        prefix = recorded.get("prefix")
+        if isinstance(prefix, str) and len(prefix) > 1 and prefix.startswith("/"):
+            prefixes.add(prefix)
+    for path in (*_scripts(tree / "bin"), *(path for pattern in NAMING_A_PLACE for path in sorted(tree.glob(pattern)))):
+        if path.is_symlink() or not path.is_file():
+            continue
+        content = path.read_bytes()
+        relative = path.relative_to(tree).as_posix()
+        changed = relocated(relative, content, prefixes=prefixes, home=str(home), python=key.executable)
+        if changed is not content and _replace(path, changed):
+            _forget_bytecode(path)
+
+
+def _scripts(directory: Path) -> Iterable[Path]:
+    if not directory.is_dir():
+        return
+    for path in sorted(directory.iterdir()):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                if file.read(2) == b"#!":
+                    yield path
+
+
+def _replace(path: Path, content: bytes) -> bool:
+    """Put a new file with `content` at `path`; the mode stays. False when that is what it held already."""
+    mode = 0o644
+    with contextlib.suppress(FileNotFoundError):
+        if path.read_bytes() == content and not path.is_symlink():
+            return False
+        mode = path.stat().st_mode & 0o777
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    try:
+        new.write_bytes(content)
+        new.chmod(mode)
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _forget_bytecode(path: Path) -> None:
+    """Where all times in a tree are equal, a stale ``.pyc`` of equal source size would be taken for current."""
+    for stale in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+        stale.unlink()
+
+
+def _add_canonical_names(tree: Path, key: Key) -> None:
+    executable = tree / key.executable
+    if not executable.is_file():
+        return
+    suffix = ".exe" if key.target.os == "windows" else ""
+    minor = f"{key.version.major}.{key.version.minor}"
+    for name in ("python",) if suffix else ("python", "python3", f"python{minor}"):
+        path = executable.with_name(name + suffix)
+        if path == executable or os.path.lexists(path):
+            continue
+        if suffix:
+            shutil.copy2(executable, path)
+        else:
+            path.symlink_to(executable.name)
+
+
+def _name_dylibs(tree: Path, home: Path, run: Run) -> None:
+    """Extensions written in Rust or C that link libpython record its id, so it has to say where it will lie.
+
+    Source: https://github.com/astral-sh/uv/issues/10598. Without Xcode's tools there is no way, and most never need it.
+    """
+    for path in sorted(tree.glob("lib/libpython3*.dylib")):
+        if path.is_symlink():
+            continue
+        new = path.with_name(f".{path.name}.new")
+        try:
+            shutil.copy2(path, new)
+            run(["install_name_tool", "-id", str(home / "lib" / path.name), str(new)])
+            new.replace(path)
+        except (OSError, subprocess.SubprocessError) as error:
+            new.unlink(missing_ok=True)
+            _log.warning("cannot set the install name of %s: %s", home / "lib" / path.name, error)

@@ -1,0 +1,296 @@
+"""Where things lie in an installation, and which text in it names its own place.
+
+Pure functions: `finish` applies them to a tree in scratch, `mirror` to what it packs.
+"""
+
+import ast
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+from pytest_pyinstall.request.identity import Key
+
+__all__ = [
+    "BUILT_PREFIX",
+    "NAMING_A_PLACE",
+    "PACKED",
+    "STANDALONE",
+    "polyglot",
+    "read_variables",
+    "relocated",
+    "standard_library",
+    "variables_text",
+]
+
+
+BUILT_PREFIX = "/install"
+"""The prefix that python-build-standalone configures with, and that `mirror.pack` writes for the same reason: whoever
+installs the archive recognises it and puts the final place there."""
+
+
+STANDALONE = "PYTHON_BUILD_STANDALONE"
+"""The variable by which packages recognise a build of python-build-standalone; uv writes it too."""
+
+
+PACKED = "PYTEST_PYINSTALL_PACKED"
+"""Marks what `mirror.pack` made: its prefix is `BUILT_PREFIX`, yet it is no build of python-build-standalone."""
+
+
+NAMING_A_PLACE = (
+    "lib/pkgconfig/*.pc",
+    "lib/*/config-*/Makefile",
+    "lib/*/config-*/python-config.py",
+    "lib/*/build-details.json",
+    "lib/*/_sysconfig_vars_*.json",
+    "lib/*/_sysconfigdata_*.py",
+)
+"""The text files that name the place of an installation, besides the scripts in ``bin``.
+
+The sysconfig data comes last: it records the prefix by which an interrupted run knows what is left to do.
+"""
+
+
+Relocate = Callable[[str], str]
+
+
+_PARSING = threading.Lock()
+"""CPython 3.11 counts the depth of every tree under construction in one place, so that two threads which parse at once
+can end in a ``SystemError`` (gh-106905)."""
+
+
+def standard_library(key: Key) -> tuple[str, ...]:
+    """Where the standard library may lie below an installation, the usual place first.
+
+    Source: uv's ``ManagedPythonInstallation::ensure_externally_managed``; the last ones are PyPy's before 3.8.
+    """
+    if key.target.os == "windows":
+        return ("Lib", "lib-python/3") if key.implementation == "pypy" else ("Lib",)
+    minor = f"{key.version.major}.{key.version.minor}"
+    if key.implementation == "pypy":
+        return (f"lib/pypy{minor}", "lib-python/3")
+    return (f"lib/python{minor}t", f"lib/python{minor}") if key.is_free_threaded else (f"lib/python{minor}",)
+
+
+def relocated(relative_path: str, content: bytes, *, prefixes: Iterable[str], home: str, python: str) -> bytes:
+    """The content of a tree's text file as it has to be at `home`.
+
+    `prefixes` are the places that the file may name now, `python` is the path of the interpreter below `home`.
+    Returns `content` itself where nothing has to change; running it twice changes nothing more.
+    """
+    path = PurePosixPath(relative_path)
+    if path.name.endswith((".so", ".a", ".o", ".pyc")) or b"\0" in content[:1024]:
+        return content
+    text = content.decode("utf-8", "surrogateescape")
+    if fnmatchcase(path.name, "_sysconfigdata_*.py"):
+        text = _sysconfig_data(text, prefixes, home)
+    elif path.suffix == ".json":
+        text = _sysconfig_json(text, prefixes, home)
+    elif path.name == "Makefile":
+        text = _makefile(text, prefixes, home)
+    elif path.parent.name == "pkgconfig":
+        text = _pkgconfig(text, prefixes)
+    else:
+        text = _script(text, prefixes, home, python)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def read_variables(text: str) -> dict[str, object]:
+    """The ``build_time_vars`` of a ``_sysconfigdata_*.py``, without running it; empty when there are none.
+
+    The file assigns one dictionary of literals in CPython 3.6 to 3.15, see ``sysconfig._generate_posix_vars``.
+    """
+    return dict(_parsed(text))
+
+
+@lru_cache(maxsize=1)
+def _parsed(text: str) -> Mapping[str, object]:
+    """Of the file that was asked for last: who asks for its prefix goes on to change it."""
+    try:
+        with _PARSING:
+            tree = ast.parse(text)
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+                return dict(ast.literal_eval(node.value))
+    except (SyntaxError, ValueError, TypeError, RecursionError):
+        pass
+    return {}
+
+
+def variables_text(variables: Mapping[str, object]) -> str:
+    """`variables` as a ``_sysconfigdata_*.py``, in the very form in which uv writes it.
+
+    uv reads, patches and writes the file of each installation that it passes by, so in a shared store the two tools
+    do not fight over quotes.
+    """
+    lines = [
+        f"    {_literal(name)}: {_literal(variables[name])}"
+        for name in sorted(variables, key=lambda name: name.encode())
+    ]
+    head = "# system configuration generated and used by the sysconfig module\nbuild_time_vars = {\n"
+    return head + ",\n".join(lines) + "\n}\n"
+
+
+def polyglot(python: str) -> str:
+    """The first lines of a Python script that finds `python` beside itself, wherever the tree lies.
+
+    For a shell they are a command, for Python a string. Source: the scripts of python-build-standalone. A plain
+    ``#!`` line can hold neither a space nor more than 127 characters.
+    """
+    return f'#!/bin/sh\n\'\'\'exec\' "$(dirname -- "$(realpath -- "$0")")/{python}" "$0" "$@"\n\' \'\'\'\n'
+
+
+def _literal(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+# What the build host called its compilers, and what every machine calls its own. uv has the same replacement as a
+# list, generated from the targets of python-build-standalone.
+_COMPILERS = (
+    (re.compile(r"(?<![^\s=])(?:/\S*/)?(?:\w+-linux-(?:gnu|musl)\w*-)?(?:musl-)?clang(?:-\d+)?(?=\s|$)"), "cc"),
+    (re.compile(r"(?<![^\s=])(?:/\S*/)?(?:\w+-linux-(?:gnu|musl)\w*-)?(?:musl-)?clang\+\+(?:-\d+)?(?=\s|$)"), "c++"),
+    (re.compile(r"(?<![^\s=])(?:/\S*/)?\w+-linux-(?:gnu|musl)\w*-gcc(?:-\d+)?(?=\s|$)"), "cc"),
+    (re.compile(r"(?<![^\s=])(?:/\S*/)?\w+-linux-(?:gnu|musl)\w*-g\+\+(?:-\d+)?(?=\s|$)"), "c++"),
+)
+
+
+_COMPILER_VARIABLES = frozenset({"BLDSHARED", "CC", "CXX", "LDCXXSHARED", "LDSHARED", "LINKCC", "MAINCC"})
+
+
+_SYSROOT = re.compile(r"(?:^|(?<=\s))-isysroot\s+\S+\s*")
+
+
+def _variable(name: str, value: str, relocate: Relocate) -> str:
+    if name == "AR":
+        return "ar"
+    if "-isysroot" in value:
+        # The SDK of the build host, which this machine has elsewhere or not at all.
+        value = _SYSROOT.sub("", value).rstrip()
+    if name in _COMPILER_VARIABLES:
+        for compiler, plain in _COMPILERS:
+            value = compiler.sub(plain, value)
+    if name.startswith("WASM_") and value.startswith("./"):
+        # CPython's own Makefile says ".$(prefix)" here.
+        return "." + relocate(value[1:])
+    return relocate(value)
+
+
+def _sysconfig_data(text: str, prefixes: Iterable[str], home: str) -> str:
+    variables = read_variables(text)
+    if not variables:
+        return text
+    relocate = _relocation(prefixes, home)
+    changed = {
+        name: _variable(name, value, relocate) if isinstance(value, str) else value for name, value in variables.items()
+    }
+    if STANDALONE not in changed and PACKED not in changed and variables.get("prefix") == BUILT_PREFIX != home:
+        changed[STANDALONE] = 1
+    return text if changed == variables else variables_text(changed)
+
+
+def _sysconfig_json(text: str, prefixes: Iterable[str], home: str) -> str:
+    """``build-details.json`` (PEP 739) and ``_sysconfig_vars_*.json``, both from CPython 3.14 on."""
+    relocate = _relocation(prefixes, home)
+
+    def walk(name: str, value: object) -> object:
+        if isinstance(value, dict):
+            return {inner: walk(inner, part) for inner, part in value.items()}
+        if isinstance(value, list):
+            return [walk(name, part) for part in value]
+        return _variable(name, value, relocate) if isinstance(value, str) else value
+
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return text
+    changed = walk("", document)
+    return text if changed == document else json.dumps(changed, indent=2, ensure_ascii=False) + "\n"
+
+
+_ASSIGNMENT = re.compile(r"^(\w+)(\s*=[ \t]*)(.*)$", re.MULTILINE)
+
+
+def _makefile(text: str, prefixes: Iterable[str], home: str) -> str:
+    relocate = _relocation(prefixes, home)
+    names = _COMPILER_VARIABLES | {"AR"}
+
+    def assignment(match: re.Match[str]) -> str:
+        name, equals, value = match.groups()
+        if name not in names and "-isysroot" not in value:
+            return match[0]
+        return f"{name}{equals}{_variable(name, value, lambda unchanged: unchanged)}"
+
+    return relocate(_ASSIGNMENT.sub(assignment, text))
+
+
+def _pkgconfig(text: str, prefixes: Iterable[str]) -> str:
+    """Relocatable: pkg-config knows where the file lies, which uv relies on too, so nobody has to name a home."""
+    relative = _relocation(prefixes, "${prefix}", escape=False)
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        name, equals, value = line.partition("=")
+        if name.strip() == "prefix" and equals:
+            if relative(value) != value:
+                lines[number] = "prefix=${pcfiledir}/../.."
+        else:
+            lines[number] = relative(line)
+    return "\n".join(lines)
+
+
+_LONGEST_SHEBANG = 127
+"""BINPRM_BUF_SIZE of Linux before 5.1, less the final NUL."""
+
+
+def _script(text: str, prefixes: Iterable[str], home: str, python: str) -> str:
+    first, newline, rest = text.partition("\n")
+    if not first.startswith("#!"):
+        return text
+    relocate = _relocation(prefixes, home, escape=False)
+    command = first[2:].strip()
+    interpreter = relocate(command)
+    if interpreter == command:
+        return text if "sh" not in command else first + newline + relocate(rest)
+    if home == BUILT_PREFIX or " " in home or len(interpreter) + 2 > _LONGEST_SHEBANG:
+        return polyglot(PurePosixPath(python).name) + relocate(rest)
+    return f"#!{interpreter}{newline}{relocate(rest)}"
+
+
+_PLAIN = re.compile(r"[^\w@%+=:,./~-]")
+
+
+def _relocation(prefixes: Iterable[str], home: str, *, escape: bool = True) -> Relocate:
+    """Replace each of `prefixes` where it stands as a path of its own: not ``/usr/bin/install``, not ``/install-sh``.
+
+    A value that is a path alone gets `home` as it is. In anything longer, a command line for example, its special
+    characters are escaped for the shell (and for `shlex.split`), unless they stand between quotes already.
+    """
+    escaped_home = _PLAIN.sub(r"\\\g<0>", home)
+    names = {home, *prefixes} - {""}
+    # home first: what was relocated before may lie below a place that is itself looked for.
+    forms = sorted({form for name in names for form in (name, _PLAIN.sub(r"\\\g<0>", name))}, key=len, reverse=True)
+    place = re.compile(
+        r"(?:^|(?<=[\s'\"=:,;(\[{`|<>&!@])|(?<=-[A-Z])|(?<=-isystem))"
+        rf"(?:{'|'.join(map(re.escape, forms))})"
+        r"(?=[/\s'\"=:,;)\]}`|<>&#]|$)",
+        re.MULTILINE,
+    )
+
+    def relocate(text: str) -> str:
+        if not any(form in text for form in forms):  # which nearly all have not, and a search by form costs more
+            return text
+        if not escape or escaped_home == home:
+            return place.sub(lambda _: home, text)
+        match = place.match(text)
+        if match and (text[match.end() :] == "" or not re.search(r"\s", text[match.end() :])):
+            return home + text[match.end() :]
+        return place.sub(lambda found: home if _is_quoted(text, found.start()) else escaped_home, text)
+
+    return relocate
+
+
+def _is_quoted(text: str, position: int) -> bool:
+    line = text[text.rfind("\n", 0, position) + 1 : position]
+    return line.count("'") % 2 == 1 or line.count('"') % 2 == 1

@@ -1,0 +1,257 @@
+"""Turns requests into the rows of a CI matrix."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from packaging.version import Version
+
+from pytest_pyinstall.cli.context import REQUEST_HELP, Outcome, Session, error_lines, examples_text
+from pytest_pyinstall.errors import NoMatchError, PyinstallError, UsageError
+from pytest_pyinstall.provisioner import Provided
+from pytest_pyinstall.request.request import Request
+from pytest_pyinstall.request.resolve import resolve
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Sequence
+
+    from pytest_pyinstall.project import Project
+    from pytest_pyinstall.request.catalogue import Catalogue
+    from pytest_pyinstall.request.identity import Target
+
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Row",
+    "exec_parser",
+    "free_threaded",
+    "matrix",
+    "matrix_parser",
+    "matrix_rows",
+    "matrix_text",
+    "report",
+    "report_parser",
+    "run_command",
+]
+
+
+Format = Literal["github", "json", "lines"]
+
+
+FORMATS: tuple[str, ...] = get_args(Format)
+
+
+_FREE_THREADED = (3, 14)
+
+
+_PLAIN = re.compile(r"==([0-9]+\.[0-9]+(?:\.[0-9]+(?:(?:a|b|rc)[0-9]+)?)?)(?:\.\*)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One job. `name` is a request, and at the same time what ``actions/setup-python`` understands: ``3.13t``."""
+
+    name: str
+    is_experimental: bool
+
+    def to_json(self) -> dict[str, str | bool]:
+        return {"python-version": self.name, "experimental": self.is_experimental}
+
+
+def matrix_rows(requests: Iterable[Request], *, catalogue: Catalogue, target: Target) -> tuple[Row, ...]:
+    """A row for each Python that `requests` come to, in their order, each once.
+
+    Experimental is what is free-threaded, or built for debugging, and what is not released yet. A minor or full version
+    stays as it was asked for, also where `catalogue` has no build for `target`: the jobs may run elsewhere. Anything
+    wider is narrowed to the newest version that fits. Raises `NoMatchError` for what nothing fits and for a version
+    that nobody works on yet, `UsageError` for a path.
+    """
+    rows = {row.name: row for row in (_row(request, catalogue, target) for request in requests)}
+    return tuple(rows.values())
+
+
+def free_threaded(requests: Iterable[Request], *, project: Project | None) -> tuple[Request, ...]:
+    """The free-threaded builds of `requests`, where a classifier of `project` speaks of free threading, else none.
+
+    From 3.14 on, in which they became a supported build of CPython (PEP 779).
+    """
+    if project is None or not project.free_threaded:
+        return ()
+    written = [_PLAIN.fullmatch(str(request.specifier)) for request in requests if request.implementation == "cpython"]
+    return tuple(Request.parse(f"{match[1]}t") for match in written if match and _minor(match[1]) >= _FREE_THREADED)
+
+
+def matrix_text(rows: Sequence[Row], form: Format) -> str:
+    """``github``: what ``fromJSON`` makes a ``strategy.matrix`` of; ``json``: its rows; ``lines``: their names."""
+    match form:
+        case "github":
+            return json.dumps({"include": [row.to_json() for row in rows]})
+        case "json":
+            return json.dumps([row.to_json() for row in rows])
+        case "lines":
+            return "\n".join(row.name for row in rows)
+
+
+def _row(request: Request, catalogue: Catalogue, target: Target) -> Row:
+    if request.path is not None:
+        message = f"{request.text} is a path, and stands for no row of a matrix"
+        raise UsageError(message, hint="pytest-pyinstall matrix supported")
+    written = _PLAIN.fullmatch(str(request.specifier))
+    try:
+        key = resolve(request, catalogue, target).key
+    except NoMatchError:
+        if written is None or _is_unheard_of(written[1], catalogue):
+            raise
+        is_experimental = (
+            _is_special(request.variant)
+            or request.names_prerelease
+            or _minor(written[1]) > _newest(catalogue, is_released=True)
+        )
+        name = _name(request.implementation or "cpython", written[1], request.variant)
+        return Row(name=name, is_experimental=is_experimental)
+    version = written[1] if written else str(key.version)
+    is_experimental = _is_special(key.variant) or key.version.is_prerelease
+    return Row(name=_name(key.implementation, version, key.variant), is_experimental=is_experimental)
+
+
+def _is_unheard_of(version: str, catalogue: Catalogue) -> bool:
+    """Whether it is a typing error. What is older was there once, and the next one is in the making, each year."""
+    major, minor = _newest(catalogue)
+    return _minor(version) > (major, minor + 1) or _minor(version) < (2, 6)
+
+
+def _newest(catalogue: Catalogue, *, is_released: bool = False) -> tuple[int, int]:
+    versions = (build.key.version for build in catalogue.builds)
+    minors = ((version.major, version.minor) for version in versions if not (is_released and version.is_prerelease))
+    return max(minors, default=(0, 0))
+
+
+def _minor(version: str) -> tuple[int, int]:
+    parsed = Version(version)
+    return parsed.major, parsed.minor
+
+
+def _is_special(variant: str) -> bool:
+    return variant not in {"", "gil"}
+
+
+def _name(implementation: str, version: str, variant: str) -> str:
+    name = "" if implementation == "cpython" else implementation
+    suffix = ("t" if "freethreaded" in variant else "") + ("d" if "debug" in variant else "")
+    return f"{name}{version}{suffix}"
+
+
+def report(session: Session, directory: Path, *, page: Path | None) -> Outcome:
+    """The junit files below `directory` as one table, and, with `page`, as a page there."""
+    from pytest_pyinstall.suite import report
+
+    matrix = report.read_junit(directory)
+    lines = report.table(matrix.tallies)
+    failed = {
+        test: {label: cell.outcome for label, cell in cells.items()}
+        for test, cells in matrix.rows.items()
+        if any(cell.outcome in {"failed", "error"} for cell in cells.values())
+    }
+    for test, outcomes in failed.items():
+        bad = [label for label, outcome in outcomes.items() if outcome in {"failed", "error"}]
+        fine = [label for label in outcomes if label not in bad]
+        lines.append(f"FAILED {test}[{','.join(bad)}]" + (f"; not on {', '.join(fine)}" if fine else ""))
+    if page is not None:
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            text = report.page(matrix, title=f"{directory.name} on {len(matrix.tallies)} Pythons")
+            page.write_text(text, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise UsageError(f"cannot write {page}: {error.strerror or error}") from error
+        session.display.say(f"the matrix as a page: {page}")
+    document = {
+        "pythons": [
+            {"name": tally.label, "counts": tally.counts, "seconds": round(tally.seconds, 3)}
+            for tally in matrix.tallies
+        ],
+        "failed": failed,
+    }
+    errors = (PyinstallError(f"{len(failed)} of {len(matrix.rows)} tests failed"),) if failed else ()
+    return Outcome(lines=tuple(lines), document=document, errors=errors)
+
+
+def matrix(session: Session, texts: Sequence[str], *, form: Format) -> Outcome:
+    """The rows of a CI matrix, for the requests or for ``supported``."""
+
+    provisioner = session.provisioner
+    requests = session.requests(texts or ["supported"])
+    if not texts or any("supported" in text.lower() for text in texts):
+        requests += free_threaded(session.requests(["supported"]), project=provisioner.project)
+    rows = matrix_rows(requests, catalogue=provisioner.catalogue, target=provisioner.target)
+    text = matrix_text(rows, form)
+    return Outcome(lines=(text,), document={"include": [row.to_json() for row in rows]})
+
+
+def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) -> tuple[int, Outcome]:
+    """The exit code of `command`, which ran with the Pythons on its PATH; it does not run when one of them failed.
+
+    Where the project says ``missing = skip``, it runs with those that could be had.
+    """
+    from pytest_pyinstall.interpreter.path_commands import on_path
+    from pytest_pyinstall.system.processes import execute
+
+    provisioner = session.provisioner
+    requests = session.requests(texts)
+    with session.display:  # afterwards the terminal is the command's
+        results = [session.blamed(texts, provisioner.held(result)) for result in provisioner.provide(requests)]
+        interpreters = [result.interpreter for result in results if isinstance(result, Provided)]
+    errors = error_lines(results)
+    if errors and (provisioner.settings.missing == "fail" or not interpreters):
+        return errors[0].exit_code, Outcome(errors=errors)
+    for error in errors:
+        session.display.say(f"left out: {error.message}")
+    with on_path(interpreters, environ=provisioner.environ, cache=provisioner.settings.cache) as environ:
+        code, trouble = execute(command, environ=environ)
+    if trouble:
+        # Not one of our exit codes: a shell's.
+        return code, Outcome(errors=(UsageError(trouble),))
+    return code, Outcome()
+
+
+def matrix_parser(parser: argparse.ArgumentParser) -> None:
+
+    parser.description = "A CI matrix of the requests, or of what the project declares that it supports."
+    parser.epilog = examples_text("matrix", "matrix supported 3.14t pypy3.11 --format lines")
+    parser.add_argument("requests", nargs="*", metavar="REQUEST", help=f"{REQUEST_HELP} (default: supported)")
+    parser.add_argument("--format", choices=FORMATS, default="github", help="default: github, for fromJSON")
+    parser.set_defaults(run=lambda session, args: matrix(session, args.requests, form=args.format))
+
+
+def exec_parser(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "pytest-pyinstall exec [--python REQUEST...] -- COMMAND..."
+    parser.description = (
+        "Run COMMAND with pythonX.Y, pythonX.Yt, pypyX.Y of the Pythons on its PATH, and\n"
+        "return its exit code. What is missing is installed first. Without --python:\n"
+        "what the project asks for."
+    )
+    parser.epilog = examples_text("exec --python 3.9 3.13 -- nox", "exec --python 3.12 -- python3.12 -m build")
+    parser.add_argument("--python", action="extend", nargs="+", default=[], metavar="REQUEST", help=REQUEST_HELP)
+
+
+def report_parser(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "The junit files below DIR, one for each job of a matrix, as one table: what\n"
+        "passed and failed under each Python, and the tests that failed. The Python is\n"
+        "what a test's id ends in ([py3.9]), else what the name of the file or of its\n"
+        "directory says (junit-py39.xml). Ends with 1 where a test failed."
+    )
+    parser.epilog = examples_text("report artifacts", "report artifacts --html matrix.html")
+    parser.add_argument("directory", metavar="DIR", help="where the junit files are, at any depth")
+    parser.add_argument("--html", metavar="FILE", help="also the matrix as one self-contained page")
+
+    def run(session: Session, args: argparse.Namespace) -> Outcome:
+        directory = session.provisioner.directory
+        page = None if args.html is None else directory / Path(args.html).expanduser()
+        return report(session, directory / Path(args.directory).expanduser(), page=page)
+
+    parser.set_defaults(run=run)

@@ -1,0 +1,207 @@
+"""What the commands share: their context and result, and how interpreters, builds and errors are shown."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytest_pyinstall.errors import InvalidRequestError, NoMatchError, PyinstallError, UsageError
+from pytest_pyinstall.options import blamed, retyped
+from pytest_pyinstall.request.request import Request, parse_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_pyinstall.interpreter.interpreter import Interpreter
+    from pytest_pyinstall.options import Configuration
+    from pytest_pyinstall.progress import Display
+    from pytest_pyinstall.provisioner import Provided, Provisioner
+    from pytest_pyinstall.request.identity import Build, Key
+    from pytest_pyinstall.store.manifest import Difference
+    from pytest_pyinstall.store.store import Store
+
+__all__ = [
+    "REQUEST_HELP",
+    "Outcome",
+    "Session",
+    "build_json",
+    "by_key",
+    "difference_json",
+    "each_request",
+    "error_json",
+    "error_lines",
+    "examples_text",
+    "interpreter_json",
+    "key_json",
+    "name_of",
+    "table_lines",
+    "while_it_stands",
+]
+
+
+T = TypeVar("T")
+
+
+_GOING = 0.05  # seconds after which a tree that is being removed is gone, or another than it was
+
+
+_MOST_LOOKS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a command came to. `errors` has what failed; the first decides the exit code."""
+
+    lines: tuple[str, ...] = ()
+    document: Mapping[str, Any] = field(default_factory=dict)
+    errors: tuple[PyinstallError, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        return self.errors[0].exit_code if self.errors else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One call of the command line: the line, what the project configures, and who listens."""
+
+    provisioner: Provisioner
+    configuration: Configuration
+    display: Display
+    command: str
+    is_verbose: bool = False
+
+    def requests(self, texts: Sequence[str]) -> tuple[Request, ...]:
+        """What `texts` ask for; without any, what is configured for the project.
+
+        Raises `InvalidRequestError`, `NoMatchError`, and `UsageError` where nothing is configured.
+        """
+        asked, directory, origin = self._asked(texts)
+        if not asked:
+            message = f"{self.command}: no Python is named, and the project's pytest configuration asks for none"
+            hint = f'pytest-pyinstall {self.command} 3.13, or pyinstall_python = ["3.9..3.13"] in [tool.pytest]'
+            if self.command == "exec":
+                hint = "pytest-pyinstall exec --python 3.13 -- COMMAND"
+            raise UsageError(message, hint=hint)
+        try:
+            return self.provisioner.parse(parse_requests(asked, directory=directory, origin=origin))
+        except (InvalidRequestError, NoMatchError) as error:
+            raise retyped(error, asked, origin=origin) from error
+
+    def blamed(self, texts: Sequence[str], result: Provided | PyinstallError) -> Provided | PyinstallError:
+        """An error says who asked for what it is about, where that is not in `texts`, which one sees."""
+        if texts or not isinstance(result, PyinstallError):
+            return result
+        return blamed(result, origin=self._asked(texts)[2])
+
+    def _asked(self, texts: Sequence[str]) -> tuple[Sequence[object], Path, str]:
+        """With the precedence of all settings, option, variable, ini value; with the directory, and who says so."""
+        configuration, provisioner = self.configuration, self.provisioner
+        variable = "PYTEST_PYINSTALL_PYTHON"
+        if texts:
+            return texts, provisioner.directory, self.command
+        if configuration.option_requests:
+            return configuration.option_requests, provisioner.directory, f"--python in addopts of {configuration.path}"
+        if text := provisioner.environ.get(variable):
+            return [text], provisioner.directory, variable
+        return configuration.requests, configuration.directory, configuration.origin
+
+
+def error_json(error: PyinstallError) -> dict[str, Any]:
+    """How every document carries an error, by the name of a class that users can look up."""
+    return {
+        "kind": next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == PyinstallError.__module__),
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
+# Several results at once.
+
+
+def each_request(function: Callable[[Request], T], requests: Iterable[Request]) -> Iterator[T | PyinstallError]:
+    for request in requests:
+        try:
+            yield function(request)
+        except PyinstallError as error:
+            yield error
+
+
+def error_lines(results: Iterable[object]) -> tuple[PyinstallError, ...]:
+    return tuple(result for result in results if isinstance(result, PyinstallError))
+
+
+def interpreter_json(interpreter: Interpreter) -> dict[str, Any]:
+    return {
+        **key_json(interpreter.key),
+        "executable": str(interpreter.executable),
+        "prefix": str(interpreter.prefix),
+        "source": interpreter.source,
+    }
+
+
+def key_json(key: Key) -> dict[str, Any]:
+    return {
+        "key": str(key),
+        "version": str(key.version),
+        "implementation": key.implementation,
+        "variant": key.variant,
+        "target": str(key.target),
+    }
+
+
+def table_lines(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
+    return tuple(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]) for row in rows
+    )
+
+
+def while_it_stands(store: Store, key: Key, look: Callable[[Key], T | None], is_fine: Callable[[T], bool]) -> T | None:
+    """What `look` finds of the tree of `key`; None where it is gone.
+
+    What is not fine is told only of a tree that stays: one that is removed or replaced meanwhile is looked at again.
+    """
+    result = None
+    for _ in range(_MOST_LOOKS):
+        before = store.standing(key)
+        result = look(key)
+        if result is None or is_fine(result):
+            break
+        time.sleep(_GOING)
+        after = store.standing(key)
+        if after is None:
+            return None
+        if after == before:
+            break
+    return result
+
+
+def difference_json(difference: Difference) -> dict[str, str]:
+    return {"name": difference.name, "what": difference.what, "reason": difference.reason}
+
+
+def name_of(key: Key, provisioner: Provisioner) -> str:
+    """What to write to get exactly this one."""
+    return key.short if key.target == provisioner.target and key.variant != "gil" else str(key)
+
+
+def by_key(build: Build) -> Key:
+    return build.key
+
+
+def build_json(build: Build, provisioner: Provisioner) -> dict[str, Any]:
+    request = name_of(build.key, provisioner)
+    return {"request": request, **key_json(build.key), "url": build.url, "sha256": build.sha256, "size": build.size}
+
+
+# The commands.
+
+REQUEST_HELP = "3.12, 3.13t, pypy3.11, '>=3.10,<3.13', 3.9..3.13, supported, …"
+
+
+def examples_text(*examples: str) -> str:
+    return "\n".join(["examples:", *(f"  pytest-pyinstall {example}" for example in examples)])

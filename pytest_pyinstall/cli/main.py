@@ -1,0 +1,264 @@
+"""The command line: prints, and turns an error into an exit code.
+
+Data goes to standard output; talk, progress and errors go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+from pytest_pyinstall.cli.ci import run_command
+from pytest_pyinstall.cli.context import Outcome, Session, error_json
+from pytest_pyinstall.cli.parser import arguments_of, command_of
+from pytest_pyinstall.errors import PyinstallError, SeveralFailedError, UsageError
+from pytest_pyinstall.options import Configuration, read_configuration
+from pytest_pyinstall.progress import display_on, steps_told
+from pytest_pyinstall.provisioner import Provisioner
+from pytest_pyinstall.recall import note
+from pytest_pyinstall.settings import OPTIONS, Settings
+from pytest_pyinstall.store.manifest import Record, may_change
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import FrameType
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the words of the command line say (default: those of this process), and return the exit code.
+
+    0 done; 2 usage; 3 no such Python; 4 network; 5 integrity; 6 store; 7 an interpreter that does not work; 1 anything
+    else of ours; `exec` returns the command's. 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    if "_ARGCOMPLETE" in os.environ and argv is None:
+        from pytest_pyinstall.cli.parser import complete
+
+        complete()
+    words = list(sys.argv[1:] if argv is None else argv)
+    # Closed by whoever started us (`>&-`): what is said there is for nobody.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it is to stay open
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    try:
+        with _ending_in_order():
+            code = _run(words)
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. What is still buffered must not fail again at the end.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it is to stay open
+        return 128 + 13
+    except (KeyboardInterrupt, _Ended) as end:
+        return _interrupted(end)
+    except Exception as error:
+        # What cleans up may fail because it was interrupted, as argparse's own does, and hide why.
+        interruption = _interruption(error)
+        if interruption is None:
+            raise
+        return _interrupted(interruption)
+
+
+def _interrupted(end: KeyboardInterrupt | _Ended) -> int:
+    if isinstance(end, _Ended):
+        return 128 + end.number
+    _print("interrupted", sys.stderr)
+    return 128 + signal.SIGINT
+
+
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | _Ended | None:
+    while error is not None:
+        if isinstance(error, (KeyboardInterrupt, _Ended)):
+            return error
+        error = error.__context__
+    return None
+
+
+def _run(words: list[str]) -> int:
+    since = time.time()
+    is_json = "--json" in words[: words.index("--") if "--" in words else None]
+    try:
+        arguments = arguments_of(words)
+    except UsageError as error:
+        return _finish(Outcome(errors=(error,)), command=command_of(words), is_json=is_json)
+    except SystemExit as end:  # argparse, after --help
+        return int(end.code or 0)
+    if arguments.text is not None:
+        _print(arguments.text, sys.stdout)
+        return 0
+    display = display_on(sys.stderr, environ=os.environ, is_quiet=arguments.quiet)
+    code: int | None = None
+    steps = steps_told(display.say, level=logging.DEBUG) if arguments.verbose else nullcontext()
+    try:
+        with steps, _session(arguments, display) as session:
+            if arguments.command == "exec":
+                code, outcome = run_command(session, arguments.python, arguments.tail)
+            else:
+                with display:
+                    outcome = arguments.run(session, arguments)
+                if arguments.command == "install":
+                    _remember(words, outcome, session.provisioner, since=since)
+    except PyinstallError as error:
+        outcome = Outcome(errors=(error,))
+    own = _finish(outcome, command=arguments.command, is_json=arguments.json)
+    return own if code is None else code
+
+
+@contextmanager
+def _session(arguments: argparse.Namespace, display: Any) -> Iterator[Session]:
+    try:
+        directory = Path.cwd()
+    except OSError as error:
+        raise UsageError(f"the working directory is gone: {error.strerror}", hint="cd") from error
+    configuration = read_configuration(directory)
+    settings = _settings(arguments, configuration, directory)
+    provisioner = Provisioner(
+        settings=replace(settings, offline=True) if arguments.command == "find" else settings,
+        environ=os.environ,
+        user_home=Path("~").expanduser(),
+        directory=directory,
+        executable=Path(sys.executable),
+        progress=display,
+        warn=display.say,
+        # Failures are told at the end, with their hints.
+        on_result=lambda request, result, seconds: (
+            None if isinstance(result, PyinstallError) else display.result(request, result, seconds)
+        ),
+    )
+    with provisioner:
+        yield Session(
+            provisioner=provisioner,
+            configuration=configuration,
+            display=display,
+            command=arguments.command,
+            is_verbose=arguments.verbose,
+        )
+
+
+def _remember(words: list[str], outcome: Outcome, provisioner: Provisioner, *, since: float) -> None:
+    """So that the next call need not import all this, if there was nothing to do."""
+    rows = outcome.document.get("pythons", ())
+    if outcome.errors or not rows or any(row.get("how") != "present" for row in rows):
+        return
+    store = provisioner.store
+    try:
+        keys = store.keys()
+        found = {key: Record.read(store.record_path(key)) for key in keys}
+    except (PyinstallError, OSError):
+        return
+    records = [record for record in found.values() if record is not None]
+    if len(records) < len(keys):
+        return  # somebody else's, whose Python has to be asked
+    taken = [record for record in records if str(record.build.key) in {row["key"] for row in rows}]
+    note(
+        words,
+        os.environ,
+        said="\n".join(outcome.lines),
+        told="\n".join(f"= {row['key']} was there" for row in rows),
+        since=since,
+        boot="" if all(record.is_durable for record in taken) else store.boot,
+        looked_at=[str(store.root), *(str(store.record_path(record.build.key)) for record in taken)],
+        owned=map(str, store.guarded()),
+        trees={
+            record.home: [
+                (
+                    "loose" if entry.kind == "file" and may_change(entry.name) else entry.kind,
+                    entry.name,
+                    entry.mode,
+                    entry.size,
+                    entry.digest,
+                )
+                for entry in record.entries
+            ]
+            for record in taken
+        },
+    )
+
+
+def _settings(arguments: argparse.Namespace, configuration: Configuration, directory: Path) -> Settings:
+    given: Mapping[str, str | None] = {name: getattr(arguments, f"python_{name}") for name in OPTIONS}
+    options = {name: given[name] or configuration.options.get(name) for name in OPTIONS}
+    return Settings.from_environ(
+        os.environ,
+        directory=directory,
+        options=options,
+        ini=dict(configuration.settings),
+        ini_directory=configuration.directory,
+    )
+
+
+def _finish(outcome: Outcome, *, command: str, is_json: bool) -> int:
+    """Print what a command came to."""
+    first = outcome.errors[0] if outcome.errors else None
+    if is_json:
+        document = {
+            "command": command,
+            "exit_code": outcome.exit_code,
+            "error": first and error_json(first),
+            **outcome.document,
+        }
+        _print(json.dumps(document, indent=2), sys.stdout)
+    else:
+        for line in outcome.lines:
+            _print(line, sys.stdout)
+    sys.stdout.flush()  # before the errors, where both go to one place
+    told: set[str] = set()  # a catalogue that is out of reach is the same story for each request
+    for error in outcome.errors:
+        for each in error.errors if isinstance(error, SeveralFailedError) else (error,):
+            if str(each) not in told:
+                told.add(str(each))
+                _print(f"error: {each.message}", sys.stderr)
+                if each.hint:
+                    _print(f"hint: {each.hint}", sys.stderr)
+    return outcome.exit_code
+
+
+def _print(text: str, stream: TextIO) -> None:
+    try:
+        stream.write(f"{text}\n")
+    except UnicodeEncodeError:  # a name that is no text, or a terminal without UTF-8
+        encoding = stream.encoding or "ascii"
+        stream.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
+
+
+# Ending
+
+
+class _Ended(BaseException):
+    """A signal that asks us to end. No Exception: nobody between here and there may take it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """SIGTERM and SIGHUP end us as Ctrl-C does: children are gone, and scratch is, before we are."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        raise _Ended(number)
+
+    numbers = [signal.SIGTERM]
+    if sys.platform != "win32":
+        numbers.append(signal.SIGHUP)
+    # Who ignores one of them (nohup) goes on ignoring it.
+    before = {number: signal.signal(number, end) for number in numbers if signal.getsignal(number) == signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

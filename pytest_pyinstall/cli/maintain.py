@@ -1,0 +1,225 @@
+"""`remove` and `verify`: what happens to installations after they are published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_pyinstall.cli.context import (
+    REQUEST_HELP,
+    Outcome,
+    Session,
+    difference_json,
+    error_json,
+    examples_text,
+    key_json,
+    name_of,
+    while_it_stands,
+)
+from pytest_pyinstall.cli.install import MOST_SHOWN
+from pytest_pyinstall.errors import (
+    IntegrityError,
+    InvalidRequestError,
+    NoMatchError,
+    ProbeError,
+    PyinstallError,
+    UsageError,
+)
+from pytest_pyinstall.store.store import Broken
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_pyinstall.provisioner import Provisioner
+    from pytest_pyinstall.request.identity import Key
+    from pytest_pyinstall.request.request import Request
+    from pytest_pyinstall.store.manifest import Difference
+
+__all__ = ["remove", "remove_parser", "verify", "verify_parser"]
+
+
+def remove(session: Session, texts: Sequence[str], *, everything: bool) -> Outcome:
+    """What fits one of the requests is gone. What somebody else put into the store stays, unless it is named by key."""
+    store = session.provisioner.store
+    keys: list[Key] = []
+    errors: list[PyinstallError] = []
+    if everything:
+        keys = [found.key for found in store.installations() if found.record is not None]
+        if not keys:
+            errors.append(NoMatchError(f"nothing of ours is installed in {store.root}"))
+    for request in session.requests(texts) if texts else ():
+        found, error = _removable(session, request)
+        keys += found
+        errors += [error] if error else []
+    removed = []
+    for key in dict.fromkeys(keys):
+        try:
+            if store.remove(key):
+                removed.append(key)
+        except PyinstallError as error:
+            errors.append(error)
+    return Outcome(
+        lines=tuple(map(str, removed)), document={"removed": [str(key) for key in removed]}, errors=tuple(errors)
+    )
+
+
+def verify(session: Session, texts: Sequence[str], *, repair: bool) -> Outcome:
+    """Each installation compared with what was published, by content, and run once; with `repair`, put in order.
+
+    What was added is named, and is no damage. What is removed meanwhile is as if it had never been there.
+    """
+    provisioner = session.provisioner
+    errors: list[PyinstallError] = []
+    keys = provisioner.store.keys()
+    fitting: dict[Request, list[Key]] = {}
+    if texts:
+        requests = session.requests(texts)
+        fitting = {request: [key for key in keys if _fits(request, key, provisioner)] for request in requests}
+        keys = list(dict.fromkeys(key for found in fitting.values() for key in found))
+    elif not keys:
+        session.display.say(f"nothing is installed in {provisioner.store.root}")
+    checks = [check for key in keys if (check := _check(session, key, repair=repair)) is not None]
+    there = {check.key for check in checks}
+    errors += [_not_installed(session, request) for request, found in fitting.items() if there.isdisjoint(found)]
+    errors += [check.error for check in checks if check.error is not None]
+    return Outcome(
+        lines=tuple(line for check in checks for line in check.lines(is_verbose=session.is_verbose)),
+        document={"installations": [check.to_json() for check in checks]},
+        errors=tuple(errors),
+    )
+
+
+# remove, verify
+
+
+def _fits(request: Request, key: Key, provisioner: Provisioner) -> bool:
+    return request.fits(key, target=provisioner.target, allow_prereleases=True)
+
+
+def _not_installed(session: Session, request: Request) -> NoMatchError:
+    message = f"no Python {request.text} is installed in {session.provisioner.store.root}"
+    return NoMatchError(message, hint="pytest-pyinstall list")
+
+
+def _removable(session: Session, request: Request) -> tuple[list[Key], PyinstallError | None]:
+    provisioner = session.provisioner
+    if request.path is not None:
+        message = f"{request.text} is a path, and only what is in the store can be removed"
+        return [], InvalidRequestError(message, hint="pytest-pyinstall list")
+    keys = provisioner.store.keys()
+    fitting = [key for key in keys if _fits(request, key, provisioner)]
+    found = (provisioner.store.look(key) for key in fitting)
+    ours = [each.key for each in found if each and (each.record or str(each.key) == request.text)]
+    if ours:
+        return ours, None
+    if fitting:
+        message = f"{fitting[0]} was put into the store by somebody else, most likely uv"
+        return [], NoMatchError(message, hint=f"pytest-pyinstall remove {fitting[0]}")
+    return [], _not_installed(session, request)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Check:
+    """What `verify` found out about one installation."""
+
+    key: Key
+    home: Path
+    state: Literal["whole", "damaged", "repaired", "unusable"]
+    is_ours: bool
+    differences: tuple[Difference, ...] = ()
+    error: PyinstallError | None = None
+
+    def lines(self, *, is_verbose: bool) -> Iterator[str]:
+        damage = [each for each in self.differences if each.what != "added"]
+        added = [each for each in self.differences if each.what == "added"]
+        note = "" if self.is_ours else " (not ours: only run, not compared)"
+        yield f"{self.key}  {self.state}{note}"
+        for title, found in (("", damage), ("added: ", added)):
+            shown = found if is_verbose else found[:MOST_SHOWN]
+            yield from (f"  {title}{each.name if title else each}" for each in shown)
+            if len(shown) < len(found):
+                yield f"  … and {len(found) - len(shown)} more{' added' if title else ''} (-v shows all)"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **key_json(self.key),
+            "home": str(self.home),
+            "state": self.state,
+            "source": "store" if self.is_ours else "uv",
+            "differences": [difference_json(difference) for difference in self.differences],
+            "error": self.error and error_json(self.error),
+        }
+
+
+def _check(session: Session, key: Key, *, repair: bool) -> _Check | None:
+    def checked(key: Key) -> _Check | None:
+        return _checked(session, key, repair=repair)
+
+    return while_it_stands(session.provisioner.store, key, checked, lambda check: check.error is None)
+
+
+def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:
+    from pytest_pyinstall.interpreter.probe import probe
+
+    provisioner = session.provisioner
+    found = provisioner.store.look(key)
+    differences = provisioner.store.verify(key)
+    if found is None or differences is None:
+        return None
+    names = {difference.name for difference in differences}
+    if isinstance(found, Broken):
+        differences = (*(each for each in found.differences if each.name not in names), *differences)
+    damage = tuple(difference for difference in differences if difference.what != "added")
+    facts: dict[str, Any] = {
+        "key": key,
+        "home": found.home,
+        "is_ours": found.record is not None,
+        "differences": differences,
+    }
+    if damage and found.record is not None:
+        if not repair:
+            more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
+            message = f"{key} is damaged: {damage[0]}{more}"
+            error = IntegrityError(message, hint=f"pytest-pyinstall verify --repair {name_of(key, provisioner)}")
+            return _Check(state="damaged", error=error, **facts)
+        try:
+            provisioner.repair(Broken(key=key, home=found.home, record=found.record, differences=damage))
+        except PyinstallError as error:
+            return _Check(state="damaged", error=error, **facts)
+        return _Check(state="repaired", **facts)
+    try:
+        probe(found.home / key.executable, environ=provisioner.environ, expected=key)
+    except ProbeError as error:
+        return _Check(state="unusable", error=error, **facts)
+    return _Check(state="whole", **facts)
+
+
+def remove_parser(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Remove every installation that fits, and print their keys. What uv put into a\n"
+        "shared store is removed only when its whole key is given. What a test session\n"
+        "or `exec` uses stays."
+    )
+    parser.epilog = examples_text("remove 3.9", "remove 3.12.4", "remove --all")
+    parser.add_argument("requests", nargs="*", metavar="REQUEST", help=REQUEST_HELP)
+    parser.add_argument("--all", action="store_true", help="all of ours")
+
+    def run(session: Session, args: argparse.Namespace) -> Outcome:
+        if bool(args.requests) == args.all:
+            raise UsageError("remove: either requests or --all", hint="pytest-pyinstall list")
+        return remove(session, args.requests, everything=args.all)
+
+    parser.set_defaults(run=run)
+
+
+def verify_parser(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Compare installations with what was published, file by file, and run each of\n"
+        "them once. What was added is reported, and is no damage."
+    )
+    parser.epilog = examples_text("verify", "verify --repair 3.12", "verify -v --json")
+    parser.add_argument("requests", nargs="*", metavar="REQUEST", help=f"{REQUEST_HELP} (default: all)")
+    parser.add_argument("--repair", action="store_true", help="put back what differs; what was added stays")
+    parser.set_defaults(run=lambda session, args: verify(session, args.requests, repair=args.repair))

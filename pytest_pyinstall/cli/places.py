@@ -1,0 +1,262 @@
+"""`dir` and `cache`: the directories, what decided each, and what the cache holds."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyinstall.cli.context import Outcome, Session, build_json, by_key, examples_text, table_lines
+from pytest_pyinstall.errors import PyinstallError, StoreError, UsageError
+from pytest_pyinstall.progress import size_text
+from pytest_pyinstall.system.files import delete
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pytest_pyinstall.download.cache import CachedFile
+    from pytest_pyinstall.system.permissions import Place
+
+__all__ = ["PLACES", "cache_clear", "cache_key", "cache_list", "cache_parser", "cache_prune", "dir_parser", "places"]
+
+
+PLACES = ("store", "scratch", "cache", "archives", "environments")
+
+
+_CACHE_KEY_FORM = 1  # to be counted up when the store's layout changes, so that CI caches start anew
+
+
+def places(session: Session, name: str | None) -> Outcome:
+    """Each directory, which setting decided it, and its volume; with `name`, the path of that one alone."""
+    from pytest_pyinstall.system.permissions import place
+
+    paths = _places(session)
+    if name is not None:
+        return Outcome(lines=(str(paths[name]),), document={"directories": {name: {"path": str(paths[name])}}})
+    found = {each: place(path) for each, path in paths.items()}
+    shared, note = _sharing(found)
+    document = {
+        "directories": {each: _place_json(found[each], _decided_by(session, each)) for each in PLACES},
+        "one_volume": shared,
+        "note": note,
+    }
+    lines = [line for each in PLACES for line in _place_lines(each, found[each], _decided_by(session, each))]
+    return Outcome(lines=(*lines, note), document=document)
+
+
+def cache_key(session: Session, texts: Sequence[str]) -> Outcome:
+    """One line that changes exactly when other builds would be installed: for the cache of a CI service."""
+    import hashlib
+
+    from pytest_pyinstall.request.resolve import resolve
+
+    provisioner = session.provisioner
+    requests = session.requests(texts)
+    wanted = [request for request in requests if request.path is None]
+    builds = {resolve(request, provisioner.catalogue, provisioner.target) for request in wanted}
+    lines = sorted(f"{build.key} {build.sha256}" for build in builds)
+    digest = hashlib.sha256("\n".join([str(_CACHE_KEY_FORM), str(provisioner.target), *lines]).encode()).hexdigest()
+    key = f"pyinstall-{provisioner.target}-{digest[:16]}"
+    document = {"cache_key": key, "builds": [build_json(build, provisioner) for build in sorted(builds, key=by_key)]}
+    return Outcome(lines=(key,), document=document)
+
+
+def cache_list(session: Session) -> Outcome:
+    """The archives, least recently used first, what of them is kept unpacked, and the environments."""
+    from pytest_pyinstall.download.cache import cached_archives
+    from pytest_pyinstall.store.tree_cache import kept_trees
+    from pytest_pyinstall.suite.cache import environments
+
+    archives = cached_archives(session.provisioner.settings.cache)
+    found = [(path, _size(path)) for path in environments(session.provisioner.settings.cache)]
+    trees = [(path, _size(path)) for path in kept_trees(session.provisioner.settings.cache)]
+    rows = [(size_text(file.size), str(file.path)) for file in archives]
+    rows += [(size_text(size), str(path)) for path, size in trees]
+    rows += [(size_text(size), str(path)) for path, size in found]
+    total = sum(file.size for file in archives) + sum(size for _, size in (*trees, *found))
+    unpacked = f" ({len(trees)} unpacked)" if trees else ""
+    counts = f"{_counted(len(archives), 'archive')}{unpacked} and {_counted(len(found), 'environment')}"
+    session.display.say(f"{counts}, {size_text(total)}")
+    document = {
+        "archives": [_file_json(file) for file in archives],
+        "trees": [{"path": str(path), "size": size} for path, size in trees],
+        "environments": [{"path": str(path), "size": size} for path, size in found],
+    }
+    return Outcome(lines=table_lines(rows), document=document)
+
+
+def cache_prune(session: Session) -> Outcome:
+    """Gone: partial downloads that nobody is at, archives that fail their check, environments that nobody will miss.
+
+    What is kept unpacked goes where its archive is gone.
+    """
+    from pytest_pyinstall.download.cache import prune
+    from pytest_pyinstall.store.tree_cache import kept_trees, left_over_trees
+    from pytest_pyinstall.suite.cache import unwanted
+
+    cache = session.provisioner.settings.cache
+    removed = prune(cache)
+    delete(cache / "answers")
+    trees = [path for path in kept_trees(cache) if not (cache / "archives" / path.name).is_dir()]
+    return _thrown_away(session, removed, [*left_over_trees(cache), *trees, *unwanted(cache)])
+
+
+def cache_clear(session: Session) -> Outcome:
+    """Gone: every archive, packed and unpacked, catalogue and environment that nobody is writing or using."""
+    from pytest_pyinstall.download.cache import clear
+    from pytest_pyinstall.store.tree_cache import kept_trees, left_over_trees
+    from pytest_pyinstall.suite.cache import environments
+
+    cache = session.provisioner.settings.cache
+    delete(cache / "answers")
+    return _thrown_away(session, clear(cache), [*left_over_trees(cache), *kept_trees(cache), *environments(cache)])
+
+
+# dir
+
+
+def _places(session: Session) -> dict[str, Path]:
+    settings, store = session.provisioner.settings, session.provisioner.store
+    return {
+        "store": settings.store,
+        "scratch": store.private / "scratch",
+        "cache": settings.cache,
+        "archives": settings.cache / "archives",
+        "environments": settings.cache / "environments",
+    }
+
+
+def _decided_by(session: Session, name: str) -> str:
+    parent = "store" if name in {"store", "scratch"} else "cache"
+    if name != parent:
+        return f"inside the {parent}"
+    origin = session.provisioner.settings.origins.get(parent, "default")
+    return f"{origin} in {session.configuration.path}" if origin.startswith("pyinstall_") else origin
+
+
+def _place_json(found: Place, decided_by: str) -> dict[str, Any]:
+    volume = found.volume
+    return {
+        "path": str(found.path),
+        "decided_by": decided_by,
+        "exists": found.exists,
+        "writable": found.is_writable,
+        "volume": volume
+        and {
+            "device": volume.device,
+            "mount_point": str(volume.mount_point),
+            "filesystem": volume.filesystem,
+            "free": volume.free,
+        },
+    }
+
+
+def _place_lines(name: str, found: Place, decided_by: str) -> Iterator[str]:
+    yield f"{name:<14}{found.path}"
+    exists = "exists" if found.exists else "not there yet"
+    writable = "writable" if found.is_writable else "not writable"
+    volume = f"{found.volume}, {size_text(found.volume.free)} free" if found.volume else "volume unknown"
+    yield f"{'':<14}{decided_by}; {exists}; {writable}; {volume}"
+
+
+def _sharing(found: Mapping[str, Place]) -> tuple[bool, str]:
+    """Whether all lie on one volume, and what follows where they do not."""
+    device = {name: each.volume and each.volume.device for name, each in found.items()}
+    if len(set(device.values())) == 1:
+        return True, "store, scratch and cache share one volume"
+    if device["store"] != device["scratch"]:
+        return False, "scratch is on another volume than the store: nothing can be renamed into place there"
+    others = " and ".join(name for name in ("cache", "archives", "environments") if device[name] != device["store"])
+    note = (
+        f"{others} on another volume than the store: files are copied where they could be linked; nothing else changes"
+    )
+    return False, note
+
+
+# cache
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def _size(directory: Path) -> int:
+    total = 0
+    for parent, _, files in os.walk(directory):
+        for name in files:
+            try:
+                total += (Path(parent) / name).lstat().st_size
+            except OSError:
+                continue
+    return total
+
+
+def _thrown_away(session: Session, archives: Sequence[CachedFile], directories: Sequence[Path]) -> Outcome:
+    from pytest_pyinstall.suite.cache import throw_away
+
+    freed = sum(file.size for file in archives)
+    errors: list[PyinstallError] = []
+    gone = [file.path for file in archives]
+    for path in directories:
+        size = _size(path)
+        try:
+            aside = throw_away(path)
+        except FileNotFoundError:
+            continue  # somebody was faster
+        except OSError as error:
+            errors.append(StoreError(f"cannot remove {path}: {error.strerror or error}"))
+            continue
+        if aside is None:
+            session.display.say(f"{path} stays: somebody is at it")
+            continue
+        delete(aside)
+        freed += size
+        gone.append(path)
+    session.display.say(f"{len(gone)} removed, {size_text(freed)} freed")
+    document = {"removed": [str(path) for path in gone], "freed": freed}
+    return Outcome(lines=tuple(map(str, gone)), document=document, errors=tuple(errors))
+
+
+def _file_json(file: CachedFile) -> dict[str, Any]:
+    used = datetime.fromtimestamp(file.used, UTC).isoformat(timespec="seconds")
+    return {"path": str(file.path), "sha256": file.sha256, "size": file.size, "used": used}
+
+
+def dir_parser(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Each directory, which setting decided it, its volume, and whether they share\n"
+        "one. With a NAME, that path alone."
+    )
+    parser.epilog = examples_text("dir", "dir store", "dir --cache-key --python 3.12")
+    parser.add_argument("name", nargs="?", choices=PLACES, metavar="NAME", help=", ".join(PLACES))
+    parser.add_argument("--cache-key", action="store_true", help="print one key for a CI cache of the store")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="REQUEST",
+        help="what the key stands for (default: the project's)",
+    )
+
+    def run(session: Session, args: argparse.Namespace) -> Outcome:
+        if args.cache_key:
+            return cache_key(session, args.python)
+        if args.python:
+            raise UsageError("dir: --python goes with --cache-key", hint="pytest-pyinstall dir --cache-key")
+        return places(session, args.name)
+
+    parser.set_defaults(run=run)
+
+
+def cache_parser(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "list: verified archives and environments. prune: throw away dead downloads,\n"
+        "archives that fail their check, and environments without Python. clear: throw\n"
+        "away all of it. Losing it costs downloads, and nothing else."
+    )
+    parser.epilog = examples_text("cache list", "cache prune")
+    actions = {"list": cache_list, "prune": cache_prune, "clear": cache_clear}
+    parser.add_argument("action", choices=actions)
+    parser.set_defaults(run=lambda session, args: actions[args.action](session))

@@ -1,0 +1,1 @@
+"""How bytes get here: one client, retries, resume, a verified cache."""

@@ -1,0 +1,210 @@
+"""A download under way, or one that can be resumed: a ``.part`` file and the note beside it."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from pytest_pyinstall.errors import DigestMismatchError, IntegrityError, StoreError
+from pytest_pyinstall.system import locks
+from pytest_pyinstall.system.files import OPEN_FLAGS, make_cache_directory, remove, storage_error
+from pytest_pyinstall.system.urls import redacted
+
+__all__ = ["Part"]
+
+
+_HEAD = 256
+
+
+_RENAMES_OPEN_FILES = os.name != "nt"
+
+
+class Part:
+    """A file that is being filled, and the digest of what it holds so far."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path = path
+        self.size = 0
+        self.url = ""
+        self.validator = ""
+        self._descriptor = descriptor
+        self.head = b""
+        self._hash = hashlib.sha256()
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, path: Path) -> Iterator["Part"]:
+        """The partial download at `path`, new or as it was left. What cannot be resumed is removed at the end."""
+        descriptor = _open_part(path)
+        if not path.name.startswith(".") and not _is_ours_alone(descriptor):
+            # Somebody writes it although we hold the lock, which then was deleted: two may not fill one file.
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            path = path.with_name(f".{secrets.token_hex(8)}.part")
+            descriptor = _open_part(path)
+        part = cls(path, descriptor)
+        try:
+            with part._storing():
+                part._load()
+            yield part
+        except (StoreError, IntegrityError):
+            part._forget(with_bytes=True)
+            raise
+        except BaseException:
+            # Keep what the next attempt can build on, and nothing else.
+            if not part.is_resumable:
+                part._forget(with_bytes=True)
+            raise
+        finally:
+            part._close()
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def is_continued_by(self, url: str) -> bool:
+        """Whether the server of `url` can be asked for the rest."""
+        return bool(self.size and self.validator) and self.url == redacted(url)
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether a later `fetch` can go on from here. One without a lock has a name that nobody looks for."""
+        return bool(self.size and self.validator) and not self.path.name.startswith(".")
+
+    def append(self, chunk: bytes) -> None:
+        with self._storing():
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        self._count(chunk)
+
+    def restart(self, *, url: str = "", validator: str = "") -> None:
+        """Empty it, and remember what the bytes to come can be resumed with."""
+        with self._storing():
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.ftruncate(self._descriptor, 0)
+            self._forget(with_bytes=False)
+            if validator and not self.path.name.startswith("."):
+                self._note.write_text(json.dumps({"url": redacted(url), "validator": validator}), encoding="utf-8")
+        self.size, self.url, self.validator = 0, redacted(url), validator
+        self.head = b""
+        self._hash = hashlib.sha256()
+
+    def publish(self, path: Path) -> BinaryIO:
+        """Give the checked file its name. Gives the open file, at offset 0."""
+        with self._storing():
+            if os.fstat(self._descriptor).st_size != self.size:
+                raise OSError(errno.EBUSY, "somebody else writes it, too")
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            if not _RENAMES_OPEN_FILES:
+                return self._publish_closed(path)
+            # If it has lost its name (`cache clear`, or a lock that does not exclude), the bytes are still good, and
+            # another one's bytes must not be published in their place.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self._descriptor), self.path.lstat()):
+                    self.path.replace(path)
+            self._forget(with_bytes=False)
+            descriptor, self._descriptor = self._descriptor, -1
+            return os.fdopen(descriptor, "rb")
+
+    def _publish_closed(self, path: Path) -> BinaryIO:
+        """The same where what is open cannot be renamed: let go, and check again what has the name then."""
+        self._close()
+        self.path.replace(path)
+        self._forget(with_bytes=False)
+        file = path.open("rb")
+        if hashlib.file_digest(file, "sha256").hexdigest() != self.sha256:
+            file.close()
+            msg = f"{path} changed while it was being published"
+            raise DigestMismatchError(msg, hint="try again")
+        file.seek(0)
+        return file
+
+    @property
+    def _note(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.json")
+
+    def _count(self, chunk: bytes) -> None:
+        # The descriptor stands behind the last of these bytes, always: nobody seeks in between.
+        if len(self.head) < _HEAD:
+            self.head += chunk[: _HEAD - len(self.head)]
+        self._hash.update(chunk)
+        self.size += len(chunk)
+
+    def _load(self) -> None:
+        try:
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+            url, validator = str(note["url"]), str(note["validator"])
+        except (OSError, ValueError, KeyError, TypeError):
+            url = validator = ""
+        if validator:
+            self.url, self.validator = url, validator
+            while chunk := os.read(self._descriptor, 1 << 20):
+                self._count(chunk)
+        elif os.fstat(self._descriptor).st_size:
+            self.restart()
+
+    def _forget(self, *, with_bytes: bool) -> None:
+        with contextlib.suppress(OSError):
+            remove(self._note)
+            if with_bytes:
+                remove(self.path)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _storing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_error(self.path, error) from error
+
+
+def _open_part(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | OPEN_FLAGS
+    for last in (False, True):
+        try:
+            descriptor = os.open(path, flags, 0o644)
+            facts = os.fstat(descriptor)
+            # A second name for it would be written through, too.
+            if stat.S_ISREG(facts.st_mode) and facts.st_nlink <= 1:
+                with contextlib.suppress(AttributeError):  # Windows
+                    os.fchmod(descriptor, 0o644)  # whatever the umask
+                return descriptor
+            os.close(descriptor)
+            path.unlink()
+        except FileNotFoundError:
+            make_cache_directory(path.parent)  # `cache clear` took the directory
+        except OSError as error:
+            if last or _is_file(path):
+                raise storage_error(path, error) from error
+            try:
+                remove(path)  # a link, a socket, a directory: never the beginning of an archive
+            except OSError as unremovable:
+                raise storage_error(path, unremovable) from unremovable
+    raise storage_error(path, OSError(errno.EBUSY, "somebody keeps changing it"))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return True  # nothing there that would be in the way
+
+
+def _is_ours_alone(descriptor: int) -> bool:
+    """Whether nobody else fills this very file, as far as the system can tell; ours until the descriptor is closed."""
+    if _RENAMES_OPEN_FILES:  # elsewhere a lock file cannot be deleted while somebody holds it
+        with contextlib.suppress(OSError):
+            return locks.lock_descriptor(descriptor)
+    return True

@@ -1,0 +1,198 @@
+"""When a download is given up.
+
+What a failed request means: that it may pass by itself, or what to do about it.
+
+A server's answer: what its headers say, and its body for as long as it comes fast enough.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from pytest_pyinstall.errors import FetchError
+from pytest_pyinstall.system.urls import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = [
+    "ELSEWHERE",
+    "OTHERWISE",
+    "STOPPED",
+    "Answer",
+    "Limits",
+    "PassingError",
+    "UnreachableError",
+    "looks_like_a_page",
+    "page_hint",
+    "proxy_refused",
+    "refused",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When to stop hoping. Times in seconds, sizes in bytes; the last four are seams for tests.
+
+    `total` bounds one `fetch` with all its retries, `connect` one connection, `headers` the time from a request to
+    the end of its answer's headers, `read` a silence in the body. An answer that brings less than `slow_bytes` in
+    `slow_time` is given up. `attempts` failures in a row end it; one that brought `worth` bytes further begins the
+    count anew. `abandoned`: how long another process's download may stand still before we download beside it.
+    """
+
+    total: float = 1800.0
+    connect: float = 10.0
+    headers: float = 60.0
+    read: float = 30.0
+    slow_bytes: int = 60 * 1024
+    slow_time: float = 60.0
+    attempts: int = 5
+    worth: int = 64 * 1024
+    backoff: float = 0.5
+    longest_backoff: float = 20.0
+    longest_retry_after: float = 60.0
+    redirects: int = 5
+    abandoned: float = 90.0
+    archive_size: int = 2 * 1024**3
+    catalogue_size: int = 64 * 1024**2
+    clock: Callable[[], float] = time.monotonic
+    wall_clock: Callable[[], float] = time.time
+    jitter: Callable[[], float] = random.random
+    sleep: Callable[[float], object] | None = None
+
+
+OTHERWISE = (
+    "try again later; behind a proxy, HTTPS_PROXY=http://host:port; from another server, --python-mirror URL or DIR"
+)
+
+
+ELSEWHERE = "another server: --python-mirror URL or DIR"
+
+
+STOPPED = "stopped while downloading"
+
+
+class PassingError(Exception):
+    """A failure that may pass by itself, if not more than `attempts` in a row end so."""
+
+    def __init__(
+        self, reason: str, *, retry_after: float | None = None, hint: str = "", attempts: int | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+        self.hint = hint
+        self.attempts = attempts
+
+
+class UnreachableError(FetchError):
+    """Such failures went on for too long."""
+
+
+def proxy_refused(status: str, where: str, what: str) -> Exception:
+    """What it means that a proxy answered `status` instead of the server."""
+    if status == "407":
+        hint = "HTTPS_PROXY=http://user:password@host:port"
+        return FetchError(f"{what}: the proxy wants a user and a password (407): {where}", hint=hint)
+    if status.isdigit() and status.startswith("4") and status not in {"408", "425", "429"}:
+        return FetchError(f"{what}: the proxy refuses it ({status}): {where}", hint="NO_PROXY=host goes without it")
+    return PassingError(f"the proxy fails ({status if status.isdigit() else 'no answer'}): {where}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Status and headers (their names in lower case) of what came from `url`; `chunks` are its body as it comes."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes] = field(repr=False)
+
+    def steady(self, limits: Limits, until: float) -> Iterator[bytes]:
+        """The body, for as long as it comes fast enough and the deadline has not passed."""
+        since, count = limits.clock(), 0
+        for chunk in self.chunks:
+            yield chunk
+            count += len(chunk)
+            now = limits.clock()
+            if now >= until:
+                msg = f"it was not complete in time, {redacted(self.url)}"
+                raise PassingError(msg)
+            if now - since >= limits.slow_time:
+                if count < limits.slow_bytes:
+                    msg = f"only {count} bytes came in {now - since:.0f} s from {redacted(self.url)}"
+                    raise PassingError(msg)
+                since, count = now, 0
+
+    @property
+    def total(self) -> int | None:
+        """How long the whole file is, as far as the server says."""
+        if self.status == 206:
+            text = self.headers.get("content-range", "").rpartition("/")[2]
+        else:
+            text = self.headers.get("content-length", "")
+        return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+
+    @property
+    def range_start(self) -> int | None:
+        match = re.match(r"bytes (\d{1,18})-", self.headers.get("content-range", ""))
+        return int(match[1]) if match else None
+
+    @property
+    def validator(self) -> str:
+        """What `If-Range` takes: a strong ETag, else a date (RFC 9110, section 13.1.5); nothing where there is none."""
+        etag = self.headers.get("etag", "")
+        if etag.startswith('"'):
+            return etag
+        return "" if etag else self.headers.get("last-modified", "")
+
+    @property
+    def is_page(self) -> bool:
+        return self.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml"))
+
+
+def refused(answer: Answer, what: str, limits: Limits) -> Exception:
+    """What a status that nobody wants means."""
+    status, where = answer.status, redacted(answer.url)
+    reason = f"HTTP {status} from {where}"
+    if status in {408, 425, 429} or status >= 500:
+        return PassingError(reason, retry_after=_retry_after(answer.headers, limits.wall_clock))
+    if status in {404, 410}:
+        return FetchError(f"{what}: {reason}", hint=f"this server does not have it; {ELSEWHERE}")
+    if status in {401, 403}:
+        hint = "a mirror's user and password belong into its URL: --python-mirror https://user:password@host/path"
+        return FetchError(f"{what}: {reason}", hint=hint)
+    if status == 407:
+        return proxy_refused("407", where, what)
+    return FetchError(f"{what}: unexpected answer, {reason}", hint=ELSEWHERE)
+
+
+def looks_like_a_page(head: bytes) -> bool:
+    """Whether a file that begins so is HTML, whatever its headers say."""
+    return head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
+
+
+def page_hint(url: str) -> str:
+    """What to do when HTML came instead of a file."""
+    return f"a login page or a proxy answered; open it in a browser: {redacted(url)}"
+
+
+def _retry_after(headers: Mapping[str, str], wall_clock: Callable[[], float]) -> float | None:
+    """Seconds to wait, if the server says so, in seconds or as a date; by its own clock, if it tells the time."""
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}", text):
+        return float(text)
+    try:
+        then = parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    try:
+        now = parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        now = wall_clock()
+    return max(0.0, then - now)

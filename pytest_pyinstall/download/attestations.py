@@ -1,0 +1,243 @@
+"""Verifies who built an archive before it is fetched: its bundle, and that bundle against a root of trust.
+
+A bundle is what GitHub's build attestations are: a DSSE envelope around an in-toto statement that names the archive's
+sha256, the certificate of the workflow that signed it, and the proof that this stands in a public log. `sigstore`
+verifies it, without network.
+
+Sources: https://github.com/sigstore/protobuf-specs (bundle), https://slsa.dev/spec/v1.0/provenance, and for the
+certificate's extensions https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pytest_pyinstall.download._response import UnreachableError
+from pytest_pyinstall.download.client import Client
+from pytest_pyinstall.download.documents import fetch_text
+from pytest_pyinstall.errors import AttestationError, CatalogueError, FetchError, OfflineError, UsageError
+from pytest_pyinstall.request.catalogue import mirrored
+from pytest_pyinstall.request.identity import PREDICATE, ROOT_HINT, Attestation, Build, Signer
+from pytest_pyinstall.system.urls import redacted
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+    from sigstore.verify import Verifier
+
+__all__ = ["SUFFIX", "Proof", "attest", "verify_bundle"]
+
+
+SUFFIX = ".sigstore.json"
+"""Behind the name of an archive: that of its bundle."""
+
+
+_SUFFIXES = (SUFFIX, ".sigstore")
+
+
+_STATEMENT = "https://in-toto.io/Statement/v1"
+
+
+_PAYLOAD = "application/vnd.in-toto+json"
+
+
+_LONGEST = 4 * 1024**2
+
+
+_MOST = 30  # bundles in one document
+
+
+_MORE = "what is verified, and against what: docs/security.md, Attestations"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """A document in which one bundle holds, and what that says."""
+
+    attestation: Attestation
+    text: bytes
+
+
+def attest(
+    build: Build,
+    *,
+    mirror: str | None,
+    pypy_mirror: str | None,
+    signer: Signer,
+    client: Client,
+    cache: Path,
+    offline: bool,
+) -> Proof:
+    """Proof that `signer` built the archive of `build`, which comes from `mirror` or `pypy_mirror` where there is one.
+
+    The bundle is where the catalogue says, on the mirror, else the one beside the archive, with ``.sigstore.json`` or
+    ``.sigstore`` behind its name. It is kept below `cache`, and nothing else is written. Raises `AttestationError`
+    where there is none, or none that holds, `FetchError` for a network that fails, and `UsageError` where `sigstore`
+    is not installed.
+    """
+    _trust(signer)  # what is missing is told before anything is fetched
+    if build.attestation:
+        bundle = replace(build, url=build.attestation)
+        places = [mirrored(bundle, mirror=mirror, pypy_mirror=pypy_mirror)]
+    else:
+        url = mirrored(build, mirror=mirror, pypy_mirror=pypy_mirror)
+        places = [_behind(url, suffix) for suffix in _SUFFIXES]
+    why: FetchError | None = None
+    for place in places:
+        try:
+            text = fetch_text(
+                place, client=client, cache=cache, offline=offline, what="cannot download the attestation"
+            )
+        except UnreachableError:
+            raise
+        except (CatalogueError, FetchError) as error:  # also offline: the other one may be in the cache
+            why = error
+            continue
+        attestation = verify_bundle(text, build=build, signer=signer, origin=redacted(place))
+        return Proof(attestation=attestation, text=text)
+    told = " or ".join(map(redacted, places))
+    if isinstance(why, OfflineError):
+        msg = f"{build.key}: an attestation is required, is not in the cache, and downloads are switched off: {told}"
+        raise OfflineError(msg, hint="UV_OFFLINE=0 allows them; or a mirror that is a directory: --python-mirror DIR")
+    msg = f"{build.key}: an attestation is required, and there is none at {told}"
+    hint = "put the bundle there (docs/security.md says how), or do without: --python-attestation ignore"
+    raise AttestationError(msg, hint=hint) from why
+
+
+def verify_bundle(text: bytes, *, build: Build, signer: Signer, origin: str = "the bundle") -> Attestation:
+    """What `text`, one bundle or several (as JSON Lines, or as GitHub's API answers), proves about `build`.
+
+    One that holds is enough. Raises `AttestationError` with the reason of the first that does not, and `UsageError`
+    where `sigstore` is not installed.
+    """
+    trust = _trust(signer)
+    reason = "it holds no bundle"
+    try:
+        for number, bundle in enumerate(_bundles(text)):
+            if number == _MOST:
+                break
+            try:
+                return _verified(bundle, build.sha256, signer, trust, hashlib.sha256(text).hexdigest())
+            except Exception as error:  # noqa: BLE001  # whatever a bundle does to its reader, it proves nothing
+                reason = " ".join(str(error).split()) if number == 0 else reason
+    except (ValueError, RecursionError) as error:
+        reason = f"it is no bundle: {error}"
+    raise AttestationError(f"{build.key}: the attestation {origin} does not hold: {reason:.600}", hint=_MORE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trust:
+    """`verifier` goes by a root whose file has the sha256 `root`; empty for that of the public Sigstore."""
+
+    verifier: "Verifier"
+    root: str
+
+
+class _NotProvenError(Exception):
+    """The signature is right, and says something else."""
+
+
+def _verified(bundle: Any, sha256: str, signer: Signer, trust: _Trust, digest: str) -> Attestation:
+    from sigstore.models import Bundle
+    from sigstore.verify import policy
+
+    identity = _Identity(signer)
+    kind, payload = trust.verifier.verify_dsse(
+        Bundle.from_json(json.dumps(bundle)),
+        policy.AllOf([identity, policy.OIDCIssuerV2(signer.issuer), policy.OIDCSourceRepositoryURI(signer.repository)]),
+    )
+    if kind != _PAYLOAD:
+        raise _NotProvenError(f"what is signed is {kind!r:.80}, and no in-toto statement")
+    statement = json.loads(payload)
+    if (said := statement.get("_type")) != _STATEMENT:
+        raise _NotProvenError(f"what is signed is {said!r:.80}, and no {_STATEMENT}")
+    if (predicate := statement.get("predicateType")) != PREDICATE:
+        raise _NotProvenError(f"it is a {predicate!r:.80}, and no {PREDICATE}")
+    digests = {subject["digest"].get("sha256") for subject in statement["subject"]}
+    if sha256 not in digests:
+        raise _NotProvenError(f"it is about other files: none of its {len(digests)} has the archive's sha256 {sha256}")
+    return Attestation(
+        identity=identity.found,
+        issuer=signer.issuer,
+        repository=signer.repository,
+        predicate=PREDICATE,
+        root=trust.root,
+        bundle=digest,
+    )
+
+
+class _Identity:
+    """The policy that the certificate is that of the signer's workflow, on whatever ref the signer leaves open."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self.found = ""
+
+    def verify(self, cert: "Certificate") -> None:
+        from cryptography.x509 import SubjectAlternativeName, UniformResourceIdentifier
+        from sigstore.errors import VerificationError
+
+        names = cert.extensions.get_extension_for_class(SubjectAlternativeName).value
+        identities = names.get_values_for_type(UniformResourceIdentifier)
+        if len(names) != 1 or len(identities) != 1 or not self._signer.fits(identities[0]):
+            msg = f"it was signed by {', '.join(identities) or 'nobody we know'}, and not by {self._signer.workflow}"
+            raise VerificationError(msg)
+        self.found = identities[0]
+
+
+def _bundles(text: bytes) -> Iterator[Any]:
+    """Raises `ValueError`."""
+    if len(text) > _LONGEST:
+        raise ValueError(f"{len(text)} bytes are too many")
+    try:
+        documents = [json.loads(text)]
+    except ValueError:
+        documents = [json.loads(line) for line in text.splitlines() if line.strip()]
+    for document in documents:
+        if isinstance(document, dict) and isinstance(several := document.get("attestations"), list):
+            yield from (each.get("bundle") for each in several if isinstance(each, dict))
+        else:
+            yield document
+
+
+def _behind(url: str, suffix: str) -> str:
+    """`url` with `suffix` behind its path: a query, such as a token, stays last."""
+    if "://" not in url:
+        return url + suffix
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=parts.path + suffix))
+
+
+def _trust(signer: Signer) -> _Trust:
+    return _trust_in(signer, signer.root_digest())
+
+
+@cache
+def _trust_in(signer: Signer, root: str) -> _Trust:
+    try:
+        from sigstore.models import TrustedRoot
+        from sigstore.verify import Verifier
+    except ImportError as error:
+        msg = f"attestations are required, and sigstore, which verifies them, is missing ({error})"
+        raise UsageError(msg, hint="python -m pip install 'pytest-pyinstall[attest]'") from error
+    path = signer.root or _public_root()
+    try:
+        verifier = Verifier(trusted_root=TrustedRoot.from_file(path))
+    except Exception as error:  # a file of the user's, of any content
+        msg = f"{path} cannot be used as a trusted root: {' '.join(str(error).split()):.300}"
+        raise UsageError(msg, hint=ROOT_HINT if signer.root else "python -m pip install --upgrade sigstore") from error
+    if signer.root_digest() != root:
+        raise UsageError(f"{path}, the trusted root, changed while it was read", hint=ROOT_HINT)
+    return _Trust(verifier=verifier, root=root)
+
+
+def _public_root() -> str:
+    """The trusted root that `sigstore` brings along. `Verifier.production` would copy it into the home directory."""
+    from importlib.resources import files
+
+    place = quote("https://tuf-repo-cdn.sigstore.dev", safe="")
+    return str(files("sigstore").joinpath("_store", place, "trusted_root.json"))

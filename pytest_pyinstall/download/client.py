@@ -1,0 +1,240 @@
+"""Tries again, for as long as a failure may pass by itself.
+
+How we talk to servers. The only module that opens URLs.
+
+No secret leaves for a place, a message or a log where it does not belong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from pytest_pyinstall.download._http import Connection, Transports
+from pytest_pyinstall.download._response import (
+    ELSEWHERE,
+    OTHERWISE,
+    STOPPED,
+    Answer,
+    Limits,
+    PassingError,
+    UnreachableError,
+    refused,
+)
+from pytest_pyinstall.errors import FetchError
+from pytest_pyinstall.system.urls import basic_authorization, is_local, is_loopback, joined, origin, proxy_for, redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+__all__ = ["Client", "open_client", "persist"]
+
+
+T = TypeVar("T")
+
+
+_RETRY_LOGGER = logging.getLogger(__name__)
+
+
+def persist(
+    attempt: Callable[[], T],
+    *,
+    client: Client,
+    until: float,
+    attempts: int,
+    what: str,
+    waiting: Callable[[str], None],
+    reached: Callable[[], int] = lambda: 0,
+) -> T:
+    """The result of `attempt`, which is repeated for as long as its failures may pass by themselves."""
+    limits = client.limits
+    failures, tries, furthest = 0, 0, reached()
+    while True:
+        tries += 1
+        try:
+            return attempt()
+        except PassingError as error:
+            fault = error
+        failures += 1
+        if reached() >= furthest + limits.worth:
+            failures, furthest = 1, reached()
+        pause = min(limits.backoff * 2 ** (failures - 1), limits.longest_backoff) * (0.5 + limits.jitter() / 2)
+        if fault.retry_after is not None:
+            pause = max(pause, min(fault.retry_after, limits.longest_retry_after))
+        if failures >= min(attempts, fault.attempts or attempts):
+            break
+        if limits.clock() + pause >= until:
+            fault.reason += f"; gave up after {limits.total:g} s in all"
+            break
+        waiting(f"{fault.reason}; trying again in {pause:.1f} s")
+        _RETRY_LOGGER.info("%s: %s; attempt %d follows in %.1f s", what, fault.reason, tries + 1, pause)
+        client.pause(pause)
+    msg = f"{what}: {fault.reason}" + (f" ({tries} attempts)" if tries > 1 else "")
+    raise UnreachableError(msg, hint=fault.hint or OTHERWISE) from fault.__cause__
+
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def open_client(
+    *,
+    environ: Mapping[str, str],
+    insecure_hosts: frozenset[str] = frozenset(),
+    limits: Limits | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Iterator[Client]:
+    """A `Client` for as long as the ``with`` block lasts. Opens no connection and imports nothing by itself."""
+    client = Client(environ=environ, insecure_hosts=insecure_hosts, limits=limits or Limits(), warn=warn)
+    try:
+        yield client
+    finally:
+        client.stop()
+
+
+class Client:
+    """How we talk to servers. One is enough for all threads of a session; each `fetch` of theirs runs on its own.
+
+    From `environ` come the proxies (``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy``, in lower or upper
+    case) and ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``; otherwise the certificates are the system's. Nothing is read from
+    the process's own environment, and no netrc and no token is ever used: a server gets the user and password that its
+    own URL holds. Loopback is never asked through a proxy.
+
+    `insecure_hosts` (``host`` or ``host:port``) may be asked over plain http, which `warn` hears about once for each.
+    """
+
+    def __init__(
+        self,
+        *,
+        environ: Mapping[str, str],
+        insecure_hosts: frozenset[str] = frozenset(),
+        limits: Limits,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
+        self.limits = limits
+        self._environ = environ
+        self._insecure_hosts = frozenset(host.lower() for host in insecure_hosts)
+        self._warn = warn
+        self._warned: set[str] = set()
+        self._guard = threading.Lock()
+        self._stopped = threading.Event()
+        self._transports = Transports(environ)
+        self._connections: set[Connection] = set()
+
+    def warn(self, text: str) -> None:
+        """Say something aloud, once."""
+        with self._guard:
+            is_new = text not in self._warned
+            self._warned.add(text)
+        if is_new and self._warn is not None:
+            self._warn(text)
+
+    def warm_up(self, url: str) -> None:
+        """Begin, in a thread, with what the first request for `url` has to wait for: 80 ms of imports, certificates."""
+
+        def begin() -> None:
+            with contextlib.suppress(Exception):  # whoever downloads hears it
+                self._transports.through(None, encrypted=url.startswith("https:"))
+
+        if not is_local(url):
+            threading.Thread(target=begin, name="pytest-pyinstall-http", daemon=True).start()
+
+    def stop(self) -> None:
+        """End every download under way, in whichever thread, at once: each raises `FetchError`. For Ctrl-C."""
+        self._stopped.set()
+        with self._guard:
+            connections = list(self._connections)
+        for connection in connections:
+            connection.cut()
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopped.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless somebody stops us. Raises `FetchError` then."""
+        if self.limits.sleep is not None:
+            self.limits.sleep(seconds)
+        else:
+            self._stopped.wait(seconds)
+        self._check_stopped()
+
+    def nap(self, seconds: float) -> None:
+        """Wait for another process, in real time."""
+        self._stopped.wait(seconds)
+        self._check_stopped()
+
+    @contextlib.contextmanager
+    def answer(
+        self, url: str, headers: Mapping[str, str], *, until: float, accept: set[int], what: str
+    ) -> Iterator[Answer]:
+        """The answer to a GET, after at most five redirects, with a status out of `accept`; its body is unread.
+
+        Raises `PassingError` for what may pass by itself, `FetchError` for everything else, its message beginning
+        with `what`. No exception of the HTTP library comes out of here, nor its words: both hold URLs as they are, and
+        those hold secrets.
+        """
+        parts = self._permitted(url, None, what)
+        home, authorization = origin(parts), basic_authorization(parts)
+        for hop in range(self.limits.redirects + 1):
+            bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
+            connection = Connection(
+                url=bare,
+                proxy=proxy_for(parts, self._environ),
+                transports=self._transports,
+                limits=self.limits,
+                stopped=self._stopped,
+                what=what,
+                hidden=url,
+            )
+            with self._guard:
+                self._connections.add(connection)
+            try:
+                answer = connection.send(
+                    {**headers, **({"Authorization": authorization} if authorization else {})}, until
+                )
+                location = answer.headers.get("location", "")
+                _LOGGER.debug("GET %s: %d", redacted(bare), answer.status)
+                if answer.status not in {301, 302, 303, 307, 308} or not location:
+                    if answer.status not in accept:
+                        raise refused(answer, what, self.limits)
+                    yield answer
+                    return
+            finally:
+                connection.close()
+                with self._guard:
+                    self._connections.discard(connection)
+            if hop < self.limits.redirects:
+                parts = self._permitted(joined(bare, location), parts, what)
+                if origin(parts) != home:
+                    authorization = ""  # and it does not come back if a later hop does
+        msg = f"{what}: more than {self.limits.redirects} redirects from {redacted(url)}"
+        raise FetchError(msg, hint=ELSEWHERE)
+
+    def _permitted(self, url: str, previous: SplitResult | None, what: str) -> SplitResult:
+        """The parts of a URL that we may ask."""
+        whence = f"{redacted(urlunsplit(previous))} redirects to " if previous is not None else ""
+        try:
+            parts = urlsplit(url)
+            host, port = (parts.hostname or "").lower(), parts.port
+        except ValueError:
+            host = ""
+        if not host or parts.scheme not in {"https", "http"}:
+            msg = f"{what}: this is no place to download from: {whence}{redacted(url)}"
+            raise FetchError(msg, hint="only https:// URLs, directories and file:// URLs can be used")
+        if parts.scheme == "http":
+            named = bool({host, f"{host}:{port or 80}"} & self._insecure_hosts)
+            if not named and ((previous is not None and previous.scheme == "https") or not is_loopback(host)):
+                msg = f"{what}: unencrypted http is refused: {whence}{redacted(url)}"
+                hint = f"if {host} is to be trusted all the same: PYTEST_PYINSTALL_INSECURE_HOST={host}"
+                raise FetchError(msg, hint=hint)
+            if named and not is_loopback(host):
+                self.warn(f"{host} is asked over unencrypted http (PYTEST_PYINSTALL_INSECURE_HOST)")
+        return parts
+
+    def _check_stopped(self) -> None:
+        if self.is_stopped:
+            raise FetchError(STOPPED)

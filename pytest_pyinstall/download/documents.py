@@ -1,0 +1,157 @@
+"""A catalogue that was fetched before, kept with its ETag."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_pyinstall.download._response import Answer, Limits, UnreachableError, looks_like_a_page, page_hint
+from pytest_pyinstall.download.client import Client, persist
+from pytest_pyinstall.download.fetch import LOGGER, open_local
+from pytest_pyinstall.errors import CatalogueError, FetchError, OfflineError, StoreError
+from pytest_pyinstall.system.files import make_cache_directory
+from pytest_pyinstall.system.urls import is_local, redacted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["CATALOGUE", "Kept", "fetch_text", "revalidated", "too_long"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Kept:
+    """A document that was fetched before, if it was and is still what it was then."""
+
+    path: Path
+    body: bytes | None = None
+    etag: str = ""
+    modified: str = ""
+    since: float = 0.0
+
+    @classmethod
+    def load(cls, cache: Path, url: str) -> Kept:
+        """What is kept of `url` below `cache`; without a body if nothing whole is there."""
+        kept = cls(path=cache / "catalogues" / f"{hashlib.sha256(url.encode()).hexdigest()}.json")
+        try:
+            body = kept.path.read_bytes()
+            meta = json.loads(kept._meta.read_text(encoding="utf-8"))
+            if meta["sha256"] == hashlib.sha256(body).hexdigest():
+                kept.etag, kept.modified, kept.since = str(meta["etag"]), str(meta["modified"]), float(meta["since"])
+                kept.body = body
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return kept
+
+    def save(self, body: bytes, answer: Answer, now: float) -> None:
+        """Keep `body`; where the cache cannot be written, nothing is kept."""
+        meta = {
+            "etag": answer.headers.get("etag", ""),
+            "modified": answer.headers.get("last-modified", ""),
+            "sha256": hashlib.sha256(body).hexdigest(),
+            "since": now,
+        }
+        # Two files, renamed one after the other: the digest in the second says whether they belong together.
+        for path, content in ((self.path, body), (self._meta, json.dumps(meta).encode())):
+            scratch = path.with_name(f".{secrets.token_hex(8)}.part")
+            try:
+                make_cache_directory(path.parent)
+                scratch.write_bytes(content)
+                scratch.replace(path)
+            except (OSError, StoreError):
+                with contextlib.suppress(OSError):
+                    scratch.unlink()
+                return
+
+    def age(self, now: float) -> str:
+        """How long ago it was fetched, in words."""
+        hours = max(0.0, now - self.since) / 3600
+        return f"{hours:.0f} hours ago" if hours < 48 else f"{hours / 24:.0f} days ago"
+
+    @property
+    def _meta(self) -> Path:
+        return self.path.with_suffix(".meta")
+
+
+def revalidated(kept: Kept, url: str, client: Client, until: float, what: str) -> bytes:
+    """The document as the server has it now, which is kept; the kept one where the server says that it is the same."""
+    headers = {}
+    if kept.body is not None and kept.etag:
+        headers = {"If-None-Match": kept.etag}
+    elif kept.body is not None and kept.modified:
+        headers = {"If-Modified-Since": kept.modified}
+    limits, accept = client.limits, {200, 304} if headers else {200}
+    with client.answer(url, headers, until=until, accept=accept, what=what) as answer:
+        if answer.status == 304 and kept.body is not None:
+            return kept.body
+        body = bytearray()
+        for chunk in answer.steady(limits, until):
+            body += chunk
+            if len(body) > limits.catalogue_size:
+                raise too_long(url, limits)
+        if answer.is_page or looks_like_a_page(bytes(body[:256])):
+            msg = f"{what}: an HTML page came instead of it from {redacted(url)}"
+            raise CatalogueError(msg, hint=page_hint(url))
+        kept.save(bytes(body), answer, limits.wall_clock())
+        return bytes(body)
+
+
+CATALOGUE = "cannot download the catalogue"
+
+
+def too_long(url: str, limits: Limits) -> CatalogueError:
+    """The error for a document that is longer than any catalogue."""
+    msg = f"more than {limits.catalogue_size} bytes cannot be a catalogue: {redacted(url)}"
+    return CatalogueError(msg, hint="--python-catalogue URL")
+
+
+def fetch_text(url: str, *, client: Client, cache: Path, offline: bool = False, what: str = CATALOGUE) -> bytes:
+    """What is at `url` (https, http, file, or a path), at most 64 MiB of it: for catalogues.
+
+    `what` begins the sentence of an error.
+
+    What came over http(s) is kept below the cache and asked for again with its ETag; when the server cannot be
+    reached, or `offline` is set, the kept copy is used (the former with a warning). A cache that cannot be written is
+    no obstacle. Raises `OfflineError`, `FetchError`, and `CatalogueError` for a document that is too long. Safe to
+    call at once from several processes.
+    """
+    LOGGER.debug("reading the catalogue %s", redacted(url))
+    if is_local(url):
+        return _read_local(url, client.limits)
+    kept = Kept.load(cache, url)
+    if offline:
+        if kept.body is None:
+            msg = f"this catalogue is not in the cache, and downloads are switched off: {redacted(url)}"
+            raise OfflineError(msg, hint="UV_OFFLINE=0, or --python-catalogue FILE")
+        return kept.body
+    until = client.limits.clock() + client.limits.total
+    attempts = client.limits.attempts if kept.body is None else min(2, client.limits.attempts)
+    try:
+        return persist(
+            lambda: revalidated(kept, url, client, until, what),
+            client=client,
+            until=until,
+            attempts=attempts,
+            what=what,
+            waiting=lambda reason: client.warn(f"catalogue: {reason}"),
+        )
+    except UnreachableError as error:
+        if kept.body is None:
+            raise
+        client.warn(f"{error.message}; using the copy of {kept.age(client.limits.wall_clock())} in the cache")
+        return kept.body
+
+
+def _read_local(url: str, limits: Limits) -> bytes:
+    try:
+        with open_local(url) as source:
+            body = source.read(limits.catalogue_size + 1)
+    except OSError as error:  # an error on closing, too
+        msg = f"cannot read {redacted(url)}: {error.strerror}"
+        raise FetchError(msg, hint="--python-catalogue FILE") from error
+    if len(body) > limits.catalogue_size:
+        raise too_long(url, limits)
+    return body

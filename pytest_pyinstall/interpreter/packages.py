@@ -1,0 +1,246 @@
+"""Installs into a virtual environment: through uv, else through pip.
+
+Puts into a fresh environment what was put into another one before, without asking the installer again.
+
+A suite makes an environment for each test, and installs the same wheels into each. When the requirements are wheels on
+this machine, and the installer needed nothing but them, the outcome is settled: it is kept in memory, for this process,
+and written down again in a millisecond. Files are copies, so a test may do with them what it likes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_pyinstall.errors import EnvironmentCreationError
+from pytest_pyinstall.interpreter.environment import clean, executable
+from pytest_pyinstall.system.processes import run_tool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_pyinstall.request.identity import Key
+
+__all__ = ["Wheels", "find_uv", "install", "recognise", "remember", "write_again"]
+
+
+# What would send an wheels elsewhere. Index, proxy, certificate and cache settings stay: they are the user's.
+_MISDIRECTING = frozenset(
+    {
+        *("PYTHONPATH", "PYTHONUSERBASE", "CONDA_PREFIX"),
+        *("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_DRY_RUN"),
+        *("PIP_REQUIRE_VIRTUALENV", "PIP_RESPECT_VIRTUALENV"),
+        *("UV_PYTHON", "UV_SYSTEM_PYTHON", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON_PREFERENCE", "UV_MANAGED_PYTHON"),
+        *("UV_NO_MANAGED_PYTHON", "UV_TARGET", "UV_PREFIX", "UV_PROJECT", "UV_WORKING_DIRECTORY"),
+    }
+)
+
+
+def install(
+    path: Path, *requirements: str, key: Key, base_executable: Path, environ: Mapping[str, str], uv: str | None = None
+) -> None:
+    """Install `requirements` into the environment at `path`: through `uv`, else through the environment's own pip.
+
+    Wheels that this process has put into such an environment before are written by ourselves.
+
+    Requirements are what ``pip install`` takes: specifiers, paths of wheels and projects, ``-r FILE``. A pip that is
+    missing is put there by the interpreter's `ensurepip`, which needs no network. Variables that would send the
+    packages elsewhere are dropped, those that name an index are kept. Raises `EnvironmentCreationError` with the end of
+    the installer's output. Not safe concurrently on one environment.
+    """
+    if not requirements:
+        return
+    environ = {name: value for name, value in clean(environ, key).items() if name not in _MISDIRECTING}
+    environ["PIP_USER"] = "0"  # also against a pip.conf that says otherwise
+    wheels = recognise(path, requirements, key=key, base_executable=base_executable, environ=environ)
+    if wheels is None:
+        _install(path, requirements, key=key, base_executable=base_executable, environ=environ, uv=uv)
+        return
+    try:
+        if write_again(wheels):
+            return
+    except OSError as error:
+        msg = f"cannot install {_listed(requirements)} into {path}: {error.filename or ''}: {error.strerror}"
+        raise EnvironmentCreationError(msg, hint=f"ls -ld {wheels.site_packages}") from error
+    _install(path, requirements, key=key, base_executable=base_executable, environ=environ, uv=uv)
+    remember(path, wheels)
+
+
+def _install(
+    path: Path,
+    requirements: Sequence[str],
+    *,
+    key: Key,
+    base_executable: Path,
+    environ: Mapping[str, str],
+    uv: str | None,
+) -> None:
+    python = executable(path, key)
+    if uv is not None:
+        command = [uv, "pip", "install", "--quiet", "--no-progress", "--python", str(python), *requirements]
+        try:
+            run_tool(command, environ=environ, what=f"cannot install {_listed(requirements)} into {path}")
+        except EnvironmentCreationError:
+            # uv promises nothing for Pythons older than 3.8: what it cannot do there, their own pip can.
+            if key.version.release[:2] >= (3, 8):
+                raise
+        else:
+            return
+    if not _has_pip(path, key):
+        _seed(path, python=python, base_executable=base_executable, environ=environ)
+    # Without the check it would ask an index whether there is a newer pip.
+    command = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+    run_tool(command, environ=environ, what=f"cannot install {_listed(requirements)} into {path}")
+
+
+_ASKING = threading.Lock()
+"""uv asks `sysconfig` where it is, whose variables CPython 3.11 hands to a second thread before they are complete."""
+
+
+def find_uv(environ: Mapping[str, str]) -> str | None:
+    """The `uv` that is installed beside us, else the one on `PATH`, else None."""
+    try:
+        from uv import find_uv_bin
+
+        with _ASKING:
+            return find_uv_bin()
+    except (ImportError, FileNotFoundError):
+        pass
+    # A shim of pyenv, asdf or mise stands for a uv that the current directory may not have chosen.
+    directories = [entry for entry in environ.get("PATH", "").split(os.pathsep) if Path(entry).name != "shims"]
+    return shutil.which("uv", path=os.pathsep.join(directories))
+
+
+def _has_pip(path: Path, key: Key) -> bool:
+    library = "Lib" if key.target.os == "windows" else "lib/*"
+    return any(path.glob(f"{library}/site-packages/pip/__main__.py"))
+
+
+def _seed(path: Path, *, python: Path, base_executable: Path, environ: Mapping[str, str]) -> None:
+    command = [str(python), "-I", "-m", "ensurepip", "--default-pip"]
+    try:
+        run_tool(command, environ=environ, what=f"cannot put pip into {path}")
+    except EnvironmentCreationError as error:
+        # Debian and its children leave ensurepip out of their Pythons.
+        if not any(words in error.message for words in ("No module named ensurepip", "ensurepip is disabled")):
+            raise
+        msg = (
+            f"{base_executable} comes without ensurepip, so its environments get no pip; uv needs none\n{error.message}"
+        )
+        raise EnvironmentCreationError(msg, hint="python -m pip install uv") from error
+
+
+def _listed(requirements: Sequence[str]) -> str:
+    return " ".join(requirements)
+
+
+_MOST = 8 << 20
+"""Bytes of one outcome, and four times that of all: the installer links what is larger, which copying does not beat."""
+
+
+_Files = dict[str, tuple[int, bytes]]
+
+
+_kept: dict[object, _Files] = {}
+
+
+_guard = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wheels:
+    """Wheels on their way into a fresh environment. `outcome` is what decides what will be there."""
+
+    site_packages: Path
+    outcome: object
+    count: int
+    outside: frozenset[tuple[str, int]]
+
+
+def recognise(
+    path: Path, requirements: Sequence[str], *, key: Key, base_executable: Path, environ: Mapping[str, str]
+) -> Wheels | None:
+    """None where what will be there depends on more than the requirements, or where something is there already."""
+    library = "Lib" if key.target.os == "windows" else "lib/*"
+    places = list(path.glob(f"{library}/site-packages"))
+    try:
+        if len(places) != 1 or any(places[0].iterdir()):
+            return None
+        wheels = tuple([_wheel(requirement) for requirement in requirements])
+        outside = _outside(path, places[0])
+    except (OSError, ValueError):
+        return None
+    settings = tuple(sorted((name, value) for name, value in environ.items() if name.startswith(("PIP_", "UV_"))))
+    outcome = (str(key), str(base_executable), wheels, settings)
+    return Wheels(site_packages=places[0], outcome=outcome, count=len(wheels), outside=outside)
+
+
+def write_again(wheels: Wheels) -> bool:
+    """Write what is known to be the outcome; False where it is not known. Raises `OSError`."""
+    files = _kept.get(wheels.outcome)
+    if files is None:
+        return False
+    made = {""}
+    for name, (mode, content) in files.items():
+        path = os.path.join(wheels.site_packages, name)  # noqa: PTH118  # hot
+        parent = os.path.dirname(name)  # noqa: PTH120  # as above
+        if parent not in made:
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120  # as above
+            made.add(parent)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        with open(descriptor, "wb", buffering=0) as file:
+            file.write(content)
+    return True
+
+
+def remember(path: Path, wheels: Wheels) -> None:
+    """Keep what the installer has put there, if nothing but the wheels came, and only to where modules lie."""
+    try:
+        found = [Path(parent, name) for parent, _, names in os.walk(wheels.site_packages) for name in names]
+        if sum(file.name == "METADATA" for file in found) != wheels.count:
+            return  # it brought dependencies, which may be others tomorrow
+        if _outside(path, wheels.site_packages) != wheels.outside:
+            return  # scripts, which name the environment
+        if sum(file.lstat().st_size for file in found) > _MOST:
+            return
+        here = os.fsencode(path)
+        files: _Files = {}
+        for file in found:
+            content = file.read_bytes()
+            if file.is_symlink() or here in content:
+                return
+            files[file.relative_to(wheels.site_packages).as_posix()] = file.stat().st_mode & 0o777, content
+    except OSError:
+        return
+    with _guard:
+        held = sum(len(content) for each in _kept.values() for _, content in each.values())
+        if held < 4 * _MOST:
+            _kept[wheels.outcome] = files
+
+
+def _wheel(requirement: str) -> tuple[str, int, int, int]:
+    """The file that it names, and by what to tell that it is another one. Raises `ValueError`, `OSError`."""
+    if not requirement.endswith(".whl") or "://" in requirement or requirement.startswith("-"):
+        raise ValueError(requirement)
+    path = os.path.realpath(requirement)
+    status = os.stat(path)  # noqa: PTH116  # text, as it came
+    return path, status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def _outside(path: Path, site_packages: Path) -> frozenset[tuple[str, int]]:
+    """Every file of the environment that is no module's, with its size."""
+    found = set()
+    for parent, folders, names in os.walk(path):
+        if Path(parent) == site_packages:
+            folders.clear()
+            continue
+        for name in names:
+            file = Path(parent, name)
+            if name == ".lock" and file.parent == path:  # uv's, empty
+                continue
+            found.add((str(file), file.lstat().st_size))
+    return frozenset(found)

@@ -1,0 +1,299 @@
+"""Asks an executable who it is, by running `_probe_script.py` in it."""
+
+import errno
+import json
+import logging
+import os
+import pkgutil
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import IO, Any, cast
+
+from packaging.version import Version
+
+from pytest_pyinstall.errors import ProbeError
+from pytest_pyinstall.interpreter.interpreter import Interpreter
+from pytest_pyinstall.request.identity import Key, Target
+
+__all__ = ["probe"]
+
+
+_LOGGER = logging.getLogger(__name__)
+
+
+_START, _END = "<pytest-pyinstall-probe>", "</pytest-pyinstall-probe>"
+
+
+_MOST_OUTPUT = 64 * 1024
+
+
+_OLDEST = (3, 6)
+
+
+_STAGES = {"alpha": "a", "beta": "b", "candidate": "rc"}
+
+
+_KEPT = frozenset(
+    {
+        *("PATH", "HOME", "LANG", "LANGUAGE", "TMPDIR", "TEMP", "TMP"),
+        *("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "COMSPEC", "PATHEXT", "USERPROFILE", "APPDATA", "LOCALAPPDATA"),
+    }
+)
+
+
+def probe(
+    executable: Path,
+    *,
+    source: str = "path",
+    environ: Mapping[str, str],
+    timeout: float = 15.0,
+    expected: Key | None = None,
+    stop: threading.Event | None = None,
+) -> Interpreter:
+    """The interpreter that answers at `executable`, which keeps the path it was asked by (made absolute).
+
+    It runs with ``-I -B``, no standard input, the root directory as its working directory and, of `environ`, only what
+    `PATH`, the locale, the home and temporary directories and Windows itself need: nothing that redirects a Python or
+    its loader reaches it. Nothing is written. After `timeout` seconds it is killed with its whole process group,
+    and soon after `stop` was set, which another thread may do.
+
+    With `expected`, the answer must have that key's implementation, version and variant, and its target as far as an
+    interpreter can know it; the result then has exactly this key. Raises `ProbeError` for everything else: what is
+    missing, cannot be executed, hangs, fails, answers rubbish, or is older than Python 3.6. Safe in threads.
+    """
+    executable = executable.absolute()
+    document = _ask(executable, environ, timeout, stop)
+    interpreter = _understood(document, executable, source)
+    if expected is not None:
+        interpreter = _compared(interpreter, expected)
+    _LOGGER.debug("%s was asked, and is %s", executable, interpreter.key)
+    return interpreter
+
+
+def _ask(executable: Path, environ: Mapping[str, str], timeout: float, stop: threading.Event | None) -> dict[str, Any]:
+    deadline = time.monotonic() + timeout
+    returncode, output = _run(executable, ["-I", "-B"], environ, deadline, timeout, stop)
+    if returncode == 2 and b"Unknown option: -I" in output:  # Python 2, which deserves to be named
+        returncode, output = _run(executable, ["-E", "-s", "-B"], environ, deadline, timeout, stop)
+    if returncode != 0:
+        msg = f"{executable} is no Python that works: it {_ending(returncode)}{_tail(output)}"
+        raise ProbeError(msg, hint=_by_hand(executable))
+    text = output.decode("utf-8", "replace")
+    _, started, rest = text.rpartition(_START)
+    document, ended, _ = rest.partition(_END)
+    try:
+        found = json.loads(document) if started and ended else None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        msg = f"{executable} does not answer like a Python{_tail(output)}"
+        raise ProbeError(msg, hint=_by_hand(executable))
+    return found
+
+
+def _run(
+    executable: Path,
+    flags: list[str],
+    environ: Mapping[str, str],
+    deadline: float,
+    timeout: float,
+    stop: threading.Event | None,
+) -> tuple[int, bytes]:
+    """The exit code and the first 64 KiB of what it said on both streams."""
+    # The text itself and not its path, which an interpreter of another user may not be able to read.
+    process = _start([os.fspath(executable), *flags, "-c", _script(), _START, _END], executable, environ, deadline)
+    output = bytearray()
+    stream = cast("IO[bytes]", process.stdout)
+    # A thread, because Windows cannot wait for a pipe with a time limit. It owns the pipe: closing it from here while
+    # something that escaped the process group holds the other end could close a descriptor that is someone else's.
+    reader = threading.Thread(target=_collect, args=(stream, output), daemon=True)
+    try:
+        reader.start()
+        while reader.is_alive() and (left := deadline - time.monotonic()) > 0 and not (stop and stop.is_set()):
+            reader.join(min(left, 0.05) if stop else left)
+        if reader.is_alive():
+            msg = f"{executable} did not answer within {timeout:g} seconds{_tail(bytes(output))}"
+            raise ProbeError(msg, hint=_by_hand(executable))
+        if len(output) > _MOST_OUTPUT:
+            msg = f"{executable} does not answer like a Python, it prints without end{_tail(bytes(output))}"
+            raise ProbeError(msg, hint=_by_hand(executable))
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired as error:
+            msg = f"{executable} did not end within {timeout:g} seconds{_tail(bytes(output))}"
+            raise ProbeError(msg, hint=_by_hand(executable)) from error
+    except BaseException:  # an interrupt too must leave nothing running
+        _kill(process)
+        if reader.ident is not None:  # else the interrupt came before it began
+            reader.join(1.0)
+        raise
+    return process.returncode, bytes(output)
+
+
+def _start(
+    command: list[str], executable: Path, environ: Mapping[str, str], deadline: float
+) -> subprocess.Popen[bytes]:
+    windows = sys.platform == "win32"
+    while True:
+        try:
+            return subprocess.Popen(  # to run it is the purpose
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                cwd=executable.anchor,
+                env=_clean(environ),
+                start_new_session=not windows,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            )
+        except OSError as error:
+            # Another thread forked while this file, just unpacked, was still open for writing; it is about to exec.
+            if error.errno == errno.ETXTBSY and time.monotonic() < deadline:
+                time.sleep(0.01)
+                continue
+            raise _unstartable(executable, error) from error
+        except ValueError as error:  # a NUL in the path
+            msg = f"{str(executable)!r} is no path of an executable: {error}"
+            raise ProbeError(msg) from error
+
+
+@cache
+def _script() -> str:
+    return cast("bytes", pkgutil.get_data("pytest_pyinstall.interpreter", "_probe_script.py")).decode()
+
+
+def _clean(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name.upper() in _KEPT or name.upper().startswith("LC_")}
+
+
+def _collect(stream: IO[bytes], output: bytearray) -> None:
+    end = _END.encode()
+    with stream:
+        # Not up to the end of the file: something it left running in the background may hold the pipe open.
+        while end not in output and len(output) <= _MOST_OUTPUT and (chunk := stream.read(16 * 1024)):
+            output += chunk
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the process with all its children. It was not waited for yet, so its number cannot be another's."""
+    if process.returncode is None:
+        if sys.platform == "win32":
+            subprocess.run(
+                ["taskkill", "/F", "/T", "/PID", str(process.pid)],  # noqa: S607  # found in Windows' own directory
+                capture_output=True,
+                check=False,
+            )
+        else:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                process.kill()
+    process.kill()
+    process.wait()
+
+
+def _unstartable(executable: Path, error: OSError) -> ProbeError:  # noqa: PLR0911  # one for each cause
+    where = shlex.quote(str(executable))
+    if error.errno == errno.ENOENT and not os.path.lexists(executable):
+        return ProbeError(f"there is no {executable}", hint=f"ls -l {shlex.quote(str(executable.parent))}")
+    if executable.is_dir():  # of a prefix, whoever took the path has found the executable already
+        inside = "python.exe" if os.name == "nt" else "bin/python3"
+        return ProbeError(f"{executable} is a directory that holds no {inside}", hint=f"ls {where}")
+    if executable.is_symlink() and not executable.exists():
+        return ProbeError(f"{executable} is a link to {executable.readlink()}, which is gone", hint=f"ls -l {where}")
+    if error.errno == errno.ENOENT:
+        msg = f"{executable} cannot start here: the loader or interpreter that it names is not on this machine"
+        return ProbeError(f"{msg} (built for another libc?)", hint=f"file {where}")
+    if error.errno == errno.EACCES:
+        return ProbeError(f"{executable} is not executable ({error.strerror})", hint=f"chmod +x {where}")
+    if executable.is_file() and not executable.stat().st_size:
+        return ProbeError(f"{executable} is empty: {error.strerror}", hint=f"ls -l {where}")
+    if error.errno in {errno.ENOEXEC, getattr(errno, "EBADARCH", -1)}:
+        msg = f"{executable} cannot run on this machine, or is no program at all: {error.strerror}"
+        return ProbeError(msg, hint=f"file {where}")
+    return ProbeError(f"{executable} cannot be started: {error.strerror or error}", hint=f"ls -l {where}")
+
+
+def _ending(returncode: int) -> str:
+    if returncode >= 0:
+        return f"ended with exit code {returncode}"
+    try:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"was ended by signal {-returncode}"
+
+
+def _tail(output: bytes, most: int = 160) -> str:
+    """The last line of what it said, to be put behind a message; nothing of what is only our own text said again."""
+    text = output[-16 * 1024 :].decode("utf-8", "replace").strip()
+    unreadable = sum((not char.isprintable() and not char.isspace()) or char == "\ufffd" for char in text)
+    if "\0" in text or unreadable * 4 > len(text):
+        return f", saying {len(output)} bytes that are no text"
+    own = {line.strip() for line in (*_script().splitlines(), _START, _END)} - {""}
+    telling = [line for line in own if len(line) > 10]
+    for line in map(str.strip, reversed(text.splitlines())):
+        if line and line not in own and not any(part in line for part in telling):
+            shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+            return f", saying: {shown if len(shown) <= most else shown[: most - 1] + '…'}"
+    return ""
+
+
+def _by_hand(executable: Path) -> str:
+    return f"{shlex.quote(str(executable))} -I -B -c 'import sys; print(sys.version)'"
+
+
+def _understood(document: Mapping[str, Any], executable: Path, source: str) -> Interpreter:
+    try:
+        major, minor, micro, stage, serial = document["version_info"]
+        version_info = (int(major), int(minor), int(micro), str(stage), int(serial))
+        short = f"{major}.{minor}.{micro}"
+        pre = "" if stage == "final" else f"{_STAGES[stage]}{serial}"
+        if version_info[:2] < _OLDEST:
+            msg = f"{executable} is Python {short}{pre}; Python {'.'.join(map(str, _OLDEST))} or newer is needed"
+            raise ProbeError(msg, hint="pytest-pyinstall list")
+        variant = "+".join(name for name, on in _variants(document) if on)
+        target = Target.of(
+            system=document["system"], machine=document["machine"], bits=document["bits"], musl=document["musl"]
+        )
+        version = Version(short + pre)
+        return Interpreter(
+            executable=executable,
+            key=Key(implementation=document["implementation"], version=version, variant=variant, target=target),
+            version_info=version_info,
+            prefix=Path(document["prefix"]),
+            base_prefix=Path(document["base_prefix"]),
+            base_executable=Path(document["base_executable"]),
+            source=source,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{executable} does not answer like a Python: {error!r} in {dict(document)!r:.150}"
+        raise ProbeError(msg, hint=_by_hand(executable)) from error
+
+
+def _variants(document: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
+    return (("freethreaded", document["free_threaded"] is True), ("debug", document["debug"] is True))
+
+
+def _compared(interpreter: Interpreter, expected: Key) -> Interpreter:
+    if _comparable(interpreter.key) == _comparable(expected):
+        return replace(interpreter, key=expected)
+    msg = f"{interpreter.executable} is {interpreter.key}, not {expected}"
+    raise ProbeError(msg, hint=f"pytest-pyinstall install --reinstall {expected}")
+
+
+def _comparable(key: Key) -> tuple[str, Version, str, str, str, str]:
+    """What an interpreter can know about itself: no CPU level of its build, no float ABI."""
+    variant = "" if key.variant == "gil" else key.variant
+    arch = re.sub(r"_v\d$", "", key.target.arch)
+    libc = re.sub(r"eabi(hf)?$", "", key.target.libc)
+    return (key.implementation, key.version, variant, key.target.os, arch, libc)

@@ -1,0 +1,409 @@
+"""What the plugin remembers during a session: its Pythons, its suite, and how a test's marks choose among them."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, nullcontext, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from pytest_pyinstall.pytest_options import ini_value, is_suite, requests_of, settings_of, step_level
+
+if TYPE_CHECKING:
+    from pytest_pyinstall.interpreter.interpreter import Interpreter
+    from pytest_pyinstall.session import Choice, Pythons
+
+__all__ = ["PYTHON_FIXTURE", "STATE", "State", "none_fits", "not_fitting", "or_fail", "python_param", "state_of"]
+
+
+_T = TypeVar("_T")
+
+
+PYTHON_FIXTURE = "_pyinstall_python"
+"""A fixture that only our own ``python`` asks for: a test whose fixtures include it uses ours, and not one that a user
+named so too."""
+
+
+class State:
+    """What one session knows. `choices` are the session's Pythons, empty where none was requested."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.choices: tuple[Choice, ...] = ()
+        self.commands: list[str] = []
+        self.failed: set[Choice] = set()
+        self.uses: bool | None = None
+        self.is_line_open = False
+        self.is_worker = hasattr(config, "workerinput")
+        option = config.option
+        looking = ("collectonly", "setupplan", "show_fixtures_per_test")
+        self.looks_only = any(getattr(option, name, False) for name in looking)
+        self.is_suite = is_suite(config, option)
+        self._runs_nothing = any(getattr(option, name, None) for name in ("showfixtures", "cacheshow"))
+        self._pythons: Pythons | None = None
+        self._marked: dict[str, tuple[Choice, ...]] = {}
+        self._item: pytest.Item | None = None
+        self._made: tuple[Callable[[], None], tuple[bool, object]] | None = None
+        self._followers: set[pytest.FixtureDef[Any]] = set()
+        self._path_directory: Path | None = None
+        self._stack = ExitStack()
+        self._telling = ExitStack()
+        self._path_before: str | None = None
+
+    def start(self) -> None:
+        """Provide what was requested; a worker takes it from the controller. Raises `pytest.UsageError`."""
+        if self.is_worker:
+            self._take_over(self.config.workerinput.get("pyinstall", {}))  # type: ignore[attr-defined]  # xdist's
+        elif not self._runs_nothing and (requested := requests_of(self.config)) is not None:
+            from pytest_pyinstall.errors import PyinstallError
+
+            try:
+                if getattr(self.config.option, "pyinstall_bisect", None):
+                    self._begin_bisection(*requested)
+                    return
+                self._provide(*requested)
+                if self.is_suite:
+                    self._begin_suite()
+            except PyinstallError as error:
+                raise pytest.UsageError(str(error)) from None
+        elif not self._runs_nothing and self.is_suite:
+            message = "--python-suite: no Python was asked for\nhint: --python supported --python-suite"
+            raise pytest.UsageError(message)
+
+    def _provide(self, texts: Iterable[object], origin: str, directory: Path) -> None:
+        enters_path = ini_value(self.config, "pyinstall_path") and not self.looks_only  # before anything is installed
+        if self.is_suite:
+            # What cannot be had is a failure of that Python alone.
+            self.choices = self.pythons.choose(texts, origin=origin, directory=directory)
+        else:
+            self.choices = self.pythons.choose_all(texts, origin=origin, directory=directory)
+        if not enters_path:
+            return
+        from pytest_pyinstall.interpreter.path_commands import links, temporary
+
+        self._path_directory = self._stack.enter_context(temporary(Path(tempfile.gettempdir())))
+        commands = links((choice.interpreter for choice in self.choices if choice.interpreter), self._path_directory)
+        self.commands = [path.name.removesuffix(".bat") for path in commands]
+        self._enter_path()
+
+    def _begin_suite(self) -> None:
+        from pytest_pyinstall.suite.controller import Suite
+
+        suite = Suite(self.config, self.choices, self.pythons, say=self._teller())
+        self.config.pluginmanager.register(suite, "pyinstall-suite")
+
+    def _begin_bisection(self, texts: Iterable[object], origin: str, directory: Path) -> None:
+        """Nothing is installed before it is tried."""
+        from pytest_pyinstall.errors import InvalidRequestError, NoMatchError
+        from pytest_pyinstall.options import retyped
+        from pytest_pyinstall.request.request import parse_requests
+        from pytest_pyinstall.suite.bisection import Bisection
+
+        texts = list(texts)
+        try:
+            requests = self.pythons.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
+        except (InvalidRequestError, NoMatchError) as error:
+            raise retyped(error, texts, origin=origin) from error
+        suite = Bisection(self.config, requests, self.pythons, say=self._teller())
+        self.config.pluginmanager.register(suite, "pyinstall-suite")
+
+    def to_json(self) -> dict[str, Any]:
+        """What a worker needs; empty where nothing was requested."""
+        if not self.choices:
+            return {}
+        return {
+            "choices": [choice.to_json() for choice in self.choices],
+            "path": None if self._path_directory is None else str(self._path_directory),
+        }
+
+    def _take_over(self, document: Mapping[str, Any]) -> None:
+        if not document:
+            return
+        from pytest_pyinstall.session import Choice
+
+        self.choices = tuple(map(Choice.from_json, document["choices"]))
+        if document["path"] is not None:
+            self._path_directory = Path(document["path"])
+            self._enter_path()
+
+    def _enter_path(self) -> None:
+        # A worker on this machine has it already, from the controller's environment.
+        entries = os.environ.get("PATH", os.defpath).split(os.pathsep)
+        if str(self._path_directory) not in entries:
+            self._path_before = os.environ.get("PATH", "")
+            os.environ["PATH"] = os.pathsep.join([str(self._path_directory), *entries])
+
+    def close(self) -> None:
+        """Leave nothing behind of what belongs to the session."""
+        self.end_telling_steps()
+        if self._pythons is not None:
+            self._pythons.close()
+        if self._path_before is not None:
+            # What else became of PATH meanwhile is not ours to undo.
+            entries = os.environ.get("PATH", "").split(os.pathsep)
+            os.environ["PATH"] = os.pathsep.join(entry for entry in entries if entry != str(self._path_directory))
+            self._path_before = None
+        self._stack.close()
+
+    @property
+    def pythons(self) -> "Pythons":
+        """Raises `PyinstallError` for a setting that cannot be used."""
+        if self._pythons is None:
+            from pytest_pyinstall.session import Pythons
+
+            self._tell_steps()
+            self._pythons = Pythons.open(
+                settings_of(self.config),
+                environ=os.environ,
+                user_home=Path("~").expanduser(),
+                directory=self.config.rootpath,
+                executable=Path(sys.executable),
+                looks_only=self.looks_only,
+                trusts=self.is_suite,
+                say=self._teller(),
+                is_quiet=self.config.get_verbosity() < 0,
+            )
+        return self._pythons
+
+    def _tell_steps(self) -> None:
+        """Until the tests run, from when on pytest itself captures what is logged."""
+        say, level = self._teller(), step_level(self.config)
+        if say is not None and level is not None:
+            from pytest_pyinstall.progress import steps_told
+
+            self._telling.enter_context(steps_told(say, level=level))
+
+    def end_telling_steps(self) -> None:
+        self._telling.close()
+
+    def _teller(self) -> Callable[[str], None] | None:
+        """Writes a line to the terminal, whatever is being captured; None in a worker, which has no terminal."""
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        capture = self.config.pluginmanager.get_plugin("capturemanager")
+        if reporter is None:
+            return None
+
+        def tell(sentence: str) -> None:
+            with nullcontext() if capture is None else capture.global_and_fixture_disabled():
+                if self.is_line_open and (reporter.isatty() or reporter.verbosity > 0):
+                    reporter.write_line("")  # after "collecting ... ", which waits there for the number of tests
+                    self.is_line_open = False
+                reporter.write_line(sentence)
+                reporter.flush()  # what takes long is announced before, in a log too
+
+        return tell
+
+    def choices_of(self, node: pytest.Item) -> "tuple[Choice, ...] | None":
+        """The test's own Pythons, else the session's, None where nobody requested any."""
+        from pytest_pyinstall.errors import PyinstallError
+
+        mark = node.get_closest_marker("python")
+        if mark is None:
+            return self.choices or None
+        origin = "@pytest.mark.python"
+        if mark.kwargs or not mark.args:
+            said = f"takes no keywords, such as {next(iter(mark.kwargs))}" if mark.kwargs else "names no Python"
+            raise _collect_error(node, f'{origin} {said}\nhint: @pytest.mark.python("3.12", "pypy3.11")')
+        # By repr, because what is no string may not be hashable; parsing it will say what is wrong with it.
+        known = self._marked.get(repr(mark.args))
+        if known is None:
+            try:
+                known = self.pythons.choose(mark.args, origin=origin, directory=self.config.rootpath)
+            except PyinstallError as error:
+                raise _collect_error(node, error) from None
+            self._marked[repr(mark.args)] = known
+        return known
+
+    def specifier_of(self, node: pytest.Item) -> Any:
+        """A `SpecifierSet` of all its marks, None where there is none."""
+        marks = list(node.iter_markers("requires_python"))
+        if not marks:
+            return None
+        from pytest_pyinstall.errors import PyinstallError
+        from pytest_pyinstall.session import parse_specifier
+
+        origin = "@pytest.mark.requires_python"
+        try:
+            for mark in marks:
+                if mark.kwargs:
+                    said = f"takes no keywords, such as {next(iter(mark.kwargs))}"
+                    raise _collect_error(node, f'{origin} {said}\nhint: @pytest.mark.requires_python(">=3.10")')
+                parse_specifier(mark.args, origin=origin)
+            return parse_specifier([text for mark in marks for text in mark.args], origin=origin)
+        except PyinstallError as error:
+            raise _collect_error(node, error) from None
+
+    def admits(self, specifier: Any, choice: "Choice") -> bool:
+        from pytest_pyinstall.session import admits
+
+        return admits(specifier, choice)
+
+    def param(self, choice: "Choice") -> Any:
+        """The interpreter itself is the parameter: the session's fixtures are kept between tests with equal ones."""
+        if choice.interpreter is not None:
+            return pytest.param(choice.interpreter, id=choice.id)
+        from pytest_pyinstall.session import reason
+
+        # The session's own would have ended the session, were they not to be skipped.
+        if self.looks_only or choice in self.choices or self.pythons.skips(choice):
+            return pytest.param(choice, id=choice.id, marks=pytest.mark.skip(reason=reason(choice)))
+        self.failed.add(choice)
+        return pytest.param(choice, id=choice.id)
+
+    def enter(self, item: pytest.Item) -> None:
+        """From now on `item` is the test that may ask for `python`.
+
+        pytest keeps the fixture until somebody asks for another. It goes, with what was built on it, before a test
+        whose parameter or marks mean another Python: what was built on it may be asked for first.
+        """
+        self._item = item
+        if self._made is None:
+            return
+        finish, made = self._made
+        param = python_param(item) if PYTHON_FIXTURE in getattr(item, "fixturenames", ()) else None
+        wanted = (False, _marks(item)) if param is None else (True, param)
+        if wanted != made and (wanted[0] or not made[0]):
+            self._made = None
+            finish()
+
+    def is_made(self, fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest) -> None:
+        """Remember for which parameter or marks `python` is about to be made."""
+        if hasattr(request, "param"):
+            made: tuple[bool, object] = True, request.param
+        elif self._item is not None:
+            made = False, _marks(self._item)
+        else:
+            self._made = None
+            return
+        self._made = partial(fixturedef.finish, request), made  # type: ignore[arg-type]  # it is one
+
+    def follow(self, fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest) -> None:
+        """Let what `fixturedef` is about to make go with the `python` that it asks for without naming it.
+
+        pytest finishes with a fixture those that name it, and not one that called `getfixturevalue`, be it the first
+        who asks or not.
+        """
+        ask = request.getfixturevalue
+
+        def getfixturevalue(argname: str) -> Any:
+            value = ask(argname)
+            asked = getattr(request, "_fixture_defs", {}).get(argname)
+            if asked is None or argname in fixturedef.argnames:
+                return value
+            if argname == "python" or "python" in asked.argnames or asked in self._followers:
+                self._followers.add(fixturedef)
+                asked.addfinalizer(partial(fixturedef.finish, request=request))  # type: ignore[arg-type]  # it is one
+            return value
+
+        with suppress(AttributeError):  # a pytest whose requests take nothing more: it keeps its first answer then
+            request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]  # of this one request
+
+    def only(self) -> "Interpreter":
+        """For who asks for `python` while the test runs, when it is too late for one test for each."""
+        if self._item is None:
+            choices, specifier = self.choices or None, None
+        else:
+            try:
+                choices, specifier = self.choices_of(self._item), self.specifier_of(self._item)
+                failure = ""
+            except pytest.Collector.CollectError as error:
+                failure = str(error)
+            if failure:
+                pytest.fail(failure, pytrace=False)
+        if choices is None:
+            version = ".".join(map(str, sys.version_info[:3]))
+            if specifier is not None and not specifier.contains(version):
+                pytest.skip(not_fitting(version, specifier))
+            return self.running()
+        fitting = [choice for choice in choices if specifier is None or self.admits(specifier, choice)]
+        if not fitting:
+            pytest.skip(none_fits(choices, specifier))
+        if len(fitting) > 1:
+            names = ", ".join(choice.id for choice in fitting)
+            pytest.fail(
+                f"`python` stands for {names}, and can be one of them only where a test or a fixture names it among its"
+                " parameters\nhint: def test_it(python): …",
+                pytrace=False,
+            )
+        return self.interpreter(fitting[0])
+
+    def running(self) -> "Interpreter":
+        """The one that runs the tests. Fails the test where it cannot be asked."""
+        return or_fail(lambda: self.pythons.running())  # noqa: PLW0108  # `pythons` may raise too
+
+    def interpreter(self, asked: object) -> "Interpreter":
+        """What a test was parametrized with, by us or by its author. Skips or fails the test where it is not here."""
+        from pytest_pyinstall.session import Choice
+
+        return or_fail(lambda: self._had(asked) if isinstance(asked, Choice) else self.install(asked))
+
+    def install(self, asked: object) -> "Interpreter":
+        """The one Python that was asked for. Skips the test or raises `PyinstallError` where it cannot be had."""
+        __tracebackhide__ = True
+        from pytest_pyinstall.errors import PyinstallError
+        from pytest_pyinstall.interpreter.interpreter import Interpreter
+
+        if isinstance(asked, Interpreter):
+            return asked
+        try:
+            return self._had(self.pythons.one(asked, directory=self.config.rootpath))
+        except PyinstallError as error:
+            # Without the way it took through us, which tells the author of a test nothing.
+            raise error.with_traceback(None) from None
+
+    def _had(self, choice: "Choice") -> "Interpreter":
+        from pytest_pyinstall.session import reason
+
+        if choice.interpreter is not None:
+            return choice.interpreter
+        if choice.error is None or choice in self.choices or self.pythons.skips(choice):
+            pytest.skip(reason(choice))
+        raise choice.error
+
+
+def or_fail(get: Callable[[], _T]) -> _T:
+    """What `get` returns. Fails the test with the words of a `PyinstallError`, once and without a traceback."""
+    from pytest_pyinstall.errors import PyinstallError
+
+    try:
+        return get()
+    except PyinstallError as error:
+        failure = str(error)
+    # Not in the except block, where pytest would show both exceptions.
+    pytest.fail(failure, pytrace=False)
+
+
+def _marks(item: pytest.Item) -> object:
+    """What says which Python an item means; the same for all without marks."""
+    python = item.get_closest_marker("python")
+    required = [repr(mark.args) for mark in item.iter_markers("requires_python")]
+    return None if python is None else repr(python.args), required
+
+
+def none_fits(choices: "Iterable[Choice]", specifier: object) -> str:
+    return f"none of the Pythons {', '.join(choice.id for choice in choices)} fits {specifier}"
+
+
+def not_fitting(version: str, specifier: object) -> str:
+    return f"the Python that runs the tests, {version}, does not fit {specifier}"
+
+
+STATE = pytest.StashKey[State]()
+
+
+def state_of(config: pytest.Config) -> State:
+    return config.stash[STATE]
+
+
+def _collect_error(node: pytest.Item, problem: object) -> pytest.Collector.CollectError:
+    """One whose text alone is shown, where every other exception gets a traceback through pytest."""
+    return pytest.Collector.CollectError(f"{node.nodeid}: {problem}")
+
+
+def python_param(item: pytest.Item) -> Any:
+    callspec = getattr(item, "callspec", None)
+    return None if callspec is None else callspec.params.get("python")

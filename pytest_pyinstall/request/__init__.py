@@ -1,0 +1,1 @@
+"""What was asked for, and which build answers it. No I/O."""

@@ -1,0 +1,343 @@
+"""Where a Python runs: operating system, architecture and C library.
+
+The identity of a Python: implementation, version, variant and target, and its text form.
+
+Who built an archive, as far as a signature tells it, and whom we believe.
+
+A row of the catalogue, and the archive that it becomes once its bytes were checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from dataclasses import dataclass
+from functools import cache, total_ordering
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from urllib.parse import unquote, urlsplit
+
+from packaging.version import InvalidVersion, Version
+
+from pytest_pyinstall.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "ARCHITECTURE_WORDS",
+    "GITHUB_ISSUER",
+    "LIBC_WORDS",
+    "PREDICATE",
+    "RELEASE_WORKFLOW",
+    "ROOT_HINT",
+    "SYSTEM_WORDS",
+    "Archive",
+    "Attestation",
+    "Build",
+    "Key",
+    "Signer",
+    "Target",
+]
+
+
+_OPERATING_SYSTEMS = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}
+
+
+_PLATFORMS = {"darwin": "macos", "win32": "windows"}
+
+
+_ARCHITECTURES = {
+    "amd64": "x86_64",
+    "arm64": "aarch64",
+    "i386": "x86",
+    "i686": "x86",
+    "armv8l": "armv7",
+    "armv7l": "armv7",
+    "ppc64le": "powerpc64le",
+    "riscv64": "riscv64gc",
+}
+
+
+SYSTEM_WORDS: Mapping[str, str] = {"linux": "linux", "macos": "macos", "darwin": "macos", "windows": "windows"}
+"""Each word by which keys and catalogues name a system that we know, and ours for it."""
+
+
+ARCHITECTURE_WORDS: Mapping[str, str] = _ARCHITECTURES | {
+    word: word
+    for word in (
+        *("x86_64", "x86_64_v2", "x86_64_v3", "x86_64_v4", "aarch64", "x86", "armv7"),
+        *("powerpc64le", "powerpc64", "s390x", "riscv64gc", "loongarch64"),
+    )
+}
+"""Each word by which keys and catalogues name an architecture that we know, and ours for it."""
+
+
+LIBC_WORDS = frozenset({"gnu", "gnueabi", "gnueabihf", "musl", "musleabi", "musleabihf", "none"})
+"""The C libraries that we know; ``none`` off Linux."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Target:
+    """Where a Python runs, in the words of uv's keys.
+
+    `os` is ``linux``, ``macos``, ``windows`` (or any other word that a catalogue uses); `arch` is ``x86_64``,
+    ``aarch64``, ``x86_64_v3``, …; `libc` is ``gnu``, ``musl``, ``gnueabihf``, … and ``none`` off Linux.
+    """
+
+    os: str
+    arch: str
+    libc: str
+
+    def __str__(self) -> str:
+        return f"{self.os}-{self.arch}-{self.libc}"
+
+    @staticmethod
+    def current() -> Target:
+        """The machine, or rather the system and libc of the Python, that we run on."""
+        return _current()
+
+    @classmethod
+    def of(cls, *, system: str, machine: str, bits: int, musl: bool) -> Self:
+        """The target of a Python that reports `sys.platform`, its machine, its pointer size and its C library."""
+        system = _PLATFORMS.get(system, system)
+        arch = _ARCHITECTURES.get(machine.lower(), machine.lower())
+        if bits == 32:  # under a 64-bit kernel
+            arch = {"x86_64": "x86", "aarch64": "armv7"}.get(arch, arch)
+        libc = "none"
+        if system == "linux":
+            libc = ("musl" if musl else "gnu") + ("eabihf" if arch == "armv7" else "")
+        return cls(os=system, arch=arch, libc=libc)
+
+
+@cache
+def _current() -> Target:
+    system = _OPERATING_SYSTEMS.get(platform.system(), platform.system().lower())
+    machine = platform.machine().lower()
+    arch = _ARCHITECTURES.get(machine, machine)
+    if arch == "x86_64" and sys.maxsize < 2**32:
+        arch = "x86"  # a 32-bit Python on a 64-bit Windows
+    return Target(os=system, arch=arch, libc=_libc(system, arch))
+
+
+def _libc(system: str, arch: str) -> str:
+    if system != "linux":
+        return "none"
+    suffix = "eabihf" if arch == "armv7" else ""
+    if platform.libc_ver()[0] != "glibc" and any(Path("/lib").glob("ld-musl-*.so.1")):
+        return "musl" + suffix
+    return "gnu" + suffix
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """Which Python it is. The text form is uv's, and names the installation, its lock and every log line about it.
+
+    >>> str(Key.parse("cpython-3.13.1+freethreaded-linux-x86_64-gnu").version)
+    '3.13.1'
+
+    `variant` is empty for the usual build, else ``freethreaded``, ``debug``, ``freethreaded+debug`` or ``gil``.
+    For PyPy and GraalPy `version` is the version of the language, not of the product.
+    """
+
+    implementation: str
+    version: Version
+    variant: str = ""
+    target: Target
+
+    def __str__(self) -> str:
+        variant = f"+{self.variant}" if self.variant else ""
+        return f"{self.implementation}-{self.version}{variant}-{self.target}"
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Key):
+            return NotImplemented
+        return self._order < other._order
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the text form. Raises `ValueError` for anything that is not exactly one."""
+        parts = text.split("-")
+        if len(parts) != 5 or not all(parts):
+            msg = f"not a key (implementation-version-os-arch-libc): {text!r}"
+            raise ValueError(msg)
+        implementation, version, system, arch, libc = parts
+        number, _, variant = version.partition("+")
+        try:
+            parsed = Version(number)
+        except InvalidVersion:
+            msg = f"not a key, {number!r} is no version: {text!r}"
+            raise ValueError(msg) from None
+        if len(parsed.release) != 3 or str(parsed) != number:
+            msg = f"not a key, {number!r} is not major.minor.patch: {text!r}"
+            raise ValueError(msg)
+        target = Target(os=system, arch=arch, libc=libc)
+        return cls(implementation=implementation, version=parsed, variant=variant, target=target)
+
+    @property
+    def is_free_threaded(self) -> bool:
+        return "freethreaded" in self.variant.split("+")
+
+    @property
+    def is_debug(self) -> bool:
+        return "debug" in self.variant.split("+")
+
+    @property
+    def minor_link(self) -> str:
+        """The name of uv's link to the newest patch of this minor version: ``cpython-3.12-linux-x86_64-gnu``."""
+        variant = f"+{self.variant}" if self.variant else ""
+        return f"{self.implementation}-{self.version.major}.{self.version.minor}{variant}-{self.target}"
+
+    @property
+    def executable(self) -> str:
+        """Where the interpreter lies below an installation, with ``/`` between the parts.
+
+        Source: the layouts of python-build-standalone, PyPy and GraalPy, as uv's ``ManagedPythonInstallation`` reads
+        them.
+        """
+        windows = self.target.os == "windows"
+        minor = f"{self.version.major}.{self.version.minor}"
+        if self.implementation == "cpython":
+            suffix = ("t" if self.is_free_threaded else "") + ("d" if self.is_debug else "")
+            return "python.exe" if windows else f"bin/python{minor}{suffix}"
+        if self.implementation == "pypy":
+            return f"pypy{minor}.exe" if windows else f"bin/pypy{minor}"
+        return f"bin/{self.implementation}.exe" if windows else f"bin/{self.implementation}"
+
+    @property
+    def short(self) -> str:
+        """How the command line and messages name it: ``3.12.4``, ``3.13.1t``, ``pypy3.11.13``."""
+        name = "" if self.implementation == "cpython" else self.implementation
+        suffix = ("t" if self.is_free_threaded else "") + ("d" if self.is_debug else "")
+        return f"{name}{self.version}{suffix}"
+
+    @property
+    def _order(self) -> tuple[bool, str, Version, str, Target]:
+        # CPython last, so that the newest of a mixed list is a CPython.
+        return (self.implementation == "cpython", self.implementation, self.version, self.variant, self.target)
+
+
+RELEASE_WORKFLOW = "astral-sh/python-build-standalone/.github/workflows/release.yml"
+
+
+GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
+
+
+PREDICATE = "https://slsa.dev/provenance/v1"
+"""The kind of statement that is believed."""
+
+
+ROOT_HINT = "a trusted_root.json of Sigstore: PYTEST_PYINSTALL_ATTESTATION_ROOT=FILE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signer:
+    """Whom we believe. `workflow` is ``OWNER/REPOSITORY/.github/workflows/FILE``, on github.com unless it begins with
+    ``https://``, with ``@refs/heads/…`` where only that branch or tag will do. `issuer` is who vouched for the identity
+    of its run. `root` is the file of a trusted root, empty for that of the public Sigstore."""
+
+    workflow: str = RELEASE_WORKFLOW
+    issuer: str = GITHUB_ISSUER
+    root: str = ""
+
+    @property
+    def repository(self) -> str:
+        """The URL of the repository."""
+        return self._url.partition("/.github/workflows/")[0]
+
+    def fits(self, identity: str) -> bool:
+        """Whether `identity`, the URL of a workflow and the ref it ran on, is this one's."""
+        url, _, ref = identity.partition("@")
+        wanted, _, wanted_ref = self._url.partition("@")
+        return url == wanted and bool(ref) and ref == (wanted_ref or ref)
+
+    def read_root(self) -> bytes:
+        """The content of the trusted root's file, as it is now. Raises `UsageError`."""
+        try:
+            return Path(self.root).read_bytes()
+        except OSError as error:
+            msg = f"{self.root} cannot be used as a trusted root: {error.strerror or error}"
+            raise UsageError(msg, hint=ROOT_HINT) from error
+
+    def root_digest(self) -> str:
+        """The sha256 of that file's content, empty for the root of the public Sigstore. Raises `UsageError`."""
+        return hashlib.sha256(self.read_root()).hexdigest() if self.root else ""
+
+    @property
+    def _url(self) -> str:
+        return self.workflow if self.workflow.startswith("https://") else f"https://github.com/{self.workflow}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attestation:
+    """What was verified of an archive before it was unpacked.
+
+    `identity` is the URL of the workflow with its ref, `repository` what it was run for, `predicate` the kind of
+    statement, `root` the sha256 of the trusted root's file, `bundle` that of the document that holds the signature.
+    Of the public Sigstore `root` is empty: its newer roots come from whom the older ones name, and two installations of
+    `sigstore` that share a store may well bring two of them along.
+    """
+
+    identity: str
+    issuer: str
+    repository: str
+    predicate: str
+    root: str
+    bundle: str
+
+    def is_by(self, signer: Signer) -> bool:
+        """Whether what was verified is what `signer` asks for now, by the root as its file is now. Raises `UsageError`
+        for a root that cannot be read."""
+        return (
+            signer.fits(self.identity)
+            and (self.issuer, self.repository, self.predicate) == (signer.issuer, signer.repository, PREDICATE)
+            and self.root == signer.root_digest()
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_json(cls, document: Any) -> Self:
+        """Raises `ValueError`, `TypeError` or `KeyError` for anything that `to_json` did not make."""
+        facts = {name: document[name] for name in cls.__slots__}
+        if not all(isinstance(fact, str) for fact in facts.values()):
+            msg = "not an attestation"
+            raise TypeError(msg)
+        return cls(**facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """Something that can be installed: where it is, and the digest that decides whether it is the right thing.
+
+    `size` is in bytes and None where the catalogue does not know it. `attestation` is where the catalogue says that
+    the archive's Sigstore bundle is. `tag` is the release it came with
+    (``20261021``), empty where there is none. A build without a digest never becomes one of these.
+    """
+
+    key: Key
+    url: str
+    sha256: str
+    size: int | None = None
+    tag: str = ""
+    attestation: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        """The last part of the URL's path, percent-decoded: ``cpython-3.12.4+20261021-….tar.gz``."""
+        return PurePosixPath(unquote(urlsplit(self.url).path)).name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """A file whose size and sha256 were checked. Only `fetch` makes one.
+
+    `file` is open for reading, at offset 0, and is the very descriptor that was hashed: nobody can swap the
+    content between the check and the unpacking by renaming something over the path.
+    """
+
+    build: Build
+    file: BinaryIO

@@ -1,0 +1,322 @@
+"""What was asked for, parsed once."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from pytest_pyinstall.errors import InvalidRequestError
+from pytest_pyinstall.request._grammar import (
+    IMPLEMENTATIONS,
+    LONGEST_TEXT,
+    NAME,
+    OPERATOR,
+    TAGS,
+    VARIANT,
+    VARIANTS,
+    WORDS,
+    WrittenVersion,
+    range_members,
+    written_version,
+)
+from pytest_pyinstall.request.identity import ARCHITECTURE_WORDS, LIBC_WORDS, SYSTEM_WORDS, Target
+from pytest_pyinstall.request.suggestions import suggestions
+from pytest_pyinstall.system.urls import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_pyinstall.request.identity import Key
+
+__all__ = ["WORDS", "Request", "parse_requests"]
+
+
+_ROWS = {
+    "version": "a version, such as 3.12",
+    "pre-release": "a pre-release, such as 3.15.0rc1",
+    "variant": "a variant, such as 3.13t",
+    "implementation": "an implementation and its version, such as pypy3.11",
+    "specifier": "a PEP 440 specifier, such as >=3.10,<3.13",
+    "key": "a key, such as cpython-3.12.3-linux-x86_64-gnu",
+    "path": "the path of an executable, such as ./build/python",
+    "range": "a range, such as 3.9..3.13",
+    "word": "one of the words supported, lowest, latest, current",
+    "list": "several requests with a comma between them, such as 3.9,3.13",
+}
+
+
+_ANY_VERSION = SpecifierSet()
+
+
+_EMPTY = "an empty request names no Python"
+
+
+_SHOWN = 60  # characters of a faulty text in a message
+
+
+_SEPARATORS = "/\\" if sys.platform == "win32" else "/"
+
+
+_NAMED_FORM = re.compile(rf"({NAME})?(@?)([0-9].*)?")
+
+
+_SPECIFIER_FORM = re.compile(rf"({NAME})?@?\s*((?:{OPERATOR}).*)")
+
+
+_CLAUSE_FORM = re.compile(rf"\s*({OPERATOR})\s*(\S*[0-9*])({VARIANT})\s*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Which Python was asked for.
+
+    >>> Request.parse("pypy3.11").implementation
+    'pypy'
+
+    `text` is what was written. `implementation` is None where any will do. `variant` is empty for the usual build,
+    else as in `Key`. `os`, `arch` and `libc` are None where the request leaves them open. With a `path`, that
+    executable was asked for and nothing else counts; with a `word`, the request still has to be expanded.
+    """
+
+    text: str
+    implementation: str | None = "cpython"
+    specifier: SpecifierSet = _ANY_VERSION
+    variant: str = ""
+    os: str | None = None
+    arch: str | None = None
+    libc: str | None = None
+    path: Path | None = None
+    word: str | None = None
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def parse(cls, text: str, *, directory: Path = Path()) -> Request:
+        """The one request that `text` is; a relative path in it starts from `directory`.
+
+        Nothing is looked up: whether such a Python exists shows later. Raises `InvalidRequestError` for a text that
+        is no request, or that is several.
+        """
+        requests = _requests(text.strip(), directory)
+        if len(requests) > 1:
+            message = f"{text!r} asks for {len(requests)} Pythons where one is needed"
+            raise InvalidRequestError(message, hint=requests[-1].text)
+        return requests[0]
+
+    @property
+    def names_prerelease(self) -> bool:
+        """Whether the request itself speaks of a pre-release: ``3.15.0rc1``, ``>=3.15.0a1``."""
+        return bool(self.specifier.prereleases)
+
+    def fits(self, key: Key, *, target: Target, allow_prereleases: bool = False) -> bool:
+        """Whether `key` is what was asked for, on `target` where the request does not name another one.
+
+        A variant fits only a request for exactly that variant, and a pre-release only one that names a pre-release,
+        unless `allow_prereleases`. Nothing fits a path or a word.
+        """
+        return (
+            self.path is None
+            and self.word is None
+            and self.implementation in {key.implementation, None}
+            and self._fits_variant(key.variant)
+            and key.target == self.target(target)
+            and (allow_prereleases or self.names_prerelease or not key.version.is_prerelease)
+            and self.specifier.contains(key.version, prereleases=True)
+        )
+
+    def target(self, target: Target) -> Target:
+        """Where the Python has to run: the parts that the request names, and those of `target` for the rest."""
+        if self.os is None and self.arch is None and self.libc is None:
+            return target
+        system = self.os or target.os
+        libc = target.libc if system == target.os else "gnu" if system == "linux" else "none"
+        return Target(os=system, arch=self.arch or target.arch, libc=self.libc or libc)
+
+    def _fits_variant(self, variant: str) -> bool:
+        return variant in {"", "gil"} if self.variant == "gil" else variant == self.variant
+
+
+def parse_requests(texts: Iterable[object], *, directory: Path, origin: str) -> tuple[Request, ...]:
+    """Every request in `texts`, in order: commas and line ends separate requests, ranges become their members.
+
+    `origin` names the option, variable or ini value that the texts came from; relative paths start from `directory`.
+    Words (`WORDS`) stay requests for `expand.expand`. Raises `InvalidRequestError`, which names `origin`, for the
+    first item that is no request, that is empty, or that is no string: TOML reads ``[3.10]`` as the number 3.1.
+    """
+    requests: list[Request] = []
+    for item in [texts] if isinstance(texts, str) else texts:
+        if not isinstance(item, str):
+            raise _no_string(item, origin)
+        pieces = [piece for line in item.splitlines() if line.strip() for piece in _pieces(line)]
+        if not all(pieces):
+            message = f"{origin}: nothing stands between two commas, or after the last one: {item!r:.60}"
+            raise InvalidRequestError(message, hint=",".join(filter(_is_request, pieces)) or "3.12")
+        if not pieces:
+            message = f"{origin}: {_EMPTY}"
+            raise InvalidRequestError(message, hint="3.12")
+        try:
+            for piece in pieces:
+                requests += _requests(piece, directory)
+        except InvalidRequestError as error:
+            message = f"{origin}: {error.message}"
+            raise InvalidRequestError(message, hint=error.hint) from None
+    return tuple(requests)
+
+
+def _no_string(item: object, origin: str) -> InvalidRequestError:
+    kind = type(item).__name__
+    if isinstance(item, float) and str(item) in {"3.1", "3.2"}:
+        message = f"{origin}: {item!r} is a {kind}, not a string (unquoted, 3.{str(item)[2:]}0 is the number {item!r})"
+        return InvalidRequestError(message, hint=f'"{item}0"')
+    if isinstance(item, int | float) and not isinstance(item, bool) and _is_request(str(item)):
+        return InvalidRequestError(f"{origin}: {item!r} is a {kind}, not a string", hint=f'"{item}"')
+    return InvalidRequestError(f"{origin}: {item!r:.60} is a {kind}, not a string", hint='"3.12"')
+
+
+def _pieces(line: str) -> Iterator[str]:
+    """The requests of a line. The commas of a specifier stay: a clause after one belongs to the one before it."""
+    piece, *parts = line.split(",")
+    for part in parts:
+        if re.match(rf"\s*(?:{OPERATOR})", part) and _SPECIFIER_FORM.fullmatch(piece.strip().lower()):
+            piece += f",{part}"
+        else:
+            yield piece.strip()
+            piece = part
+    yield piece.strip()
+
+
+def _requests(text: str, directory: Path) -> tuple[Request, ...]:
+    """The one request that `text` is, or the members of the range."""
+    if request := _request(text, directory):
+        return (request,)
+    if members := range_members(text):
+        return tuple(request for member in members if (request := _request(member, directory)))
+    raise _refusal(text)
+
+
+def _request(text: str, directory: Path) -> Request | None:
+    """The request that `text` is, None if it is none or several."""
+    if any(separator in text for separator in _SEPARATORS):
+        return _path(text, directory)
+    if not text or len(text) > LONGEST_TEXT:
+        return None
+    lowered = text.lower()
+    if lowered in WORDS:
+        return Request(text=text, word=lowered)
+    return _named(text, lowered) or _specified(text, lowered) or _keyed(text, lowered)
+
+
+def _path(text: str, directory: Path) -> Request | None:
+    if "://" in text or re.search(r"[\x00-\x1f\x7f]", text):
+        return None
+    try:
+        return Request(text=text, implementation=None, path=directory / Path(text).expanduser())
+    except RuntimeError:  # ``~name/python`` where nobody is called so
+        return None
+
+
+def _named(text: str, lowered: str) -> Request | None:
+    """``3.12``, ``py312``, ``pypy@3.11``, ``pypy``."""
+    match = _NAMED_FORM.fullmatch(lowered)
+    if not match:
+        return None
+    name, at, digits = match.groups()
+    if digits is None:
+        alone = bool(name) and name not in TAGS and not at
+        return Request(text=text, implementation=IMPLEMENTATIONS[name]) if alone else None
+    version = written_version(digits)
+    if version is None or (at and not name):
+        return None
+    implementation = IMPLEMENTATIONS[name or "python"]
+    return Request(text=text, implementation=implementation, specifier=version.specifier, variant=version.variant)
+
+
+def _specified(text: str, lowered: str) -> Request | None:
+    """``>=3.10,<3.13``, ``pypy>=3.10``, ``>=3.14t``."""
+    match = _SPECIFIER_FORM.fullmatch(lowered)
+    if not match:
+        return None
+    clauses = [_CLAUSE_FORM.fullmatch(clause) for clause in match[2].split(",")]
+    variants = {clause[3] for clause in clauses if clause and clause[3]}
+    if not all(clauses) or len(variants) > 1:
+        return None
+    try:
+        specifier = SpecifierSet(",".join(f"{clause[1]}{clause[2]}" for clause in clauses if clause))
+    except InvalidSpecifier:
+        return None
+    implementation = IMPLEMENTATIONS[match[1] or "python"]
+    variant = VARIANTS["".join(variants)]
+    return Request(text=text, implementation=implementation, specifier=specifier, variant=variant)
+
+
+def _keyed(text: str, lowered: str) -> Request | None:
+    """``cpython-3.12``, ``cpython-3.12.3-linux-x86_64-gnu``, ``any-3.12-any-any-any``: any part may be left out.
+
+    Source: uv's ``PythonDownloadRequest::from_str``.
+    """
+    parts = lowered.split("-")
+    implementation: str | None = "cpython"
+    version: WrittenVersion | None = None
+    if parts[0] in {"any", *IMPLEMENTATIONS.values()}:
+        implementation = None if parts[0] == "any" else parts[0]
+        del parts[0]
+    elif written_version(parts[0]) is None:
+        return None
+    if parts and (parts[0] == "any" or (version := written_version(parts[0]))):
+        del parts[0]
+    target: list[str | None] = []
+    for words in (SYSTEM_WORDS, ARCHITECTURE_WORDS, {libc: libc for libc in LIBC_WORDS}):
+        known = bool(parts) and (parts[0] == "any" or parts[0] in words)
+        target.append(words.get(parts.pop(0)) if known else None)
+    if parts:
+        return None
+    return Request(
+        text=text,
+        implementation=implementation,
+        specifier=version.specifier if version else SpecifierSet(),
+        variant=version.variant if version else "",
+        os=target[0],
+        arch=target[1],
+        libc=target[2],
+    )
+
+
+def _is_request(text: str) -> bool:
+    try:
+        return all(_request(piece, Path()) or range_members(piece) for piece in _pieces(text))
+    except InvalidRequestError:
+        return False
+
+
+def _refusal(text: str) -> InvalidRequestError:
+    """The error for a text that fits no row: the row it comes closest to, and what to write there."""
+    if not text:
+        return InvalidRequestError(_EMPTY, hint="3.12")
+    lowered = text[:LONGEST_TEXT].lower()
+    suggestion = next((slip for slip in suggestions(lowered) if _is_request(slip)), "3.12")
+    told = redacted(text)
+    shown = f"{told[:_SHOWN]!r}{'…' if told[_SHOWN:] else ''}"
+    message = f"{shown} names no Python; it comes closest to {_ROWS[_row(suggestion)]}"
+    return InvalidRequestError(message, hint=suggestion)
+
+
+def _row(text: str) -> str:
+    """The name of the row that a valid `text` belongs to."""
+    if (parsed := _request(text, Path())) is None:
+        return "range" if ".." in text else "list"
+    if parsed.path or parsed.word:
+        return "path" if parsed.path else "word"
+    kinds = {
+        "specifier": re.search(OPERATOR, text),
+        "key": text.count("-") > 1,
+        "variant": parsed.variant,
+        "pre-release": parsed.names_prerelease,
+        "implementation": parsed.implementation != "cpython",
+    }
+    return next((row for row, belongs in kinds.items() if belongs), "version")

@@ -1,0 +1,135 @@
+"""Which build answers a request best, and what to say where none does."""
+
+from collections.abc import Iterable
+
+from packaging.version import InvalidVersion, Version
+
+from pytest_pyinstall.errors import NoMatchError
+from pytest_pyinstall.request.catalogue import Catalogue
+from pytest_pyinstall.request.identity import Build, Key, Target
+from pytest_pyinstall.request.request import Request
+
+__all__ = ["candidates", "released", "resolve"]
+
+
+_LIST_HINT = "pytest-pyinstall list --all"
+
+
+_CATALOGUE_HINT = "give --python-catalogue a document in uv's schema, which has musl, GraalPy, debug and pre-releases"
+
+
+_ANOTHER_HINT = "pytest-pyinstall list --all shows what it has; without --python-catalogue, pbs-installer's is asked"
+
+
+def resolve(request: Request, catalogue: Catalogue, target: Target) -> Build:
+    """The newest stable build that fits; a pre-release only where one is named or nothing stable fits.
+
+    Raises `NoMatchError`, which names the nearest that exist, and says so where the only fit has no digest.
+    """
+    for build in candidates(request, catalogue, target):
+        return build
+    raise _no_match(request, catalogue, target)
+
+
+def candidates(request: Request, catalogue: Catalogue, target: Target) -> tuple[Build, ...]:
+    """Every build that may answer `request`, the best first.
+
+    Pre-releases are among them only where one is named or nothing stable fits. Of several implementations CPython
+    comes first, of several builds of one Python the latest release.
+    """
+    fits = [build for build in catalogue.builds if request.fits(build.key, target=target)]
+    if not fits and not request.names_prerelease:
+        fits = [build for build in catalogue.builds if request.fits(build.key, target=target, allow_prereleases=True)]
+    return tuple(sorted(fits, key=lambda build: (build.key, build.tag), reverse=True))
+
+
+def released(catalogue: Catalogue, target: Target) -> tuple[Version, ...]:
+    """The stable versions of the usual CPython that `catalogue` has for `target`, ascending."""
+    keys = (build.key for build in catalogue.builds)
+    return tuple(
+        sorted(
+            {
+                key.version
+                for key in keys
+                if key.implementation == "cpython"
+                and not key.variant
+                and key.target == target
+                and not key.version.is_prerelease
+            }
+        )
+    )
+
+
+def _no_match(request: Request, catalogue: Catalogue, target: Target) -> NoMatchError:
+    where = request.target(target)
+    elsewhere = _CATALOGUE_HINT if catalogue.is_default else _ANOTHER_HINT
+    message = f"no build of {_named(request)} for {where}"
+    refused = [key for key in catalogue.without_digest if request.fits(key, target=target, allow_prereleases=True)]
+    if refused:
+        message += f": {max(refused)} is in the catalogue, but without a sha256, and is refused"
+    alike = [build.key for build in catalogue.builds if _is_alike(build.key, request)]
+    here = [key for key in alike if key.target == where]
+    if here:
+        return NoMatchError(f"{message} ({_nearest(request, here)})", hint=_LIST_HINT)
+    fitting = [
+        key for key in alike if not request.specifier or request.specifier.contains(key.version, prereleases=True)
+    ]
+    if targets := sorted({str(key.target) for key in fitting or alike}):
+        near = [name for name in targets if name.startswith(f"{where.os}-{where.arch}-")]
+        near += [name for name in targets if name.startswith(f"{where.os}-") and name not in near]
+        return NoMatchError(f"{message} (there is one for {_listed(near or targets)})", hint=elsewhere)
+    others = sorted({_kind(build.key.implementation, build.key.variant) for build in catalogue.builds})
+    has = f"the catalogue {catalogue.origin} has {_listed(others)}" if others else f"{catalogue.origin} is empty"
+    return NoMatchError(f"{message} ({has})", hint=elsewhere)
+
+
+def _is_alike(key: Key, request: Request) -> bool:
+    """Whether only version and target can be what keeps `key` from fitting."""
+    return request.implementation in {key.implementation, None} and key.variant == request.variant.replace("gil", "")
+
+
+def _named(request: Request) -> str:
+    return f"Python {request.text}" if request.text[:1].isdigit() or request.text[:1] in "<>=!~" else request.text
+
+
+def _kind(implementation: str, variant: str) -> str:
+    return f"{implementation}+{variant}" if variant else implementation
+
+
+def _listed(names: Iterable[str]) -> str:
+    first, *rest = names
+    shown = [first, *rest[:3]]
+    return ", ".join([*shown, "…"] if len(rest) > 3 else shown)
+
+
+def _nearest(request: Request, keys: list[Key]) -> str:
+    """``newest: 3.15.1``, ``oldest: 3.8.12`` or ``nearest: 3.12.14``, of the keys that differ in the version only."""
+    stable = [key for key in keys if request.names_prerelease or not key.version.is_prerelease]
+    keys = sorted(stable or keys)
+    wanted = _wanted(request)
+    if wanted is None:
+        return f"newest: {keys[-1].short}"
+    below = [key for key in keys if key.version <= wanted]
+    above = [key for key in keys if key.version > wanted]
+    if not below:
+        return f"oldest: {keys[0].short}"
+    if not above:
+        return f"newest: {keys[-1].short}"
+    same = [key for key in keys if key.version.release[:2] == wanted.release[:2]]
+    # Within the minor version, one on either side; else the newest of the minor versions around it.
+    nearest = [key for key in (below[-1], above[0]) if key in same]
+    if not nearest:
+        minor = above[0].version.release[:2]
+        nearest = [below[-1], [key for key in above if key.version.release[:2] == minor][-1]]
+    return f"nearest: {', '.join(key.short for key in nearest)}"
+
+
+def _wanted(request: Request) -> Version | None:
+    """The version that the request speaks of, or the first of several."""
+    versions = []
+    for clause in request.specifier:
+        try:
+            versions.append(Version(clause.version.removesuffix(".*")))
+        except InvalidVersion:  # ``===`` takes any text
+            continue
+    return min(versions, default=None)

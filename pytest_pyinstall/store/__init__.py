@@ -1,0 +1,1 @@
+"""Owns the install directory: find, claim, publish, verify, remove."""

@@ -1,0 +1,353 @@
+"""The list of what was published: taken once, compared ever after.
+
+Nobody can tell from a directory's name whether what lies below it is whole. The list can: name, kind, size, mode and
+digest of every entry. Comparing without reading the content costs one ``lstat`` for each entry.
+
+What was published, written down beside the store's installations.
+
+A record says which archive an installation came from and what its tree held when it was published. An installation
+without a record is somebody else's (uv makes such ones in a shared store); one that does not match its record is
+broken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pytest_pyinstall.request.identity import Attestation, Build, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from packaging.version import Version
+
+    from pytest_pyinstall.system.files import Known
+
+__all__ = ["Difference", "Entry", "Record", "added", "build_of", "compare", "is_same_tree", "listed", "may_change"]
+
+
+Kind = Literal["file", "directory", "link"]
+
+
+_KINDS: dict[object, Kind] = {"file": "file", "directory": "directory", "link": "link"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the list. `name` is relative, with ``/`` between its parts; `digest` is the sha256 of a file, the
+    target of a link, and empty for a directory."""
+
+    name: str
+    kind: Kind
+    mode: int
+    size: int
+    digest: str
+
+    def to_json(self) -> list[str | int]:
+        return [self.name, self.kind, self.mode, self.size, self.digest]
+
+    @classmethod
+    def from_json(cls, row: list[str | int]) -> Self:
+        """Raises `ValueError`, `TypeError` or `KeyError` for anything that `to_json` did not make."""
+        name, kind, mode, size, digest = row
+        if not (isinstance(name, str) and isinstance(mode, int) and isinstance(size, int) and isinstance(digest, str)):
+            msg = f"not a row of a tree's list: {row!r}"
+            raise TypeError(msg)
+        return cls(name, _KINDS[kind], mode, size, digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What is not as it was published: ``missing``, ``changed`` (with a reason) or ``added``."""
+
+    name: str
+    what: Literal["missing", "changed", "added"]
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason or self.what}"
+
+
+def listed(tree: Path, known: Known | None = None) -> tuple[Entry, ...]:
+    """The list of `tree`, sorted by name, without the byte code caches. Reads every file once that is not `known`."""
+    known = known or {}
+    return tuple([_entry(name, path, known) for name, path in _walk(tree)])
+
+
+def compare(tree: Path, entries: tuple[Entry, ...], *, content: bool) -> list[Difference]:
+    """What of `entries` is missing below `tree` or not as it was; with `content`, every file is read.
+
+    Files that an interpreter or uv may rewrite in place only need to be there and not empty. What goes away while we
+    look is missing. Raises `OSError` where the process itself has no room to look.
+    """
+    prefix = f"{tree}{os.sep}"
+    differences = []
+    for entry in entries:
+        path = prefix + entry.name
+        try:
+            reason = _changed(entry, path, os.lstat(path), content=content)
+        except OSError as error:
+            differences.append(_beyond_reach(entry, error))
+            continue
+        if reason:
+            differences.append(Difference(entry.name, "changed", reason))
+    return differences
+
+
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def _beyond_reach(entry: Entry, error: OSError) -> Difference:
+    if error.errno in _NO_ROOM:  # says nothing about the tree
+        raise error
+    if error.errno in _GONE:
+        return Difference(entry.name, "missing")
+    return Difference(entry.name, "changed", f"cannot be read ({error.strerror})")
+
+
+def added(tree: Path, entries: tuple[Entry, ...]) -> list[str]:
+    """The names below `tree` that are not in `entries`, without byte code caches; of a new directory only its own."""
+    known = {entry.name for entry in entries}
+    names: list[str] = []
+    below: set[str] = set()
+    for name, _ in _walk(tree):
+        if name.rpartition("/")[0] in below:
+            below.add(name)
+        elif name not in known:
+            below.add(name)
+            names.append(name)
+    return names
+
+
+def _walk(tree: Path) -> Iterator[tuple[str, str]]:
+    """Every entry below `tree` with its path, parents first, by name. No recursion: a hostile tree may be deep."""
+    stack = [""]
+    while stack:
+        directory = stack.pop()
+        with os.scandir(os.path.join(tree, directory)) as entries:  # noqa: PTH118  # hot: 1500 entries
+            found = sorted(entries, key=lambda entry: entry.name, reverse=True)
+        below = []
+        for entry in reversed(found):
+            if entry.name == "__pycache__":
+                continue
+            name = f"{directory}/{entry.name}" if directory else entry.name
+            yield name, entry.path
+            if entry.is_dir(follow_symlinks=False):
+                below.append(name)
+        stack.extend(reversed(below))
+
+
+def _entry(name: str, path: str, known: Known) -> Entry:
+    status = os.lstat(path)
+    mode = stat.S_IMODE(status.st_mode)
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(name, "directory", mode, 0, "")
+    if stat.S_ISLNK(status.st_mode):
+        return Entry(name, "link", 0, 0, os.readlink(path))
+    size, changed, digest = known.get(status.st_ino, (-1, 0, ""))
+    if size != status.st_size or changed != status.st_mtime_ns:
+        digest = _sha256(path)
+    return Entry(name, "file", mode, status.st_size, digest)
+
+
+def _changed(entry: Entry, path: str, status: os.stat_result, *, content: bool) -> str:  # noqa: PLR0911  # one for each reason
+    mode = status.st_mode
+    if entry.kind == "directory":
+        if not stat.S_ISDIR(mode):
+            return "is no directory any more"
+        return _changed_mode(entry, mode)
+    if entry.kind == "link":
+        if not stat.S_ISLNK(mode):
+            return "is no link any more"
+        target = os.readlink(path)
+        return "" if target == entry.digest else f"leads to {target} instead of {entry.digest}"
+    if not stat.S_ISREG(mode):
+        return "is no regular file any more"
+    reason = _changed_content(entry, path, status, content=content) or _changed_mode(entry, mode)
+    if reason and may_change(entry.name):
+        return "is empty" if entry.size and not status.st_size else ""
+    return reason
+
+
+def _changed_content(entry: Entry, path: str, status: os.stat_result, *, content: bool) -> str:
+    if status.st_size != entry.size:
+        return f"has {status.st_size} bytes instead of {entry.size}"
+    if content and _sha256(path) != entry.digest:
+        return "has other content"
+    return ""
+
+
+def _changed_mode(entry: Entry, mode: int) -> str:
+    """A store may be made read-only; nobody may gain a right, and nobody lose that of reading or running."""
+    mode = stat.S_IMODE(mode)
+    if mode == entry.mode or os.name == "nt" or (mode | _WRITE == entry.mode | _WRITE and not mode & ~entry.mode):
+        return ""
+    return f"has mode {mode:o} instead of {entry.mode:o}"
+
+
+_WRITE = 0o222
+
+
+def _sha256(path: str) -> str:
+    try:
+        import hashlib
+
+        with open(path, "rb", buffering=0) as file:  # hot: 1500 files
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except PermissionError:
+        return "unreadable"
+
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One ``records/<key>.json``.
+
+    `home` is the final path that the tree was finished for. `inode` is the top directory's, `replaces` that of the
+    tree which it took the place of, 0 where there was none: while a publication is under way they tell the new tree
+    from the old. `boot` is the run of the machine in which the tree was written, `is_durable` whether a later run
+    found it whole. `published` is UTC in ISO 8601, `by` the name and version of the writer. `attestation`
+    is what was verified of the archive, where that was required.
+    """
+
+    build: Build
+    home: str
+    version_info: tuple[int, int, int, str, int]
+    entries: tuple[Entry, ...]
+    inode: int
+    replaces: int
+    boot: str
+    is_durable: bool
+    published: str
+    by: str
+    attestation: Attestation | None = None
+
+    def write(self, path: Path, *, scratch_directory: Path | None = None) -> None:
+        """Put the record under its name in one step; until then it is a file in `scratch_directory`, on the same
+        filesystem (default: a name with a dot beside `path`). Raises `OSError`."""
+        document = {
+            "format": _FORMAT,
+            "key": str(self.build.key),
+            "url": self.build.url,
+            "sha256": self.build.sha256,
+            "size": self.build.size,
+            "tag": self.build.tag,
+            "bundle_url": self.build.attestation,
+            "home": self.home,
+            "version_info": list(self.version_info),
+            "inode": self.inode,
+            "replaces": self.replaces,
+            "boot": self.boot,
+            "durable": self.is_durable,
+            "published": self.published,
+            "by": self.by,
+            "attestation": self.attestation and self.attestation.to_json(),
+            "tree": [entry.to_json() for entry in self.entries],
+        }
+        scratch = (scratch_directory or path.parent) / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
+        try:
+            descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                json.dump(document, file, separators=(",", ":"))
+                file.flush()
+                # An empty record after a power cut would make a whole tree look like somebody else's.
+                os.fsync(file.fileno())
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """The record at `path`; None where there is none that can be understood. Raises `OSError` where it cannot be
+        read for another reason than that it is missing."""
+        try:
+            document: Any = json.loads(path.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+        try:
+            if document["format"] != _FORMAT:
+                return None
+            return cls(
+                build=Build(
+                    key=Key.parse(document["key"]),
+                    url=document["url"],
+                    sha256=document["sha256"],
+                    size=document["size"],
+                    tag=document["tag"],
+                    attestation=document.get("bundle_url"),
+                ),
+                home=document["home"],
+                version_info=_version_info(document["version_info"]),
+                entries=tuple([Entry.from_json(row) for row in document["tree"]]),
+                inode=document["inode"],
+                replaces=document["replaces"],
+                boot=document["boot"],
+                is_durable=document["durable"],
+                published=document["published"],
+                by=document["by"],
+                attestation=_attestation(document.get("attestation")),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
+    @property
+    def version(self) -> Version:
+        return self.build.key.version
+
+
+def _attestation(document: Any) -> Attestation | None:
+    """One that cannot be understood, of another version of ours, proves nothing; the rest of the record is right."""
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        return Attestation.from_json(document)
+    return None
+
+
+def _version_info(parts: Any) -> tuple[int, int, int, str, int]:
+    major, minor, micro, level, serial = parts
+    return (int(major), int(minor), int(micro), str(level), int(serial))
+
+
+def is_same_tree(name: str, home: Path) -> bool:
+    """Whether both lead to one directory: a store may be reached by several names, through links or ``..``."""
+    if name == str(home):
+        return True
+    with contextlib.suppress(OSError):
+        return home.samefile(name)
+    return False
+
+
+def build_of(home: Path) -> str:
+    """The release that the tree says it is of, which uv and we write into it; empty where it says nothing."""
+    try:
+        return (home / "BUILD").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def may_change(relative_path: str) -> bool:
+    """Whether uv, or an interpreter, may rewrite this file of a published tree without harm.
+
+    These files are never shared with a cache through hardlinks (uv writes BUILD and EXTERNALLY-MANAGED in place), and
+    their content says nothing about whether an installation is whole. `relative_path` has ``/`` between its parts.
+    """
+    # Text, and no path objects: asked a thousand times for each installation, they would cost 10 ms.
+    *folders, name = relative_path.split("/")
+    return (
+        relative_path == "BUILD"
+        or "__pycache__" in folders
+        or name in {"EXTERNALLY-MANAGED", "__pycache__"}
+        or (name.startswith("_sysconfigdata_") and name.endswith(".py"))
+        or (folders[-1:] == ["pkgconfig"] and name.endswith(".pc"))
+    )

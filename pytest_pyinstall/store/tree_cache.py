@@ -1,0 +1,250 @@
+"""Keeps unpacked archives in the cache, of which an installation is made out of links.
+
+    CACHE/trees/<sha256 of the archive>/list.json    what lies beside it, with the digest of every file
+    CACHE/trees/<sha256 of the archive>/<top>/       what the archive unpacked to
+    CACHE/trees/.<random>.new/                       one that is being made
+    CACHE/trees/.lock                                held by whoever makes one; saves work, decides nothing
+
+An archive is unpacked once and kept from its second installation on: who installs a Python once has no use for it. The
+files share an installation's blocks (reflinks, where the volume has them) or are that installation's (hardlinks), so it
+takes hardly any room. What is written in place into a hardlink is changed here too, so every file's digest is compared
+each time before anything is made of it, and one that differs costs the whole kept tree, never an installation.
+"""
+
+# ruff: noqa: PTH101, PTH102, PTH108, PTH211, S103 (plain names cost a third of pathlib's; 0o755 is what we promise)
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from pytest_pyinstall.errors import PyinstallError
+from pytest_pyinstall.store.manifest import Entry, listed, may_change
+from pytest_pyinstall.system.files import Known, children, make_cache_directory, remove
+from pytest_pyinstall.system.locks import lock_now
+from pytest_pyinstall.system.permissions import is_ours_alone
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_pyinstall.request.identity import Build
+
+__all__ = ["keep_tree", "kept_trees", "lay_tree", "left_over_trees", "trees_directory"]
+
+
+if sys.platform == "linux":
+    from fcntl import ioctl
+else:
+    ioctl = None  # macOS has clonefile(2) and Windows ReFS, which Python does not reach: hardlinks there
+
+
+_FORMAT = 1
+
+
+_LIST = "list.json"
+
+
+_NEW = ".new"
+
+
+def trees_directory(cache: Path) -> Path:
+    return cache / "trees"
+
+
+def kept_trees(cache: Path) -> list[Path]:
+    """What is kept. Raises nothing; an absent cache has nothing."""
+    return [path for path in children(trees_directory(cache)) if not path.name.startswith(".")]
+
+
+def left_over_trees(cache: Path) -> list[Path]:
+    """What the dead left behind, unless somebody is making one now."""
+    directory = trees_directory(cache)
+    found = [path for path in children(directory) if path.name.endswith(_NEW)]
+    if not found:
+        return []
+    with lock_now(directory) as ours:
+        return found if ours else []
+
+
+def lay_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, Known] | None:
+    """The tree of the archive of `build`, made of what is kept, in the empty directory `into`, and its digests.
+
+    None, and `into` is empty, where nothing is kept, where it is not ours alone, or on another volume: then the archive
+    has to be unpacked. One that is damaged is thrown away. Any number of processes may do it at once.
+    """
+    kept = trees_directory(cache) / build.sha256
+    try:
+        document = json.loads((kept / _LIST).read_bytes())
+        if not is_ours_alone(kept, below=cache) or kept.stat().st_dev != into.stat().st_dev:
+            return None
+        top = document["top"]
+        if document["format"] != _FORMAT or not _is_plain(top):
+            raise ValueError(top)
+        entries = [Entry.from_json(row) for row in document["tree"]]
+        known = _laid(kept / top, into / top, entries)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        _clear(into)
+        _throw_away(kept)
+        return None
+    except OSError as error:
+        _clear(into)
+        if error.errno in _NO_ROOM:
+            raise
+        if error.errno not in _NO_LINKS:
+            _throw_away(kept)
+        return None
+    return into / top, known
+
+
+def keep_tree(cache: Path, build: Build, tree: Path, known: Known) -> bool:
+    """Keep `tree`, which was just unpacked out of the archive of `build` and is unchanged; False where that cannot be.
+
+    Safe to call at once from several processes: one keeps it.
+    """
+    directory = trees_directory(cache)
+    kept = directory / build.sha256
+    new = directory / f".{os.urandom(8).hex()}{_NEW}"
+    try:
+        make_cache_directory(directory)
+        if os.path.lexists(kept) or not is_ours_alone(directory, below=cache):
+            return False
+        with lock_now(directory) as ours:
+            if not ours:
+                return False
+            for left in children(directory):
+                if left.name.endswith(_NEW):
+                    remove(left)
+            try:
+                new.mkdir(mode=0o755)
+                entries = listed(tree, known)
+                _linked(tree, new / tree.name, entries)
+                document = {"format": _FORMAT, "top": tree.name, "tree": [entry.to_json() for entry in entries]}
+                descriptor = os.open(new / _LIST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)  # whatever the umask
+                with open(descriptor, "w", encoding="utf-8") as file:
+                    json.dump(document, file, separators=(",", ":"))
+                new.rename(kept)
+            finally:
+                remove(new)
+    except (OSError, PyinstallError):
+        return False  # it would have saved time
+    return True
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS}
+
+
+_NO_LINKS = {errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+_NO_SHARING = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV, errno.EPERM, errno.ENOSYS, errno.EBADF}
+
+
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+
+_FICLONE = 0x40049409  # ioctl_ficlone(2); `fcntl` names it from Python 3.14 on
+
+
+def _laid(source: Path, destination: Path, entries: list[Entry]) -> Known:
+    """Make it, and compare what was made. Raises `ValueError` for what is not as it was, `OSError`."""
+    for entry in entries:
+        if not _is_plain(entry.name):
+            raise ValueError(entry.name)
+    _linked(source, destination, entries)
+    files = [entry for entry in entries if entry.kind == "file"]
+    known: Known = {}
+    # Both leave the interpreter to the other most of the time: reading does, and so does hashing.
+    with ThreadPoolExecutor(2) as executor:
+        for part in executor.map(lambda half: _compared(destination, half), (files[::2], files[1::2])):
+            known |= part
+    return known
+
+
+def _linked(source: Path, destination: Path, entries: tuple[Entry, ...] | list[Entry]) -> None:
+    """Symlinks come last, so that nothing is written through one."""
+    there, here = f"{source}{os.sep}", f"{destination}{os.sep}"
+    _mkdir(os.fspath(destination))
+    may_share = ioctl is not None
+    for entry in entries:
+        if entry.kind == "directory":
+            _mkdir(here + entry.name)
+        elif entry.kind == "file":
+            if may_change(entry.name):
+                _copy(there + entry.name, here + entry.name, entry.mode)
+                continue
+            may_share = may_share and _copy(there + entry.name, here + entry.name, entry.mode, share_blocks=True)
+            if not may_share:
+                os.link(there + entry.name, here + entry.name, follow_symlinks=False)
+    for entry in entries:
+        if entry.kind == "link":
+            os.symlink(entry.digest, here + entry.name)
+
+
+def _mkdir(path: str) -> None:
+    os.mkdir(path, 0o755)
+    os.chmod(path, 0o755)  # the umask
+
+
+def _copy(source: str, destination: str, mode: int, *, share_blocks: bool = False) -> bool:
+    """A new file with what is in `source`; False, and no file, where blocks are to be shared and cannot be."""
+    with open(os.open(source, os.O_RDONLY | _NO_FOLLOW), "rb") as original:
+        descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, mode)
+        with open(descriptor, "wb") as copy:
+            if hasattr(os, "fchmod"):
+                os.fchmod(copy.fileno(), mode)
+            if not share_blocks:
+                copy.write(original.read())
+                return True
+            try:
+                ioctl(copy.fileno(), _FICLONE, original.fileno())
+            except OSError as error:
+                if error.errno not in _NO_SHARING:
+                    raise
+                os.unlink(destination)
+                return False
+    return True
+
+
+def _compared(directory: Path, entries: list[Entry]) -> Known:
+    known: Known = {}
+    prefix = f"{directory}{os.sep}"
+    for entry in entries:
+        descriptor = os.open(prefix + entry.name, os.O_RDONLY | _NO_FOLLOW)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
+                raise ValueError(entry.name)
+            if stat.S_IMODE(status.st_mode) != entry.mode:
+                raise ValueError(entry.name)
+            digest = sha256()
+            while chunk := os.read(descriptor, 1 << 20):
+                digest.update(chunk)
+            if digest.hexdigest() != entry.digest:
+                raise ValueError(entry.name)
+        finally:
+            os.close(descriptor)
+        known[status.st_ino] = status.st_size, status.st_mtime_ns, entry.digest
+    return known
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and not name.startswith("/") and not {"", ".", ".."} & set(name.split("/"))
+
+
+def _throw_away(kept: Path) -> None:
+    aside = kept.with_name(f".{os.urandom(8).hex()}{_NEW}")
+    with contextlib.suppress(OSError):
+        kept.rename(aside)
+        remove(aside)
+
+
+def _clear(into: Path) -> None:
+    for path in children(into):
+        remove(path)

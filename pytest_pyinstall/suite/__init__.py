@@ -1,0 +1,1 @@
+"""The project's whole suite under each Python, as one session."""

@@ -1,0 +1,148 @@
+"""Finds the two neighbours in a range of Pythons between which the outcome of one test changes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pytest_pyinstall.errors import PyinstallError, UsageError
+from pytest_pyinstall.request.request import Request
+from pytest_pyinstall.session import Choice, Pythons, reason
+from pytest_pyinstall.suite.controller import Suite
+from pytest_pyinstall.suite.run import Row
+from pytest_pyinstall.suite.summary import write_table
+
+__all__ = ["Bisection", "Found", "neighbours"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Indices of the two neighbours and what came out there; equal outcomes where nothing changes over the range."""
+
+    before: int
+    after: int
+    outcomes: tuple[str, str]
+    asked: int
+
+
+def neighbours(count: int, outcome: Callable[[int], str | None]) -> Found | None:
+    """Where `outcome` changes in ``range(count)``, asking about as few as can be: both ends, then halves.
+
+    An index whose outcome is None (there is no such build) is passed by. None where fewer than two are left.
+    """
+    left = list(range(count))
+    known: dict[int, str] = {}
+
+    def ask(place: int) -> str | None:
+        found = outcome(left[place])
+        if found is None:
+            del left[place]
+        else:
+            known[left[place]] = found
+        return found
+
+    for place in (0, -1):
+        while left and left[place] not in known and ask(place) is None:
+            pass
+    if len(known) < 2:
+        return None
+    low, high = 0, len(left) - 1
+    first = known[left[low]]
+    if known[left[high]] == first:
+        return Found(before=left[low], after=left[high], outcomes=(first, first), asked=len(known))
+    while high - low > 1:
+        middle = (low + high) // 2
+        found = ask(middle)
+        if found is None:
+            high -= 1
+        elif found == first:
+            low = middle
+        else:
+            high = middle
+    before, after = left[low], left[high]
+    return Found(before=before, after=after, outcomes=(known[before], known[after]), asked=len(known))
+
+
+class Bisection(Suite):
+    """The plugin of a session with ``--python-bisect``: a suite of one test, under one Python after the other."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        requests: Sequence[Request],
+        pythons: Pythons,
+        *,
+        say: Callable[[str], None] | None,
+    ) -> None:
+        """Raises `PyinstallError` where there is nothing to choose from."""
+        if len(requests) < 2:
+            message = f"--python-bisect needs a range of Pythons, and {len(requests)} was asked for"
+            raise UsageError(message, hint="--python 3.12.0..3.12.9")
+        super().__init__(config, (), pythons, say=say)
+        self.requests = requests
+        self.test: str = config.getoption("pyinstall_bisect")
+        self._choices: dict[int, Choice] = {}
+        self._tallies: dict[int, Any] = {}
+        self._result: list[str] = []
+
+    def pytest_report_header(self) -> list[str]:
+        first, last = self.requests[0].text, self.requests[-1].text
+        return [f"bisect: {self.test} from {first} to {last}", f"suite: {self.recipe.description}"]
+
+    def _run(self, session: pytest.Session) -> None:
+        found = neighbours(len(self.requests), lambda index: self._outcome(session, index))
+        self.matrix.tallies = [self._tallies[index] for index in sorted(self._tallies)]
+        session.testsfailed = 1
+        if found is None:
+            self._result = ["bisect: fewer than two of these Pythons can be had"]
+        elif found.outcomes[0] == found.outcomes[1]:
+            ends = f"{self._name(found.before)} and {self._name(found.after)}"
+            self._result = [f"bisect: {self.test} {found.outcomes[0]} on both {ends}: no change to look for"]
+        else:
+            session.testsfailed = 0
+            self._result = [
+                f"bisect: {self.test}",
+                f"  {found.outcomes[0]:<8} on {self._name(found.before)}",
+                f"  {found.outcomes[1]:<8} on {self._name(found.after)}",
+                f"  found with {found.asked} of {len(self.requests)} Pythons",
+            ]
+
+    def _name(self, index: int) -> str:
+        interpreter = self._choices[index].interpreter
+        return str(interpreter.key) if interpreter else self.requests[index].text
+
+    def _outcome(self, session: pytest.Session, index: int) -> str | None:
+        request = self.requests[index]
+        self.say(f"bisect: trying {request.text}")
+        try:
+            (choice,) = self.pythons.choose([request.text], origin="--python", directory=self.config.rootpath)
+        except PyinstallError as error:
+            self.say(f"bisect: {error.message}")
+            return None
+        if choice.interpreter is None:
+            self.say(f"bisect: passing by {request.text}: {reason(choice)}")
+            return None
+        self._choices[index] = choice
+        # The key's whole version, because patch versions of one minor version are what differs here.
+        row = Row(label=f"py{choice.interpreter.key.short}", choice=choice, arguments=[*self.words, self.test])
+        self.rows = [row]
+        self._tallies[index] = row.tally
+        super()._run(session)
+        session.shouldfail = session.shouldstop = False
+        counts = row.tally.counts
+        if row.made is None:
+            return None
+        for outcome, word in (("error", "fails"), ("failed", "fails"), ("xpassed", "passes"), ("passed", "passes")):
+            if counts.get(outcome):
+                return word
+        return "is skipped" if counts else "is not there"
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Any:
+        result = yield
+        if self.matrix.tallies:
+            write_table(terminalreporter, self.matrix.tallies)
+        for line in self._result:
+            terminalreporter.write_line(line, bold=True)
+        return result

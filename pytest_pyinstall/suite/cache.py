@@ -1,0 +1,218 @@
+"""What lies in CACHE/environments, who uses it, and what of it may go.
+
+CACHE/environments/<digest>             whole, or not there
+                   <digest>/suite.json  what is in it; its time is when it was last used, to the day
+                   .<digest>.lease      shared by the sessions that run in it
+                   .<digest>.lock       held while it is made
+                   .<digest>.new        scratch of whoever holds the lock
+                   .wheel-<digest>/     the project as an editable wheel, for all Pythons
+                   .<name>.gone         on its way out
+
+Makes a wheel out of a project that was installed editable, so that it is built once and not for each Python.
+
+A build of setuptools takes a second or two, and only one may write its files into the source tree at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import contextlib
+import csv
+import email
+import hashlib
+import json
+import os
+import re
+import time
+import zipfile
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pytest_pyinstall.errors import StoreError
+from pytest_pyinstall.system import locks
+
+__all__ = ["directory_of", "environments", "is_alike", "lease", "pack_editable", "throw_away", "touch", "unwanted"]
+
+
+_DAY = 86400
+
+
+_AGE = 30 * _DAY
+"""Seconds without use, after which `unwanted` has it."""
+
+
+def directory_of(cache: Path) -> Path:
+    """Where the environments are."""
+    return cache / "environments"
+
+
+def lease(environment: Path) -> AbstractContextManager[bool]:
+    """Hold `environment`, whether it is there or not: while anybody does, nobody throws it away."""
+    return locks.share(_beside(environment, "lease"))
+
+
+def touch(environment: Path) -> None:
+    """Note that it is used now. Once a day is enough."""
+    marker = environment / "suite.json"
+    with contextlib.suppress(OSError):
+        if time.time() - marker.stat().st_mtime > _DAY:
+            os.utime(marker)
+
+
+def environments(cache: Path) -> list[Path]:
+    """Every directory there, scratch among them. Raises `StoreError`."""
+    parent = directory_of(cache)
+    try:
+        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.is_symlink())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        message = f"cannot read the cache {parent}: {error.strerror or error}"
+        raise StoreError(message, hint="another directory: --python-cache DIR") from error
+
+
+def unwanted(cache: Path, *, now: float | None = None) -> list[Path]:
+    """What nobody will miss: leftovers, environments whose Python or project is gone, or unused for thirty days."""
+    horizon = (time.time() if now is None else now) - _AGE
+    return [path for path in environments(cache) if _is_unwanted(path, horizon)]
+
+
+def throw_away(path: Path) -> Path | None:
+    """Move it aside, so that nobody starts half an environment; the caller deletes what is returned.
+
+    None where a session runs in it, or makes it. Raises `OSError`.
+    """
+    aside = path.with_name(f".{path.name.lstrip('.')}.{os.urandom(4).hex()}.gone")
+    with ExitStack() as stack:
+        if not all(stack.enter_context(locks.seize(guard)) for guard in _guards(path)):
+            return None
+        path.rename(aside)
+    return aside
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{kind}")
+
+
+def _guards(path: Path) -> list[Path]:
+    """What is locked while somebody needs `path`: runs in it, or makes it."""
+    # Scratch has a further ending, and an environment with a copy of the sources a part of its name that is about them.
+    maker = path.name.lstrip(".").partition(".")[0].partition("-")[0]
+    return [_beside(path, "lease"), path.with_name(f".{maker}.lock")]
+
+
+def _is_unwanted(path: Path, horizon: float) -> bool:
+    try:
+        if path.name.startswith(".wheel-"):
+            return path.stat().st_mtime < horizon
+        if path.name.startswith("."):
+            return path.name.endswith(".gone") or all(map(locks.is_free, _guards(path)))
+        if not any((path / name).exists() for name in ("bin/python", "Scripts/python.exe")):
+            return True
+        marker = path / "suite.json"
+        if marker.stat().st_mtime < horizon:
+            return True
+        project = json.loads(marker.read_bytes())["project"]
+        return isinstance(project, str) and not Path(project).exists()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+_NOT_THE_WHEELS = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
+"""What an installer adds."""
+
+
+def is_alike(project: Path) -> bool:
+    """Whether nothing is to be seen in `project` that would build another thing under another Python."""
+    try:
+        setup = (project / "setup.py").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        setup = ""
+    except OSError:
+        return False
+    try:
+        document = (project / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        document = ""
+    asks = re.search(r"\bsys\b|\bplatform\b|version_info|python_implementation", setup)
+    return not asks and "metadata.hooks.custom" not in document and "backend-path" not in document
+
+
+def pack_editable(packages: Path, project: Path, *, into: Path) -> Path | None:
+    """A wheel in `into` that installs again what lies in the site-packages `packages` as the editable `project`.
+
+    None where that could be another thing under another Python or in another environment: with a file that was
+    compiled, that is code, or that lies outside. Raises `OSError`. What is in `into` is whole.
+    """
+    try:
+        found = _metadata(packages, project)
+        if found is None:
+            return None
+        tags = email.message_from_string((found / "WHEEL").read_text(encoding="utf-8"))
+        names = _names(packages, found)
+    except (ValueError, KeyError, csv.Error, configparser.Error):
+        return None
+    tagged = [tag.split("-") for tag in tags.get_all("Tag", [])]
+    if names is None or tags["Root-Is-Purelib"] != "true" or any(tag[1:] != ["none", "any"] for tag in tagged):
+        return None
+    pythons = ".".join(dict.fromkeys(tag[0] for tag in tagged))
+    into.mkdir(parents=True, exist_ok=True)
+    wheel = into / f"{found.name.removesuffix('.dist-info')}-{pythons}-none-any.whl"
+    scratch = into / f".{os.getpid()}.new"
+    _write(scratch, packages, names, record=f"{found.name}/RECORD")
+    scratch.replace(wheel)
+    return wheel
+
+
+def _metadata(packages: Path, project: Path) -> Path | None:
+    """The ``.dist-info`` of `project`, if it is editable."""
+    for path in packages.glob("*.dist-info/direct_url.json"):
+        document = json.loads(path.read_bytes())
+        place = unquote(urlsplit(document["url"]).path)
+        if document.get("dir_info", {}).get("editable") and Path(place) == project:
+            return path.parent
+    return None
+
+
+def _names(packages: Path, metadata: Path) -> list[str] | None:
+    """The files of the wheel; None where one is not what every environment would have."""
+    commands = _commands(metadata / "entry_points.txt")
+    names = []
+    with (metadata / "RECORD").open(encoding="utf-8", newline="") as record:
+        for row in csv.reader(record):
+            name = row[0].replace(os.sep, "/")
+            if name.startswith(f"{metadata.name}/"):
+                if name.rpartition("/")[2] not in _NOT_THE_WHEELS:
+                    names.append(name)
+            elif name.endswith(".pth") and "/" not in name and _is_plain(packages / name):
+                names.append(name)
+            elif not (name.startswith("../") and name.rpartition("/")[2].removesuffix(".exe") in commands):
+                return None
+    return names
+
+
+def _commands(entry_points: Path) -> set[str]:
+    parser = configparser.ConfigParser(interpolation=None, strict=False, delimiters=("=",))
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # names of commands keep their case
+    parser.read(entry_points, encoding="utf-8")
+    sections = [name for name in ("console_scripts", "gui_scripts") if parser.has_section(name)]
+    return {name for section in sections for name in parser[section]}
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a ``.pth`` names places by their whole paths, and runs nothing."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return all(os.path.isabs(line) for line in lines if line.strip())  # noqa: PTH117  # text
+
+
+def _write(target: Path, packages: Path, names: list[str], *, record: str) -> None:
+    rows = []
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            content = (packages / name).read_bytes()
+            archive.writestr(name, content)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            rows.append(f'"{name}",sha256={digest},{len(content)}\n')
+        archive.writestr(record, "".join([*rows, f"{record},,\n"]))

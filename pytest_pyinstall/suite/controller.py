@@ -1,0 +1,377 @@
+"""Calls in the background that nobody has to wait for, and interrupts that come at a good moment.
+
+Runs the project's whole suite under each Python, and merges the reports into one session.
+
+    outer session ── one environment for each Python ──> an inner pytest session there
+          ^                                                    │ _worker_plugin.py
+          └──── reports, their node ids ending in [py3.9] <────┘ a file of JSON lines
+
+Nothing of the project is imported here: neither its conftest files nor its tests. See docs/suite.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import queue
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import pytest
+
+from pytest_pyinstall.errors import PyinstallError
+from pytest_pyinstall.session import Choice, Pythons, reason
+from pytest_pyinstall.suite.environment import Made, make_environment
+from pytest_pyinstall.suite.options import (
+    chosen,
+    inner_arguments,
+    is_interactive,
+    jobs_of,
+    project_directory,
+    search_again,
+    translated_ini,
+    without_ours,
+)
+from pytest_pyinstall.suite.recipe import Recipe, read_recipe
+from pytest_pyinstall.suite.replay import Retelling, correct_names, has_curious_reporters, last_failed
+from pytest_pyinstall.suite.report import Coverage, Matrix, combine
+from pytest_pyinstall.suite.run import Inner, Row, label_of, prepare_plugin
+from pytest_pyinstall.suite.summary import grouping, list_collected, write_coverage, write_page, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+
+    from pytest_pyinstall.interpreter.interpreter import Interpreter
+
+__all__ = ["Background", "Suite", "holding_interrupts"]
+
+
+_T = TypeVar("_T")
+
+
+class Background(Generic[_T]):
+    """Runs calls, in order, in at most `count` threads. Whoever ends does not wait for them, as for an executor's."""
+
+    def __init__(self, count: int) -> None:
+        self._calls: queue.SimpleQueue[tuple[Future[_T], Callable[[], _T]] | None] = queue.SimpleQueue()
+        self._count = count
+        self._threads: list[threading.Thread] = []
+
+    def submit(self, call: Callable[[], _T]) -> Future[_T]:
+        future: Future[_T] = Future()
+        self._calls.put((future, call))
+        if len(self._threads) < self._count:
+            self._threads.append(threading.Thread(target=self._work, name="pyinstall-suite", daemon=True))
+            self._threads[-1].start()
+        return future
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        while True:
+            try:
+                waiting = self._calls.get_nowait()
+            except queue.Empty:
+                break
+            if waiting is not None:
+                waiting[0].cancel()
+        for _ in self._threads:
+            self._calls.put(None)
+
+    def _work(self) -> None:
+        while (waiting := self._calls.get()) is not None:
+            future, call = waiting
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001  # whoever asks for the result gets it
+                future.set_exception(error)
+
+
+@contextmanager
+def holding_interrupts() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for who asks whether it came, so that nothing is lost half-way. The second one does not wait."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+    pressed: list[int] = []
+
+    def hear(number: int, frame: Any) -> None:
+        if pressed:
+            signal.default_int_handler(number, frame)
+        pressed.append(number)
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_PAUSE = 0.004
+"""Seconds between two looks at what the sessions wrote, when there was nothing new."""
+
+
+_GRACE = 0.6
+"""Seconds that an interrupted session has to end by itself."""
+
+
+class Suite:
+    """The plugin of an outer session. `say` writes a line to the terminal."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        choices: Sequence[Choice],
+        pythons: Pythons,
+        *,
+        say: Callable[[str], None] | None,
+    ) -> None:
+        """Raises `PyinstallError` for options that cannot be meant, and a project that cannot be read."""
+        self.config = config
+        self.pythons = pythons
+        self.say = say or (lambda _: None)
+        self.jobs = jobs_of(config)
+        self.words = without_ours(map(str, config.invocation_params.args))
+        installs = [str(word) for word in config.getini("pyinstall_suite_install")]
+        self.recipe: Recipe = read_recipe(project_directory(config), installs)
+        asked = chosen(self.words, [label_of(choice) for choice in choices])
+        self.rows = [
+            Row(label=label, choice=choice, arguments=asked[label])
+            for choice in choices
+            if (label := label_of(choice)) in asked
+        ]
+        self.matrix = Matrix(row.tally for row in self.rows)
+        self.is_interactive = is_interactive(config, [(row.label, row.choice.asked[0]) for row in self.rows])
+        self._scratch = Path(tempfile.mkdtemp(prefix="pytest-pyinstall-suite-"))
+        self._emits_all = True
+        self._keeps_sections = True
+        self._coverage: Coverage | None = None
+        self._said: deque[str] = deque()
+        self._held = contextlib.ExitStack()  # the environments that this session runs in
+
+    # The session
+
+    def pytest_report_header(self) -> list[str]:
+        count = len(self.rows)
+        under = f"{count} Pythons, {min(count, self.jobs)} at once" if count > 1 else "one Python"
+        return [f"suite: {self.recipe.description}, under {under}"]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> bool:
+        """The inner sessions collect; this one has no items of its own."""
+        session.items = []
+        session.testscollected = 0
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        search_again(self.config)
+        self._emits_all = has_curious_reporters(self.config)
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        self._keeps_sections = self._emits_all or (reporter is not None and reporter.hasopt("P"))
+        capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
+        if self.is_interactive and capture is not None:
+            capture.suspend_global_capture(in_=True)  # the terminal is the inner session's
+        try:
+            self._run(session)
+        finally:
+            correct_names(self.config)
+            self._clean()
+            if self.is_interactive and capture is not None:
+                capture.resume_global_capture()
+        if self.config.option.collectonly:
+            list_collected(self.config, self.rows)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None, None, None]:
+        labels = [row.label for row in self.rows]
+        with grouping(terminalreporter, self.matrix, labels, self.config.rootpath):
+            result = yield
+        write_coverage(terminalreporter, self._coverage, count=len(self.rows))
+        if self.config.option.collectonly:
+            return result
+        if self.config.get_verbosity() >= -1:
+            write_table(terminalreporter, self.matrix.tallies)
+        if target := self.config.getoption("pyinstall_report", None):
+            path = self.config.invocation_params.dir / Path(target).expanduser()
+            title = f"{self.recipe.name or self.recipe.directory.name} on {len(self.rows)} Pythons"
+            write_page(terminalreporter, self.matrix, path, title=title)
+        return result
+
+    # Running
+
+    def _run(self, session: pytest.Session) -> None:
+        retelling = Retelling(session, self.rows, self.matrix, emits_all=self._emits_all)
+        background: Background[Made] = Background(self.jobs)
+        with holding_interrupts() as is_interrupted:
+            try:
+                for row in self.rows:
+                    if row.choice.interpreter is None:
+                        retelling.missing(row, reason(row.choice), skips=self.pythons.skips_missing)
+                    else:
+                        row.preparing = background.submit(functools.partial(self._prepare, row.choice.interpreter))
+                while not all(row.is_over for row in self.rows):
+                    if not self._step(retelling):
+                        time.sleep(_PAUSE)
+                    if session.shouldfail or session.shouldstop:
+                        break
+                    # With the terminal in its hands, a session answers Ctrl-C itself.
+                    if is_interrupted() and not self.is_interactive:
+                        self._hear_the_rest(retelling)
+                        raise KeyboardInterrupt
+            finally:
+                background.close()
+                self._end()
+        if not (session.shouldfail or session.shouldstop):
+            self._combine_coverage(session)
+
+    def _hear_the_rest(self, retelling: Retelling) -> None:
+        for row in self.rows:
+            if row.inner is not None and not row.is_over:
+                for event in row.inner.events():
+                    retelling.hear(row, event)
+
+    def _prepare(self, interpreter: Interpreter) -> Made:
+        settings = self.pythons.provisioner.settings
+        return make_environment(
+            interpreter,
+            self.recipe,
+            cache=settings.cache,
+            environ=os.environ,
+            held=self._held,
+            lock_timeout=settings.lock_timeout,
+            say=self._said.append if self.config.get_verbosity() >= 0 else None,
+        )
+
+    def _step(self, retelling: Retelling) -> bool:
+        """Look at every Python once, and say whether anything happened."""
+        happened = bool(self._said)
+        while self._said:
+            self.say(self._said.popleft())  # here, because threads would write into each other's lines
+        active = sum(row.inner is not None and not row.is_over for row in self.rows)
+        for row in self.rows:
+            if row.is_over:
+                continue
+            if row.inner is not None:
+                happened |= self._follow(row, row.inner, retelling)
+            elif row.preparing is not None and row.preparing.done() and active < self.jobs:
+                happened = True
+                try:
+                    row.made = row.preparing.result()
+                    self._start(row, row.made)
+                    active += 1
+                except PyinstallError as error:
+                    retelling.missing(row, str(error), skips=self.pythons.skips_missing)
+            if retelling.session.shouldfail or retelling.session.shouldstop:
+                break
+        return happened
+
+    def _start(self, row: Row, made: Made) -> None:
+        assert row.choice.interpreter is not None  # noqa: S101  # by the order of the hooks
+        row.tally.pytest = made.pytest
+        (self._scratch / "coverage").mkdir(exist_ok=True)
+        row.inner = Inner(directory=self._scratch / "sessions" / row.file_name, is_interactive=self.is_interactive)
+        row.inner.start(
+            made.python,
+            [
+                *row.arguments,
+                *inner_arguments(
+                    self.config,
+                    name=row.file_name,
+                    cache=self._caches / row.file_name,
+                    any_failed=any(last_failed(self._caches / each.file_name) for each in self.rows),
+                ),
+                *translated_ini(self.config.inipath, made.pytest),
+            ],
+            plugin=prepare_plugin(made.path, otherwise=self._scratch),
+            key=row.choice.interpreter.key,
+            working_directory=self.config.invocation_params.dir,
+            environ={**os.environ, "COVERAGE_FILE": str(self._scratch / "coverage" / f".coverage.{row.file_name}")},
+            # As `python -m pytest` does, and `pytest` does not.
+            with_directory=Path(sys.argv[0]).name == "__main__.py",
+            keeps_sections=self._keeps_sections,
+        )
+
+    @functools.cached_property
+    def _caches(self) -> Path:
+        cache = getattr(self.config, "cache", None)
+        if cache is not None:
+            with contextlib.suppress(OSError):
+                return Path(cache.mkdir("pyinstall"))
+        return self._scratch / "cache"
+
+    def _follow(self, row: Row, inner: Inner, retelling: Retelling) -> bool:
+        # In this order: what it wrote before it ended is there when we have seen that it ended.
+        code = inner.exit_code
+        happened = False
+        for event in inner.events():
+            happened = True
+            retelling.hear(row, event)
+            if retelling.session.shouldfail or retelling.session.shouldstop:
+                return True
+        if code is not None:
+            retelling.ended(row, inner, code, cache=self._caches / row.file_name)
+        return happened or code is not None
+
+    # Ending
+
+    def _end(self) -> None:
+        """End what still runs: first asked, then told."""
+        inners = [row.inner for row in self.rows if row.inner is not None and row.inner.exit_code is None]
+        for inner in inners:
+            inner.interrupt()
+        deadline = time.monotonic() + _GRACE
+        while any(inner.exit_code is None for inner in inners) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+        for inner in inners:
+            inner.kill()
+            inner.close()
+        for row in self.rows:
+            if row.inner is None:
+                row.tally.note = row.tally.note or "not started"
+            elif not row.is_over:
+                row.tally.seconds = row.inner.seconds
+                row.tally.note = "stopped"
+
+    def pytest_unconfigure(self) -> None:
+        self._clean()  # also where nothing came to run
+
+    def _clean(self) -> None:
+        for row in self.rows:
+            if row.inner is not None:
+                row.inner.close()
+        self._held.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _combine_coverage(self, session: pytest.Session) -> None:
+        """With the coverage of the newest Python's environment."""
+        rows = [row for row in self.rows if row.coverage is not None and row.made is not None]
+        parts = sorted(map(str, (self._scratch / "coverage").glob(".coverage.*")))
+        if not rows or not parts:
+            return
+        row = rows[-1]
+        assert row.made is not None  # noqa: S101  # just asked
+        assert row.coverage is not None  # noqa: S101  # just asked
+        self._coverage = combine(
+            row.coverage,
+            parts,
+            python=row.made.python,
+            directory=self.config.invocation_params.dir,
+            environ=os.environ,
+        )
+        session.testsfailed += self._coverage.is_failed

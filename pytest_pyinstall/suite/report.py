@@ -1,0 +1,275 @@
+"""What a suite came to under each Python: the table, and the matrix of tests and Pythons as one page.
+
+Combines the coverage of several Pythons into one file and one report.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+from pytest_pyinstall.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["Cell", "Coverage", "Matrix", "Tally", "combine", "page", "read_junit", "table"]
+
+
+OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
+
+
+_COLUMNS = (
+    ("passed", "passed"), ("failed", "failed"), ("skipped", "skipped"), ("error", "errors"),
+    ("xfailed", "xfailed"), ("xpassed", "xpassed"),
+)  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """One row of the table. `note` is why there are no numbers."""
+
+    label: str
+    python: str = ""
+    pytest: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    note: str = ""
+
+    def count(self, outcome: str) -> None:
+        self.counts[outcome] = self.counts.get(outcome, 0) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What one test came to under one Python. `text` is its failure, or why it was skipped."""
+
+    outcome: str
+    seconds: float = 0.0
+    text: str = ""
+
+
+class Matrix:
+    """Tests as rows in the order in which they were first seen, Pythons as columns."""
+
+    def __init__(self, tallies: Iterable[Tally]) -> None:
+        self.tallies = list(tallies)
+        self.rows: dict[str, dict[str, Cell]] = {}
+
+    def put(self, test: str, label: str, cell: Cell) -> None:
+        """What is worse wins: an error in teardown is not covered by the test that passed before."""
+        row = self.rows.setdefault(test, {})
+        if label not in row or _weight(cell) >= _weight(row[label]):
+            row[label] = cell
+
+
+def _weight(cell: Cell) -> int:
+    return {"failed": 2, "error": 2}.get(cell.outcome, 1)
+
+
+def table(tallies: Sequence[Tally]) -> list[str]:
+    """The lines of the table, the first one its heading. Columns that hold nothing for anybody are left out."""
+    shown = [
+        (key, title)
+        for key, title in _COLUMNS
+        if key in {"passed", "failed", "skipped", "error"} or any(tally.counts.get(key) for tally in tallies)
+    ]
+    with_pytest = any(tally.pytest for tally in tallies)
+    heading = ["Python", *(["pytest"] if with_pytest else []), *(title for _, title in shown), "time"]
+    rows: list[list[str]] = []
+    for tally in tallies:
+        numbers = [str(tally.counts.get(key, 0)) for key, _ in shown]
+        name = tally.python if tally.label.removeprefix("py") in {"", tally.python} else tally.python or tally.label
+        row = [name or tally.label, *([tally.pytest or "-"] if with_pytest else [])]
+        if tally.note and not tally.counts:
+            rows.append([*row, tally.note])
+        else:
+            rows.append([*row, *numbers, f"{tally.seconds:.2f} s"])
+    wide = [row for row in rows if len(row) == len(heading)]
+    widths = [max(len(row[column]) for row in (heading, *wide)) for column in range(len(heading))]
+    for row in rows:
+        for column in range(min(2 if with_pytest else 1, len(row))):
+            widths[column] = max(widths[column], len(row[column]))
+    left = 2 if with_pytest else 1
+    return [_aligned(row, widths, left) for row in (heading, *rows)]
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int], left: int) -> str:
+    if len(row) < len(widths):  # a note in place of the numbers
+        cells = [cell.ljust(widths[column]) for column, cell in enumerate(row[:left])]
+        return "  ".join([*cells, *row[left:]])
+    cells = [
+        cell.ljust(widths[column]) if column < left else cell.rjust(widths[column]) for column, cell in enumerate(row)
+    ]
+    return "  ".join(cells).rstrip()
+
+
+def read_junit(directory: Path) -> Matrix:
+    """The junit files below `directory`, one for each job, merged. Raises `UsageError` where there is none.
+
+    The Python is what a test's id ends in (``[py3.9]``), else what the name of the file or of its directory says
+    (``junit-py39.xml``, ``3.9/junit.xml``), else that name.
+    """
+    paths = sorted(directory.rglob("*.xml")) if directory.is_dir() else []
+    if not paths:
+        raise UsageError(f"{directory}: no junit files there", hint="pytest --junitxml junit-py39.xml")
+    matrix = Matrix([])
+    tallies: dict[str, Tally] = {}
+    bad: list[str] = []
+    for path in paths:
+        try:
+            root = ET.parse(path).getroot()  # noqa: S314  # files of the user's own jobs; no entities resolved
+        except (ET.ParseError, OSError, ValueError) as error:
+            bad.append(f"{path}: {error}")
+            continue
+        if root.tag not in {"testsuites", "testsuite"}:
+            continue
+        named = _label_of(path, directory)
+        for case in root.iter("testcase"):
+            test, label, cell = _case(case, named)
+            if label not in tallies:
+                tallies[label] = Tally(label=label, python=label.removeprefix("py") if label[2:3].isdigit() else label)
+            tally = tallies[label]
+            tally.count(cell.outcome)
+            tally.seconds += cell.seconds
+            matrix.put(test, label, cell)
+    if bad:
+        raise UsageError("junit files that cannot be read:\n" + "\n".join(bad))
+    if not tallies:
+        raise UsageError(f"{directory}: no junit files there", hint="pytest --junitxml junit-py39.xml")
+    matrix.tallies = sorted(tallies.values(), key=lambda tally: _natural(tally.label))
+    return matrix
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text) if part]
+
+
+def _label_of(path: Path, directory: Path) -> str:
+    relative = path.relative_to(directory)
+    for part in (path.stem, *reversed(relative.parts[:-1])):
+        if match := re.search(r"(pypy|graalpy|py|cp|python)?-?(3)[._]?(\d{1,2})(t?)(?![\d])", part):
+            name = match[1] if match[1] in {"pypy", "graalpy"} else "py"
+            return f"{name}{match[2]}.{match[3]}{match[4]}"
+    return str(relative.with_suffix(""))
+
+
+def _case(case: ET.Element, named: str) -> tuple[str, str, Cell]:
+    name = case.get("name", "")
+    label = named
+    if match := re.search(r"\[((?:py|pypy|graalpy)\d[\w.+-]*)\]$", name):
+        name, label = name[: match.start()], match[1]
+    test = "::".join(filter(None, (case.get("classname", ""), name)))
+    outcome, text = "passed", ""
+    for child in case:
+        if child.tag in {"failure", "error", "skipped"}:
+            outcome = {"failure": "failed", "error": "error", "skipped": "skipped"}[child.tag]
+            if child.tag == "skipped" and "xfail" in child.get("type", ""):
+                outcome = "xfailed"
+            text = child.text or child.get("message") or ""
+    try:
+        seconds = float(case.get("time") or 0)
+    except ValueError:
+        seconds = 0.0
+    return test, label, Cell(outcome=outcome, seconds=seconds, text=text)
+
+
+def page(matrix: Matrix, *, title: str) -> str:
+    """One self-contained page: no file beside it, no network. Safe for whatever the tests' names and texts hold."""
+    labels = [tally.label for tally in matrix.tallies]
+    texts: dict[str, int] = {}
+    rows = []
+    for test, cells in matrix.rows.items():
+        row: list[object] = [test]
+        for label in labels:
+            cell = cells.get(label)
+            if cell is None:
+                row.append(0)
+                continue
+            code = OUTCOMES.index(cell.outcome) + 1
+            text = texts.setdefault(cell.text, len(texts)) if cell.text else -1
+            row.append([code, round(cell.seconds, 3), text])
+        rows.append(row)
+    document = {
+        "labels": [tally.python or tally.label for tally in matrix.tallies],
+        "outcomes": ["none", *OUTCOMES],
+        "tallies": [
+            {"pytest": tally.pytest, "counts": tally.counts, "seconds": round(tally.seconds, 2), "note": tally.note}
+            for tally in matrix.tallies
+        ],
+        "rows": rows,
+        "texts": list(texts),
+    }
+    # "</script>" in a test's output must not end ours.
+    data = json.dumps(document, separators=(",", ":")).replace("<", "\\u003c")
+    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    return template.replace("{{title}}", html.escape(title)).replace("{{data}}", data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coverage:
+    """What `combine` came to: the lines of its reports, and whether one failed, as below ``--cov-fail-under``."""
+
+    lines: tuple[str, ...]
+    is_failed: bool
+
+
+def combine(
+    fields: Sequence[Any], parts: Sequence[str], *, python: Path, directory: Path, environ: Mapping[str, str]
+) -> Coverage:
+    """One ``.coverage`` in `directory` out of `parts`, and the reports that were asked for, made by `python`.
+
+    `fields` are what an inner session told of its ``--cov-report``, ``--cov-fail-under``, ``--cov-config`` and
+    ``--cov-append``. Every report is written, also where the coverage is below its limit.
+    """
+    reports, fail_under, config_file, appends = fields
+    data_file = Path(environ.get("COVERAGE_FILE") or directory / ".coverage")
+    rc = [f"--rcfile={config_file}"] if isinstance(config_file, str) and Path(config_file).is_file() else []
+
+    def coverage(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(python), "-m", "coverage", *words],
+            cwd=directory,
+            env={**environ, "COVERAGE_FILE": str(data_file)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="backslashreplace",
+            check=False,
+        )
+
+    done = coverage("combine", "--keep", *(["--append"] if appends else []), *rc, *parts)
+    lines = done.stdout.splitlines() if done.returncode else []
+    is_failed = bool(done.returncode)
+    for kind, value in (dict(reports) or {"term": None}).items():
+        words = [] if is_failed else _report(kind, value)
+        if words:
+            done = coverage(words[0], *rc, *words[1:])
+            lines += done.stdout.rstrip().splitlines()
+            is_failed = bool(done.returncode)
+    if not is_failed:
+        # Without the option the limit is the one of coverage's own configuration.
+        limit = [] if fail_under is None else [f"--fail-under={fail_under}"]
+        done = coverage("report", *rc, *limit)
+        if done.returncode:
+            lines += done.stdout.rstrip().splitlines()[-1:]
+            is_failed = True
+    return Coverage(lines=tuple(lines), is_failed=is_failed)
+
+
+def _report(kind: str, value: object) -> list[str]:
+    """The command of coverage's for one ``--cov-report``."""
+    if kind in {"term", "term-missing"}:
+        more = ["--show-missing"] if kind == "term-missing" else []
+        return ["report", "--fail-under=0", *more, *(["--skip-covered"] if value == "skip-covered" else [])]
+    if kind in {"html", "xml", "json", "lcov", "annotate"}:
+        more = [] if kind == "annotate" else ["--fail-under=0"]
+        return [kind, *more, *(["-d" if kind in {"html", "annotate"} else "-o", str(value)] if value else [])]
+    return []

@@ -1,0 +1,290 @@
+"""What the outer session of a suite knows of one Python.
+
+Starts a pytest session in an environment, and follows what it tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyinstall.errors import EnvironmentCreationError
+from pytest_pyinstall.interpreter import environment as venv
+from pytest_pyinstall.suite.report import Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Future
+
+    from pytest_pyinstall.request.identity import Key
+    from pytest_pyinstall.session import Choice
+    from pytest_pyinstall.suite.environment import Made
+
+__all__ = ["Inner", "Row", "label_of", "named", "prepare_plugin"]
+
+
+def label_of(choice: Choice) -> str:
+    """What node ids end in: ``py3.9``, ``py3.13t``, ``pypy3.11``."""
+    return choice.id if choice.id.startswith(("py", "graalpy")) else f"py{choice.id}"
+
+
+def named(nodeid: str, label: str) -> str:
+    """The id of a test in the outer session."""
+    return f"{nodeid}[{label}]"
+
+
+class _Gateway:
+    def __init__(self, label: str) -> None:
+        self.id = label
+
+
+class _Node:
+    """What pytest's reporters ask of a report that comes from elsewhere; they know it from xdist."""
+
+    def __init__(self, label: str) -> None:
+        self.gateway = _Gateway(label)
+        # The line above each failure's text; ours say where they are from in their heading.
+        self._workerinfocache = ""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Row:
+    """One Python of the session."""
+
+    label: str
+    choice: Choice
+    arguments: list[str] = field(default_factory=list)
+    tally: Tally = field(init=False)
+    node: _Node = field(init=False)
+    preparing: Future[Made] | None = None
+    made: Made | None = None
+    inner: Inner | None = None
+    is_over: bool = False
+    items: list[tuple[str, tuple[str, int | None, str]]] = field(default_factory=list)
+    collected: int | None = None
+    running: dict[str, float] = field(default_factory=dict)
+    failures: int = 0
+    has_collect_error: bool = False
+    internal_error: str = ""
+    stopping: str = ""
+    exit_code: int | None = None
+    coverage: list[Any] | None = None
+    failed_ids: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        interpreter = self.choice.interpreter
+        asked = self.choice.asked[0]
+        name = str(interpreter.key.short) if interpreter else asked if asked[:1].isdigit() else ""
+        self.tally = Tally(label=self.label, python=name)
+        self.node = _Node(self.label)
+
+    @property
+    def version(self) -> str:
+        """What it will say that it is; empty where there is no interpreter."""
+        interpreter = self.choice.interpreter
+        return ".".join(map(str, interpreter.version_info[:3])) if interpreter else ""
+
+    @property
+    def file_name(self) -> str:
+        """The label as the name of a file."""
+        return re.sub(r"[^\w.+-]", "_", self.label)
+
+
+_BOOTSTRAP = """\
+import gc, sys
+gc.disable()
+if sys.path[:1] == [""]:
+    del sys.path[0]
+sys.path.append(sys.argv.pop(1))
+import _pyinstall_inner
+_pyinstall_inner.main()
+"""
+
+
+_OUTER = {"PYTHONPATH", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_PYINSTALL_PYTHON"}
+"""Variables that are about the outer session."""
+
+
+_TAIL = 40
+
+
+_OF_PYTEST = re.compile(
+    r"=+ test session starts =+$|platform \S+ -- Python |cachedir: |rootdir: |configfile: |plugins: |collect(?:ed|ing) "
+    r"|  File \"(?:.*[/\\](?:_pytest|pluggy)[/\\].*|.*_pyinstall_inner\.py|<string>)\", line \d+ in "
+)
+
+
+def prepare_plugin(environment: Path, *, otherwise: Path) -> Path:
+    """A directory in `environment` that holds the inner plugin and nothing else but what Python compiles of it.
+
+    It stays, so that it is compiled once. Below `otherwise` where nothing can be written there. Safe concurrently.
+    """
+    source = Path(__file__).with_name("_worker_plugin.py").read_bytes()
+    name = hashlib.sha256(source).hexdigest()[:16]
+    for place in (environment / "pytest-pyinstall" / name, otherwise / "inner" / environment.name):
+        path = place / "_pyinstall_inner.py"
+        # Compared: the name says what should be in it, and a power cut may have left less.
+        with contextlib.suppress(OSError):
+            if path.read_bytes() == source:
+                return place
+        aside = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.new")
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            aside.write_bytes(source)
+            aside.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                aside.unlink()
+            continue
+        return place
+    raise EnvironmentCreationError(f"{otherwise} cannot be written to")
+
+
+class Inner:
+    """A session in the environment at `path`, and the events that it wrote.
+
+    `directory` is for its files alone: the events, what it printed, its arguments. With `is_interactive` it has our
+    terminal. It leads a process group of its own otherwise, so that ending it ends what its tests have started.
+    """
+
+    def __init__(self, *, directory: Path, is_interactive: bool = False) -> None:
+        self.directory = directory
+        self.started = 0.0
+        self.seconds = 0.0
+        self._is_interactive = is_interactive
+        self._process: subprocess.Popen[bytes] | None = None
+        self._events: int | None = None
+        self._rest = b""
+
+    def start(
+        self,
+        python: Path,
+        arguments: Sequence[str],
+        *,
+        plugin: Path,
+        key: Key,
+        working_directory: Path,
+        environ: Mapping[str, str],
+        with_directory: bool,
+        keeps_sections: bool,
+    ) -> None:
+        """Start it. Raises `EnvironmentCreationError` where that cannot be done."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        stream = self.directory / "events"
+        stream.touch()
+        self._events = os.open(stream, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        document = {
+            "stream": str(stream),
+            "arguments": ["-p", "_pyinstall_inner", *arguments],
+            "with_directory": with_directory,
+            "keeps_sections": keeps_sections,
+        }
+        (self.directory / "arguments.json").write_text(json.dumps(document), encoding="ascii")
+        command = [str(python), "-c", _BOOTSTRAP, str(plugin), str(self.directory / "arguments.json")]
+        options: dict[str, Any] = {}
+        self.started = time.monotonic()
+        try:
+            if self._is_interactive:
+                self._process = subprocess.Popen(
+                    command, cwd=working_directory, env=_variables(environ, key, python.parent)
+                )
+                return
+            if sys.platform == "win32":
+                options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
+            else:
+                options["start_new_session"] = True
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=working_directory,
+                    env=_variables(environ, key, python.parent),
+                    **options,
+                )
+        except OSError as error:
+            raise EnvironmentCreationError(f"{python} cannot be started: {error.strerror or error}") from error
+
+    def events(self) -> Iterator[list[Any]]:
+        """What it has written since the last time. A line that is not whole yet comes later, or never after a crash."""
+        if self._events is None:
+            return
+        parts = [self._rest]
+        while part := os.read(self._events, 1 << 20):
+            parts.append(part)
+        if len(parts) == 1:
+            return
+        *lines, self._rest = b"".join(parts).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative where a signal ended it."""
+        if self._process is None or (code := self._process.poll()) is None:
+            return None
+        if not self.seconds:
+            self.seconds = time.monotonic() - self.started
+        return code
+
+    def interrupt(self) -> None:
+        """Ask it to end, as Ctrl-C does."""
+        if self.exit_code is None and self._process is not None:
+            with contextlib.suppress(OSError):
+                self._process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
+
+    def kill(self) -> None:
+        """End it, and what it has started, now."""
+        process = self._process
+        if process is None:
+            return
+        try:
+            if sys.platform == "win32" or self._is_interactive:
+                process.kill()
+            else:
+                os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        process.wait()
+        _ = self.exit_code
+
+    def close(self) -> None:
+        if self._events is not None:
+            os.close(self._events)
+            self._events = None
+
+    def tail(self) -> str:
+        """The end of what it printed."""
+        try:
+            with self._log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - 20_000))
+                text = log.read().decode("utf-8", "backslashreplace")
+        except OSError:
+            return ""
+        # Of pytest's own heading and frames nobody learns anything.
+        text = text[max(0, text.find("Fatal Python error")) :]
+        lines = [line for line in text.strip().splitlines() if not _OF_PYTEST.match(line)]
+        return "\n".join(lines[-_TAIL:])
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "output.log"
+
+
+def _variables(environ: Mapping[str, str], key: Key, scripts: Path) -> dict[str, str]:
+    variables = {name: value for name, value in venv.clean(environ, key).items() if name not in _OUTER}
+    variables = {name: value for name, value in variables.items() if not name.startswith("COV_CORE_")}
+    variables["VIRTUAL_ENV"] = str(scripts.parent)
+    variables["PATH"] = os.pathsep.join(filter(None, [str(scripts), environ.get("PATH", "")]))
+    return variables

@@ -1,0 +1,1 @@
+"""What we ask of the operating system, made safe: files, locks, processes, permissions, URLs."""

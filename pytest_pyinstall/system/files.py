@@ -1,0 +1,249 @@
+"""Directories that others make, fill and delete at the same time.
+
+Files of the cache: opened so that what somebody planted there does no harm.
+
+Puts a directory under a name that is taken, without an instant at which the name leads nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import functools
+import os
+import shutil
+import stat
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_pyinstall.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from io import BufferedReader
+
+__all__ = [
+    "OPEN_FLAGS",
+    "Known",
+    "children",
+    "current_boot",
+    "delete",
+    "make_cache_directory",
+    "make_directory",
+    "open_regular",
+    "put",
+    "remove",
+    "storage_error",
+]
+
+
+def make_directory(path: Path) -> None:
+    """Make the directory `path` and what is missing above it, with no more rights than 0755, whatever the umask.
+
+    Raises `OSError`. Safe beside others who make or remove it.
+    """
+    missing = []
+    for directory in (path, *path.parents):
+        if directory.is_dir():
+            break
+        missing.append(directory)
+    for directory in reversed(missing):
+        try:
+            directory.mkdir(mode=0o755, exist_ok=True)
+        except FileExistsError as error:
+            if os.path.lexists(directory):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory)) from error
+            raise  # somebody made and removed it
+
+
+def children(directory: Path) -> list[Path]:
+    """What lies in `directory`, by name; nothing where it is not there or cannot be read."""
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []
+
+
+def delete(path: Path) -> None:
+    """Delete `path`, whatever it is, as far as that is possible. Raises nothing."""
+    import shutil
+
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+            if os.path.lexists(path):
+                _delete_with_one_descriptor(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _delete_with_one_descriptor(directory: Path) -> None:
+    """`shutil.rmtree` needs one for each level, and there may be too many open files."""
+    for parent, folders, names in os.walk(directory, topdown=False):
+        for name in (*names, *folders):
+            path = Path(parent, name)
+            with contextlib.suppress(OSError):
+                if path.is_dir() and not path.is_symlink():
+                    path.rmdir()
+                else:
+                    path.unlink()
+    directory.rmdir()
+
+
+# O_NOFOLLOW: a planted link is not an archive. O_NONBLOCK: opening a planted fifo must not wait for a writer.
+OPEN_FLAGS = (
+    getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def open_regular(path: Path, flags: int) -> BufferedReader:
+    """Open a file for reading; an `OSError` for anything else that may lie there."""
+    descriptor = os.open(path, os.O_RDONLY | flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a file")
+    return os.fdopen(descriptor, "rb")
+
+
+def make_cache_directory(directory: Path) -> None:
+    """Make it and its parents: others may read a cache, never write it. Raises `StoreError`."""
+    try:
+        make_directory(directory)
+    except OSError as error:
+        raise storage_error(Path(error.filename or directory), error) from error
+
+
+def remove(path: Path) -> None:
+    """Remove what lies at `path`, if anything does: a file, a link, or a directory with all that is in it."""
+    try:
+        is_directory = stat.S_ISDIR(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if not is_directory:
+        path.unlink(missing_ok=True)
+        return
+    for parent, folders, _ in os.walk(_writable(path)):
+        for name in folders:
+            if not (folder := Path(parent, name)).is_symlink():
+                _writable(folder)
+    while os.path.lexists(path):
+        with contextlib.suppress(FileNotFoundError):  # somebody else is at it too
+            shutil.rmtree(path)
+
+
+def _writable(directory: Path) -> Path:
+    with contextlib.suppress(OSError):  # another user's: if it matters, removing it fails and says why
+        directory.chmod(0o700)
+    return directory
+
+
+def storage_error(path: Path, error: OSError) -> StoreError:
+    """What the reader of an `OSError` in the cache can do about it."""
+    reason = error.strerror or type(error).__name__
+    return StoreError(
+        f"cannot use the cache: {path}: {reason}",
+        hint="another directory, or another disk: --python-cache DIR, or PYTEST_PYINSTALL_CACHE=DIR",
+    )
+
+
+def put(source: Path, destination: Path) -> bool:
+    """Rename `source` to `destination`; whatever stood there then stands at `source`.
+
+    True if something stood there. Both lie on one filesystem. On Linux and macOS the two change places in one system
+    call; where the kernel or the filesystem cannot, the old one is moved aside first, and there is an instant at
+    which `destination` is absent. Raises `OSError`. Safe beside readers; writers hold the store's lock.
+    """
+    for _ in range(10):
+        if not os.path.lexists(destination):  # `source` is a directory: rename would replace only an empty directory
+            try:
+                _rename(source, destination)
+            except OSError as error:
+                if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                    continue  # another writer, without a lock, was faster
+                raise
+            return False
+        try:
+            if _exchange(source, destination):
+                return True
+        except FileNotFoundError:
+            continue  # what stood there went away between the look and the exchange
+        aside = source.with_name(f"{source.name}.{os.urandom(4).hex()}")
+        _rename(destination, aside)
+        _rename(source, destination)
+        _rename(aside, source)
+        return True
+    msg = "it appears and vanishes again and again"
+    raise OSError(errno.EBUSY, msg, str(destination))
+
+
+def _rename(source: Path, destination: Path) -> None:
+    # Windows cannot rename a directory while antivirus has a file in it open: try again for a moment.
+    for pause in (0.01, 0.05, 0.2, 0.5, 1.0):
+        try:
+            source.rename(destination)
+        except PermissionError:
+            if sys.platform != "win32":
+                raise
+            time.sleep(pause)
+        else:
+            return
+    source.rename(destination)
+
+
+_AT_FDCWD = -100
+
+
+_RENAME_EXCHANGE = 2  # renameat2(2); macOS: RENAME_SWAP of renamex_np(2) has the same value
+
+
+_CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV}
+
+
+def _exchange(source: Path, destination: Path) -> bool:
+    """False where this system or filesystem has no such call."""
+    call = _system_call()
+    if call is None:
+        return False
+    if call(os.fsencode(source), os.fsencode(destination)) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _CANNOT:
+        return False
+    raise OSError(code, os.strerror(code), str(source), None, str(destination))
+
+
+@functools.cache
+def _system_call() -> Callable[[bytes, bytes], int] | None:
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if sys.platform == "linux":
+            renameat2 = library.renameat2
+            renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+            return lambda source, destination: int(
+                renameat2(_AT_FDCWD, source, _AT_FDCWD, destination, _RENAME_EXCHANGE)
+            )
+        if sys.platform == "darwin":
+            renamex_np = library.renamex_np
+            renamex_np.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint]
+            return lambda source, destination: int(renamex_np(source, destination, _RENAME_EXCHANGE))
+    except (OSError, AttributeError, TypeError):
+        pass  # no libc to load by name, an old one (musl before 1.2.6 has no renameat2), or Windows
+    return None
+
+
+def current_boot() -> str:
+    """A name for the present run of the machine, the same for every process of it."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    # The time of the start, to ten minutes, so that a clock that is set a little stays in the same run.
+    return f"around {round((time.time() - time.monotonic()) / 600)}"
+
+
+Known = dict[int, tuple[int, int, str]]
+"""Of files that we wrote or read just now, by inode: size, time in nanoseconds, sha256."""

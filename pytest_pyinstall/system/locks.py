@@ -1,0 +1,336 @@
+"""Holds a lock file, and says who holds it when the wait was too long.
+
+The lock is BSD ``flock`` on a file that is never unlinked, the one that uv takes on ``STORE/.lock`` too, so that both
+exclude each other. On Windows it is ``LockFileEx``. The file, its mode and the deadline are ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import stat
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_pyinstall.errors import LockTimeoutError, StoreError
+from pytest_pyinstall.system.files import OPEN_FLAGS, make_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["LOCK", "hold", "holder", "is_free", "lock_descriptor", "lock_now", "seize", "share"]
+
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+_LOGGER = logging.getLogger(__name__)
+
+
+_POLL = 0.02
+"""Seconds between two tries: 16 waiters cost a few per cent of one core so, and each loses 10 ms."""
+
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+
+@contextlib.contextmanager
+def hold(
+    path: Path,
+    *,
+    timeout: float,
+    purpose: str,
+    setting: str,
+    note: Path | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> Iterator[None]:
+    """Hold the lock file `path`, made with mode 0666 where it is missing, and never removed.
+
+    `purpose` ends the sentence “gave up after 300 s waiting …” and `setting` names the option that moves the directory
+    elsewhere. While the lock is held, `note` tells others who holds it. `on_wait` hears once who is in the way. Raises
+    `LockTimeoutError` after `timeout` seconds, `StoreError` where the file cannot be made or the filesystem has no
+    such locks. Whatever way the holder ends, the lock is free then.
+    """
+    descriptor = _open(path, setting)
+    try:
+        start = time.monotonic()
+        is_told = False
+        while not _is_taken(path, descriptor, setting):
+            if not _is_still(path, descriptor):
+                # Somebody deleted the file: a lock on it is one that nobody else can see.
+                fresh = _open(path, setting)
+                _close(descriptor)
+                descriptor = fresh
+                continue
+            waited = time.monotonic() - start
+            if waited >= timeout:
+                msg = f"gave up after {timeout:g} s waiting {purpose}: {holder(path, note)} holds {path}"
+                longer = max(timeout * 2, 600)
+                hint = f"wait for it or end it; PYTEST_PYINSTALL_LOCK_TIMEOUT={longer:g} waits longer"
+                raise LockTimeoutError(msg, hint=hint)
+            if on_wait is not None and not is_told and waited > 1:
+                on_wait(f"waiting {purpose}: {holder(path, note)} is at it")
+                is_told = True
+            time.sleep(min(_POLL, timeout - waited))
+        if (waited := time.monotonic() - start) > 0.1:
+            _LOGGER.info("waited %.2f s %s: somebody else held %s", waited, purpose, path)
+        if note is not None:
+            _write(note)
+        try:
+            yield
+        finally:
+            if note is not None:
+                with contextlib.suppress(OSError):
+                    note.unlink()
+    finally:
+        _close(descriptor)
+
+
+def lock_descriptor(descriptor: int) -> bool:
+    """Lock the open file for ourselves without waiting; False if somebody else has it. Raises `OSError`.
+
+    `filelock` brings what Windows needs. Elsewhere the call is the same without it, and 10 ms of imports sooner.
+    """
+    if fcntl is None:
+        from filelock import lock_descriptor as native
+
+        return native(descriptor, blocking=False)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def seize(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` if nobody does, without waiting; False if somebody does. Makes no file: where there is
+    none, nobody holds it."""
+    try:
+        descriptor = _open_existing(path)
+    except FileNotFoundError:
+        yield True
+        return
+    except OSError:
+        yield False
+        return
+    try:
+        is_ours = False
+        with contextlib.suppress(OSError):
+            is_ours = lock_descriptor(descriptor)
+        yield is_ours
+    finally:
+        _close(descriptor)
+
+
+def is_free(path: Path) -> bool:
+    """Whether nobody holds the lock file `path` now; True where there is no such file."""
+    with seize(path) as is_ours:
+        return is_ours
+
+
+@contextlib.contextmanager
+def share(path: Path) -> Iterator[bool]:
+    """Hold the lock file `path` together with whoever else shares it, so that nobody can `seize` it.
+
+    False where that cannot be had: there is no such file and none can be made, somebody has seized it for longer than
+    a second, or there are no such locks here. Windows has none: it refuses by itself to move a directory from which a
+    program runs.
+    """
+    descriptor = _shared(path)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            _close(descriptor)
+
+
+_PATIENCE = 1.0
+"""Seconds. What is shared is seized for the time of a rename, or for an instant by who only asks whether it is free."""
+
+
+def _shared(path: Path) -> int | None:
+    if fcntl is None:
+        return None
+    try:
+        descriptor = _open_or_make(path)
+    except OSError:
+        return None
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if isinstance(error, BlockingIOError) and time.monotonic() < deadline:
+                time.sleep(_POLL)
+                continue
+            _close(descriptor)
+            return None
+        return descriptor
+
+
+def holder(path: Path, note: Path | None = None) -> str:
+    """Who holds the lock file `path`, as far as the file `note` and the system tell."""
+    import socket
+
+    pids = _pids_from_proc(path)
+    try:
+        said = json.loads(note.read_text(encoding="utf-8")) if note else {}
+        since = datetime.fromisoformat(said["since"])
+        age = max(0, round((datetime.now(UTC) - since).total_seconds()))
+        where = "" if said["host"] == socket.gethostname() else f" on {said['host']}"
+        if where or not pids or said["pid"] in pids:
+            return f"process {said['pid']}{where} ({said['command']}, since {since:%H:%M:%S} UTC, {age} s ago)"
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    if pids:
+        return f"process {pids[0]} ({_name_of(pids[0])})"
+    return "another process"
+
+
+# Without O_NOFOLLOW a planted link would have us open, and create, a file of its choice.
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+_SWEPT = 2.0
+"""Seconds in which a directory may be swept away again and again between our making it and our making a file in it."""
+
+
+def _open(path: Path, setting: str) -> int:
+    start = time.monotonic()
+    while True:
+        try:
+            return _open_or_make(path)
+        except (FileNotFoundError, FileExistsError) as error:
+            # Somebody removes empty directories, and this one was empty for a moment.
+            if time.monotonic() - start > _SWEPT:
+                raise _unusable(path, error, setting) from error
+        except OSError as error:
+            raise _unusable(path, error, setting) from error
+
+
+def _open_or_make(path: Path) -> int:
+    try:
+        make_directory(path.parent)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
+        except FileExistsError:
+            return _open_existing(path)
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, 0o666)  # whatever the umask: other users and uv open it for writing
+        return descriptor
+    except OSError as error:
+        if error.errno in _REFUSED:
+            with contextlib.suppress(OSError):
+                if stat.S_ISREG(path.lstat().st_mode):
+                    return os.open(path, os.O_RDONLY | _FLAGS)
+        raise
+
+
+def _open_existing(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | _FLAGS)
+    except OSError as error:
+        if error.errno in _REFUSED:
+            return os.open(path, os.O_RDONLY | _FLAGS)  # flock asks for no more, except on NFS
+        raise
+
+
+_REFUSED = {errno.EACCES, errno.EROFS, errno.EPERM}
+
+
+def _unusable(path: Path, error: OSError, setting: str) -> StoreError:
+    reason = error.strerror or str(error)
+    if error.errno in _NO_LOCKS:
+        reason = f"this filesystem has no locks ({reason})"
+    directory = f"{setting} DIR" if setting.startswith("-") else f"{setting}=DIR"
+    return StoreError(f"cannot lock {path}: {reason}", hint=f"move it to a directory that works: {directory}")
+
+
+def _close(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # nothing was written that could be lost
+        os.close(descriptor)
+
+
+def _is_taken(path: Path, descriptor: int, setting: str) -> bool:
+    try:
+        return lock_descriptor(descriptor) and _is_still(path, descriptor)
+    except OSError as error:
+        raise _unusable(path, error, setting) from error
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))  # noqa: PTH116  # one call
+    except FileNotFoundError:
+        return False
+
+
+def _write(note: Path) -> None:
+    """Leave word of who we are. Only the name of the program: an argument may hold a password."""
+    import socket
+
+    text = json.dumps(
+        {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "command": Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python",
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+    )
+    with contextlib.suppress(OSError):
+        note.unlink(missing_ok=True)  # another user's note can be replaced, though not written to
+        note.write_text(text, encoding="utf-8")
+
+
+def _pids_from_proc(path: Path) -> list[int]:
+    """Linux lists every lock with its holder and the file's inode (proc_locks(5)); waiters are marked with ``->``."""
+    try:
+        inode = path.stat().st_ino
+        rows = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return []
+    fields = [row.split() for row in rows]
+    return [
+        int(field[4])
+        for field in fields
+        if len(field) >= 6 and field[1] == "FLOCK" and field[5].rpartition(":")[2] == str(inode) and int(field[4]) > 0
+    ]
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return "name unknown"
+
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def lock_now(directory: Path) -> Iterator[bool | None]:
+    """True while we hold the lock, False if somebody else does, None where locks do not work."""
+    descriptor, ours = None, None
+    try:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o666)
+            with contextlib.suppress(OSError, AttributeError):  # another user's, who did the same; Windows
+                os.fchmod(descriptor, 0o666)
+            ours = lock_descriptor(descriptor)
+            # Without a name it excludes nobody: `clear` removed it between our opening and our locking.
+            ours = ours and os.fstat(descriptor).st_nlink > 0
+        yield ours
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):  # the lock is gone whatever the disk says
+                os.close(descriptor)

@@ -1,0 +1,149 @@
+"""Who else can write to a directory of ours, and so decide what we run.
+
+What a directory stands on: is it there, can we write to it, which volume is it, and how much room is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import shutil
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+__all__ = ["Other", "Place", "Volume", "is_ours_alone", "place", "who_else_can_write"]
+
+
+def is_ours_alone(directory: Path, *, below: Path) -> bool:
+    """Whether nobody but us and root can write to `directory`, to those up to `below`, or rename one above. Never on
+    Windows, where nobody can tell so easily."""
+    if sys.platform == "win32":
+        return False
+    real = Path(os.path.realpath(directory))
+    own = {directory, *(parent for parent in directory.parents if parent == below or below in parent.parents)}
+    try:
+        return all(
+            who_else_can_write(path.stat(), is_parent=path not in own) is None
+            for path in dict.fromkeys((directory, *directory.parents, *real.parents))
+        )
+    except OSError:
+        return False
+
+
+class Other(NamedTuple):
+    """Somebody who can write where only we should; `flag` is chmod's name for how, empty for an owner."""
+
+    name: str
+    flag: str
+
+
+def who_else_can_write(status: os.stat_result, *, is_parent: bool) -> Other | None:
+    """Somebody besides us and root who can write to a directory, or, where it `is_parent`, rename what is in it."""
+    mode = status.st_mode
+    if is_parent and mode & stat.S_ISVTX:
+        return None  # as in /tmp, others can add there, and rename nothing of ours
+    if mode & stat.S_IWOTH:
+        return Other("everyone", "o")
+    if mode & stat.S_IWGRP and not _is_ours_alone(status.st_gid, os.geteuid()):
+        return Other(f"group {_group_name(status.st_gid)}", "g")
+    if not is_parent and status.st_uid not in {0, os.geteuid()}:
+        return Other(f"user {_user_name(status.st_uid)}", "")
+    return None
+
+
+@functools.cache
+def _is_ours_alone(gid: int, uid: int) -> bool:
+    """Whether nobody but us and root is in the group. Many systems give every user such a one, and a umask of 002."""
+    import grp
+    import pwd
+
+    try:
+        names = {pwd.getpwuid(uid).pw_name, "root"}
+        members = {*grp.getgrgid(gid).gr_mem}
+    except KeyError:  # a container that knows neither: nobody else is there who could be in it
+        return gid == os.getegid()
+    return members <= names and all(user.pw_uid in {0, uid} for user in pwd.getpwall() if user.pw_gid == gid)
+
+
+def _group_name(gid: int) -> str:
+    import grp
+
+    with contextlib.suppress(KeyError):
+        return grp.getgrgid(gid).gr_name
+    return str(gid)
+
+
+def _user_name(uid: int) -> str:
+    import pwd
+
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return str(uid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A filesystem. `device` tells two apart; `filesystem` is its kind, empty where the system does not tell it."""
+
+    device: int
+    mount_point: Path
+    filesystem: str
+    free: int
+
+    def __str__(self) -> str:
+        kind = f"{self.filesystem} on " if self.filesystem else ""
+        return f"{kind}{self.mount_point}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A directory that may not be there yet; `volume` and `is_writable` are then those of the nearest that is."""
+
+    path: Path
+    exists: bool
+    is_writable: bool
+    volume: Volume | None
+
+
+def place(path: Path) -> Place:
+    """What `path` stands on. Nothing is created; where nothing can be known, `volume` is None."""
+    exists = os.path.lexists(path)
+    for nearest in (path, *path.parents):
+        try:
+            device = nearest.stat().st_dev
+        except OSError:
+            continue
+        is_writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+        return Place(path=path, exists=exists, is_writable=is_writable, volume=_volume(nearest.resolve(), device))
+    return Place(path=path, exists=exists, is_writable=False, volume=None)
+
+
+def _volume(directory: Path, device: int) -> Volume:
+    mount_point = directory
+    while not mount_point.is_mount() and mount_point != mount_point.parent:
+        mount_point = mount_point.parent
+    try:
+        free = shutil.disk_usage(directory).free
+    except OSError:
+        free = 0
+    return Volume(device=device, mount_point=mount_point, filesystem=_filesystem(mount_point), free=free)
+
+
+def _filesystem(mount_point: Path) -> str:
+    """Source: proc_pid_mountinfo(5)."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return ""
+    # What was mounted last on one place is what one sees there.
+    for line in reversed(lines):
+        fields, _, rest = line.partition(" - ")
+        where = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields.split(" ")[4])
+        if where == str(mount_point):
+            return rest.split(" ")[0]
+    return ""

@@ -1,0 +1,125 @@
+"""What may be shown of a URL, and what in it has to stay secret: pure functions.
+
+Which proxy to ask, by the conventions of curl.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+from binascii import b2a_base64
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["basic_authorization", "is_local", "is_loopback", "joined", "origin", "proxy_for", "redacted", "secrets_in"]
+
+
+def redacted(url: str) -> str:
+    """`url` as it may be shown: password and query are ``***``, so is a lone user name, the fragment is gone."""
+    match = re.match(r"([a-z][a-z0-9+.-]*://)([^/?#]*)([^?#]*)(\?[^#]*)?", url, re.IGNORECASE | re.DOTALL)
+    if not match:
+        return url
+    scheme, authority, path, query = match.groups()
+    userinfo, _, host = authority.rpartition("@")
+    if not re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:\d*)?", host):
+        return f"{scheme}***"  # a password with an unescaped / or ? in it: nobody can tell where it ends
+    if userinfo:
+        user, colon, _ = userinfo.partition(":")
+        userinfo = f"{user}:***@" if colon else "***@"
+    return f"{scheme}{userinfo}{host}{path}{'?***' if query else ''}"
+
+
+def is_local(url: str) -> bool:
+    """Whether it is a file URL or a path."""
+    return url.lower().startswith("file:") or "://" not in url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this very machine, by its name or as an address."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
+def origin(parts: SplitResult) -> tuple[str, str, int]:
+    """Scheme, host and port: what has to be the same for a password to go along (RFC 6454)."""
+    return (parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80))
+
+
+def joined(base: str, location: str) -> str:
+    """Where a redirect from `base` leads; a `location` that cannot be joined as it is."""
+    try:
+        return urljoin(base, location)
+    except ValueError:
+        return location
+
+
+def basic_authorization(parts: SplitResult) -> str:
+    """The header that says the user and password of a URL; empty where it has none."""
+    if parts.username is None and parts.password is None:
+        return ""
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return f"Basic {_base64(pair)}"
+
+
+def secrets_in(*urls: str) -> frozenset[str]:
+    """The parts of these URLs that must not be shown, in each form in which they might turn up."""
+    found = set()
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # a proxy's; nothing can be told apart in it
+            found.add(url)
+            continue
+        userinfo = parts.netloc.rpartition("@")[0]
+        for text in (userinfo, *userinfo.split(":", 1), parts.query, *parts.query.split("&"), parts.fragment):
+            found |= {text, unquote(text), text.partition("=")[2]}
+        if userinfo:
+            found.add(_base64(unquote(userinfo)))
+    return frozenset(text for text in found if text)
+
+
+def _base64(text: str) -> str:
+    return b2a_base64(text.encode(), newline=False).decode()
+
+
+def proxy_for(parts: SplitResult, environ: Mapping[str, str]) -> str | None:
+    """The proxy to ask, by the conventions of curl; None for directly."""
+    host = (parts.hostname or "").lower()
+    if is_loopback(host):
+        return None
+    names = [f"{parts.scheme}_proxy", "all_proxy"]
+    for name in names:
+        # Where we are started by a web server, HTTP_PROXY is a header of whoever asked it (https://httpoxy.org).
+        upper = "" if name == "http_proxy" and "REQUEST_METHOD" in environ else environ.get(name.upper(), "")
+        if proxy := (environ.get(name) or upper).strip():
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            if _is_bypassed(host, port, environ.get("no_proxy") or environ.get("NO_PROXY", "")):
+                return None
+            return proxy if "://" in proxy else f"http://{proxy}"
+    return None
+
+
+def _is_bypassed(host: str, port: int, no_proxy: str) -> bool:
+    for entry in no_proxy.lower().replace(",", " ").split():
+        if entry == "*":
+            return True
+        with contextlib.suppress(ValueError):
+            if ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False):
+                return True
+        name, _, number = entry.rpartition(":") if re.search(r":\d+$", entry) else (entry, "", "")
+        name = name.strip("[]").removeprefix("*").lstrip(".")
+        if name and number in {"", str(port)} and (host == name or host.endswith(f".{name}")):
+            return True
+    return False

@@ -1,0 +1,247 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pytest_pyinstall.archive import relocate
+from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.store.manifest import may_change
+
+DATA = "lib/python3.12/_sysconfigdata__linux_x86_64-linux-gnu.py"
+HEAD = "# system configuration generated and used by the sysconfig module\nbuild_time_vars = {\n"
+
+
+def variables(home: str = "/home/me/store/cpython", *, prefix: str = "/install", **values: object) -> dict[str, object]:
+    """What `values` of a sysconfig file say once the tree belongs to `home`."""
+    content = f"build_time_vars = { ({'prefix': prefix} | values)!r}\n".encode()
+    moved = relocate.relocated(DATA, content, prefixes={prefix, "/install"}, home=home, python="bin/python3.12")
+    return relocate.read_variables(moved.decode())
+
+
+def script(content: str, home: str = "/home/me/store/cpython") -> str:
+    moved = relocate.relocated("bin/pip", content.encode(), prefixes={"/install"}, home=home, python="bin/python3.12")
+    return moved.decode()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "expected"),
+    [
+        ("/install", "/home/me"),
+        ("/install/lib/python3.12", "/home/me/lib/python3.12"),
+        ("-L/install/lib -Wl,-rpath,/install/lib", "-L/home/me/lib -Wl,-rpath,/home/me/lib"),
+        ("gcc -shared -I/install/include", "gcc -shared -I/home/me/include"),
+        ("'--prefix=/install' 'LDFLAGS=-L/install/lib'", "'--prefix=/home/me' 'LDFLAGS=-L/home/me/lib'"),
+        ("LD_LIBRARY_PATH=/install/lib:/opt/lib", "LD_LIBRARY_PATH=/home/me/lib:/opt/lib"),
+        ("-isystem/install/include", "-isystem/home/me/include"),
+        ("/usr/bin/install -c -m 644", "/usr/bin/install -c -m 644"),
+        ("/build/Python/install-sh -c", "/build/Python/install-sh -c"),
+        ("/installation/lib", "/installation/lib"),
+        ("./install", "./install"),
+    ],
+)
+def test_a_prefix_is_replaced_where_it_is_a_path_of_its_own(recorded: str, expected: str) -> None:
+    assert variables("/home/me", X=recorded)["X"] == expected
+
+
+def test_another_build_hosts_prefix_is_replaced_too() -> None:
+    found = variables(
+        "/home/me", prefix="/home/builder/.local", LDSHARED="gcc -L/home/builder/.local/lib -L/install/lib"
+    )
+
+    assert found["LDSHARED"] == "gcc -L/home/me/lib -L/home/me/lib"
+
+
+def test_a_home_below_the_recorded_prefix_is_replaced_once() -> None:
+    home = "/install/store/cpython"
+    content = f"build_time_vars = { {'prefix': '/install', 'X': '-L/install/lib'}!r}\n".encode()
+    once = relocate.relocated(DATA, content, prefixes={"/install"}, home=home, python="bin/python3.12")
+
+    assert relocate.read_variables(once.decode())["X"] == f"-L{home}/lib"
+    assert relocate.relocated(DATA, once, prefixes={"/install", home}, home=home, python="bin/python3.12") == once
+
+
+def test_a_space_in_the_path_is_escaped_in_command_lines_only() -> None:
+    found = variables(
+        "/my störe/it's",
+        LIBDIR="/install/lib",
+        LDSHARED="gcc -L/install/lib",
+        CONFIG_ARGS="'--prefix=/install' X",
+        FLAG="-I/install/include",
+    )
+
+    assert found["LIBDIR"] == "/my störe/it's/lib"
+    assert found["LDSHARED"] == r"gcc -L/my\ störe/it\'s/lib"
+    assert found["FLAG"] == r"-I/my\ störe/it\'s/include"
+    assert found["CONFIG_ARGS"] == "'--prefix=/my störe/it's' X"
+
+
+def test_a_path_that_was_escaped_is_found_again() -> None:
+    found = variables("/home/me", prefix="/my store", LDSHARED=r"gcc -L/my\ store/lib")
+
+    assert found["LDSHARED"] == "gcc -L/home/me/lib"
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded", "expected"),
+    [
+        ("CC", "clang -pthread", "cc -pthread"),
+        ("CC", "musl-clang", "cc"),
+        ("CC", "/usr/bin/aarch64-linux-gnu-gcc -pthread", "cc -pthread"),
+        ("CC", "x86_64-linux-gnu-gcc", "cc"),
+        ("CXX", "clang++ -pthread", "c++ -pthread"),
+        ("CXX", "/usr/bin/riscv64-linux-gnu-g++", "c++"),
+        ("LDSHARED", "/tools/llvm/bin/clang -shared -Wl,--exclude-libs,ALL", "cc -shared -Wl,--exclude-libs,ALL"),
+        ("LDCXXSHARED", "/usr/bin/arm-linux-gnueabihf-g++ -shared", "c++ -shared"),
+        ("AR", "/tools/llvm/bin/llvm-ar", "ar"),
+        ("CC", "gcc -pthread", "gcc -pthread"),
+        ("PY_CFLAGS", "-fdebug-default-version=4 clang", "-fdebug-default-version=4 clang"),
+        ("LDSHARED", "clang -bundle -arch arm64 -isysroot /Xcode/MacOSX14.sdk", "cc -bundle -arch arm64"),
+        ("CFLAGS", "-isysroot /Xcode/MacOSX14.sdk -O3", "-O3"),
+    ],
+)
+def test_what_only_the_build_host_has_is_replaced(name: str, recorded: str, expected: str) -> None:
+    assert variables(**{name: recorded})[name] == expected
+
+
+def test_a_build_of_python_build_standalone_says_so() -> None:
+    assert variables()[relocate.STANDALONE] == 1
+
+
+@pytest.mark.parametrize("other", [{"prefix": "/home/builder"}, {relocate.PACKED: 1}])
+def test_no_other_build_says_so(other: dict[str, object]) -> None:
+    assert relocate.STANDALONE not in variables(**other)  # type: ignore[arg-type]  # one of them is the prefix
+
+
+def test_where_the_wasm_files_are_follows_the_prefix() -> None:
+    assert variables("/home/me", WASM_ASSETS_DIR="./install")["WASM_ASSETS_DIR"] == "./home/me"
+
+
+def test_sysconfig_data_is_written_as_uv_writes_it() -> None:
+    text = relocate.variables_text({"b": 'a "b" \\ é\n', "Z": 1, "a": ""})
+
+    assert text == HEAD + '    "Z": 1,\n    "a": "",\n    "b": "a \\"b\\" \\\\ é\\n"\n}\n'
+    assert relocate.read_variables(text) == {"b": 'a "b" \\ é\n', "Z": 1, "a": ""}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "import sys\n", "build_time_vars = {", "x = [1]\n", "build_time_vars = {f(): 1}\n"]
+)
+def test_a_sysconfig_file_that_cannot_be_understood_is_left_alone(text: str) -> None:
+    assert relocate.read_variables(text) == {}
+    assert (
+        relocate.relocated(DATA, text.encode(), prefixes={"/install"}, home="/h", python="bin/python3.12")
+        == text.encode()
+    )
+
+
+def test_pkgconfig_files_become_relocatable() -> None:
+    content = b"prefix=/install\nlibdir=/install/lib\nincludedir=${prefix}/include\nLibs: -L/install/lib -ldl\n"
+    name = "lib/pkgconfig/python-3.12.pc"
+
+    once = relocate.relocated(name, content, prefixes={"/install"}, home="/my store", python="bin/python3.12")
+
+    assert once == (
+        b"prefix=${pcfiledir}/../..\nlibdir=${prefix}/lib\nincludedir=${prefix}/include\nLibs: -L${prefix}/lib -ldl\n"
+    )
+    assert relocate.relocated(name, once, prefixes={"/install"}, home="/my store", python="bin/python3.12") == once
+
+
+def test_the_makefile_names_the_home_and_plain_compilers() -> None:
+    content = b"CC=\t\tclang -pthread\nprefix=\t\t/install\nLIBS= -L/install/lib\nINSTALL=/usr/bin/install -c\n"
+
+    moved = relocate.relocated(
+        "lib/python3.12/config-3.12/Makefile", content, prefixes={"/install"}, home="/h", python="p"
+    )
+
+    assert moved == b"CC=\t\tcc -pthread\nprefix=\t\t/h\nLIBS= -L/h/lib\nINSTALL=/usr/bin/install -c\n"
+
+
+def test_json_files_name_the_home() -> None:
+    content = b'{"base_prefix": "/install", "libpython": {"dynamic": ["/install/lib/libpython3.14.so", 1]}}'
+
+    moved = relocate.relocated(
+        "lib/python3.14/build-details.json", content, prefixes={"/install"}, home="/h", python="p"
+    )
+
+    assert b'"/h"' in moved
+    assert b'"/h/lib/libpython3.14.so"' in moved
+    assert b"/install" not in moved
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"base_prefix": "../.."}'])
+def test_json_files_that_name_no_place_are_left_alone(content: bytes) -> None:
+    assert (
+        relocate.relocated("lib/p/build-details.json", content, prefixes={"/install"}, home="/h", python="p") == content
+    )
+
+
+def test_a_shebang_names_the_interpreter_at_home() -> None:
+    assert script("#!/install/bin/python3.12\nimport sys\n") == "#!/home/me/store/cpython/bin/python3.12\nimport sys\n"
+
+
+@pytest.mark.parametrize("home", ["/my store", f"/{'long' * 40}"])
+def test_a_shebang_that_no_kernel_would_read_is_looked_up_by_a_shell(home: str) -> None:
+    found = script("#!/install/bin/python3.12\nimport sys\n", home)
+
+    assert found == relocate.polyglot("python3.12") + "import sys\n"
+    assert script(found, home) == found
+
+
+def test_shell_scripts_keep_their_shell() -> None:
+    assert script('#!/bin/sh\nprefix="/install"\n', "/my store") == '#!/bin/sh\nprefix="/my store"\n'
+
+
+@pytest.mark.parametrize("content", ["#!/usr/bin/env python3\nx = '/install'\n", "/install\n", "\0/install"])
+def test_other_scripts_are_left_alone(content: str) -> None:
+    assert script(content) == content
+
+
+def test_bytes_that_are_no_utf_8_survive() -> None:
+    content = b"#!/bin/sh\n# \xe9\nprefix=/install\n"
+
+    assert (
+        relocate.relocated("bin/x", content, prefixes={"/install"}, home="/h", python="p")
+        == b"#!/bin/sh\n# \xe9\nprefix=/h\n"
+    )
+
+
+def test_what_uv_or_an_interpreter_rewrites_may_change() -> None:
+    assert all(
+        map(
+            may_change,
+            [
+                "BUILD",
+                "lib/python3.12/EXTERNALLY-MANAGED",
+                DATA,
+                "lib/pkgconfig/python3.pc",
+                "lib/python3.12/__pycache__/os.cpython-312.pyc",
+            ],
+        )
+    )
+    assert not any(
+        map(
+            may_change,
+            ["bin/python3.12", "lib/python3.12/os.py", "lib/python3.12/BUILD", "lib/python3.12/config-3.12/Makefile"],
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("cpython-3.12.1-linux-x86_64-gnu", "lib/python3.12"),
+        ("cpython-3.13.1+freethreaded-linux-x86_64-gnu", "lib/python3.13t"),
+        ("cpython-3.12.1+debug-macos-aarch64-none", "lib/python3.12"),
+        ("pypy-3.10.14-linux-x86_64-gnu", "lib/pypy3.10"),
+        ("graalpy-3.11.0-linux-x86_64-gnu", "lib/python3.11"),
+        ("cpython-3.12.1-windows-x86_64-none", "Lib"),
+        ("pypy-3.10.14-windows-x86_64-none", "Lib"),
+    ],
+)
+def test_the_standard_library_is_where_uv_looks_for_it(key: str, expected: str) -> None:
+    assert relocate.standard_library(Key.parse(key))[0] == expected
+
+
+def test_several_threads_read_at_once() -> None:
+    text = "build_time_vars = {" + ", ".join(f"'{number}': ('a' 'b')" for number in range(2000)) + "}"
+    with ThreadPoolExecutor(8) as executor:
+        assert [len(found) for found in executor.map(relocate.read_variables, [text] * 64)] == [2000] * 64

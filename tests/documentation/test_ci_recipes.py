@@ -1,0 +1,52 @@
+"""The recipe of ``docs/howto/ci.md`` for a plain shell, word for word, on a machine that is new every time."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import archives
+import fresh
+import mirror
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not {"3.9", "3.12"} <= set(archives.interpreters()), reason="needs CPython 3.9 and 3.12"
+)
+
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "ci.md"
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.getbasetemp()
+    return fresh.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "tox", "tox-uv")
+
+
+def test_a_warm_cache_downloads_nothing(tools: Path, mirror_directory: Path, tmp_path: Path) -> None:
+    [recipe] = re.findall(r"^```shell\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    config = (
+        'env_list = ["3.9", "3.12"]\n[env_run_base]\npackage = "skip"\ncommands = [["python", "-c", "import sample"]]\n'
+    )
+    project = fresh.library(tmp_path / "library", config)
+    with (project / "pyproject.toml").open("a") as file:
+        classifiers = [f"Programming Language :: Python :: {minor}" for minor in ("3.9", "3.12")]
+        file.write(f"classifiers = {classifiers}\n")
+    with mirror.serve(mirror_directory) as served:
+        env = fresh.environ(tmp_path, mirror=served.url)
+        for name in ("tar", "gzip"):
+            if found := shutil.which(name):
+                (tmp_path / "shell" / name).symlink_to(found)
+        env["PATH"] = f"{tools}{os.pathsep}{env['PATH']}"
+
+        cold = fresh.run("/bin/sh", "-euc", recipe, cwd=project, env=env).stdout
+        assert fresh.answers(cold) == ["3.9", "3.12"]
+        assert [path.suffix for path in (tmp_path / "home").glob("pyinstall-*")] == [".tar"]
+
+        shutil.rmtree(project / ".pythons")
+        shutil.rmtree(project / ".tox")
+        shutil.rmtree(tmp_path / "home" / "pyinstall")  # the archives
+        served.reset_counts()
+        warm = fresh.run("/bin/sh", "-euc", recipe, cwd=project, env=env).stdout
+        assert fresh.answers(warm) == ["3.9", "3.12"]
+        assert not [request for request in served.requests if request.path.endswith(".tar.gz")]

@@ -1,0 +1,194 @@
+"""What the documentation shows is what happens (see `pages`), and what the code offers is in the reference."""
+
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+import archives
+import pytest
+from newcomer import made_programs
+from pages import DOCS, ROOT, SHOWN, World, is_as_shown
+
+import pytest_pyinstall
+from pytest_pyinstall import errors, pytest_plugin, settings
+from pytest_pyinstall.archive import relocate
+from pytest_pyinstall.cli import ci
+from pytest_pyinstall.cli.places import PLACES
+from pytest_pyinstall.request import request
+
+sys.path.insert(0, str(DOCS / "_ext"))
+
+FROM_CODE = re.compile(r"^ *```\{from-code\} (?P<words>.+)\n *```$", re.MULTILINE)
+
+import import_picture  # noqa: E402
+import parts  # noqa: E402  # its directory is put on sys.path above
+
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "```console" in path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(name="programs", scope="session")
+def _programs(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    base = tmp_path_factory.getbasetemp()
+    return made_programs(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the pages show Linux")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_every_command_of_a_page_writes_what_the_page_shows(
+    page: Path, tmp_path: Path, isolated_home: Path, mirror_directory: Path, programs: Path | None
+) -> None:
+    if missing := [version for version in SHOWN if version not in archives.interpreters()]:
+        pytest.skip(f"this machine has no Python {', '.join(missing)} to be packed")
+    world = World(tmp_path, isolated_home, mirror_directory, programs)
+    for step, written in world.follow(page):
+        assert is_as_shown(written, step.text), f"$ {step.name}\n{written}\n--- and the page shows ---\n{step.text}"
+
+
+def reference() -> str:
+    """All pages of the reference, with what they take from the code."""
+    pages = [path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md"))]
+    return FROM_CODE.sub(lambda match: parts.text(*match["words"].split()), "\n".join(pages))
+
+
+@pytest.fixture(scope="module", name="reference")
+def _reference() -> str:
+    return reference()
+
+
+def code_in(text: str) -> set[str]:
+    """The words in backticks."""
+    return {word for quoted in re.findall(r"`([^`\n]+)`", text) for word in [quoted, *quoted.split()]}
+
+
+@pytest.fixture(name="parser")
+def _parser(request: pytest.FixtureRequest) -> Any:
+    return request.config._parser
+
+
+def test_every_option_and_ini_value_of_pytest_is_in_the_reference(parser: Any, reference: str) -> None:
+    options = {name for option in parser.getgroup("pyinstall").options for name in option.names()}
+    ini = {name for name in parser._inidict if name.startswith("pyinstall_")}
+    assert len(options) > 7
+    assert len(ini) > 8
+    assert options | ini <= code_in(reference)
+
+
+def test_every_word_that_an_option_takes_is_in_the_reference(parser: Any, reference: str) -> None:
+    words = {word for option in parser.getgroup("pyinstall").options for word in option.attrs().get("choices") or ()}
+    assert words | {*request.WORDS, *ci.FORMATS, *PLACES} <= code_in(reference)
+
+
+def test_every_variable_is_in_the_reference(reference: str) -> None:
+    assert read_variables() | {"UV_OFFLINE", *settings.UV_VARIABLES.values()} <= code_in(reference)
+
+
+def read_variables() -> set[str]:
+    """The variables of ours that the code reads."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in Path(pytest_pyinstall.__file__).parent.rglob("*.py"))
+    ours = {name for name in re.findall(r'"(PYTEST_PYINSTALL_[A-Z_]+)"', sources) if name != relocate.PACKED}
+    ours |= {f"PYTEST_PYINSTALL_ATTESTATION_{name.upper()}" for name in ("workflow", "issuer", "root")}
+    return ours | {f"PYTEST_PYINSTALL_{name.upper()}" for name in settings.OPTIONS}
+
+
+def test_what_only_a_variable_says_is_told_as_such() -> None:
+    with_options = {f"PYTEST_PYINSTALL_{name.upper()}" for name in ("python", *settings.OPTIONS)}
+    assert set(settings.VARIABLES) == read_variables() - with_options
+
+
+def test_tables_of_options_and_variables_are_taken_from_the_code(parser: Any) -> None:
+    options = parts.text("suite-options")
+    suite = {name for option in parser.getgroup("pyinstall").options for name in option.names()}
+    suite -= {"--python", *(f"--python-{name}" for name in settings.OPTIONS)}
+    ini = {name for name in parser._inidict if name.startswith("pyinstall_")}
+    ini -= {"pyinstall_python", "pyinstall_path", *(f"pyinstall_{name}" for name in settings.OPTIONS)}
+    assert {word.partition(" ")[0] for word in code_in(options) if word.startswith("--")} == suite
+    assert {word for word in code_in(options) if word.startswith("pyinstall_")} == ini
+    for page in ("reference/options.md", "suite.md"):
+        written = (DOCS / page).read_text(encoding="utf-8")
+        assert "{from-code} suite-options" in written
+        assert not re.search(r"^ *\| `(--python|PYTEST_PYINSTALL|UV_)", written, re.MULTILINE)
+
+
+def test_the_table_of_preferences_has_each_of_them() -> None:
+    page = (DOCS / "reference" / "options.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]*(?:managed|system))` \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted(get_args(settings.Preference))
+
+
+def test_every_fixture_and_marker_is_in_the_reference(pytestconfig: pytest.Config, reference: str) -> None:
+    fixtures = {name for name, _ in parts.fixtures(pytest_plugin)}
+    markers = {line.partition("(")[0] for line in pytestconfig.getini("markers")} & {"python", "requires_python"}
+    assert {"python", "pythons", "python_env", "install_python"} <= fixtures
+    assert len(markers) == 2
+    assert fixtures <= code_in(reference)
+    assert {f"@pytest.mark.{marker}" for marker in markers} <= {word.partition("(")[0] for word in code_in(reference)}
+
+
+def test_every_command_is_in_the_reference(reference: str) -> None:
+    summary = parts.text("command", "help")
+    names = re.findall(r"^  (\w+)(?= .*  )", summary, re.MULTILINE)
+    assert {"install", "list", "find", "exec", "mirror"} <= set(names)
+    assert set(names) <= set(re.findall(r"^## (\w+)$", reference, re.MULTILINE))
+
+
+def test_every_error_with_its_exit_code_is_in_the_reference(reference: str) -> None:
+    for name in errors.__all__:
+        assert f"| `{name}` | {getattr(errors, name).exit_code} |" in reference
+    codes = {getattr(errors, name).exit_code for name in errors.__all__} | {0}
+    assert codes <= {int(code) for code in re.findall(r"^\| (\d+) \|", reference, re.MULTILINE)}
+
+
+def test_every_public_name_is_in_the_reference(reference: str) -> None:
+    assert {f"pytest_pyinstall.{name}" for name in pytest_pyinstall.__all__} <= set(reference.split())
+
+
+def test_every_row_of_requests_that_a_message_can_name_is_in_the_reference(reference: str) -> None:
+    examples = {sentence.rpartition("such as ")[2] for sentence in request._ROWS.values() if "such as" in sentence}
+    assert examples <= code_in(reference)
+
+
+def test_every_module_is_in_the_architecture_and_has_its_sentence() -> None:
+    assert "{import-picture}" in (DOCS / "architecture.md").read_text(encoding="utf-8")
+    assert "{from-code} modules" in (DOCS / "modules.md").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"<text [^>]*>(\w+)</text>", import_picture.svg()))
+    table = parts.text("modules")
+    package = Path(pytest_pyinstall.__file__).parent
+    top = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/__init__.py")}
+    assert drawn == top - {"__init__", "__main__"}
+    for path in package.rglob("*.py"):
+        module = path.relative_to(package).with_suffix("").as_posix().removesuffix("/__init__")
+        assert re.search(rf"\| `{module}` \| [`\w]", table), module
+
+
+def test_every_line_of_the_picture_is_an_import_and_leads_down() -> None:
+    row_of = {name: number for number, row in enumerate(import_picture.rows()) for name in row}
+    imports = import_picture.imports()
+    lines = re.findall(r'<path class="i f-(\w+) t-(\w+)"', import_picture.svg())
+    assert sorted(lines) == sorted((name, other) for name, imported in imports.items() for other in imported)
+    assert len(lines) > 50
+    assert not [(name, other) for name, other in lines if row_of[name] >= row_of[other]]
+
+
+def test_every_promise_that_a_test_cites_is_one_of_the_store() -> None:
+    promised = set(re.findall(r"^\| (P\d+)", (DOCS / "store.md").read_text(encoding="utf-8"), re.MULTILINE))
+    cited = set(re.findall(r"^P\d+$", parts.text("promises"), re.MULTILINE))
+    assert cited <= promised
+
+
+def test_every_dependency_has_its_reason() -> None:
+    page = (DOCS / "decisions" / "0001-dependencies.md").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for requirement in project["dependencies"]:
+        name = re.match(r"[\w.-]+", requirement)
+        assert name
+        assert f"`{name[0]}`" in page
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"

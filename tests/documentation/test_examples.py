@@ -1,0 +1,99 @@
+"""Every block of code in the documentation is what it says it is, also where nothing runs it."""
+
+import ast
+import configparser
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pages import DOCS, ROOT, fenced
+
+from pytest_pyinstall.cli.parser import arguments_of
+from pytest_pyinstall.options import read_configuration
+from pytest_pyinstall.request.catalogue import parse_catalogue
+from pytest_pyinstall.request.request import parse_requests
+
+yaml = pytest.importorskip("yaml")
+
+
+class Example(NamedTuple):
+    page: Path
+    number: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}-{self.number}-{self.language}"
+
+
+def examples() -> Iterator[Example]:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))):
+        if page.exists():
+            for number, (language, text) in enumerate(fenced(page), 1):
+                yield Example(page, number, language, text)
+
+
+EXAMPLES = list(examples())
+KNOWN = {"console", "dockerfile", "ini", "json", "make", "python", "shell", "text", "toml", "yaml"}
+
+
+def of(*languages: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("example", [each for each in EXAMPLES if each.language in languages], ids=str)
+
+
+def test_every_language_is_one_that_is_checked() -> None:
+    assert {example.language for example in EXAMPLES} <= KNOWN
+
+
+@of("python")
+def test_python_can_be_read(example: Example) -> None:
+    ast.parse(example.text)
+
+
+@of("toml")
+def test_toml_can_be_read_and_asks_for_what_there_is(example: Example, tmp_path: Path) -> None:
+    document = tomllib.loads(example.text)
+
+    if "pytest" in document.get("tool", {}):
+        (tmp_path / "pyproject.toml").write_text(example.text)
+        configuration = read_configuration(tmp_path)
+        parse_requests(configuration.requests, directory=tmp_path, origin="the page")
+
+
+@of("ini")
+def test_ini_can_be_read(example: Example) -> None:
+    configparser.RawConfigParser().read_string(example.text)
+
+
+@of("yaml")
+def test_yaml_can_be_read(example: Example) -> None:
+    assert yaml.safe_load(example.text)
+
+
+@of("json")
+def test_json_is_a_catalogue(example: Example) -> None:
+    assert json.loads(example.text)
+    assert parse_catalogue(example.text, origin="the page").builds
+
+
+@of("console", "shell")
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
+def test_a_shell_can_read_it_and_our_options_exist(example: Example, pytestconfig: pytest.Config) -> None:
+    is_console = example.language == "console"
+    lines = re.findall(r"^\$ (.*)", example.text, re.MULTILINE) if is_console else [example.text]
+    for line in lines:
+        subprocess.run(["sh", "-n", "-c", line], check=True, timeout=60)
+    group = pytestconfig._parser.getgroup("pyinstall")
+    options = {name for option in group.options for name in option.names()}
+    for line in "\n".join(lines).splitlines():
+        for option in re.findall(r"(?<=\s)--python[a-z-]*", line):
+            assert option in options, line
+        if match := re.match(r"(?:\w+=\S+ )*(pytest-pyinstall [^|;&$`]+)$", line):
+            arguments_of(shlex.split(match[1].partition("  #")[0])[1:])

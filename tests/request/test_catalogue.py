@@ -1,0 +1,322 @@
+"""Catalogues: uv's schema, pbs-installer's, and the mirrors before their URLs."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_pyinstall.errors import CatalogueError
+from pytest_pyinstall.request.catalogue import Catalogue, default_catalogue, mirrored, parse_catalogue
+from pytest_pyinstall.request.identity import Build, Key
+
+GITHUB = "https://github.com/astral-sh/python-build-standalone/releases/download"
+FILE = "cpython-3.12.4%2B20240726-x86_64-unknown-linux-gnu-install_only.tar.gz"
+SHA256 = "ab" * 32
+
+
+def entry(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "cpython",
+        "arch": {"family": "x86_64", "variant": None},
+        "os": "linux",
+        "libc": "gnu",
+        "major": 3,
+        "minor": 12,
+        "patch": 4,
+        "prerelease": "",
+        "url": f"{GITHUB}/20240726/{FILE}",
+        "sha256": SHA256,
+        "variant": None,
+        "build": "20240726",
+    } | changes
+
+
+def parse(*entries: Any, **options: Any) -> Catalogue:
+    document = {f"row-{number}": row for number, row in enumerate(entries)}
+    return parse_catalogue(json.dumps(document), **{"origin": "https://host/catalogue.json"} | options)
+
+
+def build(url: str, *, implementation: str = "cpython") -> Build:
+    return Build(key=Key.parse(f"{implementation}-3.12.4-linux-x86_64-gnu"), url=url, sha256=SHA256)
+
+
+def test_an_entry_becomes_a_build() -> None:
+    assert parse(entry(), entry(size=12345)).builds == (
+        Build(
+            key=Key.parse("cpython-3.12.4-linux-x86_64-gnu"),
+            url=f"{GITHUB}/20240726/{FILE}",
+            sha256=SHA256,
+            tag="20240726",
+        ),
+        Build(
+            key=Key.parse("cpython-3.12.4-linux-x86_64-gnu"),
+            url=f"{GITHUB}/20240726/{FILE}",
+            sha256=SHA256,
+            size=12345,
+            tag="20240726",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"os": "darwin", "libc": "none"}, "cpython-3.12.4-macos-x86_64-none"),
+        ({"os": "macos", "libc": "none"}, "cpython-3.12.4-macos-x86_64-none"),
+        ({"os": "windows", "libc": "none"}, "cpython-3.12.4-windows-x86_64-none"),
+        ({"libc": "musl"}, "cpython-3.12.4-linux-x86_64-musl"),
+        ({"prerelease": "rc1"}, "cpython-3.12.4rc1-linux-x86_64-gnu"),
+        ({"variant": "freethreaded+debug"}, "cpython-3.12.4+freethreaded+debug-linux-x86_64-gnu"),
+        ({"arch": {"family": "x86_64", "variant": "v3"}}, "cpython-3.12.4-linux-x86_64_v3-gnu"),
+        ({"arch": {"family": "i686", "variant": None}}, "cpython-3.12.4-linux-x86-gnu"),
+        ({"arch": {"family": "riscv64"}}, "cpython-3.12.4-linux-riscv64gc-gnu"),
+        ({"name": "graalpy"}, "graalpy-3.12.4-linux-x86_64-gnu"),
+        ({"sha256": "AB" * 32}, "cpython-3.12.4-linux-x86_64-gnu"),
+    ],
+)
+def test_the_words_of_uv_become_ours(changes: dict[str, Any], key: str) -> None:
+    (found,) = parse(entry(**changes)).builds
+
+    assert str(found.key) == key
+    assert found.sha256 == SHA256
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"os": "emscripten"},
+        {"arch": {"family": "wasm32", "variant": None}},
+        {"arch": {"family": "x86_64", "variant": "v9"}},
+        {"libc": "bionic"},
+        {"name": "pyodide"},
+        {"variant": "hardened"},
+    ],
+)
+def test_an_entry_for_what_we_do_not_know_is_skipped(changes: dict[str, Any]) -> None:
+    assert parse(entry(**changes)) == Catalogue(builds=(), origin="https://host/catalogue.json")
+
+
+def test_a_row_without_digest_is_refused_p9() -> None:
+    catalogue = parse(entry(sha256=None), entry(patch=5))
+
+    assert [str(build.key) for build in catalogue.builds] == ["cpython-3.12.5-linux-x86_64-gnu"]
+    assert [str(key) for key in catalogue.without_digest] == ["cpython-3.12.4-linux-x86_64-gnu"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (entry(sha256="abc"), "the sha256 'abc' is not 64 hexadecimal digits"),
+        (entry(sha256="z" * 64), "is not 64 hexadecimal digits"),
+        (entry(sha256=5), "sha256 must be a string, not a number"),
+        (entry(arch="x86_64"), "arch must be an object with family and variant, not a string"),
+        (entry(arch={}), "'family' is missing"),
+        (entry(minor="12"), "whole numbers, not '12'"),
+        (entry(patch=-1), "whole numbers, not -1"),
+        (entry(major=True), "whole numbers, not True"),
+        (entry(size="big"), "whole numbers, not 'big'"),
+        (entry(prerelease="final"), "Invalid version"),
+        (entry(url=None), "url must be a string, not a null"),
+        (entry(url="ftp://host/x"), "neither https, http nor file"),
+        (entry(url="https2"), "row-0"),
+        ({"name": "cpython"}, "'arch' is missing"),
+        ("Not Found", "a JSON object is needed, not a string"),
+        (None, "a JSON object is needed, not a null"),
+    ],
+)
+def test_a_broken_entry_is_named(row: object, said: str) -> None:
+    with pytest.raises(CatalogueError) as caught:
+        parse(row, origin="catalogue.json")
+
+    assert "the catalogue catalogue.json is broken: " in caught.value.message
+    assert said in caught.value.message
+    assert "'row-0'" in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not JSON: it is empty"),
+        (b"  ", "is not JSON: it is empty"),
+        ("<!doctype html><title>Sign in</title>", "is not JSON: it is a web page"),
+        ("{", "is not JSON: Expecting"),
+        (b"\xff\xfe\xfd", "is not JSON: "),
+        ("[" * 100_000, "is not JSON: nested too deeply"),
+        ("[]", "a JSON object is needed, this is a list"),
+        ("5", "a JSON object is needed, this is a number"),
+        ('{"version": 2, "downloads": []}', "newer schema than we know (version 2)"),
+        ('{"message": "Not Found"}', "a JSON object is needed, not a string, in the entry 'message'"),
+    ],
+)
+def test_a_document_of_another_kind_is_a_clear_error(text: str | bytes, said: str) -> None:
+    with pytest.raises(CatalogueError) as caught:
+        parse_catalogue(text, origin="https://host/x.json")
+
+    assert said in caught.value.message
+    assert "https://host/x.json" in caught.value.message
+    assert caught.value.hint
+
+
+def test_no_secret_of_the_origin_is_repeated_p13() -> None:
+    with pytest.raises(CatalogueError) as caught:
+        parse_catalogue("<", origin="https://bob:hunter2@host/x.json?token=s3cret#f")
+
+    assert "https://host/x.json" in str(caught.value)
+    assert not re.search("bob|hunter2|s3cret", str(caught.value))
+    assert parse(origin="https://bob:hunter2@host/x.json?token=s3cret").origin == "https://host/x.json"
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "expected"),
+    [
+        ("20240726/a%2Bb.tar.gz", {}, "https://host/20240726/a%2Bb.tar.gz"),
+        ("/a.tar.gz", {}, "https://host/a.tar.gz"),
+        ("http://localhost/a", {}, "http://localhost/a"),
+        ("a", {"base_url": "https://other/dir/"}, "https://other/dir/a"),
+        ("a%2Bb", {"origin": "/srv/my mirror/catalogue.json"}, "file:///srv/my%20mirror/a%2Bb"),
+        ("a", {"origin": "/srv/mirror/"}, "file:///srv/mirror/a"),
+        ("/elsewhere/a", {"origin": "/srv/mirror/"}, "file:///elsewhere/a"),
+        ("a", {"origin": "file:///srv/mirror/catalogue.json"}, "file:///srv/mirror/a"),
+        ("file:///srv/a", {"origin": "x"}, "file:///srv/a"),
+    ],
+)
+def test_a_relative_url_starts_from_the_document(url: str, options: dict[str, str], expected: str) -> None:
+    (found,) = parse(entry(url=url), **options).builds
+
+    assert found.url == expected
+
+
+def test_a_relative_url_from_nowhere_is_an_error() -> None:
+    with pytest.raises(CatalogueError, match="the url is relative, and nobody knows to what, in the entry 'row-0'"):
+        parse(entry(url="a.tar.gz"), origin="standard input")
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        st.recursive(
+            st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(sorted(entry())), inner),
+        ).map(lambda value: entry() | value if isinstance(value, dict) else value),
+        max_size=3,
+    )
+)
+def test_any_document_is_a_catalogue_or_our_error(document: dict[str, Any]) -> None:
+    try:
+        catalogue = parse_catalogue(json.dumps(document), origin="x")
+    except CatalogueError:
+        return
+    assert len(catalogue.builds) + len(catalogue.without_digest) <= len(document)
+
+
+def test_the_default_catalogue_is_that_of_pbs_installer() -> None:
+    catalogue = default_catalogue()
+    keys = {str(build.key) for build in catalogue.builds}
+
+    assert catalogue is default_catalogue()
+    assert catalogue.origin == "pbs-installer"
+    assert {
+        "cpython-3.12.4-linux-x86_64-gnu",
+        "cpython-3.13.17+freethreaded-linux-x86_64-gnu",
+        "cpython-3.9.18-macos-aarch64-none",
+        "cpython-3.12.1-windows-x86_64-none",
+        "pypy-3.11.13-linux-x86_64-gnu",
+        "pypy-3.11.13-windows-x86_64-none",
+    } <= keys
+    assert len(keys) == len(catalogue.builds)
+
+
+def test_the_default_catalogue_has_digests_tags_and_installable_archives_only_p9() -> None:
+    for build in default_catalogue().builds:
+        assert re.fullmatch("[0-9a-f]{64}", build.sha256)
+        assert build.tag, build.url
+        assert build.file_name.endswith((".tar.gz", ".tar.bz2", ".tar.zst", ".zip")), build.url
+        assert "musl" not in build.file_name
+        assert urlsplit(build.url).scheme == "https"
+
+
+def test_the_default_catalogue_remembers_what_it_refuses() -> None:
+    catalogue = default_catalogue()
+    refused = {str(key) for key in catalogue.without_digest}
+
+    assert "cpython-3.7.9-linux-x86_64-gnu" in refused
+    assert not refused & {str(build.key) for build in catalogue.builds}
+
+
+def test_without_pbs_installer_the_default_catalogue_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pbs_installer", None)
+
+    with pytest.raises(CatalogueError, match=r"is missing or too old: it has no versions\.json") as caught:
+        default_catalogue.__wrapped__()
+    assert caught.value.hint == "python -m pip install --upgrade pbs-installer"
+
+
+@pytest.mark.parametrize("text", ["", "{", "5", "[1]", "[{}]", '[{"python_version": {}, "files": [{}]}]'])
+def test_a_default_catalogue_that_changed_its_form_is_a_clear_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    package = tmp_path / "pbs_installer"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "versions.json").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pbs_installer", raising=False)
+
+    with pytest.raises(CatalogueError, match="the catalogue of pbs-installer cannot be read"):
+        default_catalogue.__wrapped__()
+
+
+STANDALONE = f"{GITHUB}/20240726/{FILE}"
+ASTRAL = f"https://releases.astral.sh/github/python-build-standalone/releases/download/20240726/{FILE}"
+PYPY = "https://downloads.python.org/pypy/pypy3.11-v7.3.20-linux64.tar.bz2"
+GRAALPY = "https://github.com/oracle/graalpython/releases/download/graal-24.2.2/graalpy-24.2.2-linux-amd64.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("url", "mirror", "expected"),
+    [
+        (STANDALONE, None, STANDALONE),
+        (STANDALONE, "https://mirror/py", f"https://mirror/py/20240726/{FILE}"),
+        (STANDALONE, "https://mirror/py/", f"https://mirror/py/20240726/{FILE}"),
+        (ASTRAL, "http://localhost:8000", f"http://localhost:8000/20240726/{FILE}"),
+        (GRAALPY, "https://mirror", "https://mirror/graal-24.2.2/graalpy-24.2.2-linux-amd64.tar.gz"),
+        (PYPY, "https://mirror", "https://mirror/pypy/pypy3.11-v7.3.20-linux64.tar.bz2"),
+        ("https://other/a/b.tar.gz?x=1", "https://mirror/py", "https://mirror/py/a/b.tar.gz"),
+        (STANDALONE, "https://u:p@mirror/py?token=1", f"https://u:p@mirror/py/20240726/{FILE}?token=1"),
+        (STANDALONE, "file:///srv/py", f"file:///srv/py/20240726/{FILE}"),
+        ("https://mirror/py/20240726/x.tar.gz", "https://mirror/py", "https://mirror/py/20240726/x.tar.gz"),
+        ("file:///srv/x.tar.gz", "https://mirror", "file:///srv/x.tar.gz"),
+        ("/srv/x.tar.gz", "https://mirror", "/srv/x.tar.gz"),
+    ],
+)
+def test_a_mirror_takes_the_place_of_the_release_host(url: str, mirror: str | None, expected: str) -> None:
+    assert mirrored(build(url), mirror=mirror, pypy_mirror=None) == expected
+
+
+def test_a_mirror_directory_holds_decoded_names() -> None:
+    assert mirrored(build(STANDALONE), mirror="/srv/my mirror", pypy_mirror=None) == str(
+        Path("/srv/my mirror/20240726/cpython-3.12.4+20240726-x86_64-unknown-linux-gnu-install_only.tar.gz")
+    )
+
+
+def test_pypy_has_a_mirror_of_its_own() -> None:
+    pypy = build(PYPY, implementation="pypy")
+
+    assert mirrored(pypy, mirror="https://m", pypy_mirror="https://p/") == "https://p/pypy3.11-v7.3.20-linux64.tar.bz2"
+    assert mirrored(build(STANDALONE), mirror=None, pypy_mirror="https://p") == STANDALONE
+
+
+def test_a_full_archive_is_taken_only_where_it_is_all_there_is() -> None:
+    early = Key.parse("cpython-3.14.1+freethreaded-linux-x86_64-gnu")
+    later = Key.parse("cpython-3.14.9+freethreaded-linux-x86_64-gnu")
+    builds = {build.key: build for build in default_catalogue().builds}
+
+    assert builds[early].file_name.endswith("-full.tar.zst")
+    assert "install_only" in builds[later].file_name

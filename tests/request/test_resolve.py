@@ -1,0 +1,174 @@
+"""Which build answers, and what a person is told where none does."""
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_pyinstall.errors import NoMatchError
+from pytest_pyinstall.request.catalogue import Catalogue, default_catalogue
+from pytest_pyinstall.request.identity import Build, Key, Target
+from pytest_pyinstall.request.request import Request
+from pytest_pyinstall.request.resolve import candidates, released, resolve
+
+LINUX = Target(os="linux", arch="x86_64", libc="gnu")
+MUSL = Target(os="linux", arch="x86_64", libc="musl")
+MAC = Target(os="macos", arch="aarch64", libc="none")
+
+NAMES = [
+    *("cpython-3.8.12-linux-x86_64-gnu", "cpython-3.8.20-linux-x86_64-gnu", "cpython-3.10.22-linux-x86_64-gnu"),
+    *("cpython-3.12.3-linux-x86_64-gnu", "cpython-3.12.12-linux-x86_64-gnu", "cpython-3.12.13-linux-x86_64-gnu"),
+    *(
+        "cpython-3.12.13-linux-x86_64_v3-gnu",
+        "cpython-3.12.13+debug-linux-x86_64-gnu",
+        "cpython-3.12.13-linux-aarch64-gnu",
+    ),
+    *(
+        "cpython-3.13.1-linux-x86_64-gnu",
+        "cpython-3.13.1+freethreaded-linux-x86_64-gnu",
+        "cpython-3.13.2rc1-linux-x86_64-gnu",
+    ),
+    *("cpython-3.14.0-linux-x86_64-gnu", "cpython-3.15.0a2-linux-x86_64-gnu", "cpython-3.15.0rc1-linux-x86_64-gnu"),
+    *("cpython-3.12.13-macos-x86_64-none", "cpython-3.13.1-macos-aarch64-none"),
+    *("pypy-3.9.19-linux-x86_64-gnu", "pypy-3.11.13-linux-x86_64-gnu", "graalpy-3.14.2-linux-aarch64-gnu"),
+]
+
+
+def build(name: str, *, tag: str = "20261021") -> Build:
+    return Build(key=Key.parse(name), url=f"https://host/{tag}/{name}.tar.gz", sha256="ab" * 32, tag=tag)
+
+
+CATALOGUE = Catalogue(
+    builds=tuple(map(build, NAMES)),
+    origin="the test's catalogue",
+    without_digest=(Key.parse("cpython-3.7.5-linux-x86_64-gnu"), Key.parse("cpython-3.7.9-linux-x86_64-gnu")),
+)
+
+
+def answer(text: str, *, target: Target = LINUX, catalogue: Catalogue = CATALOGUE) -> str:
+    return str(resolve(Request.parse(text), catalogue, target).key)
+
+
+def refusal(text: str, *, target: Target = LINUX, catalogue: Catalogue = CATALOGUE) -> NoMatchError:
+    with pytest.raises(NoMatchError) as caught:
+        answer(text, target=target, catalogue=catalogue)
+    assert caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("3", "cpython-3.14.0-linux-x86_64-gnu"),
+        ("3.12", "cpython-3.12.13-linux-x86_64-gnu"),
+        ("3.12.3", "cpython-3.12.3-linux-x86_64-gnu"),
+        ("3.13", "cpython-3.13.1-linux-x86_64-gnu"),
+        ("3.13t", "cpython-3.13.1+freethreaded-linux-x86_64-gnu"),
+        ("3.12d", "cpython-3.12.13+debug-linux-x86_64-gnu"),
+        (">=3.10,<3.13", "cpython-3.12.13-linux-x86_64-gnu"),
+        ("!=3.12.13,==3.12.*", "cpython-3.12.12-linux-x86_64-gnu"),
+        ("pypy", "pypy-3.11.13-linux-x86_64-gnu"),
+        ("pypy<3.11", "pypy-3.9.19-linux-x86_64-gnu"),
+        ("any", "cpython-3.14.0-linux-x86_64-gnu"),
+        ("any-3.11", "pypy-3.11.13-linux-x86_64-gnu"),
+        ("cpython-3.12-linux-x86_64_v3", "cpython-3.12.13-linux-x86_64_v3-gnu"),
+        ("cpython-3.12-linux-aarch64", "cpython-3.12.13-linux-aarch64-gnu"),
+    ],
+)
+def test_the_newest_that_fits(text: str, name: str) -> None:
+    assert answer(text) == name
+
+
+def test_a_prerelease_only_where_named_or_nothing_stable_fits() -> None:
+    assert answer("3.15") == "cpython-3.15.0rc1-linux-x86_64-gnu"
+    assert answer("3.15.0a2") == "cpython-3.15.0a2-linux-x86_64-gnu"
+    assert answer("3.13.2rc1") == "cpython-3.13.2rc1-linux-x86_64-gnu"
+    assert answer(">=3.13.1") == "cpython-3.14.0-linux-x86_64-gnu"
+    assert answer(">=3.15.0a1") == "cpython-3.15.0rc1-linux-x86_64-gnu"
+
+
+def test_emulation_is_never_chosen_unless_asked_for() -> None:
+    assert "for macos-aarch64-none (oldest: 3.13.1)" in refusal("3.12", target=MAC).message
+    assert answer("cpython-3.12-macos-x86_64", target=MAC) == "cpython-3.12.13-macos-x86_64-none"
+    assert answer("3", target=MAC) == "cpython-3.13.1-macos-aarch64-none"
+
+
+def test_candidates_come_best_first() -> None:
+    versions = [str(build.key.version) for build in candidates(Request.parse("3.12"), CATALOGUE, LINUX)]
+
+    assert versions == ["3.12.13", "3.12.12", "3.12.3"]
+
+
+def test_the_latest_release_of_one_python_wins() -> None:
+    name = "cpython-3.12.13-linux-x86_64-gnu"
+    catalogue = Catalogue(builds=(build(name, tag="20260101"), build(name), build(name, tag="")), origin="x")
+
+    assert resolve(Request.parse(name), catalogue, LINUX).tag == "20261021"
+
+
+def test_released_are_the_stable_versions_of_this_target() -> None:
+    assert [str(version) for version in released(CATALOGUE, MAC)] == ["3.13.1"]
+    assert [str(version) for version in released(CATALOGUE, LINUX)] == [
+        *("3.8.12", "3.8.20", "3.10.22", "3.12.3", "3.12.12", "3.12.13", "3.13.1", "3.14.0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("3.12.99", "no build of Python 3.12.99 for linux-x86_64-gnu (nearest: 3.12.13)"),
+        ("3.12.5", "(nearest: 3.12.3, 3.12.12)"),
+        ("3.12.0", "(nearest: 3.12.3)"),
+        ("3.9", "(nearest: 3.8.20, 3.10.22)"),
+        ("3.11", "(nearest: 3.10.22, 3.12.13)"),
+        ("3.6", "(oldest: 3.8.12)"),
+        ("4.1", "(newest: 3.14.0)"),
+        ("3.15.0b4", "(nearest: 3.15.0a2, 3.15.0rc1)"),
+        (">=3.16", "no build of Python >=3.16 for linux-x86_64-gnu (newest: 3.14.0)"),
+        ("3.14t", "(newest: 3.13.1t)"),
+        ("pypy3.10", "no build of pypy3.10 for linux-x86_64-gnu (nearest: pypy3.9.19, pypy3.11.13)"),
+        ("===spam1", "(newest: 3.14.0)"),
+        ("/opt/python", "no build of /opt/python"),
+    ],
+)
+def test_the_nearest_versions_are_named(text: str, said: str) -> None:
+    error = refusal(text)
+
+    assert said in error.message
+    assert error.hint == "pytest-pyinstall list --all"
+
+
+def test_a_build_without_digest_is_refused_and_said_so_p9() -> None:
+    assert (
+        "cpython-3.7.9-linux-x86_64-gnu is in the catalogue, but without a sha256, and is refused (oldest: 3.8.12)"
+        in refusal("3.7").message
+    )
+    assert "without a sha256" not in refusal("3.7", target=MAC).message
+
+
+def test_other_targets_are_named_where_this_one_has_none() -> None:
+    assert "for linux-x86_64-musl (there is one for linux-x86_64-gnu, " in refusal("3.12", target=MUSL).message
+    assert "(there is one for linux-aarch64-gnu)" in refusal("graalpy3.14").message
+    assert "(there is one for linux-aarch64-gnu)" in refusal("graalpy3.14", target=MAC).message
+    assert "(there is one for linux-aarch64-gnu)" in refusal("graalpy3.12").message
+
+
+def test_another_catalogue_is_proposed_to_who_named_none_and_the_default_to_who_did() -> None:
+    assert "without --python-catalogue" in refusal("3.12", target=MUSL).hint
+    default = replace(CATALOGUE, origin="pbs-installer")
+    assert "give --python-catalogue" in refusal("3.12", target=MUSL, catalogue=default).hint
+
+
+def test_what_the_catalogue_has_is_named_where_the_kind_is_missing() -> None:
+    kinds = "cpython, cpython+debug, cpython+freethreaded, graalpy, …"
+
+    assert f"(the catalogue the test's catalogue has {kinds})" in refusal("3.13td").message
+    assert "(nothing is empty)" in refusal("3.12", catalogue=Catalogue(builds=(), origin="nothing")).message
+
+
+@pytest.mark.parametrize("target", [LINUX, MAC, Target(os="windows", arch="x86_64", libc="none")])
+def test_the_default_catalogue_answers_what_people_ask_for(target: Target) -> None:
+    for text in ("3", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.13t", "3.14t", "pypy3.10", "pypy3.11", ">=3.9"):
+        build = resolve(Request.parse(text), default_catalogue(), target)
+        assert build.key.target == target
+    assert "oldest: 3.8" in refusal("3.6", target=LINUX, catalogue=default_catalogue()).message
+    assert "without a sha256" in refusal("3.7.9", target=LINUX, catalogue=default_catalogue()).message

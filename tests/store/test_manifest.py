@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.store.manifest import Entry, added, compare, listed
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    tree = tmp_path / "tree"
+    (tree / "bin").mkdir(parents=True)
+    (tree / "bin/python3.12").write_bytes(b"\x7fELF" + b"x" * 100)
+    (tree / "bin/python3.12").chmod(0o755)
+    (tree / "bin/python").symlink_to("python3.12")
+    (tree / "lib/python3.12/__pycache__").mkdir(parents=True)
+    (tree / "lib/python3.12/os.py").write_text("import sys\n")
+    (tree / "lib/python3.12/EXTERNALLY-MANAGED").write_text("[externally-managed]\n")
+    (tree / "lib/python3.12/__pycache__/os.pyc").write_bytes(b"pyc")
+    return tree
+
+
+def test_the_list_names_every_entry_but_byte_code(tree: Path) -> None:
+    assert [entry.name for entry in listed(tree)] == [
+        "bin",
+        "lib",
+        "bin/python",
+        "bin/python3.12",
+        "lib/python3.12",
+        "lib/python3.12/EXTERNALLY-MANAGED",
+        "lib/python3.12/os.py",
+    ]
+
+
+def test_rows_survive_json(tree: Path) -> None:
+    entries = listed(tree)
+
+    assert tuple(Entry.from_json(entry.to_json()) for entry in entries) == entries
+
+
+@pytest.mark.parametrize("row", [["a", "socket", 0, 0, ""], ["a", "file", "0", 0, ""], ["a"], [1, "file", 0, 0, ""]])
+def test_rows_that_nobody_wrote_are_refused(row: list[str | int]) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        Entry.from_json(row)
+
+
+def test_an_untouched_tree_has_no_differences(tree: Path) -> None:
+    assert compare(tree, listed(tree), content=True) == []
+    assert added(tree, listed(tree)) == []
+
+
+@pytest.mark.parametrize("content", [False, True])
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (lambda tree: (tree / "lib/python3.12/os.py").unlink(), "lib/python3.12/os.py: missing"),
+        (lambda tree: (tree / "bin/python3.12").write_bytes(b""), "bin/python3.12: has 0 bytes instead of 104"),
+        (lambda tree: (tree / "bin/python3.12").chmod(0o644), "bin/python3.12: has mode 644 instead of 755"),
+        (lambda tree: (tree / "lib").chmod(0o700), "lib: has mode 700 instead of 755"),
+        (
+            lambda tree: ((tree / "bin/python").unlink(), (tree / "bin/python").symlink_to("nowhere")),
+            "bin/python: leads to nowhere instead of python3.12",
+        ),
+        (
+            lambda tree: ((tree / "bin/python").unlink(), (tree / "bin/python").touch()),
+            "bin/python: is no link any more",
+        ),
+        (
+            lambda tree: ((tree / "lib/python3.12/os.py").unlink(), (tree / "lib/python3.12/os.py").mkdir()),
+            "lib/python3.12/os.py: is no regular file any more",
+        ),
+        (
+            lambda tree: (tree / "lib/python3.12/EXTERNALLY-MANAGED").write_bytes(b""),
+            "lib/python3.12/EXTERNALLY-MANAGED: is empty",
+        ),
+        (
+            lambda tree: ((tree / "bin").rename(tree / "away"), (tree / "bin").symlink_to("away")),
+            "bin: is no directory any more",
+        ),
+    ],
+)
+def test_damage_is_named(tree: Path, damage: object, text: str, content: bool) -> None:
+    entries = listed(tree)
+    (tree / "bin").chmod(0o755)
+    (tree / "lib").chmod(0o755)
+    damage(tree)  # type: ignore[operator]
+
+    assert text in [str(difference) for difference in compare(tree, entries, content=content)]
+
+
+def test_other_content_of_the_same_size_is_found_by_reading(tree: Path) -> None:
+    entries = listed(tree)
+    (tree / "lib/python3.12/os.py").write_text("import SYS\n")
+
+    assert compare(tree, entries, content=False) == []
+    assert [str(d) for d in compare(tree, entries, content=True)] == ["lib/python3.12/os.py: has other content"]
+
+
+def test_what_uv_rewrites_may_change(tree: Path) -> None:
+    entries = listed(tree)
+    (tree / "lib/python3.12/EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=other\n")
+
+    assert compare(tree, entries, content=True) == []
+
+
+def test_what_was_added_is_named_once(tree: Path) -> None:
+    entries = listed(tree)
+    package = tree / "lib/python3.12/site-packages/package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (tree / "bin/black").touch()
+
+    assert sorted(added(tree, entries)) == ["bin/black", "lib/python3.12/site-packages"]
+    assert compare(tree, entries, content=True) == []

@@ -1,0 +1,252 @@
+"""What the cache keeps unpacked makes an installation faster, and never a worse one (P11)."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from archives import NEWEST
+from packaging.version import Version
+from volumes import image, loop
+
+from pytest_pyinstall import provision
+from pytest_pyinstall.provisioner import Provisioner
+from pytest_pyinstall.request.identity import Build, Key, Target
+from pytest_pyinstall.settings import Settings
+from pytest_pyinstall.store.manifest import listed
+from pytest_pyinstall.store.tree_cache import keep_tree, kept_trees, lay_tree, left_over_trees, trees_directory
+from pytest_pyinstall.system.locks import lock_now
+
+KEY = Key(implementation="cpython", version=Version("3.12.4"), target=Target(os="linux", arch="x86_64", libc="gnu"))
+BUILD = Build(key=KEY, url="https://host/20261101/a.tar.gz", sha256="ab" * 32, size=10, tag="20261101")
+MODULE = "lib/python3.12/wave.py"
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs owners that can be told")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    tree = tmp_path / "unpacked" / "python"
+    for name in ("bin/python3.12", MODULE, "lib/python3.12/EXTERNALLY-MANAGED", "lib/empty.py"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(f"content of {name}\n" if name != "lib/empty.py" else "")
+    (tree / "bin/python3.12").chmod(0o755)
+    (tree / "bin/python3").symlink_to("python3.12")
+    return tree
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    into = tmp_path / "scratch"
+    into.mkdir()
+    return into
+
+
+@pytest.fixture
+def hardlinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a volume that cannot share blocks."""
+    monkeypatch.setattr("pytest_pyinstall.kept_tree.ioctl", None)
+
+
+@pytest.mark.usefixtures("hardlinks")
+def test_what_is_laid_is_what_was_kept(cache: Path, tree: Path, into: Path) -> None:
+    assert keep_tree(cache, BUILD, tree, {})
+
+    laid = lay_tree(cache, BUILD, into=into)
+
+    assert laid is not None
+    home, known = laid
+    assert home == into / "python"
+    assert listed(home) == listed(home, known) == listed(tree)
+    assert (home / MODULE).samefile(tree / MODULE)
+    assert (home / "lib/python3.12/EXTERNALLY-MANAGED").stat().st_nlink == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has clonefile, which Python does not reach")
+def test_blocks_are_shared_where_the_volume_can(tmp_path: Path, tree: Path) -> None:
+    with loop(image(tmp_path / "disk", "xfs", 320 << 20), tmp_path / "mounted") as volume:
+        home = volume / "python"
+        shutil.copytree(tree, home, symlinks=True)
+        (home / "lib/large").write_bytes(os.urandom(20 << 20))
+        into = volume / "scratch"
+        into.mkdir()
+        before = _free(volume)
+
+        assert keep_tree(volume / "cache", BUILD, home, {})
+        laid = lay_tree(volume / "cache", BUILD, into=into)
+
+        assert laid is not None
+        assert listed(laid[0]) == listed(laid[0], laid[1]) == listed(home)
+        assert {path.stat().st_nlink for path in laid[0].rglob("*") if path.is_file()} == {1}
+        assert before - _free(volume) < 2 << 20
+        (laid[0] / "lib/large").write_bytes(b"edited in place")
+        shutil.rmtree(into)
+        into.mkdir()
+        assert lay_tree(volume / "cache", BUILD, into=into) is not None  # nobody else's file was changed by it
+
+
+def _free(volume: Path) -> int:
+    os.sync()
+    status = os.statvfs(volume)
+    return status.f_bfree * status.f_frsize
+
+
+def test_nothing_is_laid_where_nothing_is_kept(cache: Path, into: Path) -> None:
+    assert lay_tree(cache, BUILD, into=into) is None
+    assert not cache.exists()
+
+
+def _kept(cache: Path, name: str = MODULE) -> Path:
+    return trees_directory(cache) / BUILD.sha256 / "python" / name
+
+
+def _rewrite_list(cache: Path, change: Callable[[dict[str, object]], object]) -> None:
+    path = trees_directory(cache) / BUILD.sha256 / "list.json"
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def _same_size_and_time(path: Path) -> None:
+    status = path.stat()
+    path.write_bytes(b"x" * status.st_size)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _as_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _as_link(path: Path) -> None:
+    aside = path.with_name("aside")
+    path.rename(aside)
+    path.symlink_to(aside)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a file of another content": lambda cache: _same_size_and_time(_kept(cache)),
+    "an empty file": lambda cache: _kept(cache).write_text(""),
+    "a missing file": lambda cache: _kept(cache).unlink(),
+    "a file that everyone can write": lambda cache: _kept(cache).chmod(0o666),
+    "a link in place of a file": lambda cache: _as_link(_kept(cache)),
+    "a directory in place of a file": lambda cache: _as_directory(_kept(cache)),
+    "no list": lambda cache: (trees_directory(cache) / BUILD.sha256 / "list.json").unlink(),
+    "an empty list": lambda cache: (trees_directory(cache) / BUILD.sha256 / "list.json").write_text(""),
+    "a list of another form": lambda cache: _rewrite_list(cache, lambda document: document.update(format=99)),
+    "a list that leads outside": lambda cache: _rewrite_list(
+        cache,
+        lambda document: document.update(tree=[["../outside", "directory", 0o755, 0, ""]]),
+    ),
+    "a top that leads outside": lambda cache: _rewrite_list(cache, lambda document: document.update(top="../..")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_p11_what_is_damaged_is_thrown_away_and_never_laid(cache: Path, tree: Path, into: Path, damage: str) -> None:
+    keep_tree(cache, BUILD, tree, {})
+    DAMAGE[damage](cache)
+
+    assert lay_tree(cache, BUILD, into=into) is None
+
+    assert list(into.iterdir()) == []
+    assert kept_trees(cache) == []
+    assert left_over_trees(cache) == []
+    assert not (into.parent / "outside").exists()
+
+
+def test_p15_what_others_can_write_is_not_used(cache: Path, tree: Path, into: Path) -> None:
+    keep_tree(cache, BUILD, tree, {})
+    trees_directory(cache).chmod(0o777)
+
+    assert lay_tree(cache, BUILD, into=into) is None
+    assert keep_tree(cache, replace(BUILD, sha256="cd" * 32), tree, {}) is False
+
+
+def test_it_is_kept_once(cache: Path, tree: Path) -> None:
+    assert keep_tree(cache, BUILD, tree, {})
+    assert keep_tree(cache, BUILD, tree, {}) is False
+    assert [path.name for path in kept_trees(cache)] == [BUILD.sha256]
+
+
+def test_p8_what_the_dead_left_is_swept_by_who_keeps_the_next(cache: Path, tree: Path) -> None:
+    left = trees_directory(cache) / ".dead.new"
+    left.mkdir(parents=True)
+    assert left_over_trees(cache) == [left]
+
+    assert keep_tree(cache, BUILD, tree, {})
+
+    assert not left.exists()
+
+
+def test_what_somebody_makes_now_is_left_alone(cache: Path, tree: Path) -> None:
+    making = trees_directory(cache) / ".living.new"
+    making.mkdir(parents=True)
+
+    with lock_now(trees_directory(cache)) as ours:
+        assert ours
+        assert left_over_trees(cache) == []
+        assert keep_tree(cache, BUILD, tree, {}) is False
+
+    assert making.exists()
+
+
+def test_p10_nobody_else_can_write_it_whatever_the_umask(cache: Path, tree: Path, into: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert keep_tree(cache, BUILD, tree, {})
+        laid = lay_tree(cache, BUILD, into=into)
+    finally:
+        os.umask(before)
+
+    assert laid is not None
+    kept = trees_directory(cache) / BUILD.sha256
+    found = [cache, *cache.rglob("*"), *into.rglob("*")]
+    assert kept / "list.json" in found
+    assert [
+        path for path in found if not path.is_symlink() and path.name != ".lock" and path.stat().st_mode & 0o022
+    ] == []
+
+
+# With the whole line
+
+
+@pytest.mark.usefixtures("hardlinks")
+def test_the_second_installation_keeps_the_tree_and_the_third_is_made_of_it(settings: Settings) -> None:
+    first = provision(NEWEST, settings)
+    assert kept_trees(settings.cache) == []
+    second = provision(NEWEST, replace(settings, store=settings.store.with_name("second")))
+    (kept,) = kept_trees(settings.cache)
+    third = provision(NEWEST, replace(settings, store=settings.store.with_name("third")))
+
+    same = "lib/python{}/wave.py" if NEWEST < "3.13" else "lib/python{}/weakref.py"
+    name = same.format(NEWEST)
+    inodes = [(python.prefix / name).stat().st_ino for python in (second, third)]
+    assert (kept / "python" / name).stat().st_ino == inodes[0] == inodes[1]
+    assert (first.prefix / name).stat().st_ino != inodes[0]
+    assert (third.prefix / "BUILD").stat().st_nlink == 1
+    assert third.run("-c", "import sysconfig; print(sysconfig.get_config_var('prefix'))").stdout.strip() == str(
+        third.prefix
+    )
+    assert str(second.prefix) not in (third.prefix / f"lib/python{NEWEST}/os.py").read_text()
+
+
+def test_p11_who_writes_into_an_installation_does_not_harm_the_next(settings: Settings) -> None:
+    provision(NEWEST, settings)
+    second = provision(NEWEST, replace(settings, store=settings.store.with_name("second")))
+    (second.prefix / f"lib/python{NEWEST}/weakref.py").write_text("raise SystemExit('edited in place')\n")
+
+    third = provision(NEWEST, replace(settings, store=settings.store.with_name("third")))
+
+    assert third.run("-c", "import weakref; print('whole')").stdout.strip() == "whole"
+    with Provisioner.from_environ(replace(settings, store=settings.store.with_name("third"))) as provisioner:
+        assert provisioner.store.verify(third.key) == ()

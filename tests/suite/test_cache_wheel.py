@@ -1,0 +1,114 @@
+"""A project that was installed editable, made a wheel again, and installed elsewhere."""
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.suite.cache import is_alike, pack_editable
+
+
+def installed(packages: Path, project: Path, *, files: dict[str, str], tag: str = "py3-none-any") -> None:
+    """What an installer leaves behind of an editable project."""
+    info = "demo-1.dist-info"
+    everything = {
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: demo\nVersion: 1\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
+        f"{info}/direct_url.json": json.dumps({"url": project.as_uri(), "dir_info": {"editable": True}}),
+        f"{info}/INSTALLER": "uv",
+        f"{info}/entry_points.txt": "[console_scripts]\nDemo = demo:main\n",
+        "../../../bin/Demo": "#!/bin/python\n",
+        **files,
+    }
+    for name, content in everything.items():
+        path = packages / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    record = "".join(f"{name},,\n" for name in (*everything, f"{info}/RECORD"))
+    (packages / info / "RECORD").write_text(record, encoding="utf-8")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    place = tmp_path / "prö ject"
+    place.mkdir()
+    return place
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    place = tmp_path / "env" / "lib" / "python3.9" / "site-packages"
+    place.mkdir(parents=True)
+    return place
+
+
+def test_the_wheel_holds_what_the_project_brought_and_can_be_installed(
+    packages: Path, project: Path, tmp_path: Path
+) -> None:
+    (project / "demo.py").write_text("def main(): print('it works')\n", encoding="utf-8")
+    installed(packages, project, files={"demo.pth": f"{project}\n"})
+    wheel = pack_editable(packages, project, into=tmp_path / "wheels")
+    assert wheel == tmp_path / "wheels" / "demo-1-py3-none-any.whl"
+    assert sorted(zipfile.ZipFile(wheel).namelist()) == [
+        "demo-1.dist-info/METADATA",
+        "demo-1.dist-info/RECORD",
+        "demo-1.dist-info/WHEEL",
+        "demo-1.dist-info/entry_points.txt",
+        "demo.pth",
+    ]
+    uv = pytest.importorskip("uv").find_uv_bin()
+    environment = tmp_path / "other"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    scripts = next(path for path in (environment / "bin", environment / "Scripts") if path.is_dir())
+    command = [uv, "pip", "install", "-q", "--offline", "--python", str(environment), f"demo @ {wheel.as_uri()}"]
+    subprocess.run(command, check=True)
+    assert subprocess.check_output([str(scripts / "Demo")], text=True) == "it works\n"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"demo.pth": "import __editable___demo_finder\n"},
+        {"demo.pth": "../../src\n"},
+        {"__editable___demo_finder.py": "", "demo.pth": "/x\n"},
+        {"demo/_speed.so": ""},
+        {"../../../share/demo.txt": ""},
+        {"../../../bin/demo.sh": ""},
+    ],
+)
+def test_what_may_differ_elsewhere_is_no_wheel(
+    packages: Path, project: Path, tmp_path: Path, files: dict[str, str]
+) -> None:
+    installed(packages, project, files=files)
+    assert pack_editable(packages, project, into=tmp_path / "wheels") is None
+
+
+def test_neither_is_what_was_compiled_or_another_project(packages: Path, project: Path, tmp_path: Path) -> None:
+    assert pack_editable(packages, project, into=tmp_path / "wheels") is None
+    installed(packages, project, files={"demo.pth": "/x\n"}, tag="cp39-cp39-linux_x86_64")
+    assert pack_editable(packages, project, into=tmp_path / "wheels") is None
+    installed(packages, tmp_path, files={"demo.pth": "/x\n"})
+    assert pack_editable(packages, project, into=tmp_path / "wheels") is None
+    assert not (tmp_path / "wheels").exists()
+
+
+@pytest.mark.parametrize(
+    ("setup", "document", "alike"),
+    [
+        (None, "[project]", True),
+        ("setup()", "[project]", True),
+        ("import sys\nsetup(install_requires=['x'] if sys.version_info < (3, 9) else [])", "", False),
+        (None, "[tool.hatch.metadata.hooks.custom]", False),
+        (None, '[build-system]\nbackend-path = ["."]', False),
+    ],
+)
+def test_a_setup_that_looks_at_its_python_is_run_under_each(
+    project: Path, setup: str | None, document: str, alike: bool
+) -> None:
+    if setup is not None:
+        (project / "setup.py").write_text(setup, encoding="utf-8")
+    (project / "pyproject.toml").write_text(document, encoding="utf-8")
+    assert is_alike(project) is alike

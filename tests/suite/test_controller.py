@@ -1,0 +1,504 @@
+"""`--python-suite` in projects that are not ours, with real interpreters and real inner sessions."""
+
+import itertools
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from archives import interpreters
+from suite_world import NEW, OLD, PYPROJECT, Run, asked, marks
+
+from pytest_pyinstall.suite.bisection import neighbours
+
+pytestmark = marks
+
+
+def test_one_session_reports_every_python(run: Run, project: Path) -> None:
+    result = run()
+    result.assert_outcomes(passed=4, failed=3, skipped=1, xfailed=2, warnings=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "suite: the project, under 2 Pythons, * at once",
+            "*100%*",
+            "*= FAILURES =*",
+            "*test_everywhere — every Python: py3.9, py3.12*",
+            "*test_old — on py3.9; not on py3.12*",
+            "test_demo.py::test_skipped[[]py3.12[]]",
+            "FAILED test_demo.py::test_everywhere[[]py3.9,py3.12[]]*",
+            "FAILED test_demo.py::test_old[[]py3.9[]]*",
+            "Python *pytest *passed *failed *skipped *errors *xfailed *time",
+            "3.9.*  *1 * 2 * 1 * 0 * 1 * s",
+            "3.12.* *3 * 1 * 0 * 0 * 1 * s",
+            "=*3 failed, 4 passed, 1 skipped, 2 xfailed, 1 warning in *",
+        ]
+    )
+    text = result.stdout.str()
+    assert text.count("E       assert 1 == 2") == 1
+    assert "garbage" not in text
+
+
+def test_what_is_shown_in_another_order_is_the_same_failure(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text(
+        "import sys\ndef test_it():\n    number = range(sys.version_info[1])\n"
+        "    raise ValueError('\\n'.join(['found', *sorted('abc', reverse=len(number) > 9)]))\n",
+        "utf-8",
+    )
+    run().stdout.fnmatch_lines(["*test_it — every Python: py3.9, py3.12*"])
+
+
+def test_verbose_lines_and_junit_tell_the_pythons_apart(run: Run, project: Path) -> None:
+    result = run("-v", "--junitxml=out.xml", "-k", "fine or old")
+    result.stdout.fnmatch_lines_random(
+        ["[[]py3.9[]]*PASSED test_demo.py::test_fine[[]py3.9[]]*", "[[]py3.12[]]*PASSED test_demo.py::test_old*"]
+    )
+    cases = ET.parse(project / "out.xml").getroot().iter("testcase")
+    names = {case.get("name"): [child.tag for child in case] for case in cases}
+    assert names == {
+        "test_fine[py3.9]": [], "test_old[py3.9]": ["failure"],
+        "test_fine[py3.12]": [], "test_old[py3.12]": [],
+    }  # fmt: skip
+
+
+def test_the_junit_file_holds_for_each_python_what_plain_pytest_writes_there(
+    run: Run, project: Path, shared_home: Path
+) -> None:
+    (project / "pytest.ini").write_text(
+        "[pytest]\njunit_family = xunit1\naddopts = --continue-on-collection-errors\n", "utf-8"
+    )
+    (project / "sub").mkdir()
+    (project / "sub" / "test_skipped.py").write_text(
+        "import pytest\npytest.skip('all', allow_module_level=True)\n", "utf-8"
+    )
+    (project / "sub" / "test_broken.py").write_text("import no_such_thing\n", "utf-8")
+    (project / "test_more.py").write_text(
+        "import pytest\n"
+        "class TestIt:\n"
+        "    def test_method(self, record_property): record_property('key', 7)\n"
+        "    @pytest.mark.parametrize('x', ['a::b', 'c[d]', 'e/f.py'])\n"
+        "    def test_params(self, x): pass\n"
+        "def test_attribute(record_xml_attribute): record_xml_attribute('assertions', 'REQ-1')\n"
+        "def test_of_all(record_testsuite_property): record_testsuite_property('ARCH', 'PPC')\n"
+        "@pytest.fixture\n"
+        "def bad(): raise ValueError('no')\n"
+        "def test_setup(bad): pass\n",
+        "utf-8",
+    )
+    result = run("--junitxml=ours.xml")
+    result.stdout.fnmatch_lines(["ERROR sub/test_broken.py[[]py3.9,py3.12[]]*"])
+    ours = ET.parse(project / "ours.xml").getroot()
+    assert [pair.attrib for pair in ours.iter("property") if pair.get("name") == "ARCH"] == [
+        {"name": "ARCH", "value": "PPC"}
+    ]
+    compared = 0
+    for record in (shared_home / "cache" / "environments").glob("*/suite.json"):
+        document = json.loads(record.read_text("utf-8"))
+        if document["project"] == str(project):
+            version = document["python"].split("-")[1].rpartition(".")[0]
+            command = [str(record.parent / "bin" / "pytest"), f"--junitxml={version}.xml"]
+            subprocess.run(command, cwd=project, capture_output=True, check=False)
+            plain = ET.parse(project / f"{version}.xml").getroot()
+            assert _cases(ours, f"[py{version}]") == _cases(plain, "")
+            compared += 1
+    assert compared == 2
+
+
+def _cases(root: ET.Element, ending: str) -> list[Any]:
+    """The test cases whose names end so, without that, without times, and without what a test printed."""
+    return sorted(
+        (
+            sorted((key, value.removesuffix(ending)) for key, value in case.attrib.items() if key != "time"),
+            [
+                (
+                    child.tag,
+                    child.get("type"),
+                    re.sub("0x[0-9a-f]+", "0x", child.get("message") or ""),
+                    [sorted(each.items()) for each in child],
+                )
+                for child in case
+                if not child.tag.startswith("system-")
+            ],
+        )
+        for case in root.iter("testcase")
+        if case.attrib["name"].endswith(ending)
+    )
+
+
+def test_a_name_from_the_report_selects_that_test_on_those_pythons(run: Run, project: Path) -> None:
+    result = run("test_demo.py::test_old[py3.9]")
+    result.assert_outcomes(failed=1)
+    result = run("test_demo.py::test_everywhere[py3.9,py3.12]")
+    result.assert_outcomes(failed=2)
+    result = run("test_demo.py::test_fine")
+    result.assert_outcomes(passed=2)
+
+
+def test_last_failed_runs_again_what_failed_on_each_python(run: Run, project: Path) -> None:
+    run("-k", "old or fine").assert_outcomes(passed=3, failed=1, deselected=6)
+    again = run("--lf")
+    again.assert_outcomes(failed=1, deselected=5)  # all of 3.12, where nothing had failed
+    first = run("--ff", "-v", "-k", "old or fine")
+    lines = [line for line in first.outlines if line.startswith("[py3.9]")]
+    assert "test_old" in lines[0]
+
+
+def test_stepwise_goes_on_where_each_python_stopped(run: Run, project: Path) -> None:
+    result = run("--sw")
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["FAILED test_demo.py::test_everywhere[[]py3.9,py3.12[]]*"])
+
+
+def test_collect_only_lists_every_python(run: Run, project: Path) -> None:
+    result = run("--co", "-q", "-k", "fine")
+    assert [line for line in result.outlines if "::" in line] == [
+        "test_demo.py::test_fine[py3.9]",
+        "test_demo.py::test_fine[py3.12]",
+    ]
+    result.stdout.fnmatch_lines(["*2/10 tests collected (8 deselected)*"])
+
+
+def test_nothing_collected_has_pytests_own_exit_code(run: Run, project: Path) -> None:
+    assert run("-k", "nothing_is_called_so").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_a_syntax_error_on_one_python_is_that_pythons_error(run: Run, project: Path) -> None:
+    (project / "test_new.py").write_text("def test_it():\n    match 1:\n        case 1: pass\n", "utf-8")
+    result = run("test_new.py")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*SyntaxError*", "ERROR test_new.py[[]py3.9[]]*"])
+
+
+def test_a_conftest_that_fails_on_one_python_is_one_error(run: Run, project: Path) -> None:
+    (project / "conftest.py").write_text("import sys\nassert sys.version_info >= (3, 10), 'not here'\n", "utf-8")
+    result = run("-k", "fine")
+    result.assert_outcomes(passed=1, errors=1, deselected=4)
+    result.stdout.fnmatch_lines(["*not here*", "ERROR [[]py3.9[]]*"])
+
+
+def test_options_of_the_projects_conftest_reach_it(run: Run, project: Path) -> None:
+    (project / "conftest.py").write_text(
+        "import demo\ndef pytest_addoption(parser):\n"
+        "    parser.addoption('--colour')\n    parser.addini('shade', 'x')\n",
+        "utf-8",
+    )
+    (project / "test_demo.py").write_text(
+        "def test_it(pytestconfig):\n    assert pytestconfig.getoption('--colour') == 'blue'\n"
+        "    assert pytestconfig.getini('shade') == 'dark'\n",
+        "utf-8",
+    )
+    (project / "pytest.ini").write_text(
+        "[pytest]\naddopts = --strict-config --colour=blue\nshade = dark\n"
+        "filterwarnings =\n    error\n    ignore::demo.NoSuchThing\n",
+        "utf-8",
+    )
+    (project / "demo.py").write_text("class NoSuchThing(Warning): pass\n", "utf-8")
+    run().assert_outcomes(passed=2)
+
+
+def test_our_own_settings_in_the_ini_file_are_enough(
+    run: Run, project: Path, pytester: pytest.Pytester, shared_home: Path
+) -> None:
+    (project / "pytest.ini").write_text(
+        f"[pytest]\naddopts = --strict-config\npyinstall_suite = true\npyinstall_jobs = 1\n"
+        f"pyinstall_python =\n    {interpreters()[OLD]}\n    {interpreters()[NEW]}\n",
+        "utf-8",
+    )
+    result = pytester.runpytest_subprocess("-p", "no:randomly", "-k", "fine")
+    result.assert_outcomes(passed=2, deselected=8)
+    result.stdout.fnmatch_lines(["suite: *2 Pythons, 1 at once"])
+
+
+@pytest.mark.parametrize("word", ["-s", "--pdb"])
+def test_interactive_options_need_one_python(run: Run, project: Path, word: str) -> None:
+    result = run(word)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *one Python at a time*", "hint: --python *"])
+
+
+def test_output_of_one_python_can_be_seen(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text("def test_it(): print('seen by all')\n", "utf-8")
+    result = run("-s", pythons=(NEW,))
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*seen by all*"])
+
+
+@pytest.mark.parametrize("missing", ["fail", "skip"])
+def test_a_project_that_is_not_for_a_python_is_told_in_one_line(run: Run, project: Path, missing: str) -> None:
+    (project / "pyproject.toml").write_text(PYPROJECT.replace(">=3.6", ">=3.10"), "utf-8")
+    result = run(f"--python-missing={missing}", "-k", "fine", "-rs")
+    result.assert_outcomes(**{"passed": 1, "deselected": 4, ("errors" if missing == "fail" else "skipped"): 1})
+    result.stdout.fnmatch_lines(["3.9.* the project needs Python >=3.10, and this is 3.9.*"])
+    assert result.ret == (1 if missing == "fail" else 0)
+
+
+def test_a_missing_python_does_not_stop_the_others(run: Run, project: Path) -> None:
+    result = run("--python=3.6.0", "-k", "fine")
+    result.assert_outcomes(passed=2, errors=1, deselected=8)
+    result.stdout.fnmatch_lines(["*no Python 3.6.0*"])
+
+
+def test_a_dependency_that_cannot_be_had_is_that_pythons_error(run: Run, project: Path) -> None:
+    group = """
+[dependency-groups]
+test = ["there-is-no-such-thing-as-this-package==1; python_version < '3.10'"]
+"""
+    (project / "pyproject.toml").write_text(PYPROJECT + group, "utf-8")
+    result = run("-k", "fine")
+    result.assert_outcomes(passed=1, errors=1, deselected=4)
+    result.stdout.fnmatch_lines(["suite: the project and its dependency group 'test', *", "*there-is-no-such-thing*"])
+
+
+def test_a_project_without_metadata_runs_from_its_directory(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("import sys\ndef test_it(): pass")
+    result = run()
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["suite: nothing of the project, which has no metadata to install it by,*"])
+
+
+def test_a_path_with_spaces_and_letters_of_all_kinds(
+    run: Run, project: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = project.parent / f"{project.name} ünï cödé 猫"
+    shutil.copytree(project, place)
+    monkeypatch.chdir(place)
+    run("-k", "fine", "--rootdir", str(place)).assert_outcomes(passed=2, deselected=8)
+
+
+def test_two_projects_of_one_name_have_environments_of_their_own(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("-k", "fine").assert_outcomes(passed=2, deselected=8)
+    other = project.parent / f"{project.name}-other"
+    shutil.copytree(project, other)
+    (other / "demo.py").write_text("def one():\n    return 2\n", "utf-8")
+    monkeypatch.chdir(other)
+    run("-k", "everywhere").assert_outcomes(passed=2, deselected=8)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs permissions")
+def test_a_directory_that_cannot_be_written_to(run: Run, pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    pytester.path.chmod(0o555)
+    try:
+        result = run()
+    finally:
+        pytester.path.chmod(0o755)
+    assert result.parseoutcomes()["passed"] == 2
+
+
+def test_a_second_session_makes_nothing_anew(run: Run, project: Path) -> None:
+    run("-k", "fine")
+    result = run("-k", "fine")
+    result.stdout.no_fnmatch_line("*making an environment*")
+
+
+def test_plugins_inside_each_python_change_nothing_in_the_report(
+    run: Run, project: Path, pytester: pytest.Pytester
+) -> None:
+    group = '\n[dependency-groups]\ntests = ["pytest-xdist", "pytest-timeout", "pytest-randomly", "pytest-cov"]\n'
+    (project / "pyproject.toml").write_text(PYPROJECT + group, "utf-8")
+
+    def outcome(*words: str) -> object:
+        result = run(*words, "--timeout=300", "--junitxml=out.xml", "-p", "no:randomly")
+        result.assert_outcomes(passed=4, failed=3, skipped=1, xfailed=2, warnings=1)
+        lines = [line for line in result.outlines if line.startswith(("FAILED", "3."))]
+        lines = [re.sub(r" +[\d.]+ s$", "", line) for line in lines]
+        return sorted(lines), _cases(ET.parse(project / "out.xml").getroot(), "")
+
+    alone = outcome()
+    for words in (("-n2",), ("-n", "auto"), ("-n2", "--dist=loadfile", "--cov=demo")):
+        assert outcome(*words) == alone
+    shuffled = pytester.runpytest_subprocess("--python-suite", *asked(OLD, NEW), "-n2", timeout=500)
+    shuffled.assert_outcomes(passed=4, failed=3, skipped=1, xfailed=2, warnings=1)
+
+
+def test_coverage_of_all_pythons_is_one_report(run: Run, project: Path) -> None:
+    extra = '\n[project.optional-dependencies]\ntest = ["pytest-cov"]\n'
+    (project / "pyproject.toml").write_text(PYPROJECT + extra, "utf-8")
+    (project / "demo.py").write_text(
+        "import sys\ndef one():\n    if sys.version_info < (3, 10):\n        x = 1\n"
+        "    else:\n        x = 1\n    return x\n",
+        "utf-8",
+    )
+    result = run("--cov=demo", "--cov-report=term-missing", "--cov-report=xml", "-k", "fine")
+    result.assert_outcomes(passed=2, deselected=8)
+    result.stdout.fnmatch_lines(
+        ["suite: the project with its extra 'test', *", "*2 Pythons combined*", "demo.py * 100%*"]
+    )
+    assert (project / "coverage.xml").exists()
+    assert (project / ".coverage").exists()
+
+
+def test_setup_and_teardown_errors_are_told(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text(
+        "import pytest\n@pytest.fixture\ndef bad():\n    yield\n    raise ValueError('after')\n"
+        "def test_it(bad): pass\n",
+        "utf-8",
+    )
+    result = run()
+    result.assert_outcomes(passed=2, errors=2)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_it — every Python*", "*ValueError: after*"])
+
+
+def test_what_is_configured_goes_into_the_environments(run: Run, project: Path) -> None:
+    (project / "pytest.ini").write_text("[pytest]\npyinstall_suite_install =\n    -e .\n    iniconfig\n", "utf-8")
+    result = run("-k", "fine")
+    result.assert_outcomes(passed=2, deselected=8)
+    result.stdout.fnmatch_lines(["suite: -e . iniconfig,*"])
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.7", "3.8"])
+def test_pythons_that_are_long_gone(run: Run, project: Path, version: str) -> None:
+    if version not in interpreters():
+        pytest.skip(f"needs Python {version}")
+    result = run(pythons=(version,))
+    result.assert_outcomes(passed=1, failed=2, skipped=1, xfailed=1)
+
+
+@pytest.mark.skipif("3.6" not in interpreters(), reason="needs Python 3.6")
+def test_the_oldest_pytest_that_a_project_may_ask_for(run: Run, project: Path) -> None:
+    group = "\n[dependency-groups]\ntest = [\"pytest<7; python_version<'3.7'\"]\n"
+    (project / "pyproject.toml").write_text(PYPROJECT + group, "utf-8")
+    result = run("--junitxml=out.xml", pythons=("3.6", NEW))
+    result.assert_outcomes(passed=4, failed=3, skipped=1, xfailed=2, warnings=1)
+    result.stdout.fnmatch_lines(["*test_old — on py3.6; not on py3.12*", "3.6.* 6.2.* 1 * 2 * 1 * 0 * 1 * s"])
+    assert len(list(ET.parse(project / "out.xml").getroot().iter("testcase"))) == 10
+    run("--lf", pythons=("3.6",)).assert_outcomes(failed=2)
+
+
+def test_no_pytest_that_the_project_allows_for_a_python(run: Run, project: Path) -> None:
+    group = '\n[dependency-groups]\ntest = ["pytest>=9"]\n'  # which is for 3.10 and newer
+    (project / "pyproject.toml").write_text(PYPROJECT + group, "utf-8")
+    result = run("-k", "fine")
+    result.assert_outcomes(passed=1, errors=1, deselected=4)
+    result.stdout.fnmatch_lines(["*pytest>=9*", "3.9.* - *", "3.12.* 1 *"])
+    skipped = run("-k", "fine", "--python-missing=skip")
+    skipped.assert_outcomes(passed=1, skipped=1, deselected=4)
+    assert skipped.ret == 0
+
+
+def test_native_toml_settings_reach_a_pytest_that_cannot_read_them(run: Run, project: Path) -> None:
+    (project / "pyproject.toml").write_text(
+        PYPROJECT + '\n[tool.pytest]\naddopts = ["-k", "fine"]\nmarkers = ["slow: x", "fast: y"]\n', "utf-8"
+    )
+    run().assert_outcomes(passed=2, deselected=8)
+
+
+def test_without_a_request_the_way_out_is_told(project: Path, pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--python-suite")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no Python was asked for*", "hint: --python supported --python-suite"])
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ("aaaaabbbbb", (4, 5)),
+        ("abbbbbbbbb", (0, 1)),
+        ("aaaaaaaaab", (8, 9)),
+        ("ab", (0, 1)),
+        ("..aa.b..", (3, 5)),
+        ("aaaa", (0, 3)),
+        ("...a...", None),
+        ("", None),
+    ],
+)
+def test_bisecting_finds_the_neighbours_with_few_questions(outcomes: str, expected: tuple[int, int] | None) -> None:
+    asked: list[int] = []
+
+    def outcome(index: int) -> str | None:
+        asked.append(index)
+        return None if outcomes[index] == "." else outcomes[index]
+
+    found = neighbours(len(outcomes), outcome)
+    assert (found and (found.before, found.after)) == expected
+    assert len(asked) == len(set(asked))
+    if "." not in outcomes:
+        assert len(asked) <= 2 + len(outcomes).bit_length()
+
+
+def test_bisect_names_the_builds_between_which_a_test_changes(run: Run, project: Path) -> None:
+    versions = tuple(version for version in interpreters() if version != "3.6")
+    result = run("--python-bisect", "test_demo.py::test_old", pythons=versions)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "bisect: test_demo.py::test_old",
+            "  fails    on cpython-3.9.*",
+            "  passes   on cpython-3.10.*",
+            f"  found with * of {len(versions)} Pythons",
+        ]
+    )
+    # Both ends, and as many of the others as halving takes; of environments, no more were made.
+    tried = result.stdout.str().count("bisect: trying")
+    assert tried <= 2 + math.ceil(math.log2(len(versions) - 1))
+    assert result.stdout.str().count("making an environment") <= tried
+    same = run("--python-bisect", "test_demo.py::test_fine")
+    assert same.ret == 1
+    same.stdout.fnmatch_lines(["bisect: * passes on both *"])
+
+
+def test_bisect_finds_the_patch_version(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = _two_patch_versions()
+    minor = ".".join(map(str, one[0][:2]))
+    monkeypatch.setenv("PATH", os.pathsep.join(str(path.parent) for _, path in (one, other)), prepend=os.pathsep)
+    (project / "test_demo.py").write_text(
+        f"import sys\ndef test_it():\n    assert sys.version_info[:3] < {other[0]}\n", "utf-8"
+    )
+    last = other[0][2] + 1
+    words = (f"--python={minor}.0..{minor}.{last}", "--python-downloads=never", "--python-bisect=test_demo.py::test_it")
+    result = run(*words, pythons=())
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            f"  passes   on cpython-{'.'.join(map(str, one[0]))}-*",
+            f"  fails    on cpython-{'.'.join(map(str, other[0]))}-*",
+            f"  found with 2 of {last + 1} Pythons",
+        ]
+    )
+    assert result.stdout.str().count("making an environment") <= 2
+
+
+def _two_patch_versions() -> list[tuple[tuple[int, int, int], Path]]:
+    """Two neighbours, with their executables; the test is skipped where this machine has them not."""
+    found: dict[tuple[int, int, int], Path] = {}
+    for path in (*interpreters().values(), *Path("/usr/bin").glob("python3.[0-9]*")):
+        code = "import sys; print(*sys.version_info[:3])"
+        done = subprocess.run([path, "-c", code], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            major, minor, patch = map(int, done.stdout.split())
+            found.setdefault((major, minor, patch), path)
+    versions = sorted(version for version in found if version >= (3, 8, 0))
+    for one, other in itertools.pairwise(versions):
+        if one[:2] == other[:2]:
+            return [(one, found[one]), (other, found[other])]
+    pytest.skip("needs two patch versions of one minor version")
+
+
+def test_the_page_is_written_where_it_was_asked_for(run: Run, project: Path) -> None:
+    run("--python-report=out/matrix.html", "-k", "old").stdout.fnmatch_lines(["the matrix as a page: *matrix.html"])
+    text = (project / "out" / "matrix.html").read_text("utf-8")
+    assert "test_demo.py::test_old" in text
+    assert "demo on 2 Pythons" in text
+
+
+def test_junit_files_of_jobs_are_reported_from_the_command_line(run: Run, project: Path) -> None:
+    run("--junitxml=jobs/all.xml", "-k", "old or fine")
+    command = [sys.executable, "-m", "pytest_pyinstall", "report", "jobs", "--html", "page.html"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=project, check=False)
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [
+        "Python  passed  failed  skipped  errors    time",
+        *(line for line in done.stdout.splitlines() if line.startswith(("3.9 ", "3.12 "))),
+        "FAILED test_demo::test_old[py3.9]; not on py3.12",
+    ]
+    assert "1 of 2 tests failed" in done.stderr
+    assert "test_demo::test_fine" in (project / "page.html").read_text("utf-8")

@@ -1,0 +1,264 @@
+"""How a session of a suite may end, and what is left of it: crashes, interrupts, kills, other sessions."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from suite_world import NEW, OLD, PYPROJECT, Run, asked, marks
+
+from pytest_pyinstall.suite import cache
+
+pytestmark = [*marks, pytest.mark.skipif(sys.platform == "win32", reason="needs signals")]
+
+LONG = 300
+"""Seconds that nothing takes on any machine."""
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    deadline = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        assert process is None or process.poll() is None, "it has ended"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def suite(project: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """A session that is under way. Its output goes to the file ``output`` there, so that no pipe can hold it."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--python-suite", "--python-jobs=2", *words]
+    with (project / "output").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, text=True, cwd=project)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def said(project: Path) -> str:
+    return (project / "output").read_text("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "os._exit(7)",
+        "os.abort()",
+        "import ctypes; ctypes.string_at(0)",
+        "os.kill(os.getpid(), 9)",  # as the system does where memory runs out
+    ],
+)
+def test_a_crash_is_one_failure_and_the_others_go_on(run: Run, project: Path, how: str) -> None:
+    (project / "test_demo.py").write_text(
+        f"import os, sys\ndef test_before(): pass\n"
+        f"def test_crash():\n    if sys.version_info < (3, 10):\n        {how}\ndef test_after(): pass\n",
+        "utf-8",
+    )
+    result = run()
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*the interpreter *ended *while it ran this test*", "FAILED test_demo.py::test_crash[[]py3.9[]]*"]
+    )
+    run("--lf").assert_outcomes(failed=1)
+
+
+def test_a_segmentation_fault_shows_the_frames_of_the_test_alone(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text("import ctypes\ndef test_it(): ctypes.string_at(0)\n", "utf-8")
+    result = run(pythons=(NEW,))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*was ended by SIGSEGV*", "*Fatal Python error*", "*test_demo.py*in test_it"])
+    assert "pluggy/_callers.py" not in result.stdout.str()
+    assert "_pyinstall_inner" not in result.stdout.str()
+
+
+def test_running_out_of_memory_is_a_failure_of_that_test(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text(
+        "import sys\ndef test_greedy():\n    if sys.version_info < (3, 10):\n"
+        "        import resource\n        before = resource.getrlimit(resource.RLIMIT_AS)\n"
+        "        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, before[1]))\n"
+        "        try: bytearray(1 << 32)\n"
+        "        finally: resource.setrlimit(resource.RLIMIT_AS, before)\n"
+        "def test_after(): pass\n",
+        "utf-8",
+    )
+    result = run()
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["*MemoryError*", "FAILED test_demo.py::test_greedy[[]py3.9[]]*"])
+
+
+def test_what_a_crashed_interpreter_printed_is_quoted(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text(
+        "import os, sys\ndef test_crash():\n    os.write(2, b'the last words')\n"
+        "    sys.__stderr__.flush()\n    os._exit(9)\n",
+        "utf-8",
+    )
+    result = run("-p", "no:cacheprovider", "--capture=sys", pythons=(NEW,))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*ended with exit code 9 while it ran this test*", "*the last words*"])
+
+
+SLOW = """
+import os, time
+def test_quick(): pass
+def test_slow():
+    with open('new-%d' % os.getpid(), 'w'): pass
+    os.rename('new-%d' % os.getpid(), 'pid-%d' % os.getpid())
+    time.sleep(3600)
+"""
+
+
+def test_an_interrupt_ends_all_and_keeps_what_was_reported(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text(SLOW, "utf-8")
+    run("-k", "quick").assert_outcomes(passed=2, deselected=2)
+    with suite(project, *asked(OLD, NEW)) as process:
+        until(lambda: len(list(project.glob("pid-*"))) == 2, process)
+        pids = [int(path.name.removeprefix("pid-")) for path in project.glob("pid-*")]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED, said(project)
+    assert "2 passed" in said(project)
+    assert "KeyboardInterrupt" in said(project)
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_tests_that_do_not_let_themselves_be_interrupted_are_killed(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text(
+        SLOW.replace("import os, time\n", "import os, signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"),
+        "utf-8",
+    )
+    run("-k", "quick").assert_outcomes(passed=2, deselected=2)
+    with suite(project, *asked(OLD, NEW)) as process:
+        until(lambda: len(list(project.glob("pid-*"))) == 2, process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED, said(project)
+    for path in project.glob("pid-*"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.name.removeprefix("pid-")), 0)
+
+
+def test_an_interrupt_does_not_wait_for_an_environment_that_another_session_makes(
+    run: Run, project: Path, shared_home: Path
+) -> None:
+    run("-k", "fine", pythons=(NEW,)).assert_outcomes(passed=1, deselected=4)
+    shelf = cache.directory_of(shared_home / "cache")
+    (made,) = (path for path in shelf.iterdir() if is_of(path, project))
+    shutil.rmtree(made)
+    fcntl = pytest.importorskip("fcntl")
+    with (shelf / f".{made.name}.lock").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with suite(project, *asked(NEW)) as process:
+            until(lambda: "waiting for the environment" in said(project), process)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED
+
+
+def is_of(path: Path, project: Path) -> bool:
+    try:
+        return f'"{project}"' in (path / "suite.json").read_text("utf-8")
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("words", [("-x",), ("--maxfail=1",), ("--maxfail=2",)])
+def test_failures_stop_all(run: Run, project: Path, words: tuple[str, ...]) -> None:
+    (project / "test_demo.py").write_text(
+        "import sys, time, pytest\n"
+        "def test_one(): assert sys.version_info > (3, 10)\n"
+        "def test_two(): assert sys.version_info > (3, 10)\n"
+        "@pytest.mark.parametrize('i', range(3600))\ndef test_slow(i): time.sleep(1)\n",
+        "utf-8",
+    )
+    result = run(*words)
+    most = int(words[0].partition("=")[2] or 1)
+    result.stdout.fnmatch_lines([f"*stopping after {most} failures*"])
+    assert result.parseoutcomes()["failed"] == most
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_python_that_was_not_begun_says_so(run: Run, project: Path) -> None:
+    result = run("-x", "--python-jobs=1", "-k", "old")
+    result.assert_outcomes(failed=1, deselected=4)
+    result.stdout.fnmatch_lines(["3.12.* not started"])
+
+
+def test_two_sessions_at_once_make_an_environment_once(run: Run, project: Path) -> None:
+    (project / "pyproject.toml").write_text(PYPROJECT.replace('"1"', '"2"'), "utf-8")
+    other = project / "other-output"
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--python-suite", "-k", "fine", *asked(NEW)]
+    with other.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, cwd=project)
+    try:
+        mine = run("-k", "fine", pythons=(NEW,))
+        assert process.wait(LONG) == 0
+    finally:
+        process.kill()
+        process.wait()
+    mine.assert_outcomes(passed=1, deselected=4)
+    texts = mine.stdout.str() + other.read_text("utf-8")
+    assert texts.count("1 passed") == 2
+    assert texts.count("making an environment") == 1
+
+
+def test_an_environment_that_was_left_half_made_is_not_used(run: Run, project: Path, shared_home: Path) -> None:
+    (project / "pyproject.toml").write_text(
+        PYPROJECT.replace('["flit_core>=3.4,<4"]', '["flit_core>=3.4,<4"]\nbackend-path = ["."]').replace(
+            "flit_core.buildapi", "waiting"
+        ),
+        "utf-8",
+    )
+    (project / "waiting.py").write_text(
+        "import os, time\nfrom flit_core.buildapi import *\nfrom flit_core.buildapi import build_editable as build\n"
+        "def build_editable(*args, **named):\n    open('building', 'w').close()\n"
+        "    while not os.path.exists('go'): time.sleep(0.1)\n    return build(*args, **named)\n",
+        "utf-8",
+    )
+    with suite(project, "-k", "fine", *asked(NEW)) as process:
+        until((project / "building").exists, process)
+        process.kill()
+        process.wait()
+    (project / "go").touch()
+    result = run("-k", "fine", pythons=(NEW,))
+    result.assert_outcomes(passed=1, deselected=4)
+    result.stdout.fnmatch_lines(["making an environment of *"])
+    left = [path.name for path in cache.directory_of(shared_home / "cache").glob(".*.new")]
+    assert left == []
+
+
+def test_environments_of_a_suite_that_runs_are_not_thrown_away(run: Run, project: Path, shared_home: Path) -> None:
+    (project / "test_demo.py").write_text(
+        "import os, time\ndef test_it():\n    open('running', 'w').close()\n"
+        "    while not os.path.exists('go'): time.sleep(0.1)\n    import _pytest.pytester\n",
+        "utf-8",
+    )
+    clear = [sys.executable, "-m", "pytest_pyinstall", "cache", "clear"]
+    with suite(project, *asked(NEW)) as process:
+        until((project / "running").exists, process)
+        first = subprocess.run(clear, capture_output=True, text=True, cwd=project, check=False)
+        (project / "go").touch()
+        assert process.wait(LONG) == 0, said(project)
+    assert re.search(r"stays: somebody is at it", first.stderr)
+    after = subprocess.run(clear, capture_output=True, text=True, cwd=project, check=False)
+    assert "stays" not in after.stderr
+    run("-k", "it", pythons=(NEW,)).stdout.fnmatch_lines(["making an environment of *"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("gc.enable()", "0 True False"), ("gc.disable(); gc.freeze()", "0 False True")]
+)
+def test_whoever_called_pytest_finds_the_garbage_collector_as_it_was(
+    run: Run, project: Path, before: str, after: str
+) -> None:
+    words = ["-p", "no:randomly", "--python-suite", "-k", "fine", *asked(NEW)]
+    script = f"import gc, pytest; {before}\ncode = int(pytest.main({words!r}))\n"
+    script += "print(code, gc.isenabled(), gc.get_freeze_count() > 0)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=project)
+    assert done.stdout.splitlines()[-1] == after

@@ -1,0 +1,236 @@
+"""pytest's own options in a suite under several Pythons, and the ways in which environments are made."""
+
+import os
+import re
+import select
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from archives import interpreters
+from suite_world import NEW, OLD, PYPROJECT, Run, asked, marks
+
+from pytest_pyinstall.request.request import parse_requests
+from pytest_pyinstall.suite.bisection import neighbours
+
+pytestmark = marks
+
+
+def test_marks_and_plugins_are_the_inner_sessions(run: Run, project: Path) -> None:
+    (project / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nmarkers = slow\n", "utf-8")
+    (project / "test_demo.py").write_text(
+        "import pytest\n@pytest.mark.slow\ndef test_slow(): pass\ndef test_quick(): pass\n"
+        "def test_plugins(request): assert not request.config.pluginmanager.hasplugin('doctest')\n",
+        "utf-8",
+    )
+    run("-m", "slow").assert_outcomes(passed=2, deselected=4)
+    run("-m", "not slow", "-p", "no:doctest").assert_outcomes(passed=4, deselected=2)
+
+
+def test_the_root_directory_is_the_one_that_was_said(run: Run, project: Path) -> None:
+    (project / "sub").mkdir()
+    (project / "sub" / "test_sub.py").write_text("def test_it(pytestconfig): print(pytestconfig.rootpath)", "utf-8")
+    result = run("--rootdir=sub", "sub", "-rP")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(
+        ["rootdir: *sub", "*test_it — py3.9*", str(project / "sub"), "*test_it — py3.12*", str(project / "sub")]
+    )
+
+
+def test_a_missing_node_id_is_a_usage_error_of_each_python(run: Run, project: Path) -> None:
+    result = run("test_demo.py::test_gone")
+    result.stdout.fnmatch_lines(["*not found: *test_demo.py::test_gone*"])
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_counting_what_was_collected(run: Run, project: Path) -> None:
+    result = run("--co", "-qq")
+    result.stdout.fnmatch_lines(["test_demo.py[[]py3.9[]]: 5", "test_demo.py[[]py3.12[]]: 5"])
+
+
+@pytest.fixture
+def covered(project: Path) -> Path:
+    """A module of which each Python runs its own half, and nobody the last function."""
+    extra = '\n[project.optional-dependencies]\ntest = ["pytest-cov"]\n'
+    (project / "pyproject.toml").write_text(PYPROJECT + extra, "utf-8")
+    (project / "demo.py").write_text(
+        "import sys\ndef one():\n    if sys.version_info < (3, 10):\n        x = 1\n    else:\n        x = 1\n"
+        "    return x\ndef two():\n    return 2\n",
+        "utf-8",
+    )
+    (project / "test_two.py").write_text("import demo\ndef test_two(): assert demo.two() == 2\n", "utf-8")
+    return project
+
+
+def test_coverage_counts_branches_of_all_pythons_and_fails_below_a_limit(run: Run, covered: Path) -> None:
+    words = ("--cov=demo", "--cov-branch", "-k", "fine")
+    good = run(*words, "--cov-fail-under=80", "--cov-report=term", "--cov-report=json")
+    good.assert_outcomes(passed=2, deselected=10)
+    good.stdout.fnmatch_lines(["*2 Pythons combined*", "demo.py * 2 * 0 * 9?%"])
+    assert good.ret == 0
+    (covered / "coverage.json").unlink()
+    bad = run(*words, "--cov-fail-under=99", "--cov-report=term", "--cov-report=json")
+    assert bad.ret == pytest.ExitCode.TESTS_FAILED
+    bad.stdout.fnmatch_lines(["*less than fail-under=99*"])
+    assert (covered / "coverage.json").exists()
+
+
+def test_a_limit_in_the_configuration_of_coverage_holds(run: Run, covered: Path) -> None:
+    (covered / ".coveragerc").write_text("[report]\nfail_under = 99\n", "utf-8")
+    result = run("--cov=demo", "-k", "fine", "--cov-report=xml")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*less than fail-under=99*"])
+    assert (covered / "coverage.xml").exists()
+
+
+def test_coverage_is_appended_and_keeps_its_contexts(run: Run, covered: Path) -> None:
+    run("--cov=demo", "-k", "fine", "--cov-context=test").assert_outcomes(passed=2, deselected=10)
+    result = run("--cov=demo", "--cov-append", "--cov-context=test", "test_two.py")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["demo.py * 100%*"])
+    import sqlite3
+
+    with closing(sqlite3.connect(covered / ".coverage")) as database:
+        found = database.execute("select context from context").fetchall()
+    assert {name for (name,) in found} >= {"test_demo.py::test_fine|run", "test_two.py::test_two|run"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_the_debugger_has_the_terminal(run: Run, project: Path) -> None:
+    import pty
+
+    run("-k", "fine", pythons=(NEW,)).assert_outcomes(passed=1, deselected=4)
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--python-suite", "--pdb", "-k", "everywhere"]
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([*command, *asked(NEW)], stdin=theirs, stdout=theirs, stderr=theirs, cwd=project)
+    os.close(theirs)
+    said = ""
+
+    def until(word: str) -> None:
+        nonlocal said
+        deadline = time.monotonic() + 300
+        while word not in said:
+            assert time.monotonic() < deadline, said
+            if select.select([ours], [], [], 1)[0]:
+                try:
+                    said += os.read(ours, 10000).decode("utf-8", "replace")
+                except OSError:  # it has closed its side
+                    assert word in said, said
+
+    try:
+        until("(Pdb) ")
+        os.write(ours, b"p 'so' + 'me' * 2, demo.one()\n")
+        until("('someme', 1)")
+        os.write(ours, b"q\n")
+        until("1 failed")
+        assert process.wait(300) != 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+@pytest.fixture
+def no_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "uv.py").write_text("raise ImportError('there is none')\n", "utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "none"))
+    entries = os.environ["PATH"].split(os.pathsep)
+    without = [entry for entry in entries if not any((Path(entry) / name).exists() for name in ("uv", "uv.exe"))]
+    monkeypatch.setenv("PATH", os.pathsep.join(without))
+
+
+@pytest.mark.usefixtures("no_uv")
+def test_without_uv_pip_does_it(run: Run, project: Path) -> None:
+    result = run("-k", "fine", pythons=(NEW,))
+    result.assert_outcomes(passed=1, deselected=4)
+    result.stdout.fnmatch_lines(["making an environment of 3.12.* (pip)"])
+
+
+SETUPTOOLS = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+"""
+
+
+def test_where_nothing_editable_can_be_built_the_project_is_installed_as_it_is(run: Run, project: Path) -> None:
+    if "3.6" not in interpreters():
+        pytest.skip("needs Python 3.6")
+    (project / "pyproject.toml").write_text(SETUPTOOLS, "utf-8")
+    (project / "setup.cfg").write_text(
+        "[metadata]\nname=demo\nversion=1\n[options]\npackage_dir=\n    =src\npackages = demo\n", "utf-8"
+    )
+    (project / "src" / "demo").mkdir(parents=True)
+    (project / "demo.py").rename(project / "src" / "demo" / "__init__.py")
+    run("-k", "fine", pythons=("3.6",)).assert_outcomes(passed=1, deselected=4)
+    again = run("-k", "fine", pythons=("3.6",))
+    again.stdout.no_fnmatch_line("*making an environment*")
+    (project / "src" / "demo" / "__init__.py").write_text("def one():\n    return 1 + 1\n", "utf-8")
+    changed = run("-k", "everywhere", pythons=("3.6",))
+    changed.assert_outcomes(passed=1, deselected=4)
+
+
+def test_the_project_is_built_once_for_all_pythons(run: Run, project: Path, tmp_path: Path) -> None:
+    (project / "pyproject.toml").write_text(SETUPTOOLS, "utf-8")
+    (project / "setup.cfg").write_text(
+        "[metadata]\nname=demo\nversion=1\n[options]\npackage_dir=\n    =src\npackages = demo\n", "utf-8"
+    )
+    (project / "setup.py").write_text(
+        "import os\nfrom setuptools import setup\n"
+        "with open(os.environ['BUILT'], 'a') as file: print(os.getpid(), file=file)\nsetup()\n",
+        "utf-8",
+    )
+    (project / "src" / "demo").mkdir(parents=True)
+    (project / "demo.py").rename(project / "src" / "demo" / "__init__.py")
+    os.environ["BUILT"] = str(tmp_path / "one")
+    try:
+        run("-k", "fine", pythons=(OLD,)).assert_outcomes(passed=1, deselected=4)
+        os.environ["BUILT"] = str(tmp_path / "other")
+        run("-k", "fine", pythons=(OLD, NEW)).assert_outcomes(passed=2, deselected=8)
+    finally:
+        del os.environ["BUILT"]
+    assert (tmp_path / "one").exists()
+    assert not (tmp_path / "other").exists()
+
+
+def test_bytecode_that_is_not_to_be_written_is_there_in_environments_alone(
+    run: Run, project: Path, shared_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (project / "pyproject.toml").write_text(PYPROJECT.replace('"A library"', '"Another"'), "utf-8")
+    run("-k", "fine", pythons=(NEW,)).assert_outcomes(passed=1, deselected=4)
+    assert not list(project.glob("__pycache__"))
+    environments = (shared_home / "cache" / "environments").glob("*/suite.json")
+    (mine,) = (path.parent for path in environments if f'"{project}"' in path.read_text("utf-8"))
+    assert list(mine.glob("lib/*/site-packages/_pytest/__pycache__/main.*.pyc"))
+
+
+def test_a_python_that_is_not_there_is_told_once(run: Run, project: Path) -> None:
+    result = run("--python=3.6.0", "-k", "fine", pythons=(NEW,))
+    assert re.search(r"^3\.6\.0 +- +no Python 3\.6\.0 ", result.stdout.str(), re.MULTILINE)
+    assert "Python 3.6.0: no Python 3.6.0" not in result.stdout.str()
+
+
+def test_a_session_whose_tests_use_no_python_says_what_would_run_them(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_subprocess(f"--python={sys.executable}", timeout=300)
+    assert result.stdout.str().count("--python-suite runs the whole suite") == 1
+
+
+def test_a_range_of_patch_versions_is_searched_by_halves() -> None:
+    names = [request.text for request in parse_requests(["3.12.0..3.12.9"], directory=Path(), origin="--python")]
+    assert names == [f"3.12.{number}" for number in range(10)]
+    tried: list[str] = []
+
+    def outcome(index: int) -> str | None:
+        tried.append(names[index])
+        return None if names[index] == "3.12.5" else "passes" if index < 4 else "fails"
+
+    found = neighbours(len(names), outcome)
+    assert found is not None
+    assert (names[found.before], names[found.after]) == ("3.12.3", "3.12.4")
+    assert len(tried) <= 5

@@ -1,0 +1,123 @@
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.errors import UsageError
+from pytest_pyinstall.suite.report import Cell, Matrix, Tally, page, read_junit, table
+
+JUNIT = """<?xml version="1.0"?><testsuites><testsuite name="pytest">
+<testcase classname="tests.test_a" name="test_one" time="0.5"/>
+<testcase classname="tests.test_a" name="test_two" time="0.1">{inner}</testcase>
+</testsuite></testsuites>"""
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def test_the_table_shows_columns_that_hold_something() -> None:
+    tallies = [
+        Tally(label="py3.9", python="3.9.18", pytest="8.4.2", counts={"passed": 12, "failed": 1}, seconds=1.5),
+        Tally(label="py3.8", python="3.8.18", note="no build of it"),
+    ]
+    assert table(tallies) == [
+        "Python  pytest  passed  failed  skipped  errors    time",
+        "3.9.18  8.4.2       12       1        0       0  1.50 s",
+        "3.8.18  -       no build of it",
+    ]
+
+
+def test_junit_files_of_several_jobs_become_one_matrix(tmp_path: Path) -> None:
+    failure = '<failure message="boom">the text</failure>'
+    (tmp_path / "junit-py39.xml").write_text(JUNIT.format(inner=failure), "utf-8")
+    (tmp_path / "3.10").mkdir()
+    (tmp_path / "3.10" / "junit.xml").write_text(JUNIT.format(inner='<skipped message="why"/>'), "utf-8")
+    (tmp_path / "windows.xml").write_text(JUNIT.format(inner=""), "utf-8")
+    matrix = read_junit(tmp_path)
+    assert [tally.label for tally in matrix.tallies] == ["py3.9", "py3.10", "windows"]
+    row = matrix.rows["tests.test_a::test_two"]
+    assert {label: (cell.outcome, cell.text) for label, cell in row.items()} == {
+        "py3.9": ("failed", "the text"),
+        "py3.10": ("skipped", "why"),
+        "windows": ("passed", ""),
+    }
+
+
+def test_ids_that_name_their_python_win_over_the_files_name(tmp_path: Path) -> None:
+    text = JUNIT.format(inner="").replace("test_one", "test_one[a][py3.9]").replace("test_two", "test_two[pypy3.11]")
+    (tmp_path / "all.xml").write_text(text, "utf-8")
+    assert [tally.label for tally in read_junit(tmp_path).tallies] == ["py3.9", "pypy3.11"]
+
+
+def test_a_directory_without_junit_files_and_a_broken_file_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no junit files"):
+        read_junit(tmp_path)
+    (tmp_path / "x.xml").write_text("<testsuite", "utf-8")
+    with pytest.raises(UsageError, match=r"x\.xml"):
+        read_junit(tmp_path)
+
+
+def big_matrix(rows: int) -> Matrix:
+    labels = ["py3.9", "py3.10", "py3.11", "py3.12", "py3.13"]
+    matrix = Matrix([Tally(label=label, python=label[2:], pytest="9", counts={"passed": rows}) for label in labels])
+    for number in range(rows):
+        for label in labels:
+            failed = number == 777 and label == "py3.9"
+            text = "</script><script>alert(1)</script> the failure's text" if failed else ""
+            matrix.put(
+                f"tests/test_{number // 100}.py::test_{number}",
+                label,
+                Cell(outcome="failed" if failed else "passed", seconds=0.01, text=text),
+            )
+    return matrix
+
+
+def test_the_page_is_one_file_that_asks_for_nothing_else(tmp_path: Path) -> None:
+    text = page(big_matrix(10), title="<demo> & co")
+    assert "<title>&lt;demo&gt; &amp; co</title>" in text
+    assert not re.search(r"(?:src|href)\s*=|url\(|https?:", text)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
+def test_a_browser_shows_the_matrix_filters_it_and_opens_a_failure(tmp_path: Path) -> None:
+    script = """
+<script>
+addEventListener("load", () => setTimeout(() => {
+  const out = {}, start = performance.now();
+  const $ = s => document.querySelector(s);
+  out.first = $("#count").textContent;
+  $("[data-filter=all]").click(); out.all = $("#count").textContent;
+  out.nodes = document.querySelectorAll(".row").length;
+  $("[data-filter=differs]").click(); out.differs = $("#count").textContent;
+  $(".cell.failed").click(); out.text = $("aside pre").textContent; out.heading = $("aside h2 span").textContent;
+  out.open = getComputedStyle($("aside")).display;
+  $("#text").value = "nothing like it"; $("#text").oninput(); out.none = $(".empty").textContent;
+  out.wide = document.documentElement.scrollWidth <= innerWidth;
+  out.ms = performance.now() - start;
+  document.title = "RESULT" + JSON.stringify(out) + "END";
+}, 10));
+</script>"""
+    path = tmp_path / "matrix.html"
+    path.write_text(page(big_matrix(8000), title="demo").replace("</body>", script + "</body>"), "utf-8")
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        "--window-size=1200,800",
+        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom", path.as_uri(),
+    ]  # fmt: skip
+    for _ in range(3):  # on a busy machine the browser may print the page before it ran the script
+        dom = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True).stdout
+        if match := re.search(r"RESULT(\{.*?\})END", dom):
+            break
+    assert match, dom[:2000]
+    out = json.loads(match[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    assert out["first"] == "1 of 8000 tests"
+    assert out["all"] == "8000 of 8000 tests"
+    assert out["nodes"] < 100
+    assert out["differs"] == "1 of 8000 tests"
+    assert out["text"] == "</script><script>alert(1)</script> the failure's text"
+    assert out["heading"] == "tests/test_7.py::test_777 — failed on 3.9"
+    assert out["open"] == "flex"
+    assert out["none"] == "No such tests."
+    assert out["wide"] is True
+    assert out["ms"] < 3000

@@ -1,0 +1,112 @@
+"""Archives packed out of the real interpreters of this machine, for every test that installs something.
+
+Packing takes some seconds, so what was packed is kept in the system's temporary directory, under the digest of the
+interpreter and of the code that packs it. Safe with any number of workers and of test runs at once.
+"""
+
+import getpass
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from filelock import FileLock
+
+from pytest_pyinstall.archive import relocate
+from pytest_pyinstall.cli import mirror
+from pytest_pyinstall.interpreter import _elf, pack
+
+__all__ = ["NEWEST", "OLDEST", "TAG", "interpreters", "packed"]
+
+TAG = "20261122"
+
+# Taken when the tests are collected, before a fixture hides the home directory from the code under test.
+_ENVIRON = dict(os.environ)
+_PYENV = Path(_ENVIRON.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+_KEPT = Path(tempfile.gettempdir()) / f"pytest-pyinstall-archives-{getpass.getuser()}"
+_DAYS = 3
+
+
+@cache
+def interpreters() -> Mapping[str, Path]:
+    """Real CPythons on this machine by minor version, ``{"3.12": Path(…)}``, oldest first; the running one always."""
+    found = {sys.version_info[:2]: Path(getattr(sys, "_base_executable", sys.executable)).resolve()}
+    names = (re.fullmatch(r"3\.(\d+)\.(\d+)", path.name) for path in _PYENV.glob("3.*"))
+    for match in sorted((match for match in names if match), key=lambda match: int(match[2]), reverse=True):
+        version = (3, int(match[1]))
+        executable = _PYENV / match[0] / "bin" / f"python3.{match[1]}"
+        if version >= (3, 6) and executable.is_file():
+            found.setdefault(version, executable)
+    return {f"{major}.{minor}": found[major, minor] for major, minor in sorted(found)}
+
+
+OLDEST, *_, NEWEST = [*interpreters(), *interpreters()]
+"""The minor versions at the ends of `interpreters`, which may be one."""
+
+
+def packed(tmp_root: Path, executables: Iterable[Path] | None = None) -> Path:
+    """A mirror directory below `tmp_root` with an archive of each of `executables` (default: `interpreters`).
+
+    It holds ``catalogue.json`` and ``<TAG>/<file>``, as `mirror.pack` makes them. The archives are hardlinks that other
+    tests share: read them, copy them, never write to them. Calls with the same arguments return the same directory.
+    """
+    chosen = sorted({*executables} if executables is not None else {*interpreters().values()})
+    name = hashlib.sha256("\0".join(map(str, chosen)).encode()).hexdigest()[:12]
+    directory = tmp_root / f"archives-{name}"
+    tmp_root.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{directory}.lock"):
+        if not (directory / "catalogue.json").exists():
+            _assemble(directory, [_kept(executable) for executable in chosen])
+    return directory
+
+
+def _assemble(directory: Path, parts: Iterable[Path]) -> None:
+    catalogue: dict[str, object] = {}
+    (directory / TAG).mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        catalogue |= json.loads((part / "catalogue.json").read_text("utf-8"))
+        for archive in (part / TAG).iterdir():
+            link = directory / TAG / archive.name
+            link.unlink(missing_ok=True)  # of a run that was killed here
+            try:
+                link.hardlink_to(archive)
+            except OSError:
+                link.write_bytes(archive.read_bytes())
+    new = directory / "catalogue.new"
+    new.write_text(json.dumps(catalogue), "utf-8")
+    new.replace(directory / "catalogue.json")
+
+
+def _kept(executable: Path) -> Path:
+    state = executable.stat()
+    digest = hashlib.sha256(f"{executable}\0{state.st_size}\0{state.st_mtime_ns}\0{TAG}".encode())
+    for module in (_elf, relocate, mirror, pack):
+        assert module.__file__
+        digest.update(Path(module.__file__).read_bytes())
+    _KEPT.mkdir(mode=0o700, exist_ok=True)
+    place = _KEPT / digest.hexdigest()[:16]
+    with FileLock(f"{place}.lock"):
+        if not (place / "complete").exists():
+            _forget_old()
+            mirror.pack(place, [executable], tag=TAG, environ=_ENVIRON)
+            for archive in (place / TAG).iterdir():
+                archive.chmod(0o444)
+        (place / "complete").touch()
+    return place
+
+
+def _forget_old() -> None:
+    """Nobody has asked for these since days, so nobody is in the middle of linking them."""
+    for marker in _KEPT.glob("*/complete"):
+        if marker.stat().st_mtime < time.time() - _DAYS * 86400:
+            for file in sorted(marker.parent.rglob("*"), reverse=True):
+                if file.is_dir():
+                    file.rmdir()
+                else:
+                    file.unlink(missing_ok=True)

@@ -1,0 +1,299 @@
+"""What every fault needs: a small Python to install, processes that may be killed, and an oracle that believes nobody.
+
+The Python is a tree of some hundred files whose executable hands over to the running one, so that an installation
+takes tens of milliseconds, and a hundred of them are affordable. `benchmarks/faults.py` does the same to uv.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_pyinstall.cli.mirror import RELEASES
+from pytest_pyinstall.request.identity import Key, Target
+
+__all__ = ["FILES", "RUNNING", "TAG", "Driver", "Ended", "Workshop", "digest", "make_mirror"]
+
+TAG = "20261122"
+FILES = 250
+RUNNING = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+VERSION = ".".join(map(str, sys.version_info[:3]))
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) if sys.platform != "win32" else ()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended. `seconds` is since it started, or since the signal where one was sent."""
+
+    code: int
+    output: str
+    orphans: int = 0
+    seconds: float = 0.0
+    signal: int = 0
+
+
+def make_mirror(directory: Path, pythons: Mapping[str, Path] | None = None) -> Path:
+    """A mirror with a small archive for each version, and its ``catalogue.json`` in uv's schema. `pythons` are the
+    executables to which they hand over, by version; default: the running one."""
+    target = Target.current()
+    rows = {}
+    (directory / TAG).mkdir(parents=True)
+    for version, executable in (pythons or {VERSION: RUNNING}).items():
+        major, minor, patch = version.split(".")
+        name = f"cpython-{version}+{TAG}-{target.arch}-unknown-{target.os}-{target.libc}-install_only.tar.gz"
+        data = _archive(f"{major}.{minor}", executable)
+        (directory / TAG / name).write_bytes(data)
+        rows[f"cpython-{version}-{target}"] = {
+            "name": "cpython",
+            "arch": {"family": target.arch, "variant": None},
+            "os": target.os,
+            "libc": target.libc,
+            "major": int(major),
+            "minor": int(minor),
+            "patch": int(patch),
+            "prerelease": "",
+            "url": f"{RELEASES}/{TAG}/{name.replace('+', '%2B')}",
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "size": len(data),
+            "variant": None,
+            "build": TAG,
+        }
+    (directory / "catalogue.json").write_text(json.dumps(rows), "utf-8")
+    return directory
+
+
+_SYSCONFIG = b"""\
+# system configuration generated and used by the sysconfig module
+build_time_vars = {'prefix': '/install'}
+"""
+
+
+def _archive(minor: str, executable: Path) -> bytes:
+    chance = random.Random(minor)
+    files: dict[str, tuple[bytes, int]] = {
+        f"bin/python{minor}": (f'#!/bin/sh\nexec {executable} "$@"\n'.encode(), 0o755),
+        f"lib/python{minor}/os.py": (b"# the landmark\n", 0o644),
+        f"lib/python{minor}/_sysconfigdata__linux_x86_64-linux-gnu.py": (_SYSCONFIG, 0o644),
+        f"lib/pkgconfig/python-{minor}.pc": (b"prefix=/install\n", 0o644),
+    }  # fmt: skip
+    for number in range(FILES):
+        files[f"lib/python{minor}/package{number % 9}/module{number}.py"] = (chance.randbytes(2500), 0o644)
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        folders = sorted({str(parent) for name in files for parent in Path("python", name).parents} - {"."})
+        for folder in folders:
+            member = tarfile.TarInfo(folder)
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(member)
+        for name, (content, mode) in files.items():
+            member = tarfile.TarInfo(f"python/{name}")
+            member.size, member.mode = len(content), mode
+            tar.addfile(member, io.BytesIO(content))
+        member = tarfile.TarInfo("python/bin/python3")
+        member.type, member.linkname = tarfile.SYMTYPE, f"python{minor}"
+        tar.addfile(member)
+    return gzip.compress(stream.getvalue(), 1, mtime=0)
+
+
+def digest(tree: Path) -> Mapping[str, str] | None:
+    """Every entry below `tree` with its kind, mode and content; None where there is no such directory."""
+    if not tree.is_dir():
+        return None
+    found = {}
+    for parent, folders, names in os.walk(tree):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        for name in (*folders, *names):
+            path = Path(parent, name)
+            status = path.lstat()
+            mode = stat.S_IMODE(status.st_mode)
+            if path.is_symlink():
+                said = f"link {path.readlink()}"
+            elif path.is_dir():
+                said = f"directory {mode:o}"
+            else:
+                said = f"file {mode:o} {hashlib.sha1(path.read_bytes()).hexdigest()}"
+            found[str(path.relative_to(tree))] = said
+    return found
+
+
+class Driver:
+    """Starts our command line in forked processes; see `fault_driver`."""
+
+    def __init__(self, directory: Path) -> None:
+        self._output = directory / "output.txt"
+        self._process = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("fault_driver.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self,
+        *argv: str,
+        environ: Mapping[str, str],
+        directory: Path,
+        after: float | None = None,
+        number: int = signal.SIGTERM,
+    ) -> Ended:
+        """Run it, and `after` so many seconds send it the signal `number`."""
+        order = {"argv": argv, "environ": dict(environ), "directory": str(directory), "output": str(self._output)}
+        self._tell(json.dumps(order))
+        pid = self._hear()["pid"]
+        start = time.monotonic()
+        sent = 0
+        if after is not None:
+            time.sleep(after)  # the fault itself: a random moment
+            start = time.monotonic()
+            sent = number
+            os.kill(pid, number)
+        answer = self._hear()
+        seconds = time.monotonic() - start
+        self._tell("")
+        with contextlib.suppress(OSError):
+            return Ended(answer["code"], self._output.read_text("utf-8"), answer["orphans"], seconds, sent)
+        return Ended(answer["code"], "", answer["orphans"], seconds, sent)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        with self._process:  # whatever happens, it has ended afterwards
+            try:
+                self._process.stdin.close()
+                self._process.wait(30)
+            finally:
+                self._process.kill()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def _hear(self) -> dict[str, int]:
+        assert self._process.stdout is not None
+        answer: dict[str, int] = json.loads(self._process.stdout.readline())
+        return answer
+
+
+@dataclass
+class Workshop:
+    """One store, one cache and one small Python, and what it looks like when it is whole."""
+
+    directory: Path
+    mirror: Path
+    url: str = ""
+    version: str = VERSION
+    store: Path = field(init=False)
+    cache: Path = field(init=False)
+    temporary: Path = field(init=False)
+    reference: Mapping[str, str] = field(init=False, default_factory=dict)
+    seconds: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self.store, self.cache = self.directory / "store", self.directory / "cache"
+        self.temporary = self.directory / "tmp"
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        (self.directory / "home").mkdir(exist_ok=True)
+
+    @property
+    def key(self) -> Key:
+        return Key.parse(f"cpython-{self.version}-{Target.current()}")
+
+    @property
+    def home(self) -> Path:
+        return self.store / str(self.key)
+
+    @property
+    def archive(self) -> Path:
+        return next((self.mirror / TAG).glob(f"cpython-{self.version}+*"))
+
+    @property
+    def environ(self) -> dict[str, str]:
+        place = self.url or str(self.mirror)
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self.directory / "home"),
+            "TMPDIR": str(self.temporary),
+            "PYTEST_PYINSTALL_STORE": str(self.store),
+            "PYTEST_PYINSTALL_CACHE": str(self.cache),
+            "PYTEST_PYINSTALL_MIRROR": place,
+            "PYTEST_PYINSTALL_CATALOGUE": f"{place}/catalogue.json",
+            "PYTEST_PYINSTALL_PREFERENCE": "only-managed",
+            "PYTEST_PYINSTALL_LOCK_TIMEOUT": "30",
+        }
+
+    def ours(self, *words: str, environ: Mapping[str, str] | None = None) -> Ended:
+        """Our command line in a process of its own."""
+        start = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest_pyinstall", *words],
+            env={**self.environ, **(environ or {})},
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=False,
+            timeout=100,
+        )
+        return Ended(done.returncode, done.stdout + done.stderr, seconds=time.monotonic() - start)
+
+    def is_whole(self) -> bool:
+        """By digest of every file, and by starting it."""
+        if digest(self.home) != self.reference:
+            return False
+        executable = self.home / self.key.executable
+        return subprocess.run([executable, "-I", "-c", ""], check=False, capture_output=True).returncode == 0
+
+    def leftovers(self) -> list[str]:
+        """What is neither an installation nor needed by one: scratch, temporary names, partial downloads."""
+        found = [*self.temporary.glob("*")]
+        private = self.store / ".pytest-pyinstall"
+        found += (private / "scratch").glob("*/*")
+        found += (private / "records").glob(".*")
+        found += (path for path in private.glob("*") if path.name not in {"locks", "scratch", "records"})
+        known = {str(self.key), self.key.minor_link, ".lock", ".gitignore", ".pytest-pyinstall"}
+        found += (path for path in self.store.glob("*") if path.name not in known)
+        found += (path for path in self.cache.glob("archives/*/*") if self._is_left(path))
+        return sorted(os.path.relpath(path, self.directory) for path in found)
+
+    def _is_left(self, path: Path) -> bool:
+        if path.name.endswith((".lock", "lock")):
+            return False
+        return ".part" in path.name or path.name.startswith(".")
+
+    def forget(self) -> None:
+        """A store and a cache that nobody has used yet."""
+        for directory in (self.store, self.cache, self.temporary):
+            shutil.rmtree(directory, ignore_errors=True)
+        self.temporary.mkdir()
+
+    def learn(self) -> None:
+        """Install once, undisturbed, and remember what came of it and how long it took."""
+        done = self.ours("install", self.version)
+        assert done.code == 0, done.output
+        found = digest(self.home)
+        assert found is not None
+        assert len(found) > FILES
+        self.reference = found
+
+
+@contextlib.contextmanager
+def driven(directory: Path) -> Iterator[Driver]:
+    driver = Driver(directory)
+    try:
+        yield driver
+    finally:
+        driver.close()

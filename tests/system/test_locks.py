@@ -1,0 +1,174 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.errors import LockTimeoutError, StoreError
+from pytest_pyinstall.system import locks
+from pytest_pyinstall.system.locks import hold, is_free, seize
+
+_HOLDER = """
+import sys
+import threading
+from pathlib import Path
+from pytest_pyinstall.lock import hold
+with hold(Path(sys.argv[1]), timeout=200, purpose="for it", setting="--python-store", note=Path(sys.argv[2])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(path), str(path.with_suffix(".holder"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _hold(path: Path, *, timeout: float = 0.1) -> None:
+    with hold(path, timeout=timeout, purpose="for it", setting="--python-store", note=path.with_suffix(".holder")):
+        pass
+
+
+def test_the_file_stays_and_anyone_may_open_it(tmp_path: Path) -> None:
+    path = tmp_path / "locks/key.lock"
+    _hold(path)
+
+    assert path.stat().st_mode & 0o777 == 0o666
+    assert path.stat().st_size == 0
+    assert [child.name for child in path.parent.iterdir()] == ["key.lock"]
+
+
+def test_p5_waiting_ends_and_names_lock_process_and_age(tmp_path: Path) -> None:
+    path = tmp_path / "key.lock"
+    with _held(path) as process, pytest.raises(LockTimeoutError) as caught:
+        _hold(path)
+
+    text = str(caught.value)
+    assert str(path) in text
+    assert f"process {process.pid} " in text
+    assert "s ago)" in text
+    assert "PYTEST_PYINSTALL_LOCK_TIMEOUT=" in text
+
+
+def test_a_note_left_by_the_dead_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "key.lock"
+    with _held(path) as process:
+        said = json.loads(path.with_suffix(".holder").read_text())
+        path.with_suffix(".holder").write_text(json.dumps({**said, "pid": 1}))
+        with pytest.raises(LockTimeoutError) as caught:
+            _hold(path)
+
+    assert f"process {process.pid} (" in str(caught.value)
+
+
+def test_a_killed_holder_leaves_the_lock_free(tmp_path: Path) -> None:
+    path = tmp_path / "key.lock"
+    with _held(path) as process:
+        process.kill()
+        process.wait()
+        assert is_free(path)
+        _hold(path)
+
+
+def test_the_one_who_waits_is_told_once_for_whom(tmp_path: Path) -> None:
+    path = tmp_path / "key.lock"
+    said: list[str] = []
+    with (
+        _held(path) as process,
+        pytest.raises(LockTimeoutError),
+        hold(path, timeout=1.2, purpose="for it", setting="X", on_wait=said.append),
+    ):
+        pass
+
+    assert len(said) == 1
+    assert said[0].startswith(f"waiting for it: process {process.pid} (")
+
+
+def test_p6_a_deleted_lock_file_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "key.lock"
+    with _held(path):
+        path.unlink()
+        _hold(path)
+        assert path.exists()
+
+
+def test_a_lock_of_another_user_is_taken_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "key.lock"
+    path.touch()
+    real_open = os.open
+
+    def refuse_writing(name: object, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return real_open(name, flags, mode)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refuse_writing)
+    with hold(path, timeout=0.1, purpose="for it", setting="--python-store"):
+        monkeypatch.undo()
+        assert not is_free(path)
+
+
+def test_a_filesystem_without_locks_is_named_with_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int) -> bool:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(locks, "lock_descriptor", no_locks)
+    with pytest.raises(StoreError, match="has no locks") as caught:
+        _hold(tmp_path / "key.lock")
+    assert caught.value.hint == "move it to a directory that works: --python-store DIR"
+
+
+@pytest.mark.parametrize("plant", [lambda path: path.symlink_to("/etc/passwd"), lambda path: path.mkdir()])
+def test_a_lock_that_is_no_file_is_refused(tmp_path: Path, plant: object) -> None:
+    path = tmp_path / "key.lock"
+    plant(path)  # type: ignore[operator]
+
+    with pytest.raises(StoreError, match="cannot lock"):
+        _hold(path)
+
+
+def test_seizing_does_not_wait(tmp_path: Path) -> None:
+    path = tmp_path / "key.lock"
+    with seize(path) as is_ours:
+        assert is_ours
+        assert not path.exists()
+    with _held(path), seize(path) as is_ours:
+        assert not is_ours
+
+
+def test_a_directory_that_is_swept_away_while_it_is_empty_is_made_again(tmp_path: Path) -> None:
+    directory = tmp_path / "scratch"
+    is_over = threading.Event()
+
+    def sweep() -> None:
+        while not is_over.is_set():
+            with suppress(OSError):
+                directory.rmdir()
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        for number in range(300):
+            path = directory / f"{number}.alive"
+            _hold(path)
+            path.unlink()
+    finally:
+        is_over.set()
+        sweeper.join()
