@@ -1,4 +1,4 @@
-"""Does what the tutorial and the how-to guides say, as written, where a newcomer would: ``python tests/support/newcomer.py``.
+"""Does what the tutorial and the how-to guides say, where a newcomer would: ``python tests/support/newcomer.py``.
 
 Everything is new: an empty home, a virtual environment with this project as it was built, one Python on ``PATH``, and a
 directory mirror, packed out of this machine's Pythons, in place of the release host. Pages may be named; without any it
