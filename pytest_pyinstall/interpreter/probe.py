@@ -23,6 +23,7 @@ from packaging.version import Version
 from pytest_pyinstall.errors import ProbeError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.request.identity import Key, Target
+from pytest_pyinstall.system.processes import end_with_us, forget, kill
 
 __all__ = ["probe"]
 
@@ -116,6 +117,7 @@ def _run(
     # A thread, because Windows cannot wait for a pipe with a time limit. It owns the pipe: closing it from here while
     # something that escaped the process group holds the other end could close a descriptor that is someone else's.
     reader = threading.Thread(target=_collect, args=(stream, output), daemon=True)
+    end_with_us(process, group=True)
     try:
         reader.start()
         while reader.is_alive() and (left := deadline - time.monotonic()) > 0 and not (stop and stop.is_set()):
@@ -132,10 +134,12 @@ def _run(
             msg = f"{executable} did not end within {timeout:g} seconds{_tail(bytes(output))}"
             raise ProbeError(msg, hint=_by_hand(executable)) from error
     except BaseException:  # an interrupt too must leave nothing running
-        _kill(process)
+        kill(process)
         if reader.ident is not None:  # else the interrupt came before it began
             reader.join(1.0)
         raise
+    finally:
+        forget(process, group=True)
     return process.returncode, bytes(output)
 
 
@@ -182,24 +186,6 @@ def _collect(stream: IO[bytes], output: bytearray) -> None:
         # Not up to the end of the file: something it left running in the background may hold the pipe open.
         while end not in output and len(output) <= _MOST_OUTPUT and (chunk := stream.read(16 * 1024)):
             output += chunk
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the process with all its children. It was not waited for yet, so its number cannot be another's."""
-    if process.returncode is None:
-        if sys.platform == "win32":
-            subprocess.run(
-                ["taskkill", "/F", "/T", "/PID", str(process.pid)],  # noqa: S607  # found in Windows' own directory
-                capture_output=True,
-                check=False,
-            )
-        else:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                process.kill()
-    process.kill()
-    process.wait()
 
 
 def _unstartable(executable: Path, error: OSError) -> ProbeError:  # noqa: PLR0911  # one for each cause

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.interpreter import environment as venv
 from pytest_pyinstall.suite.report import Tally
+from pytest_pyinstall.system.processes import end_with_us, forget, own_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -191,7 +192,6 @@ class Inner:
         }
         (self.directory / "arguments.json").write_text(json.dumps(document), encoding="ascii")
         command = [str(python), "-c", _BOOTSTRAP, str(plugin), str(self.directory / "arguments.json")]
-        options: dict[str, Any] = {}
         self.started = time.monotonic()
         try:
             if self._is_interactive:
@@ -199,10 +199,6 @@ class Inner:
                     command, cwd=working_directory, env=_variables(environ, key, python.parent)
                 )
                 return
-            if sys.platform == "win32":
-                options["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
-            else:
-                options["start_new_session"] = True
             with self._log.open("wb") as log:
                 self._process = subprocess.Popen(
                     command,
@@ -211,8 +207,9 @@ class Inner:
                     stderr=log,
                     cwd=working_directory,
                     env=_variables(environ, key, python.parent),
-                    **options,
+                    **own_group(),
                 )
+            end_with_us(self._process, group=True)
         except OSError as error:
             raise EnvironmentCreationError(f"{python} cannot be started: {error.strerror or error}") from error
 
@@ -235,6 +232,7 @@ class Inner:
         if self._process is None or (code := self._process.poll()) is None:
             return None
         if not self.seconds:
+            forget(self._process, group=True)
             self.seconds = time.monotonic() - self.started
         return code
 

@@ -1,29 +1,44 @@
-"""Runs a program to its end, and says how it ended.
+"""Runs programs, says how they ended, and lets them end with this process.
 
-Runs a tool that makes or fills an environment, and turns its failure into an error.
+What `end_with_us` was told is killed when this process has ended, whether it returned, crashed or was killed with
+SIGKILL. The parent-death signal of Linux would not do: it reaches the direct child alone, and it is sent when the
+*thread* that started the child ends. So one small shell per process reads a pipe that the kernel closes when this
+process is gone, and kills what is left then. On Windows a job object does the same.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.errors import EnvironmentCreationError
+from pytest_pyinstall.system.urls import redact_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from types import FrameType
 
-__all__ = ["execute", "run", "run_into", "run_tool", "signal_name", "tail"]
+__all__ = [
+    "end_with_us",
+    "execute",
+    "forget",
+    "kill",
+    "own_group",
+    "run",
+    "run_into",
+    "run_tool",
+    "signal_name",
+    "tail",
+]
 
 
 def run(
@@ -82,12 +97,12 @@ def signal_name(number: int) -> str:
 
 
 def run_tool(command: Sequence[str], *, environ: Mapping[str, str], what: str) -> None:
-    """Run `command` to its end.
+    """Run `command` to its end, or to ours: nothing that it started outlives this process.
 
     Raises `EnvironmentCreationError`, which says `what` could not be done, with the end of what it wrote.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -95,20 +110,157 @@ def run_tool(command: Sequence[str], *, environ: Mapping[str, str], what: str) -
             encoding="utf-8",
             errors="backslashreplace",
             env=dict(environ),
-            check=False,
+            **own_group(),
         )
     except OSError as error:
         msg = f"{what}: {command[0]} cannot be started: {error.strerror or error}"
         raise EnvironmentCreationError(msg, hint=f"ls -l {shlex.quote(command[0])}") from error
-    if done.returncode:
-        tail = "\n".join(done.stdout.strip().splitlines()[-20:])
-        msg = f"{what}, exit code {done.returncode}\n{tail}".rstrip()
-        raise EnvironmentCreationError(_without_secrets(msg), hint=_without_secrets(shlex.join(command)))
+    with process:
+        end_with_us(process, group=True)
+        try:
+            output, _ = process.communicate()
+        except BaseException:
+            kill(process)
+            raise
+        finally:
+            forget(process, group=True)
+    if process.returncode:
+        tail = "\n".join(output.strip().splitlines()[-20:])
+        msg = f"{what}, exit code {process.returncode}\n{tail}".rstrip()
+        raise EnvironmentCreationError(redact_text(msg), hint=redact_text(shlex.join(command)))
 
 
-def _without_secrets(text: str) -> str:
-    """URLs of indexes and of requirements may carry a password or a token."""
-    return re.sub(r"(?<=://)[^/@\s]+@", "****@", text)
+def own_group() -> dict[str, Any]:
+    """Arguments for `subprocess.Popen` that give the process a group of its own, as `kill` needs."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def kill(process: subprocess.Popen[Any]) -> None:
+    """End `process`, which has a group of its own, with everything in that group, now."""
+    # Not waited for yet, so its number cannot be another's.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if sys.platform == "win32":
+            subprocess.run(
+                ["taskkill", "/F", "/T", "/PID", str(process.pid)],  # noqa: S607  # found in Windows' own directory
+                capture_output=True,
+                check=False,
+            )
+        elif process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
+
+
+def end_with_us(process: subprocess.Popen[Any], *, group: bool) -> None:
+    """Kill `process` when this process has ended, however it ended; with `group`, everything in its process group."""
+    if sys.platform == "win32":
+        _put_into_job(process)
+    else:
+        _watchdog.tell(f"+ {-process.pid if group else process.pid}\n")
+
+
+def forget(process: subprocess.Popen[Any], *, group: bool) -> None:
+    """Take back `end_with_us`, once the process was waited for: its number may become another's."""
+    if sys.platform != "win32":
+        _watchdog.tell(f"- {-process.pid if group else process.pid}\n")
+
+
+_WATCHDOG = """\
+ids=' '
+while read -r what id; do
+    case $what in
+        +) ids="$ids$id " ;;
+        -) case $ids in *" $id "*) ids="${ids%%" $id "*} ${ids#*" $id "}" ;; esac ;;
+    esac
+done
+for id in $ids; do kill -s KILL -- "$id"; done
+"""
+
+
+class _Watchdog:
+    """The shell, started when it is first told something."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pipe: int | None = None
+
+    def tell(self, line: str) -> None:
+        # Without a shell nothing watches, and the children end as they would anyway.
+        with self._lock, contextlib.suppress(OSError):
+            if self._pipe is None:
+                self._pipe = self._start()
+            try:
+                os.write(self._pipe, line.encode())
+            except BrokenPipeError:  # someone killed the shell
+                os.close(self._pipe)
+                self._pipe = None
+                self._pipe = self._start()
+                os.write(self._pipe, line.encode())
+
+    def abandon(self) -> None:
+        """In a forked child: the pipe is the parent's, and must be closed when the parent has ended."""
+        self._lock = threading.Lock()
+        if self._pipe is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._pipe)
+            self._pipe = None
+
+    @staticmethod
+    def _start() -> int:
+        reading, writing = os.pipe()
+        try:
+            shell = subprocess.Popen(
+                ["/bin/sh", "-c", _WATCHDOG],
+                stdin=reading,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                env={},
+                start_new_session=True,  # Ctrl-C is not for it
+            )
+        except OSError:
+            os.close(writing)
+            raise
+        finally:
+            os.close(reading)
+        shell.returncode = 0  # it ends after us, so nobody waits for it, and Python should not warn about that
+        return writing
+
+
+_watchdog = _Watchdog()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_watchdog.abandon)
+
+
+_KILL_ON_JOB_CLOSE = 0x2000
+_EXTENDED_LIMITS = 9
+
+
+@functools.cache
+def _job() -> int:  # pragma: no cover  # Windows
+    """A job object, which ends with everything in it when the last handle to it is closed: when we end."""
+    import ctypes
+
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]  # only on Windows
+    kernel.CreateJobObjectW.restype = ctypes.c_void_p
+    job = kernel.CreateJobObjectW(None, None)
+    # JOBOBJECT_EXTENDED_LIMIT_INFORMATION: LimitFlags is behind two 64-bit integers.
+    size = 144 if ctypes.sizeof(ctypes.c_void_p) == 8 else 112
+    limits = ctypes.create_string_buffer(size)
+    ctypes.c_uint32.from_buffer(limits, 16).value = _KILL_ON_JOB_CLOSE
+    kernel.SetInformationJobObject(ctypes.c_void_p(job), _EXTENDED_LIMITS, limits, size)
+    return int(job or 0)
+
+
+def _put_into_job(process: subprocess.Popen[Any]) -> None:  # pragma: no cover  # Windows
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]  # only on Windows
+        handle = int(process._handle)  # type: ignore[attr-defined]  # noqa: SLF001  # there is no public one
+        kernel.AssignProcessToJobObject(ctypes.c_void_p(_job()), ctypes.c_void_p(handle))
 
 
 CANNOT_RUN, NOT_FOUND = 126, 127
@@ -134,7 +286,12 @@ def execute(command: Sequence[str], *, environ: Mapping[str, str]) -> tuple[int,
             return CANNOT_RUN, f"{command[0]!r}: {error}"
         receivers.append(process)
         with process:
-            code = process.wait()
+            # Its group is ours, for the terminal's sake.
+            end_with_us(process, group=False)
+            try:
+                code = process.wait()
+            finally:
+                forget(process, group=False)
     return (128 - code if code < 0 else code), ""
 
 

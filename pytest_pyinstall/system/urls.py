@@ -10,27 +10,64 @@ import ipaddress
 import re
 from binascii import b2a_base64
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["basic_authorization", "is_local", "is_loopback", "joined", "origin", "proxy_for", "redacted", "secrets_in"]
+__all__ = [
+    "basic_authorization",
+    "is_local",
+    "is_loopback",
+    "joined",
+    "origin",
+    "printable",
+    "proxy_for",
+    "redact_text",
+    "redacted",
+    "secrets_in",
+    "without_secrets",
+]
 
 
 def redacted(url: str) -> str:
     """`url` as it may be shown: password and query are ``***``, so is a lone user name, the fragment is gone."""
-    match = re.match(r"([a-z][a-z0-9+.-]*://)([^/?#]*)([^?#]*)(\?[^#]*)?", url, re.IGNORECASE | re.DOTALL)
+    match = re.match(r"([a-z][a-z0-9+.-]*://)([^/?#]*)([^?#]*)(\?[^#]*)?(.*)", url, re.IGNORECASE | re.DOTALL)
     if not match:
-        return url
-    scheme, authority, path, query = match.groups()
+        return printable(url)
+    scheme, authority, path, query, fragment = match.groups()
     userinfo, _, host = authority.rpartition("@")
-    if not re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:\d*)?", host):
-        return f"{scheme}***"  # a password with an unescaped / or ? in it: nobody can tell where it ends
+    rest = f"{path}{query or ''}{fragment}"
+    if not re.fullmatch(r"(\[[^\]]*\]|[^:]*)(:\d*)?", host) or ("@" in rest and re.search("[@:]", authority)):
+        # A / or ? or @ in the password that was not percent-encoded: the password may end at the last @.
+        return f"{scheme}***"
     if userinfo:
         user, colon, _ = userinfo.partition(":")
         userinfo = f"{user}:***@" if colon else "***@"
-    return f"{scheme}{userinfo}{host}{path}{'?***' if query else ''}"
+    return printable(f"{scheme}{userinfo}{host}{path}{'?***' if query else ''}")
+
+
+def redact_text(text: str) -> str:
+    """`text`, such as another program's output, with each URL in it as `redacted` shows it."""
+    return re.sub(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", lambda match: redacted(match[0]), text, flags=re.IGNORECASE)
+
+
+def without_secrets(url: str) -> str:
+    """`url` without user, password, query and fragment, as it may be stored; it may no longer be downloadable."""
+    if is_local(url):
+        return url
+    try:
+        parts = urlsplit(url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    except ValueError:
+        return redacted(url)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped, which could otherwise rewrite a terminal. Newlines and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 
 def is_local(url: str) -> bool:
