@@ -370,10 +370,10 @@ def in_a_process(prelude: str, content: bytes, tmp_path: Path) -> subprocess.Com
     program = f"""
 import os, resource, sys
 from pathlib import Path
-from pytest_pyinstall.build import Archive, Build
+from pytest_pyinstall.request.identity import Archive, Build
 from pytest_pyinstall.errors import PyinstallError
-from pytest_pyinstall.key import Key
-from pytest_pyinstall.unpack import unpack
+from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.archive.unpack import unpack
 file = open({NAME!r}, "rb")
 build = Build(key=Key.parse("{KEY}"), url="https://example.org/{NAME}", sha256="0" * 64)
 {prelude}

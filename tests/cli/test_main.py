@@ -989,6 +989,6 @@ def test_an_interruption_in_the_middle_of_cleaning_up_is_one(monkeypatch: pytest
         finally:
             raise AttributeError(words)
 
-    monkeypatch.setattr("pytest_pyinstall.cli._run", interrupted)
+    monkeypatch.setattr("pytest_pyinstall.cli.main._run", interrupted)
 
     assert cli("list").code == 130

@@ -23,7 +23,7 @@ print(shellcode(["pytest-pyinstall"], shell="bash"))
 def _program(tmp_path: Path) -> Path:
     program = tmp_path / "programs" / "pytest-pyinstall"
     program.parent.mkdir()
-    code = "import sys; from pytest_pyinstall.cli import main; sys.exit(main())"
+    code = "import sys; from pytest_pyinstall.cli.main import main; sys.exit(main())"
     program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{code}' \"$@\"\n")
     program.chmod(0o755)
     return program

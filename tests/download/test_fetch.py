@@ -1208,7 +1208,7 @@ def test_a_download_that_somebody_else_truncates_is_not_published(fetcher: Fetch
 def test_where_open_files_cannot_be_renamed(
     fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, is_swapped: bool
 ) -> None:
-    monkeypatch.setattr("pytest_pyinstall.partial._RENAMES_OPEN_FILES", False)
+    monkeypatch.setattr("pytest_pyinstall.download._partial._RENAMES_OPEN_FILES", False)
     if not is_swapped:
         assert fetcher() == CONTENT
         assert fetcher.path.read_bytes() == CONTENT
@@ -1245,11 +1245,11 @@ def test_a_partial_download_that_cannot_be_had(tmp_path: Path, monkeypatch: pyte
 def script_of(fetcher: Fetcher, url: str | None = None) -> str:
     return f"""
 from pathlib import Path
-from pytest_pyinstall.archive_lock import lock_now
-from pytest_pyinstall.build import Build
-from pytest_pyinstall.client import open_client
-from pytest_pyinstall.fetch import fetch
-from pytest_pyinstall.key import Key
+from pytest_pyinstall.system.locks import lock_now
+from pytest_pyinstall.request.identity import Build
+from pytest_pyinstall.download.client import open_client
+from pytest_pyinstall.download.fetch import fetch
+from pytest_pyinstall.request.identity import Key
 build = Build(key=Key.parse({str(KEY)!r}), url={BUILD.url!r}, sha256={BUILD.sha256!r}, size={BUILD.size})
 with open_client(environ={{}}) as client:
     archive = fetch(build, url={url or fetcher.mirror.url + PATH!r}, cache=Path({str(fetcher.cache)!r}), client=client)

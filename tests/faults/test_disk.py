@@ -262,8 +262,9 @@ def test_p7_p15_roots_store_serves_everyone_and_nobody_else_serves_root(
     look = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from pytest_pyinstall.key import Key\n"
-        "from pytest_pyinstall.store import Installation, Store, current_boot\n"
+        "from pytest_pyinstall.request.identity import Key\n"
+        "from pytest_pyinstall.store.store import Installation, Store\n"
+        "from pytest_pyinstall.system.files import current_boot\n"
         "boot = current_boot()\n"
         "os.setgroups([]); os.setgid(1000); os.setuid(1000)\n"
         "store = Store(root=Path(sys.argv[1]), boot=boot)\n"

@@ -44,7 +44,7 @@ import os, sys
 for pair in sys.argv[2:]:
     name, _, value = pair.partition("=")
     os.environ[name] = value
-from pytest_pyinstall.cli import main
+from pytest_pyinstall.cli.main import main
 sys.exit(main(["install", "--reinstall", sys.argv[1]]))
 """
 

@@ -307,8 +307,8 @@ def test_p8_the_next_writer_sweeps_what_the_dead_left(store: Store) -> None:
     script = """
 import os, signal, sys
 from pathlib import Path
-from pytest_pyinstall.key import Key
-from pytest_pyinstall.store import Store
+from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.store.store import Store
 with Store(root=Path(sys.argv[1])).claim(Key.parse(sys.argv[2])) as claim:
     (claim.scratch / "half").write_text("x" * 1000)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -389,7 +389,7 @@ def test_p15_a_store_that_a_group_with_others_in_it_can_write_is_refused(
     directory.chmod(0o775)
     assert store.keys() == [KEY]  # a group of our own
 
-    monkeypatch.setattr("pytest_pyinstall.trust._is_ours_alone", lambda *_: False)
+    monkeypatch.setattr("pytest_pyinstall.system.permissions._is_ours_alone", lambda *_: False)
     with pytest.raises(UnreadableStoreError, match=r"^group .* can write to") as caught:
         store.keys()
     assert f"chmod g-w {directory}" in caught.value.hint
@@ -426,7 +426,7 @@ posix_locks = pytest.mark.skipif(sys.platform == "win32", reason="needs shared f
 _LEASE = """
 import sys
 from pathlib import Path
-from pytest_pyinstall.store import Store
+from pytest_pyinstall.store.store import Store
 with Store(root=Path(sys.argv[1])).lease(Path(sys.argv[2])) as is_held:
     print(is_held, flush=True)
     sys.stdin.readline()

@@ -54,7 +54,7 @@ def into(tmp_path: Path) -> Path:
 @pytest.fixture
 def hardlinks(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a volume that cannot share blocks."""
-    monkeypatch.setattr("pytest_pyinstall.kept_tree.ioctl", None)
+    monkeypatch.setattr("pytest_pyinstall.store.tree_cache.ioctl", None)
 
 
 @pytest.mark.usefixtures("hardlinks")

@@ -18,7 +18,7 @@ _HOLDER = """
 import sys
 import threading
 from pathlib import Path
-from pytest_pyinstall.lock import hold
+from pytest_pyinstall.system.locks import hold
 with hold(Path(sys.argv[1]), timeout=200, purpose="for it", setting="--python-store", note=Path(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.read()
