@@ -1,256 +1,268 @@
-"""What the project's pytest configuration says about us, for the doors that are not pytest.
+"""The one table of options.
 
-Source: ``_pytest/config/findpaths.py`` of pytest 9. The first file that configures pytest counts, in the directory or
-above it, and all others are left alone, whatever they hold.
+pytest's options and ini values, the environment variables, the options of the command line, shell completion, the
+tables of the documentation and the tests are made from it. To add an option, add a row here and read it where it
+counts; a row that is a setting has a field of that name in `settings.Settings`.
 
-What to type, and where, in place of requests that cannot be meant.
+Every pytest session imports this module, so it imports nothing.
 """
 
-from __future__ import annotations
+__all__ = ["BY_NAME", "OPTIONS", "SETTINGS", "Option"]
 
-import json
-import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
 
-from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, PyinstallError
-from pytest_pyinstall.request.request import parse_requests
-from pytest_pyinstall.settings import OPTIONS
-
-__all__ = ["Configuration", "blamed", "read_configuration", "retyped"]
+    Kind = Literal[
+        "requests", "list", "flag", "text", "word", "directory", "directories", "location", "seconds", "hosts"
+    ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """The ``pyinstall_*`` values of one file, and our options among its ``addopts``.
+class Option:
+    """One row.
 
-    `path` is the file, None where nothing configures pytest; `directory` is where its relative paths start. `ini` holds
-    every ``pyinstall_*`` value as the file has it. `requests` are the items of ``pyinstall_python``, unparsed, since
-    TOML may hold things that are no text: hand them to `parse_requests` with `origin`. `settings` are the values of
-    the other settings by the words of `settings.OPTIONS`. `option_requests` and `options` are what ``addopts`` says in
-    ``--python`` and ``--python-*``: they are options, and go before the environment.
+    `option` (``--python-store``), `ini` (``pyinstall_store``) and `variable` (``PYTEST_PYINSTALL_STORE``) are how each
+    door names it, empty if that door does not have it; `uv` is the variable of uv that means the same. `field` is its
+    name in `Settings`, empty if it is none of the settings. `words` are the values that it takes, if these are
+    limited; the first is the default. `metavar` stands for its value in usage lines, and `help` says what it does.
     """
 
-    directory: Path
-    path: Path | None = None
-    ini: Mapping[str, object] = field(default_factory=dict)
-    requests: tuple[object, ...] = ()
-    settings: Mapping[str, str] = field(default_factory=dict)
-    option_requests: tuple[str, ...] = ()
-    options: Mapping[str, str] = field(default_factory=dict)
+    __slots__ = ("aliases", "default", "field", "help", "ini", "kind", "metavar", "name", "option", "uv", "variable",
+                 "words")  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        kind: "Kind",
+        help: str,  # noqa: A002  # the word that argparse and pytest use
+        *,
+        metavar: str = "",
+        words: tuple[str, ...] = (),
+        default: object = None,
+        field: str | None = None,
+        option: str | None = None,
+        aliases: tuple[str, ...] = (),
+        ini: str | None = None,
+        variable: str | None = None,
+        uv: str = "",
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.help = help
+        self.metavar = metavar
+        self.words = words
+        self.default = words[0] if words else default
+        self.field = name if field is None else field
+        self.option = f"--python-{name.replace('_', '-')}" if option is None else option
+        self.aliases = aliases
+        self.ini = f"pyinstall_{name}" if ini is None else ini
+        self.variable = f"PYTEST_PYINSTALL_{name.upper()}" if variable is None else variable
+        self.uv = uv
+
+    def __repr__(self) -> str:
+        return f"<Option {self.name}>"
 
     @property
-    def origin(self) -> str:
-        """What to call `requests` in a message."""
-        return f"pyinstall_python in {self.path}"
+    def flags(self) -> tuple[str, ...]:
+        """Every way to write the option."""
+        return (self.option, *self.aliases) if self.option else ()
+
+    @property
+    def dest(self) -> str:
+        """Its name among the options that pytest or argparse parsed."""
+        return f"pyinstall_{self.name}"
+
+    @property
+    def is_list(self) -> bool:
+        return self.kind in {"requests", "list"}
 
 
-def read_configuration(directory: Path) -> Configuration:
-    """The configuration that pytest would use when it is started in `directory` without arguments.
+OPTIONS = (
+    Option(
+        "python",
+        "requests",
+        "run the tests that use the fixture `python` with this Python, and install it if it is missing: "
+        "3.12, 3.9..3.13, 3.13t, pypy3.11, '>=3.10,<3.13', ./build/python, supported, … (repeatable)",
+        metavar="REQUEST",
+        field="",
+        option="--python",
+    ),
+    Option(
+        "missing",
+        "word",
+        "what to do about a Python that cannot be had: fail (default) ends the session, skip skips its tests",
+        metavar="WHAT",
+        words=("fail", "skip"),
+    ),
+    Option(
+        "downloads",
+        "word",
+        "whether a missing Python is downloaded: auto (default) or never",
+        metavar="WHEN",
+        words=("auto", "never"),
+        uv="UV_PYTHON_DOWNLOADS",
+    ),
+    Option(
+        "preference",
+        "word",
+        "which Pythons are taken first: those in the store (managed, the default) or those of the machine (system); "
+        "or only one of the two",
+        metavar="ORDER",
+        words=("managed", "only-managed", "system", "only-system"),
+    ),
+    Option("store", "directory", "the directory of the installations", metavar="DIR", uv="UV_PYTHON_INSTALL_DIR"),
+    Option(
+        "cache",
+        "directory",
+        "the directory of downloaded archives and of environments",
+        metavar="DIR",
+        uv="UV_PYTHON_CACHE_DIR",
+    ),
+    Option(
+        "mirror",
+        "location",
+        "download archives from here instead of the release host: a URL or a directory",
+        metavar="URL",
+        uv="UV_PYTHON_INSTALL_MIRROR",
+    ),
+    Option(
+        "pypy_mirror", "location", "as mirror, for PyPy", option="", ini="", variable="", uv="UV_PYPY_INSTALL_MIRROR"
+    ),
+    Option(
+        "catalogue",
+        "location",
+        "the document that lists the builds that exist, in the schema of uv: a URL or a file",
+        metavar="URL",
+        uv="UV_PYTHON_DOWNLOADS_JSON_URL",
+    ),
+    Option(
+        "attestation",
+        "word",
+        "whether a Python needs a verified build attestation of its archive: ignore (default) or require",
+        metavar="WHAT",
+        words=("ignore", "require"),
+    ),
+    Option(
+        "path",
+        "flag",
+        "put pythonX.Y of the requested Pythons on PATH while the session runs (default: true)",
+        default=True,
+        field="",
+        option="",
+        variable="",
+    ),
+    Option(
+        "suite",
+        "flag",
+        "run the project's whole suite under each requested Python, in environments of its own, as one session",
+        default=False,
+        field="",
+        variable="",
+    ),
+    Option(
+        "jobs",
+        "text",
+        "how many Pythons run at once (default: one for each core)",
+        metavar="N",
+        field="",
+        variable="",
+    ),
+    Option(
+        "suite_install",
+        "list",
+        "what goes into each environment of the suite besides pytest (default: found in the project, and printed)",
+        field="",
+        option="",
+        variable="",
+    ),
+    Option(
+        "report",
+        "text",
+        "write the suite's tests and Pythons as a page",
+        metavar="FILE.html",
+        field="",
+        ini="",
+        variable="",
+    ),
+    Option(
+        "bisect",
+        "text",
+        "find the two neighbours in the range of --python between which the outcome of this test changes",
+        metavar="NODEID",
+        field="",
+        ini="",
+        variable="",
+    ),
+    Option(
+        "home",
+        "directory",
+        "one directory for both store and cache: `HOME/store` and `HOME/cache`",
+        field="",
+        option="",
+        ini="",
+    ),
+    Option(
+        "offline",
+        "flag",
+        "open no connection; what is in the cache may be used",
+        default=False,
+        option="",
+        ini="",
+        variable="",
+        uv="UV_OFFLINE",
+    ),
+    Option(
+        "lock_timeout",
+        "seconds",
+        "how many seconds to wait for another process that is installing the same Python (default: 300)",
+        default=300.0,
+        option="",
+        ini="",
+    ),
+    Option(
+        "insecure_host",
+        "hosts",
+        "hosts that may be asked over plain http, separated by commas or spaces",
+        field="insecure_hosts",
+        option="",
+        ini="",
+    ),
+    Option(
+        "trusted_store",
+        "directories",
+        "stores that are used although others can write to them, separated as in `PATH`",
+        field="trusted_stores",
+        option="",
+        ini="",
+    ),
+    Option(
+        "attestation_workflow",
+        "text",
+        "whose attestations count: `OWNER/REPOSITORY/.github/workflows/FILE`, with `@refs/heads/…` for one branch or"
+        " tag (default: the release workflow of python-build-standalone)",
+        field="",
+        option="",
+        ini="",
+    ),
+    Option(
+        "attestation_issuer",
+        "text",
+        "who vouches for the identity of that workflow (default: GitHub Actions)",
+        field="",
+        option="",
+        ini="",
+    ),
+    Option(
+        "attestation_root",
+        "text",
+        "the `trusted_root.json` of your own Sigstore (default: the public one, as the package `sigstore` ships it)",
+        field="",
+        option="",
+        ini="",
+    ),
+)
 
-    Nothing of the project is run or imported. Raises `InvalidSettingError`, which names the file, for one that cannot
-    be read, and for a setting that is no text.
-    """
-    for place in (directory, *directory.parents):
-        for name, read in _FILES.items():
-            path = place / name
-            if not path.is_file():
-                continue
-            try:
-                table = read(path)
-            except (OSError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                message = f"{path} cannot be read: {reason}" if str(path) not in reason else reason
-                raise InvalidSettingError(message) from error
-            if table is not None:
-                return _understood(path, table)
-    return Configuration(directory=directory)
+BY_NAME = {option.name: option for option in OPTIONS}
 
-
-Table = Mapping[str, Any]
-
-
-def _pytest_toml(path: Path) -> Table | None:
-    table = _toml(path).get("pytest", {})
-    return table if isinstance(table, dict) else {}
-
-
-def _pyproject(path: Path) -> Table | None:
-    tool = _toml(path).get("tool", {})
-    table = tool.get("pytest", {}) if isinstance(tool, dict) else {}
-    if not isinstance(table, dict):
-        return None
-    native = {name: value for name, value in table.items() if name != "ini_options"}
-    ini = table.get("ini_options")
-    return native or (ini if isinstance(ini, dict) else None)
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    return tomllib.loads(path.read_text(encoding="utf-8"))
-
-
-def _pytest_ini(path: Path) -> Table | None:
-    return _section(path, "pytest") or {}
-
-
-def _tox_ini(path: Path) -> Table | None:
-    return _section(path, "pytest")
-
-
-def _setup_cfg(path: Path) -> Table | None:
-    return _section(path, "tool:pytest")
-
-
-def _section(path: Path, name: str) -> Table | None:
-    import configparser
-
-    parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
-    parser.optionxform = str  # type: ignore[assignment, method-assign]  # as configparser's documentation does it
-    try:
-        parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
-    except configparser.Error as error:
-        raise ValueError(str(error)) from error
-    return dict(parser[name]) if parser.has_section(name) else None
-
-
-_FILES: Mapping[str, Callable[[Path], Table | None]] = {
-    "pytest.toml": _pytest_toml,
-    ".pytest.toml": _pytest_toml,
-    "pytest.ini": _pytest_ini,
-    ".pytest.ini": _pytest_ini,
-    "pyproject.toml": _pyproject,
-    "tox.ini": _tox_ini,
-    "setup.cfg": _setup_cfg,
-}
-"""In the order in which pytest looks."""
-
-
-def _understood(path: Path, table: Table) -> Configuration:
-    ini = {name: value for name, value in table.items() if name.startswith("pyinstall_") and value is not None}
-    options: dict[str, str] = {}
-    option_requests: list[str] = []
-    for name, value in _our_options(_words(table.get("addopts"))):
-        if name == "python":
-            option_requests.append(value)
-        else:
-            options[name] = value
-    return Configuration(
-        directory=path.parent,
-        path=path,
-        ini=ini,
-        requests=_items(ini.get("pyinstall_python", ())),
-        settings=dict(_settings(path, ini)),
-        option_requests=tuple(option_requests),
-        options=options,
-    )
-
-
-def _items(value: object) -> tuple[object, ...]:
-    if isinstance(value, str):
-        return (value,) if value.strip() else ()
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def _settings(path: Path, ini: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    for name in OPTIONS:
-        value = ini.get(f"pyinstall_{name}", "")
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        if not isinstance(value, str):
-            message = f"pyinstall_{name} in {path}: one string is needed, and not {value!r:.60}"
-            raise InvalidSettingError(message, hint=f'pyinstall_{name} = "…"')
-        if value.strip():
-            yield name, value.strip()
-
-
-def _words(addopts: object) -> list[str]:
-    if isinstance(addopts, str):
-        try:
-            import shlex
-
-            return shlex.split(addopts)
-        except ValueError:  # an open quote, which pytest itself will refuse
-            return []
-    return [word for word in addopts if isinstance(word, str)] if isinstance(addopts, list) else []
-
-
-def _our_options(words: list[str]) -> Iterator[tuple[str, str]]:
-    names = {"--python": "python"} | {f"--python-{name}": name for name in OPTIONS}
-    rest = iter(words)
-    for word in rest:
-        option, equals, value = word.partition("=")
-        if option in names:
-            yield names[option], value if equals else next(rest, "")
-
-
-def blamed(error: PyinstallError, *, origin: str, hint: str = "") -> PyinstallError:
-    """As `error`, and its message begins with `origin`: the option, variable, ini value or mark that asked for it."""
-    message = error.message if error.message.startswith(origin) else f"{origin}: {error.message}"
-    said = type(error)(message, hint=hint or error.hint)
-    said.__cause__ = error
-    return said
-
-
-def retyped(error: PyinstallError, texts: Iterable[object], *, origin: str) -> PyinstallError:
-    """As `blamed`; where the hint is a request, it has become all of `texts`, corrected, as they stand at `origin`."""
-    hint = error.hint.strip('"')
-    if not _is_request(hint):
-        return blamed(error, origin=origin)
-    texts = list(texts)
-    corrected = [text for item in texts if (text := _corrected(item))]
-    if corrected == texts or not corrected or not all(map(_is_request, corrected)):
-        # It is about something else: a word, say, that means nothing for the project.
-        corrected = [hint]
-    return blamed(error, origin=origin, hint=_written(corrected, origin))
-
-
-def _corrected(item: object) -> str:
-    """`item` with each of its requests that is none replaced by what comes closest."""
-    if not isinstance(item, str):
-        return _closest(item)
-    pieces = (piece.strip() for piece in item.replace("\n", ",").split(","))
-    return ",".join(_closest(piece) for piece in pieces if piece)
-
-
-def _closest(item: object) -> str:
-    try:
-        parse_requests([item], directory=Path(), origin="")
-    except InvalidRequestError as error:
-        return error.hint.strip('"')
-    return str(item)
-
-
-def _is_request(text: str) -> bool:
-    try:
-        return bool(parse_requests([text], directory=Path(), origin=""))
-    except InvalidRequestError:
-        return False
-
-
-def _written(texts: Sequence[str], origin: str) -> str:  # noqa: PLR0911  # one for each place
-    """How one asks for `texts` at `origin`."""
-    quoted = ", ".join(json.dumps(text, ensure_ascii=False) for text in texts)
-    match origin.split(maxsplit=1)[0]:
-        case "--python":
-            pytest = "pytest " if origin == "--python" else ""
-            return f"{pytest}--python {shlex.quote(','.join(texts))}"
-        case "pyinstall_python":
-            is_ini = origin.endswith((".ini", ".cfg"))
-            return f"pyinstall_python = {', '.join(texts) if is_ini else f'[{quoted}]'}"
-        case "PYTEST_PYINSTALL_PYTHON":
-            return f"PYTEST_PYINSTALL_PYTHON={shlex.quote(','.join(texts))}"
-        case "@pytest.mark.python":
-            return f"@pytest.mark.python({quoted})"
-        case "install_python":
-            return f"install_python({quoted})"
-        case "exec":
-            return f"pytest-pyinstall exec --python {shlex.join(texts)} -- COMMAND"
-        case "dir":
-            return f"pytest-pyinstall dir --cache-key --python {shlex.join(texts)}"
-        case "install" | "find" | "remove" | "verify" | "matrix" as command:
-            return f"pytest-pyinstall {command} {shlex.join(texts)}"
-    return ",".join(texts)
+SETTINGS = tuple(option for option in OPTIONS if option.field and option.option)
+"""The settings that every door of ours takes as an option."""

@@ -32,9 +32,10 @@ from pytest_pyinstall.errors import (
     UsageError,
 )
 from pytest_pyinstall.interpreter.interpreter import Interpreter
+from pytest_pyinstall.options import SETTINGS
 from pytest_pyinstall.request.identity import Target
 from pytest_pyinstall.request.request import Request, parse_requests
-from pytest_pyinstall.settings import OPTIONS, Settings
+from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.store.store import Broken, Installation, Store
 from pytest_pyinstall.system.files import current_boot
 from pytest_pyinstall.system.urls import redacted
@@ -139,10 +140,10 @@ class Provisioner:
     _unpacking: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
-        for name in OPTIONS:
-            if (value := getattr(self.settings, name)) is not None:
-                origin = self.settings.origins.get(name, "default")
-                _LOGGER.debug("setting %s: %s (%s)", name, redacted(str(value)), origin)
+        for option in SETTINGS:
+            if (value := getattr(self.settings, option.field)) is not None:
+                origin = self.settings.origins.get(option.name, "default")
+                _LOGGER.debug("setting %s: %s (%s)", option.name, redacted(str(value)), origin)
 
     @classmethod
     def from_environ(

@@ -1,11 +1,13 @@
-"""pytest's options and ini values, and what was asked for with them. Imports only pytest and the standard library."""
+"""pytest's options and ini values, made from the table in `options`, and what the user said with them."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS
 
 if TYPE_CHECKING:
     from pytest_pyinstall.settings import Settings
@@ -13,42 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["ini_value", "is_suite", "pytest_addoption", "requests_of", "settings_of", "step_level"]
 
 
-_OPTIONS: Mapping[str, tuple[str, tuple[str, ...] | None, str]] = {
-    "missing": (
-        "WHAT",
-        ("fail", "skip"),
-        "what to do about a Python that cannot be had: fail (default) ends the session, skip skips its tests",
-    ),
-    "downloads": ("WHEN", ("auto", "never"), "whether a missing Python is downloaded: auto (default) or never"),
-    "preference": (
-        "ORDER",
-        ("managed", "only-managed", "system", "only-system"),
-        "whose Python is taken first: the store's (managed, the default) or the machine's; or only one of the two",
-    ),
-    "store": ("DIR", None, "where the installations are"),
-    "cache": ("DIR", None, "where downloaded archives and environments are kept"),
-    "mirror": ("URL", None, "where archives come from in place of the release host: a URL or a directory"),
-    "attestation": (
-        "WHAT",
-        ("ignore", "require"),
-        "whether only Pythons are used whose archive has a verified build attestation: ignore (default) or require",
-    ),
-    "catalogue": ("URL", None, "a document with the builds that exist, in the schema of uv: a URL or a file"),
-}
-"""Each option with the name of its value, the words it takes, and what it is for."""
-
-
-_TRUTHS = ("pyinstall_path", "pyinstall_suite")
-
-
-_VARIABLE = "PYTEST_PYINSTALL_PYTHON"
-
-
-_INI = "pyinstall_python"
-
+_PYTHON = BY_NAME["python"]
 
 _INI_PARSER = "pyinstall-ini-parser"
-
 
 _INNER = "_pyinstall_inner"
 """Our plugin in the sessions that a suite starts, of which each has its one Python already."""
@@ -61,55 +30,23 @@ class _IniParser:
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     group = parser.getgroup("pyinstall", "Pythons for the tests (pytest-pyinstall)")
-    group.addoption(
-        "--python",
-        action="append",
-        dest=_INI,
-        metavar="REQUEST",
-        help="run the tests that use the fixture `python` with this Python, and install it where it is missing: "
-        "3.12, 3.9..3.13, 3.13t, pypy3.11, '>=3.10,<3.13', ./build/python, supported, … (repeatable)",
-    )
-    parser.addini(_INI, type="linelist", help="as --python: a list, or a string with commas")
-    for name, (metavar, words, purpose) in _OPTIONS.items():
-        group.addoption(f"--python-{name}", dest=f"pyinstall_{name}", metavar=metavar, choices=words, help=purpose)
-        parser.addini(f"pyinstall_{name}", type="string", help=f"as --python-{name}")
-    parser.addini(
-        "pyinstall_path",
-        type="bool",
-        default=True,
-        help="put pythonX.Y of the requested Pythons on PATH while the session runs (default: true)",
-    )
+    for option in OPTIONS:
+        if option.flags:
+            attributes: dict[str, Any] = {"dest": option.dest, "help": option.help}
+            if option.kind == "flag":
+                attributes["action"] = "store_true"
+            else:
+                attributes["metavar"] = option.metavar
+                attributes["choices"] = option.words or None
+            if option.is_list:
+                attributes["action"] = "append"
+            group.addoption(*option.flags, **attributes)
+        if option.ini:
+            said = f"as {option.option}" if option.option else option.help
+            kind = "bool" if option.kind == "flag" else "linelist" if option.is_list else "string"
+            default = {"bool": option.default, "linelist": []}.get(kind)
+            parser.addini(option.ini, type=kind, default=default, help=said)  # type: ignore[arg-type]  # one of pytest's
     pluginmanager.register(_IniParser(parser), _INI_PARSER)
-    _add_suite_options(parser, group)
-
-
-def _add_suite_options(parser: pytest.Parser, group: pytest.OptionGroup) -> None:
-    group.addoption(
-        "--python-suite",
-        action="store_true",
-        dest="pyinstall_suite",
-        help="run the project's whole suite under each requested Python, in environments of its own, as one session",
-    )
-    parser.addini("pyinstall_suite", type="bool", default=False, help="as --python-suite")
-    group.addoption(
-        "--python-jobs", dest="pyinstall_jobs", metavar="N", help="as many Pythons at once (default: one for each core)"
-    )
-    parser.addini("pyinstall_jobs", type="string", help="as --python-jobs")
-    parser.addini(
-        "pyinstall_suite_install",
-        type="linelist",
-        default=[],
-        help="what goes into each environment of the suite besides pytest (default: found in the project, and printed)",
-    )
-    group.addoption(
-        "--python-report", dest="pyinstall_report", metavar="FILE.html", help="the suite's tests and Pythons as a page"
-    )
-    group.addoption(
-        "--python-bisect",
-        dest="pyinstall_bisect",
-        metavar="NODEID",
-        help="find the two neighbours in the range of --python between which the outcome of this test changes",
-    )
 
 
 def _is_inner(config: pytest.Config) -> bool:
@@ -130,13 +67,13 @@ def requests_of(config: pytest.Config) -> tuple[Iterable[object], str, Path] | N
     if _is_inner(config):
         return None
     invoked = config.invocation_params.dir
-    if texts := config.getoption(_INI):
+    if texts := config.getoption(_PYTHON.dest):
         return texts, _where_option_stands(config), invoked
-    if text := os.environ.get(_VARIABLE):
-        return [text], _VARIABLE, invoked
+    if text := os.environ.get(_PYTHON.variable):
+        return [text], _PYTHON.variable, invoked
     if items := _in_ini(config):
         where = "" if config.inipath is None else f" in {config.inipath}"
-        return items, f"{_INI}{where}", _ini_directory(config)
+        return items, f"{_PYTHON.ini}{where}", _ini_directory(config)
     return None
 
 
@@ -152,15 +89,15 @@ def _where_option_stands(config: pytest.Config) -> str:
 def _in_ini(config: pytest.Config) -> Sequence[object]:
     """The value in the ini file, whether it is a list or a string. Raises `pytest.UsageError`."""
     try:
-        value: Sequence[object] = ini_value(config, _INI)
+        value: Sequence[object] = ini_value(config, _PYTHON.ini)
     except pytest.UsageError as error:
         # pytest 9.1 has no type for one or the other: ask again, as for a string.
         parser = config.pluginmanager.get_plugin(_INI_PARSER).parser  # type: ignore[union-attr]  # we registered it
-        parser.addini(_INI, type="string", help="as --python")
+        parser.addini(_PYTHON.ini, type="string", help="as --python")
         try:
-            return [text] if (text := str(ini_value(config, _INI)).strip()) else []
+            return [text] if (text := str(ini_value(config, _PYTHON.ini)).strip()) else []
         except pytest.UsageError:
-            raise pytest.UsageError(f'{error}\nhint: {_INI} = ["3.10", "3.12"]') from None
+            raise pytest.UsageError(f'{error}\nhint: {_PYTHON.ini} = ["3.10", "3.12"]') from None
     return _as_written(config, value)
 
 
@@ -172,7 +109,7 @@ def _as_written(config: pytest.Config, value: Sequence[object]) -> Sequence[obje
 
     try:
         document: Any = tomllib.loads(config.inipath.read_text(encoding="utf-8"))
-        written = document["tool"]["pytest"]["ini_options"][_INI]
+        written = document["tool"]["pytest"]["ini_options"][_PYTHON.ini]
     except (OSError, ValueError, KeyError, TypeError):
         return value
     # Another text is from the command line's -o.
@@ -186,7 +123,7 @@ def ini_value(config: pytest.Config, name: str) -> Any:
         failure = str(error)
     except pytest.UsageError as error:
         failure = str(error)
-    if name in _TRUTHS:
+    if any(name == option.ini and option.kind == "flag" for option in OPTIONS):
         failure = f"{failure if name in failure else f'{name}: {failure}'}\nhint: {name} = false"
     raise pytest.UsageError(failure)
 
@@ -217,7 +154,7 @@ def settings_of(config: pytest.Config) -> "Settings":
     return Settings.from_environ(
         os.environ,
         directory=config.invocation_params.dir,
-        options={name: config.getoption(f"pyinstall_{name}") for name in _OPTIONS},
-        ini={name: ini_value(config, f"pyinstall_{name}") for name in _OPTIONS},
+        options={option.name: config.getoption(option.dest) for option in SETTINGS},
+        ini={option.name: ini_value(config, option.ini) for option in SETTINGS},
         ini_directory=_ini_directory(config),
     )

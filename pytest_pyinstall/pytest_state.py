@@ -98,8 +98,8 @@ class State:
 
     def _begin_bisection(self, texts: Iterable[object], origin: str, directory: Path) -> None:
         """Nothing is installed before it is tried."""
+        from pytest_pyinstall.configuration import retyped
         from pytest_pyinstall.errors import InvalidRequestError, NoMatchError
-        from pytest_pyinstall.options import retyped
         from pytest_pyinstall.request.request import parse_requests
         from pytest_pyinstall.suite.bisection import Bisection
 

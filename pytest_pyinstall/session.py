@@ -11,6 +11,7 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
+from pytest_pyinstall.configuration import blamed, retyped
 from pytest_pyinstall.errors import (
     FetchError,
     InvalidRequestError,
@@ -21,7 +22,6 @@ from pytest_pyinstall.errors import (
 )
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.probe import probe
-from pytest_pyinstall.options import blamed, retyped
 from pytest_pyinstall.progress import Lines
 from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.request.request import Request, parse_requests

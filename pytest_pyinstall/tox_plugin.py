@@ -226,8 +226,8 @@ def _speaking_as_ourselves() -> "AbstractContextManager[None]":
 def _read_settings(state: "State") -> "Settings":
     from tox.report import HandledError
 
+    from pytest_pyinstall.configuration import read_configuration
     from pytest_pyinstall.errors import PyinstallError
-    from pytest_pyinstall.options import read_configuration
     from pytest_pyinstall.settings import Settings
 
     try:

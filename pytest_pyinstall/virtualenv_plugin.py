@@ -99,7 +99,7 @@ class Pyinstall(Builtin):
 
 
 def _provisioner(environ: Mapping[str, str]) -> "Provisioner":
-    from pytest_pyinstall.options import read_configuration
+    from pytest_pyinstall.configuration import read_configuration
     from pytest_pyinstall.provisioner import Provisioner
     from pytest_pyinstall.settings import Settings
 

@@ -1,115 +1,223 @@
+"""A new option is one row: each row of the table is walked through every door that it has."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pytest_pyinstall.errors import InvalidSettingError
-from pytest_pyinstall.options import Configuration, read_configuration
+import pytest_pyinstall
+from pytest_pyinstall.cli.parser import arguments_of, completed_parser
+from pytest_pyinstall.configuration import read_configuration
+from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS, Option
+from pytest_pyinstall.pytest_options import settings_of
+from pytest_pyinstall.settings import Settings
 
-ASKS = [
-    ("pytest.toml", "[pytest]\npyinstall_python = ['3.9']\npyinstall_store = 'here'\n"),
-    (".pytest.toml", "[pytest]\npyinstall_python = ['3.9']\npyinstall_store = 'here'\n"),
-    ("pytest.ini", "[pytest]\npyinstall_python = 3.9\npyinstall_store = here\n"),
-    (".pytest.ini", "[pytest]\npyinstall_python = 3.9\npyinstall_store = here\n"),
-    ("pyproject.toml", "[tool.pytest]\npyinstall_python = ['3.9']\npyinstall_store = 'here'\n"),
-    ("pyproject.toml", "[tool.pytest.ini_options]\npyinstall_python = ['3.9']\npyinstall_store = ['here']\n"),
-    ("tox.ini", "[testenv]\ncommands = a %(b)s {posargs}\n[pytest]\npyinstall_python: 3.9\npyinstall_store = here\n"),
-    ("setup.cfg", "[metadata]\nname = x\n[tool:pytest]\npyinstall_python = 3.9\npyinstall_store = here\n"),
-]
+DOCS = Path(__file__).parent.parent / "docs"
+sys.path.insert(0, str(DOCS / "_ext"))
 
+import parts  # noqa: E402  # its directory is put on sys.path above
 
-@pytest.mark.parametrize(("name", "text"), ASKS)
-def test_each_file_that_configures_pytest_is_read(tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).write_text(text)
-
-    found = read_configuration(tmp_path)
-
-    assert found.path == tmp_path / name
-    assert found.requests == ("3.9",)
-    assert found.settings == {"store": "here"}
-    assert found.directory == tmp_path
-    assert found.origin == f"pyinstall_python in {tmp_path / name}"
+VARIABLES = [option for option in OPTIONS if option.field and option.variable]
+OF_UV = [option for option in OPTIONS if option.uv]
+OF_PYTEST = [option for option in OPTIONS if option.flags]
+INI = [option for option in OPTIONS if option.ini]
 
 
-def test_the_files_count_in_the_order_of_pytest(tmp_path: Path) -> None:
-    names = dict.fromkeys(name for name, _ in ASKS)
-    for name, text in ASKS:
-        (tmp_path / name).write_text(text)
-
-    found = []
-    for name in names:
-        found.append(read_configuration(tmp_path).path)
-        (tmp_path / name).unlink()
-
-    assert found == [tmp_path / name for name in names]
-
-
-def test_the_nearest_directory_counts_although_a_farther_one_says_more(tmp_path: Path) -> None:
-    (tmp_path / "pytest.ini").write_text("[pytest]\npyinstall_python = 3.9\n")
-    inner = tmp_path / "a" / "b"
-    inner.mkdir(parents=True)
-
-    assert read_configuration(inner).requests == ("3.9",)
-    (inner.parent / "pytest.ini").touch()
-    assert read_configuration(inner) == Configuration(directory=inner.parent, path=inner.parent / "pytest.ini")
+def sample(option: Option, directory: Path) -> tuple[str, Any]:
+    """A value that is not the default, as it is written, and what it has become in `Settings`."""
+    if option.words:
+        return option.words[-1], option.words[-1]
+    place = directory / "some where"
+    return {
+        "directory": (str(place), place),
+        "directories": (os.pathsep.join([str(place), str(directory)]), frozenset({place, directory})),
+        "location": ("https://host.test/x", "https://host.test/x"),
+        "seconds": ("17", 17.0),
+        "hosts": ("a.test, b.test", frozenset({"a.test", "b.test"})),
+        "flag": ("1", True),
+    }[option.kind]
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("pyproject.toml", "[project]\nname = 'x'\n"),
-        ("pyproject.toml", "tool = 1\n"),
-        ("tox.ini", "[tox]\n"),
-        ("setup.cfg", "[pytest]\npyinstall_python = 3.9\n"),
-    ],
-)
-def test_a_file_that_does_not_configure_pytest_is_passed_by(tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).write_text(text)
-    (tmp_path / "setup.cfg").touch()
-
-    assert read_configuration(tmp_path).path is None
+def names(options: list[Option]) -> Any:
+    return pytest.mark.parametrize("option", options, ids=lambda option: option.name)
 
 
-def test_several_lines_are_one_text_and_lists_keep_their_items(tmp_path: Path) -> None:
-    (tmp_path / "tox.ini").write_text("[pytest]\npyinstall_python =\n    3.9\n    3.10, 3.11\n")
-    assert read_configuration(tmp_path).requests == ("\n3.9\n3.10, 3.11",)
-
-    (tmp_path / "pyproject.toml").write_text("[tool.pytest]\npyinstall_python = ['3.9', 3.10]\n")
-    assert read_configuration(tmp_path).requests == ("3.9", 3.1)
+def test_no_two_rows_share_a_name_at_any_door() -> None:
+    for door in ("name", "option", "ini", "variable", "uv", "dest"):
+        written = [getattr(option, door) for option in OPTIONS if getattr(option, door)]
+        assert len(set(written)) == len(written) > 1, door
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "'-ra --python 3.9 --python=3.10 --python-store=s'",
-        "['--python', '3.9', '--python=3.10', '--python-store', 's']",
-    ],
-)
-def test_our_options_among_addopts_are_options(tmp_path: Path, value: str) -> None:
-    (tmp_path / "pyproject.toml").write_text(f"[tool.pytest.ini_options]\naddopts = {value}\n")
-
-    found = read_configuration(tmp_path)
-
-    assert found.option_requests == ("3.9", "3.10")
-    assert found.options == {"store": "s"}
+def test_each_row_that_is_a_setting_has_a_field_and_each_field_a_row() -> None:
+    fields = set(Settings.__annotations__) - {"signer", "origins"}
+    assert {option.field for option in OPTIONS if option.field} == fields
 
 
-def test_addopts_with_an_open_quote_are_left_to_pytest(tmp_path: Path) -> None:
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -k 'x\n")
+@names(VARIABLES)
+def test_a_variable_arrives_and_says_so(option: Option, tmp_path: Path) -> None:
+    written, expected = sample(option, tmp_path)
+    settings = Settings.from_environ({option.variable: written}, directory=tmp_path)
+    assert getattr(settings, option.field) == expected
+    assert settings.origins[option.name] == option.variable
 
-    assert read_configuration(tmp_path).options == {}
+
+@names(OF_UV)
+def test_a_variable_of_uv_arrives_and_says_so(option: Option, tmp_path: Path) -> None:
+    written, expected = sample(option, tmp_path)
+    settings = Settings.from_environ({option.uv: written}, directory=tmp_path)
+    assert getattr(settings, option.field) == expected
+    assert settings.origins[option.name] == option.uv
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
-        ("pyproject.toml", b"[tool.pytest", "pyproject.toml"),
-        ("pytest.ini", b"pyinstall_python = 3.9\n", "pytest.ini"),
-        ("pytest.ini", b"[pytest]\nx = \xff\xfe", "pytest.ini"),
-        ("pyproject.toml", b"[tool.pytest]\npyinstall_store = 3\n", "pyinstall_store"),
-    ],
-)
-def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, says: str) -> None:
-    (tmp_path / name).write_bytes(content)
+@names(list(SETTINGS))
+def test_an_option_of_the_command_line_arrives_on_either_side_of_the_command(option: Option, tmp_path: Path) -> None:
+    written, expected = sample(option, tmp_path)
+    for words in (["list", option.option, written], [f"{option.option}={written}", "list"]):
+        given = getattr(arguments_of(words), option.dest)
+        settings = Settings.from_environ({}, directory=tmp_path, options={option.name: given})
+        assert getattr(settings, option.field) == expected
+        assert settings.origins[option.name] == option.option
 
-    with pytest.raises(InvalidSettingError, match=says):
-        read_configuration(tmp_path)
+
+@names(list(SETTINGS))
+def test_an_ini_value_and_addopts_arrive_without_pytest(option: Option, tmp_path: Path) -> None:
+    written, expected = sample(option, tmp_path)
+    for text, origin in (
+        (f"{option.ini} = {json.dumps(written)}", option.ini),
+        (f"addopts = {json.dumps([f'{option.option}={written}'])}", option.option),
+    ):
+        (tmp_path / "pytest.toml").write_text(f"[pytest]\n{text}\n")
+        configuration = read_configuration(tmp_path)
+        settings = Settings.from_environ(
+            {}, directory=tmp_path, options=configuration.options, ini=configuration.settings
+        )
+        assert getattr(settings, option.field) == expected
+        assert settings.origins[option.name] == origin
+
+
+@names(list(SETTINGS))
+def test_an_option_and_an_ini_value_arrive_through_pytest(
+    option: Option, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_PYINSTALL_HOME")
+    written, expected = sample(option, pytester.path)
+    settings = settings_of(pytester.parseconfig(f"{option.option}={written}"))
+    assert getattr(settings, option.field) == expected
+    assert settings.origins[option.name] == option.option
+    pytester.makefile(".toml", pytest=f"[pytest]\n{option.ini} = {json.dumps(written)}\n")
+    settings = settings_of(pytester.parseconfig())
+    assert getattr(settings, option.field) == expected
+    assert settings.origins[option.name] == option.ini
+
+
+@names(OF_PYTEST)
+def test_pytest_has_each_option_with_the_help_of_its_row(option: Option, pytestconfig: pytest.Config) -> None:
+    [found] = [each for each in group(pytestconfig) if set(each.names()) & set(option.flags)]
+    attributes = found.attrs()
+    assert found.names() == list(option.flags)
+    assert (attributes["help"], attributes["dest"]) == (option.help, option.dest)
+    assert tuple(attributes.get("choices") or ()) == option.words
+
+
+def group(config: pytest.Config) -> list[Any]:
+    return config._parser.getgroup("pyinstall").options
+
+
+def test_pytest_has_no_option_and_no_ini_value_without_a_row(pytestconfig: pytest.Config) -> None:
+    written = {name for option in group(pytestconfig) for name in option.names()}
+    assert written == {flag for option in OPTIONS for flag in option.flags}
+    ini = {name for name in pytestconfig._parser._inidict if name.startswith("pyinstall_")}
+    assert ini == {option.ini for option in INI}
+
+
+def test_completion_offers_each_setting_with_each_command() -> None:
+    for words in _strings(completed_parser()):
+        assert {option.option for option in SETTINGS} <= words
+
+
+def _strings(parser: Any) -> Iterator[set[str]]:
+    for action in parser._actions:
+        for subparser in getattr(action, "choices", None) or {} if action.nargs == "A..." else {}:
+            yield set(action.choices[subparser]._option_string_actions)
+
+
+def test_the_tables_of_the_documentation_have_each_row() -> None:
+    tables = "\n".join(map(parts.text, ("options", "suite-options", "variables", "variables-of-uv")))
+    for option in OPTIONS:
+        for written in (option.option, option.ini, option.variable, option.uv):
+            assert not written or f"`{written}" in tables, option
+
+
+NEW_ROW = '    Option("colour", "word", "the colour", metavar="NAME", words=("red", "blue")),\n)\n\nBY_NAME = {'
+
+CHECK = """
+import json, os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import parts
+import pytest_pyinstall
+from pytest_pyinstall.cli.parser import arguments_of, completed_parser
+from pytest_pyinstall.configuration import read_configuration
+from pytest_pyinstall.settings import Settings
+
+here = Path.cwd()
+configuration = read_configuration(here)
+def colour(**options):
+    settings = Settings.from_environ(directory=here, **options)
+    return settings.colour, settings.origins.get("colour", "default")
+print(json.dumps({
+    "package": pytest_pyinstall.__file__,
+    "default": colour(environ={}),
+    "variable": colour(environ={"PYTEST_PYINSTALL_COLOUR": "blue"}),
+    "ini": colour(environ={}, ini=configuration.settings),
+    "option": colour(environ={}, options={"colour":
+        arguments_of(["list", "--python-colour", "blue"]).pyinstall_colour}),
+    "completion": all("--python-colour" in each._option_string_actions
+               for action in completed_parser()._actions if action.nargs == "A..." for each in action.choices.values()),
+    "documentation": "`--python-colour NAME`" in parts.text("options"),
+}))
+"""
+
+
+def test_a_new_setting_is_one_row_and_one_field(tmp_path: Path) -> None:
+    """In a copy of the package: nothing else is touched, and every door has it."""
+    package = Path(pytest_pyinstall.__file__).parent
+    copy = tmp_path / "copy" / "pytest_pyinstall"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    table = (copy / "options.py").read_text()
+    assert ")\n\nBY_NAME = {" in table
+    (copy / "options.py").write_text(table.replace(")\n\nBY_NAME = {", NEW_ROW))
+    fields = (copy / "settings.py").read_text()
+    (copy / "settings.py").write_text(
+        fields.replace('    missing: Missing = "fail"', '    colour: str = "red"\n    missing: Missing = "fail"')
+    )
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pytest.toml").write_text('[pytest]\npyinstall_colour = "blue"\n')
+    environ = {**os.environ, "PYTHONPATH": str(copy.parent)}
+
+    def run(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *words], cwd=project, env=environ, check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+    assert json.loads(run("-c", CHECK, str(DOCS / "_ext"))) == {
+        "package": str(copy / "__init__.py"),
+        "default": ["red", "default"],
+        "variable": ["blue", "PYTEST_PYINSTALL_COLOUR"],
+        "ini": ["blue", "pyinstall_colour"],
+        "option": ["blue", "--python-colour"],
+        "completion": True,
+        "documentation": True,
+    }
+    help_text = run("-m", "pytest", "--help")
+    assert "--python-colour={red,blue}" in help_text or "--python-colour=NAME" in help_text
+    assert "pyinstall_colour (string)" in help_text
+    assert BY_NAME.get("colour") is None

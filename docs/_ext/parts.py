@@ -11,8 +11,6 @@ from typing import Any
 
 import import_picture
 
-from pytest_pyinstall.pytest_options import pytest_addoption
-
 __all__ = ["fixtures", "text"]
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -91,80 +89,50 @@ def fixtures(plugin: Any) -> Iterator[tuple[str, str]]:
 
 
 def _options() -> Iterator[str]:
-    """Each option of pytest that is a setting, with its ini value, its variable, and the words that it takes."""
-    settings = _settings()
-    for option in _parser().getgroup("pyinstall").options:
-        (name,) = option.names()
-        setting = "python" if name == "--python" else name.removeprefix("--python-")
-        if setting not in {"python", *settings.OPTIONS}:
+    """Each option that is a setting, with its ini value, its variable, and the words that it takes."""
+    for option in _rows():
+        if not (option.option and option.variable):
             continue
-        attributes = option.attrs()
-        metavar = f" {attributes['metavar']}" if attributes.get("metavar") else ""
-        also = [f"ini `pyinstall_{setting}`", f"variable `PYTEST_PYINSTALL_{setting.upper()}`"]
-        if choices := attributes.get("choices"):
-            also.append("one of " + ", ".join(f"`{choice}`" for choice in choices))
-        meaning = str(attributes["help"])
-        yield f"`{name}{metavar}`"
-        yield from (f": {meaning[0].upper()}{meaning[1:]}.", "", f"  {'; '.join(also)}", "")
+        also = [f"ini `{option.ini}`", f"variable `{option.variable}`"]
+        if option.words:
+            also.append("one of " + ", ".join(f"`{word}`" for word in option.words))
+        yield f"`{option.option} {option.metavar}`"
+        yield from (f": {option.help[0].upper()}{option.help[1:]}.", "", f"  {'; '.join(also)}", "")
 
 
 def _suite_options() -> Iterator[str]:
-    """The options and ini values of the whole suite, in the words of ``--help``."""
-    parser = _parser()
+    """The options and ini values of pytest alone."""
     yield from ("| option | ini value | what it does |", "|---|---|---|")
-    told = set()
-    for option in parser.getgroup("pyinstall").options:
-        (name,) = option.names()
-        ini = f"pyinstall_{name.removeprefix('--python-')}"
-        told.add(ini)
-        if name == "--python" or name.removeprefix("--python-") in _settings().OPTIONS:
-            continue
-        metavar = f" {option.attrs()['metavar']}" if option.attrs().get("metavar") else ""
-        also = f"`{ini}`{_kind_of_ini(parser, ini)}" if ini in parser._inidict else ""  # noqa: SLF001  # as pytest's own --help
-        yield f"| `{name}{metavar}` | {also} | {option.attrs()['help']} |"
-    for ini, (said, *_) in parser._inidict.items():  # noqa: SLF001  # as above
-        if ini.startswith("pyinstall_suite") and ini not in told:
-            yield f"| | `{ini}`{_kind_of_ini(parser, ini)} | {said} |"
+    for option in _rows():
+        if (option.option or option.ini) and not option.variable:
+            name = f"`{option.option} {option.metavar}`".replace(" `", "`") if option.option else ""
+            kind = {"flag": ": `true` or `false`", "list": ": a list"}.get(option.kind, "")
+            yield f"| {name} | {f'`{option.ini}`{kind}' if option.ini else ''} | {option.help} |"
 
 
-def _kind_of_ini(parser: Any, name: str) -> str:
-    kind = str(parser._inidict[name][1])  # noqa: SLF001  # as above
-    return {"bool": ": `true` or `false`", "linelist": ": a list"}.get(kind, "")
+def _rows() -> Any:
+    from pytest_pyinstall import options
 
-
-def _parser() -> Any:
-    from _pytest.config import PytestPluginManager
-    from _pytest.config.argparsing import Parser
-
-    parser = Parser(_ispytest=True)
-    pytest_addoption(parser, PytestPluginManager())
-    return parser
-
-
-def _settings() -> Any:
-    from pytest_pyinstall import settings
-
-    return settings
+    return options.OPTIONS
 
 
 def _variables() -> Iterator[str]:
     """What has neither option nor ini value."""
     yield from ("| variable | means |", "|---|---|")
-    for name, meaning in _settings().VARIABLES.items():
-        yield f"| `{name}` | {meaning} |"
+    for option in _rows():
+        if option.variable and not (option.option or option.ini):
+            yield f"| `{option.variable}` | {option.help} |"
 
 
 def _variables_of_uv() -> Iterator[str]:
     yield from ("| of uv | ours |", "|---|---|")
-    for name, variable in _settings().UV_VARIABLES.items():
-        yield f"| `{variable}` | {_UV_MEANINGS.get(name, name)} |"
-    yield "| `UV_OFFLINE` | no connection is opened; what is in the cache may be used |"
+    for option in _rows():
+        if option.uv:
+            meaning = _UV_MEANINGS.get(option.name, option.name if option.option else option.help)
+            yield f"| `{option.uv}` | {meaning} |"
 
 
-_UV_MEANINGS = {
-    "pypy_mirror": "mirror, for PyPy",
-    "downloads": "downloads: `automatic` is `auto`; `manual` downloads only for `pytest-pyinstall install`",
-}
+_UV_MEANINGS = {"downloads": "downloads: `automatic` is `auto`; `manual` downloads only for `pytest-pyinstall install`"}
 
 
 def _modules() -> Iterator[str]:

@@ -6,16 +6,16 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_pyinstall.configuration import blamed, retyped
 from pytest_pyinstall.errors import InvalidRequestError, NoMatchError, PyinstallError, UsageError
-from pytest_pyinstall.options import blamed, retyped
 from pytest_pyinstall.request.request import Request, parse_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_pyinstall.configuration import Configuration
     from pytest_pyinstall.interpreter.interpreter import Interpreter
-    from pytest_pyinstall.options import Configuration
     from pytest_pyinstall.progress import Display
     from pytest_pyinstall.provisioner import Provided, Provisioner
     from pytest_pyinstall.request.identity import Build, Key

@@ -211,7 +211,7 @@ def install_parser(parser: argparse.ArgumentParser) -> None:
 def add_require_attestation(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "--require-attestation",
-        dest="python_attestation",
+        dest="pyinstall_attestation",
         action="store_const",
         const="require",
         help=f"{more}only what has a verified build attestation; as --python-attestation require",

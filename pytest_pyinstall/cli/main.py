@@ -20,17 +20,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from pytest_pyinstall.cli.ci import run_command
 from pytest_pyinstall.cli.context import Outcome, Session, error_json
 from pytest_pyinstall.cli.parser import arguments_of, command_of
+from pytest_pyinstall.configuration import Configuration, read_configuration
 from pytest_pyinstall.errors import PyinstallError, SeveralFailedError, UsageError
-from pytest_pyinstall.options import Configuration, read_configuration
+from pytest_pyinstall.options import SETTINGS
 from pytest_pyinstall.progress import display_on, steps_told
 from pytest_pyinstall.provisioner import Provisioner
 from pytest_pyinstall.recall import note
-from pytest_pyinstall.settings import OPTIONS, Settings
+from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.store.manifest import Record, may_change
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
 __all__ = ["main"]
@@ -186,8 +187,8 @@ def _remember(words: list[str], outcome: Outcome, provisioner: Provisioner, *, s
 
 
 def _settings(arguments: argparse.Namespace, configuration: Configuration, directory: Path) -> Settings:
-    given: Mapping[str, str | None] = {name: getattr(arguments, f"python_{name}") for name in OPTIONS}
-    options = {name: given[name] or configuration.options.get(name) for name in OPTIONS}
+    given = {option.name: getattr(arguments, option.dest) for option in SETTINGS}
+    options = {name: value or configuration.options.get(name) for name, value in given.items()}
     return Settings.from_environ(
         os.environ,
         directory=directory,

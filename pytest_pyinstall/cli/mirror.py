@@ -390,7 +390,7 @@ def mirror_parser(parser: argparse.ArgumentParser) -> None:
     def run(session: Session, args: argparse.Namespace) -> Outcome:
         directory = session.provisioner.directory / Path(args.directory).expanduser()
         if args.action == "pack":
-            if args.python_attestation == "require":
+            if args.pyinstall_attestation == "require":
                 raise UsageError(
                     "mirror pack: nobody attests what is packed here; --require-attestation is for mirror pull",
                     hint=f"pytest-pyinstall mirror pack {args.directory} {' '.join(args.requests)}",

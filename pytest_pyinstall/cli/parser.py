@@ -13,18 +13,19 @@ import os
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyinstall.cli.ci import exec_parser, matrix_parser, report_parser
 from pytest_pyinstall.cli.install import find_parser, install_parser, list_parser
 from pytest_pyinstall.cli.maintain import remove_parser, verify_parser
 from pytest_pyinstall.cli.mirror import mirror_parser
 from pytest_pyinstall.cli.places import cache_parser, dir_parser
+from pytest_pyinstall.configuration import read_configuration
 from pytest_pyinstall.errors import PyinstallError, UsageError
-from pytest_pyinstall.options import read_configuration
+from pytest_pyinstall.options import SETTINGS
 from pytest_pyinstall.provisioner import Provisioner
 from pytest_pyinstall.request.request import WORDS
-from pytest_pyinstall.settings import OPTIONS, Attestations, Missing, Preference, Settings
+from pytest_pyinstall.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,17 +59,6 @@ examples
   pytest-pyinstall install 3.9..3.13 pypy3.11
   pytest-pyinstall exec --python 3.9 3.13t -- nox
 """
-
-
-_SYNOPSES = {"store": "DIR", "cache": "DIR", "mirror": "URL", "catalogue": "URL"}
-
-
-_WORDS = {
-    "missing": get_args(Missing),
-    "downloads": ("auto", "never"),
-    "preference": get_args(Preference),
-    "attestation": get_args(Attestations),
-}
 
 
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
@@ -148,9 +138,8 @@ def _shared_parser() -> _Parser:
 
 
 def _add_shared(parser: argparse.ArgumentParser) -> None:
-    for name in OPTIONS:
-        metavar = _SYNOPSES.get(name) or "|".join(_WORDS[name])
-        parser.add_argument(f"--python-{name}", metavar=metavar)
+    for option in SETTINGS:
+        parser.add_argument(*option.flags, dest=option.dest, metavar="|".join(option.words) or option.metavar)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("-q", "--quiet", action="store_true")
     parser.add_argument("-v", "--verbose", action="store_true")
@@ -158,7 +147,7 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
 
 
 def _options() -> list[str]:
-    return [*(f"--python-{name}" for name in OPTIONS), "--json", "--quiet", "--verbose", "--version", "--help"]
+    return [*(option.option for option in SETTINGS), "--json", "--quiet", "--verbose", "--version", "--help"]
 
 
 def _command_parser(name: str) -> _Parser:

@@ -26,8 +26,8 @@ from newcomer import made_programs
 from pages import DOCS, ROOT, SHOWN, World, fenced, is_as_shown
 from suite_world import PYPROJECT
 
+from pytest_pyinstall.configuration import read_configuration
 from pytest_pyinstall.interpreter.probe import probe
-from pytest_pyinstall.options import read_configuration
 from pytest_pyinstall.request.catalogue import parse_catalogue
 from pytest_pyinstall.request.request import parse_requests
 

@@ -17,6 +17,7 @@ from pytest_pyinstall import errors, pytest_plugin, settings
 from pytest_pyinstall.archive import relocate
 from pytest_pyinstall.cli import ci
 from pytest_pyinstall.cli.places import PLACES
+from pytest_pyinstall.options import OPTIONS, SETTINGS
 from pytest_pyinstall.request import request
 
 sys.path.insert(0, str(DOCS / "_ext"))
@@ -82,28 +83,27 @@ def test_every_word_that_an_option_takes_is_in_the_reference(parser: Any, refere
 
 
 def test_every_variable_is_in_the_reference(reference: str) -> None:
-    assert read_variables() | {"UV_OFFLINE", *settings.UV_VARIABLES.values()} <= code_in(reference)
+    assert read_variables() | {option.uv for option in OPTIONS if option.uv} <= code_in(reference)
 
 
 def read_variables() -> set[str]:
     """The variables of ours that the code reads."""
     sources = "".join(path.read_text(encoding="utf-8") for path in Path(pytest_pyinstall.__file__).parent.rglob("*.py"))
     ours = {name for name in re.findall(r'"(PYTEST_PYINSTALL_[A-Z_]+)"', sources) if name != relocate.PACKED}
-    ours |= {f"PYTEST_PYINSTALL_ATTESTATION_{name.upper()}" for name in ("workflow", "issuer", "root")}
-    return ours | {f"PYTEST_PYINSTALL_{name.upper()}" for name in settings.OPTIONS}
+    return ours | {option.variable for option in OPTIONS if option.variable}
 
 
-def test_what_only_a_variable_says_is_told_as_such() -> None:
-    with_options = {f"PYTEST_PYINSTALL_{name.upper()}" for name in ("python", *settings.OPTIONS)}
-    assert set(settings.VARIABLES) == read_variables() - with_options
+def test_every_variable_that_the_code_names_is_a_row_of_the_table() -> None:
+    told_to_tests = {"PYTEST_PYINSTALL_SUITE"}
+    assert read_variables() - told_to_tests == {option.variable for option in OPTIONS if option.variable}
 
 
 def test_tables_of_options_and_variables_are_taken_from_the_code(parser: Any) -> None:
     options = parts.text("suite-options")
     suite = {name for option in parser.getgroup("pyinstall").options for name in option.names()}
-    suite -= {"--python", *(f"--python-{name}" for name in settings.OPTIONS)}
+    suite -= {"--python", *(option.option for option in SETTINGS)}
     ini = {name for name in parser._inidict if name.startswith("pyinstall_")}
-    ini -= {"pyinstall_python", "pyinstall_path", *(f"pyinstall_{name}" for name in settings.OPTIONS)}
+    ini -= {"pyinstall_python", *(option.ini for option in SETTINGS)}
     assert {word.partition(" ")[0] for word in code_in(options) if word.startswith("--")} == suite
     assert {word for word in code_in(options) if word.startswith("pyinstall_")} == ini
     for page in ("reference/options.md", "suite.md"):

@@ -16,7 +16,7 @@ import pytest
 from pages import DOCS, ROOT, fenced
 
 from pytest_pyinstall.cli.parser import arguments_of
-from pytest_pyinstall.options import read_configuration
+from pytest_pyinstall.configuration import read_configuration
 from pytest_pyinstall.request.catalogue import parse_catalogue
 from pytest_pyinstall.request.request import parse_requests
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_pyinstall.configuration import blamed, retyped
 from pytest_pyinstall.errors import InvalidRequestError, NoMatchError
-from pytest_pyinstall.options import blamed, retyped
 from pytest_pyinstall.request.request import parse_requests
 
 

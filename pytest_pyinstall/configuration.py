@@ -1,0 +1,256 @@
+"""What the project's pytest configuration says about us, for the doors that are not pytest.
+
+Source: ``_pytest/config/findpaths.py`` of pytest 9. The first file that configures pytest counts, in the directory or
+above it, and all others are left alone, whatever they hold.
+
+What to type, and where, in place of requests that cannot be meant.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, PyinstallError
+from pytest_pyinstall.options import BY_NAME, SETTINGS
+from pytest_pyinstall.request.request import parse_requests
+
+__all__ = ["Configuration", "blamed", "read_configuration", "retyped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """The ``pyinstall_*`` values of one file, and our options among its ``addopts``.
+
+    `path` is the file, None where nothing configures pytest; `directory` is where its relative paths start. `ini` holds
+    every ``pyinstall_*`` value as the file has it. `requests` are the items of ``pyinstall_python``, unparsed, since
+    TOML may hold things that are no text: hand them to `parse_requests` with `origin`. `settings` are the values of
+    the other settings by the words of `options.SETTINGS`. `option_requests` and `options` are what ``addopts`` says in
+    ``--python`` and ``--python-*``: they are options, and go before the environment.
+    """
+
+    directory: Path
+    path: Path | None = None
+    ini: Mapping[str, object] = field(default_factory=dict)
+    requests: tuple[object, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    option_requests: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """What to call `requests` in a message."""
+        return f"pyinstall_python in {self.path}"
+
+
+def read_configuration(directory: Path) -> Configuration:
+    """The configuration that pytest would use when it is started in `directory` without arguments.
+
+    Nothing of the project is run or imported. Raises `InvalidSettingError`, which names the file, for one that cannot
+    be read, and for a setting that is no text.
+    """
+    for place in (directory, *directory.parents):
+        for name, read in _FILES.items():
+            path = place / name
+            if not path.is_file():
+                continue
+            try:
+                table = read(path)
+            except (OSError, ValueError) as error:
+                reason = " ".join(str(error).split())
+                message = f"{path} cannot be read: {reason}" if str(path) not in reason else reason
+                raise InvalidSettingError(message) from error
+            if table is not None:
+                return _understood(path, table)
+    return Configuration(directory=directory)
+
+
+Table = Mapping[str, Any]
+
+
+def _pytest_toml(path: Path) -> Table | None:
+    table = _toml(path).get("pytest", {})
+    return table if isinstance(table, dict) else {}
+
+
+def _pyproject(path: Path) -> Table | None:
+    tool = _toml(path).get("tool", {})
+    table = tool.get("pytest", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        return None
+    native = {name: value for name, value in table.items() if name != "ini_options"}
+    ini = table.get("ini_options")
+    return native or (ini if isinstance(ini, dict) else None)
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def _pytest_ini(path: Path) -> Table | None:
+    return _section(path, "pytest") or {}
+
+
+def _tox_ini(path: Path) -> Table | None:
+    return _section(path, "pytest")
+
+
+def _setup_cfg(path: Path) -> Table | None:
+    return _section(path, "tool:pytest")
+
+
+def _section(path: Path, name: str) -> Table | None:
+    import configparser
+
+    parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]  # as configparser's documentation does it
+    try:
+        parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
+    except configparser.Error as error:
+        raise ValueError(str(error)) from error
+    return dict(parser[name]) if parser.has_section(name) else None
+
+
+_FILES: Mapping[str, Callable[[Path], Table | None]] = {
+    "pytest.toml": _pytest_toml,
+    ".pytest.toml": _pytest_toml,
+    "pytest.ini": _pytest_ini,
+    ".pytest.ini": _pytest_ini,
+    "pyproject.toml": _pyproject,
+    "tox.ini": _tox_ini,
+    "setup.cfg": _setup_cfg,
+}
+"""In the order in which pytest looks."""
+
+
+def _understood(path: Path, table: Table) -> Configuration:
+    ini = {name: value for name, value in table.items() if name.startswith("pyinstall_") and value is not None}
+    options: dict[str, str] = {}
+    option_requests: list[str] = []
+    for name, value in _our_options(_words(table.get("addopts"))):
+        if name == "python":
+            option_requests.append(value)
+        else:
+            options[name] = value
+    return Configuration(
+        directory=path.parent,
+        path=path,
+        ini=ini,
+        requests=_items(ini.get("pyinstall_python", ())),
+        settings=dict(_settings(path, ini)),
+        option_requests=tuple(option_requests),
+        options=options,
+    )
+
+
+def _items(value: object) -> tuple[object, ...]:
+    if isinstance(value, str):
+        return (value,) if value.strip() else ()
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _settings(path: Path, ini: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    for option in SETTINGS:
+        value = ini.get(option.ini, "")
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if not isinstance(value, str):
+            message = f"{option.ini} in {path}: one string is needed, and not {value!r:.60}"
+            raise InvalidSettingError(message, hint=f'{option.ini} = "…"')
+        if value.strip():
+            yield option.name, value.strip()
+
+
+def _words(addopts: object) -> list[str]:
+    if isinstance(addopts, str):
+        try:
+            import shlex
+
+            return shlex.split(addopts)
+        except ValueError:  # an open quote, which pytest itself will refuse
+            return []
+    return [word for word in addopts if isinstance(word, str)] if isinstance(addopts, list) else []
+
+
+def _our_options(words: list[str]) -> Iterator[tuple[str, str]]:
+    names = {flag: option.name for option in (BY_NAME["python"], *SETTINGS) for flag in option.flags}
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option in names:
+            yield names[option], value if equals else next(rest, "")
+
+
+def blamed(error: PyinstallError, *, origin: str, hint: str = "") -> PyinstallError:
+    """As `error`, and its message begins with `origin`: the option, variable, ini value or mark that asked for it."""
+    message = error.message if error.message.startswith(origin) else f"{origin}: {error.message}"
+    said = type(error)(message, hint=hint or error.hint)
+    said.__cause__ = error
+    return said
+
+
+def retyped(error: PyinstallError, texts: Iterable[object], *, origin: str) -> PyinstallError:
+    """As `blamed`; where the hint is a request, it has become all of `texts`, corrected, as they stand at `origin`."""
+    hint = error.hint.strip('"')
+    if not _is_request(hint):
+        return blamed(error, origin=origin)
+    texts = list(texts)
+    corrected = [text for item in texts if (text := _corrected(item))]
+    if corrected == texts or not corrected or not all(map(_is_request, corrected)):
+        # It is about something else: a word, say, that means nothing for the project.
+        corrected = [hint]
+    return blamed(error, origin=origin, hint=_written(corrected, origin))
+
+
+def _corrected(item: object) -> str:
+    """`item` with each of its requests that is none replaced by what comes closest."""
+    if not isinstance(item, str):
+        return _closest(item)
+    pieces = (piece.strip() for piece in item.replace("\n", ",").split(","))
+    return ",".join(_closest(piece) for piece in pieces if piece)
+
+
+def _closest(item: object) -> str:
+    try:
+        parse_requests([item], directory=Path(), origin="")
+    except InvalidRequestError as error:
+        return error.hint.strip('"')
+    return str(item)
+
+
+def _is_request(text: str) -> bool:
+    try:
+        return bool(parse_requests([text], directory=Path(), origin=""))
+    except InvalidRequestError:
+        return False
+
+
+def _written(texts: Sequence[str], origin: str) -> str:  # noqa: PLR0911  # one for each place
+    """How one asks for `texts` at `origin`."""
+    quoted = ", ".join(json.dumps(text, ensure_ascii=False) for text in texts)
+    match origin.split(maxsplit=1)[0]:
+        case "--python":
+            pytest = "pytest " if origin == "--python" else ""
+            return f"{pytest}--python {shlex.quote(','.join(texts))}"
+        case "pyinstall_python":
+            is_ini = origin.endswith((".ini", ".cfg"))
+            return f"pyinstall_python = {', '.join(texts) if is_ini else f'[{quoted}]'}"
+        case "PYTEST_PYINSTALL_PYTHON":
+            return f"PYTEST_PYINSTALL_PYTHON={shlex.quote(','.join(texts))}"
+        case "@pytest.mark.python":
+            return f"@pytest.mark.python({quoted})"
+        case "install_python":
+            return f"install_python({quoted})"
+        case "exec":
+            return f"pytest-pyinstall exec --python {shlex.join(texts)} -- COMMAND"
+        case "dir":
+            return f"pytest-pyinstall dir --cache-key --python {shlex.join(texts)}"
+        case "install" | "find" | "remove" | "verify" | "matrix" as command:
+            return f"pytest-pyinstall {command} {shlex.join(texts)}"
+    return ",".join(texts)
