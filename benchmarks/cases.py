@@ -107,9 +107,9 @@ def nothing_to_do(world: World) -> Pairs:
 
 _LOOK = """\
 import sys, time
-from pytest_pyinstall.provisioner import Provisioner
+from pytest_pyinstall.provisioner import open_provisioner
 for number in range(int(sys.argv[2])):
-    with Provisioner.from_environ() as provisioner:
+    with open_provisioner() as provisioner:
         requests = provisioner.parse([sys.argv[1]])
         start = time.perf_counter()
         (result,) = provisioner.provide(requests)
@@ -156,12 +156,12 @@ _REINSTALL = """\
 import os, sys, time
 from dataclasses import replace
 from pathlib import Path
-from pytest_pyinstall.provisioner import Provisioner
+from pytest_pyinstall.provisioner import open_provisioner
 from pytest_pyinstall.settings import Settings
 settings = Settings.from_environ(os.environ, directory=Path.cwd())
 for number in range(int(sys.argv[2])):
     here = replace(settings, store=settings.store.with_name(f"store-{number}"))
-    with Provisioner.from_environ(here) as provisioner:
+    with open_provisioner(here) as provisioner:
         requests = provisioner.parse([sys.argv[1]])
         start = time.perf_counter()
         (result,) = provisioner.provide(requests)

@@ -18,6 +18,7 @@ from typing import Any
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, PyinstallError
 from pytest_pyinstall.options import BY_NAME, SETTINGS
 from pytest_pyinstall.request.request import parse_requests
+from pytest_pyinstall.settings import Settings
 
 __all__ = ["Configuration", "blamed", "read_configuration", "retyped"]
 
@@ -45,6 +46,23 @@ class Configuration:
     def origin(self) -> str:
         """What to call `requests` in a message."""
         return f"pyinstall_python in {self.path}"
+
+    def make_settings(
+        self, environ: Mapping[str, str], *, directory: Path, options: Mapping[str, str | None] | None = None
+    ) -> Settings:
+        """The settings of a door that is not pytest.
+
+        Its own `options` go before those in ``addopts``; relative paths in both start from `directory`. Raises
+        `InvalidSettingError`.
+        """
+        given = {name: value for name, value in (options or {}).items() if value}
+        return Settings.from_environ(
+            environ,
+            directory=directory,
+            options={**self.options, **given},
+            ini=self.settings,
+            ini_directory=self.directory,
+        )
 
 
 def read_configuration(directory: Path) -> Configuration:

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.store.store import VersionInfo
     from pytest_pyinstall.system.files import Known
 
-__all__ = ["Provided", "Provisioner", "provision", "provision_all"]
+__all__ = ["Provided", "Provisioner", "open_provisioner", "provision", "provision_all"]
 
 
 _TRIES = 3
@@ -74,7 +74,7 @@ def provision(request: str | Request, settings: Settings | None = None) -> Inter
     `IntegrityError`, `StoreError` or `ProbeError`. Any number of threads and processes may ask at once: what several
     want is downloaded once.
     """
-    with Provisioner.from_environ(settings) as provisioner:
+    with open_provisioner(settings) as provisioner:
         return provisioner.provide_one(request).interpreter
 
 
@@ -84,9 +84,36 @@ def provision_all(requests: str | Iterable[str | Request], settings: Settings | 
     A range or ``supported`` gives several. One failure hides no other result: all the others are installed first, then
     `SeveralFailedError` is raised (the error itself, where it was the only request); its ``results`` hold everything.
     """
-    with Provisioner.from_environ(settings) as provisioner:
+    with open_provisioner(settings) as provisioner:
         results = provisioner.provide(provisioner.parse(requests))
     return [provided.interpreter for provided in unwrap(results)]
+
+
+def open_provisioner(
+    settings: Settings | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
+    on_result: Callable[[Request, Provided | PyinstallError, float], None] | None = None,
+) -> Provisioner:
+    """How every door opens one: with the home and the interpreter of this process.
+
+    `environ` and `directory` are those of this process unless given; without `settings`, the variables alone decide.
+    """
+    environ = os.environ if environ is None else environ
+    directory = directory or Path.cwd()
+    return Provisioner(
+        settings=settings or Settings.from_environ(environ, directory=directory),
+        environ=environ,
+        user_home=Path("~").expanduser(),
+        directory=directory,
+        executable=Path(sys.executable),
+        progress=progress,
+        warn=warn,
+        on_result=on_result,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,25 +171,6 @@ class Provisioner:
             if (value := getattr(self.settings, option.field)) is not None:
                 origin = self.settings.origins.get(option.name, "default")
                 _LOGGER.debug("setting %s: %s (%s)", option.name, redacted(str(value)), origin)
-
-    @classmethod
-    def from_environ(
-        cls,
-        settings: Settings | None = None,
-        *,
-        progress: Progress | None = None,
-        warn: Callable[[str], None] | None = None,
-    ) -> Provisioner:
-        """With the process's environment, home and working directory."""
-        return cls(
-            settings=settings or Settings.from_environ(os.environ, directory=Path.cwd()),
-            environ=os.environ,
-            user_home=Path("~").expanduser(),
-            directory=Path.cwd(),
-            executable=Path(sys.executable),
-            progress=progress,
-            warn=warn,
-        )
 
     def __enter__(self) -> Self:
         return self

@@ -158,10 +158,7 @@ class State:
             self._tell_steps()
             self._pythons = Pythons.open(
                 settings_of(self.config),
-                environ=os.environ,
-                user_home=Path("~").expanduser(),
                 directory=self.config.rootpath,
-                executable=Path(sys.executable),
                 looks_only=self.looks_only,
                 trusts=self.is_suite,
                 say=self._teller(),

@@ -23,7 +23,7 @@ from pytest_pyinstall.errors import (
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.progress import Lines
-from pytest_pyinstall.provisioner import Provided, Provisioner
+from pytest_pyinstall.provisioner import Provided, Provisioner, open_provisioner
 from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.settings import Settings
 
@@ -118,25 +118,15 @@ class Pythons:
         cls,
         settings: Settings,
         *,
-        environ: Mapping[str, str],
-        user_home: Path,
         directory: Path,
-        executable: Path,
         looks_only: bool = False,
         trusts: bool = False,
         say: Callable[[str], None] | None = None,
         is_quiet: bool = False,
     ) -> "Pythons":
         """For the project in `directory`. `say` hears what a person should see: of downloads too, unless `is_quiet`."""
-        provisioner = Provisioner(
-            settings=settings,
-            environ=environ,
-            user_home=user_home,
-            directory=directory,
-            executable=executable,
-            progress=None if say is None or is_quiet else Lines(say),
-            warn=say,
-        )
+        progress = None if say is None or is_quiet else Lines(say)
+        provisioner = open_provisioner(settings, directory=directory, progress=progress, warn=say)
         return cls(provisioner, looks_only=looks_only, trusts=trusts)
 
     def close(self) -> None:

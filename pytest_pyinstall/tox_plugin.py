@@ -9,8 +9,8 @@ import logging
 import os
 import re
 import sys
-from contextlib import ExitStack
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -39,10 +39,6 @@ _LOGGER = logging.getLogger(__name__)
 
 _RUNNING = frozenset({"run", "r", "run-parallel", "p", "legacy", "le", "exec", "e", "devenv", "d"})
 """The commands that make environments. All others only look, and get nothing installed."""
-
-
-_TRIES = 3
-"""How often a Python is installed that somebody removes before it is held."""
 
 
 _runs: "WeakKeyDictionary[State, _Run]" = WeakKeyDictionary()
@@ -74,9 +70,7 @@ class _Run:
         self._state = state
         self._selected = tuple(_selected(state))
         self._results: dict[Request, Provided | PyinstallError] = {}
-        self._settings: Settings | None = None
         self._is_package_wanted = False
-        self._leases = ExitStack()
 
     def prepare(self, env_conf: "EnvConfigSet") -> None:
         name = env_conf.env_name or ""
@@ -84,22 +78,13 @@ class _Run:
             chosen = self._choose(name, _base_pythons(env_conf))
             if chosen is not None:
                 chosen = self._held(chosen)
-                _put_on_path(chosen.interpreter, self._checked_settings())
+                _put_on_path(chosen.interpreter, self._settings)
 
     def _held(self, chosen: "Provided") -> "Provided":
-        """It, with a lease until tox ends, so that nobody removes it from our store while it is used."""
-        with self._provisioner() as provisioner:
-            for _ in range(_TRIES):
-                self._leases.enter_context(provisioner.store.lease(chosen.interpreter.base_prefix))
-                if chosen.interpreter.executable.exists():
-                    break
-                # Somebody removed it just before.
-                self._results.pop(chosen.request, None)
-                self._provide([chosen.request])
-                if (again := self._or_complaint(chosen.request)) is None:
-                    break
-                chosen = again
-        return chosen
+        """It, held until tox ends: nobody removes it from our store while it is used."""
+        result = self._provisioner.held(chosen)
+        self._results[chosen.request] = result
+        return self._or_complaint(chosen.request) or chosen
 
     def _is_wanted(self, name: str, env_conf: "EnvConfigSet") -> bool:
         if "depends" not in env_conf:  # a packaging environment, for the one that was prepared last
@@ -157,15 +142,14 @@ class _Run:
     def _provide(self, requests: "Sequence[Request]") -> None:
         new = [request for request in dict.fromkeys(requests) if request not in self._results]
         if new:
-            with _speaking_as_ourselves(), self._provisioner() as provisioner:
-                self._results.update(zip(new, provisioner.provide(new), strict=True))
+            with _speaking_as_ourselves():
+                self._results.update(zip(new, self._provisioner.provide(new), strict=True))
 
     def _find(self, request: "Request") -> "Provided | None":
         from pytest_pyinstall.errors import PyinstallError
 
         try:
-            with self._provisioner() as provisioner:
-                return provisioner.find(request)
+            return self._provisioner.find(request)
         except PyinstallError:
             return None
 
@@ -179,29 +163,27 @@ class _Run:
         _LOGGER.warning("%s%s", " ".join(result.message.split()), hint)
         return None
 
+    @cached_property
     def _provisioner(self) -> "Provisioner":
+        """One for the whole run: what it holds, it holds until tox ends."""
         from pytest_pyinstall.progress import Lines, result_line
-        from pytest_pyinstall.provisioner import Provided, Provisioner
+        from pytest_pyinstall.provisioner import Provided, open_provisioner
 
         def tell(request: "Request", result: "Provided | PyinstallError", seconds: float) -> None:
             if isinstance(result, Provided) and result.how in {"installed", "repaired"}:
                 _LOGGER.warning(result_line(request, result, seconds))
 
-        return Provisioner(
-            settings=self._checked_settings(),
-            environ=os.environ,
-            user_home=Path("~").expanduser(),
+        return open_provisioner(
+            self._settings,
             directory=self._state.conf.core["tox_root"],
-            executable=Path(sys.executable),
             progress=Lines(_LOGGER.warning),
             warn=_LOGGER.warning,
             on_result=tell,
         )
 
-    def _checked_settings(self) -> "Settings":
-        if self._settings is None:
-            self._settings = _read_settings(self._state)
-        return self._settings
+    @cached_property
+    def _settings(self) -> "Settings":
+        return _read_settings(self._state)
 
 
 def _complain(base_pythons: "Sequence[str]") -> None:
@@ -228,17 +210,10 @@ def _read_settings(state: "State") -> "Settings":
 
     from pytest_pyinstall.configuration import read_configuration
     from pytest_pyinstall.errors import PyinstallError
-    from pytest_pyinstall.settings import Settings
 
     try:
         configuration = read_configuration(state.conf.core["tox_root"])
-        return Settings.from_environ(
-            os.environ,
-            directory=Path.cwd(),
-            options=configuration.options,
-            ini=configuration.settings,
-            ini_directory=configuration.directory,
-        )
+        return configuration.make_settings(os.environ, directory=Path.cwd())
     except PyinstallError as error:
         raise HandledError(str(error)) from error
 

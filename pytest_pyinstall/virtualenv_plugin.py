@@ -5,7 +5,6 @@ Source: ``virtualenv/discovery/builtin.py``, whose options, rules and results ar
 
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,25 +99,11 @@ class Pyinstall(Builtin):
 
 def _provisioner(environ: Mapping[str, str]) -> "Provisioner":
     from pytest_pyinstall.configuration import read_configuration
-    from pytest_pyinstall.provisioner import Provisioner
-    from pytest_pyinstall.settings import Settings
+    from pytest_pyinstall.provisioner import open_provisioner
 
     directory = Path.cwd()
-    configuration = read_configuration(directory)
-    return Provisioner(
-        settings=Settings.from_environ(
-            environ,
-            directory=directory,
-            options=configuration.options,
-            ini=configuration.settings,
-            ini_directory=configuration.directory,
-        ),
-        environ=environ,
-        user_home=Path("~").expanduser(),
-        directory=directory,
-        executable=Path(sys.executable),
-        warn=_LOGGER.warning,
-    )
+    settings = read_configuration(directory).make_settings(environ, directory=directory)
+    return open_provisioner(settings, environ=environ, directory=directory, warn=_LOGGER.warning)
 
 
 def _tell(error: Any) -> None:

@@ -22,7 +22,7 @@ from pytest_pyinstall.errors import (
     PyinstallError,
     SeveralFailedError,
 )
-from pytest_pyinstall.provisioner import Provided, Provisioner
+from pytest_pyinstall.provisioner import Provided, Provisioner, open_provisioner
 from pytest_pyinstall.settings import Settings
 
 VERSIONS = list(archives.interpreters())
@@ -37,7 +37,7 @@ def server(mirror_directory: Path) -> Iterator[Mirror]:
 
 @pytest.fixture
 def provisioner(settings: Settings) -> Iterator[Provisioner]:
-    with Provisioner.from_environ(settings) as provisioner:
+    with open_provisioner(settings) as provisioner:
         yield provisioner
 
 
@@ -235,7 +235,7 @@ def test_only_system_installs_nothing(settings: Settings) -> None:
 
 
 def test_install_fills_the_store_whatever_the_machine_has(settings: Settings) -> None:
-    with Provisioner.from_environ(replace(settings, preference="managed")) as provisioner:
+    with open_provisioner(replace(settings, preference="managed")) as provisioner:
         (result,) = provisioner.install(provisioner.parse([NEWEST]))
 
     assert isinstance(result, Provided)
@@ -294,7 +294,7 @@ def test_p22_uvs_own_install_command_leaves_ours_whole(
     }
     subprocess.run([uv, "python", "install", str(interpreter.version)], env=environ, check=True)
 
-    with Provisioner.from_environ(settings) as provisioner:
+    with open_provisioner(settings) as provisioner:
         assert provisioner.store.verify(interpreter.key) == ()
     assert provision(NEWEST, replace(settings, offline=True)) == interpreter
 

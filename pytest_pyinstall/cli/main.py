@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from pytest_pyinstall.cli.ci import run_command
 from pytest_pyinstall.cli.context import Outcome, Session, error_json
 from pytest_pyinstall.cli.parser import arguments_of, command_of
-from pytest_pyinstall.configuration import Configuration, read_configuration
+from pytest_pyinstall.configuration import read_configuration
 from pytest_pyinstall.errors import PyinstallError, SeveralFailedError, UsageError
 from pytest_pyinstall.options import SETTINGS
 from pytest_pyinstall.progress import display_on, steps_told
-from pytest_pyinstall.provisioner import Provisioner
+from pytest_pyinstall.provisioner import Provisioner, open_provisioner
 from pytest_pyinstall.recall import note
-from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.store.manifest import Record, may_change
 
 if TYPE_CHECKING:
@@ -122,13 +121,11 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[Session]:
     except OSError as error:
         raise UsageError(f"the working directory is gone: {error.strerror}", hint="cd") from error
     configuration = read_configuration(directory)
-    settings = _settings(arguments, configuration, directory)
-    provisioner = Provisioner(
-        settings=replace(settings, offline=True) if arguments.command == "find" else settings,
-        environ=os.environ,
-        user_home=Path("~").expanduser(),
+    options = {option.name: getattr(arguments, option.dest) for option in SETTINGS}
+    settings = configuration.make_settings(os.environ, directory=directory, options=options)
+    provisioner = open_provisioner(
+        replace(settings, offline=True) if arguments.command == "find" else settings,
         directory=directory,
-        executable=Path(sys.executable),
         progress=display,
         warn=display.say,
         # Failures are told at the end, with their hints.
@@ -183,18 +180,6 @@ def _remember(words: list[str], outcome: Outcome, provisioner: Provisioner, *, s
             ]
             for record in taken
         },
-    )
-
-
-def _settings(arguments: argparse.Namespace, configuration: Configuration, directory: Path) -> Settings:
-    given = {option.name: getattr(arguments, option.dest) for option in SETTINGS}
-    options = {name: value or configuration.options.get(name) for name, value in given.items()}
-    return Settings.from_environ(
-        os.environ,
-        directory=directory,
-        options=options,
-        ini=dict(configuration.settings),
-        ini_directory=configuration.directory,
     )
 
 

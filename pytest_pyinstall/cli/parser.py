@@ -23,9 +23,8 @@ from pytest_pyinstall.cli.places import cache_parser, dir_parser
 from pytest_pyinstall.configuration import read_configuration
 from pytest_pyinstall.errors import PyinstallError, UsageError
 from pytest_pyinstall.options import SETTINGS
-from pytest_pyinstall.provisioner import Provisioner
+from pytest_pyinstall.provisioner import open_provisioner
 from pytest_pyinstall.request.request import WORDS
-from pytest_pyinstall.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -214,10 +213,8 @@ def _requests(prefix: str, **_: object) -> list[str]:
     names = set(WORDS)
     try:
         configuration = read_configuration(directory)
-        settings = Settings.from_environ(
-            os.environ, directory=directory, ini=configuration.settings, ini_directory=configuration.directory
-        )
-        provisioner = Provisioner.from_environ(settings)
+        settings = configuration.make_settings(os.environ, directory=directory)
+        provisioner = open_provisioner(settings, directory=directory)
         names |= {key.short for key in provisioner.store.keys() if key.target == provisioner.target}  # noqa: SIM118  # no dict
         if settings.catalogue is None or Path(settings.catalogue).is_file():
             keys = (build.key for build in provisioner.catalogue.builds if build.key.target == provisioner.target)

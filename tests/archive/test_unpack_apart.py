@@ -13,7 +13,7 @@ from pytest_pyinstall.archive import unpack_apart as module
 from pytest_pyinstall.archive.unpack import unpack
 from pytest_pyinstall.archive.unpack_apart import unpack_apart
 from pytest_pyinstall.errors import PyinstallError, StoreError
-from pytest_pyinstall.provisioner import Provided, Provisioner
+from pytest_pyinstall.provisioner import Provided, open_provisioner
 from pytest_pyinstall.request.identity import Archive, Build, Key
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.store.manifest import listed
@@ -174,7 +174,7 @@ def test_a_provisioner_that_is_unpacking_one_has_the_next_unpacked_apart(
         return unpack_apart(archive, into=into, known=known)
 
     monkeypatch.setattr(module, "unpack_apart", apart)
-    with Provisioner.from_environ(settings) as provisioner:
+    with open_provisioner(settings) as provisioner:
         with provisioner._unpacking:
             (provided,) = provisioner.provide(provisioner.parse([newest]))
         assert isinstance(provided, Provided)

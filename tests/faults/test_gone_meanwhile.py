@@ -18,6 +18,7 @@ from fault_table import Tally
 
 from pytest_pyinstall.cli.main import main
 from pytest_pyinstall.errors import StoreError
+from pytest_pyinstall.provisioner import open_provisioner
 from pytest_pyinstall.session import Pythons
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.store.store import Store
@@ -234,10 +235,9 @@ def run_exec(here: Workshop) -> None:
 
 def run_session(here: Workshop, *, trusts: bool) -> None:
     """What a session of pytest does before its tests, and, for one that trusts, before it runs a suite."""
-    pythons = Pythons.open(
-        Settings.from_environ(here.environ, directory=here.directory), environ=here.environ, user_home=here.directory,
-        directory=here.directory, executable=Path(sys.executable), trusts=trusts,
-    )  # fmt: skip
+    settings = Settings.from_environ(here.environ, directory=here.directory)
+    provisioner = open_provisioner(settings, environ=here.environ, directory=here.directory)
+    pythons = Pythons(provisioner, trusts=trusts)
     try:
         (choice,) = pythons.choose_all([VERSION], origin="test", directory=here.directory)
         assert choice.interpreter is not None

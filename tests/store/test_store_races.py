@@ -153,9 +153,9 @@ def test_p5_a_stopped_process_keeps_nobody_from_what_is_installed(environ: dict[
     stall = mirror.stall(after=1000)
     server.always(_archive_path(server, NEWEST), stall)
     script = (
-        "from pytest_pyinstall.provisioner import Provisioner\n"
+        "from pytest_pyinstall.provisioner import open_provisioner\n"
         "import sys, shutil\n"
-        "with Provisioner.from_environ() as p:\n"
+        "with open_provisioner() as p:\n"
         "    shutil.rmtree(p.settings.cache, ignore_errors=True)\n"
         "    p.install(p.parse([sys.argv[1]]), reinstall=True)\n"
     )
@@ -184,9 +184,9 @@ def test_p1_readers_never_meet_a_gap_during_reinstalls(environ: dict[str, str], 
         "        subprocess.run([sys.argv[1], '-I', '-c', 'import json, ssl'], check=True)\n"
     )
     again = (
-        "from pytest_pyinstall.provisioner import Provisioner, unwrap\n"
+        "from pytest_pyinstall.provisioner import open_provisioner, unwrap\n"
         "import sys\n"
-        "with Provisioner.from_environ() as p:\n"
+        "with open_provisioner() as p:\n"
         "    for _ in range(4):\n"
         "        unwrap(p.install(p.parse([sys.argv[1]]), reinstall=True))\n"
     )

@@ -14,7 +14,7 @@ from packaging.version import Version
 from volumes import image, loop
 
 from pytest_pyinstall import provision
-from pytest_pyinstall.provisioner import Provisioner
+from pytest_pyinstall.provisioner import open_provisioner
 from pytest_pyinstall.request.identity import Build, Key, Target
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.store.manifest import listed
@@ -248,5 +248,5 @@ def test_p11_who_writes_into_an_installation_does_not_harm_the_next(settings: Se
     third = provision(NEWEST, replace(settings, store=settings.store.with_name("third")))
 
     assert third.run("-c", "import weakref; print('whole')").stdout.strip() == "whole"
-    with Provisioner.from_environ(replace(settings, store=settings.store.with_name("third"))) as provisioner:
+    with open_provisioner(replace(settings, store=settings.store.with_name("third"))) as provisioner:
         assert provisioner.store.verify(third.key) == ()
