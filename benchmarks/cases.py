@@ -160,7 +160,7 @@ from pytest_pyinstall.provisioner import open_provisioner
 from pytest_pyinstall.settings import Settings
 settings = Settings.from_environ(os.environ, directory=Path.cwd())
 for number in range(int(sys.argv[2])):
-    here = replace(settings, store=settings.store.with_name(f"store-{number}"))
+    here = settings._replace(store=settings.store.with_name(f"store-{number}"))
     with open_provisioner(here) as provisioner:
         requests = provisioner.parse([sys.argv[1]])
         start = time.perf_counter()

@@ -19,6 +19,7 @@ from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, Py
 from pytest_pyinstall.options import BY_NAME, SETTINGS
 from pytest_pyinstall.request.request import parse_requests
 from pytest_pyinstall.settings import Settings
+from pytest_pyinstall.system.files import read_toml
 
 __all__ = ["Configuration", "blamed", "read_configuration", "retyped"]
 
@@ -78,6 +79,8 @@ def read_configuration(directory: Path) -> Configuration:
                 continue
             try:
                 table = read(path)
+            except InvalidSettingError:
+                raise
             except (OSError, ValueError) as error:
                 reason = " ".join(str(error).split())
                 message = f"{path} cannot be read: {reason}" if str(path) not in reason else reason
@@ -91,24 +94,18 @@ Table = Mapping[str, Any]
 
 
 def _pytest_toml(path: Path) -> Table | None:
-    table = _toml(path).get("pytest", {})
+    table = read_toml(path).get("pytest", {})
     return table if isinstance(table, dict) else {}
 
 
 def _pyproject(path: Path) -> Table | None:
-    tool = _toml(path).get("tool", {})
+    tool = read_toml(path).get("tool", {})
     table = tool.get("pytest", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):
         return None
     native = {name: value for name, value in table.items() if name != "ini_options"}
     ini = table.get("ini_options")
     return native or (ini if isinstance(ini, dict) else None)
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def _pytest_ini(path: Path) -> Table | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import configparser
 import re
-import tomllib
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from packaging.version import Version
 
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, NoMatchError
 from pytest_pyinstall.request.request import Request
+from pytest_pyinstall.system.files import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -144,11 +144,7 @@ def _text(path: Path) -> str:
 
 
 def _pyproject(path: Path) -> Iterator[_Source]:
-    try:
-        document = tomllib.loads(_text(path))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        message = f"{path} is not valid TOML: {error}"
-        raise InvalidSettingError(message) from error
+    document = read_toml(path)
     tool = document.get("tool")
     poetry = tool.get("poetry") if isinstance(tool, dict) else None
     project = document.get("project")

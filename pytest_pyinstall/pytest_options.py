@@ -105,12 +105,12 @@ def _as_written(config: pytest.Config, value: Sequence[object]) -> Sequence[obje
     """The items of ``ini_options``, of which pytest makes text: 3.10 without quotes has become 3.1 by then."""
     if not value or config.inipath is None or config.inipath.name != "pyproject.toml":
         return value
-    import tomllib
+    from pytest_pyinstall.errors import InvalidSettingError
+    from pytest_pyinstall.system.files import read_toml
 
     try:
-        document: Any = tomllib.loads(config.inipath.read_text(encoding="utf-8"))
-        written = document["tool"]["pytest"]["ini_options"][_PYTHON.ini]
-    except (OSError, ValueError, KeyError, TypeError):
+        written = read_toml(config.inipath)["tool"]["pytest"]["ini_options"][_PYTHON.ini]
+    except (InvalidSettingError, KeyError, TypeError):
         return value
     # Another text is from the command line's -o.
     return [written] if not isinstance(written, str | list) and list(value) == [str(written)] else value

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os.path
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
@@ -39,8 +38,7 @@ class _Value(NamedTuple):
     directory: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """Everything that was configured, checked once.
 
     `store`, `cache`: absolute directories; they need not exist. `mirror`, `pypy_mirror`, `catalogue`: a URL or an
@@ -64,8 +62,8 @@ class Settings:
     insecure_hosts: frozenset[str] = frozenset()
     trusted_stores: frozenset[Path] = frozenset()
     attestation: Attestations = "ignore"
-    signer: Signer = field(default_factory=Signer)
-    origins: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    signer: Signer = Signer()
+    origins: Mapping[str, str] = MappingProxyType({})
 
     @classmethod
     def from_environ(

@@ -43,7 +43,7 @@ def provisioner(settings: Settings) -> Iterator[Provisioner]:
 
 def test_what_is_missing_is_installed_and_then_used(settings: Settings) -> None:
     first = provision(NEWEST, settings)
-    again = provision(NEWEST, replace(settings, downloads="never", offline=True))
+    again = provision(NEWEST, settings._replace(downloads="never", offline=True))
 
     assert first == again
     assert first.source == "store"
@@ -122,7 +122,7 @@ def test_repair_without_the_archive_says_what_is_damaged_and_missing(settings: S
     interpreter.executable.write_bytes(b"")
 
     with pytest.raises(PyinstallError) as caught:
-        provision(NEWEST, replace(settings, mirror=str(tmp_path / "nowhere"), cache=tmp_path / "empty"))
+        provision(NEWEST, settings._replace(mirror=str(tmp_path / "nowhere"), cache=tmp_path / "empty"))
     assert "damaged" in str(caught.value)
     assert "nowhere" in str(caught.value)
 
@@ -142,7 +142,7 @@ def test_p9_a_wrong_digest_installs_nothing(settings: Settings, tmp_path: Path, 
     catalogue.write_text(json.dumps(rows))
 
     with pytest.raises(DigestMismatchError):
-        provision(NEWEST, replace(settings, catalogue=str(catalogue)))
+        provision(NEWEST, settings._replace(catalogue=str(catalogue)))
     assert _installations(settings) == []
 
 
@@ -156,7 +156,7 @@ def test_p9_a_build_without_digest_is_refused_and_said(
     catalogue.write_text(json.dumps(rows))
 
     with pytest.raises(NoMatchError, match="sha256"):
-        provision(NEWEST, replace(settings, catalogue=str(catalogue)))
+        provision(NEWEST, settings._replace(catalogue=str(catalogue)))
 
 
 @needs_two
@@ -172,20 +172,20 @@ def test_p2_an_archive_that_holds_another_version_is_never_published(
     catalogue.write_text(json.dumps(rows))
 
     with pytest.raises(ProbeError, match=r"\.tar\.gz holds no") as caught:
-        provision(NEWEST, replace(settings, catalogue=str(catalogue)))
+        provision(NEWEST, settings._replace(catalogue=str(catalogue)))
     assert str(catalogue) in caught.value.hint
     assert _installations(settings) == []
 
 
 def test_downloads_that_are_off_are_said_with_the_way_out(settings: Settings) -> None:
     with pytest.raises(OfflineError, match="downloads are switched off") as caught:
-        provision(NEWEST, replace(settings, downloads="never"))
+        provision(NEWEST, settings._replace(downloads="never"))
     assert caught.value.hint == "--python-downloads auto"
     assert not settings.store.exists()
 
 
 def test_offline_uses_what_the_cache_has(settings: Settings, tmp_path: Path, server: Mirror) -> None:
-    remote = replace(settings, mirror=server.url)
+    remote = settings._replace(mirror=server.url)
     provision(NEWEST, remote)
     elsewhere = replace(remote, store=tmp_path / "other")
     count = len(server.requests)
@@ -196,13 +196,13 @@ def test_offline_uses_what_the_cache_has(settings: Settings, tmp_path: Path, ser
 
 def test_a_catalogue_that_cannot_be_had_is_a_clear_error(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"nowhere\.json"):
-        provision(NEWEST, replace(settings, catalogue=str(tmp_path / "nowhere.json")))
+        provision(NEWEST, settings._replace(catalogue=str(tmp_path / "nowhere.json")))
 
 
 def test_an_installed_python_needs_no_catalogue(settings: Settings, tmp_path: Path) -> None:
     provision(NEWEST, settings)
 
-    assert provision(NEWEST, replace(settings, catalogue=str(tmp_path / "nowhere.json")))
+    assert provision(NEWEST, settings._replace(catalogue=str(tmp_path / "nowhere.json")))
 
 
 def test_a_path_is_used_as_it_is(settings: Settings) -> None:
@@ -222,7 +222,7 @@ def test_a_path_that_is_no_python_is_a_clear_error(settings: Settings, tmp_path:
 
 def test_the_machine_comes_before_a_download(settings: Settings) -> None:
     interpreter = provision(
-        f"{sys.version_info.major}.{sys.version_info.minor}", replace(settings, preference="managed")
+        f"{sys.version_info.major}.{sys.version_info.minor}", settings._replace(preference="managed")
     )
 
     assert interpreter.source != "store"
@@ -231,11 +231,11 @@ def test_the_machine_comes_before_a_download(settings: Settings) -> None:
 
 def test_only_system_installs_nothing(settings: Settings) -> None:
     with pytest.raises(NoMatchError, match="only-system"):
-        provision("3.99", replace(settings, preference="only-system"))
+        provision("3.99", settings._replace(preference="only-system"))
 
 
 def test_install_fills_the_store_whatever_the_machine_has(settings: Settings) -> None:
-    with open_provisioner(replace(settings, preference="managed")) as provisioner:
+    with open_provisioner(settings._replace(preference="managed")) as provisioner:
         (result,) = provisioner.install(provisioner.parse([NEWEST]))
 
     assert isinstance(result, Provided)
@@ -261,7 +261,7 @@ def test_p7_a_read_only_store_serves_without_a_write(settings: Settings) -> None
     interpreter = provision(NEWEST, settings)
     before = {path: path.lstat().st_mtime_ns for path in settings.store.rglob("*")}
 
-    provision(NEWEST, replace(settings, lock_timeout=0))
+    provision(NEWEST, settings._replace(lock_timeout=0))
 
     after = {path: path.lstat().st_mtime_ns for path in settings.store.rglob("*")}
     assert interpreter.executable in before
@@ -296,7 +296,7 @@ def test_p22_uvs_own_install_command_leaves_ours_whole(
 
     with open_provisioner(settings) as provisioner:
         assert provisioner.store.verify(interpreter.key) == ()
-    assert provision(NEWEST, replace(settings, offline=True)) == interpreter
+    assert provision(NEWEST, settings._replace(offline=True)) == interpreter
 
 
 def test_p22_what_uv_installed_is_used(settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path) -> None:
@@ -308,7 +308,7 @@ def test_p22_what_uv_installed_is_used(settings: Settings, tmp_path: Path, uv: s
         "HOME": str(tmp_path),
     }
     subprocess.run([uv, "python", "install", NEWEST], env=environ, check=True)
-    interpreter = provision(NEWEST, replace(settings, offline=True, downloads="never"))
+    interpreter = provision(NEWEST, settings._replace(offline=True, downloads="never"))
 
     assert interpreter.source == "uv"
     assert interpreter.prefix.resolve().is_relative_to(settings.store.resolve())
@@ -340,14 +340,14 @@ def uv() -> str:
 
 def test_what_holds_for_all_is_told_once(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(SeveralFailedError) as caught:
-        provision_all(["3.97", "3.98", "3.99"], replace(settings, catalogue=str(tmp_path / "nowhere.json")))
+        provision_all(["3.97", "3.98", "3.99"], settings._replace(catalogue=str(tmp_path / "nowhere.json")))
 
     assert str(caught.value).count("nowhere.json") == 1
     assert len(caught.value.errors) == 3
 
 
 def test_a_repair_downloads_nothing_where_downloads_are_off(settings: Settings, tmp_path: Path, server: Mirror) -> None:
-    remote = replace(settings, mirror=server.url)
+    remote = settings._replace(mirror=server.url)
     interpreter = provision(NEWEST, remote)
     interpreter.executable.write_bytes(b"")
     count = len(server.requests)

@@ -192,8 +192,8 @@ def matrix(session: Session, texts: Sequence[str], *, form: Format) -> Outcome:
     return Outcome(lines=(text,), document={"include": [row.to_json() for row in rows]})
 
 
-def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) -> tuple[int, Outcome]:
-    """The exit code of `command`, which ran with the Pythons on its PATH; it does not run when one of them failed.
+def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) -> Outcome:
+    """With the exit code of `command`, which ran with the Pythons on its PATH; it does not run when one of them failed.
 
     Where the project says ``missing = skip``, it runs with those that could be had.
     """
@@ -207,15 +207,15 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
         interpreters = [result.interpreter for result in results if isinstance(result, Provided)]
     errors = error_lines(results)
     if errors and (provisioner.settings.missing == "fail" or not interpreters):
-        return errors[0].exit_code, Outcome(errors=errors)
+        return Outcome(errors=errors)
     for error in errors:
         session.display.say(f"left out: {error.message}")
     with on_path(interpreters, environ=provisioner.environ, cache=provisioner.settings.cache) as environ:
         code, trouble = execute(command, environ=environ)
     if trouble:
         # Not one of our exit codes: a shell's.
-        return code, Outcome(errors=(UsageError(trouble),))
-    return code, Outcome()
+        return Outcome(errors=(UsageError(trouble),), code=code)
+    return Outcome(code=code)
 
 
 def matrix_parser(parser: argparse.ArgumentParser) -> None:
@@ -236,6 +236,7 @@ def exec_parser(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = examples_text("exec --python 3.9 3.13 -- nox", "exec --python 3.12 -- python3.12 -m build")
     parser.add_argument("--python", action="extend", nargs="+", default=[], metavar="REQUEST", help=REQUEST_HELP)
+    parser.set_defaults(run=lambda session, args: run_command(session, args.python, args.tail))
 
 
 def report_parser(parser: argparse.ArgumentParser) -> None:

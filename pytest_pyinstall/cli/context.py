@@ -1,14 +1,15 @@
-"""What the commands share: their context and result, and how interpreters, builds and errors are shown."""
+"""What every command gets and gives: one call of the command line, and what it came to.
+
+Nothing here prints. An `Outcome` carries lines for a person or a pipe, a document for ``--json``, and the errors that
+did not keep the rest from being done; `main` chooses between them.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pytest_pyinstall.configuration import blamed, retyped
 from pytest_pyinstall.errors import InvalidRequestError, NoMatchError, PyinstallError, UsageError
-from pytest_pyinstall.request.request import Request, parse_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.progress import Display
     from pytest_pyinstall.provisioner import Provided, Provisioner
     from pytest_pyinstall.request.identity import Build, Key
+    from pytest_pyinstall.request.request import Request
     from pytest_pyinstall.store.manifest import Difference
     from pytest_pyinstall.store.store import Store
 
@@ -50,22 +52,22 @@ _GOING = 0.05  # seconds after which a tree that is being removed is gone, or an
 _MOST_LOOKS = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a command came to. `errors` has what failed; the first decides the exit code."""
+class Outcome(NamedTuple):
+    """What a command came to. `errors` has what failed; the first decides the exit code, unless `code` does, which is
+    that of the command that ``exec`` ran."""
 
     lines: tuple[str, ...] = ()
-    document: Mapping[str, Any] = field(default_factory=dict)
+    document: Mapping[str, Any] = {}  # nobody changes it
     errors: tuple[PyinstallError, ...] = ()
+    code: int | None = None
 
     @property
     def exit_code(self) -> int:
         return self.errors[0].exit_code if self.errors else 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """One call of the command line: the line, what the project configures, and who listens."""
+class Session(NamedTuple):
+    """One call of the command line: its provisioner, what the project configures, and the display."""
 
     provisioner: Provisioner
     configuration: Configuration
@@ -78,6 +80,9 @@ class Session:
 
         Raises `InvalidRequestError`, `NoMatchError`, and `UsageError` where nothing is configured.
         """
+        from pytest_pyinstall.configuration import retyped
+        from pytest_pyinstall.request.request import parse_requests
+
         asked, directory, origin = self._asked(texts)
         if not asked:
             message = f"{self.command}: no Python is named, and the project's pytest configuration asks for none"
@@ -94,6 +99,8 @@ class Session:
         """An error says who asked for what it is about, where that is not in `texts`, which one sees."""
         if texts or not isinstance(result, PyinstallError):
             return result
+        from pytest_pyinstall.configuration import blamed
+
         return blamed(result, origin=self._asked(texts)[2])
 
     def _asked(self, texts: Sequence[str]) -> tuple[Sequence[object], Path, str]:

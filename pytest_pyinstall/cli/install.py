@@ -1,4 +1,4 @@
-"""`install`, `list` and `find`: each takes requests and returns what is to be printed. Nothing here prints."""
+"""``install``, ``find``, ``list``: Pythons into the store, and what is there."""
 
 from __future__ import annotations
 
@@ -47,9 +47,6 @@ __all__ = [
     "list_parser",
     "list_pythons",
 ]
-
-
-_OF_REQUESTS = {"install", "find", "remove", "verify", "matrix"}
 
 
 MOST_SHOWN = 10  # differences of one installation, without --verbose

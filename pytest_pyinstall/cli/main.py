@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: prints, and turns an error into an exit code.
 
 Data goes to standard output; talk, progress and errors go to standard error.
@@ -5,33 +6,23 @@ Data goes to standard output; talk, progress and errors go to standard error.
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import signal
 import sys
-import threading
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from pytest_pyinstall.cli.ci import run_command
-from pytest_pyinstall.cli.context import Outcome, Session, error_json
 from pytest_pyinstall.cli.parser import arguments_of, command_of
-from pytest_pyinstall.configuration import read_configuration
 from pytest_pyinstall.errors import PyinstallError, SeveralFailedError, UsageError
-from pytest_pyinstall.options import SETTINGS
-from pytest_pyinstall.progress import display_on, steps_told
-from pytest_pyinstall.provisioner import Provisioner, open_provisioner
-from pytest_pyinstall.recall import note
-from pytest_pyinstall.store.manifest import Record, may_change
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
     from types import FrameType
+
+    from pytest_pyinstall.cli.context import Outcome, Session
+    from pytest_pyinstall.provisioner import Provisioner
 
 __all__ = ["main"]
 
@@ -43,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else of ours; `exec` returns the command's. 130 after Ctrl-C, 143 after SIGTERM.
     """
     if "_ARGCOMPLETE" in os.environ and argv is None:
-        from pytest_pyinstall.cli.parser import complete
+        from pytest_pyinstall.cli.completion import complete
 
         complete()
     words = list(sys.argv[1:] if argv is None else argv)
@@ -90,32 +81,48 @@ def _run(words: list[str]) -> int:
     try:
         arguments = arguments_of(words)
     except UsageError as error:
+        from pytest_pyinstall.cli.context import Outcome
+
         return _finish(Outcome(errors=(error,)), command=command_of(words), is_json=is_json)
     except SystemExit as end:  # argparse, after --help
         return int(end.code or 0)
     if arguments.text is not None:
         _print(arguments.text, sys.stdout)
         return 0
+    # Only now: what has a typing error in it, and what asks for help or the version, needs none of this.
+    from pytest_pyinstall.cli.context import Outcome
+    from pytest_pyinstall.progress import display_on
+
     display = display_on(sys.stderr, environ=os.environ, is_quiet=arguments.quiet)
-    code: int | None = None
-    steps = steps_told(display.say, level=logging.DEBUG) if arguments.verbose else nullcontext()
     try:
-        with steps, _session(arguments, display) as session:
-            if arguments.command == "exec":
-                code, outcome = run_command(session, arguments.python, arguments.tail)
-            else:
-                with display:
-                    outcome = arguments.run(session, arguments)
-                if arguments.command == "install":
-                    _remember(words, outcome, session.provisioner, since=since)
+        with _steps(display) if arguments.verbose else nullcontext(), _session(arguments, display) as session:
+            with display:
+                outcome = arguments.run(session, arguments)
+            if arguments.command == "install":
+                _remember(words, outcome, session.provisioner, since=since)
     except PyinstallError as error:
         outcome = Outcome(errors=(error,))
     own = _finish(outcome, command=arguments.command, is_json=arguments.json)
-    return own if code is None else code
+    return own if outcome.code is None else outcome.code
+
+
+def _steps(display: Any) -> Any:
+    import logging
+
+    from pytest_pyinstall.progress import steps_told
+
+    return steps_told(display.say, level=logging.DEBUG)
 
 
 @contextmanager
 def _session(arguments: argparse.Namespace, display: Any) -> Iterator[Session]:
+    from pathlib import Path
+
+    from pytest_pyinstall.cli.context import Session
+    from pytest_pyinstall.configuration import read_configuration
+    from pytest_pyinstall.options import SETTINGS
+    from pytest_pyinstall.provisioner import open_provisioner
+
     try:
         directory = Path.cwd()
     except OSError as error:
@@ -124,7 +131,7 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[Session]:
     options = {option.name: getattr(arguments, option.dest) for option in SETTINGS}
     settings = configuration.make_settings(os.environ, directory=directory, options=options)
     provisioner = open_provisioner(
-        replace(settings, offline=True) if arguments.command == "find" else settings,
+        settings._replace(offline=True) if arguments.command == "find" else settings,
         directory=directory,
         progress=display,
         warn=display.say,
@@ -145,6 +152,9 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[Session]:
 
 def _remember(words: list[str], outcome: Outcome, provisioner: Provisioner, *, since: float) -> None:
     """So that the next call need not import all this, if there was nothing to do."""
+    from pytest_pyinstall.recall import note
+    from pytest_pyinstall.store.manifest import Record, may_change
+
     rows = outcome.document.get("pythons", ())
     if outcome.errors or not rows or any(row.get("how") != "present" for row in rows):
         return
@@ -187,6 +197,10 @@ def _finish(outcome: Outcome, *, command: str, is_json: bool) -> int:
     """Print what a command came to."""
     first = outcome.errors[0] if outcome.errors else None
     if is_json:
+        import json
+
+        from pytest_pyinstall.cli.context import error_json
+
         document = {
             "command": command,
             "exit_code": outcome.exit_code,
@@ -231,6 +245,8 @@ class _Ended(BaseException):
 @contextmanager
 def _ending_in_order() -> Iterator[None]:
     """SIGTERM and SIGHUP end us as Ctrl-C does: children are gone, and scratch is, before we are."""
+    import threading
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return

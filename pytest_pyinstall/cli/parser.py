@@ -1,36 +1,39 @@
 """Reads the words of a command line of ours, and has what ``--help`` says.
 
-Subparsers of argparse would take options only on their own side of the command, and none between requests, so every
-command has a parser of its own, and the options that all of them take are read before.
-
-Completes words in a shell, through argcomplete, where that is installed: ``pytest-pyinstall[completion]``.
+Subparsers of argparse take options only on their own side of the command, and none between requests. So every command
+has a parser of its own, beside its body, and the options that all commands take are read before. Only the file of the
+command that was chosen is imported.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 from contextlib import suppress
-from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from importlib import import_module
+from typing import TYPE_CHECKING, NoReturn
 
-from pytest_pyinstall.cli.ci import exec_parser, matrix_parser, report_parser
-from pytest_pyinstall.cli.install import find_parser, install_parser, list_parser
-from pytest_pyinstall.cli.maintain import remove_parser, verify_parser
-from pytest_pyinstall.cli.mirror import mirror_parser
-from pytest_pyinstall.cli.places import cache_parser, dir_parser
-from pytest_pyinstall.configuration import read_configuration
-from pytest_pyinstall.errors import PyinstallError, UsageError
+from pytest_pyinstall.errors import UsageError
 from pytest_pyinstall.options import SETTINGS
-from pytest_pyinstall.provisioner import open_provisioner
-from pytest_pyinstall.request.request import WORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["arguments_of", "command_of", "complete", "completed_parser"]
+__all__ = ["COMMANDS", "arguments_of", "command_of", "completed_parser"]
 
+COMMANDS: Mapping[str, str] = {
+    "install": "install",
+    "list": "install",
+    "find": "install",
+    "exec": "ci",
+    "matrix": "ci",
+    "remove": "maintain",
+    "verify": "maintain",
+    "dir": "places",
+    "cache": "places",
+    "mirror": "mirror",
+    "report": "ci",
+}
+"""Each command, and the file beside this one that has its parser and its body."""
 
 _HELP = """\
 usage: pytest-pyinstall [options] COMMAND ...        (COMMAND --help says more)
@@ -78,11 +81,11 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     if not rest:
         raise UsageError("which command?", hint="pytest-pyinstall --help")
     name = rest[0]
-    if name not in _COMMANDS:
+    if name not in COMMANDS:
         from difflib import get_close_matches
 
         kind = "option" if name.startswith("-") else "command"
-        near = get_close_matches(name, _COMMANDS if kind == "command" else _options(), n=1)
+        near = get_close_matches(name, COMMANDS if kind == "command" else _options(), n=1)
         meant = f", did you mean {near[0]}?" if near else ""
         raise UsageError(f"{name} is no {kind} of ours{meant}", hint="pytest-pyinstall --help")
     command_parser = _command_parser(name)
@@ -107,7 +110,7 @@ def command_of(words: Sequence[str]) -> str:
     head = words[: words.index("--") if "--" in words else len(words)]
     with suppress(UsageError):
         _, head = _shared_parser().parse_known_args(head)
-    return next((word for word in head[:1] if word in _COMMANDS), "")
+    return next((word for word in head[:1] if word in COMMANDS), "")
 
 
 def completed_parser() -> argparse.ArgumentParser:
@@ -115,9 +118,9 @@ def completed_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pytest-pyinstall", allow_abbrev=False)
     _add_shared(parser)
     subparsers = parser.add_subparsers()
-    for name, add in _COMMANDS.items():
+    for name in COMMANDS:
         subparser = subparsers.add_parser(name, allow_abbrev=False)
-        add(subparser)
+        _add_command(name)(subparser)
         _add_shared(subparser)
     return parser
 
@@ -149,6 +152,12 @@ def _options() -> list[str]:
     return [*(option.option for option in SETTINGS), "--json", "--quiet", "--verbose", "--version", "--help"]
 
 
+def _add_command(name: str) -> Callable[[argparse.ArgumentParser], None]:
+    module = import_module(f"pytest_pyinstall.cli.{COMMANDS[name]}")
+    add: Callable[[argparse.ArgumentParser], None] = getattr(module, f"{name}_parser")
+    return add
+
+
 def _command_parser(name: str) -> _Parser:
     parser = _Parser(
         prog=f"pytest-pyinstall {name}",
@@ -156,69 +165,6 @@ def _command_parser(name: str) -> _Parser:
         add_help=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _COMMANDS[name](parser)
+    _add_command(name)(parser)
     parser.add_argument("-h", "--help", action="help", help="show this; options for every command: pytest-pyinstall -h")
     return parser
-
-
-_COMMANDS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
-    "install": install_parser,
-    "list": list_parser,
-    "find": find_parser,
-    "exec": exec_parser,
-    "matrix": matrix_parser,
-    "remove": remove_parser,
-    "verify": verify_parser,
-    "dir": dir_parser,
-    "cache": cache_parser,
-    "mirror": mirror_parser,
-    "report": report_parser,
-}
-
-
-def complete() -> None:
-    """Answer the shell that asks, and end the process. Does nothing where argcomplete is not installed."""
-    try:
-        import argcomplete
-        from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
-    except ImportError:
-        return
-    completers: dict[object, Any] = {
-        "REQUEST": _requests,
-        "PYTHON": _requests,
-        "DIR": DirectoriesCompleter(),
-        "URL": FilesCompleter(),
-        "FILE": FilesCompleter(),
-    }
-    parser = completed_parser()
-    for action in _actions(parser):
-        if action.metavar in completers:
-            action.completer = completers[action.metavar]  # type: ignore[attr-defined]  # argcomplete looks there
-        elif isinstance(action.metavar, str) and "|" in action.metavar and not action.choices:
-            action.choices = action.metavar.split("|")
-    argcomplete.autocomplete(parser, default_completer=SuppressCompleter())
-
-
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:  # noqa: SLF001  # argparse has no public way to them
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
-            yield from chain.from_iterable(map(_actions, action.choices.values()))
-        else:
-            yield action
-
-
-def _requests(prefix: str, **_: object) -> list[str]:
-    """What is installed, each minor version that there is a build of, and the words, without any network."""
-    directory = Path.cwd()
-    names = set(WORDS)
-    try:
-        configuration = read_configuration(directory)
-        settings = configuration.make_settings(os.environ, directory=directory)
-        provisioner = open_provisioner(settings, directory=directory)
-        names |= {key.short for key in provisioner.store.keys() if key.target == provisioner.target}  # noqa: SIM118  # no dict
-        if settings.catalogue is None or Path(settings.catalogue).is_file():
-            keys = (build.key for build in provisioner.catalogue.builds if build.key.target == provisioner.target)
-            names |= {key.short.replace(str(key.version), f"{key.version.major}.{key.version.minor}") for key in keys}
-    except PyinstallError:
-        pass  # a shell that completes is no place for messages
-    return sorted(name for name in names if name.startswith(prefix))

@@ -11,13 +11,13 @@ import gc
 import os
 import re
 import shlex
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_pyinstall.errors import InvalidSettingError, UsageError
+from pytest_pyinstall.system.files import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -113,7 +113,7 @@ def translated_ini(path: Path | None, version: str) -> list[str]:
     """The settings of a file that this version of pytest cannot read: native TOML came with pytest 9."""
     if path is None or path.suffix != ".toml" or int(version.partition(".")[0]) >= 9:
         return []
-    document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    document = read_toml(path)
     native = document.get("tool", {}).get("pytest") if path.name == "pyproject.toml" else document.get("pytest")
     if not isinstance(native, dict) or "ini_options" in native:
         return []

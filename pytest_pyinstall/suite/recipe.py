@@ -10,12 +10,12 @@ import hashlib
 import itertools
 import os
 import re
-import tomllib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.project import read_project
+from pytest_pyinstall.system.files import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -367,12 +367,7 @@ def _alternatives(braces: str) -> Iterator[str]:
 
 
 def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InvalidSettingError(f"{path} cannot be read: {error}") from error
+    return read_toml(path) if path.exists() else {}
 
 
 def _ini(path: Path) -> configparser.ConfigParser | None:

@@ -17,9 +17,9 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pytest_pyinstall.errors import StoreError
+from pytest_pyinstall.errors import InvalidSettingError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,7 @@ __all__ = [
     "make_directory",
     "open_regular",
     "put",
+    "read_toml",
     "remove",
     "storage_error",
 ]
@@ -247,3 +248,17 @@ def current_boot() -> str:
 
 Known = dict[int, tuple[int, int, str]]
 """Of files that we wrote or read just now, by inode: size, time in nanoseconds, sha256."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises `InvalidSettingError`, which names the file, if it cannot be read."""
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path} cannot be read: {error}"
+        raise InvalidSettingError(message) from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        message = f"{path} is not valid TOML: {error}"
+        raise InvalidSettingError(message) from error

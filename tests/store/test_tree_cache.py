@@ -224,9 +224,9 @@ def test_p10_nobody_else_can_write_it_whatever_the_umask(cache: Path, tree: Path
 def test_the_second_installation_keeps_the_tree_and_the_third_is_made_of_it(settings: Settings) -> None:
     first = provision(NEWEST, settings)
     assert kept_trees(settings.cache) == []
-    second = provision(NEWEST, replace(settings, store=settings.store.with_name("second")))
+    second = provision(NEWEST, settings._replace(store=settings.store.with_name("second")))
     (kept,) = kept_trees(settings.cache)
-    third = provision(NEWEST, replace(settings, store=settings.store.with_name("third")))
+    third = provision(NEWEST, settings._replace(store=settings.store.with_name("third")))
 
     same = "lib/python{}/wave.py" if NEWEST < "3.13" else "lib/python{}/weakref.py"
     name = same.format(NEWEST)
@@ -242,11 +242,11 @@ def test_the_second_installation_keeps_the_tree_and_the_third_is_made_of_it(sett
 
 def test_p11_who_writes_into_an_installation_does_not_harm_the_next(settings: Settings) -> None:
     provision(NEWEST, settings)
-    second = provision(NEWEST, replace(settings, store=settings.store.with_name("second")))
+    second = provision(NEWEST, settings._replace(store=settings.store.with_name("second")))
     (second.prefix / f"lib/python{NEWEST}/weakref.py").write_text("raise SystemExit('edited in place')\n")
 
-    third = provision(NEWEST, replace(settings, store=settings.store.with_name("third")))
+    third = provision(NEWEST, settings._replace(store=settings.store.with_name("third")))
 
     assert third.run("-c", "import weakref; print('whole')").stdout.strip() == "whole"
-    with open_provisioner(replace(settings, store=settings.store.with_name("third"))) as provisioner:
+    with open_provisioner(settings._replace(store=settings.store.with_name("third"))) as provisioner:
         assert provisioner.store.verify(third.key) == ()

@@ -114,7 +114,7 @@ def test_a_project_that_is_no_package_is_not_installed(write: Write, text: str) 
         ('[dependency-groups]\ntest = [{include-group = "test"}]\n', "includes itself"),
         ('[dependency-groups]\ntest = [{include-group = "gone"}]\n', "no dependency group 'gone'"),
         ("[dependency-groups]\ntest = [1]\n", "holds 1"),
-        ("[dependency-groups\n", "cannot be read"),
+        ("[dependency-groups\n", "is not valid TOML"),
     ],
 )
 def test_what_cannot_be_understood_names_the_file(write: Write, text: str, said: str) -> None:

@@ -1,0 +1,68 @@
+"""Completes words in a shell, through argcomplete, if that is installed: ``pytest-pyinstall[completion]``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_pyinstall.cli.parser import completed_parser
+from pytest_pyinstall.configuration import read_configuration
+from pytest_pyinstall.errors import PyinstallError
+from pytest_pyinstall.provisioner import open_provisioner
+from pytest_pyinstall.request.request import WORDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["complete"]
+
+
+def complete() -> None:
+    """Answer the shell that asks, and end the process. Does nothing where argcomplete is not installed."""
+    try:
+        import argcomplete
+        from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
+    except ImportError:
+        return
+    completers: dict[object, Any] = {
+        "REQUEST": _requests,
+        "PYTHON": _requests,
+        "DIR": DirectoriesCompleter(),
+        "URL": FilesCompleter(),
+        "FILE": FilesCompleter(),
+    }
+    parser = completed_parser()
+    for action in _actions(parser):
+        if action.metavar in completers:
+            action.completer = completers[action.metavar]  # type: ignore[attr-defined]  # argcomplete looks there
+        elif isinstance(action.metavar, str) and "|" in action.metavar and not action.choices:
+            action.choices = action.metavar.split("|")
+    argcomplete.autocomplete(parser, default_completer=SuppressCompleter())
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    for action in parser._actions:  # noqa: SLF001  # argparse has no public way to them
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            yield from chain.from_iterable(map(_actions, action.choices.values()))
+        else:
+            yield action
+
+
+def _requests(prefix: str, **_: object) -> list[str]:
+    """What is installed, each minor version that there is a build of, and the words, without any network."""
+    directory = Path.cwd()
+    names = set(WORDS)
+    try:
+        configuration = read_configuration(directory)
+        settings = configuration.make_settings(os.environ, directory=directory)
+        provisioner = open_provisioner(settings, directory=directory)
+        names |= {key.short for key in provisioner.store.keys() if key.target == provisioner.target}  # noqa: SIM118  # no dict
+        if settings.catalogue is None or Path(settings.catalogue).is_file():
+            keys = (build.key for build in provisioner.catalogue.builds if build.key.target == provisioner.target)
+            names |= {key.short.replace(str(key.version), f"{key.version.major}.{key.version.minor}") for key in keys}
+    except PyinstallError:
+        pass  # a shell that completes is no place for messages
+    return sorted(name for name in names if name.startswith(prefix))
