@@ -27,7 +27,7 @@ def _command(name: str) -> Iterator[str]:
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        main.main([name, "--help"] if name != "help" else ["--help"])
+        main([name, "--help"] if name != "help" else ["--help"])
     yield from ("```text", *said.getvalue().rstrip().splitlines(), "```")
 
 
