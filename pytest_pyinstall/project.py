@@ -1,6 +1,6 @@
 """Reads what a project declares about the Pythons that it supports: in pyproject.toml, setup.cfg and setup.py.
 
-Replaces the words of a request (supported, lowest, latest, current) by what they mean for a project.
+Replaces the words of a request (supported, lowest, latest, current, pinned) by what they mean for a project.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, NoMatchError
-from pytest_pyinstall.request.request import Request
+from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.system.files import read_toml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["END_OF_LIFE", "Project", "expand", "read_project"]
+__all__ = ["END_OF_LIFE", "Project", "expand", "read_pinned", "read_project"]
 
 
 _MINOR_CLASSIFIER = re.compile(r"Programming Language :: Python :: ([0-9]+)\.([0-9]+)")
@@ -280,15 +280,16 @@ def expand(
     project: Project | None,
     executable: Path,
     released: Callable[[], Iterable[Version]],
+    pinned: Callable[[], Iterable[Request]],
     today: date,
 ) -> tuple[Request, ...]:
     """The requests, each word among them replaced by what it means for `project`.
 
-    ``supported`` are the minor versions of the classifiers, whatever ``requires-python`` says; where there are none,
-    those that `released` has, that ``requires-python`` admits, and that are maintained `today`. ``lowest`` and
-    ``latest`` are its first and last; where nothing is declared, ``latest`` is the newest of `released`. ``current`` is
-    `executable`. `released` is called only where it is needed. Raises `InvalidRequestError` where nothing says what a
-    word means, `NoMatchError` where it means nothing.
+    ``supported`` are the minor versions of the classifiers, whatever ``requires-python`` says; without them, those that
+    `released` has, that ``requires-python`` admits, and that are maintained `today`. ``lowest`` and ``latest`` are its
+    first and last; if nothing is declared, ``latest`` is the newest of `released`. ``current`` is `executable`,
+    ``pinned`` is what `pinned` returns. `released` and `pinned` are called only if they are needed. Raises
+    `InvalidRequestError` if nothing says what a word means, `NoMatchError` if it means nothing.
     """
     expanded: list[Request] = []
     for request in requests:
@@ -297,6 +298,10 @@ def expand(
                 expanded.append(request)
             case "current":
                 expanded.append(replace(request, implementation=None, path=executable, word=None))
+            case "pinned":
+                expanded += expand(
+                    pinned(), project=project, executable=executable, released=released, pinned=tuple, today=today
+                )
             case "latest" if project is None or not _declares_versions(project):
                 expanded.append(_newest(released()))
             case "supported":
@@ -354,3 +359,48 @@ def _admitted(requires_python: SpecifierSet, released: Iterable[Version], today:
             # ``<=3.12`` admits 3.12.0 alone, and ``!=3.12.4`` not the newest: then the patch is not free either.
             request = replace(request, specifier=request.specifier & requires_python)
         yield request
+
+
+_PIN_FILES = (".python-versions", ".python-version")
+
+
+def read_pinned(directory: Path) -> tuple[Request, ...]:
+    """The Pythons that a file of uv and pyenv names: ``.python-versions``, or else ``.python-version``.
+
+    It is looked for from `directory` upward, to the root of the repository. Each line holds a Python, or several with
+    spaces between them, as pyenv writes them; ``#`` begins a comment. Relative paths start from the file's directory.
+    Raises `InvalidRequestError`, which names the file and the line.
+    """
+    for place in (directory, *directory.parents):
+        for name in _PIN_FILES:
+            if _is_file(path := place / name):
+                return _pinned(path)
+        if (place / ".git").exists():
+            break
+    message = "'pinned': there is no .python-versions and no .python-version in this project"
+    raise InvalidRequestError(message, hint="latest")
+
+
+def _pinned(path: Path) -> tuple[Request, ...]:
+    requests: list[Request] = []
+    for number, line in enumerate(_text(path).splitlines(), 1):
+        text = re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip()
+        if text:
+            requests += _pinned_in(text, directory=path.parent, origin=f"{path}, line {number}")
+    if not requests:
+        message = f"'pinned': {path} names no Python"
+        raise InvalidRequestError(message, hint="latest")
+    return tuple(requests)
+
+
+def _pinned_in(text: str, *, directory: Path, origin: str) -> tuple[Request, ...]:
+    try:
+        requests = parse_requests([text], directory=directory, origin=origin)
+    except InvalidRequestError:
+        if len(words := text.split()) < 2:
+            raise
+        requests = parse_requests(words, directory=directory, origin=origin)
+    if any(request.word == "pinned" for request in requests):
+        message = f"{origin}: 'pinned' stands for this file, and cannot be in it"
+        raise InvalidRequestError(message, hint="latest")
+    return requests

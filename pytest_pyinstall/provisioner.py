@@ -190,14 +190,15 @@ class Provisioner:
         return tuple(dict.fromkeys(self.expand(plain)))
 
     def expand(self, requests: Iterable[Request]) -> tuple[Request, ...]:
-        """The requests with ``supported``, ``lowest``, ``latest`` and ``current`` replaced by what they mean here."""
+        """The requests with the words among them (``supported``, ``pinned``) replaced by what they mean here."""
         requests = tuple(requests)
         if not any(request.word for request in requests):
             return requests
-        from pytest_pyinstall.project import expand
+        from pytest_pyinstall.project import expand, read_pinned
 
         return expand(
             requests,
+            pinned=lambda: read_pinned(self.directory),
             project=self.project,
             executable=self.executable,
             released=self._released,

@@ -40,6 +40,7 @@ def rows(directory: Path, today: date = AUGUST_2026, known: Catalogue = OF_AUGUS
         project=project,
         executable=Path("python"),
         released=lambda: released(known, TARGET),
+        pinned=tuple,
         today=today,
     )
     requests = [*supported, *free_threaded(supported, project=project)]

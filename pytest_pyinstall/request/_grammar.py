@@ -27,8 +27,8 @@ __all__ = [
 ]
 
 
-WORDS = ("supported", "lowest", "latest", "current")
-"""The requests that stand for something else; `expand.expand` says for what."""
+WORDS = ("supported", "lowest", "latest", "current", "pinned")
+"""The requests that stand for something else; `project.expand` says for what."""
 
 
 IMPLEMENTATIONS = {

@@ -45,7 +45,7 @@ _ROWS = {
     "key": "a key, such as cpython-3.12.3-linux-x86_64-gnu",
     "path": "the path of an executable, such as ./build/python",
     "range": "a range, such as 3.9..3.13",
-    "word": "one of the words supported, lowest, latest, current",
+    "word": "one of the words supported, lowest, latest, current, pinned",
     "list": "several requests with a comma between them, such as 3.9,3.13",
 }
 
@@ -146,7 +146,7 @@ def parse_requests(texts: Iterable[object], *, directory: Path, origin: str) -> 
     """Every request in `texts`, in order: commas and line ends separate requests, ranges become their members.
 
     `origin` names the option, variable or ini value that the texts came from; relative paths start from `directory`.
-    Words (`WORDS`) stay requests for `expand.expand`. Raises `InvalidRequestError`, which names `origin`, for the
+    Words (`WORDS`) stay requests for `project.expand`. Raises `InvalidRequestError`, which names `origin`, for the
     first item that is no request, that is empty, or that is no string: TOML reads ``[3.10]`` as the number 3.1.
     """
     requests: list[Request] = []

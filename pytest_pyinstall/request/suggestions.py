@@ -18,6 +18,8 @@ def suggestions(text: str) -> Iterator[str]:
         text = text.strip("\"'`()[]{}; \t,")
         yield text
         yield _SYNONYMS.get(text, "")
+        if match := re.fullmatch(r"((?:pypy|graalpy)[0-9]+\.[0-9]+)-[0-9.a-z-]+", text):
+            yield match[1]  # ``pypy3.10-7.3.12``, as pyenv names it
         yield from _range_slips(text)
         yield re.sub(rf"^({NAME})\s+(?=[0-9])", r"\1", text)
         yield ",".join(re.split(r"[\s;,|]+", text))
@@ -49,6 +51,9 @@ _SYNONYMS = {
     "this": "current",
     "running": "current",
     "self": "current",
+    ".python-version": "pinned",
+    ".python-versions": "pinned",
+    "pin": "pinned",
     "py": "current",
 }
 
