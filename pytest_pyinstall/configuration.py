@@ -250,9 +250,9 @@ def _written(texts: Sequence[str], origin: str) -> str:  # noqa: PLR0911  # one 
     """How one asks for `texts` at `origin`."""
     quoted = ", ".join(json.dumps(text, ensure_ascii=False) for text in texts)
     match origin.split(maxsplit=1)[0]:
-        case "--python":
-            pytest = "pytest " if origin == "--python" else ""
-            return f"{pytest}--python {shlex.quote(','.join(texts))}"
+        case ("--python" | "--pyinstall-python") as flag:
+            pytest = "pytest " if origin == flag else ""
+            return f"{pytest}{flag} {shlex.quote(','.join(texts))}"
         case "pyinstall_python":
             is_ini = origin.endswith((".ini", ".cfg"))
             return f"pyinstall_python = {', '.join(texts) if is_ini else f'[{quoted}]'}"

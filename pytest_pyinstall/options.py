@@ -86,6 +86,7 @@ OPTIONS = (
         metavar="REQUEST",
         field="",
         option="--python",
+        aliases=("--pyinstall-python",),
     ),
     Option(
         "missing",

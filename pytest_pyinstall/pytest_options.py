@@ -1,6 +1,7 @@
 """pytest's options and ini values, made from the table in `options`, and what the user said with them."""
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,22 @@ from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS
 if TYPE_CHECKING:
     from pytest_pyinstall.settings import Settings
 
-__all__ = ["ini_value", "is_suite", "pytest_addoption", "requests_of", "settings_of", "step_level"]
+__all__ = [
+    "ini_value",
+    "is_suite",
+    "owner_of_python_option",
+    "pytest_addoption",
+    "requests_of",
+    "settings_of",
+    "step_level",
+]
 
 
 _PYTHON = BY_NAME["python"]
 
 _INI_PARSER = "pyinstall-ini-parser"
+
+_STEPS_BACK = "pyinstall-steps-back"
 
 _INNER = "_pyinstall_inner"
 """Our plugin in the sessions that a suite starts, of which each has its one Python already."""
@@ -30,6 +41,7 @@ class _IniParser:
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     group = parser.getgroup("pyinstall", "Pythons for the tests (pytest-pyinstall)")
+    taken = {name for other in _groups(parser) for option in other.options for name in option.names()}
     for option in OPTIONS:
         if option.flags:
             attributes: dict[str, Any] = {"dest": option.dest, "help": option.help}
@@ -40,13 +52,86 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
                 attributes["choices"] = option.words or None
             if option.is_list:
                 attributes["action"] = "append"
-            group.addoption(*option.flags, **attributes)
+            flags = [flag for flag in option.flags if option is not _PYTHON or flag not in taken]
+            group.addoption(*flags, **attributes)
         if option.ini:
             said = f"as {option.option}" if option.option else option.help
             kind = "bool" if option.kind == "flag" else "linelist" if option.is_list else "string"
             default = {"bool": option.default, "linelist": []}.get(kind)
             parser.addini(option.ini, type=kind, default=default, help=said)  # type: ignore[arg-type]  # one of pytest's
     pluginmanager.register(_IniParser(parser), _INI_PARSER)
+    pluginmanager.register(_StepsBack(parser, group, is_taken=_PYTHON.option in taken), _STEPS_BACK)
+
+
+class _StepsBack:
+    """Leaves ``--python`` to a conftest or another plugin that defines it, too.
+
+    pytest loads those after us, and would end with "conflicting option string" otherwise. ``--pyinstall-python``, the
+    ini value and the variable stay ours.
+    """
+
+    def __init__(self, parser: pytest.Parser, group: pytest.OptionGroup, *, is_taken: bool) -> None:
+        self.owner = "another plugin" if is_taken else ""
+        self._parser = parser
+        self._group = group
+        if not is_taken:
+            self._watch()
+
+    def _watch(self) -> None:
+        parser = self._parser
+        getgroup = parser.getgroup
+
+        def watched_group(*args: Any, **kwargs: Any) -> pytest.OptionGroup:
+            group = getgroup(*args, **kwargs)
+            self._watch_group(group)
+            return group
+
+        for group in _groups(parser):
+            self._watch_group(group)
+        # On this one parser; whoever is asked for a group or an option from now on asks here.
+        parser.getgroup = watched_group  # type: ignore[method-assign]
+
+    def _watch_group(self, group: pytest.OptionGroup) -> None:
+        if "addoption" in vars(group):
+            return
+        addoption = group.addoption
+
+        def watched_addoption(*names: str, **attributes: Any) -> None:
+            if _PYTHON.option in names and not self.owner:
+                self.owner = _caller()
+                self._step_back()
+            addoption(*names, **attributes)
+
+        group.addoption = watched_addoption  # type: ignore[method-assign]
+
+    def _step_back(self) -> None:
+        [ours] = [option for option in self._group.options if _PYTHON.option in option.names()]
+        action = getattr(ours, "_action", None)
+        if action is None:  # before pytest 9, whose parser is made from these options when it is needed
+            ours._long_opts.remove(_PYTHON.option)  # type: ignore[attr-defined]  # noqa: SLF001
+            return
+        action.option_strings.remove(_PYTHON.option)
+        del self._parser.optparser._option_string_actions[_PYTHON.option]  # noqa: SLF001  # argparse has no public way
+        self._parser._opt2dest.pop(_PYTHON.option, None)  # noqa: SLF001  # pytest's own list of them
+
+
+def _caller() -> str:
+    """The file that called pytest, and through it us."""
+    frame = sys._getframe(1)  # noqa: SLF001  # the inspect module would be imported in every session
+    while frame.f_back and (frame.f_code.co_filename == __file__ or "_pytest" in Path(frame.f_code.co_filename).parts):
+        frame = frame.f_back
+    return frame.f_code.co_filename
+
+
+def _groups(parser: pytest.Parser) -> list[pytest.OptionGroup]:
+    groups = [parser._anonymous, *parser._groups]  # noqa: SLF001  # pytest has no public way to them
+    return list(dict.fromkeys(groups))
+
+
+def owner_of_python_option(config: pytest.Config) -> str:
+    """Which file defines a ``--python`` of its own; empty if it is ours."""
+    found = config.pluginmanager.get_plugin(_STEPS_BACK)
+    return found.owner if isinstance(found, _StepsBack) else ""
 
 
 def _is_inner(config: pytest.Config) -> bool:
@@ -78,12 +163,17 @@ def requests_of(config: pytest.Config) -> tuple[Iterable[object], str, Path] | N
 
 
 def _where_option_stands(config: pytest.Config) -> str:
-    """``--python``, and where that was written if not on the command line, which one sees."""
-    if any(str(word).partition("=")[0] == "--python" for word in config.invocation_params.args):
-        return "--python"
-    if any(word.partition("=")[0] == "--python" for word in os.environ.get("PYTEST_ADDOPTS", "").split()):
-        return "--python in PYTEST_ADDOPTS"
-    return "--python in addopts" if config.inipath is None else f"--python in addopts of {config.inipath}"
+    """The option as it was written, and where, if not on the command line, which one sees."""
+    flags = _PYTHON.aliases if owner_of_python_option(config) else _PYTHON.flags
+    written = {
+        "": config.invocation_params.args,
+        " in PYTEST_ADDOPTS": os.environ.get("PYTEST_ADDOPTS", "").split(),
+    }
+    for where, words in written.items():
+        for word in words:
+            if (flag := str(word).partition("=")[0]) in flags:
+                return f"{flag}{where}"
+    return f"{flags[0]} in addopts" if config.inipath is None else f"{flags[0]} in addopts of {config.inipath}"
 
 
 def _in_ini(config: pytest.Config) -> Sequence[object]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pyinstall.pytest_options import is_suite, pytest_addoption
+from pytest_pyinstall.pytest_options import is_suite, owner_of_python_option, pytest_addoption
 from pytest_pyinstall.pytest_state import (
     PYTHON_FIXTURE,
     STATE,
@@ -105,11 +105,16 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     state = config.stash.get(STATE, None)
+    lines = []
+    if owner := owner_of_python_option(config):
+        path = Path(owner)
+        name = path.relative_to(config.rootpath) if path.is_relative_to(config.rootpath) else path
+        lines.append(f"pyinstall: --python is that of {name}; --pyinstall-python asks for Pythons")
     if state is None or not state.choices:
-        return []
+        return lines
     from pytest_pyinstall.session import header
 
-    return [header(choice) for choice in state.choices]
+    return [*lines, *(header(choice) for choice in state.choices)]
 
 
 def pytest_collection(session: pytest.Session) -> None:

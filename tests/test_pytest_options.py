@@ -1,0 +1,109 @@
+"""Options that others define too, and what pytest says about them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+USES = """
+def test_it(request, python):
+    print("theirs", request.config.getoption("python", None), "ours", python.version_info[:2])
+"""
+
+OPTION = 'addoption("--python", action="store", default="default", help="theirs")'
+
+DEFINITIONS = {
+    "on the parser": f"def pytest_addoption(parser):\n    parser.{OPTION}\n",
+    "in a group": f"def pytest_addoption(parser):\n    parser.getgroup('mine').{OPTION}\n",
+    "in a new group with more names": (
+        "def pytest_addoption(parser):\n"
+        "    group = parser.getgroup('new', 'description')\n"
+        "    group.addoption('--py', '--python', action='store', default='default', dest='python')\n"
+    ),
+    "in our group": f"def pytest_addoption(parser):\n    parser.getgroup('pyinstall').{OPTION}\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def found_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter that runs the tests answers; nothing is installed."""
+    monkeypatch.setenv("PYTEST_PYINSTALL_DOWNLOADS", "never")
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=DEFINITIONS)
+def test_a_conftest_that_defines_python_keeps_it(pytester: pytest.Pytester, definition: str) -> None:
+    pytester.makeconftest(definition)
+    pytester.makepyfile(USES)
+
+    result = pytester.runpytest_subprocess("-s", "--python=theirs.exe", f"--pyinstall-python={sys.executable}")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"*theirs theirs.exe ours {sys.version_info[:2]}*"])
+    lines = [line for line in result.outlines if line.startswith("pyinstall: --python")]
+    assert lines == ["pyinstall: --python is that of conftest.py; --pyinstall-python asks for Pythons"]
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=DEFINITIONS)
+def test_the_ini_value_and_the_variable_are_ours_beside_it(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, definition: str
+) -> None:
+    pytester.makeconftest(definition)
+    pytester.makepyfile(USES)
+    pytester.makefile(".toml", pytest=f"[pytest]\npyinstall_python = [{sys.executable!r}]\n")
+    pytester.runpytest_subprocess("-s").assert_outcomes(passed=1)
+    (pytester.path / "pytest.toml").unlink()
+    monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", sys.executable)
+    result = pytester.runpytest_subprocess("-s", "--python=3.77")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*theirs 3.77 ours*"])
+
+
+def test_a_plugin_keeps_it_whether_it_is_loaded_before_us_or_after(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(theirs=DEFINITIONS["on the parser"])
+    pytester.makepyfile(USES)
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path))
+    words = ("-s", "--python=theirs.exe", f"--pyinstall-python={sys.executable}")
+    result = pytester.runpytest_subprocess("-p", "theirs", *words)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*--pyinstall-python asks for Pythons*", "*theirs theirs.exe ours*"])
+    monkeypatch.setenv("PYTEST_PLUGINS", "theirs")
+    pytester.runpytest_subprocess(*words).assert_outcomes(passed=1)
+
+
+def test_two_conftests_that_define_one_option_still_collide(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        "def pytest_addoption(parser):\n"
+        "    parser.addoption('--mine')\n"
+        "    parser.getgroup('other').addoption('--mine')\n"
+    )
+    result = pytester.runpytest_subprocess()
+    assert result.ret != 0
+    assert "--mine" in result.stderr.str() + result.stdout.str()
+
+
+def test_without_another_the_two_names_are_one_option(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(USES)
+    for flag in ("--python", "--pyinstall-python"):
+        result = pytester.runpytest_subprocess("-s", f"{flag}={sys.executable}")
+        result.assert_outcomes(passed=1)
+        assert "asks for Pythons" not in result.stdout.str()
+
+
+def test_what_cannot_be_meant_is_corrected_with_the_option_that_was_written(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(DEFINITIONS["on the parser"])
+    result = pytester.runpytest_subprocess("--pyinstall-python", "3,,9")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "--pyinstall-python: " in result.stderr.str()
+    assert "hint: pytest --pyinstall-python" in result.stderr.str()
+
+
+def test_help_names_theirs_as_theirs(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(DEFINITIONS["on the parser"])
+    help_text = pytester.runpytest_subprocess("--help").stdout.str()
+    assert "--pyinstall-python" in help_text
+    assert "theirs" in help_text
+    assert Path(__file__).name not in help_text
