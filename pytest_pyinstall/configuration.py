@@ -266,6 +266,6 @@ def _written(texts: Sequence[str], origin: str) -> str:  # noqa: PLR0911  # one 
             return f"pytest-pyinstall exec --python {shlex.join(texts)} -- COMMAND"
         case "dir":
             return f"pytest-pyinstall dir --cache-key --python {shlex.join(texts)}"
-        case "install" | "find" | "remove" | "verify" | "matrix" as command:
+        case "install" | "list" | "find" | "upgrade" | "remove" | "verify" | "matrix" as command:
             return f"pytest-pyinstall {command} {shlex.join(texts)}"
     return ",".join(texts)

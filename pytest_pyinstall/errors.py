@@ -14,6 +14,7 @@ __all__ = [
     "DigestMismatchError",
     "EnvironmentCreationError",
     "FetchError",
+    "InUseError",
     "IntegrityError",
     "InvalidRequestError",
     "InvalidSettingError",
@@ -114,6 +115,10 @@ class StoreError(PyinstallError):
 
 class LockTimeoutError(StoreError):
     """Somebody else held a lock for longer than ``lock_timeout``; the message names them."""
+
+
+class InUseError(StoreError):
+    """A test session, `exec` or tox works with the installation, which therefore stays."""
 
 
 class UnreadableStoreError(StoreError):

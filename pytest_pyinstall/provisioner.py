@@ -34,7 +34,7 @@ from pytest_pyinstall.errors import (
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.options import SETTINGS
 from pytest_pyinstall.request.identity import Target
-from pytest_pyinstall.request.request import Request, parse_requests
+from pytest_pyinstall.request.request import ANY, Request, parse_requests
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.store.store import Broken, Installation, Store
 from pytest_pyinstall.system.files import current_boot
@@ -232,6 +232,32 @@ class Provisioner:
                 return provided
         msg = f"no Python {request.text} here"
         raise NoMatchError(msg, hint=f"pytest-pyinstall install {shlex.quote(request.text)}")
+
+    def machine(
+        self, requests: Sequence[Request] = (), *, on_broken: Callable[[Path, ProbeError], None] | None = None
+    ) -> list[Interpreter]:
+        """What the machine has beside our store, newest first: all of it, or what fits one of `requests`."""
+        from pytest_pyinstall.interpreter.discover import discover
+
+        found = discover(
+            ANY,
+            environ=self.environ,
+            home=self.user_home,
+            target=self.target,
+            current=self.executable,
+            allow_prereleases=True,
+            on_skip=on_broken,
+            at_once=2 * (os.cpu_count() or 1),
+        )
+        root = Path(os.path.realpath(self.store.root))
+        others = [each for each in found if not Path(os.path.realpath(each.base_prefix)).is_relative_to(root)]
+        wanted = [
+            each
+            for each in others
+            if not requests
+            or any(request.fits(each.key, target=self.target, allow_prereleases=True) for request in requests)
+        ]
+        return sorted(wanted, key=lambda each: each.key, reverse=True)
 
     def repair(self, broken: Broken) -> Interpreter:
         """Put back what was published, without a gap for those who run it; what somebody added stays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,18 +25,20 @@ from pytest_pyinstall.cli.context import (
     table_lines,
     while_it_stands,
 )
-from pytest_pyinstall.errors import NoMatchError, PyinstallError
+from pytest_pyinstall.errors import InUseError, NoMatchError, PyinstallError, UsageError
 from pytest_pyinstall.progress import size_text
 from pytest_pyinstall.provisioner import Provided, Provisioner
+from pytest_pyinstall.request.request import Request
 from pytest_pyinstall.store.manifest import Difference
 from pytest_pyinstall.store.store import Broken, Installation, Store
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from pytest_pyinstall.interpreter.interpreter import Interpreter
     from pytest_pyinstall.request.identity import Build, Key
-    from pytest_pyinstall.request.request import Request
 
 __all__ = [
     "MOST_SHOWN",
@@ -46,6 +49,8 @@ __all__ = [
     "install_parser",
     "list_parser",
     "list_pythons",
+    "upgrade",
+    "upgrade_parser",
 ]
 
 
@@ -86,23 +91,127 @@ def _found(provisioner: Provisioner, request: Request) -> Provided:
         raise
 
 
-def list_pythons(session: Session, *, with_available: bool) -> Outcome:
-    """The store's installations, and with `with_available` the other builds of the catalogue for this target."""
+def list_pythons(session: Session, texts: Sequence[str], *, with_available: bool) -> Outcome:
+    """What the store has, what else the machine has, and with `with_available` the other builds for this target.
+
+    With `texts`, what of it fits one of these requests.
+    """
     provisioner = session.provisioner
-    installed = _installed(provisioner)
+    requests = session.requests(texts) if texts else ()
+
+    def is_wanted(key: Key) -> bool:
+        return not requests or any(
+            request.fits(key, target=provisioner.target, allow_prereleases=True) for request in requests
+        )
+
+    installed = [each for each in _installed(provisioner) if is_wanted(each.found.key)]
+    broken: list[tuple[Path, str]] = []
+    machine = provisioner.machine(requests, on_broken=lambda path, error: broken.append((path, error.message)))
     rows = [_installed_row(each, provisioner) for each in installed]
-    document: dict[str, Any] = {"installed": [_installed_json(each) for each in installed]}
+    rows += [_machine_row(each, provisioner) for each in machine]
+    rows += [("", "", "broken", f"{path} ({reason})") for path, reason in broken if not requests]
+    document: dict[str, Any] = {
+        "installed": [_installed_json(each) for each in installed],
+        "machine": [interpreter_json(each) for each in machine],
+    }
     errors: tuple[PyinstallError, ...] = ()
     if with_available:
         try:
-            available = _available(provisioner, {each.found.key for each in installed})
+            here = {each.found.key for each in installed}
+            available = [build for build in _available(provisioner, here) if is_wanted(build.key)]
         except PyinstallError as error:
             available, errors = [], (error,)
         document["available"] = [build_json(build, provisioner) for build in available]
         rows += [_available_row(build, provisioner) for build in available]
     if not rows and not errors:
-        session.display.say(f"nothing is installed in {provisioner.store.root}")
+        asked = f" that fits {', '.join(request.text for request in requests)}" if requests else ""
+        session.display.say(f"no Python{asked} is installed in {provisioner.store.root} or on this machine")
     return Outcome(lines=table_lines(rows), document=document, errors=errors)
+
+
+def upgrade(session: Session, texts: Sequence[str], *, keep: bool) -> Outcome:
+    """The newest patch of each minor version that is installed, or that `texts` name, is in the store.
+
+    The older patches of it that are ours go, unless somebody works with them or `keep` is set.
+    """
+    provisioner = session.provisioner
+    ours = [found.key for found in provisioner.store.installations() if found.record is not None]
+    wanted = _to_upgrade(session, texts, ours)
+    results = provisioner.install([_newest(request, ours, provisioner) for request in wanted])
+    outcome = _pythons(wanted, results)
+    newest = [result.interpreter.key for result in results if isinstance(result, Provided)]
+    removed, errors = ([], []) if keep else _remove_older(session, ours, newest)
+    document = {**outcome.document, "removed": [str(key) for key in removed]}
+    return outcome._replace(document=document, errors=(*outcome.errors, *errors))
+
+
+def _to_upgrade(session: Session, texts: Sequence[str], ours: Sequence[Key]) -> list[Request]:
+    """A request for each minor version, with implementation, variant and target."""
+    provisioner = session.provisioner
+    if not texts:
+        if not ours:
+            message = f"upgrade: nothing of ours is installed in {provisioner.store.root}"
+            raise NoMatchError(message, hint="pytest-pyinstall install 3.13")
+        return [Request.parse(line) for line in dict.fromkeys(_line(key) for key in ours)]
+    wanted: dict[str, Request] = {}
+    for request in session.requests(texts):
+        if request.path is not None or _names_a_patch(request):
+            what = "a path" if request.path is not None else "one patch release"
+            minor = ".".join(re.findall(r"\d+", str(request.specifier))[:2]) or "3.13"
+            message = f"upgrade: {request.text} is {what}, and only a minor version can be upgraded"
+            raise UsageError(message, hint=f"pytest-pyinstall upgrade {minor}")
+        lines = [_line(key) for key in ours if _fits(request, key, provisioner)]
+        wanted |= {line: Request.parse(line) for line in lines} or {request.text: request}
+    return list(wanted.values())
+
+
+def _remove_older(
+    session: Session, ours: Sequence[Key], newest: Sequence[Key]
+) -> tuple[list[Key], list[PyinstallError]]:
+    removed: list[Key] = []
+    errors: list[PyinstallError] = []
+    for key in ours:
+        if not any(_line(key) == _line(other) and key < other for other in newest):
+            continue
+        try:
+            if session.provisioner.store.remove(key):
+                removed.append(key)
+                session.display.say(f"- {key} removed")
+        except InUseError as error:
+            session.display.say(error.message)
+        except PyinstallError as error:
+            errors.append(error)
+    return removed, errors
+
+
+def _line(key: Key) -> str:
+    """The minor version of an installation as a request, with everything but the patch: ``cpython-3.13+debug-…``."""
+    return key.minor_link
+
+
+def _names_a_patch(request: Request) -> bool:
+    return any(
+        clause.operator in {"==", "==="} and not clause.version.endswith(".*") and clause.version.count(".") > 1
+        for clause in request.specifier
+    )
+
+
+def _fits(request: Request, key: Key, provisioner: Provisioner) -> bool:
+    return request.fits(key, target=provisioner.target, allow_prereleases=True)
+
+
+def _newest(request: Request, ours: Sequence[Key], provisioner: Provisioner) -> Request:
+    """The one Python that is to be installed; what is installed already if the catalogue has nothing newer."""
+    from pytest_pyinstall.request.resolve import resolve
+
+    here = max((key for key in ours if _fits(request, key, provisioner)), default=None)
+    try:
+        best = resolve(request, provisioner.catalogue, provisioner.target).key
+    except NoMatchError:
+        if here is None:
+            return request  # installing it says why there is none
+        best = here
+    return Request.parse(str(best if here is None or here < best else here))
 
 
 def _pythons(requests: Sequence[Request], results: Sequence[Provided | PyinstallError]) -> Outcome:
@@ -178,6 +287,10 @@ def _installed_json(each: _Installed) -> dict[str, Any]:
     }
 
 
+def _machine_row(each: Interpreter, provisioner: Provisioner) -> tuple[str, str, str, str]:
+    return name_of(each.key, provisioner), str(each.key), each.source, str(each.executable)
+
+
 def _available(provisioner: Provisioner, installed: set[Key]) -> list[Build]:
     """The newest build of each key for this target that is not installed, newest first."""
     builds: dict[Key, Build] = {}
@@ -217,13 +330,29 @@ def add_require_attestation(parser: argparse.ArgumentParser, more: str = "") -> 
 
 def list_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "What is installed, newest first: its name, its key, its state, its executable.\n"
-        "States: store (ours), uv (put there by somebody else), broken (with what\n"
-        "differs), available."
+        "What is installed and what else the machine has, newest first: its name, its\n"
+        "key, its state, its executable. With requests, what fits them. States: store\n"
+        "(ours), broken (with what differs), available, else the tool that installed it\n"
+        "or the place in which it was found (uv, pyenv, path, ...)."
     )
-    parser.epilog = examples_text("list", "list --all | grep 3.13", "list --json")
+    parser.epilog = examples_text("list", "list 3.12 pypy", "list --all '>=3.14'", "list --json")
+    parser.add_argument("requests", nargs="*", metavar="REQUEST", help=f"{REQUEST_HELP} (default: all)")
     parser.add_argument("--all", action="store_true", help="also every build of the catalogue for this machine")
-    parser.set_defaults(run=lambda session, args: list_pythons(session, with_available=args.all))
+    parser.set_defaults(run=lambda session, args: list_pythons(session, args.requests, with_available=args.all))
+
+
+def upgrade_parser(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Install the newest patch of each minor version that is installed, or that you\n"
+        "name, and remove the older ones that nothing uses. What uv put into a shared\n"
+        "store stays as it is."
+    )
+    parser.epilog = examples_text("upgrade", "upgrade 3.12 3.13t", "upgrade --keep")
+    parser.add_argument(
+        "requests", nargs="*", metavar="REQUEST", help="3.12, 3.13t, pypy3.11, supported, … (default: all)"
+    )
+    parser.add_argument("--keep", action="store_true", help="do not remove the older ones")
+    parser.set_defaults(run=lambda session, args: upgrade(session, args.requests, keep=args.keep))
 
 
 def find_parser(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "install": "install",
     "list": "install",
     "find": "install",
+    "upgrade": "install",
     "exec": "ci",
     "matrix": "ci",
     "remove": "maintain",
@@ -36,11 +37,12 @@ COMMANDS: Mapping[str, str] = {
 """Each command, and the file beside this one that has its parser and its body."""
 
 _HELP = """\
-usage: pytest-pyinstall [options] COMMAND ...        (COMMAND --help says more)
+usage: pytest-pyinstall [options] COMMAND ...     (more: COMMAND --help)
 Pythons
   install [REQUEST...]           install what the store lacks
-  list [--all]                   what is installed; --all: and what could be
+  list [REQUEST...] [--all]      what is here; --all: and what could be had
   find REQUEST...                print the executable; never downloads
+  upgrade [REQUEST...] [--keep]  install newer patches, remove the older ones
   remove REQUEST... | --all      remove installations
   verify [REQUEST...] --repair   compare with what was published, put in order
 with other tools
@@ -57,9 +59,7 @@ options
   --python-preference managed|only-managed|system|only-system
   --python-attestation ignore|require
   --json   -q, --quiet   -v, --verbose: each step and its reason   --version
-examples
-  pytest-pyinstall install 3.9..3.13 pypy3.11
-  pytest-pyinstall exec --python 3.9 3.13t -- nox
+example: pytest-pyinstall exec --python 3.9 3.13t -- nox
 """
 
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,7 @@ def discover(
     allow_prereleases: bool = False,
     timeout: float = 15.0,
     on_skip: Callable[[Path, ProbeError], None] | None = None,
+    at_once: int = 1,
 ) -> Iterator[Interpreter]:
     """The interpreters on this machine that fit `request`, best first, each asked only when it is its turn,
     or while one before it keeps us waiting: however many hang, that costs about `timeout` seconds in all.
@@ -117,7 +119,8 @@ def discover(
 
     Two names of one interpreter count once. Shims never count, and in place of a virtual environment on `PATH` counts
     the interpreter that it was made from; only `current` may be one. What does not work is passed by, after
-    `on_skip(path, error)`. Nothing is written. Each iterator belongs to one thread.
+    `on_skip(path, error)`. For a caller that wants all of them, `at_once` are asked at a
+    time. Nothing is written. Each iterator belongs to one thread.
     """
     if request.path is not None:
         executable = (executable_in(request.path, target) if request.path.is_dir() else None) or request.path
@@ -132,7 +135,7 @@ def discover(
         for candidate in _candidates(request, environ=environ, home=home, target=target, current=current)
         if _is_worth_asking(candidate, request, target, allow_prereleases) and _is_new(candidate, places)
     )
-    with closing(_asked(candidates, environ, timeout)) as asked:
+    with closing(_asked(candidates, environ, timeout, at_once)) as asked:
         for question in asked:
             candidate, found = question.candidate, question.answer
             if isinstance(found, ProbeError):
@@ -201,18 +204,17 @@ class _Question:
 
 
 def _asked(
-    candidates: Iterator[Candidate], environ: Mapping[str, str], timeout: float
+    candidates: Iterator[Candidate], environ: Mapping[str, str], timeout: float, at_once: int
 ) -> Generator[_Question, None, None]:
     """The candidates in their order, each with its answer. When it is closed, nothing that was asked runs any more."""
     stop = threading.Event()
     questions: deque[_Question] = deque()
     try:
         while True:
+            for candidate in islice(candidates, max(0, at_once - len(questions))):
+                questions.append(_Question(candidate, environ, timeout, stop))  # each starts at once
             if not questions:
-                candidate = next(candidates, None)
-                if candidate is None:
-                    return
-                questions.append(_Question(candidate, environ, timeout, stop))
+                return
             if not questions[0].is_done(_PATIENCE):
                 _ask_more(questions, candidates, environ, timeout, stop)
             yield questions.popleft()

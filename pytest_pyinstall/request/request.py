@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.request.identity import Key
 
-__all__ = ["WORDS", "Request", "parse_requests"]
+__all__ = ["ANY", "WORDS", "Request", "parse_requests"]
 
 
 _ROWS = {
@@ -78,8 +78,8 @@ class Request:
     >>> Request.parse("pypy3.11").implementation
     'pypy'
 
-    `text` is what was written. `implementation` is None where any will do. `variant` is empty for the usual build,
-    else as in `Key`. `os`, `arch` and `libc` are None where the request leaves them open. With a `path`, that
+    `text` is what was written. `implementation` is None if any will do. `variant` is empty for the usual build,
+    else as in `Key`, or ``any``. `os`, `arch` and `libc` are None if the request leaves them open. With a `path`, that
     executable was asked for and nothing else counts; with a `word`, the request still has to be expanded.
     """
 
@@ -139,7 +139,13 @@ class Request:
         return Target(os=system, arch=self.arch or target.arch, libc=self.libc or libc)
 
     def _fits_variant(self, variant: str) -> bool:
+        if self.variant == "any":
+            return True
         return variant in {"", "gil"} if self.variant == "gil" else variant == self.variant
+
+
+ANY = Request(text="any", implementation=None, variant="any")
+"""Every Python of this target. Not what ``any`` means in a key, which leaves out the variants."""
 
 
 def parse_requests(texts: Iterable[object], *, directory: Path, origin: str) -> tuple[Request, ...]:

@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_pyinstall.errors import StoreError, UnreadableStoreError
+from pytest_pyinstall.errors import InUseError, StoreError, UnreadableStoreError
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.store._scratch import left_over, link_minor, own_directory
 from pytest_pyinstall.store._stamp import VersionInfo, read_seal, write_seal
@@ -510,7 +510,7 @@ class Claim:
                     return False
                 if not is_unused:
                     msg = f"{self.key} is in use, and stays: {holder(lease)} works with it"
-                    raise StoreError(msg, hint=f"when that has ended: pytest-pyinstall remove {self.key}")
+                    raise InUseError(msg, hint=f"pytest-pyinstall remove {self.key}")
                 self.home.rename(self.scratch / "removed")
                 _LOGGER.info("%s: moved aside, to be deleted: %s", self.key, self.home)
                 store.record_path(self.key).unlink(missing_ok=True)

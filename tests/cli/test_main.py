@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import archives
 import mirror as server
 import pytest
+from packaging.version import Version
 
 from pytest_pyinstall.cli.context import Outcome
 from pytest_pyinstall.cli.main import _finish, main
 from pytest_pyinstall.errors import EnvironmentCreationError, SeveralFailedError, StoreError
-from pytest_pyinstall.request.identity import Target
+from pytest_pyinstall.request.identity import Build, Key, Target
+from pytest_pyinstall.store.store import Store
+from pytest_pyinstall.system.files import current_boot
 
 TARGET = Target.current()
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals and terminals")
@@ -287,7 +291,20 @@ def test_exec_has_no_json_of_its_own(cli: Cli) -> None:
     assert done.document["command"] == "exec"
 
 
-COMMANDS = ("install", "list", "find", "exec", "matrix", "remove", "verify", "dir", "cache", "mirror", "report")
+COMMANDS = (
+    "install",
+    "list",
+    "find",
+    "upgrade",
+    "exec",
+    "matrix",
+    "remove",
+    "verify",
+    "dir",
+    "cache",
+    "mirror",
+    "report",
+)
 
 
 def test_help_fits_a_screen_and_names_every_command(cli: Cli) -> None:
@@ -447,7 +464,7 @@ def test_list_all_adds_what_the_catalogue_offers(cli: Cli, versions: dict[str, s
 
     done = cli("list", "--all")
 
-    states = {row.split()[0]: row.split()[2] for row in done.lines}
+    states = {row.split()[0]: row.split()[2] for row in done.lines if row.split()[2] in {"store", "available"}}
     assert states.pop(versions[minor]) == "store"
     assert states == {version: "available" for version in versions.values() if version != versions[minor]}
     assert len(cli("list", "--all", "--json").document["available"]) == len(versions) - 1
@@ -458,14 +475,154 @@ def test_list_all_without_catalogue_still_lists_what_is_installed(cli: Cli, mino
 
     done = cli("list", "--all", "--python-catalogue", str(tmp_path / "none.json"))
 
-    assert (done.code, len(done.lines)) == (4, 1)
+    assert done.code == 4
+    assert [row.split()[2] for row in done.lines].count("store") == 1
 
 
-def test_an_empty_list_is_empty(cli: Cli, store: Path) -> None:
+def test_list_shows_what_else_the_machine_has(cli: Cli, store: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    broken, other = tmp_path / "bin" / "python3.99", archives.interpreters()
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(broken.parent), *(str(path.parent) for path in other.values())]))
+
     done = cli("list")
 
-    assert (done.code, done.out, done.err) == (0, "", f"nothing is installed in {store}\n")
-    assert not store.exists()
+    assert (done.code, done.err, store.exists()) == (0, "", False)
+    rows = {row.split()[-1]: row for row in done.lines}
+    for executable in other.values():
+        [row] = [row for path, row in rows.items() if os.path.realpath(path) == os.path.realpath(executable)]
+        assert row.split()[1].startswith("cpython-")
+    [row] = [row for row in done.lines if " broken " in row]
+    assert str(broken) in row
+    machine = cli("list", "--json").document["machine"]
+    assert {each["executable"] for each in machine} == {row.split()[-1] for row in done.lines if " broken " not in row}
+
+
+def test_list_with_requests_shows_what_fits_them(cli: Cli, versions: dict[str, str], minor: str) -> None:
+    cli("install", minor)
+    other = next(version for version in versions if version != minor)
+
+    done = cli("list", "--all", minor, versions[other])
+
+    names = [row.split()[1].split("-")[1] for row in done.lines]
+    assert names
+    assert all(name == versions[other] or name.startswith(f"{minor}.") for name in names)
+    assert {versions[minor], versions[other]} <= set(names)
+
+
+@pytest.mark.parametrize("words", [(), ("--all",)])
+def test_a_list_of_what_nobody_has_says_so(cli: Cli, words: tuple[str, ...], mirrored: Path) -> None:
+    done = cli("list", "3.77", *words)
+
+    assert (done.code, done.out) == (0, "")
+    assert "no Python that fits 3.77 is installed in" in done.err
+
+
+def test_a_list_of_what_is_no_request_is_a_usage_error(cli: Cli) -> None:
+    done = cli("list", "3,,9")
+
+    assert done.code == 2
+    assert "hint: pytest-pyinstall list" in done.err
+
+
+# upgrade
+
+
+def put_older(store: Path, version: str, *, variant: str = "") -> Key:
+    """An installation of ours of another patch; it is never run, so an empty executable will do."""
+    older = Key(implementation="cpython", version=Version(version), variant=variant, target=TARGET)
+    build = Build(key=older, url=f"https://release.test/{version}.tar.gz", sha256="ab" * 32, size=None, tag="20200101")
+    with Store(root=store, lock_timeout=10, boot=current_boot()).claim(older) as claim:
+        executable = claim.scratch / "tree" / older.executable
+        executable.parent.mkdir(parents=True)
+        executable.touch()
+        major, minor, patch = older.version.release
+        info = (major, minor, patch, "final", 0)
+        claim.publish(executable.parents[1], build=build, version_info=info, keep_added=False)
+    return older
+
+
+def kept_keys(store: Path) -> set[str]:
+    return {path.name for path in store.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != "."}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_upgrade_installs_the_newest_patch_and_removes_the_older(
+    cli: Cli, versions: dict[str, str], minor: str, store: Path, named: bool
+) -> None:
+    older = put_older(store, f"{minor}.0")
+    other = next(version for version in versions if version != minor)
+    put_older(store, "2.9.9")
+
+    done = cli("upgrade", minor) if named else cli("upgrade")
+
+    assert done.code == 0
+    [line] = [line for line in done.lines if versions[minor] in line]
+    assert Path(line).is_relative_to(store / key(versions[minor]))
+    assert f"- {older} removed" in done.err
+    assert kept_keys(store) == {key(versions[minor]), key("2.9.9")}, "what has no newer patch stays"
+    assert other not in done.out
+
+
+def test_upgrade_again_does_nothing(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
+    put_older(store, f"{minor}.0")
+    first = cli("upgrade", "--json")
+    assert first.document["removed"] == [key(f"{minor}.0")]
+
+    again = cli("upgrade", "--json")
+
+    assert (again.code, again.document["removed"]) == (0, [])
+    assert [row["how"] for row in again.document["pythons"]] == ["present"]
+    assert "installed" not in again.err
+
+
+def test_upgrade_keeps_the_older_ones_if_it_is_told_to(
+    cli: Cli, versions: dict[str, str], minor: str, store: Path
+) -> None:
+    put_older(store, f"{minor}.0")
+    assert cli("upgrade", "--keep").code == 0
+    assert kept_keys(store) == {key(versions[minor]), key(f"{minor}.0")}
+
+
+def test_upgrade_leaves_what_somebody_works_with(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
+    older = put_older(store, f"{minor}.0")
+    with Store(root=store, lock_timeout=10, boot=current_boot()).lease(store / str(older)):
+        done = cli("upgrade")
+    assert done.code == 0
+    assert f"{older} is in use, and stays" in done.err
+    assert kept_keys(store) == {key(versions[minor]), str(older)}
+
+
+def test_upgrade_keeps_variants_apart(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
+    threaded = put_older(store, f"{minor}.0", variant="freethreaded")
+    put_older(store, f"{minor}.0")
+    assert cli("upgrade", minor).code == 0
+    assert kept_keys(store) == {key(versions[minor]), str(threaded)}
+
+
+def test_upgrade_installs_what_is_named_and_not_there(cli: Cli, versions: dict[str, str], minor: str) -> None:
+    done = cli("upgrade", minor)
+    assert (done.code, len(done.lines)) == (0, 1)
+    assert versions[minor] in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        ((), 3, "pytest-pyinstall install 3.13"),
+        (("3.9.1",), 2, "pytest-pyinstall upgrade 3.9"),
+        (("==3.9.1",), 2, "pytest-pyinstall upgrade 3.9"),
+        (("3.99",), 3, "pytest-pyinstall list --all"),
+        (("./python",), 2, "pytest-pyinstall upgrade 3.13"),
+    ],
+)
+def test_what_cannot_be_upgraded_says_why(
+    cli: Cli, mirrored: Path, words: tuple[str, ...], code: int, hint: str
+) -> None:
+    done = cli("upgrade", *words)
+    assert done.code == code
+    assert f"hint: {hint}" in done.err
 
 
 def test_find_prints_what_is_installed(cli: Cli, minor: str) -> None:
