@@ -44,7 +44,7 @@ def sample(option: Option, directory: Path) -> tuple[str, Any]:
     }[option.kind]
 
 
-def names(options: list[Option]) -> Any:
+def names(options: list[Option]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("option", options, ids=lambda option: option.name)
 
 

@@ -89,6 +89,12 @@ print(*(name for name in sorted(set(sys.modules) - before) if name.partition("."
     assert run(code).split() == ["pytest_pyinstall"]
 
 
+OF_EVERY_SESSION = [
+    "pytest_pyinstall",
+    *(f"pytest_pyinstall.{name}" for name in ("options", "pytest_options", "pytest_plugin", "pytest_state")),
+]
+
+
 def test_the_plugin_imports_nothing_beyond_pytest_and_the_standard_library() -> None:
     code = """
 import sys
@@ -97,16 +103,16 @@ before = set(sys.modules)
 import pytest_pyinstall.pytest_plugin
 print(*(name for name in sorted(set(sys.modules) - before) if name.partition(".")[0] not in sys.stdlib_module_names))
 """
-    assert run(code).split() == ["pytest_pyinstall", "pytest_pyinstall.pytest_plugin"]
+    assert run(code).split() == OF_EVERY_SESSION
 
 
 def test_a_session_without_a_request_imports_nothing_of_ours(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
-        """
+        f"""
         import sys
         def test_it():
             ours = [name for name in sys.modules if name.startswith("pytest_pyinstall")]
-            assert sorted(ours) == ["pytest_pyinstall", "pytest_pyinstall.pytest_plugin"]
+            assert sorted(ours) == {OF_EVERY_SESSION}
         """
     )
     pytester.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=1)

@@ -2,7 +2,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import archives
@@ -187,10 +186,10 @@ def test_downloads_that_are_off_are_said_with_the_way_out(settings: Settings) ->
 def test_offline_uses_what_the_cache_has(settings: Settings, tmp_path: Path, server: Mirror) -> None:
     remote = settings._replace(mirror=server.url)
     provision(NEWEST, remote)
-    elsewhere = replace(remote, store=tmp_path / "other")
+    elsewhere = remote._replace(store=tmp_path / "other")
     count = len(server.requests)
 
-    assert provision(NEWEST, replace(elsewhere, offline=True)).prefix.is_relative_to(tmp_path / "other")
+    assert provision(NEWEST, elsewhere._replace(offline=True)).prefix.is_relative_to(tmp_path / "other")
     assert len(server.requests) == count
 
 
@@ -353,9 +352,9 @@ def test_a_repair_downloads_nothing_where_downloads_are_off(settings: Settings, 
     count = len(server.requests)
 
     with pytest.raises(OfflineError, match="damaged"):
-        provision(NEWEST, replace(remote, downloads="never", cache=tmp_path / "empty"))
+        provision(NEWEST, remote._replace(downloads="never", cache=tmp_path / "empty"))
     assert len(server.requests) == count
-    assert provision(NEWEST, replace(remote, downloads="never")).run("-c", "print(1)").stdout == "1\n"
+    assert provision(NEWEST, remote._replace(downloads="never")).run("-c", "print(1)").stdout == "1\n"
 
 
 def test_one_text_is_one_item(settings: Settings) -> None:

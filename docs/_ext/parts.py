@@ -23,7 +23,7 @@ def text(part: str, *arguments: str) -> str:
 
 def _command(name: str) -> Iterator[str]:
     """What ``pytest-pyinstall NAME --help`` says."""
-    from pytest_pyinstall.cli import main
+    from pytest_pyinstall.cli.main import main
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
@@ -96,7 +96,7 @@ def _options() -> Iterator[str]:
         also = [f"ini `{option.ini}`", f"variable `{option.variable}`"]
         if option.words:
             also.append("one of " + ", ".join(f"`{word}`" for word in option.words))
-        yield f"`{option.option} {option.metavar}`"
+        yield ", ".join(f"`{flag} {option.metavar}`" for flag in option.flags)
         yield from (f": {option.help[0].upper()}{option.help[1:]}.", "", f"  {'; '.join(also)}", "")
 
 

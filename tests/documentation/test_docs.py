@@ -101,7 +101,7 @@ def test_every_variable_that_the_code_names_is_a_row_of_the_table() -> None:
 def test_tables_of_options_and_variables_are_taken_from_the_code(parser: Any) -> None:
     options = parts.text("suite-options")
     suite = {name for option in parser.getgroup("pyinstall").options for name in option.names()}
-    suite -= {"--python", *(option.option for option in SETTINGS)}
+    suite -= {"--python", "--pyinstall-python", *(option.option for option in SETTINGS)}
     ini = {name for name in parser._inidict if name.startswith("pyinstall_")}
     ini -= {"pyinstall_python", *(option.ini for option in SETTINGS)}
     assert {word.partition(" ")[0] for word in code_in(options) if word.startswith("--")} == suite
