@@ -388,7 +388,8 @@ PLUGINS = (
         def test_lazy(value):
             assert value == 1
         """),
-    Plugin("pytest-md-report", options=("--md-report", "--md-report-output=report.md"), writes=("report.md",)),
+    Plugin("pytest-md-report", options=("--md-report", "--md-report-output=report.md"), writes=("report.md",),
+        shared=True),
     Plugin("pytest-cases", tests="""
         import pytest
         cases = pytest.importorskip("pytest_cases")
