@@ -195,7 +195,7 @@ LIBRARIES = (
     ),
     Library(
         "pycairo", "1.27.0", "meson-python, a C extension compiled for each Python, needs cairo's headers",
-        (".", "pytest>=7.2,<8", "hypothesis>=6.58,<7", "mypy==1.8.0"), "pyproject.toml", pythons=VERSIONS[1:],
+        ("-e", ".", "pytest>=7.2,<8", "hypothesis>=6.58,<7", "mypy==1.8.0"), "pyproject.toml", pythons=VERSIONS[1:],
     ),
     Library(
         "opentelemetry-api", "1.45.0.dev", "a package of a monorepo, pytest's configuration in the monorepo's root",

@@ -390,20 +390,6 @@ PLUGINS = (
         """),
     Plugin("pytest-md-report", options=("--md-report", "--md-report-output=report.md"), writes=("report.md",),
         shared=True),
-    Plugin("pytest-cases", tests="""
-        import pytest
-        cases = pytest.importorskip("pytest_cases")
-
-        def case_a():
-            return 1
-
-        def case_b():
-            return 2
-
-        @cases.parametrize_with_cases("value", cases=".")
-        def test_cases(value):
-            assert value
-        """),
 )  # fmt: skip
 
 
