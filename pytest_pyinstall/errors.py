@@ -30,7 +30,20 @@ __all__ = [
     "UnreadableStoreError",
     "UnsafeArchiveError",
     "UsageError",
+    "printable",
 ]
+
+
+def printable(text: str) -> str:
+    """`text` with control characters escaped, which could rewrite a terminal. Newlines and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def _shown(char: str) -> str:
+    # Bytes of a path that could not be decoded are for the door that prints them.
+    return char if char.isprintable() or char in "\n\t" or "\udc80" <= char <= "\udcff" else ascii(char)[1:-1]
 
 
 class PyinstallError(Exception):
@@ -43,9 +56,10 @@ class PyinstallError(Exception):
     exit_code: int = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.message = message
-        self.hint = hint
+        # Both may quote what a server or a file name says.
+        self.message = printable(message)
+        self.hint = printable(hint)
+        super().__init__(self.message, self.hint)
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message

@@ -35,7 +35,7 @@ from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.options import SETTINGS
 from pytest_pyinstall.request.identity import Target
 from pytest_pyinstall.request.request import ANY, Request, parse_requests
-from pytest_pyinstall.settings import Settings
+from pytest_pyinstall.settings import Settings, home_directory
 from pytest_pyinstall.store.store import Broken, Installation, Store
 from pytest_pyinstall.system.files import current_boot
 from pytest_pyinstall.system.urls import redacted
@@ -107,7 +107,7 @@ def open_provisioner(
     return Provisioner(
         settings=settings or Settings.from_environ(environ, directory=directory),
         environ=environ,
-        user_home=Path("~").expanduser(),
+        user_home=home_directory(),
         directory=directory,
         executable=Path(sys.executable),
         progress=progress,

@@ -6,7 +6,7 @@ the default. An empty variable is unset.
 
 from __future__ import annotations
 
-import os.path
+import os
 import re
 from pathlib import Path
 from types import MappingProxyType
@@ -16,11 +16,12 @@ from urllib.parse import urlsplit
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.options import BY_NAME, OPTIONS, Option
 from pytest_pyinstall.request.identity import RELEASE_WORKFLOW, Signer
+from pytest_pyinstall.system.urls import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Attestations", "Downloads", "Missing", "Preference", "Settings"]
+__all__ = ["Attestations", "Downloads", "Missing", "Preference", "Settings", "expand_user", "home_directory"]
 
 Missing = Literal["fail", "skip"]
 Downloads = Literal["auto", "manual", "never"]
@@ -114,15 +115,44 @@ def _given(
         if name == "downloads":
             text = _UV_DOWNLOADS.get(text.lower(), text.lower())
         yield _Value(text, option.uv, directory)
-    if name == "store":
-        from platformdirs import user_data_path
+    if name in {"store", "cache"}:
+        yield _default(name, directory)
 
-        data = user_data_path("pytest-pyinstall", appauthor=False)
-        yield _Value(str(data / "store"), "default", directory)
-    if name == "cache":
-        from platformdirs import user_cache_path
 
-        yield _Value(str(user_cache_path("pytest-pyinstall", appauthor=False)), "default", directory)
+def _default(name: str, directory: Path) -> _Value:
+    from platformdirs import user_cache_path, user_data_path
+
+    try:
+        if name == "store":
+            path = user_data_path("pytest-pyinstall", appauthor=False) / "store"
+        else:
+            path = user_cache_path("pytest-pyinstall", appauthor=False)
+    except RuntimeError:  # no home directory
+        path = Path()
+    if path.is_absolute():
+        return _Value(str(path), "default", directory)
+    import tempfile
+
+    # A container that runs with an arbitrary uid has neither a home nor a passwd entry. What others could plant in a
+    # temporary directory is refused there as anywhere.
+    temporary = Path(tempfile.gettempdir(), f"pytest-pyinstall-home-{os.geteuid()}", name)
+    return _Value(str(temporary), "default without a home directory", directory)
+
+
+def expand_user(text: str, *, origin: str) -> Path:
+    """`text` with ``~`` and ``~user`` replaced. Raises `InvalidSettingError`, which names `origin`."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        user = text.partition("/")[0].removeprefix("~")
+        reason = f"there is no user {user!r}" if user else "there is no home directory for ~"
+        raise InvalidSettingError(f"{origin}: {text}: {reason}", hint="an absolute path") from None
+
+
+def home_directory() -> Path:
+    """The user's home directory; if there is none, a path below which nothing can exist."""
+    home = os.path.expanduser("~")  # noqa: PTH111  # pathlib raises if there is none
+    return Path(home) if os.path.isabs(home) else Path(os.devnull, "no-home")  # noqa: PTH117  # still text
 
 
 def _word(option: Option, value: _Value) -> str:
@@ -142,7 +172,8 @@ def _path(_: Option, value: _Value) -> Path:
         msg = f"{value.origin}: a path cannot hold a NUL character: {text!r}"
         raise InvalidSettingError(msg)
     # Not resolved: a symlinked store keeps the name that its user gave it.
-    return Path(os.path.abspath(value.directory / Path(text).expanduser()))  # noqa: PTH100  # no I/O, no resolving
+    expanded = expand_user(text, origin=value.origin)
+    return Path(os.path.abspath(value.directory / expanded))  # noqa: PTH100  # no I/O, no resolving
 
 
 def _paths(option: Option, value: _Value) -> frozenset[Path]:
@@ -151,11 +182,16 @@ def _paths(option: Option, value: _Value) -> frozenset[Path]:
 
 def _location(option: Option, value: _Value) -> str:
     """A URL as it stands, anything else as an absolute path."""
-    parts = urlsplit(value.text)
+    try:
+        parts = urlsplit(value.text)
+        _ = parts.port
+    except ValueError:
+        msg = f"{value.origin}: {redacted(value.text)} is not a URL: in a password, write [ as %5B, ] as %5D, / as %2F"
+        raise InvalidSettingError(msg, hint=_example(value.origin, f"https://host/{option.name}")) from None
     if parts.scheme in {"https", "http"}:
         if parts.hostname:
             return value.text
-        msg = f"{value.origin}: no host in {value.text!r}"
+        msg = f"{value.origin}: no host in {redacted(value.text)}"
         raise InvalidSettingError(msg, hint=_example(value.origin, f"https://host/{option.name}"))
     if parts.scheme == "file":
         return value.text

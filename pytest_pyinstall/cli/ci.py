@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from packaging.version import Version
@@ -19,6 +18,7 @@ from pytest_pyinstall.request.resolve import resolve
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from pytest_pyinstall.project import Project
     from pytest_pyinstall.request.catalogue import Catalogue
@@ -251,8 +251,10 @@ def report_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", help="also the matrix as one self-contained page")
 
     def run(session: Session, args: argparse.Namespace) -> Outcome:
+        from pytest_pyinstall.settings import expand_user
+
         directory = session.provisioner.directory
-        page = None if args.html is None else directory / Path(args.html).expanduser()
-        return report(session, directory / Path(args.directory).expanduser(), page=page)
+        page = None if args.html is None else directory / expand_user(args.html, origin="--html")
+        return report(session, directory / expand_user(args.directory, origin="report"), page=page)
 
     parser.set_defaults(run=run)

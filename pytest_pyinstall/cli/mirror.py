@@ -388,7 +388,9 @@ def mirror_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", metavar="YYYYMMDD", help="pack: the release that the archives belong to (today)")
 
     def run(session: Session, args: argparse.Namespace) -> Outcome:
-        directory = session.provisioner.directory / Path(args.directory).expanduser()
+        from pytest_pyinstall.settings import expand_user
+
+        directory = session.provisioner.directory / expand_user(args.directory, origin="mirror")
         if args.action == "pack":
             if args.pyinstall_attestation == "require":
                 raise UsageError(

@@ -94,7 +94,7 @@ def _fill_posix(path: Path, key: Key, base_executable: Path) -> bool:
     (directory / first).symlink_to(base)
     for name in others:
         (directory / name).symlink_to(first)
-    (directory / "activate").write_text(_ACTIVATE.format(path=shlex.quote(str(path))), encoding="utf-8")
+    (directory / "activate").write_text(_ACTIVATE.format(path=shlex.quote(str(path))), "utf-8", "surrogateescape")
     _configure(path, key, base)
     return True
 

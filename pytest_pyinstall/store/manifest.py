@@ -321,9 +321,10 @@ def _version_info(parts: Any) -> tuple[int, int, int, str, int]:
 
 def is_same_tree(name: str, home: Path) -> bool:
     """Whether both lead to one directory: a store may be reached by several names, through links or ``..``."""
-    if name == str(home):
+    # As bytes: a path that is not ASCII is another text under the C locale than under a UTF-8 one.
+    if name.encode("utf-8", "surrogateescape") == str(home).encode("utf-8", "surrogateescape"):
         return True
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         return home.samefile(name)
     return False
 

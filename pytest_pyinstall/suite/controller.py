@@ -208,7 +208,7 @@ class Suite:
         if self.config.get_verbosity() >= -1:
             write_table(terminalreporter, self.matrix.tallies)
         if target := self.config.getoption("pyinstall_report", None):
-            path = self.config.invocation_params.dir / Path(target).expanduser()
+            path = self.config.invocation_params.dir / os.path.expanduser(target)  # noqa: PTH111
             title = f"{self.recipe.name or self.recipe.directory.name} on {len(self.rows)} Pythons"
             write_page(terminalreporter, self.matrix, path, title=title)
         return result

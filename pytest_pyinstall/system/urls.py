@@ -12,6 +12,8 @@ from binascii import b2a_base64
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
+from pytest_pyinstall.errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,7 +23,6 @@ __all__ = [
     "is_loopback",
     "joined",
     "origin",
-    "printable",
     "proxy_for",
     "redact_text",
     "redacted",
@@ -61,13 +62,6 @@ def without_secrets(url: str) -> str:
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     except ValueError:
         return redacted(url)
-
-
-def printable(text: str) -> str:
-    """`text` with control characters escaped, which could otherwise rewrite a terminal. Newlines and tabs stay."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 
 def is_local(url: str) -> bool:

@@ -1,0 +1,223 @@
+"""P24: no home, no passwd entry, names that do not exist, strange locales. Never a traceback."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from campaign import VERSION, Ended, Workshop
+from fault_table import Tally
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs setpriv, and Linux's locales")
+
+NOBODY = 54321
+"""A uid without passwd entry, as in containers that run with an arbitrary one."""
+
+
+def as_nobody(workshop: Workshop, *command: str, environ: Mapping[str, str]) -> Ended:
+    """Run as that uid. It may read everything, since the interpreter may lie in root's home, and write nothing."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None or os.geteuid() != 0:
+        pytest.skip("needs root, and setpriv")
+    words = [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+    return _ended([*words, *command], workshop, environ)
+
+
+def as_we_are(workshop: Workshop, *words: str, environ: Mapping[str, str]) -> Ended:
+    return _ended([sys.executable, "-B", "-m", "pytest_pyinstall", *words], workshop, environ)
+
+
+def _ended(command: Sequence[str], workshop: Workshop, environ: Mapping[str, str]) -> Ended:
+    done = subprocess.run(
+        command, env=dict(environ), cwd=workshop.directory, stdin=subprocess.DEVNULL, capture_output=True,
+        encoding="utf-8", errors="surrogateescape", check=False, timeout=100,
+    )  # fmt: skip
+    return Ended(done.returncode, done.stdout + done.stderr)
+
+
+def without_home(workshop: Workshop) -> dict[str, str]:
+    return {name: value for name, value in workshop.environ.items() if name != "HOME"}
+
+
+@pytest.mark.parametrize("words", [("find", VERSION), ("install", VERSION), ("list",), ("dir",), ("verify",)])
+def test_p24_without_home_and_passwd_entry_named_directories_are_enough(
+    workshop: Workshop, tally: Tally, words: tuple[str, ...]
+) -> None:
+    tally.attempt("no home and no passwd entry")
+    ended = as_nobody(workshop, sys.executable, "-B", "-m", "pytest_pyinstall", *words, environ=without_home(workshop))
+    assert ended.code == 0, ended.output
+    tally.survive()
+
+
+@pytest.mark.parametrize("with_directories", [True, False])
+def test_p24_the_bare_fixture_needs_no_home(workshop: Workshop, tally: Tally, with_directories: bool) -> None:
+    tally.attempt("no home and no passwd entry")
+    project = workshop.directory / "project"
+    project.mkdir()
+    (project / "test_it.py").write_text("def test_it(python): assert python.run('-c', 'print(1)').stdout == '1\\n'\n")
+    workshop.temporary.chmod(0o1777)
+    environ = without_home(workshop)
+    if not with_directories:
+        environ = {name: value for name, value in environ.items() if not name.startswith("PYTEST_PYINSTALL")}
+    ended = as_nobody(
+        workshop, sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", str(project), environ=environ
+    )
+    assert ended.code == 0, ended.output
+    assert "1 passed" in ended.output
+    tally.survive()
+
+
+def test_p24_without_any_home_the_default_is_a_private_temporary_directory(workshop: Workshop, tally: Tally) -> None:
+    tally.attempt("no home and no passwd entry")
+    workshop.temporary.chmod(0o1777)
+    kept = ("PYTEST_PYINSTALL_MIRROR", "PYTEST_PYINSTALL_CATALOGUE", "PYTEST_PYINSTALL_PREFERENCE", "PATH", "TMPDIR")
+    environ = {name: value for name, value in workshop.environ.items() if name in kept}
+    command = (sys.executable, "-B", "-m", "pytest_pyinstall")
+    ended = as_nobody(workshop, *command, "install", VERSION, environ=environ)
+    assert ended.code == 0, ended.output
+    assert str(workshop.temporary) in ended.output
+    again = as_nobody(workshop, *command, "find", VERSION, environ=environ)
+    assert again.code == 0, again.output
+    tally.survive()
+
+
+@pytest.mark.parametrize("home", ["~", "relative/home", "~nosuchuser"])
+def test_p24_a_home_that_is_no_directory_is_none(workshop: Workshop, tally: Tally, home: str) -> None:
+    tally.attempt("a home that is none")
+    environ = {name: value for name, value in workshop.environ.items() if name != "PYTEST_PYINSTALL_CACHE"}
+    environ["XDG_CACHE_HOME"] = str(workshop.directory / "xdg")
+    for words in (("find", VERSION), ("install", VERSION), ("dir",), ("list",)):
+        ended = as_we_are(workshop, *words, environ={**environ, "HOME": home})
+        assert ended.code == 0, ended.output
+    assert not [path for path in workshop.directory.iterdir() if path.name in {"relative", "~", "~nosuchuser"}]
+    tally.survive()
+
+
+UNKNOWN = [
+    ("PYTEST_PYINSTALL_STORE", ("dir",)),
+    ("PYTEST_PYINSTALL_CACHE", ("dir",)),
+    ("PYTEST_PYINSTALL_HOME", ("dir",)),
+    ("PYTEST_PYINSTALL_MIRROR", ("dir",)),
+    ("PYTEST_PYINSTALL_CATALOGUE", ("dir",)),
+    ("PYTEST_PYINSTALL_TRUSTED_STORE", ("dir",)),
+    ("PYTEST_PYINSTALL_ATTESTATION_ROOT", ("dir",)),
+    ("UV_PYTHON_INSTALL_DIR", ("dir",)),
+]
+
+
+@pytest.mark.parametrize(("name", "words"), UNKNOWN)
+def test_a_user_that_does_not_exist_is_an_error_with_its_place(
+    workshop: Workshop, tally: Tally, name: str, words: tuple[str, ...]
+) -> None:
+    tally.attempt("a user that does not exist")
+    hidden = {"UV_PYTHON_INSTALL_DIR": {"PYTEST_PYINSTALL_STORE": ""}}
+    hidden["PYTEST_PYINSTALL_HOME"] = {"PYTEST_PYINSTALL_STORE": ""}
+    environ = {**workshop.environ, **hidden.get(name, {}), name: "~nosuchuser/pythons"}
+    ended = as_we_are(workshop, *words, environ=environ)
+    assert ended.code == 2, ended.output
+    assert f"error: {name}: " in ended.output
+    assert "'nosuchuser'" in ended.output
+    tally.survive()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("find", "~nosuchuser/bin/python"),
+        ("mirror", "pull", "~nosuchuser/mirror", VERSION),
+        ("mirror", "pack", "~nosuchuser/mirror", sys.executable),
+        ("report", "~nosuchuser/results"),
+        ("--python-store", "~nosuchuser/store", "dir"),
+        ("dir", "--python-cache=~nosuchuser/cache"),
+    ],
+)
+def test_a_user_that_does_not_exist_in_an_argument_is_an_error(
+    workshop: Workshop, tally: Tally, words: tuple[str, ...]
+) -> None:
+    tally.attempt("a user that does not exist")
+    ended = as_we_are(workshop, *words, environ=workshop.environ)
+    assert ended.code in {2, 3}, ended.output
+    assert "Traceback" not in ended.output
+    assert "nosuchuser" in ended.output
+    tally.survive()
+
+
+BAD = [
+    "https://u:p[ss@host",
+    "https://u:p]ss@host/x",
+    "https://u:secret@host:port/",
+    "https://u:secret@[::1",
+    "https://:secret@/",
+]
+
+
+@pytest.mark.parametrize("url", BAD)
+@pytest.mark.parametrize("name", ["MIRROR", "CATALOGUE"])
+def test_a_url_that_is_none_is_an_error_with_its_place(workshop: Workshop, tally: Tally, name: str, url: str) -> None:
+    tally.attempt("a URL that is none")
+    variable = f"PYTEST_PYINSTALL_{name}"
+    ended = as_we_are(workshop, "install", "--reinstall", VERSION, environ={**workshop.environ, variable: url})
+    assert ended.code == 2, ended.output
+    assert f"error: {variable}: " in ended.output
+    assert not any(secret in ended.output for secret in ("p[ss", "p]ss", "secret"))
+    tally.survive()
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+UTF_8 = {"LC_ALL": "C.UTF-8"}
+
+
+@pytest.mark.parametrize(("first", "then"), [(ASCII, UTF_8), (UTF_8, ASCII), (ASCII, ASCII)])
+def test_p24_paths_that_are_not_ascii_under_the_c_locale(
+    workshop: Workshop, tally: Tally, first: dict[str, str], then: dict[str, str]
+) -> None:
+    tally.attempt("a path that is not ASCII under the C locale")
+    place = workshop.directory / "café ✓"
+    place.mkdir()
+    places = {"PYTEST_PYINSTALL_STORE": f"{place}/store", "PYTEST_PYINSTALL_CACHE": f"{place}/cache"}
+    before = {**workshop.environ, **places, **first}
+    after = {**workshop.environ, **places, **then}
+    assert as_we_are(workshop, "install", VERSION, environ=before).code == 0
+    for words in (
+        ("install", VERSION), ("find", VERSION), ("list",), ("list", "--json"), ("verify",), ("dir",),
+        ("dir", "--json"),
+        ("exec", "--python", VERSION, "--", f"python{VERSION.rpartition('.')[0]}", "-c", "print('ok')"),
+        ("install", "--reinstall", VERSION), ("cache", "list"), ("cache", "prune"),
+        ("remove", VERSION), ("cache", "clear"),
+    ):  # fmt: skip
+        ended = as_we_are(workshop, *words, environ=after)
+        assert ended.code == 0, (words, ended.output)
+        assert "damage" not in ended.output, (words, ended.output)
+    tally.survive()
+
+
+def test_p24_an_environment_under_the_c_locale(workshop: Workshop, tally: Tally) -> None:
+    tally.attempt("a path that is not ASCII under the C locale")
+    project = workshop.directory / "café ✓"
+    project.mkdir()
+    (project / "test_it.py").write_text(
+        "def test_it(python_env, python):\n"
+        "    assert python_env.run('-c', 'print(1)').stdout == '1\\n'\n"
+        "    assert python.call(f, 'x') == 'x'\n"
+        "def f(x):\n"
+        "    return x\n"
+    )
+    command = [sys.executable, "-B", "-m", "pytest", "-p", "no:cacheprovider", "-q", f"--basetemp={project}/tmp"]
+    done = subprocess.run(
+        [*command, "--python", VERSION, "test_it.py"], env={**workshop.environ, **ASCII}, cwd=project,
+        capture_output=True, encoding="utf-8", errors="replace", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    tally.survive()
+
+
+def test_json_of_odd_paths_is_json(workshop: Workshop) -> None:
+    place = Path(os.fsdecode(os.fsencode(workshop.directory) + b"/\xff odd"))
+    ended = as_we_are(workshop, "dir", "--json", environ={**workshop.environ, "PYTEST_PYINSTALL_CACHE": str(place)})
+    assert ended.code == 0, ended.output
+    assert json.loads(ended.output)["exit_code"] == 0
