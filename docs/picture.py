@@ -1,7 +1,7 @@
-"""Makes ``docs/_static/run.svg``, the picture of a terminal, out of what a terminal shows: ``python docs/picture.py``.
+"""Writes ``docs/_static/run.svg``, the picture of a terminal: ``python docs/picture.py``.
 
-The examples run in an empty home, with archives that were packed out of this machine's Pythons in place of the release
-host. `tests/documentation/test_picture.py` looks whether a run of today still shows the same.
+It runs the suite of a small library in an empty home directory, with archives packed from this machine's Pythons in
+place of the release host. `tests/documentation/test_picture.py` fails if today's output differs from the picture.
 """
 
 import html
@@ -21,8 +21,43 @@ from pages import World  # noqa: E402
 __all__ = ["COMMANDS", "PICTURE", "lines_of", "run", "svg"]
 
 PICTURE = ROOT / "docs" / "_static" / "run.svg"
-COMMANDS = ("pytest --python 3.9,3.13 examples", "pytest --python 3.9,3.13 examples -v -k 'function or walrus'")
-_COLUMNS = 100
+COMMANDS = ("pytest -q --python 3.9..3.13 --python-suite",)
+_COLUMNS = 80
+_LIBRARY = {
+    "pyproject.toml": """\
+[build-system]
+requires = ["flit_core"]
+build-backend = "flit_core.buildapi"
+
+[project]
+name = "when"
+version = "1.0"
+description = "Reads dates"
+requires-python = ">=3.9"
+""",
+    "when.py": """\
+from datetime import datetime
+
+
+def parse(text):
+    return datetime.fromisoformat(text)
+""",
+    "test_when.py": """\
+from when import parse
+
+
+def test_date():
+    assert parse("2026-11-28").day == 28
+
+
+def test_time():
+    assert parse("2026-11-28T09:30").hour == 9
+
+
+def test_utc():
+    assert parse("2026-11-28T09:30Z").hour == 9
+""",
+}
 _FRAME = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img"
   aria-label="A terminal: {label}">
@@ -49,21 +84,25 @@ _FRAME = """\
   </g>
 </svg>
 """
-"""rich's own frame fetches a font from another host, which neither a README nor a page should do."""
+"""rich's own frame fetches a font from another host, which neither the README nor a page should do."""
 
 
 def run(world: World) -> str:
-    """What the terminal shows of `COMMANDS`, with colours."""
-    (world.project / "examples").symlink_to(ROOT / "examples")
+    """The terminal's output of `COMMANDS`, with colours, when the environments exist."""
+    for name, text in _LIBRARY.items():
+        (world.project / name).write_text(text, encoding="utf-8")
     options = "-p no:randomly -p no:cacheprovider"
     world.environ |= {"COLUMNS": str(_COLUMNS), "FORCE_COLOR": "1", "PYTEST_ADDOPTS": options}
-    world.environ.pop("NO_COLOR", None)
+    for name in ("NO_COLOR", "CI", "BUILD_NUMBER"):
+        world.environ.pop(name, None)
+    for command in COMMANDS:
+        world.run(command)
     shown = [f"\x1b[1m$ {command}\x1b[0m\n{world.run(command, keep_colors=True)}" for command in COMMANDS]
     return "".join(shown).replace(sys.executable, "/home/you/.venv/bin/python")
 
 
 def svg(shown: str) -> str:
-    """`shown` as a picture."""
+    """The picture of a terminal that shows `shown`."""
     from rich.console import Console
     from rich.text import Text
 
@@ -78,7 +117,7 @@ def svg(shown: str) -> str:
 
 
 def lines_of(picture: str) -> list[str]:
-    """The lines of the terminal that `picture` shows, commands and what they wrote."""
+    """The lines of the terminal in `picture`: commands and their output."""
     found = re.findall(r'<text class="run-r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', picture)
     cells = sorted((float(y), float(x), html.unescape(text)) for x, y, text in found)
     rows = ["".join(text for _, _, text in row) for _, row in groupby(cells, key=lambda cell: cell[0])]

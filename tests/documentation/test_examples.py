@@ -41,7 +41,7 @@ def examples() -> Iterator[Example]:
 
 
 EXAMPLES = list(examples())
-KNOWN = {"console", "dockerfile", "ini", "json", "make", "python", "shell", "text", "toml", "yaml"}
+KNOWN = {"bash", "console", "dockerfile", "ini", "json", "make", "python", "shell", "text", "toml", "yaml"}
 
 
 def of(*languages: str) -> pytest.MarkDecorator:
@@ -83,7 +83,7 @@ def test_json_is_a_catalogue(example: Example) -> None:
     assert parse_catalogue(example.text, origin="the page").builds
 
 
-@of("console", "shell")
+@of("bash", "console", "shell")
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
 def test_a_shell_can_read_it_and_our_options_exist(example: Example, pytestconfig: pytest.Config) -> None:
     is_console = example.language == "console"
