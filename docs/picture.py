@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 import archives  # noqa: E402  # its directory is put on sys.path above
 from pages import World  # noqa: E402
