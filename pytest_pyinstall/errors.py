@@ -30,7 +30,6 @@ __all__ = [
     "UnreadableStoreError",
     "UnsafeArchiveError",
     "UsageError",
-    "printable",
 ]
 
 

@@ -168,6 +168,13 @@ def UnsafeArchiveError(world: World) -> str:  # noqa: N802
 
 @meets
 def StoreError(world: World) -> str:  # noqa: N802
+    (world.path / "packed").mkdir()
+    (world.path / "packed" / "catalogue.json").write_text("{")
+    return world.cli("mirror", "pull", "packed", world.minor)
+
+
+@meets
+def InUseError(world: World) -> str:  # noqa: N802
     main(["install", world.minor])
     lease = next(world.store.glob(".pytest-pyinstall/locks/*.lease"))
     with hold(lease, timeout=60, purpose="", setting=""):
