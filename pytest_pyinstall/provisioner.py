@@ -36,6 +36,7 @@ from pytest_pyinstall.options import SETTINGS
 from pytest_pyinstall.request.identity import Target
 from pytest_pyinstall.request.request import ANY, Request, parse_requests
 from pytest_pyinstall.settings import Settings, home_directory
+from pytest_pyinstall.store.manifest import Difference
 from pytest_pyinstall.store.store import Broken, Installation, Store
 from pytest_pyinstall.system.files import current_boot
 from pytest_pyinstall.system.urls import redacted
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
     from pytest_pyinstall.project import Project
     from pytest_pyinstall.request.catalogue import Catalogue
     from pytest_pyinstall.request.identity import Attestation, Build, Key
-    from pytest_pyinstall.store.store import VersionInfo
     from pytest_pyinstall.system.files import Known
 
 __all__ = ["Provided", "Provisioner", "open_provisioner", "provision", "provision_all"]
@@ -227,9 +227,12 @@ class Provisioner:
 
         Raises `NoMatchError`, and `ProbeError` for a path that is no Python.
         """
-        for look in self._looks(request, repair=False):
+        broken: list[Broken] = []
+        for look in self._looks(request, repair=False, broken=broken):
             if provided := look(request):
                 return provided
+        if broken:
+            raise NoMatchError(str(broken[0]), hint=f"pytest-pyinstall verify --repair {broken[0].key}")
         msg = f"no Python {request.text} here"
         raise NoMatchError(msg, hint=f"pytest-pyinstall install {shlex.quote(request.text)}")
 
@@ -356,17 +359,19 @@ class Provisioner:
             raise NoMatchError(msg, hint="--python-preference system")
         return self._add(request)
 
-    def _looks(self, request: Request, *, repair: bool) -> list[Callable[[Request], Provided | None]]:
+    def _looks(
+        self, request: Request, *, repair: bool, broken: list[Broken] | None = None
+    ) -> list[Callable[[Request], Provided | None]]:
         """Where to look for an answer before anything is installed, in this order."""
-        present = partial(self._present, repair=repair, at_a_glance=True)
+        present = partial(self._present, repair=repair, broken=broken)
         if request.path is not None:
             return [self._found]
         if self.settings.attestation == "require":
-            # Nobody attests what else the machine has, and a glance does not tell who attested what the store has.
+            # Nobody attests what else the machine has.
             if self.settings.preference == "only-system":
                 msg = "attestations are required, and --python-preference only-system takes what has none"
                 raise UsageError(msg, hint="--python-preference only-managed")
-            return [partial(self._present, repair=repair)]
+            return [present]
         match self.settings.preference:
             case "managed":
                 return [present, self._found]
@@ -403,47 +408,67 @@ class Provisioner:
         return Provided(request=request, interpreter=interpreter, how="found")
 
     def _present(
-        self, request: Request, *, repair: bool, allow_prereleases: bool = False, at_a_glance: bool = False
+        self,
+        request: Request,
+        *,
+        repair: bool,
+        allow_prereleases: bool = False,
+        broken: list[Broken] | None = None,
     ) -> Provided | None:
-        """What the store has. A damaged one is put in order first, or passed by without `repair`."""
+        """What the store has, if it is whole and starts. A damaged one is put in order first; without `repair` it is
+        passed by, and added to `broken`."""
         for key in self.store.keys():  # noqa: SIM118  # no dict
             if not request.fits(key, target=self.target, allow_prereleases=allow_prereleases):
                 _LOGGER.debug("%s: passed by: %s in the store is another Python", request.text, key)
                 continue
-            if at_a_glance and (version_info := self.store.glance(key)) is not None:
+            found = self.examine(key)
+            if isinstance(found, Interpreter):
                 _LOGGER.debug("%s: taken: %s in the store, whole", request.text, key)
-                return Provided(
-                    request=request, interpreter=_ours(key, self.store.home(key), version_info), how="present"
-                )
-            found = self.store.look(key)
-            if isinstance(found, Broken) and repair:
-                self._say(f"{found}; repairing it")
+                return Provided(request=request, interpreter=found, how="present")
+            if found is not None and repair:
+                self._say(f"{found}; {'repairing it' if found.lacks_content else 'putting it in order'}")
                 return Provided(request=request, interpreter=self.repair(found), how="repaired")
-            if interpreter := self._interpreter(found):
-                _LOGGER.debug("%s: taken: %s in the store, whole", request.text, key)
-                if at_a_glance and repair and isinstance(found, Installation):
-                    self.store.seal(found)
-                return Provided(request=request, interpreter=interpreter, how="present")
+            if found is not None and broken is not None:
+                broken.append(found)
             _LOGGER.debug("%s: passed by: %s in the store cannot be used as it is", request.text, key)
         _LOGGER.debug("%s: nothing in the store %s fits", request.text, self.store.root)
         return None
 
-    def _interpreter(self, found: Installation | Broken | None) -> Interpreter | None:
-        """The Python of an installation that can be handed out. Somebody else's is asked who it is, every time."""
+    def examine(self, key: Key) -> Interpreter | Broken | None:
+        """What stands under the name of `key`, compared with its record and then run; None for what is of no use here.
+
+        One that does not start is compared by content, and is broken in any case: byte code is in no list.
+        """
+        found = self.store.look(key)
+        if found is None or isinstance(found, Broken):
+            return found if found is None or self._is_attested(found) else None
+        answer = self._interpreter(found)
+        if not isinstance(answer, ProbeError):
+            return answer
+        found = self.store.look(key, content=True)
+        if isinstance(found, Installation) and found.record is not None:
+            reason = Difference(key.executable, "changed", f"does not start: {answer.message}")
+            return Broken(key=key, home=found.home, record=found.record, differences=(reason,))
+        return found if isinstance(found, Broken) else None
+
+    def _interpreter(self, found: Installation | Broken | None) -> Interpreter | ProbeError | None:
+        """The Python of an installation, which says itself who it is; the error of one of ours that does not start."""
         if not isinstance(found, Installation):
             return None
         if not self._is_attested(found):
             _LOGGER.info("%s: passed by: of its archive nothing was attested when it was installed", found.key)
             return None
-        if found.record is not None:
-            return _ours(found.key, found.home, found.record.version_info)
         from pytest_pyinstall.interpreter.probe import probe
 
+        source = "uv" if found.record is None else "store"
         try:
-            return probe(found.executable, source="uv", environ=self.environ, expected=found.key)
+            return probe(found.executable, source=source, environ=self.environ, expected=found.key)
         except ProbeError as error:
-            if self.store.standing(found.key):  # else it was removed meanwhile
-                self._say(f"passing by {found.home}, which somebody else put into the store: {error.message}")
+            if not self.store.standing(found.key):  # it was removed meanwhile
+                return None
+            if found.record is not None:
+                return error
+            self._say(f"passing by {found.home}, which somebody else put into the store: {error.message}")
             return None
 
     def _install(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> Provided:
@@ -486,22 +511,31 @@ class Provisioner:
         raise OfflineError(msg, hint=hint)
 
     def _fill(self, build: Build, *, reinstall: bool = False, keep_added: bool = False) -> tuple[Interpreter, How]:
-        """Lock, fetch, unpack, finish, prove, publish: the only way into the store."""
+        """Lock, fetch, unpack, finish, prove, publish: the only way into the store.
+
+        With `keep_added` it is repaired: out of what stands there if no content is lost, and with what its user added.
+        """
         from pytest_pyinstall.archive.finish import finish
 
         # Who repairs may have found what only the content tells.
         with self.store.claim(build.key, content=keep_added) as claim:
-            if not reinstall and (interpreter := self._interpreter(claim.installation)):
+            if not reinstall and isinstance(interpreter := self._interpreter(claim.installation), Interpreter):
                 _LOGGER.info("%s: somebody else installed it meanwhile", build.key)
                 return interpreter, "present"  # somebody filled it while we waited
             _LOGGER.debug("%s: claimed; the work is done in %s", build.key, claim.scratch)
-            attestation = self._attestation(build)
-            tree, known = self._unpacked(build, claim.scratch)
-            _LOGGER.debug("%s: unpacked", build.key)
-            finish(tree, key=build.key, home=claim.home, tag=build.tag)
+            was_broken = claim.installation is not None and self._is_attested(claim.installation)
+            rebuilt = claim.rebuild() if keep_added and was_broken else None
+            if rebuilt is None:
+                attestation = self._attestation(build)
+                tree, known = self._unpacked(build, claim.scratch)
+                _LOGGER.debug("%s: unpacked", build.key)
+            else:
+                attestation, tree, known = rebuilt.record.attestation, rebuilt.tree, rebuilt.known
+                _LOGGER.info("%s: made anew of what stands there: no content is lost", build.key)
+            prefixes = {rebuilt.record.home} if rebuilt else set()
+            finish(tree, key=build.key, home=claim.home, tag=build.tag, prefixes=prefixes)
             proven = self._prove(tree, build)
             _LOGGER.debug("%s: it runs here, and says of itself what its key says", build.key)
-            was_broken = claim.installation is not None and self._is_attested(claim.installation)
             published = claim.publish(
                 tree,
                 build=build,
@@ -509,11 +543,25 @@ class Provisioner:
                 keep_added=keep_added,
                 known=known,
                 attestation=attestation,
+                left_out=rebuilt.left_out if rebuilt else (),
+                prove=partial(self._prove_with_added, key=build.key),
             )
             _LOGGER.info("%s: published as %s", build.key, published.home)
         return _ours(
             published.key, published.home, proven.version_info
         ), "repaired" if was_broken and not reinstall else "installed"
+
+    def _prove_with_added(self, tree: Path, names: Sequence[str], *, key: Key) -> None:
+        """What its user added must not keep it from starting."""
+        from pytest_pyinstall.interpreter.probe import probe
+
+        try:
+            probe(tree / key.executable, environ=self.environ, expected=key)
+        except ProbeError as error:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            msg = f"{key} starts as published, but not with what was added to it ({', '.join(names[:3])}{more})"
+            hint = f"pytest-pyinstall install --reinstall {key}, which removes what was added"
+            raise ProbeError(f"{msg}: {error.message}", hint=hint) from error
 
     def _unpacked(self, build: Build, scratch: Path) -> tuple[Path, Known]:
         """The tree of `build` in `scratch`, and the digests of its files: of what the cache keeps, else fetched."""
@@ -633,7 +681,7 @@ class Provisioner:
             self.warn(sentence)
 
 
-def _ours(key: Key, home: Path, version_info: VersionInfo) -> Interpreter:
+def _ours(key: Key, home: Path, version_info: tuple[int, int, int, str, int]) -> Interpreter:
     """What the Python of an installation said of itself when it was published: it need not be run again to know."""
     executable = home / key.executable
     return Interpreter(

@@ -160,7 +160,6 @@ class State:
                 settings_of(self.config),
                 directory=self.config.rootpath,
                 looks_only=self.looks_only,
-                trusts=self.is_suite,
                 say=self._teller(),
                 is_quiet=self.config.get_verbosity() < 0,
             )

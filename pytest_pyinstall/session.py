@@ -100,14 +100,12 @@ class Pythons:
     """Turns requests into Pythons that answered in this session; what was asked before costs nothing.
 
     With `looks_only` nothing is installed, and what is not here is a choice without interpreter or error: enough to
-    name the tests, not to run them. With `trusts`, what was installed before is taken to be what its name says: for
-    who runs it at once and hears it answer. Safe in threads.
+    name the tests, not to run them. Safe in threads.
     """
 
-    def __init__(self, provisioner: Provisioner, *, looks_only: bool = False, trusts: bool = False) -> None:
+    def __init__(self, provisioner: Provisioner, *, looks_only: bool = False) -> None:
         self.provisioner = provisioner
         self._looks_only = looks_only
-        self._trusts = trusts
         self._outcomes: dict[Request, _Outcome] = {}
         self._seconds: dict[Request, float] = {}
         self._running: Interpreter | None = None
@@ -120,14 +118,13 @@ class Pythons:
         *,
         directory: Path,
         looks_only: bool = False,
-        trusts: bool = False,
         say: Callable[[str], None] | None = None,
         is_quiet: bool = False,
     ) -> "Pythons":
         """For the project in `directory`. `say` hears what a person should see: of downloads too, unless `is_quiet`."""
         progress = None if say is None or is_quiet else Lines(say)
         provisioner = open_provisioner(settings, directory=directory, progress=progress, warn=say)
-        return cls(provisioner, looks_only=looks_only, trusts=trusts)
+        return cls(provisioner, looks_only=looks_only)
 
     def close(self) -> None:
         """End downloads that are under way, and close connections."""
@@ -238,7 +235,7 @@ class Pythons:
                 return replace(outcome, provided=None, error=held, is_missing=_is_missing(held))
             outcome, provided = replace(outcome, provided=held), held
         claimed = provided.interpreter
-        if provided.how in {"found", "installed"} or (self._trusts and provided.how == "present"):
+        if provided.how != "repaired":
             return outcome
         try:
             answered = probe(

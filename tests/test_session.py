@@ -51,7 +51,7 @@ class Machine:
     found: Found
     settings: Settings
     asked: list[str] = field(default_factory=list)
-    how: Literal["found", "present"] = "found"
+    how: Literal["found", "present", "repaired"] = "found"
     environ: Mapping[str, str] = field(default_factory=dict)
     installs: bool = False
     on_result: Callable[[Request, object, float], None] | None = None
@@ -214,7 +214,7 @@ def test_an_interpreter_that_says_another_version_than_its_name_is_no_choice_eve
     running = Path(sys.executable)
     claimed = interpreter("cpython-3.6.1", at=str(running.parent), executable=running.name)
     room = pythons({"3.6": claimed}, missing="skip")
-    cast("Machine", room.provisioner).how = "present"
+    cast("Machine", room.provisioner).how = "repaired"  # what was there has answered to the provisioner
     with pytest.raises(ProbeError, match=r"not cpython-3\.6\.1-"):
         room.choose_all(["3.6"], origin="test", directory=HERE)
 

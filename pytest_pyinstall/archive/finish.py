@@ -38,7 +38,7 @@ def run_tool(command: Sequence[str]) -> None:
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
 
 
-def finish(tree: Path, *, key: Key, home: Path, tag: str, run: Run = run_tool) -> None:
+def finish(tree: Path, *, key: Key, home: Path, tag: str, prefixes: Iterable[str] = (), run: Run = run_tool) -> None:
     """Make the unpacked `tree` of `key` ready to be renamed to `home`.
 
     Afterwards everything in it that names a place names `home`: sysconfig data, Makefile, config scripts, scripts in
@@ -56,7 +56,7 @@ def finish(tree: Path, *, key: Key, home: Path, tag: str, run: Run = run_tool) -
     """
     try:
         if key.target.os != "windows":
-            _relocate(tree, key, home)
+            _relocate(tree, key, home, prefixes)
         for directory in standard_library(key):
             if (tree / directory).is_dir():
                 _replace(tree / directory / "EXTERNALLY-MANAGED", EXTERNALLY_MANAGED.encode())
@@ -71,8 +71,8 @@ def finish(tree: Path, *, key: Key, home: Path, tag: str, run: Run = run_tool) -
         raise StoreError(msg, hint="pytest-pyinstall dir") from error
 
 
-def _relocate(tree: Path, key: Key, home: Path) -> None:
-    prefixes = {BUILT_PREFIX}
+def _relocate(tree: Path, key: Key, home: Path, more: Iterable[str]) -> None:
+    prefixes = {BUILT_PREFIX, *more}
     for path in tree.glob("lib/*/_sysconfigdata_*.py"):
         recorded = read_variables(path.read_text("utf-8", "surrogateescape"))
         prefix = recorded.get("prefix")

@@ -25,7 +25,7 @@ from pytest_pyinstall.cli.context import (
     table_lines,
     while_it_stands,
 )
-from pytest_pyinstall.errors import InUseError, NoMatchError, PyinstallError, UsageError
+from pytest_pyinstall.errors import InUseError, NoMatchError, PyinstallError, UnreadableStoreError, UsageError
 from pytest_pyinstall.progress import size_text
 from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.request.request import Request
@@ -253,7 +253,11 @@ def _installed(provisioner: Provisioner) -> list[_Installed]:
 
 
 def _look(store: Store, key: Key) -> _Installed | None:
-    found = store.look(key)
+    try:
+        found = store.look(key)
+    except UnreadableStoreError as error:
+        foreign = Installation(key=key, home=store.home(key), record=None)
+        return _Installed(found=foreign, differences=(Difference(".", "changed", error.message),))
     if found is None:
         return None
     if isinstance(found, Broken):

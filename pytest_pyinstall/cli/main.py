@@ -174,7 +174,7 @@ def _remember(words: list[str], outcome: Outcome, provisioner: Provisioner, *, s
         said="\n".join(outcome.lines),
         told="\n".join(f"= {row['key']} was there" for row in rows),
         since=since,
-        boot="" if all(record.is_durable for record in taken) else store.boot,
+        boot=store.boot,
         looked_at=[str(store.root), *(str(store.record_path(record.build.key)) for record in taken)],
         owned=map(str, store.guarded()),
         trees={

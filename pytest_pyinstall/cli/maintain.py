@@ -23,8 +23,10 @@ from pytest_pyinstall.errors import (
     NoMatchError,
     ProbeError,
     PyinstallError,
+    UnreadableStoreError,
     UsageError,
 )
+from pytest_pyinstall.store.manifest import Difference
 from pytest_pyinstall.store.store import Broken
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from pytest_pyinstall.provisioner import Provisioner
     from pytest_pyinstall.request.identity import Key
     from pytest_pyinstall.request.request import Request
-    from pytest_pyinstall.store.manifest import Difference
 
 __all__ = ["remove", "remove_parser", "verify", "verify_parser"]
 
@@ -160,12 +161,15 @@ def _check(session: Session, key: Key, *, repair: bool) -> _Check | None:
     return while_it_stands(session.provisioner.store, key, checked, lambda check: check.error is None)
 
 
-def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:
+def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:  # noqa: PLR0911  # one for each outcome
     from pytest_pyinstall.interpreter.probe import probe
 
     provisioner = session.provisioner
-    found = provisioner.store.look(key)
-    differences = provisioner.store.verify(key)
+    try:
+        found = provisioner.store.look(key)
+        differences = provisioner.store.verify(key)
+    except UnreadableStoreError as refusal:
+        return _Check(key=key, home=provisioner.store.home(key), state="unusable", is_ours=True, error=refusal)
     if found is None or differences is None:
         return None
     names = {difference.name for difference in differences}
@@ -184,16 +188,28 @@ def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:
             message = f"{key} is damaged: {damage[0]}{more}"
             error = IntegrityError(message, hint=f"pytest-pyinstall verify --repair {name_of(key, provisioner)}")
             return _Check(state="damaged", error=error, **facts)
-        try:
-            provisioner.repair(Broken(key=key, home=found.home, record=found.record, differences=damage))
-        except PyinstallError as error:
-            return _Check(state="damaged", error=error, **facts)
-        return _Check(state="repaired", **facts)
+        return _repaired(provisioner, Broken(key=key, home=found.home, record=found.record, differences=damage), facts)
     try:
         probe(found.home / key.executable, environ=provisioner.environ, expected=key)
-    except ProbeError as error:
-        return _Check(state="unusable", error=error, **facts)
+    except ProbeError as dead:
+        if found.record is None:
+            return _Check(state="unusable", error=dead, **facts)
+        # Its files are as published, so byte code or what was added keeps it from starting.
+        reason = Difference(key.executable, "changed", f"does not start: {dead.message}")
+        broken = Broken(key=key, home=found.home, record=found.record, differences=(reason,))
+        if repair:
+            return _repaired(provisioner, broken, facts)
+        hint = f"pytest-pyinstall verify --repair {name_of(key, provisioner)}"
+        return _Check(state="unusable", error=ProbeError(str(broken), hint=hint), **facts)
     return _Check(state="whole", **facts)
+
+
+def _repaired(provisioner: Provisioner, broken: Broken, facts: dict[str, Any]) -> _Check:
+    try:
+        provisioner.repair(broken)
+    except PyinstallError as error:
+        return _Check(state="damaged", error=error, **facts)
+    return _Check(state="repaired", **facts)
 
 
 def remove_parser(parser: argparse.ArgumentParser) -> None:

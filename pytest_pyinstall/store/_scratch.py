@@ -1,7 +1,7 @@
 """The store's scratch: where one key is filled, by one process, and swept after it when it dies.
 
-SCRATCH/<key>/<pid>-<random>/         what is being made
-SCRATCH/<key>/<pid>-<random>.alive    locked for as long as its maker lives
+SCRATCH/<key>/.<place>-<pid>-<start>-<random>/         what is being made
+SCRATCH/<key>/.<place>-<pid>-<start>-<random>.alive    locked for as long as its maker lives
 
 The links ``cpython-3.12-…`` that lead to the newest patch, so that a path written down today is good tomorrow.
 """
@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
 from typing import TYPE_CHECKING
 
-from pytest_pyinstall.system.files import children, delete
-from pytest_pyinstall.system.locks import hold, is_free, seize
+from pytest_pyinstall.system.files import children, delete, is_abandoned, make_directory, scratch_name
+from pytest_pyinstall.system.locks import has_shared_locks, hold, seize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,14 +32,15 @@ _LOGGER = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def own_directory(scratch: Path, name: str, *, timeout: float, setting: str) -> Iterator[Path]:
-    """A new, empty directory below ``scratch/name``, and what the dead left in `scratch` is gone.
+    """A new, empty directory below ``scratch/name``; what dead processes left in `scratch` is deleted.
 
-    It is gone when the block is left, however it is left. Any number of processes may have one each. Raises `OSError`,
-    and what `lock.hold` raises.
+    It is deleted when the block is left, however it is left. Any number of processes may have one each. Raises
+    `OSError`, and what `locks.hold` raises.
     """
-    directory = scratch / name / f"{os.getpid()}-{os.urandom(4).hex()}"
+    directory = scratch / name / scratch_name("")
     alive = _alive(directory)
     try:
+        _require_directory(scratch / name)
         with hold(alive, timeout=timeout, purpose=f"for scratch of {name}", setting=setting):
             sweep(scratch)
             directory.mkdir(mode=0o755)  # its parent holds `alive`
@@ -46,37 +48,71 @@ def own_directory(scratch: Path, name: str, *, timeout: float, setting: str) -> 
     finally:
         try:
             _clear(directory)
-        except BaseException:  # a signal that came in the middle of it
+        except BaseException:  # a signal arrived while this ran
             _clear(directory)
             raise
 
 
-def sweep(scratch: Path) -> None:
-    """Delete what the dead left behind, under every name: nothing else bounds what a thousand kills leave.
+def _require_directory(path: Path) -> None:
+    """A link in the place of `path`, which only holds what anyone may delete, is replaced: nothing follows it."""
+    if path.is_symlink():
+        path.unlink()
+    make_directory(path)
 
-    A directory whose own lock can be had has no owner. The lock file goes first and while it is held, so that somebody
-    who just made it notices and makes another.
+
+def sweep(scratch: Path) -> None:
+    """Delete what dead processes left behind under every key, so that any number of kills leaves a bounded amount.
+
+    Only directories with names of ours are deleted, and no link is followed. The name says which process made one; the
+    lock decides about those of another machine or container. The lock file goes first and while it is held, so that
+    somebody who just made it notices and makes another.
     """
     for parent in children(scratch):
-        for path in children(parent):
-            directory = path.with_suffix("") if path.suffix == ".alive" else path
-            with seize(_alive(directory)) as is_dead:
-                if is_dead:
-                    _LOGGER.debug("swept away what the dead left: %s", directory)
-                    delete(_alive(directory))
-                    delete(directory)
+        if parent.is_symlink() or not parent.is_dir():
+            continue
+        for path in _made_here(parent):
+            with _abandoned(path) as is_abandoned:
+                if is_abandoned:
+                    _LOGGER.debug("deleted what a dead process left: %s", path)
+                    delete(_alive(path))
+                    delete(path)
         with contextlib.suppress(OSError):
             parent.rmdir()
 
 
 def left_over(scratch: Path) -> list[Path]:
-    """The directories that the dead left behind. No lock."""
-    return [
-        path
-        for parent in children(scratch)
-        for path in children(parent)
-        if path.suffix != ".alive" and is_free(_alive(path))
-    ]
+    """The directories that dead processes left behind. Holds no lock afterwards."""
+    found = []
+    for parent in children(scratch):
+        if not parent.is_symlink():
+            for path in _made_here(parent):
+                with _abandoned(path) as is_abandoned:
+                    found += [path] * is_abandoned
+    return found
+
+
+_OLD_NAME = re.compile(r"\d+-[0-9a-f]{8}")
+"""How the first version named them."""
+
+
+def _made_here(parent: Path) -> list[Path]:
+    """The scratch directories in `parent`, also those of which only the lock file is left."""
+    paths = {path.with_suffix("") if path.suffix == ".alive" else path for path in children(parent)}
+    return sorted(path for path in paths if is_abandoned(path) is not False or _OLD_NAME.fullmatch(path.name))
+
+
+@contextlib.contextmanager
+def _abandoned(path: Path) -> Iterator[bool]:
+    if is_abandoned(path):
+        yield True
+        return
+    # Made by another machine, another container or the first version: a lock that can be had has no owner, on a volume
+    # whose locks reach every machine that mounts it.
+    if not _OLD_NAME.fullmatch(path.name) and not has_shared_locks(path.parent):
+        yield False
+        return
+    with seize(_alive(path)) as is_dead:
+        yield is_dead
 
 
 def _alive(directory: Path) -> Path:

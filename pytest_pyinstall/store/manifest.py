@@ -17,10 +17,12 @@ import errno
 import json
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pytest_pyinstall.request.identity import Attestation, Build, Key
+from pytest_pyinstall.store._distributions import Distribution, read_distributions
+from pytest_pyinstall.system.files import scratch_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +32,19 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.system.files import Known
 
-__all__ = ["Difference", "Entry", "Record", "added", "build_of", "compare", "is_same_tree", "listed", "may_change"]
+__all__ = [
+    "Difference",
+    "Entry",
+    "ForeignOwnerError",
+    "Record",
+    "added",
+    "build_of",
+    "check_owners",
+    "compare",
+    "is_same_tree",
+    "listed",
+    "may_change",
+]
 
 
 Kind = Literal["file", "directory", "link"]
@@ -81,18 +95,32 @@ def listed(tree: Path, known: Known | None = None) -> tuple[Entry, ...]:
     return tuple([_entry(name, path, known) for name, path in _walk(tree)])
 
 
-def compare(tree: Path, entries: tuple[Entry, ...], *, content: bool) -> list[Difference]:
+class ForeignOwnerError(Exception):
+    """Something in a tree belongs to a user who is neither we nor root: `path` and `uid`."""
+
+    def __init__(self, path: str, uid: int) -> None:
+        super().__init__(path, uid)
+        self.path, self.uid = path, uid
+
+
+def compare(
+    tree: Path, entries: tuple[Entry, ...], *, content: bool, owners: frozenset[int] | None = None
+) -> list[Difference]:
     """What of `entries` is missing below `tree` or not as it was; with `content`, every file is read.
 
     Files that an interpreter or uv may rewrite in place only need to be there and not empty. What goes away while we
-    look is missing. Raises `OSError` where the process itself has no room to look.
+    look is missing. Raises `ForeignOwnerError` for what belongs to none of `owners`, and `OSError` if the process
+    itself has no room to look.
     """
     prefix = f"{tree}{os.sep}"
     differences = []
     for entry in entries:
         path = prefix + entry.name
         try:
-            reason = _changed(entry, path, os.lstat(path), content=content)
+            status = os.lstat(path)
+            if owners is not None and status.st_uid not in owners:
+                raise ForeignOwnerError(path, status.st_uid)
+            reason = _changed(entry, path, status, content=content)
         except OSError as error:
             differences.append(_beyond_reach(entry, error))
             continue
@@ -127,6 +155,15 @@ def added(tree: Path, entries: tuple[Entry, ...]) -> list[str]:
             below.add(name)
             names.append(name)
     return names
+
+
+def check_owners(tree: Path, owners: frozenset[int]) -> None:
+    """Raise `ForeignOwnerError` if anything in `tree` belongs to none of `owners`. What goes away is nobody's."""
+    for name in ("", *(name for name, _ in _walk(tree))):
+        path = os.path.join(tree, name)  # noqa: PTH118  # hot: 1500 entries
+        with contextlib.suppress(OSError):
+            if (uid := os.lstat(path).st_uid) not in owners:
+                raise ForeignOwnerError(path, uid)
 
 
 def _walk(tree: Path) -> Iterator[tuple[str, str]]:
@@ -165,7 +202,7 @@ def _changed(entry: Entry, path: str, status: os.stat_result, *, content: bool) 
     if entry.kind == "directory":
         if not stat.S_ISDIR(mode):
             return "is no directory any more"
-        return _changed_mode(entry, mode)
+        return _changed_mode(entry, path, status)
     if entry.kind == "link":
         if not stat.S_ISLNK(mode):
             return "is no link any more"
@@ -173,7 +210,7 @@ def _changed(entry: Entry, path: str, status: os.stat_result, *, content: bool) 
         return "" if target == entry.digest else f"leads to {target} instead of {entry.digest}"
     if not stat.S_ISREG(mode):
         return "is no regular file any more"
-    reason = _changed_content(entry, path, status, content=content) or _changed_mode(entry, mode)
+    reason = _changed_content(entry, path, status, content=content) or _changed_mode(entry, path, status)
     if reason and may_change(entry.name):
         return "is empty" if entry.size and not status.st_size else ""
     return reason
@@ -187,15 +224,19 @@ def _changed_content(entry: Entry, path: str, status: os.stat_result, *, content
     return ""
 
 
-def _changed_mode(entry: Entry, mode: int) -> str:
-    """A store may be made read-only; nobody may gain a right, and nobody lose that of reading or running."""
-    mode = stat.S_IMODE(mode)
-    if mode == entry.mode or os.name == "nt" or (mode | _WRITE == entry.mode | _WRITE and not mode & ~entry.mode):
+def _changed_mode(entry: Entry, path: str, status: os.stat_result) -> str:
+    """Bits that take nothing from us are no damage: a store may be read-only, or restored under another umask."""
+    mode = stat.S_IMODE(status.st_mode)
+    if mode == entry.mode or os.name == "nt":
         return ""
-    return f"has mode {mode:o} instead of {entry.mode:o}"
+    is_file = entry.kind == "file"
+    from pytest_pyinstall.system.permissions import who_else_can_write
 
-
-_WRITE = 0o222
+    needed = os.R_OK | (os.X_OK if entry.mode & 0o111 else 0)
+    has_lost = not os.access(path, needed, effective_ids=os.access in os.supports_effective_ids)
+    gained = mode & ~entry.mode & (0o6022 if is_file else 0o022)
+    has_gained = gained & 0o6000 or (gained and who_else_can_write(status, is_parent=False) is not None)
+    return f"has mode {mode:o} instead of {entry.mode:o}" if has_lost or has_gained else ""
 
 
 def _sha256(path: str) -> str:
@@ -215,11 +256,12 @@ _FORMAT = 1
 class Record:
     """One ``records/<key>.json``.
 
-    `home` is the final path that the tree was finished for. `inode` is the top directory's, `replaces` that of the
-    tree which it took the place of, 0 where there was none: while a publication is under way they tell the new tree
-    from the old. `boot` is the run of the machine in which the tree was written, `is_durable` whether a later run
-    found it whole. `published` is UTC in ISO 8601, `by` the name and version of the writer. `attestation`
-    is what was verified of the archive, where that was required.
+    `home` is the final path that the tree was finished for. `inode` is the top directory's, `boot` the run of the
+    machine in which this very tree was last written, or compared by content: of a tree with another inode, or after
+    another boot, neither is known. `replaces` is the inode of the tree which it took the place of, 0 if there was none:
+    it tells the new tree from the old while a publication is under way. `distributions` are those in site-packages,
+    None in records of the first version. `published` is UTC in ISO 8601, `by` the name and version of the writer.
+    `attestation` is what was verified of the archive, if that was required.
     """
 
     build: Build
@@ -229,7 +271,7 @@ class Record:
     inode: int
     replaces: int
     boot: str
-    is_durable: bool
+    distributions: tuple[Distribution, ...] | None
     published: str
     by: str
     attestation: Attestation | None = None
@@ -250,13 +292,13 @@ class Record:
             "inode": self.inode,
             "replaces": self.replaces,
             "boot": self.boot,
-            "durable": self.is_durable,
+            "distributions": None if self.distributions is None else [list(each) for each in self.distributions],
             "published": self.published,
             "by": self.by,
             "attestation": self.attestation and self.attestation.to_json(),
             "tree": [entry.to_json() for entry in self.entries],
         }
-        scratch = (scratch_directory or path.parent) / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
+        scratch = (scratch_directory or path.parent) / scratch_name()
         try:
             descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             with open(descriptor, "w", encoding="utf-8") as file:
@@ -294,7 +336,7 @@ class Record:
                 inode=document["inode"],
                 replaces=document["replaces"],
                 boot=document["boot"],
-                is_durable=document["durable"],
+                distributions=_distributions(document.get("distributions")),
                 published=document["published"],
                 by=document["by"],
                 attestation=_attestation(document.get("attestation")),
@@ -305,6 +347,19 @@ class Record:
     @property
     def version(self) -> Version:
         return self.build.key.version
+
+    def checked(self, home: Path, *, inode: int, boot: str) -> Self:
+        """The record of a tree at `home` whose content was compared just now."""
+        distributions = self.distributions
+        if distributions is None:
+            distributions = read_distributions(home, self.entries)
+        return replace(self, inode=inode, boot=boot, distributions=distributions)
+
+
+def _distributions(rows: Any) -> tuple[Distribution, ...] | None:
+    if rows is None:
+        return None
+    return tuple([Distribution(str(name), str(info), tuple(map(str, files))) for name, info, files in rows])
 
 
 def _attestation(document: Any) -> Attestation | None:

@@ -10,7 +10,6 @@ The layout is uv's, so that one directory can serve uv and us at once; what is o
     STORE/.pytest-pyinstall/locks/<key>.lease    shared by those who use it; who removes it needs it alone
     STORE/.pytest-pyinstall/scratch/<key>/<…>/   where it is filled
     STORE/.pytest-pyinstall/records/<key>.json   what was published
-    STORE/.pytest-pyinstall/records/<key>.seal   that it was whole a moment ago
 """
 
 from __future__ import annotations
@@ -19,29 +18,43 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import stat
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import InUseError, StoreError, UnreadableStoreError
 from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.store._distributions import Packages, read_distributions
+from pytest_pyinstall.store._rebuild import bring_along, rebuild
 from pytest_pyinstall.store._scratch import left_over, link_minor, own_directory
-from pytest_pyinstall.store._stamp import VersionInfo, read_seal, write_seal
-from pytest_pyinstall.store.manifest import Difference, Record, added, build_of, compare, is_same_tree, listed
-from pytest_pyinstall.system.files import Known, children, delete, make_directory
-from pytest_pyinstall.system.locks import hold, holder, is_free, seize, share
-from pytest_pyinstall.system.permissions import who_else_can_write
+from pytest_pyinstall.store.manifest import (
+    Difference,
+    Entry,
+    ForeignOwnerError,
+    Record,
+    added,
+    build_of,
+    check_owners,
+    compare,
+    is_same_tree,
+    listed,
+)
+from pytest_pyinstall.system.files import Known, children, delete, is_abandoned, make_directory
+from pytest_pyinstall.system.locks import hold, holder, seize, share
+from pytest_pyinstall.system.permissions import user_name, who_else_can_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_pyinstall.request.identity import Attestation, Build
+    from pytest_pyinstall.store._distributions import Distribution
 
-__all__ = ["Broken", "Claim", "Installation", "Store", "VersionInfo"]
+__all__ = ["Broken", "Claim", "Installation", "Rebuilt", "Store"]
 
 
 _SETTING = "--python-store"
@@ -49,6 +62,8 @@ _SETTING = "--python-store"
 
 _LOGGER = logging.getLogger(__name__)
 
+
+_OLD_LEFTOVER = re.compile(r"\..+\.(?:json|seal)\.\d+\.[0-9a-f]{8}|.+\.seal")
 
 _PAUSES = (0.005, 0.02)
 """Seconds between the looks at what seems broken, all of which have to find the same."""
@@ -86,7 +101,14 @@ class Broken:
     def __str__(self) -> str:
         first, *others = self.differences
         more = f" and {len(others)} more" if others else ""
-        return f"{self.key} is damaged: {first}{more}"
+        return f"{self.key} {'is damaged' if self.lacks_content else 'was moved or restored'}: {first}{more}"
+
+    @property
+    def lacks_content(self) -> bool:
+        """Whether more is lost than a restored copy loses: its place, modes, links and empty directories."""
+        files = {entry.name for entry in self.record.entries if entry.kind == "file"}
+        lost = (each for each in self.differences if each.name in files)
+        return any(each.what == "missing" or not each.reason.startswith("has mode ") for each in lost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +151,10 @@ class Store:
     def look(self, key: Key, *, content: bool = False) -> Installation | Broken | None:
         """What stands under the name of `key`. No lock, no write, no network.
 
-        Every entry of the record's list is compared by type, size and mode; with `content`, and in the first look after
-        another boot, by content, and then the record is marked as durable, if it can be written.
+        Every entry of the record's list is compared by type, size and mode; with `content`, and if the content of this
+        very tree was not compared since the machine started, by content, which is then noted in the record, if that can
+        be written. What the user made of the packages in site-packages is no damage. Raises `UnreadableStoreError` for
+        what cannot be read, or belongs to another user.
         """
         found, steady = self._look(key, content=content), 0
         for _ in range(_MOST_LOOKS):
@@ -142,25 +166,6 @@ class Store:
             before, found = found, self._look(key, content=content)
             steady = steady + 1 if found == before else 0
         return found
-
-    def glance(self, key: Key) -> VersionInfo | None:
-        """The version of what stands under the name of `key`, where a look within the last hour found it whole and
-        nothing has been deleted, added or replaced since; else None, and `look` tells. No lock, no write."""
-        return read_seal(self._seal_path(key), home=self.home(key), record=self.record_path(key), boot=self.boot)
-
-    def seal(self, installation: Installation, *, is_new: bool = False) -> None:
-        """Let the next `glance` know that it is whole, where that can be written."""
-        record, key = installation.record, installation.key
-        if record is not None and record.home == str(installation.home):
-            with contextlib.suppress(OSError):
-                write_seal(
-                    self._seal_path(key),
-                    home=installation.home,
-                    record=record,
-                    record_path=self.record_path(key),
-                    boot=self.boot,
-                    is_new=is_new,
-                )
 
     def installations(self) -> list[Installation | Broken]:
         """Everything that stands here, newest first; see `look`."""
@@ -276,7 +281,7 @@ class Store:
 
     # The private part, in the order of use.
 
-    def _look(self, key: Key, *, content: bool) -> Installation | Broken | None:
+    def _look(self, key: Key, *, content: bool) -> Installation | Broken | None:  # noqa: C901  # one question after another
         home = self.home(key)
         record = self._record(key)
         try:
@@ -288,18 +293,26 @@ class Store:
         if not stat.S_ISDIR(status.st_mode):
             # A link leads to a tree that is not the store's to judge; uv passes it by as well.
             return None
+        if self._owners is not None and status.st_uid not in self._owners:
+            raise self._foreign(ForeignOwnerError(str(home), status.st_uid))
         if record is None:
+            self._refuse_foreign_files(home)
             return Installation(key=key, home=home, record=None)
-        is_new_boot = record.boot != self.boot and not record.is_durable
+        is_checked = record.boot == self.boot and record.inode == status.st_ino and record.distributions is not None
+        content = content or not is_checked
         try:
-            differences = compare(home, record.entries, content=content or is_new_boot)
+            differences = compare(home, record.entries, content=content, owners=self._owners)
+        except ForeignOwnerError as error:
+            raise self._foreign(error) from error
         except OSError as error:
             raise self._unreadable(error) from error
+        if differences and record.distributions:
+            differences = Packages(home, record.distributions, differences, content=content).damage(differences)
         if not is_same_tree(record.home, home):
             differences.insert(0, Difference(".", "changed", f"was made for {record.home}"))
         if not differences:
-            if is_new_boot:
-                self._note_durable(record)
+            if not is_checked:
+                self._note_checked(record, inode=status.st_ino)
             return Installation(key=key, home=home, record=record)
         if status.st_ino not in {record.inode, record.replaces} and build_of(home) not in {"", record.build.tag}:
             # Neither what we published nor what that took the place of, and of another release: somebody else's, most
@@ -307,14 +320,37 @@ class Store:
             return Installation(key=key, home=home, record=None)
         return Broken(key=key, home=home, record=record, differences=tuple(differences))
 
-    def _record(self, key: Key) -> Record | None:
+    def _refuse_foreign_files(self, home: Path) -> None:
+        if self._owners is None:
+            return
         try:
-            return Record.read(self.record_path(key))
+            check_owners(home, self._owners)
+        except ForeignOwnerError as error:
+            raise self._foreign(error) from error
+        except FileNotFoundError:
+            pass  # it is being removed
         except OSError as error:
             raise self._unreadable(error) from error
 
-    def _seal_path(self, key: Key) -> Path:
-        return self.private / "records" / f"{key}.seal"
+    def _record(self, key: Key) -> Record | None:
+        """What is written down about `key`. A record of another key says nothing."""
+        path = self.record_path(key)
+        try:
+            record = Record.read(path)
+            if record is not None and self._owners is not None and (uid := path.stat().st_uid) not in self._owners:
+                raise self._foreign(ForeignOwnerError(str(path), uid))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return record if record is not None and record.build.key == key else None
+
+    @property
+    def _owners(self) -> frozenset[int] | None:
+        """Who may own what is used from here; None for everybody."""
+        if sys.platform == "win32" or self.root in self.trusted:
+            return None
+        return frozenset({0, os.geteuid()})
 
     def _lock_path(self, key: Key) -> Path:
         return self.private / "locks" / f"{key}.lock"
@@ -335,21 +371,26 @@ class Store:
         with share(self._lease_path(key)):
             pass
 
-    def _note_durable(self, record: Record) -> None:
-        path = self.record_path(record.build.key)
-        # Not while somebody publishes: theirs is newer. Where we cannot write, the next one looks again.
-        with contextlib.suppress(OSError):
-            if is_free(self._lock_path(record.build.key)) and Record.read(path) == record:
-                replace(record, is_durable=True).write(path)
+    def _note_checked(self, record: Record, *, inode: int) -> None:
+        key = record.build.key
+        path = self.record_path(key)
+        # If somebody publishes, theirs is newer. If we cannot write, the next look compares again.
+        with contextlib.suppress(OSError, StoreError):
+            self._refuse_what_others_can_write()
+            with seize(self._lock_path(key)) as is_ours:
+                if is_ours and Record.read(path) == record:
+                    record.checked(self.home(key), inode=inode, boot=self.boot).write(path)
 
     def _prepare(self) -> None:
+        self._refuse_what_others_can_write()
         try:
+            if self._scratch_directory.is_symlink():  # anyone may delete it, and nothing of ours follows it
+                self._scratch_directory.unlink()
             for name in ("locks", "scratch", "records"):
                 make_directory(self.private / name)
-            ignore = self.root / ".gitignore"
-            if not ignore.exists():
-                with open(os.open(ignore, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
-                    file.write(b"*")
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+            with contextlib.suppress(FileExistsError), open(os.open(self._ignore, flags, 0o644), "wb") as file:
+                file.write(b"*")
         except OSError as error:
             raise self.unwritable(error) from error
         self._refuse_what_others_can_write()
@@ -362,8 +403,8 @@ class Store:
         """
         if sys.platform == "win32" or self.root in self.trusted:
             return
-        own = {self.private, self.root}
-        for directory in self.guarded():
+        own = {self.root, self.private, *(self.private / name for name in ("locks", "scratch", "records"))}
+        for directory in (*self.guarded(), *own):
             try:
                 status = directory.stat()
             except OSError:
@@ -381,6 +422,10 @@ class Store:
                 raise UnreadableStoreError(msg, hint=hint)
 
     @property
+    def _ignore(self) -> Path:
+        return self.root / ".gitignore"
+
+    @property
     def _scratch_directory(self) -> Path:
         return self.private / "scratch"
 
@@ -394,9 +439,9 @@ class Store:
                 )
             except OSError as error:
                 raise self.unwritable(error) from error
-            # Of who died in `_note_durable`. Who lives notes it the next time.
             for path in children(self.private / "records"):
-                if path.name.startswith("."):
+                # Of who died in `_note_checked`; and what the first version left.
+                if is_abandoned(path) or _OLD_LEFTOVER.fullmatch(path.name):
                     delete(path)
             yield scratch
 
@@ -421,6 +466,14 @@ class Store:
         msg = f"cannot read the store {self.root}: {error.filename or ''}: {error.strerror or error}"
         return UnreadableStoreError(msg, hint=f"another directory: {_SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
 
+    def _foreign(self, error: ForeignOwnerError) -> UnreadableStoreError:
+        who = user_name(error.uid)
+        msg = (
+            f"{error.path} belongs to user {who}, who is neither you nor root, and could change the Python that you run"
+        )
+        hint = f"chown -R it, remove it, or, if you trust {who}: PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
+        return UnreadableStoreError(msg, hint=hint)
+
     def unwritable(self, error: OSError) -> StoreError:
         """What to say of a write below the store that failed."""
         where = error.filename2 or error.filename or self.root
@@ -428,6 +481,16 @@ class Store:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return StoreError(msg, hint=f"make room there, or use another disk: {_SETTING} DIR")
         return StoreError(msg, hint=f"another directory: {_SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebuilt:
+    """A tree made by `Claim.rebuild`, with the digests of its files and what of `record` the user has replaced."""
+
+    tree: Path
+    known: Known
+    left_out: tuple[Entry, ...]
+    record: Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -444,6 +507,26 @@ class Claim:
         """The final name of what is made here."""
         return self.store.home(self.key)
 
+    def rebuild(self) -> Rebuilt | None:
+        """A tree in `scratch` made of what stands there now; None if the content of a file is lost.
+
+        Raises `StoreError`.
+        """
+        old = self.installation
+        if old is None or old.record is None or old.record.distributions is None:
+            return None
+        entries = old.record.entries
+        try:
+            differences = compare(old.home, entries, content=True)
+            packages = Packages(old.home, old.record.distributions, differences, content=True)
+            names = packages.claimed.union(*(each.files for each in packages.gone))
+            left_out = tuple(entry for entry in entries if entry.name in names)
+            tree = self.scratch / "rebuilt"
+            known = rebuild(old.home, (entry for entry in entries if entry.name not in names), tree)
+        except OSError as error:
+            raise self.store.unwritable(error) from error
+        return None if known is None else Rebuilt(tree=tree, known=known, left_out=left_out, record=old.record)
+
     def publish(
         self,
         tree: Path,
@@ -453,23 +536,31 @@ class Claim:
         keep_added: bool,
         known: Known | None = None,
         attestation: Attestation | None = None,
+        left_out: tuple[Entry, ...] = (),
+        prove: Callable[[Path, tuple[str, ...]], object] | None = None,
     ) -> Installation:
         """Put `tree`, a finished directory in `scratch`, under its final name.
 
-        At no instant is there half a tree, and where one stood before there is at no instant none (but see
-        `exchange.put`). The old one is deleted afterwards; with `keep_added`, what somebody had put into it is taken
-        over first. The digests of files in `known` are taken from there.
-        Record and minor link are written under the store's lock. Raises `LockTimeoutError`, `StoreError`.
+        At no instant is there half a tree, and if one stood there before, there is at no instant none (but see
+        `files.put`). The old one is deleted afterwards. With `keep_added`, what its user added is brought along first,
+        and if there was anything, `prove` is called with the tree and the names of that. The digests of files in
+        `known` are taken from there. `left_out` are entries that `rebuild` left out of the tree. Record and minor link
+        are written under the store's lock. Raises `LockTimeoutError`, `StoreError`, and what `prove` raises.
         """
         from importlib.metadata import version as version_of
 
         from pytest_pyinstall.system.files import put
 
-        store = self.store
+        store, old = self.store, self.installation
         try:
-            entries = listed(tree, known)
-            if keep_added and isinstance(self.installation, Broken):
-                _take_over(self.installation, tree)
+            entries = tuple(sorted((*listed(tree, known), *left_out), key=lambda entry: entry.name))
+            published = read_distributions(tree, entries)
+            if keep_added and old is not None and old.record is not None:
+                if left_out:
+                    published = old.record.distributions or published
+                brought = self._bring_along(old.home, old.record, tree, published)
+                if brought and prove is not None:
+                    prove(tree, brought)
             with store._publishing():  # noqa: SLF001  # a claim is the store's own hand
                 before = _inode(self.home)
                 record = Record(
@@ -480,7 +571,7 @@ class Claim:
                     inode=tree.stat().st_ino,
                     replaces=before,
                     boot=store.boot,
-                    is_durable=False,
+                    distributions=published,
                     published=datetime.now(UTC).isoformat(timespec="seconds"),
                     by=f"pytest-pyinstall {version_of('pytest-pyinstall')}",
                     attestation=attestation,
@@ -492,9 +583,25 @@ class Claim:
                 store._make_lease(self.key)  # noqa: SLF001
         except OSError as error:
             raise store.unwritable(error) from error
-        published = Installation(key=self.key, home=self.home, record=record)
-        store.seal(published, is_new=True)
-        return published
+        return Installation(key=self.key, home=self.home, record=record)
+
+    def _bring_along(
+        self, home: Path, record: Record, tree: Path, published: tuple[Distribution, ...]
+    ) -> tuple[str, ...]:
+        from pytest_pyinstall.archive.relocate import relocated
+
+        def relocate(name: str, content: bytes) -> bytes:
+            new, python = str(self.home), self.key.executable
+            return relocated(name, content, prefixes={record.home}, home=new, python=python)
+
+        return bring_along(
+            home,
+            tree,
+            entries=record.entries,
+            published=published,
+            differences=compare(home, record.entries, content=True),
+            relocate=relocate,
+        )
 
     def remove(self) -> bool:
         """Move the installation into scratch, from where it is deleted when the claim ends; False if there is none.
@@ -514,7 +621,6 @@ class Claim:
                 self.home.rename(self.scratch / "removed")
                 _LOGGER.info("%s: moved aside, to be deleted: %s", self.key, self.home)
                 store.record_path(self.key).unlink(missing_ok=True)
-                store._seal_path(self.key).unlink(missing_ok=True)  # noqa: SLF001
                 store._link_minor(self.key, self.scratch)  # noqa: SLF001
         except OSError as error:
             raise store.unwritable(error) from error
@@ -526,17 +632,3 @@ def _inode(path: Path) -> int:
         return path.lstat().st_ino
     except FileNotFoundError:
         return 0
-
-
-def _take_over(old: Broken, tree: Path) -> None:
-    """Copy what was added to the old tree: somebody's packages are not ours to lose."""
-    import shutil
-
-    for name in added(old.home, old.record.entries):
-        source, destination = old.home / name, tree / name
-        if os.path.lexists(destination) or not destination.parent.is_dir():
-            continue
-        if source.is_dir() and not source.is_symlink():
-            shutil.copytree(source, destination, symlinks=True)
-        else:
-            shutil.copy2(source, destination, follow_symlinks=False)

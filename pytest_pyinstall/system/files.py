@@ -12,6 +12,7 @@ import ctypes
 import errno
 import functools
 import os
+import re
 import shutil
 import stat
 import sys
@@ -31,12 +32,14 @@ __all__ = [
     "children",
     "current_boot",
     "delete",
+    "is_abandoned",
     "make_cache_directory",
     "make_directory",
     "open_regular",
     "put",
     "read_toml",
     "remove",
+    "scratch_name",
     "storage_error",
 ]
 
@@ -236,6 +239,69 @@ def _system_call() -> Callable[[bytes, bytes], int] | None:
     except (OSError, AttributeError, TypeError):
         pass  # no libc to load by name, an old one (musl before 1.2.6 has no renameat2), or Windows
     return None
+
+
+_SCRATCH_NAME = re.compile(r"\.(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-[0-9a-f]{8}(?:\.|$)")
+_A_DAY = 86400.0
+
+
+def scratch_name(suffix: str = ".new") -> str:
+    """A new name for something that only this process makes; `is_abandoned` tells whether its maker still lives."""
+    return f".{_place()}-{os.getpid()}-{_started(os.getpid())}-{os.urandom(4).hex()}{suffix}"
+
+
+def is_abandoned(path: Path) -> bool | None:
+    """Whether the maker of what has a `scratch_name` is dead. False for any other name: that is not ours to delete.
+
+    In the same run of the same machine, or container, the table of processes decides. None if the maker ran elsewhere
+    and changed `path` within the last day: then only a lock can tell, where locks work.
+    """
+    match = _SCRATCH_NAME.match(path.name)
+    if match is None:
+        return False
+    if match["place"] == _place():
+        return _started(int(match["pid"])) != int(match["started"])
+    try:
+        return True if time.time() - path.lstat().st_mtime > _A_DAY else None
+    except OSError:
+        return False
+
+
+@functools.cache
+def _place() -> str:
+    """Where a process id means the same process: this run of this machine, and this namespace of process ids."""
+    import zlib
+
+    namespace = ""
+    with contextlib.suppress(OSError):
+        namespace = os.readlink("/proc/self/ns/pid")  # a text, and no path
+    import socket
+
+    return f"{zlib.crc32(f'{socket.gethostname()} {current_boot()} {namespace}'.encode()):08x}"
+
+
+def _started(pid: int) -> int:
+    """When the process started, in whatever unit the system counts; 0 if there is no such process, or nobody can tell.
+
+    A process id may belong to another process soon after the first one died.
+    """
+    try:
+        # proc_pid_stat(5): field 22; the second one may hold spaces and parentheses.
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        state, *fields = text.rpartition(")")[2].split()
+    except OSError:
+        return 0 if sys.platform == "win32" or not _lives(pid) else 1
+    return 0 if state in {"Z", "X"} else int(fields[18])
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
 
 
 def current_boot() -> str:

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import LockTimeoutError, StoreError
-from pytest_pyinstall.system.files import OPEN_FLAGS, make_directory
+from pytest_pyinstall.system.files import make_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["LOCK", "hold", "holder", "is_free", "lock_descriptor", "lock_now", "seize", "share"]
+__all__ = ["LOCK", "has_shared_locks", "hold", "holder", "is_free", "lock_descriptor", "lock_now", "seize", "share"]
 
 
 try:
@@ -136,6 +136,20 @@ def is_free(path: Path) -> bool:
     """Whether nobody holds the lock file `path` now; True where there is no such file."""
     with seize(path) as is_ours:
         return is_ours
+
+
+_REMOTE = ("nfs", "cifs", "smb", "9p", "fuse", "virtiofs", "afs", "ceph", "lustre", "gluster", "vboxsf", "drvfs")
+
+
+def has_shared_locks(directory: Path) -> bool:
+    """Whether a lock in `directory` is seen by everybody who can reach it.
+
+    A network filesystem may be mounted so that locks stay on each machine (``local_lock`` of NFS).
+    """
+    from pytest_pyinstall.system.permissions import place
+
+    volume = place(directory).volume
+    return volume is not None and not volume.filesystem.startswith(_REMOTE)
 
 
 @contextlib.contextmanager
@@ -323,9 +337,7 @@ def lock_now(directory: Path) -> Iterator[bool | None]:
     descriptor, ours = None, None
     try:
         with contextlib.suppress(OSError):
-            descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o666)
-            with contextlib.suppress(OSError, AttributeError):  # another user's, who did the same; Windows
-                os.fchmod(descriptor, 0o666)
+            descriptor = _open_or_make(directory / LOCK)
             ours = lock_descriptor(descriptor)
             # Without a name it excludes nobody: `clear` removed it between our opening and our locking.
             ours = ours and os.fstat(descriptor).st_nlink > 0

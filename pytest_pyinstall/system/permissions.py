@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Other", "Place", "Volume", "is_ours_alone", "place", "who_else_can_write"]
+__all__ = ["Other", "Place", "Volume", "is_ours_alone", "place", "user_name", "who_else_can_write"]
 
 
 def is_ours_alone(directory: Path, *, below: Path) -> bool:
@@ -52,7 +52,7 @@ def who_else_can_write(status: os.stat_result, *, is_parent: bool) -> Other | No
     if mode & stat.S_IWGRP and not _is_ours_alone(status.st_gid, os.geteuid()):
         return Other(f"group {_group_name(status.st_gid)}", "g")
     if not is_parent and status.st_uid not in {0, os.geteuid()}:
-        return Other(f"user {_user_name(status.st_uid)}", "")
+        return Other(f"user {user_name(status.st_uid)}", "")
     return None
 
 
@@ -78,7 +78,8 @@ def _group_name(gid: int) -> str:
     return str(gid)
 
 
-def _user_name(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """The name of a user, or the number if nobody gave it one."""
     import pwd
 
     with contextlib.suppress(KeyError):

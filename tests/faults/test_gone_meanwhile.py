@@ -233,11 +233,11 @@ def run_exec(here: Workshop) -> None:
     assert ran.exists()
 
 
-def run_session(here: Workshop, *, trusts: bool) -> None:
-    """What a session of pytest does before its tests, and, for one that trusts, before it runs a suite."""
+def run_session(here: Workshop) -> None:
+    """What a session of pytest does before its tests, or before it runs a suite."""
     settings = Settings.from_environ(here.environ, directory=here.directory)
     provisioner = open_provisioner(settings, environ=here.environ, directory=here.directory)
-    pythons = Pythons(provisioner, trusts=trusts)
+    pythons = Pythons(provisioner)
     try:
         (choice,) = pythons.choose_all([VERSION], origin="test", directory=here.directory)
         assert choice.interpreter is not None
@@ -248,8 +248,7 @@ def run_session(here: Workshop, *, trusts: bool) -> None:
 
 DOORS: dict[str, Callable[[Workshop], None]] = {
     "exec": run_exec,
-    "a session": partial(run_session, trusts=False),
-    "a session of a suite": partial(run_session, trusts=True),
+    "a session": run_session,
 }
 
 

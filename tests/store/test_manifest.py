@@ -55,7 +55,7 @@ def test_an_untouched_tree_has_no_differences(tree: Path) -> None:
         (lambda tree: (tree / "lib/python3.12/os.py").unlink(), "lib/python3.12/os.py: missing"),
         (lambda tree: (tree / "bin/python3.12").write_bytes(b""), "bin/python3.12: has 0 bytes instead of 104"),
         (lambda tree: (tree / "bin/python3.12").chmod(0o644), "bin/python3.12: has mode 644 instead of 755"),
-        (lambda tree: (tree / "lib").chmod(0o700), "lib: has mode 700 instead of 755"),
+        (lambda tree: (tree / "lib").chmod(0o757), "lib: has mode 757 instead of 755"),
         (
             lambda tree: ((tree / "bin/python").unlink(), (tree / "bin/python").symlink_to("nowhere")),
             "bin/python: leads to nowhere instead of python3.12",

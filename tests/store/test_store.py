@@ -29,6 +29,7 @@ def _tree(scratch: Path, text: str = "print()") -> Path:
     tree = scratch / "python"
     (tree / "bin").mkdir(parents=True)
     (tree / "bin/python3.12").write_text(text)
+    (tree / "bin/python3.12").chmod(0o755)
     (tree / "lib/python3.12").mkdir(parents=True)
     (tree / "lib/python3.12/os.py").write_text("import sys\n")
     return tree
@@ -80,7 +81,7 @@ def test_the_layout_is_uvs(store: Store) -> None:
     assert (store.root / ".lock").stat().st_size == 0
     assert (store.root / ".lock").stat().st_mode & 0o777 == 0o666
     assert _names(store.private) == ["locks", "records", "scratch"]
-    assert _names(store.private / "records") == [f"{KEY}.json", f"{KEY}.seal"]
+    assert _names(store.private / "records") == [f"{KEY}.json"]
     assert _names(store.private / "scratch") == []
 
 
@@ -136,7 +137,7 @@ def test_a_minor_link_that_is_somebodys_directory_stays(store: Store) -> None:
     [
         lambda home: (home / "lib/python3.12/os.py").unlink(),
         lambda home: (home / "bin/python3.12").write_bytes(b""),
-        lambda home: (home / "bin/python3.12").chmod(0o700),
+        lambda home: (home / "bin/python3.12").chmod(0o600),
         lambda home: (home / "lib").rename(home / "lib64"),
     ],
     ids=["deleted", "emptied", "mode", "renamed"],
@@ -147,7 +148,7 @@ def test_p2_damage_is_seen_without_reading_content(store: Store, damage: Callabl
 
     found = store.look(KEY)
     assert isinstance(found, Broken)
-    assert str(found).startswith(f"{KEY} is damaged: ")
+    assert str(found).startswith((f"{KEY} is damaged: ", f"{KEY} was moved or restored: bin/python3.12: has mode"))
 
 
 def test_p2_an_empty_directory_is_no_installation_of_ours(store: Store) -> None:
@@ -188,16 +189,114 @@ def test_p3_the_first_look_after_a_boot_reads_the_content(store: Store) -> None:
     assert isinstance(replace(store, boot="another").look(KEY), Broken)
 
 
-def test_p3_what_outlived_a_boot_is_durable(store: Store) -> None:
-    _publish(store)
+def test_p3_what_one_boot_compared_is_noted_for_this_tree_and_this_boot(store: Store, tmp_path: Path) -> None:
+    home = _publish(store).home
     later = replace(store, boot="another")
-    found = later.look(KEY)
+    assert isinstance(later.look(KEY), Installation)
+    record = _record(store)
+    assert record is not None
+    assert (record.boot, record.inode) == ("another", home.lstat().st_ino)
 
+    home.rename(tmp_path / "original")
+    subprocess.run(["cp", "-a", tmp_path / "original", home], check=True)
+    (home / "lib/python3.12/os.py").write_text("IMPORT SYS\n")
+    assert isinstance(later.look(KEY), Broken)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700, 0o711 | 0o044, 0o555, 0o500])
+def test_p23_modes_that_take_nothing_from_us_are_no_damage(store: Store, mode: int) -> None:
+    home = _publish(store).home
+    for directory, folders, names in os.walk(home, topdown=False):
+        for name in (*folders, *names):
+            path = Path(directory, name)
+            if not path.is_symlink():
+                is_file = path.is_file() and not path.stat().st_mode & 0o111
+                path.chmod(mode & ~0o111 if is_file else mode)
+    assert isinstance(store.look(KEY), Installation)
+    assert store.verify(KEY) == ()
+
+
+@pytest.mark.parametrize("mode", [0o757, 0o4755, 0o644])
+def test_p23_modes_that_give_others_or_take_from_us_are_damage(store: Store, mode: int) -> None:
+    home = _publish(store).home
+    (home / "bin/python3.12").chmod(mode)
+    assert isinstance(store.look(KEY), Broken)
+
+
+def test_p2_a_record_of_another_key_says_nothing(store: Store) -> None:
+    _publish(store)
+    record = _record(store)
+    assert record is not None
+    other = replace(record, build=replace(record.build, key=OLDER))
+    other.write(store.record_path(KEY))
+    found = store.look(KEY)
     assert isinstance(found, Installation)
-    again = later.look(KEY)
-    assert isinstance(again, Installation)
-    assert again.record is not None
-    assert again.record.is_durable
+    assert found.record is None
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symlinks")
+@pytest.mark.parametrize("where", ["scratch", "scratch/{key}", "scratch/{key}/{name}"])
+def test_p11_scratch_that_is_a_link_empties_nothing(store: Store, tmp_path: Path, where: str) -> None:
+    _publish(store)
+    precious = tmp_path / "precious"
+    (precious / str(OLDER) / "12-0123abcd").mkdir(parents=True)
+    (precious / "12-0123abcd").mkdir()
+    (precious / "12-0123abcd.alive").touch()
+    (precious / "file").touch()
+    link = store.private / where.format(key=KEY, name="12-0123abcd")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.exists():
+        link.rmdir()
+    link.symlink_to(precious)
+    before = sorted(precious.rglob("*"))
+
+    store.leftovers()
+    _publish(store, OLDER)
+    assert sorted(precious.rglob("*")) == before
+
+
+def test_p11_what_has_no_name_of_ours_in_scratch_stays(store: Store) -> None:
+    _publish(store)
+    for name in ("notes", "12-abc", ".hidden", "12-0123abcd.d"):
+        (store.private / "scratch" / str(KEY) / name).mkdir(parents=True)
+    _publish(store, OLDER)
+    assert _names(store.private / "scratch" / str(KEY)) == sorted(("notes", "12-abc", ".hidden", "12-0123abcd.d"))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
+@pytest.mark.parametrize("name", [".", "lib", "lib/python3.12/os.py", "bin/python3.12"])
+@pytest.mark.parametrize("has_record", [True, False])
+def test_p15_a_tree_of_somebody_else_is_refused(store: Store, name: str, has_record: bool) -> None:
+    home = _publish(store).home
+    if not has_record:
+        store.record_path(KEY).unlink()
+    os.chown(home / name, 4242, 4242)
+
+    with pytest.raises(UnreadableStoreError, match="belongs to user 4242, who is neither you nor root"):
+        store.look(KEY)
+    assert isinstance(replace(store, trusted=frozenset({store.root})).look(KEY), Installation)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
+@pytest.mark.parametrize("name", ["locks", "scratch", "records", "records/{key}.json"])
+def test_p15_what_is_ours_alone_and_belongs_to_somebody_else_is_refused(store: Store, name: str) -> None:
+    _publish(store)
+    os.chown(store.private / name.format(key=KEY), 4242, 4242)
+
+    look = store.look if name.endswith(".json") else lambda _: store.keys()
+    with pytest.raises(UnreadableStoreError, match="belongs to user 4242"):
+        look(KEY)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX modes")
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_p15_a_refused_store_is_not_written_to(store: Store, mode: int) -> None:
+    store.root.mkdir()
+    store.root.chmod(mode)
+
+    with pytest.raises(UnreadableStoreError), store.claim(KEY):
+        pass
+    assert _names(store.root) == []
 
 
 def test_repair_keeps_what_somebody_added(store: Store) -> None:

@@ -4,6 +4,7 @@ The Python is a tree of some hundred files whose executable hands over to the ru
 takes tens of milliseconds, and a hundred of them are affordable. `benchmarks/faults.py` does the same to uv.
 """
 
+import base64
 import contextlib
 import gzip
 import hashlib
@@ -25,7 +26,7 @@ from pathlib import Path
 from pytest_pyinstall.cli.mirror import RELEASES
 from pytest_pyinstall.request.identity import Key, Target
 
-__all__ = ["FILES", "RUNNING", "TAG", "Driver", "Ended", "Workshop", "digest", "make_mirror"]
+__all__ = ["FILES", "RUNNING", "TAG", "Driver", "Ended", "Workshop", "digest", "distribution", "make_mirror"]
 
 TAG = "20261122"
 FILES = 250
@@ -91,10 +92,13 @@ def _archive(minor: str, executable: Path) -> bytes:
     }  # fmt: skip
     for number in range(FILES):
         files[f"lib/python{minor}/package{number % 9}/module{number}.py"] = (chance.randbytes(2500), 0o644)
+    for name, content in distribution("demo", "1.0", minor=minor, modules=3).items():
+        files[name] = (content, 0o755 if name.startswith("bin/") else 0o644)
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as tar:
         folders = sorted({str(parent) for name in files for parent in Path("python", name).parents} - {"."})
-        for folder in folders:
+        folders.append("python/share")
+        for folder in [*folders, "python/share/empty"]:
             member = tarfile.TarInfo(folder)
             member.type, member.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(member)
@@ -102,10 +106,26 @@ def _archive(minor: str, executable: Path) -> bytes:
             member = tarfile.TarInfo(f"python/{name}")
             member.size, member.mode = len(content), mode
             tar.addfile(member, io.BytesIO(content))
-        member = tarfile.TarInfo("python/bin/python3")
-        member.type, member.linkname = tarfile.SYMTYPE, f"python{minor}"
-        tar.addfile(member)
+        for name, target in (("bin/python3", f"python{minor}"), (f"lib/python{minor}/linked", "package1")):
+            member = tarfile.TarInfo(f"python/{name}")
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
     return gzip.compress(stream.getvalue(), 1, mtime=0)
+
+
+def distribution(name: str, version: str, *, minor: str, modules: int) -> dict[str, bytes]:
+    """The files of an installed distribution with `modules` modules and a script, as pip leaves them."""
+    site = f"lib/python{minor}/site-packages"
+    files = {f"{site}/{name}/part{number}.py": f"VERSION = {version!r}\n".encode() for number in range(modules)}
+    files[f"{site}/{name}/__init__.py"] = f"VERSION = {version!r}\n".encode()
+    files[f"{site}/{name}-{version}.dist-info/METADATA"] = f"Name: {name}\nVersion: {version}\n".encode()
+    files[f"bin/{name}"] = f"#!/install/bin/python{minor}\nprint({version!r})\n".encode()
+    rows = []
+    for path, content in sorted(files.items()):
+        said = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        rows.append(f"{os.path.relpath(path, site)},sha256={said},{len(content)}\n")
+    record = f"{name}-{version}.dist-info/RECORD"
+    return {**files, f"{site}/{record}": "".join([*rows, f"{record},,\n"]).encode()}
 
 
 def digest(tree: Path) -> Mapping[str, str] | None:
