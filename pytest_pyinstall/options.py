@@ -24,11 +24,25 @@ class Option:
     `option` (``--python-store``), `ini` (``pyinstall_store``) and `variable` (``PYTEST_PYINSTALL_STORE``) are how each
     door names it, empty if that door does not have it; `uv` is the variable of uv that means the same. `field` is its
     name in `Settings`, empty if it is none of the settings. `words` are the values that it takes, if these are
-    limited; the first is the default. `metavar` stands for its value in usage lines, and `help` says what it does.
+    limited; the first is the default. `keywords` are words that it takes beside a URL or a path. `metavar` stands for
+    its value in usage lines, and `help` says what it does.
     """
 
-    __slots__ = ("aliases", "default", "field", "help", "ini", "kind", "metavar", "name", "option", "uv", "variable",
-                 "words")  # fmt: skip
+    __slots__ = (
+        "aliases",
+        "default",
+        "field",
+        "help",
+        "ini",
+        "keywords",
+        "kind",
+        "metavar",
+        "name",
+        "option",
+        "uv",
+        "variable",
+        "words",
+    )
 
     def __init__(
         self,
@@ -38,6 +52,7 @@ class Option:
         *,
         metavar: str = "",
         words: tuple[str, ...] = (),
+        keywords: tuple[str, ...] = (),
         default: object = None,
         field: str | None = None,
         option: str | None = None,
@@ -51,6 +66,7 @@ class Option:
         self.help = help
         self.metavar = metavar
         self.words = words
+        self.keywords = keywords
         self.default = words[0] if words else default
         self.field = name if field is None else field
         self.option = f"--python-{name.replace('_', '-')}" if option is None else option
@@ -132,8 +148,10 @@ OPTIONS = (
     Option(
         "catalogue",
         "location",
-        "the document that lists the builds that exist, in the schema of uv: a URL or a file",
+        "the document that lists the builds that exist, in the schema of uv: a URL or a file; uv: the one that uv "
+        "publishes; pbs: the one in pbs-installer (default: pbs, and uv for what pbs lacks)",
         metavar="URL",
+        keywords=("pbs", "uv"),
         uv="UV_PYTHON_DOWNLOADS_JSON_URL",
     ),
     Option(

@@ -43,11 +43,12 @@ class Settings(NamedTuple):
     """Everything that was configured, checked once.
 
     `store`, `cache`: absolute directories; they need not exist. `mirror`, `pypy_mirror`, `catalogue`: a URL or an
-    absolute path, or None. `downloads` is ``manual`` only where uv's variable says so: then only a command that
-    installs by its name downloads. `lock_timeout` in seconds. `offline`: no connection is opened, archives that are
-    already here may be used. `insecure_hosts` may be asked over plain http. `trusted_stores` are used although
-    others can write to them. Where `attestation` is ``require``, nothing is installed or handed out of which `signer`
-    did not sign the archive. `origins` says for each setting which option, variable or file decided it.
+    absolute path, or None; `catalogue` may also be ``pbs`` or ``uv``. `downloads` is ``manual`` only if uv's variable
+    says so: then only a command that installs by its name downloads. `lock_timeout` in seconds. `offline`: no
+    connection is opened, archives that are already here may be used. `insecure_hosts` may be asked over plain http.
+    `trusted_stores` are used although others can write to them. If `attestation` is ``require``, nothing is installed
+    or handed out of which `signer` did not sign the archive. `origins` says for each setting which option, variable or
+    file decided it.
     """
 
     store: Path
@@ -181,7 +182,9 @@ def _paths(option: Option, value: _Value) -> frozenset[Path]:
 
 
 def _location(option: Option, value: _Value) -> str:
-    """A URL as it stands, anything else as an absolute path."""
+    """A URL or a keyword as it is written, anything else as an absolute path."""
+    if value.text in option.keywords:
+        return value.text
     try:
         parts = urlsplit(value.text)
         _ = parts.port

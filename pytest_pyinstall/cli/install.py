@@ -75,15 +75,13 @@ def find(session: Session, texts: Sequence[str]) -> Outcome:
 
 def _found(provisioner: Provisioner, request: Request) -> Provided:
     """Where there is none here, the error says whether there is a build of it, as far as no connection is needed."""
-    from pytest_pyinstall.request.resolve import resolve
-
     try:
         return provisioner.find(request)
     except NoMatchError as error:
         if urlsplit(provisioner.settings.catalogue or "").scheme in {"http", "https"}:
             raise
         try:
-            resolve(request, provisioner.catalogue, provisioner.target)
+            provisioner.resolve(request)
         except NoMatchError as none:
             raise NoMatchError(f"{error.message}, and {none.message}", hint=none.hint) from error
         except PyinstallError:  # a catalogue that cannot be read is another question
@@ -118,7 +116,7 @@ def list_pythons(session: Session, texts: Sequence[str], *, with_available: bool
     if with_available:
         try:
             here = {each.found.key for each in installed}
-            available = [build for build in _available(provisioner, here) if is_wanted(build.key)]
+            available = [build for build in _available(session, here) if is_wanted(build.key)]
         except PyinstallError as error:
             available, errors = [], (error,)
         document["available"] = [build_json(build, provisioner) for build in available]
@@ -202,11 +200,9 @@ def _fits(request: Request, key: Key, provisioner: Provisioner) -> bool:
 
 def _newest(request: Request, ours: Sequence[Key], provisioner: Provisioner) -> Request:
     """The one Python that is to be installed; what is installed already if the catalogue has nothing newer."""
-    from pytest_pyinstall.request.resolve import resolve
-
     here = max((key for key in ours if _fits(request, key, provisioner)), default=None)
     try:
-        best = resolve(request, provisioner.catalogue, provisioner.target).key
+        best = provisioner.resolve(request).key
     except NoMatchError:
         if here is None:
             return request  # installing it says why there is none
@@ -295,10 +291,17 @@ def _machine_row(each: Interpreter, provisioner: Provisioner) -> tuple[str, str,
     return name_of(each.key, provisioner), str(each.key), each.source, str(each.executable)
 
 
-def _available(provisioner: Provisioner, installed: set[Key]) -> list[Build]:
+def _available(session: Session, installed: set[Key]) -> list[Build]:
     """The newest build of each key for this target that is not installed, newest first."""
+    provisioner = session.provisioner
+    known = list(provisioner.catalogue.builds)
+    if provisioner.settings.catalogue is None:
+        try:
+            known = [*provisioner.uv_catalogue.builds, *known]
+        except PyinstallError as error:
+            session.display.say(f"without pre-releases, debug and musl builds, and GraalPy: {error.message}")
     builds: dict[Key, Build] = {}
-    for build in sorted(provisioner.catalogue.builds, key=lambda build: build.tag):
+    for build in sorted(known, key=lambda build: build.tag):
         if build.key.target == provisioner.target and build.key not in installed:
             builds[build.key] = build
     return sorted(builds.values(), key=by_key, reverse=True)

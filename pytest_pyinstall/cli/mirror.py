@@ -36,7 +36,7 @@ from pytest_pyinstall.errors import (
     UsageError,
 )
 from pytest_pyinstall.interpreter.pack import Packable, look_at, pack_one
-from pytest_pyinstall.request.catalogue import key_name, mirrored, row_of, triple_of
+from pytest_pyinstall.request.catalogue import document_place, key_name, mirrored, row_of, triple_of
 from pytest_pyinstall.request.identity import Attestation, Build, Signer
 from pytest_pyinstall.system.locks import hold
 from pytest_pyinstall.system.urls import redacted
@@ -332,7 +332,6 @@ def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outc
     """The archive of each request, and a catalogue of them, in the mirror `directory`; where attestations are required,
     only what has one, with its bundle."""
     from pytest_pyinstall.download.client import open_client
-    from pytest_pyinstall.request.resolve import resolve
 
     provisioner, settings = session.provisioner, session.provisioner.settings
     if settings.downloads == "never":
@@ -346,7 +345,7 @@ def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outc
         def pulled(request: Request) -> list[Pulled]:
             return pull(
                 directory,
-                [resolve(request, provisioner.catalogue, provisioner.target)],
+                [provisioner.resolve(request)],
                 client=client,
                 cache=settings.cache,
                 mirror=settings.mirror,
@@ -358,6 +357,8 @@ def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outc
 
         results = list(each_request(pulled, requests))
     done = [each for result in results if not isinstance(result, PyinstallError) for each in result]
+    if done and provisioner.asked_uv:
+        _put_document(directory, provisioner.uv_document)
     document = {
         "archives": [
             {
@@ -370,6 +371,17 @@ def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outc
         ]
     }
     return Outcome(lines=tuple(str(each.path) for each in done), document=document, errors=error_lines(results))
+
+
+def _put_document(directory: Path, text: bytes) -> None:
+    """For those who use the mirror with ``--python-mirror`` alone: what pbs-installer lacks is found there too."""
+    path = Path(document_place(str(directory)))
+    scratch = path.with_name(f".{path.name}.part")
+    try:
+        scratch.write_bytes(text)
+        scratch.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def mirror_parser(parser: argparse.ArgumentParser) -> None:

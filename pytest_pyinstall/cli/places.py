@@ -11,6 +11,7 @@ from pytest_pyinstall.cli.context import Outcome, Session, build_json, by_key, e
 from pytest_pyinstall.errors import PyinstallError, StoreError, UsageError
 from pytest_pyinstall.progress import size_text
 from pytest_pyinstall.system.files import delete
+from pytest_pyinstall.system.urls import redacted
 
 if TYPE_CHECKING:
     import argparse
@@ -41,21 +42,47 @@ def places(session: Session, name: str | None) -> Outcome:
         "directories": {each: _place_json(found[each], _decided_by(session, each)) for each in PLACES},
         "one_volume": shared,
         "note": note,
+        "catalogue": _catalogue_json(session),
     }
     lines = [line for each in PLACES for line in _place_lines(each, found[each], _decided_by(session, each))]
-    return Outcome(lines=(*lines, note), document=document)
+    return Outcome(lines=(*lines, *_catalogue_lines(_catalogue_json(session)), note), document=document)
+
+
+def _catalogue_json(session: Session) -> dict[str, Any]:
+    """Which catalogues answer, and how old the copy of the one is that is fetched."""
+    from pytest_pyinstall.download.documents import kept_since
+    from pytest_pyinstall.request.catalogue import document_place
+
+    settings = session.provisioner.settings
+    configured = settings.catalogue
+    names = ["pbs", "uv"] if configured is None else [configured]
+    place = document_place(settings.mirror) if "uv" in names else configured if configured != "pbs" else None
+    fetched = kept_since(settings.cache, place) if place and "://" in place else None
+    return {
+        "sources": [name if "://" not in name else redacted(name) for name in names],
+        "decided_by": settings.origins.get("catalogue", "default"),
+        "document": place and redacted(place),
+        "fetched": fetched and datetime.fromtimestamp(fetched, UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _catalogue_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{'catalogue':<14}{', then '.join(found['sources'])}"
+    document = f"; {found['document']}" if found["document"] not in {None, *found["sources"]} else ""
+    fetched = ""
+    if found["document"] and "://" in found["document"]:
+        fetched = f", fetched {found['fetched']}" if found["fetched"] else ", not fetched yet"
+    yield f"{'':<14}{found['decided_by']}{document}{fetched}"
 
 
 def cache_key(session: Session, texts: Sequence[str]) -> Outcome:
     """One line that changes exactly when other builds would be installed: for the cache of a CI service."""
     import hashlib
 
-    from pytest_pyinstall.request.resolve import resolve
-
     provisioner = session.provisioner
     requests = session.requests(texts)
     wanted = [request for request in requests if request.path is None]
-    builds = {resolve(request, provisioner.catalogue, provisioner.target) for request in wanted}
+    builds = {provisioner.resolve(request) for request in wanted}
     lines = sorted(f"{build.key} {build.sha256}" for build in builds)
     digest = hashlib.sha256("\n".join([str(_CACHE_KEY_FORM), str(provisioner.target), *lines]).encode()).hexdigest()
     key = f"pyinstall-{provisioner.target}-{digest[:16]}"

@@ -19,7 +19,7 @@ from pytest_pyinstall.system.urls import is_local, redacted
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["CATALOGUE", "Kept", "fetch_text", "revalidated", "too_long"]
+__all__ = ["CATALOGUE", "Kept", "fetch_text", "kept_since", "revalidated", "too_long"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,12 +48,10 @@ class Kept:
 
     def save(self, body: bytes, answer: Answer, now: float) -> None:
         """Keep `body`; where the cache cannot be written, nothing is kept."""
-        meta = {
-            "etag": answer.headers.get("etag", ""),
-            "modified": answer.headers.get("last-modified", ""),
-            "sha256": hashlib.sha256(body).hexdigest(),
-            "since": now,
-        }
+        self._write(body, answer.headers.get("etag", ""), answer.headers.get("last-modified", ""), now)
+
+    def _write(self, body: bytes, etag: str, modified: str, now: float) -> None:
+        meta = {"etag": etag, "modified": modified, "sha256": hashlib.sha256(body).hexdigest(), "since": now}
         # Two files, renamed one after the other: the digest in the second says whether they belong together.
         for path, content in ((self.path, body), (self._meta, json.dumps(meta).encode())):
             scratch = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -65,6 +63,11 @@ class Kept:
                 with contextlib.suppress(OSError):
                     scratch.unlink()
                 return
+
+    def confirm(self, now: float) -> None:
+        """The server says that it has not changed."""
+        if self.body is not None:
+            self._write(self.body, self.etag, self.modified, now)
 
     def age(self, now: float) -> str:
         """How long ago it was fetched, in words."""
@@ -86,6 +89,7 @@ def revalidated(kept: Kept, url: str, client: Client, until: float, what: str) -
     limits, accept = client.limits, {200, 304} if headers else {200}
     with client.answer(url, headers, until=until, accept=accept, what=what) as answer:
         if answer.status == 304 and kept.body is not None:
+            kept.confirm(limits.wall_clock())
             return kept.body
         body = bytearray()
         for chunk in answer.steady(limits, until):
@@ -108,15 +112,30 @@ def too_long(url: str, limits: Limits) -> CatalogueError:
     return CatalogueError(msg, hint="--python-catalogue URL")
 
 
-def fetch_text(url: str, *, client: Client, cache: Path, offline: bool = False, what: str = CATALOGUE) -> bytes:
+def kept_since(cache: Path, url: str) -> float | None:
+    """When the copy of `url` below `cache` was last known to be what the server has; None without a copy."""
+    kept = Kept.load(cache, url)
+    return None if kept.body is None else kept.since
+
+
+def fetch_text(
+    url: str,
+    *,
+    client: Client,
+    cache: Path,
+    offline: bool = False,
+    what: str = CATALOGUE,
+    max_age: float = 0.0,
+    attempts: int | None = None,
+) -> bytes:
     """What is at `url` (https, http, file, or a path), at most 64 MiB of it: for catalogues.
 
     `what` begins the sentence of an error.
 
-    What came over http(s) is kept below the cache and asked for again with its ETag; when the server cannot be
-    reached, or `offline` is set, the kept copy is used (the former with a warning). A cache that cannot be written is
-    no obstacle. Raises `OfflineError`, `FetchError`, and `CatalogueError` for a document that is too long. Safe to
-    call at once from several processes.
+    What came over http(s) is kept below the cache. Once it is older than `max_age` seconds, the server is asked with
+    its ETag, at most `attempts` times. If the server cannot be reached, or `offline` is set, the kept copy is used (the
+    former with a warning). A cache that cannot be written is no obstacle. Raises `OfflineError`, `FetchError`, and
+    `CatalogueError` for a document that is too long. Safe to call at once from several processes.
     """
     LOGGER.debug("reading the catalogue %s", redacted(url))
     if is_local(url):
@@ -127,8 +146,11 @@ def fetch_text(url: str, *, client: Client, cache: Path, offline: bool = False, 
             msg = f"this catalogue is not in the cache, and downloads are switched off: {redacted(url)}"
             raise OfflineError(msg, hint="UV_OFFLINE=0, or --python-catalogue FILE")
         return kept.body
+    if kept.body is not None and 0 <= client.limits.wall_clock() - kept.since < max_age:
+        return kept.body
     until = client.limits.clock() + client.limits.total
-    attempts = client.limits.attempts if kept.body is None else min(2, client.limits.attempts)
+    attempts = min(attempts or client.limits.attempts, client.limits.attempts)
+    attempts = attempts if kept.body is None else min(2, attempts)
     try:
         return persist(
             lambda: revalidated(kept, url, client, until, what),

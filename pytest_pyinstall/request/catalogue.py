@@ -19,7 +19,18 @@ from pytest_pyinstall.request.identity import ARCHITECTURE_WORDS, LIBC_WORDS, SY
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Catalogue", "default_catalogue", "key_name", "mirrored", "parse_catalogue", "row_of", "triple_of"]
+__all__ = [
+    "UV_DOCUMENT",
+    "UV_NAME",
+    "Catalogue",
+    "default_catalogue",
+    "document_place",
+    "key_name",
+    "mirrored",
+    "parse_catalogue",
+    "row_of",
+    "triple_of",
+]
 
 
 _IMPLEMENTATIONS = {"cpython", "pypy", "graalpy"}
@@ -46,6 +57,12 @@ _TAG = re.compile(r"/download/(?P<release>[^/]+)/[^/]*$|-v(?P<pypy>[0-9.]+)-[^/]
 
 _DEFAULT = "pbs-installer"
 
+UV_DOCUMENT = "https://raw.githubusercontent.com/astral-sh/uv/main/crates/uv-python/download-metadata.json"
+"""Where uv publishes the builds that it knows. A mirror holds it under the same file name."""
+
+UV_NAME = "of uv"
+"""What messages call that catalogue."""
+
 
 _DEFAULT_HINT = "leave --python-catalogue (PYTEST_PYINSTALL_CATALOGUE) out to use the catalogue of pbs-installer"
 
@@ -64,11 +81,6 @@ class Catalogue:
     builds: tuple[Build, ...]
     origin: str
     without_digest: tuple[Key, ...] = ()
-
-    @property
-    def is_default(self) -> bool:
-        """Whether it is the one that ships with ``pbs-installer``, and nobody named another."""
-        return self.origin == _DEFAULT
 
 
 @cache
@@ -92,18 +104,19 @@ def default_catalogue() -> Catalogue:
         raise CatalogueError(message, hint=_UPGRADE_HINT) from error
 
 
-def parse_catalogue(text: bytes | str, *, origin: str, base_url: str | None = None) -> Catalogue:
+def parse_catalogue(text: bytes | str, *, origin: str, base_url: str | None = None, name: str = "") -> Catalogue:
     """The builds of a document in the JSON schema of uv's ``--python-downloads-json-url``.
 
     Entries for systems, architectures, libcs, implementations and variants that we do not know are skipped, and so
     is nothing else: an entry that is broken makes the document broken. An entry with a null sha256 goes to
-    `without_digest`. Relative URLs start from `base_url`, or from `origin` where that is a URL or an absolute path.
+    `without_digest`. `name` is what messages call it, in place of `origin`. Relative URLs start from `base_url`, or
+    from `origin` if that is a URL or an absolute path.
     An entry may carry a ``size`` in bytes, and in ``attestation`` the URL of its Sigstore bundle. Raises
     `CatalogueError`.
 
     Source: ``JsonPythonDownload`` in uv's ``crates/uv-python/src/downloads.rs``.
     """
-    shown = _without_credentials(origin)
+    shown = name or _without_credentials(origin)
     try:
         document = _document(text)
     except ValueError as error:
@@ -141,6 +154,11 @@ def mirrored(build: Build, *, mirror: str | None, pypy_mirror: str | None) -> st
         return url
     prefix = next((prefix for prefix in _RELEASE_PREFIXES if url.startswith(f"{prefix}/")), None)
     return _below(mirror, url.removeprefix(prefix) if prefix else urlsplit(url).path)
+
+
+def document_place(mirror: str | None) -> str:
+    """Where the document that uv publishes is to be found: in a mirror if there is one, which stands for everything."""
+    return _below(mirror, "/" + UV_DOCUMENT.rpartition("/")[2]) if mirror else UV_DOCUMENT
 
 
 def _below(mirror: str, path: str) -> str:

@@ -1,24 +1,20 @@
 """Which build answers a request best, and what to say where none does."""
 
+import re
 from collections.abc import Iterable
 
 from packaging.version import InvalidVersion, Version
 
 from pytest_pyinstall.errors import NoMatchError
-from pytest_pyinstall.request.catalogue import Catalogue
+from pytest_pyinstall.request.catalogue import UV_NAME, Catalogue
 from pytest_pyinstall.request.identity import Build, Key, Target
 from pytest_pyinstall.request.request import Request
 
-__all__ = ["candidates", "released", "resolve"]
+__all__ = ["candidates", "is_conceivable", "released", "resolve"]
 
 
 _LIST_HINT = "pytest-pyinstall list --all"
-
-
-_CATALOGUE_HINT = "give --python-catalogue a document in uv's schema, which has musl, GraalPy, debug and pre-releases"
-
-
-_ANOTHER_HINT = "pytest-pyinstall list --all shows what it has; without --python-catalogue, pbs-installer's is asked"
+_UV_HINT = "--python-catalogue uv"
 
 
 def resolve(request: Request, catalogue: Catalogue, target: Target) -> Build:
@@ -43,6 +39,19 @@ def candidates(request: Request, catalogue: Catalogue, target: Target) -> tuple[
     return tuple(sorted(fits, key=lambda build: (build.key, build.tag), reverse=True))
 
 
+def is_conceivable(request: Request, catalogue: Catalogue) -> bool:
+    """Whether another catalogue may know of a build of it: not of 3.77, while `catalogue` ends with 3.15."""
+    if request.path is not None or request.word is not None:
+        return False
+    newest = max((build.key.version.minor for build in catalogue.builds if build.key.version.major == 3), default=99)
+    for clause in request.specifier:
+        if clause.operator in {"==", "===", "~=", ">", ">="}:
+            match = re.match(r"([0-9]+)(?:\.([0-9]+))?", clause.version)
+            if match and (int(match[1]) != 3 or int(match[2] or 0) > newest + 2):
+                return False
+    return True
+
+
 def released(catalogue: Catalogue, target: Target) -> tuple[Version, ...]:
     """The stable versions of the usual CPython that `catalogue` has for `target`, ascending."""
     keys = (build.key for build in catalogue.builds)
@@ -62,7 +71,7 @@ def released(catalogue: Catalogue, target: Target) -> tuple[Version, ...]:
 
 def _no_match(request: Request, catalogue: Catalogue, target: Target) -> NoMatchError:
     where = request.target(target)
-    elsewhere = _CATALOGUE_HINT if catalogue.is_default else _ANOTHER_HINT
+    elsewhere = _LIST_HINT if catalogue.origin == UV_NAME else _UV_HINT
     message = f"no build of {_named(request)} for {where}"
     refused = [key for key in catalogue.without_digest if request.fits(key, target=target, allow_prereleases=True)]
     if refused:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_pyinstall.errors import NoMatchError
-from pytest_pyinstall.request.catalogue import Catalogue, default_catalogue
+from pytest_pyinstall.request.catalogue import UV_NAME, Catalogue, default_catalogue
 from pytest_pyinstall.request.identity import Build, Key, Target
 from pytest_pyinstall.request.request import Request
 from pytest_pyinstall.request.resolve import candidates, released, resolve
@@ -152,10 +152,12 @@ def test_other_targets_are_named_where_this_one_has_none() -> None:
     assert "(there is one for linux-aarch64-gnu)" in refusal("graalpy3.12").message
 
 
-def test_another_catalogue_is_proposed_to_who_named_none_and_the_default_to_who_did() -> None:
-    assert "without --python-catalogue" in refusal("3.12", target=MUSL).hint
+def test_the_catalogue_of_uv_is_proposed_unless_it_was_asked() -> None:
+    assert refusal("3.12", target=MUSL).hint == "--python-catalogue uv"
     default = replace(CATALOGUE, origin="pbs-installer")
-    assert "give --python-catalogue" in refusal("3.12", target=MUSL, catalogue=default).hint
+    assert refusal("3.12", target=MUSL, catalogue=default).hint == "--python-catalogue uv"
+    of_uv = replace(CATALOGUE, origin=UV_NAME)
+    assert refusal("3.12", target=MUSL, catalogue=of_uv).hint == "pytest-pyinstall list --all"
 
 
 def test_what_the_catalogue_has_is_named_where_the_kind_is_missing() -> None:
