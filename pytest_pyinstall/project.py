@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["END_OF_LIFE", "Project", "expand", "read_pinned", "read_project"]
+__all__ = [
+    "END_OF_LIFE",
+    "Project",
+    "directory_of_project",
+    "expand",
+    "read_pinned",
+    "read_project",
+    "specifier_of_poetry",
+]
 
 
 _MINOR_CLASSIFIER = re.compile(r"Programming Language :: Python :: ([0-9]+)\.([0-9]+)")
@@ -65,6 +73,11 @@ def read_project(directory: Path) -> Project | None:
         if sources := list(_sources(place)):
             return _project(sources)
     return None
+
+
+def directory_of_project(start: Path) -> Path | None:
+    """The nearest directory that declares a project, from `start` upward. Raises as `read_project` does."""
+    return next((place for place in (start, *start.parents) if next(_sources(place), None)), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,32 +177,38 @@ def _pyproject(path: Path) -> Iterator[_Source]:
             path=path,
             name=poetry.get("name"),
             classifiers=poetry.get("classifiers"),
-            requires_python=_poetry_constraint(constraint) if isinstance(constraint, str) else None,
+            requires_python=specifier_of_poetry(constraint) if isinstance(constraint, str) else None,
         )
 
 
-def _poetry_constraint(text: str) -> str | None:
+def specifier_of_poetry(text: str) -> str | None:
     """Poetry's notation as a PEP 440 specifier, None for alternatives (``||``), which it cannot say.
 
     Source: https://python-poetry.org/docs/dependency-specification/#version-constraints
     """
     if "|" in text:
         return None
-    clauses = (clause.strip() for clause in text.split(","))
+    clauses = re.split(r"\s*,\s*|(?<=[\w*])\s+(?=[<>=!~^])", text.strip())
     return ",".join(filter(None, map(_poetry_clause, clauses)))
 
 
 def _poetry_clause(clause: str) -> str:
-    match = re.fullmatch(r"(\^|~)?\s*([0-9]+)(?:\.([0-9]+))?((?:\.[0-9]+)*)(\.\*)?", clause)
+    match = re.fullmatch(r"(\^|~(?!=)|==?)?\s*v?([0-9]+(?:\.[0-9]+)*)([-.\w+]*?)(\.\*)?", clause)
     if clause == "*" or not match:
         return "" if clause == "*" else clause
-    operator, major, minor, _, wildcard = match.groups()
-    version = clause.lstrip("^~ ")
+    operator, numbers, rest, wildcard = match.groups()
+    parts = [int(number) for number in numbers.split(".")]
     if operator == "^":
-        return f">={version},<{int(major) + 1}"
+        # The leftmost number that is not zero may not change: ^0.2.3 is >=0.2.3,<0.3.
+        fixed = next((place for place, number in enumerate(parts) if number), len(parts) - 1)
+        return f">={numbers}{rest},<{_next(parts[: fixed + 1])}"
     if operator == "~":
-        return f">={version},<{f'{major}.{int(minor) + 1}' if minor else int(major) + 1}"
-    return f"=={major}.*" if wildcard and not minor else f"=={version}"
+        return f">={numbers}{rest},<{_next(parts[:2])}"
+    return f"=={numbers}{rest}{wildcard or ''}"
+
+
+def _next(parts: list[int]) -> str:
+    return ".".join(map(str, [*parts[:-1], parts[-1] + 1]))
 
 
 def _setup_cfg(path: Path) -> Iterator[_Source]:

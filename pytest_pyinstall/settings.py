@@ -67,6 +67,14 @@ class Settings(NamedTuple):
     signer: Signer = Signer()
     origins: Mapping[str, str] = MappingProxyType({})
 
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """The directories that are ours, wherever they are: even inside a project they are no part of it."""
+        mirrors = [value for value in (self.mirror, self.pypy_mirror) if value]
+        paths = (urlsplit(value).path if value.startswith("file:") else value for value in mirrors)
+        local = (Path(path) for path in paths if path.startswith(os.sep) or "://" not in path)
+        return (self.store, self.cache, *local)
+
     @classmethod
     def from_environ(
         cls,

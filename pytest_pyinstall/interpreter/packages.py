@@ -41,7 +41,14 @@ _MISDIRECTING = frozenset(
 
 
 def install(
-    path: Path, *requirements: str, key: Key, base_executable: Path, environ: Mapping[str, str], uv: str | None = None
+    path: Path,
+    *requirements: str,
+    key: Key,
+    base_executable: Path,
+    environ: Mapping[str, str],
+    uv: str | None = None,
+    directory: Path | None = None,
+    refresh: Sequence[str | None] = (),
 ) -> None:
     """Install `requirements` into the environment at `path`: through `uv`, else through the environment's own pip.
 
@@ -49,8 +56,10 @@ def install(
 
     Requirements are what ``pip install`` takes: specifiers, paths of wheels and projects, ``-r FILE``. A pip that is
     missing is put there by the interpreter's `ensurepip`, which needs no network. Variables that would send the
-    packages elsewhere are dropped, those that name an index are kept. Raises `EnvironmentCreationError` with the end of
-    the installer's output. Not safe concurrently on one environment.
+    packages elsewhere are dropped, those that name an index are kept. The installer is started in `directory`, to
+    which paths are relative. `refresh` names the projects on this machine that uv builds again: it compares nothing
+    but their metadata with what it has built before. None is one whose name is not known. Raises
+    `EnvironmentCreationError` with the end of the installer's output. Not safe concurrently on one environment.
     """
     if not requirements:
         return
@@ -58,7 +67,17 @@ def install(
     environ["PIP_USER"] = "0"  # also against a pip.conf that says otherwise
     wheels = recognise(path, requirements, key=key, base_executable=base_executable, environ=environ)
     if wheels is None:
-        _install(path, requirements, key=key, base_executable=base_executable, environ=environ, uv=uv)
+        again = [word for name in refresh for word in (("--refresh-package", name) if name else ("--refresh",))]
+        _install(
+            path,
+            requirements,
+            key=key,
+            base_executable=base_executable,
+            environ=environ,
+            uv=uv,
+            directory=directory,
+            options=again,
+        )
         return
     try:
         if write_again(wheels):
@@ -78,23 +97,45 @@ def _install(
     base_executable: Path,
     environ: Mapping[str, str],
     uv: str | None,
+    directory: Path | None = None,
+    options: Sequence[str] = (),
 ) -> None:
     python = executable(path, key)
-    if uv is not None:
-        command = [uv, "pip", "install", "--quiet", "--no-progress", "--python", str(python), *requirements]
+    what = f"cannot install {_listed(requirements)} into {path}"
+    if uv is None:
+        _install_with_pip(path, requirements, python, key, base_executable, environ, directory)
+        return
+    command = [uv, "pip", "install", "--quiet", "--no-progress", "--python", str(python), *options, *requirements]
+    try:
+        run_tool(command, environ=environ, what=what, cwd=directory)
+    except EnvironmentCreationError as error:
+        # uv promises nothing for Pythons older than 3.8: what it cannot do there, their own pip may be able to.
+        if key.version.release[:2] >= (3, 8):
+            raise
         try:
-            run_tool(command, environ=environ, what=f"cannot install {_listed(requirements)} into {path}")
+            _install_with_pip(path, requirements, python, key, base_executable, environ, directory)
         except EnvironmentCreationError:
-            # uv promises nothing for Pythons older than 3.8: what it cannot do there, their own pip can.
-            if key.version.release[:2] >= (3, 8):
-                raise
-        else:
-            return
+            raise error from None  # an old pip's message is about that pip
+
+
+def _install_with_pip(
+    path: Path,
+    requirements: Sequence[str],
+    python: Path,
+    key: Key,
+    base_executable: Path,
+    environ: Mapping[str, str],
+    directory: Path | None,
+) -> None:
     if not _has_pip(path, key):
         _seed(path, python=python, base_executable=base_executable, environ=environ)
-    # Without the check it would ask an index whether there is a newer pip.
-    command = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
-    run_tool(command, environ=environ, what=f"cannot install {_listed(requirements)} into {path}")
+    # A pip of before 20.3 refuses "pytest" beside "pytest<7". Alone and later, it is satisfied by what is there.
+    bare = [word for word in requirements if word.isidentifier()] if key.version.release[:2] < (3, 8) else []
+    for words in ([word for word in requirements if word not in bare], bare):
+        if words:
+            # Without the check it would ask an index whether there is a newer pip.
+            command = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
+            run_tool(command, environ=environ, what=f"cannot install {_listed(words)} into {path}", cwd=directory)
 
 
 _ASKING = threading.Lock()

@@ -1,12 +1,14 @@
-"""What lies in CACHE/environments, who uses it, and what of it may go.
+"""The environments in CACHE/environments: who uses them, and which of them may be deleted.
 
-CACHE/environments/<digest>             whole, or not there
-                   <digest>/suite.json  what is in it; its time is when it was last used, to the day
-                   .<digest>.lease      shared by the sessions that run in it
-                   .<digest>.lock       held while it is made
-                   .<digest>.new        scratch of whoever holds the lock
-                   .wheel-<digest>/     the project as an editable wheel, for all Pythons
-                   .<name>.gone         on its way out
+A slot is a project and a Python; a state is a digest of what goes into the environment.
+
+CACHE/environments/<slot>-<state>              whole, or not there
+                   <slot>-<state>/suite.json   what is in it; its time is when it was last used, to the day
+                   .<slot>-<state>.lease       shared by the sessions that run in it
+                   .<slot>.lock                held while an environment of the slot is made
+                   .<slot>-<private>.new       scratch of one session
+                   .wheel-<project>-<state>/   the project as an editable wheel, for all Pythons
+                   .<name>.gone                being deleted
 
 Makes a wheel out of a project that was installed editable, so that it is built once and not for each Python.
 
@@ -24,16 +26,33 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import time
 import zipfile
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.system import locks
 
-__all__ = ["directory_of", "environments", "is_alike", "lease", "pack_editable", "throw_away", "touch", "unwanted"]
+if TYPE_CHECKING:
+    from pytest_pyinstall.suite.inputs import Inputs
+
+__all__ = [
+    "directory_of",
+    "environments",
+    "install_as_editable",
+    "is_alike",
+    "keep_wheel",
+    "lease",
+    "pack_editable",
+    "throw_away",
+    "touch",
+    "unwanted",
+    "wheels_of",
+]
 
 
 _DAY = 86400
@@ -79,14 +98,16 @@ def unwanted(cache: Path, *, now: float | None = None) -> list[Path]:
     return [path for path in environments(cache) if _is_unwanted(path, horizon)]
 
 
-def throw_away(path: Path) -> Path | None:
+def throw_away(path: Path, *, is_locked: bool = False) -> Path | None:
     """Move it aside, so that nobody starts half an environment; the caller deletes what is returned.
 
-    None where a session runs in it, or makes it. Raises `OSError`.
+    None if a session runs in it, or makes it. A caller that holds the lock for making it says so: `is_locked`. Raises
+    `OSError`.
     """
     aside = path.with_name(f".{path.name.lstrip('.')}.{os.urandom(4).hex()}.gone")
     with ExitStack() as stack:
-        if not all(stack.enter_context(locks.seize(guard)) for guard in _guards(path)):
+        guards = _guards(path)[:1] if is_locked else _guards(path)
+        if not all(stack.enter_context(locks.seize(guard)) for guard in guards):
             return None
         path.rename(aside)
     return aside
@@ -122,6 +143,8 @@ def _is_unwanted(path: Path, horizon: float) -> bool:
 
 _NOT_THE_WHEELS = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
 """What an installer adds."""
+_OF_INSTALLATION = ("direct_url.json", "uv_cache.json", "uv_build.json")
+"""Of these, what says from where it came."""
 
 
 def is_alike(project: Path) -> bool:
@@ -160,10 +183,57 @@ def pack_editable(packages: Path, project: Path, *, into: Path) -> Path | None:
     pythons = ".".join(dict.fromkeys(tag[0] for tag in tagged))
     into.mkdir(parents=True, exist_ok=True)
     wheel = into / f"{found.name.removesuffix('.dist-info')}-{pythons}-none-any.whl"
-    scratch = into / f".{os.getpid()}.new"
-    _write(scratch, packages, names, record=f"{found.name}/RECORD")
-    scratch.replace(wheel)
+    for name in _OF_INSTALLATION:
+        with contextlib.suppress(FileNotFoundError):
+            (into / name).write_bytes((found / name).read_bytes())
+    scratch = into / f".{os.getpid()}-{os.urandom(4).hex()}.new"
+    try:
+        _write(scratch, packages, names, record=f"{found.name}/RECORD")
+        scratch.replace(wheel)
+    finally:
+        scratch.unlink(missing_ok=True)
     return wheel
+
+
+def install_as_editable(packages: Path, wheel: Path) -> None:
+    """Let what was installed from `wheel` say what the project itself, installed editable, says about itself.
+
+    pytest, `pip list -e` and `Distribution.origin` ask ``direct_url.json``. Raises `OSError`, `ValueError`.
+    """
+    name, version = wheel.name.split("-")[:2]
+    metadata = packages / f"{name}-{version}.dist-info"
+    rows = list(csv.reader((metadata / "RECORD").read_text(encoding="utf-8").splitlines()))
+    rows = [row for row in rows if row and row[0] not in {f"{metadata.name}/{each}" for each in _OF_INSTALLATION}]
+    for each in _OF_INSTALLATION:
+        path = metadata / each
+        path.unlink(missing_ok=True)
+        try:
+            content = (wheel.parent / each).read_bytes()
+        except FileNotFoundError:
+            continue
+        path.write_bytes(content)
+        rows.append([f"{metadata.name}/{each}", f"sha256={_record_digest(content)}", str(len(content))])
+    scratch = metadata / ".RECORD.new"
+    with scratch.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+    scratch.replace(metadata / "RECORD")
+
+
+def wheels_of(shelf: Path, project: Path, inputs: Inputs) -> Path:
+    """The directory for the wheel of `project` in its present state."""
+    parts = {name: value for name, value in inputs.parts.items() if name != "what is installed"}
+    words = (json.dumps(sorted(parts.items())), str(project))
+    state, name = (hashlib.sha256(word.encode("utf-8", "surrogateescape")).hexdigest()[:16] for word in words)
+    return shelf / f".wheel-{name}-{state}"
+
+
+def keep_wheel(packages: Path, project: Path, *, into: Path) -> None:
+    """Keep `project`, which is installed editable in `packages`, as a wheel, and throw away those of earlier states."""
+    with contextlib.suppress(OSError):
+        if is_alike(project) and pack_editable(packages, project, into=into):
+            for path in into.parent.glob(f"{into.name.rpartition('-')[0]}-*"):
+                if path != into:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _metadata(packages: Path, project: Path) -> Path | None:
@@ -213,6 +283,9 @@ def _write(target: Path, packages: Path, names: list[str], *, record: str) -> No
         for name in names:
             content = (packages / name).read_bytes()
             archive.writestr(name, content)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-            rows.append(f'"{name}",sha256={digest},{len(content)}\n')
+            rows.append(f'"{name}",sha256={_record_digest(content)},{len(content)}\n')
         archive.writestr(record, "".join([*rows, f"{record},,\n"]))
+
+
+def _record_digest(content: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()

@@ -31,7 +31,7 @@ import pytest
 
 from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.session import Choice, Pythons, reason
-from pytest_pyinstall.suite.environment import Made, make_environment
+from pytest_pyinstall.suite.environment import SuiteEnvironment, make_environment
 from pytest_pyinstall.suite.options import (
     chosen,
     inner_arguments,
@@ -164,7 +164,9 @@ class Suite:
     def pytest_report_header(self) -> list[str]:
         count = len(self.rows)
         under = f"{count} Pythons, {min(count, self.jobs)} at once" if count > 1 else "one Python"
-        return [f"suite: {self.recipe.description}, under {under}"]
+        found = (row.choice.interpreter for row in self.rows)
+        first, *more = self.recipe.describe(interpreter for interpreter in found if interpreter is not None)
+        return [f"suite: {first}, under {under}", *(f"suite: {line}" for line in more)]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
@@ -217,7 +219,7 @@ class Suite:
 
     def _run(self, session: pytest.Session) -> None:
         retelling = Retelling(session, self.rows, self.matrix, emits_all=self._emits_all)
-        background: Background[Made] = Background(self.jobs)
+        background: Background[SuiteEnvironment] = Background(self.jobs)
         with holding_interrupts() as is_interrupted:
             try:
                 for row in self.rows:
@@ -246,7 +248,7 @@ class Suite:
                 for event in row.inner.events():
                     retelling.hear(row, event)
 
-    def _prepare(self, interpreter: Interpreter) -> Made:
+    def _prepare(self, interpreter: Interpreter) -> SuiteEnvironment:
         settings = self.pythons.provisioner.settings
         return make_environment(
             interpreter,
@@ -255,6 +257,7 @@ class Suite:
             environ=os.environ,
             held=self._held,
             lock_timeout=settings.lock_timeout,
+            left_alone=settings.directories,
             say=self._said.append if self.config.get_verbosity() >= 0 else None,
         )
 
@@ -281,7 +284,7 @@ class Suite:
                 break
         return happened
 
-    def _start(self, row: Row, made: Made) -> None:
+    def _start(self, row: Row, made: SuiteEnvironment) -> None:
         assert row.choice.interpreter is not None  # noqa: S101  # by the order of the hooks
         row.tally.pytest = made.pytest
         (self._scratch / "coverage").mkdir(exist_ok=True)

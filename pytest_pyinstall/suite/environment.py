@@ -1,138 +1,430 @@
-"""Installs what a recipe says, and the project, into an environment of a suite.
-
-Makes the environment for a project and a Python, in which the project's suite runs, where it is not there yet.
-"""
-
-from __future__ import annotations
+"""Makes the environment in which a project's suite runs under one Python, if it is not there yet."""
 
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
+import threading
 import time
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
 from pytest_pyinstall.errors import EnvironmentCreationError, NoMatchError, StoreError
 from pytest_pyinstall.interpreter import environment as venv
+from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.packages import find_uv, install
-from pytest_pyinstall.suite.cache import directory_of, is_alike, lease, pack_editable, touch
+from pytest_pyinstall.suite._integrity import damage, take_stock
+from pytest_pyinstall.suite.cache import (
+    directory_of,
+    install_as_editable,
+    keep_wheel,
+    lease,
+    throw_away,
+    touch,
+    wheels_of,
+)
+from pytest_pyinstall.suite.inputs import Inputs, changes
+from pytest_pyinstall.suite.recipe import EnvironmentSpec, Recipe
 from pytest_pyinstall.system import locks
 from pytest_pyinstall.system.processes import run
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from pathlib import Path
+__all__ = ["SuiteEnvironment", "make_environment"]
 
-    from pytest_pyinstall.interpreter.interpreter import Interpreter
-    from pytest_pyinstall.suite.recipe import Recipe
-
-__all__ = ["Made", "fill", "make_environment", "packages_of", "warm"]
+_FORM = "3"
+"""Changes when what we put into an environment does."""
+_MOST_REASONS = 3
 
 
-def fill(
-    path: Path, interpreter: Interpreter, recipe: Recipe, *, environ: Mapping[str, str], uv: str | None, shelf: Path
-) -> bool:
-    """Install everything into the environment at `path`, and say whether the project is editable.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteEnvironment:
+    """An environment that is whole. `seconds` is what making it took now, 0 if it was there."""
 
-    One Python at a time builds the project; what it builds is kept below `shelf`, and the other Pythons take it from
-    there where it is the same for all of them. Raises `EnvironmentCreationError`, `LockTimeoutError`.
+    path: Path
+    python: Path
+    pytest: str
+    editable: bool
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is to be made, and where.
+
+    The directory is called ``<slot>-<state>``: the slot is about the project and the Python, and the state about what
+    goes into it, so that what a newer state replaces is found by its name.
     """
-    lines = recipe.lines(factors=_factors(interpreter))
-    requirements = ["pytest", *(word for line in lines for word in _words(line, recipe.directory))]
 
-    def put(*more: str) -> None:
-        words = [*requirements, *more]
-        install(path, *words, key=interpreter.key, base_executable=interpreter.base_executable, environ=environ, uv=uv)
+    parent: Path
+    interpreter: Interpreter
+    spec: EnvironmentSpec
+    inputs: Inputs
+    slot: str
+    state: str
 
-    if recipe.project is None:
-        put()
-        return True
-    extras = f"[{','.join(recipe.extras)}]" if recipe.extras else ""
-    target = f"{recipe.project}{extras}"
-    if interpreter.version_info[:2] < (3, 8):
-        return _put_old(put, target, shelf, recipe.project)
-    wheels = shelf / f".wheel-{_digest_of(str(recipe.project), recipe.digest)}"
-    wheel = _packed(wheels)
-    if wheel is None:
-        # Two builds in one source tree at once get in each other's way: setuptools writes its egg-info there.
-        with _building(shelf, recipe.project):
-            wheel = _packed(wheels)
-            if wheel is None:
-                put("-e", target)
-                _keep(path, interpreter, recipe.project, wheels)
-                return True
-    try:
-        name = wheel.name.partition("-")[0]
-        put(f"{name}{extras} @ {wheel.as_uri()}")
-    except EnvironmentCreationError:
-        # What went wrong is told of the project itself, and not of a file that its author has never seen.
-        with _building(shelf, recipe.project):
-            put("-e", target)
-    return True
+    def places(self) -> Iterator[tuple[Path, bool]]:
+        """Where it may be, and whether the project is editable in what is there."""
+        yield self.parent / f"{self.slot}-{self.state}", self.spec.editable
+        if self.spec.project and self.spec.editable and self.interpreter.version_info[:2] < (3, 8):
+            yield self.parent / f"{self.slot}-{self.state}-{self.inputs.sources(self.spec.project)[:12]}", False
 
 
-def _put_old(put: Callable[..., None], target: str, shelf: Path, project: Path) -> bool:
-    """What builds editable wheels may not run on Pythons before 3.8; then the project is installed as it is now."""
-    first: EnvironmentCreationError | None = None
-    with _building(shelf, project):
-        for way in (("-e", target), (target,)):
+def make_environment(
+    interpreter: Interpreter,
+    recipe: Recipe,
+    *,
+    cache: Path,
+    environ: Mapping[str, str],
+    held: ExitStack,
+    lock_timeout: float = 300.0,
+    left_alone: Sequence[Path] = (),
+    say: Callable[[str], None] | None = None,
+) -> SuiteEnvironment:
+    """The environment of `interpreter` for what `recipe` says, made now if it is missing, damaged or out of date.
+
+    It has pytest, the newest that this Python can have, what the recipe names, and the project. Any number of sessions
+    may ask at once: one makes it, the others wait. Until `held` is closed, nobody throws it away. `left_alone` are
+    directories that are no part of the project although they lie in it. Raises `NoMatchError` if the project does not
+    support this Python, `EnvironmentCreationError` if something cannot be installed, `LockTimeoutError`, `StoreError`
+    for the cache, `InvalidSettingError` for files of the project that cannot be read.
+    """
+    _refuse_unsupported(interpreter, recipe)
+    parent = directory_of(cache)
+    spec = recipe.spec(interpreter)
+    inputs = Inputs(spec, environ=environ, left_alone=left_alone)
+    slot = _digest(str(interpreter.key), str(interpreter.executable), str(spec.directory))
+    plan = _Plan(
+        parent=parent,
+        interpreter=interpreter,
+        spec=spec,
+        inputs=inputs,
+        slot=slot,
+        state=_digest(_FORM, inputs.digest()),
+    )
+    found = _found(plan, held)
+    if isinstance(found, SuiteEnvironment):
+        return found
+    with locks.hold(
+        parent / f".{slot}.lock",
+        timeout=lock_timeout,
+        purpose=f"for the environment of {interpreter.key.short}",
+        setting="--python-cache",
+        note=parent / f".{slot}.holder",
+        on_wait=say,
+    ):
+        found = _found(plan, held)
+        if isinstance(found, SuiteEnvironment):
+            return found
+        start = time.monotonic()
+        uv = find_uv(environ)
+        if say is not None:
+            why = found or _what_changed(plan)
+            said = f"making an environment of {interpreter.key.short} ({'uv' if uv else 'pip'})"
+            say(f"{said}: {why}" if why else said)
+        final, editable = _make(plan, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say)
+        held.enter_context(lease(final))
+        _throw_away_older(plan, final)
+    return _read(final, interpreter, editable=editable, seconds=time.monotonic() - start)
+
+
+def _refuse_unsupported(interpreter: Interpreter, recipe: Recipe) -> None:
+    version = ".".join(map(str, interpreter.version_info[:3]))
+    if recipe.project and recipe.requires_python and version not in SpecifierSet(recipe.requires_python):
+        message = f"the project needs Python {recipe.requires_python}, and this is {version}"
+        raise NoMatchError(message, hint="requires-python of the project, or another --python")
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+# What is there
+
+
+def _found(plan: _Plan, held: ExitStack) -> SuiteEnvironment | str | None:
+    """The environment, if it is there and whole; what is wrong with it, if it is there; else None."""
+    for final, editable in plan.places():
+        if not final.is_dir():
+            continue
+        with ExitStack() as stack:
+            stack.enter_context(lease(final))
             try:
-                put(*way)
-            except EnvironmentCreationError as error:
-                first = first or error
-            else:
-                return way[0] == "-e"
-    raise first or AssertionError(target)
+                made = _read(final, plan.interpreter, editable=editable)
+                wrong = damage(final, made.python) if made.python.exists() else "its Python is gone"
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                return f"the one that was there is damaged: {error}"
+            if wrong:
+                return f"the one that was there is damaged: {wrong}"
+            held.enter_context(stack.pop_all())
+            touch(final)
+            return made
+    return None
 
 
-def _building(shelf: Path, project: Path) -> AbstractContextManager[None]:
-    path = shelf / f".project-{_digest_of(str(project))}.lock"
-    return locks.hold(path, timeout=3600, purpose="for the project's build", setting="--python-cache")
+def _read(path: Path, interpreter: Interpreter, *, editable: bool, seconds: float = 0.0) -> SuiteEnvironment:
+    record = json.loads((path / "suite.json").read_bytes())
+    python = venv.scripts(path, interpreter.key) / record["executable"]
+    return SuiteEnvironment(path=path, python=python, pytest=record["pytest"], editable=editable, seconds=seconds)
 
 
-def _digest_of(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+def _what_changed(plan: _Plan) -> str:
+    """What is not as it was when the last environment of the slot was made."""
+    records = []
+    for path in plan.parent.glob(f"{plan.slot}-*/suite.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            parts = json.loads(path.read_bytes())["parts"]
+            records.append((path.stat().st_mtime, {str(name): str(value) for name, value in parts.items()}))
+    if not records:
+        return ""
+    parts = dict(plan.inputs.parts)
+    if plan.spec.project and plan.interpreter.version_info[:2] < (3, 8):
+        parts["the sources"] = plan.inputs.sources(plan.spec.project)
+    names = changes({"the sources": parts.get("the sources", ""), **max(records, key=lambda row: row[0])[1]}, parts)
+    names = [name for name in names if name != "the sources"] or names
+    more = f" and {len(names) - _MOST_REASONS} more" if len(names) > _MOST_REASONS else ""
+    return f"changed: {', '.join(names[:_MOST_REASONS])}{more}" if names else ""
 
 
-def _packed(wheels: Path) -> Path | None:
-    return next(wheels.glob("*.whl"), None)
+def _throw_away_older(plan: _Plan, final: Path) -> None:
+    """Environments of an earlier state that no session runs in."""
+    for path in plan.parent.glob(f"{plan.slot}-*"):
+        if path != final:
+            with suppress(OSError):
+                if aside := throw_away(path, is_locked=True):
+                    shutil.rmtree(aside, ignore_errors=True)
 
 
-def _keep(path: Path, interpreter: Interpreter, project: Path, wheels: Path) -> None:
-    if is_alike(project) and (packages := packages_of(path, interpreter)) is not None:
-        with suppress(OSError):
-            pack_editable(packages, project, into=wheels)
+# Making
 
 
-def packages_of(path: Path, interpreter: Interpreter) -> Path | None:
+def _make(
+    plan: _Plan,
+    *,
+    environ: Mapping[str, str],
+    uv: str | None,
+    lock_timeout: float,
+    say: Callable[[str], None] | None,
+) -> tuple[Path, bool]:
+    # A name of our own: an installer of a session that was killed may still write into its directory.
+    scratch = plan.parent / f".{plan.slot}-{os.getpid()}-{os.urandom(4).hex()}.new"
+    interpreter, spec = plan.interpreter, plan.spec
+    try:
+        for left in plan.parent.glob(f".{plan.slot}-*.new"):
+            _remove(left)
+        python = venv.create(scratch, key=interpreter.key, base_executable=interpreter.base_executable, environ=environ)
+        places = {editable: final for final, editable in plan.places()}
+        editable = _Filling(plan, scratch, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say).run()
+        final = places[editable]
+        parts = dict(plan.inputs.parts)
+        if not editable and spec.project and spec.editable:
+            parts["the sources"] = plan.inputs.sources(spec.project)
+        record = {
+            "executable": python.name,
+            "pytest": _pytest_version(scratch, interpreter),
+            "python": str(interpreter.key),
+            "project": str(spec.directory),
+            "parts": parts,
+        }
+        _relocate(venv.scripts(scratch, interpreter.key), scratch, final)
+        _warm(scratch, interpreter, environ=environ)
+        (scratch / "suite.json").write_text(json.dumps(record, indent=1), encoding="utf-8", errors="surrogateescape")
+        take_stock(scratch)
+        _remove(final)
+        scratch.rename(final)
+        return final, editable
+    except OSError as error:
+        message = f"cannot make an environment below {plan.parent}: {error.strerror or error}"
+        raise StoreError(message, hint="another directory: --python-cache DIR") from error
+    finally:
+        _remove(scratch)
+
+
+def _pytest_version(path: Path, interpreter: Interpreter) -> str:
+    packages = _packages_of(path, interpreter)
+    names = [found.name for found in packages.glob("pytest-*.dist-info")] if packages else []
+    if not names:
+        message = f"no pytest came into the environment of {interpreter.key.short}"
+        raise EnvironmentCreationError(message)
+    return names[0].removeprefix("pytest-").removesuffix(".dist-info")
+
+
+def _packages_of(path: Path, interpreter: Interpreter) -> Path | None:
     """The site-packages of the environment at `path`."""
     library = "Lib" if interpreter.key.target.os == "windows" else "lib/*"
     return next(path.glob(f"{library}/site-packages"), None)
 
 
-def _words(line: str, directory: Path) -> Iterator[str]:
-    """A line of requirements as words of a command line; paths start from the project."""
-    option, _, value = line.partition(" ")
-    if option in {"-r", "-c", "-e", "--requirement", "--constraint", "--editable"} and value:
-        yield option
-        yield str(directory / value.strip())
-    elif option.startswith("-"):
-        yield from line.split()
-    elif line.startswith((".", "/")):
-        yield str(directory / line)
-    else:
-        yield line
+def _relocate(directory: Path, scratch: Path, final: Path) -> None:
+    """Let scripts, which name their environment with its whole path, name the final one."""
+    before, after = os.fsencode(scratch), os.fsencode(final)
+    for path in directory.iterdir():
+        if path.is_symlink() or not path.is_file():
+            continue
+        content = path.read_bytes()
+        if before in content and not content.startswith((b"\x7fELF", b"MZ")):
+            path.write_bytes(content.replace(before, after))
 
 
-def _factors(interpreter: Interpreter) -> frozenset[str]:
-    major, minor = interpreter.version_info[:2]
-    name = "py" if interpreter.implementation == "cpython" else interpreter.implementation
-    suffix = "t" if interpreter.free_threaded else ""
-    return frozenset({"py", f"{name}{major}{minor}{suffix}", f"{name}{major}.{minor}{suffix}", name, "tests", "test"})
+def _remove(path: Path) -> None:
+    if not os.path.lexists(path):
+        return
+    # Aside first: what is half gone must not be found under its name.
+    aside = path.with_name(f".{path.name.lstrip('.')}.{os.urandom(4).hex()}.gone")
+    try:
+        path.rename(aside)
+    except OSError:
+        aside = path
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+# Installing
+
+
+class _Filling:
+    """Installs what a plan says into the environment at `path`."""
+
+    def __init__(
+        self,
+        plan: _Plan,
+        path: Path,
+        *,
+        environ: Mapping[str, str],
+        uv: str | None,
+        lock_timeout: float,
+        say: Callable[[str], None] | None,
+    ) -> None:
+        self._plan = plan
+        self._path = path
+        # Links would let a test that writes into its environment change uv's cache, and every environment from there.
+        self._environ = {"UV_LINK_MODE": "copy", **environ}
+        self._uv = uv
+        self._lock_timeout = lock_timeout
+        self._say = say
+        self._words = [
+            "pytest",
+            *(word for line in plan.spec.requirements for word in words_of(line, plan.spec.directory)),
+        ]
+
+    def run(self) -> bool:
+        """Install everything, and say whether the project is editable.
+
+        One Python at a time builds the project; what it builds is kept, and the other Pythons take it from there if it
+        is the same for all of them. Raises `EnvironmentCreationError`, `LockTimeoutError`.
+        """
+        spec = self._plan.spec
+        project = spec.project
+        if project is None or project in self._plan.inputs.named:
+            with self._building(project) if self._plan.inputs.named else ExitStack():
+                self._install()
+            return spec.editable
+        extras = f"[{','.join(spec.extras)}]" if spec.extras else ""
+        target = f"{project}{extras}"
+        if not spec.editable:
+            with self._building(project):
+                self._install(target)
+            return False
+        if self._plan.interpreter.version_info[:2] < (3, 8):
+            return self._install_on_old_python(target, project)
+        wheels = wheels_of(self._plan.parent, project, self._plan.inputs)
+        wheel = next(wheels.glob("*.whl"), None)
+        if wheel is None:
+            with self._building(project):
+                wheel = next(wheels.glob("*.whl"), None)
+                if wheel is None:
+                    self._install("-e", target)
+                    keep_wheel(self._packages(), project, into=wheels)
+                    return True
+        try:
+            name = wheel.name.partition("-")[0]
+            self._install(f"{name}{extras} @ {wheel.as_uri()}")
+            install_as_editable(self._packages(), wheel)
+        except (EnvironmentCreationError, OSError, ValueError):
+            # What went wrong is told of the project itself, and not of a file that its author has never seen.
+            with self._building(project):
+                self._install("-e", target)
+        return True
+
+    def _install(self, *more: str) -> None:
+        interpreter = self._plan.interpreter
+        install(
+            self._path,
+            *self._words,
+            *more,
+            key=interpreter.key,
+            base_executable=interpreter.base_executable,
+            environ=self._environ,
+            uv=self._uv,
+            directory=self._plan.spec.directory,
+            refresh=[name for _, name in self._plan.inputs.copied],
+        )
+
+    def _install_on_old_python(self, target: str, project: Path) -> bool:
+        """What builds editable wheels may not run on Pythons before 3.8; then the project is installed as it is now."""
+        first: EnvironmentCreationError | None = None
+        with self._building(project):
+            for way in (("-e", target), (target,)):
+                try:
+                    self._install(*way)
+                except EnvironmentCreationError as error:
+                    first = first or error
+                else:
+                    return way[0] == "-e"
+        raise first or AssertionError(target)
+
+    def _packages(self) -> Path:
+        packages = _packages_of(self._path, self._plan.interpreter)
+        if packages is None:
+            raise EnvironmentCreationError(f"{self._path} has no site-packages")
+        return packages
+
+    @contextmanager
+    def _building(self, project: Path | None) -> Iterator[None]:
+        """Alone with the project's source tree: setuptools, for one, writes its egg-info there."""
+        name = _digest(str(project or self._plan.spec.directory))
+        # The other Pythons of this session wait as long as it takes: only another session's build may take too long.
+        with _LOCKS_GUARD:
+            ours = _LOCKS.setdefault(name, threading.Lock())
+        with (
+            ours,
+            locks.hold(
+                self._plan.parent / f".project-{name}.lock",
+                timeout=self._lock_timeout,
+                purpose=f"for the build of {project or self._plan.spec.directory}",
+                setting="--python-cache",
+                note=self._plan.parent / f".project-{name}.holder",
+                on_wait=self._say,
+            ),
+        ):
+            yield
+
+
+_LOCKS: dict[str, threading.Lock] = {}
+_LOCKS_GUARD = threading.Lock()
+
+
+def words_of(line: str, directory: Path) -> list[str]:
+    """A line of requirements as words of a command line that is started in `directory`."""
+    if line.startswith("-"):
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError:
+            words = line.split()
+        return [_absolute(word, directory) for word in words]
+    return [_absolute(line, directory)]
+
+
+def _absolute(word: str, directory: Path) -> str:
+    """pip takes ``file:`` with a whole path alone."""
+    match = re.fullmatch(r"(.*?)\bfile:(?!/)([^\[\s]+)(.*)", word)
+    if match is None:
+        return word
+    path = (directory / match[2]).resolve()
+    return f"{match[1]}{path.as_uri() if match[1].rstrip().endswith('@') else path}{match[3]}"
 
 
 _WARMING = """\
@@ -150,8 +442,8 @@ pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
 """
 
 
-def warm(path: Path, interpreter: Interpreter, *, environ: Mapping[str, str]) -> None:
-    """Compile what the start of pytest imports, where ``PYTHONDONTWRITEBYTECODE`` would have it compiled every time.
+def _warm(path: Path, interpreter: Interpreter, *, environ: Mapping[str, str]) -> None:
+    """Compile what the start of pytest imports, if ``PYTHONDONTWRITEBYTECODE`` would have it compiled every time.
 
     That variable is about directories that are not ours: what is compiled lies in the environment and in our store.
     """
@@ -167,166 +459,3 @@ def warm(path: Path, interpreter: Interpreter, *, environ: Mapping[str, str]) ->
             env=venv.clean(variables, interpreter.key),
             cwd=path,
         )
-
-
-_FORM = "2"
-"""Changes when what we put into an environment does."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """An environment that is whole. `seconds` is what making it took now, 0 where it was there."""
-
-    path: Path
-    python: Path
-    pytest: str
-    editable: bool
-    seconds: float = 0.0
-
-
-def make_environment(
-    interpreter: Interpreter,
-    recipe: Recipe,
-    *,
-    cache: Path,
-    environ: Mapping[str, str],
-    held: ExitStack,
-    lock_timeout: float = 300.0,
-    say: Callable[[str], None] | None = None,
-) -> Made:
-    """The environment of `interpreter` for what `recipe` says, made now where it is missing.
-
-    It has pytest, the newest that this Python can have, what the recipe names, and the project: editable, or, on a
-    Python for which that cannot be done, as it is now. Where it was there, a few files were read and nothing else. Any
-    number of sessions may ask at once: one makes it, the others wait. Until `held` is closed, nobody throws it away.
-    Raises `NoMatchError` where the project does not support this Python, `EnvironmentCreationError` where something
-    cannot be installed, `StoreError` for the cache.
-    """
-    _refuse_unsupported(interpreter, recipe)
-    parent = directory_of(cache)
-    digest = _digest(interpreter, recipe)
-    if made := _found(parent, digest, interpreter, recipe, held):
-        return made
-    uv = find_uv(environ)
-    with locks.hold(
-        parent / f".{digest}.lock",
-        timeout=lock_timeout,
-        purpose=f"for the environment of {interpreter.key.short}",
-        setting="--python-cache",
-        on_wait=say,
-    ):
-        if made := _found(parent, digest, interpreter, recipe, held):
-            return made
-        start = time.monotonic()
-        if say is not None:
-            say(f"making an environment of {interpreter.key.short} ({'uv' if uv else 'pip'})")
-        final, editable = _make(parent, digest, interpreter, recipe, environ=environ, uv=uv)
-        held.enter_context(lease(final))
-    return _read(final, interpreter, editable=editable, seconds=time.monotonic() - start)
-
-
-def _refuse_unsupported(interpreter: Interpreter, recipe: Recipe) -> None:
-    version = ".".join(map(str, interpreter.version_info[:3]))
-    if recipe.project and recipe.requires_python and version not in SpecifierSet(recipe.requires_python):
-        message = f"the project needs Python {recipe.requires_python}, and this is {version}"
-        raise NoMatchError(message, hint="requires-python of the project, or another --python")
-
-
-def _digest(interpreter: Interpreter, recipe: Recipe) -> str:
-    parts = (_FORM, str(interpreter.key), str(interpreter.executable), str(recipe.directory), recipe.digest)
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:24]
-
-
-def _found(parent: Path, digest: str, interpreter: Interpreter, recipe: Recipe, held: ExitStack) -> Made | None:
-    """The whole environment of that digest, and, where it holds a copy of the sources, of those that there are now."""
-    for final, editable in _places(parent, digest, interpreter, recipe):
-        if not final.is_dir():
-            continue
-        with ExitStack() as stack:
-            stack.enter_context(lease(final))
-            try:
-                made = _read(final, interpreter, editable=editable)
-            except (OSError, ValueError, KeyError, TypeError):
-                continue
-            if made.python.exists():
-                held.enter_context(stack.pop_all())
-                touch(final)
-                return made
-    return None
-
-
-def _places(parent: Path, digest: str, interpreter: Interpreter, recipe: Recipe) -> Iterator[tuple[Path, bool]]:
-    """Where it may be, and whether the project is editable in what is there."""
-    yield parent / digest, True
-    if recipe.project and interpreter.version_info[:2] < (3, 8):
-        # A name of its own for each state of the sources: another session may run in that of an earlier one.
-        yield parent / f"{digest}-{recipe.sources_digest()[:12]}", False
-
-
-def _read(path: Path, interpreter: Interpreter, *, editable: bool, seconds: float = 0.0) -> Made:
-    record = json.loads((path / "suite.json").read_bytes())
-    python = venv.scripts(path, interpreter.key) / record["executable"]
-    return Made(path=path, python=python, pytest=record["pytest"], editable=editable, seconds=seconds)
-
-
-def _make(
-    parent: Path, digest: str, interpreter: Interpreter, recipe: Recipe, *, environ: Mapping[str, str], uv: str | None
-) -> tuple[Path, bool]:
-    # Holding the lock, we know that whoever left this behind is dead.
-    scratch = parent / f".{digest}.new"
-    _removed(scratch)
-    try:
-        python = venv.create(scratch, key=interpreter.key, base_executable=interpreter.base_executable, environ=environ)
-        places = {editable: final for final, editable in _places(parent, digest, interpreter, recipe)}
-        editable = fill(scratch, interpreter, recipe, environ=environ, uv=uv, shelf=parent)
-        final = places[editable]
-        record = {
-            "executable": python.name,
-            "pytest": _pytest_version(scratch, interpreter),
-            "python": str(interpreter.key),
-            "project": str(recipe.directory),
-            "description": recipe.description,
-        }
-        _relocate(venv.scripts(scratch, interpreter.key), scratch, final)
-        warm(scratch, interpreter, environ=environ)
-        (scratch / "suite.json").write_text(json.dumps(record, indent=1), encoding="utf-8", errors="surrogateescape")
-        _removed(final)
-        scratch.rename(final)
-        return final, editable
-    except OSError as error:
-        message = f"cannot make an environment below {parent}: {error.strerror or error}"
-        raise StoreError(message, hint="another directory: --python-cache DIR") from error
-    finally:
-        _removed(scratch)
-
-
-def _pytest_version(path: Path, interpreter: Interpreter) -> str:
-    packages = packages_of(path, interpreter)
-    names = [found.name for found in packages.glob("pytest-*.dist-info")] if packages else []
-    if not names:
-        message = f"no pytest came into the environment of {interpreter.key.short}"
-        raise EnvironmentCreationError(message)
-    return names[0].removeprefix("pytest-").removesuffix(".dist-info")
-
-
-def _relocate(directory: Path, scratch: Path, final: Path) -> None:
-    """Let scripts, which say with a whole path whose they are, say the final one."""
-    before, after = os.fsencode(scratch), os.fsencode(final)
-    for path in directory.iterdir():
-        if path.is_symlink() or not path.is_file():
-            continue
-        content = path.read_bytes()
-        if before in content and not content.startswith((b"\x7fELF", b"MZ")):
-            path.write_bytes(content.replace(before, after))
-
-
-def _removed(path: Path) -> None:
-    if not os.path.lexists(path):
-        return
-    # Aside first: what is half gone must not be found under its name.
-    aside = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}.gone")
-    try:
-        path.rename(aside)
-    except OSError:
-        aside = path
-    shutil.rmtree(aside, ignore_errors=True)

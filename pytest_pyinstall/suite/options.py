@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_pyinstall.errors import InvalidSettingError, UsageError
+from pytest_pyinstall.project import directory_of_project
 from pytest_pyinstall.system.files import read_toml
 
 if TYPE_CHECKING:
@@ -142,11 +143,28 @@ def jobs_of(config: pytest.Config) -> int:
 
 
 def project_directory(config: pytest.Config) -> Path:
-    """The nearest directory with a project, from the root directory upward to that of the invocation's."""
-    for directory in (config.rootpath, config.invocation_params.dir, *config.invocation_params.dir.parents):
+    """The directory of the project that is meant: the nearest one above what was named, or above where we are.
+
+    The root directory has pytest's configuration, which in a monorepo is that of many projects.
+    """
+    start = _named(config) or config.invocation_params.dir
+    if found := directory_of_project(start):
+        return found
+    for directory in (config.rootpath, start, *start.parents):
         if any((directory / name).is_file() for name in ("pyproject.toml", "setup.py", "setup.cfg")):
             return directory
     return config.rootpath
+
+
+def _named(config: pytest.Config) -> Path | None:
+    """The directory that has everything that was named on the command line."""
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        return None
+    paths = [config.invocation_params.dir / word.partition("::")[0] for word in config.args]
+    if not paths or not all(path.exists() for path in paths):
+        return None
+    common = Path(os.path.commonpath(os.path.abspath(path) for path in paths))  # noqa: PTH100  # not resolved
+    return common if common.is_dir() else common.parent
 
 
 def is_interactive(config: pytest.Config, pythons: Sequence[tuple[str, str]]) -> bool:

@@ -1,181 +1,129 @@
-"""Digests of what in a project decides about the environments of its suite.
+"""Reads from a project what goes into the environments that its suite runs in."""
 
-Reads from a project what goes into the environments that its suite runs in.
-"""
-
-from __future__ import annotations
-
-import configparser
-import hashlib
-import itertools
-import os
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from pytest_pyinstall.errors import InvalidSettingError
+from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.project import read_project
-from pytest_pyinstall.system.files import read_toml
+from pytest_pyinstall.suite import _tools
+from pytest_pyinstall.suite._files import as_list, as_table, read_ini, read_toml
+from pytest_pyinstall.suite._tools import Dependencies
+from pytest_pyinstall.suite._tox import Tox, ToxEnvironment, read_tox
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+__all__ = ["EnvironmentSpec", "LocalTarget", "Recipe", "local_target", "read_recipe"]
 
-__all__ = ["Recipe", "metadata_digest", "read_recipe", "tree_digest"]
-
-
-_BUILD_FILES = (
-    *("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "tox.toml", "uv.lock", "poetry.lock", "pdm.lock"),
-    *("Pipfile.lock", "Cargo.toml", "Cargo.lock", "meson.build", "CMakeLists.txt"),
-)
-
-
-_COMPILED = re.compile(
-    r"ext_modules|Extension\(|cffi_modules|maturin|scikit[-_]build|meson[-_]?python|mesonpy|setuptools[-_]rust|cython",
-    re.IGNORECASE,
-)
+_TEST_NAMES = ("test", "tests", "testing")
+_DEV_NAMES = ("dev",)
+"""Groups and extras. Those for tests come before everything else, those for development after."""
+_PLUGIN = "pytest-pyinstall"
+_OLDEST_WITH_PLUGIN = (3, 11)
 
 
-_SOURCES = {".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".pyx", ".pxd", ".pxi", ".rs", ".f", ".f90"}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentSpec:
+    """What goes into the environment of one Python besides pytest.
 
-
-_AT_THE_TOP = {".py", ".pyi", ".toml", ".cfg", ".in"}
-
-
-_ROOTS = {"src", "lib", "python"}
-"""Directories in which packages are."""
-
-
-_NAMES_OF_TESTS = {"test", "tests", "testing"}
-
-
-_NO_SOURCES = {"build", "dist", "node_modules", "__pycache__", "target", "docs"}
-
-
-def metadata_digest(directory: Path, lines: Sequence[str], *, project: Path | None) -> str:
-    """Changes with what decides about an environment: metadata, lock files, files that the requirements `lines` name.
-
-    And with the sources of an extension of `project`: what is compiled when it is installed is not seen by an editable
-    installation when it changes.
+    `project` is the directory that is installed, None if there is nothing to install. `requirements` are lines as pip
+    takes them; what is relative in them is relative to `directory`.
     """
-    digest = hashlib.sha256()
-    text = ""
-    for name in (*_BUILD_FILES, *_locks(directory), *_referenced(directory, lines)):
-        try:
-            content = (directory / name).read_bytes()
-        except OSError:
-            continue
-        digest.update(f"\0{name}\0{len(content)}\0".encode())
-        digest.update(content)
-        if name in {"pyproject.toml", "setup.py", "setup.cfg"}:
-            text += content.decode("utf-8", "replace")
-    if project and _COMPILED.search(text):
-        digest.update(tree_digest(project, _SOURCES).encode())
-    return digest.hexdigest()
 
-
-def _locks(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.glob("pylock*.toml"))
-
-
-def _referenced(directory: Path, requirements: Sequence[str]) -> list[str]:
-    """Files that the requirements name, and those that these name."""
-    found: list[str] = []
-    waiting = list(requirements)
-    while waiting:
-        match = re.match(r"(?:-r|-c|--requirements?|--constraints?)[ =]*(\S+)", waiting.pop())
-        if match is None or match[1] in found:
-            continue
-        found.append(match[1])
-        path = directory / match[1]
-        try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            inner = re.match(r"\s*(-r|-c|--requirement|--constraint)[ =]*(\S+)", line)
-            waiting += [f"{inner[1]} {os.path.relpath(path.parent / inner[2], directory)}"] if inner else []
-    return found
-
-
-def tree_digest(directory: Path, suffixes: set[str] | None = None) -> str:
-    """Changes with the size or the time of a file below `directory` that could be a source.
-
-    With `suffixes`, of such a file alone; else of what a wheel could hold, which tests and what they write are not.
-    """
-    digest = hashlib.sha256()
-    for parent, directories, files in os.walk(directory):
-        is_top = parent == str(directory)
-        directories[:] = sorted(name for name in directories if _is_of_sources(parent, name, suffixes, is_top=is_top))
-        if "pyvenv.cfg" in files:
-            directories.clear()
-            continue
-        wanted = _AT_THE_TOP if is_top and suffixes is None else suffixes
-        for name in sorted(files):
-            if wanted is None or os.path.splitext(name)[1] in wanted:  # noqa: PTH122  # text, in a hot loop
-                path = os.path.join(parent, name)  # noqa: PTH118  # as above
-                try:
-                    state = os.stat(path)  # noqa: PTH116  # as above
-                except OSError:
-                    continue
-                digest.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
-
-
-def _is_of_sources(parent: str, name: str, suffixes: set[str] | None, *, is_top: bool) -> bool:
-    if name.startswith(".") or name in _NO_SOURCES or "egg-info" in name:
-        return False
-    if suffixes is not None or not is_top or name in _ROOTS:
-        return True
-    try:
-        return name not in _NAMES_OF_TESTS and any(
-            found.endswith((".py", ".pyi"))
-            for found in os.listdir(os.path.join(parent, name))  # noqa: PTH118, PTH208  # text
-        )
-    except OSError:
-        return False
-
-
-_NAMES = ("test", "tests", "testing", "dev")
-"""Groups and extras, the one that is taken first."""
+    directory: Path
+    project: Path | None = None
+    name: str | None = None
+    editable: bool = True
+    extras: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What goes into an environment besides pytest.
+    """What goes into the environments of a project. `spec` is the part that holds for one Python.
 
-    `description` says it to people. `project` is the directory that is installed, None where there is nothing to
-    install; `requirements` may hold lines of pip's for it (``-e .``). `digest` covers everything that was read.
+    `left_out` are the lines that were found and not understood.
     """
 
     description: str
     directory: Path
     project: Path | None = None
     name: str | None = None
+    requires_python: str | None = None
+    editable: bool = True
     extras: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
-    conditional: tuple[tuple[frozenset[str], str], ...] = ()
-    """Lines of a tox.ini that hold for environments with one of these factors alone."""
-    requires_python: str | None = None
-    digest: str = ""
+    left_out: tuple[str, ...] = ()
+    tox: Tox | None = None
+    """Whose environment for a Python adds to that."""
+    only_extras_of_tox: bool = False
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def lines(self, *, factors: frozenset[str]) -> tuple[str, ...]:
-        """The requirements, with those that hold for `factors` (``py39``, ``py3.9``) alone."""
-        return (*self.requirements, *(line for wanted, line in self.conditional if not wanted.isdisjoint(factors)))
+    def spec(self, interpreter: Interpreter) -> EnvironmentSpec:
+        """What goes into the environment of `interpreter`. Raises `InvalidSettingError`."""
+        extras, requirements = self.extras, self.requirements
+        if found := self._of_tox(interpreter):
+            extras += found.extras if self.project else ()
+            if not self.only_extras_of_tox:
+                path = self.directory / "pyproject.toml"
+                grouped = (line for name in found.groups for line in _group(self.document, name, path))
+                requirements += (*grouped, *found.requirements)
+        if interpreter.version_info[:2] < _OLDEST_WITH_PLUGIN:
+            # There, the worker explains to tests that want our fixtures why they are skipped.
+            requirements = tuple(line for line in requirements if _name_of(line) != _PLUGIN)
+        return EnvironmentSpec(
+            directory=self.directory,
+            project=self.project,
+            name=self.name,
+            editable=self.editable,
+            extras=tuple(dict.fromkeys(extras)),
+            requirements=tuple(dict.fromkeys(requirements)),
+        )
 
-    def sources_digest(self) -> str:
-        """Changes with any file that a wheel of the project could hold."""
-        return tree_digest(self.project or self.directory)
+    def describe(self, interpreters: Iterable[Interpreter]) -> list[str]:
+        """What is said about it in the report's header: what is installed, then what is left out."""
+        found = [each for each in map(self._of_tox, interpreters) if each is not None]
+        # `py39` for 3.9 needs no mention, `py39-django52` does: there are others that were not chosen.
+        chosen = [each.name for each in found if "-" in each.name or not re.search(r"\d", each.name)]
+        as_in = f", as in {', '.join(dict.fromkeys(chosen))}" if chosen else ""
+        left_out = dict.fromkeys((*self.left_out, *(line for each in found for line in each.left_out)))
+        lines = [f"{self.description}{as_in}"]
+        if left_out:
+            names = "; ".join(left_out)
+            lines.append(
+                f"left out, because it was not understood: {names} (pyinstall_suite_install names all that is needed)"
+            )
+        return lines
+
+    def _of_tox(self, interpreter: Interpreter) -> ToxEnvironment | None:
+        return self.tox.environment(_names_in_tox(interpreter)) if self.tox else None
+
+
+def _names_in_tox(interpreter: Interpreter) -> tuple[str, ...]:
+    """What tox may call the environment of `interpreter`, the usual name first."""
+    major, minor = interpreter.version_info[:2]
+    suffix = "t" if interpreter.free_threaded else ""
+    if interpreter.implementation != "cpython":
+        name = interpreter.implementation
+        return f"{name}{major}{minor}", f"{name}{major}.{minor}", f"{name}{major}", name
+    names = (
+        f"py{major}{minor}",
+        f"py{major}.{minor}",
+        f"{major}.{minor}",
+        f"python{major}.{minor}",
+        f"cpython{major}{minor}",
+    )
+    return (*(f"{name}{suffix}" for name in names), f"py{major}", "py")
 
 
 def read_recipe(directory: Path, configured: Sequence[str] = ()) -> Recipe:
     """What `configured` says (``pyinstall_suite_install``), else what the project in `directory` has for its tests.
 
-    That is the project itself, editable, and the first of: a dependency group named test, tests, testing or dev; the
-    extra of that name; what tox's testenv installs. Only reads. Raises `InvalidSettingError`, which names the file, for
-    one that cannot be understood.
+    Only reads. Raises `InvalidSettingError`, which names the file, for one that cannot be understood.
     """
-    document = _toml(directory / "pyproject.toml")
+    document = read_toml(directory / "pyproject.toml")
     project = read_project(directory)
     is_project = project is not None and project.path is not None and project.path.parent == directory
     # A pyproject.toml without [project] is installed by what setup.py or setup.cfg say, or not at all.
@@ -186,75 +134,211 @@ def read_recipe(directory: Path, configured: Sequence[str] = ()) -> Recipe:
         project=directory if installs else None,
         name=project.name if project and is_project else None,
         requires_python=str(project.requires_python) if project and is_project and project.requires_python else None,
+        editable=not _needs_its_build_environment(document),
+        document=document,
     )
     if configured:
-        found = {"project": None, **_configured(base, configured, document)}
-        recipe = replace(base, description=" ".join(configured), **found)
-    else:
-        recipe = _found(base, document)
-    words = repr((recipe.project, recipe.extras, recipe.requirements, recipe.conditional))
-    lines = [*recipe.requirements, *(line for _, line in recipe.conditional)]
-    content = metadata_digest(directory, lines, project=recipe.project)
-    return replace(recipe, digest=hashlib.sha256(f"{words}\0{content}".encode("utf-8", "surrogateescape")).hexdigest())
+        return _configured(base, configured)
+    return _found(base)
 
 
 def _is_installable(directory: Path, document: Mapping[str, Any]) -> bool:
-    tool = _table(document, "tool")
-    if _table(tool, "uv").get("package") is False or _table(tool, "poetry").get("package-mode") is False:
+    tool = as_table(document, "tool")
+    if as_table(tool, "uv").get("package") is False or as_table(tool, "poetry").get("package-mode") is False:
         return False
     if "project" in document or "poetry" in tool:
         return True
     return any((directory / name).is_file() for name in ("setup.py", "setup.cfg"))
 
 
-def _configured(base: Recipe, words: Sequence[str], document: Mapping[str, Any]) -> dict[str, Any]:
-    """Lines as pip takes them; ``-e .[extra]`` of the project itself, and ``--group NAME``, are understood here."""
+def _needs_its_build_environment(document: Mapping[str, Any]) -> bool:
+    """Whether an editable installation builds at import, with tools that were there for the first build alone."""
+    return as_table(document, "build-system").get("build-backend") == "mesonpy"
+
+
+# What the user says
+
+
+def _configured(base: Recipe, words: Sequence[str]) -> Recipe:
+    """Lines as pip takes them; the project itself and ``--group NAME`` are understood here."""
     requirements: list[str] = []
-    found: dict[str, Any] = {}
-    for word in words:
-        line = word.strip()
-        own = re.fullmatch(r"(?:-e|--editable)[ =]*\.(?:\[([^\]]*)\])?", line)
-        group = re.fullmatch(r"--group[ =]+(\S+)", line)
-        if own:
-            found = {"project": base.directory, "extras": tuple(re.findall(r"[^,\s]+", own[1] or ""))}
+    extras: list[str] = []
+    own: list[LocalTarget] = []
+    for line in filter(None, map(str.strip, words)):
+        target = local_target(line, base.directory)
+        group = re.fullmatch(r"--group(?:\s+|=)(?:(.+):)?([^:\s]+)", line)
+        if target and target.path == base.directory and not target.marker:
+            own.append(target)
+            extras += target.extras
         elif group:
-            requirements += _group(document, group[1], base.directory / "pyproject.toml")
-        elif line:
+            path = base.directory / (group[1] or "pyproject.toml")
+            requirements += _group(read_toml(path) if group[1] else base.document, group[2], path)
+        else:
             requirements.append(line)
-    return {**found, "requirements": tuple(requirements)}
+    return replace(
+        base,
+        description=" ".join(filter(None, map(str.strip, words))),
+        project=base.directory if own else None,
+        editable=any(target.editable for target in own) or not own,
+        extras=tuple(extras),
+        requirements=tuple(requirements),
+    )
 
 
-def _found(base: Recipe, document: Mapping[str, Any]) -> Recipe:
-    own = "the project" if base.project else "nothing of the project, which has no metadata to install it by"
-    path = base.directory / "pyproject.toml"
-    groups = document.get("dependency-groups")
-    if isinstance(groups, dict) and (name := next((name for name in _NAMES if name in groups), None)):
-        lines = tuple(_group(document, name, path))
-        return replace(base, requirements=lines, description=f"{own} and its dependency group {name!r}")
-    extras = _extras(base.directory, document)
-    if base.project and (name := next((name for name in _NAMES if name in extras), None)):
-        return replace(base, extras=(name,), description=f"{own} with its extra {name!r}")
-    if tox := _tox(base.directory, document):
-        where, fields = tox
-        groups_of_tox = fields.pop("groups")
-        lines = tuple(itertools.chain.from_iterable(_group(document, name, path) for name in groups_of_tox))
-        fields["requirements"] = (*lines, *fields["requirements"])
-        if not base.project:
-            fields["extras"] = ()
-        return replace(base, **fields, description=f"{own} and what {where} installs")
-    for name in _requirement_files(base.directory):
-        return replace(base, requirements=(f"-r {name}",), description=f"{own} and {name}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalTarget:
+    """A directory or file that a requirement names."""
+
+    path: Path
+    editable: bool
+    name: str = ""
+    extras: tuple[str, ...] = ()
+    marker: str = ""
+
+
+_LOCAL = re.compile(
+    r"(?P<flag>(?:-e|--editable)[\s=]*)?"
+    r"(?:(?P<name>[A-Za-z0-9][\w.-]*)\s*(?P<before>\[[^\]]*\])?\s*@\s*)?"
+    r"(?P<place>[^\s;\[\]]+?)(?P<after>\[[^\]]*\])?(?:\s*;\s*(?P<marker>.+))?"
+)
+
+
+def local_target(line: str, base: Path) -> LocalTarget | None:
+    """What `line` of requirements names in the file system, relative to `base`; None for everything else."""
+    match = (
+        _LOCAL.fullmatch(line.strip().replace("'", "").replace('"', ""))
+        if ";" not in line
+        else _LOCAL.fullmatch(line.strip())
+    )
+    if match is None:
+        return None
+    place = match["place"]
+    if place.startswith("file:"):
+        place = unquote(urlsplit(place).path).partition("#")[0]
+    elif "://" in place or not (
+        match["flag"] or place.startswith((".", "/", "~")) or "/" in place or place.endswith(".whl")
+    ):
+        return None
+    if not place or place.startswith("-"):
+        return None
+    extras = re.findall(r"[^,\s\[\]]+", f"{match['before'] or ''},{match['after'] or ''}")
+    try:
+        path = (base / Path(place).expanduser()).resolve()
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return LocalTarget(
+        path=base if path == base.resolve() else path,
+        editable=bool(match["flag"]),
+        name=match["name"] or "",
+        extras=tuple(extras),
+        marker=match["marker"] or "",
+    )
+
+
+# What is found
+
+
+def _found(base: Recipe) -> Recipe:
+    directory, document = base.directory, base.document
+    base, own = _with_runtime(base)
+    tox = read_tox(directory)
+    of_tox = replace(base, tox=tox, description=f"{own} and what {tox.where} installs") if tox else None
+    for found in (
+        _of_standard_tables(base, own, tox, _TEST_NAMES),
+        _of_tools(base, own, (*_TEST_NAMES, "hatch-test")),
+        of_tox if tox and tox.installs_something() else None,
+        _of_files(base, own, _TEST_NAMES),
+        _of_standard_tables(base, own, tox, _DEV_NAMES),
+        _of_tools(base, own, ("dev", "default"), _tools.uv(document), _tools.pipenv(directory)),
+        _of_files(base, own, _DEV_NAMES),
+    ):
+        if found:
+            return found
+    if base.project and (directory / "requirements.txt").is_file():
+        return replace(base, requirements=("-r requirements.txt",), description=f"{own} and requirements.txt")
     return replace(base, description=own)
 
 
-def _requirement_files(directory: Path) -> Iterator[str]:
-    words = ("test", "tests", "testing", "dev")
+def _with_runtime(base: Recipe) -> tuple[Recipe, str]:
+    """`base` with what a project needs that is not installed itself, and the words for it."""
+    if base.project:
+        return base, "the project"
+    own = "nothing of the project, which has no metadata to install it by"
+    tool = as_table(base.document, "tool")
+    if lines := as_list(as_table(base.document, "project").get("dependencies")):
+        return replace(base, requirements=tuple(map(str, lines))), "the project's dependencies"
+    if as_table(tool, "poetry").get("package-mode") is False:
+        runtime = _tools.poetry_runtime(base.document)
+    elif (base.directory / "requirements.txt").is_file():
+        return replace(base, requirements=("-r requirements.txt",)), f"{own}, requirements.txt"
+    else:
+        runtime = _tools.pipenv_runtime(base.directory)
+    if not runtime.requirements:
+        return base, own
+    return replace(base, requirements=runtime.requirements, left_out=runtime.left_out), f"{own}, {runtime.where}"
+
+
+def _of_standard_tables(base: Recipe, own: str, tox: Tox | None, names: Sequence[str]) -> Recipe | None:
+    """The group and the extra with one of `names`: tests that have a group of their own may need an extra too."""
+    groups = {_normal(key) for key in as_table(base.document, "dependency-groups")}
+    group = next((name for name in names if name in groups), None)
+    extras = {_normal(name): name for name in _extras(base.directory, base.document)} if base.project else {}
+    extra = next((extras[name] for name in names if name in extras), None)
+    if group is None and extra is None:
+        return None
+    with_extra = f"{own} with its extra {extra!r}" if extra else own
+    recipe = replace(base, extras=(extra,) if extra else (), description=with_extra)
+    if group is None:
+        return recipe
+    lines = _group(base.document, group, base.directory / "pyproject.toml")
+    description = f"{with_extra} and its dependency group {group!r}"
+    recipe = replace(recipe, requirements=(*base.requirements, *lines), description=description)
+    in_tox = tox.environment(("py3", "py")) if tox and base.project else None
+    if tox and in_tox and in_tox.extras and group in map(_normal, in_tox.groups):
+        return replace(
+            recipe, tox=tox, only_extras_of_tox=True, description=f"{description}, with the extras in {tox.where}"
+        )
+    return recipe
+
+
+def _of_tools(base: Recipe, own: str, names: Sequence[str], *more: Dependencies | None) -> Recipe | None:
+    document = base.document
+    candidates = (
+        _tools.poetry(document, names),
+        _tools.pdm(document, names),
+        _tools.hatch(base.directory, document, [name for name in (*names[-1:], *names) if name]),
+        *more,
+    )
+    found = next(filter(None, candidates), None)
+    if found is None:
+        return None
+    path = base.directory / "pyproject.toml"
+    grouped = [line for name in found.groups for line in _group(document, name, path)]
+    return replace(
+        base,
+        extras=found.extras if base.project else (),
+        requirements=(*base.requirements, *found.requirements, *grouped),
+        left_out=(*base.left_out, *found.left_out),
+        description=f"{own} and {found.where}",
+    )
+
+
+def _of_files(base: Recipe, own: str, names: Sequence[str]) -> Recipe | None:
+    for name in _requirement_files(base.directory, names):
+        return replace(base, requirements=(*base.requirements, f"-r {name}"), description=f"{own} and {name}")
+    return None
+
+
+def _requirement_files(directory: Path, words: Sequence[str]) -> Iterator[str]:
     for word in words:
         for name in (
             f"{word}/requirements.txt",
             f"requirements/{word}.txt",
             f"requirements-{word}.txt",
+            f"requirements_{word}.txt",
             f"{word}-requirements.txt",
+            f"{word}_requirements.txt",
+            f"requirements.{word}.txt",
         ):
             if (directory / name).is_file():
                 yield name
@@ -262,8 +346,7 @@ def _requirement_files(directory: Path) -> Iterator[str]:
 
 def _group(document: Mapping[str, Any], name: str, path: Path, seen: tuple[str, ...] = ()) -> list[str]:
     """The requirements of a dependency group. Source: https://packaging.python.org/specifications/dependency-groups"""
-    groups = document.get("dependency-groups")
-    by_name = {_normal(key): value for key, value in groups.items()} if isinstance(groups, dict) else {}
+    by_name = {_normal(key): value for key, value in as_table(document, "dependency-groups").items()}
     items = by_name.get(_normal(name))
     if _normal(name) in seen:
         raise InvalidSettingError(f"{path}: the dependency group {name!r} includes itself")
@@ -286,10 +369,18 @@ def _normal(name: object) -> str:
     return re.sub(r"[-_.]+", "-", str(name)).lower()
 
 
+def _name_of(line: str) -> str:
+    match = re.match(r"[A-Za-z0-9][\w.-]*", line)
+    return _normal(match[0]) if match else ""
+
+
 def _extras(directory: Path, document: Mapping[str, Any]) -> set[str]:
-    names = set(_table(_table(document, "project"), "optional-dependencies"))
-    names |= set(_table(_table(_table(document, "tool"), "poetry"), "extras"))
-    if parser := _ini(directory / "setup.cfg"):
+    names = set(as_table(as_table(document, "project"), "optional-dependencies"))
+    names |= set(as_table(as_table(as_table(document, "tool"), "poetry"), "extras"))
+    names |= set(
+        as_table(as_table(as_table(as_table(document, "tool"), "setuptools"), "dynamic"), "optional-dependencies")
+    )
+    if parser := read_ini(directory / "setup.cfg"):
         names |= set(parser["options.extras_require"]) if parser.has_section("options.extras_require") else set()
     setup = directory / "setup.py"
     if setup.is_file():
@@ -297,91 +388,3 @@ def _extras(directory: Path, document: Mapping[str, Any]) -> set[str]:
         if match := re.search(r"extras_require\s*=\s*\{(.*?)\}", text, re.DOTALL):
             names |= set(re.findall(r"[\"']([\w.-]+)[\"']\s*:", match[1]))
     return names
-
-
-def _tox(directory: Path, document: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    tool = _table(_table(document, "tool"), "tox")
-    for name, section in (("tox.ini", "testenv"), ("setup.cfg", "tox:testenv"), ("setup.cfg", "testenv")):
-        parser = _ini(directory / name)
-        if parser and parser.has_section(section):
-            return f"{name} [{section}]", _tox_ini(parser[section], directory)
-    if isinstance(text := tool.get("legacy_tox_ini"), str):
-        parser = configparser.ConfigParser(interpolation=None, strict=False)
-        try:
-            parser.read_string(text)
-        except configparser.Error as error:
-            raise InvalidSettingError(f"{directory / 'pyproject.toml'}: legacy_tox_ini: {error}") from error
-        if parser.has_section("testenv"):
-            return "tox's legacy_tox_ini", _tox_ini(parser["testenv"], directory)
-    for where, table in (("tox.toml", _toml(directory / "tox.toml")), ("pyproject.toml [tool.tox]", tool)):
-        base = _table(table, "env_run_base")
-        if base:
-            return where, {
-                "requirements": tuple(item for item in _list(base.get("deps")) if isinstance(item, str)),
-                "extras": tuple(map(str, _list(base.get("extras")))),
-                "groups": tuple(map(str, _list(base.get("dependency_groups")))),
-            }
-    return None
-
-
-def _tox_ini(section: configparser.SectionProxy, directory: Path) -> dict[str, Any]:
-    lines: list[str] = []
-    conditional: list[tuple[frozenset[str], str]] = []
-    for raw in section.get("deps", "").splitlines():
-        line = raw.partition(" #")[0].strip()
-        for name in ("{toxinidir}", "{tox_root}"):
-            line = line.replace(name, str(directory))
-        if not line or line.startswith("#") or "{" in line.partition(":")[2]:
-            continue  # a substitution of tox's own, which means nothing here
-        factors, colon, dependency = line.partition(": ")
-        if colon and re.fullmatch(r"[\w.,!{}\- ]+", factors):
-            conditional.append((frozenset(_expanded(factors)), dependency.strip()))
-        elif "{" not in line:
-            lines.append(line)
-    words = {name: tuple(re.findall(r"[^\s,]+", section.get(name, ""))) for name in ("extras", "dependency_groups")}
-    plain = {name: tuple(word for word in found if ":" not in word) for name, found in words.items()}
-    return {
-        "requirements": tuple(lines),
-        "conditional": tuple(conditional),
-        "extras": plain["extras"],
-        "groups": plain["dependency_groups"],
-    }
-
-
-def _expanded(text: str) -> Iterator[str]:
-    """``py{38,39},pypy`` as ``py38``, ``py39``, ``pypy``; ``py{8-10}`` counts."""
-    for part in re.findall(r"(?:[^,{}]|\{[^}]*\})+", text):
-        pieces = [
-            list(_alternatives(piece)) if piece.startswith("{") else [piece]
-            for piece in re.findall(r"\{[^}]*\}|[^{}]+", part.strip())
-        ]
-        yield from ("".join(product) for product in itertools.product(*pieces))
-
-
-def _alternatives(braces: str) -> Iterator[str]:
-    for word in braces.strip("{}").split(","):
-        if match := re.fullmatch(r"\s*(\d+)-(\d+)\s*", word):
-            yield from map(str, range(int(match[1]), int(match[2]) + 1))
-        else:
-            yield word.strip()
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    return read_toml(path) if path.exists() else {}
-
-
-def _ini(path: Path) -> configparser.ConfigParser | None:
-    parser = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=None)
-    try:
-        return parser if parser.read(path, encoding="utf-8") else None
-    except (configparser.Error, OSError, UnicodeDecodeError) as error:
-        raise InvalidSettingError(f"{path} cannot be read: {error}") from error
-
-
-def _table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    value = document.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> Iterable[object]:
-    return value if isinstance(value, list) else []

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.request.identity import Key
     from pytest_pyinstall.session import Choice
-    from pytest_pyinstall.suite.environment import Made
+    from pytest_pyinstall.suite.environment import SuiteEnvironment
 
 __all__ = ["Inner", "Row", "label_of", "named", "prepare_plugin"]
 
@@ -67,8 +67,8 @@ class Row:
     arguments: list[str] = field(default_factory=list)
     tally: Tally = field(init=False)
     node: _Node = field(init=False)
-    preparing: Future[Made] | None = None
-    made: Made | None = None
+    preparing: Future[SuiteEnvironment] | None = None
+    made: SuiteEnvironment | None = None
     inner: Inner | None = None
     is_over: bool = False
     items: list[tuple[str, tuple[str, int | None, str]]] = field(default_factory=list)

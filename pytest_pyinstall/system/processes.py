@@ -96,7 +96,9 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def run_tool(command: Sequence[str], *, environ: Mapping[str, str], what: str) -> None:
+def run_tool(
+    command: Sequence[str], *, environ: Mapping[str, str], what: str, cwd: str | os.PathLike[str] | None = None
+) -> None:
     """Run `command` to its end, or to ours: nothing that it started outlives this process.
 
     Raises `EnvironmentCreationError`, which says `what` could not be done, with the end of what it wrote.
@@ -110,6 +112,7 @@ def run_tool(command: Sequence[str], *, environ: Mapping[str, str], what: str) -
             encoding="utf-8",
             errors="backslashreplace",
             env=dict(environ),
+            cwd=cwd,
             **own_group(),
         )
     except OSError as error:

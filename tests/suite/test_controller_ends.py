@@ -153,7 +153,7 @@ def test_an_interrupt_does_not_wait_for_an_environment_that_another_session_make
     (made,) = (path for path in shelf.iterdir() if is_of(path, project))
     shutil.rmtree(made)
     fcntl = pytest.importorskip("fcntl")
-    with (shelf / f".{made.name}.lock").open() as held:
+    with (shelf / f".{made.name.partition('-')[0]}.lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with suite(project, *asked(NEW)) as process:
             until(lambda: "waiting for the environment" in said(project), process)

@@ -1,0 +1,172 @@
+"""Tells whether an environment is still what was made: nothing lost, emptied, changed or added, no byte code cut off.
+
+``content.json`` lists its files with size, time and digest. A file with the same size and time is believed. One with
+another time is compared by content, and after another boot all of them are: a power cut leaves files that are empty or
+full of zeros. Byte code comes later, when modules are imported. The environment's own Python loads once what is new of
+it, and ``bytecode.json`` notes that.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pytest_pyinstall.system.files import current_boot
+
+__all__ = ["damage", "take_stock"]
+
+_CONTENT, _BYTECODE = "content.json", "bytecode.json"
+_NOT_LISTED = {_CONTENT, _BYTECODE, "suite.json", ".lock"}
+_OURS = "pytest-pyinstall"
+"""The worker plugin's directory, which checks itself."""
+_CACHE = "__pycache__"
+
+_CHECK = """\
+import marshal, sys
+for name in sys.stdin.buffer.read().split(b"\\0"):
+    try:
+        with open(name, "rb") as file:
+            data = file.read()
+    except OSError:
+        continue
+    for header in (16,) if sys.version_info >= (3, 7) else (12, 16):
+        try:
+            marshal.loads(data[header:])
+        except Exception:
+            continue
+        break
+    else:
+        sys.stdout.buffer.write(name + b"\\0")
+"""
+
+
+def take_stock(environment: Path) -> None:
+    """List what is in `environment`, which is whole now. Raises `OSError`."""
+    files = []
+    links = []
+    for path in _entries(environment):
+        name = os.path.relpath(path, environment)
+        if os.path.islink(path):  # noqa: PTH114  # text, in a hot loop
+            links.append([name, os.readlink(path)])
+        else:
+            status = os.lstat(path)
+            files.append([name, status.st_size, status.st_mtime_ns, _digest(path)])
+    document = {"boot": current_boot(), "files": files, "links": links, "packages": _distributions(environment)}
+    _write(environment / _CONTENT, document)
+
+
+def damage(environment: Path, python: Path) -> str | None:
+    """What is wrong with `environment`, None if nothing is. Raises `OSError`, `ValueError`, `KeyError`, `TypeError`."""
+    document = json.loads((environment / _CONTENT).read_bytes())
+    before = json.dumps(document)
+    is_same_boot: bool = document["boot"] == current_boot()
+    document["boot"] = current_boot()
+    bad = _bad_file(environment, document["files"], is_same_boot=is_same_boot)
+    bad = bad or next(
+        filter(None, (_bad_link(f"{environment}{os.sep}{row[0]}", *row) for row in document["links"])), None
+    )
+    if bad is None and (added := sorted(set(_distributions(environment)) - set(document["packages"]))):
+        bad = f"{added[0]} was installed into it"
+    bad = bad or _bad_bytecode(environment, python, document["files"], is_same_boot=is_same_boot)
+    if bad is None and json.dumps(document) != before:
+        with contextlib.suppress(OSError):
+            _write(environment / _CONTENT, document)
+    return bad
+
+
+def _bad_file(environment: Path, files: list[Any], *, is_same_boot: bool) -> str | None:
+    """What is wrong with the first file that is not as it was. The times in `files` are brought up to date."""
+    for row in files:
+        name, size, time, digest = row
+        path = f"{environment}{os.sep}{name}"
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return f"{name} is missing"
+        if status.st_size != size:
+            return f"{name} has {status.st_size} bytes in place of {size}"
+        if status.st_mtime_ns != time or not is_same_boot:
+            if _digest(path) != digest:
+                return f"{name} was changed"
+            row[2] = status.st_mtime_ns
+    return None
+
+
+def _bad_link(path: str, name: str, target: str) -> str | None:
+    try:
+        return None if os.readlink(path) == target else f"{name} was changed"
+    except OSError:
+        return f"{name} is missing"
+
+
+def _bad_bytecode(environment: Path, python: Path, files: list[Any], *, is_same_boot: bool) -> str | None:
+    known: dict[str, Any] = {}
+    if is_same_boot:
+        with contextlib.suppress(OSError, ValueError):
+            known = json.loads((environment / _BYTECODE).read_bytes())
+    found: dict[str, Any] = {}
+    unknown: list[str] = []
+    for directory in dict.fromkeys(os.path.dirname(row[0]) for row in files if row[0].endswith(".py")):  # noqa: PTH120  # text
+        cache = os.path.join(environment, directory, _CACHE)  # noqa: PTH118  # as above
+        try:
+            time = os.stat(cache).st_mtime_ns  # noqa: PTH116  # as above
+        except OSError:
+            continue
+        before = known.get(directory) or [None, {}]
+        names = before[1] if before[0] == time else [name for name in os.listdir(cache) if name.endswith(".pyc")]  # noqa: PTH208  # as above
+        rows: dict[str, list[int]] = {}
+        for name in names:
+            path = f"{cache}{os.sep}{name}"
+            with contextlib.suppress(OSError):
+                status = os.lstat(path)
+                rows[name] = [status.st_size, status.st_mtime_ns]
+                if rows[name] != before[1].get(name):
+                    unknown.append(path)
+        found[directory] = [time, rows]
+    if not unknown:
+        return None
+    command = [str(python), "-I", "-S", "-c", _CHECK]
+    text = b"\0".join(map(os.fsencode, unknown))
+    done = subprocess.run(command, input=text, capture_output=True, check=False, timeout=120)
+    if done.returncode:
+        return f"{os.path.relpath(python, environment)} does not start"
+    if done.stdout:
+        return f"{os.path.relpath(os.fsdecode(done.stdout.split(bytes(1))[0]), environment)} is damaged"
+    with contextlib.suppress(OSError):
+        _write(environment / _BYTECODE, found)
+    return None
+
+
+def _entries(environment: Path) -> Iterator[str]:
+    for parent, directories, files in os.walk(environment):
+        is_top = parent == str(environment)
+        directories[:] = [name for name in directories if name != _CACHE and not (is_top and name == _OURS)]
+        links = [name for name in directories if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118  # text
+        for name in [*links, *files]:
+            if not (is_top and name in _NOT_LISTED) and not name.endswith((".pyc", ".pyo")):
+                yield os.path.join(parent, name)  # noqa: PTH118  # as above
+
+
+def _distributions(environment: Path) -> list[str]:
+    endings = (".dist-info", ".egg-info", ".egg-link", ".egg")
+    places = (*environment.glob("lib/*/site-packages"), *environment.glob("Lib/site-packages"))
+    return sorted(name for place in places for name in os.listdir(place) if name.endswith(endings))  # noqa: PTH208  # text  # noqa: PTH208  # text
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, document: object) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        scratch.write_text(json.dumps(document), encoding="utf-8", errors="surrogateescape")
+        scratch.replace(path)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise

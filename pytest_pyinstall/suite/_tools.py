@@ -1,0 +1,146 @@
+"""Reads the test dependencies that poetry, PDM, uv, hatch and pipenv keep in places of their own."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pytest_pyinstall.project import specifier_of_poetry
+from pytest_pyinstall.suite._files import as_list, as_table, read_toml
+
+__all__ = ["Dependencies", "hatch", "pdm", "pipenv", "pipenv_runtime", "poetry", "poetry_runtime", "uv"]
+
+_HATCH_TEST = ("pytest-mock", "pytest-rerunfailures", "pytest-xdist[psutil]", "coverage[toml]")
+"""What `hatch test` installs besides pytest unless `dependencies` says otherwise."""
+
+
+class Dependencies(NamedTuple):
+    """What a tool installs for tests. `left_out` are the entries that pip has no word for."""
+
+    where: str
+    requirements: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def poetry(document: Mapping[str, Any], names: Iterable[str]) -> Dependencies | None:
+    """The first of poetry's groups with one of these names."""
+    tool = as_table(as_table(document, "tool"), "poetry")
+    for name in names:
+        if table := as_table(as_table(as_table(tool, "group"), name), "dependencies"):
+            return _poetry(f"poetry's group {name!r}", table)
+        if name == "dev" and (table := as_table(tool, "dev-dependencies")):
+            return _poetry("poetry's dev-dependencies", table)
+    return None
+
+
+def poetry_runtime(document: Mapping[str, Any]) -> Dependencies:
+    """What a project needs that poetry does not install itself (``package-mode = false``)."""
+    return _poetry("poetry", as_table(as_table(as_table(document, "tool"), "poetry"), "dependencies"))
+
+
+def _poetry(where: str, table: Mapping[str, Any]) -> Dependencies:
+    requirements: list[str] = []
+    left_out: list[str] = []
+    for name, value in table.items():
+        if name.lower() == "python":
+            continue
+        for each in value if isinstance(value, list) else [value]:
+            line = _requirement(name, each, specifier_of_poetry)
+            (left_out if line is None else requirements).append(line if line is not None else f"{name} = {each!r}")
+    return Dependencies(where, tuple(requirements), left_out=tuple(left_out))
+
+
+def pdm(document: Mapping[str, Any], names: Iterable[str]) -> Dependencies | None:
+    """The first of PDM's development groups with one of these names."""
+    groups = as_table(as_table(as_table(document, "tool"), "pdm"), "dev-dependencies")
+    for name in names:
+        if lines := _strings(groups.get(name)):
+            return Dependencies(f"PDM's dev-dependencies {name!r}", lines)
+    return None
+
+
+def uv(document: Mapping[str, Any]) -> Dependencies | None:
+    """uv's development dependencies, of before there were dependency groups."""
+    lines = _strings(as_table(as_table(document, "tool"), "uv").get("dev-dependencies"))
+    return Dependencies("uv's dev-dependencies", lines) if lines else None
+
+
+def hatch(directory: Path, document: Mapping[str, Any], names: Iterable[str]) -> Dependencies | None:
+    """The first of hatch's environments with one of these names that installs something."""
+    tool = as_table(as_table(document, "tool"), "hatch")
+    environments = {**as_table(tool, "envs"), **as_table(read_toml(directory / "hatch.toml"), "envs")}
+    for name in names:
+        table = as_table(environments, name)
+        if not table:
+            continue
+        template = as_table(environments, "default") if name not in {"default", "hatch-test"} else {}
+        merged = {**template, **table}
+        own = _strings(merged.get("dependencies")) or (_HATCH_TEST if name == "hatch-test" else ())
+        found = Dependencies(
+            f"hatch's environment {name!r}",
+            (*own, *_strings(merged.get("extra-dependencies"))),
+            _strings(merged.get("features")),
+            _strings(merged.get("dependency-groups")),
+        )
+        if any(found[1:]):
+            return found
+    return None
+
+
+def pipenv(directory: Path) -> Dependencies | None:
+    """The packages of a Pipfile for development."""
+    table = as_table(read_toml(directory / "Pipfile"), "dev-packages")
+    return _pipenv("Pipfile [dev-packages]", table) if table else None
+
+
+def pipenv_runtime(directory: Path) -> Dependencies:
+    """The packages of a Pipfile."""
+    return _pipenv("Pipfile [packages]", as_table(read_toml(directory / "Pipfile"), "packages"))
+
+
+def _pipenv(where: str, table: Mapping[str, Any]) -> Dependencies:
+    lines = {name: _requirement(name, value, lambda text: "" if text == "*" else text) for name, value in table.items()}
+    left_out = tuple(f"{name} = {table[name]!r}" for name, line in lines.items() if line is None)
+    return Dependencies(where, tuple(line for line in lines.values() if line is not None), left_out=left_out)
+
+
+def _requirement(name: str, value: object, specifier_of: Any) -> str | None:
+    """`value` of a table of dependencies as pip writes it; None if pip cannot."""
+    table = {"version": value} if isinstance(value, str) else value
+    if not isinstance(table, dict):
+        return None
+    extras = f"[{','.join(map(str, as_list(table.get('extras'))))}]" if table.get("extras") else ""
+    markers = list(_markers(table))
+    marker = f" ; {' and '.join(markers)}" if markers else ""
+    if isinstance(path := table.get("path"), str):
+        if table.get("develop") is True or table.get("editable") is True:
+            return f"-e {path}{extras}"
+        return f"{name}{extras} @ file:{path}{marker}"
+    if isinstance(git := table.get("git"), str):
+        revision = next((table[key] for key in ("rev", "tag", "branch", "ref") if isinstance(table.get(key), str)), "")
+        fragment = f"#subdirectory={table['subdirectory']}" if isinstance(table.get("subdirectory"), str) else ""
+        url = f"https://{git.removeprefix('git@').replace(':', '/', 1)}" if git.startswith("git@") else git
+        return f"{name}{extras} @ git+{url}{f'@{revision}' if revision else ''}{fragment}{marker}"
+    if isinstance(place := table.get("url") or table.get("file"), str):
+        return f"{name}{extras} @ {place}{marker}"
+    version = table.get("version", "*")
+    specifier = specifier_of(version) if isinstance(version, str) else None
+    return None if specifier is None else f"{name}{extras}{specifier}{marker}"
+
+
+def _markers(table: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(text := table.get("markers"), str):
+        yield f"({text})"
+    if isinstance(text := table.get("python"), str) and (specifier := specifier_of_poetry(text)):
+        for clause in specifier.split(","):
+            operator, version = re.fullmatch(r"([^\d]+)(.+)", clause.strip()).groups()  # type: ignore[union-attr]
+            name = "python_full_version" if version.count(".") > 1 else "python_version"
+            yield f'{name} {operator.strip()} "{version}"'
+    if isinstance(text := table.get("platform"), str):
+        yield f'sys_platform == "{text}"'
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(item for item in as_list(value) if isinstance(item, str))

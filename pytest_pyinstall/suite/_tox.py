@@ -1,0 +1,284 @@
+"""Reads what tox would install for each Python: tox.ini, setup.cfg, tox.toml, pyproject.toml.
+
+tox has environments, and we have Pythons: for each Python this module chooses the environment of tox that a user would
+run, and says which. It reads the files and does not import tox.
+"""
+
+import configparser
+import itertools
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pytest_pyinstall.errors import InvalidSettingError
+from pytest_pyinstall.suite._files import as_list, as_table, read_ini, read_toml
+
+__all__ = ["Tox", "ToxEnvironment", "read_tox"]
+
+_KEYS = ("deps", "extras", "dependency_groups")
+_TEST_ENVIRONMENTS = ("test", "tests", "unit", "pytest")
+
+
+class ToxEnvironment(NamedTuple):
+    """What one environment of tox installs. `left_out` are the lines that could not be understood."""
+
+    name: str
+    requirements: tuple[str, ...] = ()
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+class Tox:
+    """The tox configuration of a project. `where` names the file and the section."""
+
+    def __init__(self, where: str, directory: Path) -> None:
+        self.where = where
+        self._directory = directory
+
+    def installs_something(self) -> bool:
+        """Whether any environment of it, for any Python, has dependencies, extras or groups."""
+        return any(self._has_value(name) for name in ("", *self._names()))
+
+    def environment(self, pythons: Sequence[str]) -> ToxEnvironment:
+        """The environment for the Python with these names (``py39``, ``py3.9``, ``3.9``)."""
+        name = self._chosen(pythons)
+        factors = {*pythons, *name.split("-"), sys.platform}
+        left_out: list[str] = []
+        lines, extras, groups = (tuple(self._lines(name, key, factors, left_out)) for key in _KEYS)
+        words = [[word for line in found for word in re.findall(r"[^\s,]+", line)] for found in (extras, groups)]
+        return ToxEnvironment(name, lines, tuple(words[0]), tuple(words[1]), tuple(dict.fromkeys(left_out)))
+
+    def _chosen(self, pythons: Sequence[str]) -> str:
+        listed, known = self._listed(), self._names()
+        for name in pythons:
+            if name in known:
+                return name
+        # `py39-django42, py39-django52`: the last one, which is the newest by custom.
+        of_python = [
+            name for name in listed if not set(pythons).isdisjoint(name.split("-")) and self._is_for_tests(name)
+        ]
+        if of_python:
+            return of_python[-1]
+        has_pythons = any(_is_python(factor) for name in known for factor in name.split("-"))
+        tests = next((name for name in _TEST_ENVIRONMENTS if name in known), None)
+        return tests if tests and not has_pythons else pythons[0]
+
+    def _listed(self) -> list[str]:
+        raise NotImplementedError
+
+    def _names(self) -> list[str]:
+        raise NotImplementedError
+
+    def _has_value(self, name: str) -> bool:
+        raise NotImplementedError
+
+    def _is_for_tests(self, name: str) -> bool:
+        raise NotImplementedError
+
+    def _lines(self, name: str, key: str, factors: set[str], left_out: list[str]) -> Iterator[str]:
+        raise NotImplementedError
+
+
+def read_tox(directory: Path) -> Tox | None:
+    """The configuration that tox would take in `directory`. Raises `InvalidSettingError` for an unreadable file."""
+    for name, sections in (("tox.ini", ("testenv",)), ("setup.cfg", ("tox:testenv", "testenv"))):
+        parser = read_ini(directory / name)
+        for section in sections:
+            if parser and _sections(parser, section):
+                return _Ini(f"{name} [{section}]", directory, parser, section)
+    tool = as_table(as_table(read_toml(directory / "pyproject.toml"), "tool"), "tox")
+    if isinstance(text := tool.get("legacy_tox_ini"), str):
+        parser = configparser.ConfigParser(interpolation=None, strict=False)
+        try:
+            parser.read_string(text)
+        except configparser.Error as error:
+            raise InvalidSettingError(f"{directory / 'pyproject.toml'}: legacy_tox_ini: {error}") from error
+        if _sections(parser, "testenv"):
+            return _Ini("tox's legacy_tox_ini", directory, parser, "testenv")
+    for where, table in (("tox.toml", read_toml(directory / "tox.toml")), ("pyproject.toml [tool.tox]", tool)):
+        if as_table(table, "env_run_base") or as_table(table, "env"):
+            return _Toml(where, directory, table)
+    return None
+
+
+class _Ini(Tox):
+    def __init__(self, where: str, directory: Path, parser: configparser.ConfigParser, base: str) -> None:
+        super().__init__(where, directory)
+        self._parser = parser
+        self._base = base
+        self._sections: dict[str, str] = {"": base}
+        for section in _sections(parser, base):
+            for name in _expanded(section.removeprefix(base).removeprefix(":")):
+                self._sections.setdefault(name, section)
+
+    def _listed(self) -> list[str]:
+        for section in ("tox", "tox:tox"):
+            for key in ("env_list", "envlist"):
+                if text := self._parser.get(section, key, fallback=""):
+                    lines = (_without_comment(line) for line in text.splitlines())
+                    return list(_expanded(",".join(line for line in lines if line)))
+        return []
+
+    def _names(self) -> list[str]:
+        return [*self._listed(), *(name for name in self._sections if name)]
+
+    def _raw(self, name: str, key: str) -> str:
+        places = (self._sections.get(name, self._base), self._base)
+        return next((text for place in places if (text := self._parser.get(place, key, fallback=None)) is not None), "")
+
+    def _has_value(self, name: str) -> bool:
+        return any(self._raw(name, key).strip() for key in _KEYS)
+
+    def _is_for_tests(self, name: str) -> bool:
+        section = self._sections.get(name)
+        commands = self._parser.get(section, "commands", fallback=None) if section else None
+        return commands is None or "test" in commands
+
+    def _lines(self, name: str, key: str, factors: set[str], left_out: list[str]) -> Iterator[str]:
+        yield from self._expand(self._raw(name, key), name, factors, left_out, seen=())
+
+    def _expand(
+        self, text: str, name: str, factors: set[str], left_out: list[str], seen: tuple[str, ...]
+    ) -> Iterator[str]:
+        for raw in re.sub(r"\\\n\s*", "", text).splitlines():
+            line = _without_comment(raw)
+            condition, line = _split_factors(line)
+            if not line:
+                continue
+            if condition is not None and not _holds(condition, factors):
+                if "-" not in name and not any(_is_python(each) for each in re.findall(r"[\w.]+", condition)):
+                    left_out.append(f"{condition}: {line}")
+                continue
+            reference = re.fullmatch(r"\{\[([^\]]+)\](\w+)\}", line)
+            if reference and line not in seen and self._parser.has_option(*reference.groups()):
+                text = self._parser.get(*reference.groups())
+                yield from self._expand(text, name, factors, left_out, (*seen, line))
+                continue
+            substituted = self._substituted(line, name)
+            if "{" in substituted:
+                left_out.append(line)
+            elif substituted.strip():
+                yield substituted.strip()
+
+    def _substituted(self, line: str, name: str) -> str:
+        known = {
+            **dict.fromkeys(("toxinidir", "tox_root"), str(self._directory)),
+            **dict.fromkeys(("envname", "env_name"), name),
+            "/": "/",
+            "posargs": "",
+        }
+
+        def value(match: re.Match[str]) -> str:
+            word = match[1]
+            if word.startswith("env:") and word.count(":") > 1:
+                return word.split(":", 2)[2]
+            section = re.fullmatch(r"\[([^\]]+)\](\w+)", word)
+            if section and (text := self._parser.get(*section.groups(), fallback=None)) is not None:
+                return text if "\n" not in text.strip() and word not in text else match[0]
+            return known.get(word, match[0])
+
+        return re.sub(r"\{([^{}]+)\}", value, line)
+
+
+class _Toml(Tox):
+    def __init__(self, where: str, directory: Path, document: Mapping[str, Any]) -> None:
+        super().__init__(where, directory)
+        self._document = document
+        self._base = as_table(document, "env_run_base")
+        self._environments = as_table(document, "env")
+
+    def _listed(self) -> list[str]:
+        return [name for name in as_list(self._document.get("env_list")) if isinstance(name, str)]
+
+    def _names(self) -> list[str]:
+        return [*self._listed(), *self._environments]
+
+    def _raw(self, name: str, key: str) -> object:
+        return as_table(self._environments, name).get(key, self._base.get(key))
+
+    def _has_value(self, name: str) -> bool:
+        return any(self._raw(name, key) for key in _KEYS)
+
+    def _is_for_tests(self, name: str) -> bool:
+        commands = as_table(self._environments, name).get("commands")
+        return commands is None or "test" in str(commands)
+
+    def _lines(self, name: str, key: str, factors: set[str], left_out: list[str]) -> Iterator[str]:
+        del factors  # TOML has no conditional lines
+        yield from self._expand(self._raw(name, key), left_out, depth=0)
+
+    def _expand(self, value: object, left_out: list[str], depth: int) -> Iterator[str]:
+        if isinstance(value, str):
+            lines = filter(None, map(_without_comment, value.splitlines()))
+            texts = [re.sub(r"\{(?:tox_root|toxinidir)\}", lambda _: str(self._directory), line) for line in lines]
+            left_out += [text for text in texts if "{" in text]
+            yield from (text for text in texts if "{" not in text)
+        elif isinstance(value, list):
+            for item in value:
+                yield from self._expand(item, left_out, depth)
+        elif isinstance(value, dict) and value.get("replace") == "ref" and depth < 10:
+            path = as_list(value.get("of")) or ["env", value.get("env"), value.get("key")]
+            found: object = self._document
+            for word in path:
+                found = found.get(word) if isinstance(found, dict) else None
+            if found is None:
+                left_out.append(_shown(value))
+            yield from self._expand(found, left_out, depth + 1)
+        elif value is not None:
+            left_out.append(_shown(value))
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_shown(each)}" for name, each in value.items()) + "}"
+    return repr(value).replace("'", '"')
+
+
+def _sections(parser: configparser.ConfigParser, base: str) -> list[str]:
+    return [name for name in parser.sections() if name == base or name.startswith(f"{base}:")]
+
+
+def _without_comment(line: str) -> str:
+    return "" if line.lstrip().startswith("#") else re.split(r"\s#", line, maxsplit=1)[0].strip()
+
+
+def _split_factors(line: str) -> tuple[str | None, str]:
+    """``py39: trio`` as ``py39`` and ``trio``, also without the space, which is certainly meant so."""
+    match = re.fullmatch(r"((?:[\w.!,*-]|\{[^}]*\}|,\s*)+):(?!//)\s*(.*)", line)
+    if match is None or match[1] in {"file", "http", "https"} or match[1].startswith("-"):
+        return None, line
+    return match[1], match[2]
+
+
+def _holds(condition: str, factors: set[str]) -> bool:
+    """tox's rule: ``,`` is or, ``-`` is and, ``!`` is not."""
+    return any(
+        all((factor[1:] not in factors) if factor.startswith("!") else factor in factors for factor in each.split("-"))
+        for each in _expanded(condition)
+    )
+
+
+def _is_python(factor: str) -> bool:
+    return re.fullmatch(r"!?(?:py|pypy|cpython|graalpy|python)?\d+(?:\.\d+)*t?|py|pypy", factor) is not None
+
+
+def _expanded(text: str) -> Iterator[str]:
+    """``py{38,39},pypy`` as ``py38``, ``py39``, ``pypy``; ``py3{8-10}`` counts."""
+    for part in re.findall(r"(?:[^,{}]|\{[^}]*\})+", text):
+        pieces = [
+            list(_alternatives(piece)) if piece.startswith("{") else [piece]
+            for piece in re.findall(r"\{[^}]*\}|[^{}]+", part.strip())
+        ]
+        yield from ("".join(product) for product in itertools.product(*pieces) if any(product))
+
+
+def _alternatives(braces: str) -> Iterable[str]:
+    for word in braces.strip("{}").split(","):
+        if match := re.fullmatch(r"\s*(\d+)-(\d+)\s*", word):
+            first, last = int(match[1]), int(match[2])
+            yield from map(str, range(first, last + 1) if first <= last else range(first, last - 1, -1))
+        else:
+            yield word.strip()

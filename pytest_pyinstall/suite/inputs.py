@@ -1,0 +1,569 @@
+"""Digests of everything that decides what a fresh environment of a suite would contain, each under a name for people.
+
+An environment is used again only while all of them stay the same, and made again with the names of those that changed.
+What cannot reach an environment is left out: the tables of test runners and linters, comments, documentation.
+"""
+
+import ast
+import configparser
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pytest_pyinstall.errors import InvalidSettingError
+from pytest_pyinstall.project import read_project
+from pytest_pyinstall.suite._files import as_list, as_table, read_ini, read_toml
+from pytest_pyinstall.suite.recipe import EnvironmentSpec, local_target
+
+__all__ = ["Inputs", "changes"]
+
+_LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
+_BUILD_FILES = (
+    "MANIFEST.in",
+    "Cargo.toml",
+    "Cargo.lock",
+    "meson.build",
+    "meson_options.txt",
+    "meson.options",
+    "CMakeLists.txt",
+)
+_COMPILED = re.compile(
+    r"ext_modules|Extension\(|cffi_modules|maturin|scikit[-_]build|meson[-_]?python|mesonpy|setuptools[-_]rust|cython"
+    r"|mypyc",
+    re.IGNORECASE,
+)
+_COMPILED_SUFFIXES = frozenset(
+    {
+        ".c",
+        ".cc",
+        ".cpp",
+        ".cxx",
+        ".h",
+        ".hh",
+        ".hpp",
+        ".hxx",
+        ".pyx",
+        ".pxd",
+        ".pxi",
+        ".rs",
+        ".f",
+        ".f90",
+        ".s",
+        ".asm",
+    }
+    | {".cmake", ".in", ".build"}
+)
+_FROM_VERSION_CONTROL = re.compile(
+    r"scm|\bvcs\b|hatch-vcs|versioneer|versioningit|\bpbr\b|dynamic-versioning|git-versioning|dunamai"
+)
+_DOCUMENTATION = re.compile(r"(README|LICEN[CS]E|COPYING|AUTHORS|NOTICE|CHANGE|HISTORY|NEWS)[^/]*", re.IGNORECASE)
+"""Files that builds copy into the metadata, and no test looks at."""
+_UNRELATED_SECTIONS = re.compile(
+    r"(tool:pytest|pytest|flake8|pycodestyle|pydocstyle|pep8|pylint|mypy|isort|coverage|tox|testenv|bumpversion|yapf"
+    r"|doc8|check-manifest|zest.releaser|autopep8|codespell|black|build_sphinx|upload_docs|darglint|radon|pyright)\b.*"
+)
+_UNRELATED_TOOLS = frozenset(
+    {"pytest", "ruff", "mypy", "black", "isort", "coverage", "pylint", "pyright", "basedpyright", "tox", "towncrier"}
+    | {"cibuildwheel", "bumpversion", "commitizen", "codespell", "interrogate", "vulture", "deptry", "semantic_release"}
+    | {"djlint", "bandit", "nox", "poe", "taskipy", "pydocstyle", "check-manifest", "repo-review", "typos", "ty"}
+)
+_TABLES_OF_BUILDS = {
+    "hatch": ("metadata", "build", "version"),
+    "pdm": ("version", "build", "resolution", "source"),
+}
+"""Of these tools the other tables are about commands of theirs."""
+_NOT_OF_A_TABLE = {
+    "uv": {"dev-dependencies", "default-groups", "cache-dir", "required-version", "publish-url", "check-url"},
+    "poetry": {"group", "dev-dependencies", "urls", "readme"},
+}
+_VARIABLES = re.compile(
+    r"(PIP|UV)_(CONSTRAINT|BUILD_CONSTRAINT|OVERRIDE|PRE|PRERELEASE|RESOLUTION|EXCLUDE_NEWER|NO_BINARY|ONLY_BINARY"
+    r"|NO_BUILD|NO_SOURCES|INDEX|INDEX_URL|DEFAULT_INDEX|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|FORK_STRATEGY|INDEX_STRATEGY)"
+    r"|SETUPTOOLS_SCM_PRETEND_VERSION.*|PBR_VERSION|PDM_BUILD_SCM_VERSION|POETRY_DYNAMIC_VERSIONING_BYPASS"
+)
+_ROOTS = ("", "src", "lib", "python")
+"""Directories in which packages are."""
+_NOT_PACKAGED = frozenset(
+    {"test", "tests", "testing", "docs", "doc", "build", "dist", "target", "htmlcov", "node_modules", "examples"}
+)
+"""Directories beside the packages that no wheel takes by itself."""
+_MADE = frozenset({"__pycache__", "node_modules", ".git", ".hg", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
+_LONGEST = 500
+"""Characters. What is longer names no file."""
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """The names of what differs."""
+    return [name for name in dict.fromkeys((*after, *before)) if before.get(name) != after.get(name)]
+
+
+_OPTION = re.compile(r"(-r|-c|-f|--requirements?|--constraints?|--find-links)(?:\s+|=|(?<=-[rcf])(?=\S))(.+)")
+
+
+class Inputs:
+    """What decides about the environment for `spec`. `parts` are the digests.
+
+    `left_alone` are directories that lie in the project and are no part of it. `copied` are the directories that are
+    installed as they are now: (directory, name of the project). `named` are those that requirements name. Raises
+    `InvalidSettingError` for unreadable files.
+    """
+
+    def __init__(self, spec: EnvironmentSpec, *, environ: Mapping[str, str], left_alone: Sequence[Path] = ()) -> None:
+        self.parts: dict[str, str] = {}
+        self.copied: list[tuple[Path, str | None]] = []
+        self._directory = spec.directory
+        self._left_alone = left_alone
+        self.named: set[Path] = set()
+        self._seen: set[tuple[Path, bool]] = set()
+        words = repr((spec.project and spec.editable, spec.project and spec.extras, spec.requirements))
+        self._put("what is installed", words)
+        self._requirements(spec.requirements)
+        for name in sorted((*_LOCKS, *(path.name for path in spec.directory.glob("pylock*.toml")))):
+            self._file(spec.directory / name)
+        if spec.project:
+            self._project(spec.project, editable=spec.editable)
+        for name in sorted(environ):
+            if _VARIABLES.fullmatch(name) and environ[name]:
+                self._variable(name, environ[name])
+
+    def digest(self) -> str:
+        """Changes with any of the parts."""
+        return _digest(json.dumps(sorted(self.parts.items())))
+
+    def sources(self, project: Path) -> str:
+        """Changes with any file that a wheel of `project` could hold."""
+        return tree_digest(project, left_alone=self._left_alone)
+
+    # Requirements
+
+    def _requirements(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            option = re.match(
+                r"(-r|-c|-f|--requirements?|--constraints?|--find-links)(?:\s+|=|(?<=-[rcf])(?=\S))(.+)", line
+            )
+            if option and option[1] in {"-f", "--find-links"}:
+                self._listing(self._directory / option[2].strip())
+            elif option:
+                self._requirements_file(self._directory / option[2].strip().strip("'\""))
+            elif target := local_target(line, self._directory):
+                self.named |= set() if target.marker else {target.path}
+                self._local(target.path, editable=target.editable, name=target.name or None)
+
+    def _requirements_file(self, path: Path) -> None:
+        """A file of requirements, and what they name: files relative to it, projects relative to where pip starts."""
+        text = self._file(path)
+        if text is None:
+            return
+        for raw in re.sub(r"\\\n", " ", text.decode("utf-8", "replace")).splitlines():
+            line = re.split(r"(?:^|\s)#", raw, maxsplit=1)[0].strip()
+            inner = _OPTION.match(line)
+            if inner and inner[1] not in {"-f", "--find-links"} and "://" not in inner[2]:
+                self._requirements_file(path.parent / inner[2].strip("'\""))
+            elif line:
+                self._requirements([re.split(r"\s+--\w", line, maxsplit=1)[0] if not line.startswith("-") else line])
+
+    def _local(self, path: Path, *, editable: bool, name: str | None = None) -> None:
+        if path.is_dir():
+            self._project(path, editable=editable, name=name)
+        else:
+            self._file(path)
+
+    def _listing(self, directory: Path) -> None:
+        with contextlib.suppress(OSError):
+            rows = sorted((entry.name, entry.stat().st_size) for entry in os.scandir(directory))
+            self._put(self._shown(directory), repr(rows))
+
+    def _variable(self, name: str, value: str) -> None:
+        """Names of files by their content; URLs without user and password, which may be others every hour."""
+        texts = []
+        for word in value.split():
+            parts = urlsplit(word)
+            texts.append(word.replace(f"{parts.netloc}", parts.netloc.rpartition("@")[2], 1) if parts.netloc else word)
+            if name.endswith(("CONSTRAINT", "OVERRIDE")):
+                self._requirements_file(self._directory / word)
+        self._put(name, repr(texts))
+
+    # Projects
+
+    def _project(self, project: Path, *, editable: bool, name: str | None = None) -> None:
+        if (project, editable) in self._seen:
+            return
+        self._seen.add((project, editable))
+        try:
+            document, parser = read_toml(project / "pyproject.toml"), read_ini(project / "setup.cfg")
+        except InvalidSettingError:
+            if project == self._directory:
+                raise
+            document, parser = {}, None
+        setup = _bytes(project / "setup.py")
+        text = self._pyproject(project, document, setup) + self._setup_cfg(project, parser)
+        if setup is not None:
+            self._file(project / "setup.py")
+            text += setup.decode("utf-8", "replace")
+            self._python_that_builds(project, setup)
+        if not editable:
+            with contextlib.suppress(InvalidSettingError):
+                declared = read_project(project)
+                name = name or (declared.name if declared else None)
+            self.copied.append((project, name))
+            self._put(f"the sources of {self._shown(project)}", self.sources(project))
+            return
+        if _FROM_VERSION_CONTROL.search(text):
+            self._put("tags of git", repr(_tags(project)))
+        if _COMPILED.search(text):
+            for file in _BUILD_FILES:
+                self._file(project / file)
+            suffixes = _COMPILED_SUFFIXES | ({".py"} if "mypyc" in text else set())
+            self._put("sources that are compiled", tree_digest(project, suffixes, left_alone=self._left_alone))
+        if self._is_setuptools(document, setup, parser):
+            # Its editable installations list the packages that there were.
+            self._put("packages", repr(list(_packages(project, self._left_alone))))
+
+    @staticmethod
+    def _is_setuptools(document: Mapping[str, Any], setup: bytes | None, parser: object) -> bool:
+        backend = as_table(document, "build-system").get("build-backend")
+        return "setuptools" in str(backend) if backend else bool(document.get("project") or setup or parser)
+
+    def _pyproject(self, project: Path, document: Mapping[str, Any], setup: bytes | None) -> str:
+        """The tables that a build reads, and the files that they name."""
+        tables = {name: document[name] for name in ("build-system", "project") if name in document}
+        build = as_table(document, "build-system")
+        reads_all = bool(build.get("backend-path")) or bool(setup and re.search(rb"toml", setup))
+        names = [str(build.get("build-backend", "setuptools")), *map(str, as_list(build.get("requires")))]
+        for tool, value in as_table(document, "tool").items():
+            if (reads_all and tool not in _UNRELATED_TOOLS) or _is_of_build(tool, names):
+                tables[f"tool.{tool}"] = _reaching(tool, value)
+        for name, value in tables.items():
+            self._put(
+                f"{self._shown(project / 'pyproject.toml')} [{name}]", json.dumps(value, sort_keys=True, default=str)
+            )
+        self._dynamic(project, document)
+        for name, value in tables.items():
+            if name != "project":
+                self._named_files(project, value)
+        self._local_dependencies(project, document)
+        for place in as_list(build.get("backend-path")):
+            module = str(build.get("build-backend", "")).partition(":")[0].partition(".")[0]
+            self._module(project / str(place), module, project)
+        hooks = json.dumps(as_table(as_table(document, "tool"), "hatch"))
+        if '"custom"' in hooks:
+            self._python_that_builds(project, self._file(project / "hatch_build.py") or b"")
+        return json.dumps(tables, default=str)
+
+    def _dynamic(self, project: Path, document: Mapping[str, Any]) -> None:
+        """What `[project]` leaves to attributes of modules."""
+        table = as_table(document, "project")
+        dynamic = as_list(table.get("dynamic"))
+        setuptools = as_table(as_table(document, "tool"), "setuptools")
+        for value in as_table(setuptools, "dynamic").values():
+            if isinstance(value, dict) and isinstance(value.get("attr"), str):
+                self._attribute(project, value["attr"], as_table(setuptools, "package-dir").values())
+        flit = as_table(as_table(document, "tool"), "flit")
+        if dynamic and "flit" in str(as_table(document, "build-system")):
+            module = as_table(flit, "module").get("name") or str(table.get("name", "")).replace("-", "_")
+            self._attribute(project, f"{module}.__version__", ())
+
+    def _setup_cfg(self, project: Path, parser: configparser.ConfigParser | None) -> str:
+        if parser is None:
+            return ""
+        text = ""
+        for section in parser.sections():
+            if _UNRELATED_SECTIONS.fullmatch(section):
+                continue
+            values = dict(parser[section])
+            text += json.dumps(values)
+            self._put(f"{self._shown(project / 'setup.cfg')} [{section}]", json.dumps(values, sort_keys=True))
+            for value in values.values():
+                directive, _, rest = value.strip().partition(":")
+                if directive == "file":
+                    self._named_files(project, [name.strip() for name in re.split(r"[,\n]", rest)])
+                elif directive == "attr":
+                    roots = re.findall(r"=\s*(\S+)", parser.get("options", "package_dir", fallback=""))
+                    self._attribute(project, rest.strip(), roots)
+        return text
+
+    def _named_files(self, project: Path, value: object) -> None:
+        """The files among the strings of `value`, and the files of requirements that these name."""
+        for text in _strings(value):
+            for path in _files_of(project, text):
+                self._built_from(path)
+
+    def _built_from(self, path: Path) -> None:
+        if _DOCUMENTATION.fullmatch(path.name):
+            return
+        if path.suffix == ".py":
+            content = _bytes(path)
+            if content is not None:
+                self._put(self._shown(path), _declarations(content))
+        elif path.suffix in {".txt", ".in"}:
+            self._requirements_file(path)
+        else:
+            self._file(path)
+
+    def _local_dependencies(self, project: Path, document: Mapping[str, Any]) -> None:
+        """Other projects on this machine that this one depends on."""
+        for table in _tables(as_table(document, "tool")):
+            if isinstance(path := table.get("path"), str) and len(path) < _LONGEST:
+                place = (project / path).resolve()
+                if place != project and (place.is_file() or _is_project(place)):
+                    self._local(place, editable=bool(table.get("editable", table.get("develop", False))))
+        for line in as_list(as_table(document, "project").get("dependencies")):
+            if isinstance(line, str) and "@" in line and (target := local_target(line, project)):
+                self._local(target.path, editable=False, name=target.name)
+
+    # Python code that builds run or read
+
+    def _python_that_builds(self, project: Path, source: bytes) -> None:
+        """The files that a ``setup.py`` names, and the modules beside it that it imports."""
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError):
+            return
+        texts = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        places = [project, *(project / text for text in texts if _is_directory(project, text))]
+        for text in sorted(texts):
+            for place in places:
+                for path in _files_of(place, text):
+                    if path.name != "setup.py":
+                        self._built_from(path)
+        for node in ast.walk(tree):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in filter(None, names):
+                self._module(project, name.partition(".")[0], project)
+
+    def _module(self, place: Path, name: str, project: Path) -> None:
+        """A module in `place` that a build imports."""
+        paths = [place / f"{name}.py", *sorted((place / name).glob("**/*.py"))] if name.isidentifier() else []
+        for path in paths:
+            shown = self._shown(path)
+            if shown not in self.parts and (content := self._file(path)) is not None and path.parent == place:
+                self._python_that_builds(project, content)
+
+    def _attribute(self, project: Path, attribute: str, roots: Iterable[object], depth: int = 0) -> None:
+        """The module of ``package.module.attribute``, which a build reads or imports."""
+        module, _, name = attribute.replace(":", ".").rpartition(".")
+        relative = module.replace(".", "/")
+        for root in dict.fromkeys((*map(str, roots), *_ROOTS)):
+            for path in (project / root / f"{relative}.py", project / root / relative / "__init__.py"):
+                content = _bytes(path)
+                if content is None:
+                    continue
+                self._put(self._shown(path), _declarations(content, name))
+                source = _import_of(content, name)
+                if source is not None and depth < 3:
+                    level, target = source
+                    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+                    base = package.split(".")[: len(package.split(".")) - level + 1] if level else []
+                    self._attribute(project, ".".join([*base, *filter(None, [target]), name]), roots, depth + 1)
+                return
+
+    # Parts
+
+    def _file(self, path: Path) -> bytes | None:
+        content = _bytes(path)
+        if content is not None:
+            self._put(self._shown(path), content)
+        return content
+
+    def _put(self, name: str, value: str | bytes) -> None:
+        self.parts[name] = _digest(value)
+
+    def _shown(self, path: Path) -> str:
+        return os.path.relpath(path, self._directory) if path != self._directory else "the project"
+
+
+def tree_digest(
+    directory: Path, suffixes: frozenset[str] | set[str] | None = None, *, left_alone: Sequence[Path] = ()
+) -> str:
+    """Changes with the content of a file below `directory` that could be a source.
+
+    With `suffixes`, of such a file alone; else of what a wheel could hold, which tests and what they write are not.
+    """
+    digest = hashlib.sha256()
+    skipped = {os.path.realpath(path) for path in left_alone}
+    for parent, directories, files in os.walk(directory):
+        is_top = parent == str(directory)
+        if "pyvenv.cfg" in files or os.path.realpath(parent) in skipped:
+            directories.clear()
+            continue
+        directories[:] = sorted(name for name in directories if _is_of_sources(parent, name, suffixes, is_top=is_top))
+        for name in sorted(files):
+            suffix = os.path.splitext(name)[1]  # noqa: PTH122  # text, in a hot loop
+            is_made = suffix in {".pyc", ".pyo"} or name.startswith(".coverage")
+            if is_made or (is_top and suffixes is None and suffix not in _AT_THE_TOP):
+                continue
+            if suffixes is None or suffix in suffixes:
+                path = Path(parent, name)
+                if (content := _bytes(path)) is not None:
+                    row = f"{path.relative_to(directory)}\0{len(content)}\0".encode("utf-8", "surrogateescape")
+                    digest.update(row + hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
+_AT_THE_TOP = {".py", ".pyi", ".toml", ".cfg", ".in", ".build", ".so", ".pyd"}
+
+
+def _is_of_sources(parent: str, name: str, suffixes: object, *, is_top: bool) -> bool:
+    if (
+        name in _MADE
+        or name.endswith(".egg-info")
+        or name in {".git", ".hg", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
+    ):
+        return False
+    if not is_top:
+        return True
+    if name.startswith(".") or name in _NOT_PACKAGED:
+        return False
+    return suffixes is not None or any(
+        found.endswith((".py", ".pyi", ".pyx", ".so", ".pyd", ".c", ".cpp", ".rs"))
+        for _, _, files in os.walk(os.path.join(parent, name))  # noqa: PTH118  # text
+        for found in files
+    )
+
+
+def _packages(project: Path, left_alone: Sequence[Path]) -> Iterator[str]:
+    """The packages at the top, as an editable installation of setuptools lists them."""
+    skipped = {os.path.realpath(path) for path in left_alone}
+    for root in _ROOTS[:2]:
+        with contextlib.suppress(OSError):
+            for entry in sorted(os.scandir(project / root), key=lambda entry: entry.name):
+                if entry.name in _NOT_PACKAGED or os.path.realpath(entry.path) in skipped:
+                    continue
+                if os.path.isfile(os.path.join(entry.path, "__init__.py")):  # noqa: PTH113, PTH118  # text
+                    yield f"{root}/{entry.name}"
+
+
+def _is_of_build(tool: str, names: Sequence[str]) -> bool:
+    """Whether `tool` is uv, which installs, or one of what a build requires: ``hatch`` for ``hatchling``."""
+    word = tool.replace("_", "-").lower()
+    starts = (re.match(r"[\w.-]*", name.replace("_", "-").lower())[0] for name in names)  # type: ignore[index]
+    if word in _UNRELATED_TOOLS:
+        return False
+    return word == "uv" or any(start.startswith(word) or (start and word.startswith(start)) for start in starts)
+
+
+def _reaching(tool: str, value: object) -> object:
+    if isinstance(value, dict) and tool in _TABLES_OF_BUILDS:
+        return {name: value[name] for name in _TABLES_OF_BUILDS[tool] if name in value}
+    if isinstance(value, dict) and tool in _NOT_OF_A_TABLE:
+        return {name: each for name, each in value.items() if name not in _NOT_OF_A_TABLE[tool]}
+    return value
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _strings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _strings(each)
+
+
+def _tables(value: object) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for each in value.values():
+            yield from _tables(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _tables(each)
+
+
+def _files_of(directory: Path, text: str) -> Iterator[Path]:
+    """The file that `text` names in `directory`, or the files, if it is a pattern."""
+    if not text or len(text) > _LONGEST or "\n" in text or "\0" in text:
+        return
+    try:
+        if re.search(r"[*?]", text):
+            if "**" not in text and not text.startswith("/") and text.endswith((".txt", ".in", ".toml", ".cfg")):
+                yield from sorted(directory.glob(text))
+        elif (path := directory / text).is_file():
+            yield path
+    except (OSError, ValueError, NotImplementedError):
+        return
+
+
+def _is_directory(project: Path, text: str) -> bool:
+    if not text or len(text) > _LONGEST or "\0" in text or text.startswith("/") or text in {".", "./"}:
+        return False
+    try:
+        return (project / text).is_dir()
+    except OSError:
+        return False
+
+
+def _is_project(directory: Path) -> bool:
+    return any((directory / name).is_file() for name in ("pyproject.toml", "setup.py", "setup.cfg"))
+
+
+_DECLARED = re.compile(
+    r"_*(version|version_info|version_tuple|title|description|author\w*|license|url|release)_*", re.IGNORECASE
+)
+
+
+def _declarations(source: bytes, *names: str) -> bytes | str:
+    """What a build takes out of a module: the docstring and what looks like a version; all of it, if nothing does."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return source
+    found = [
+        ast.dump(node)
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name) and (target.id in names or _DECLARED.fullmatch(target.id))
+    ]
+    if not found and not any(_import_of(source, name) for name in names):
+        return source
+    return repr((ast.get_docstring(tree), found))
+
+
+def _import_of(source: bytes, name: str) -> tuple[int, str] | None:
+    """From where the module `source` imports `name`: the number of dots, and the module."""
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in node.names):
+                return node.level, node.module or ""
+    return None
+
+
+def _tags(project: Path) -> list[str]:
+    """The tags of the repository, of which version control makes versions."""
+    for place in (project, *project.parents):
+        git = place / ".git"
+        if not git.exists():
+            continue
+        if git.is_file():
+            text = (_bytes(git) or b"").decode("utf-8", "replace").removeprefix("gitdir:").strip()
+            git = place / text
+            git = git / (_bytes(git / "commondir") or b".").decode("utf-8", "replace").strip()
+        packed = (_bytes(git / "packed-refs") or b"").decode("utf-8", "replace")
+        names = set(re.findall(r"^(\S+ refs/tags/\S+)$", packed, re.MULTILINE))
+        loose = (path for path in (git / "refs" / "tags").glob("**/*") if path.is_file())
+        names |= {f"{(_bytes(path) or b'').decode('ascii', 'replace').strip()} {path.name}" for path in loose}
+        return sorted(names)
+    return []
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError):
+        return None
+
+
+def _digest(value: str | bytes) -> str:
+    data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    return hashlib.sha256(data).hexdigest()[:24]

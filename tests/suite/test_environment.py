@@ -1,0 +1,432 @@
+"""When the environment of a suite is made again, and when it is not: through the command line, with real projects."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from archives import interpreters
+from suite_world import NEW, OLD, Run, asked, marks
+
+from pytest_pyinstall.suite import cache as environment_cache
+
+pytestmark = marks
+
+MADE = "making an environment of"
+SETUPTOOLS = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+FLIT = '[build-system]\nrequires = ["flit_core>=3.4,<4"]\nbuild-backend = "flit_core.buildapi"\n'
+NAMED = '[project]\nname = "demo"\nversion = "1"\ndescription = "A library"\n'
+
+
+def write(directory: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def made(result: pytest.RunResult) -> str:
+    """What was said about making environments; empty if none was made."""
+    return "\n".join(line for line in result.outlines if MADE in line)
+
+
+def environments_of(project: Path, home: Path) -> list[Path]:
+    records = environment_cache.directory_of(home / "cache").glob("*/suite.json")
+    return [path.parent for path in records if f'"{project}"' in path.read_text("utf-8")]
+
+
+def prove(project: Path, expression: str) -> None:
+    """One test that holds if `expression` does, started where the project's own files are not importable."""
+    (project / "tests").mkdir(exist_ok=True)
+    (project / "tests" / "test_it.py").write_text(
+        f"import importlib.metadata as metadata\ndef test_it():\n    import demo\n    assert {expression}\n", "utf-8"
+    )
+
+
+# A stale environment is a wrong green
+
+
+@pytest.mark.parametrize("word", [".", "./", ".[more]", "file:.", "demo @ file:.", "-r reqs/all.txt"])
+def test_a_copy_of_the_project_is_made_again_with_its_sources(run: Run, pytester: pytest.Pytester, word: str) -> None:
+    project = pytester.path
+    extra = "[project.optional-dependencies]\nmore = []\n"
+    write(
+        project,
+        {
+            "pyproject.toml": FLIT
+            + NAMED
+            + extra
+            + f"[tool.pytest.ini_options]\npyinstall_suite_install = ['{word}']\n",
+            "src/demo/__init__.py": "x = 1\n",
+            "src/demo/build/deep.py": "y = 1\n",
+            "reqs/all.txt": ".\n",
+        },
+    )
+    prove(project, "demo.x == 1")
+    result = run(pythons=(NEW,))
+    result.assert_outcomes(passed=1)
+    result = run(pythons=(NEW,))
+    assert not made(result)
+    write(project, {"src/demo/__init__.py": "x = 2\n"})
+    result = run(pythons=(NEW,))
+    result.assert_outcomes(failed=1)
+    assert "the sources of the project" in made(result)
+    prove(project, "__import__('demo.build.deep').build.deep.y == 2")
+    write(project, {"src/demo/build/deep.py": "y = 2\n"})
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("files", "edit", "named"),
+    [
+        (
+            {
+                "pyproject.toml": SETUPTOOLS
+                + '[project]\nname = "demo"\nversion = "1"\ndynamic = ["dependencies"]\n'
+                + '[tool.setuptools.dynamic]\ndependencies = {file = ["reqs.txt"]}\n',
+                "reqs.txt": "",
+            },
+            {"reqs.txt": "iniconfig\nwcwidth\n"},
+            "reqs.txt",
+        ),
+        (
+            {
+                "setup.py": "from setuptools import setup\nsetup(name='demo', version='1', py_modules=['demo'],"
+                " install_requires=open('reqs.txt').read().split())\n",
+                "reqs.txt": "",
+            },
+            {"reqs.txt": "wcwidth\n"},
+            "reqs.txt",
+        ),
+        (
+            {
+                "setup.py": "import os\nfrom setuptools import setup\n"
+                "here = os.path.dirname(os.path.abspath(__file__))\n"
+                "with open(os.path.join(here, 'requirements', 'base.txt')) as f: lines = f.read().split()\n"
+                "setup(name='demo', version='1', py_modules=['demo'], install_requires=lines)\n",
+                "requirements/base.txt": "",
+            },
+            {"requirements/base.txt": "wcwidth\n"},
+            "requirements/base.txt",
+        ),
+        (
+            {
+                "setup.cfg": "[metadata]\nname = demo\nversion = 1\n[options]\npy_modules = demo\n"
+                "install_requires = file: reqs.txt\n",
+                "setup.py": "from setuptools import setup\nsetup()\n",
+                "reqs.txt": "",
+            },
+            {"reqs.txt": "wcwidth\n"},
+            "reqs.txt",
+        ),
+        (
+            {
+                "setup.py": "from setuptools import setup\nfrom helper import LINES\n"
+                "setup(name='demo', version='1', py_modules=['demo'], install_requires=LINES)\n",
+                "pyproject.toml": SETUPTOOLS.replace("setuptools.build_meta", "setuptools.build_meta:__legacy__"),
+                "helper.py": "LINES = []\n",
+            },
+            {"helper.py": "LINES = ['wcwidth']\n"},
+            "helper.py",
+        ),
+    ],
+)
+def test_files_that_a_build_reads_decide(
+    run: Run, pytester: pytest.Pytester, files: dict[str, str], edit: dict[str, str], named: str
+) -> None:
+    project = pytester.path
+    write(project, {**files, "demo.py": ""})
+    prove(project, "__import__('wcwidth')")
+    run(pythons=(NEW,)).assert_outcomes(failed=1)
+    write(project, edit)
+    result = run(pythons=(NEW,))
+    result.assert_outcomes(passed=1)
+    assert named in made(result)
+
+
+def test_the_version_in_a_module_decides_and_the_rest_of_the_module_does_not(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    project = pytester.path
+    write(
+        project,
+        {
+            "pyproject.toml": FLIT + '[project]\nname = "demo"\ndynamic = ["version", "description"]\n',
+            "demo.py": '"""A library."""\n__version__ = "1"\n',
+        },
+    )
+    prove(project, "metadata.version('demo') == '1'")
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+    write(project, {"demo.py": '"""A library."""\n__version__ = "1"\nx = 1\n'})
+    assert not made(run(pythons=(NEW,)))
+    write(project, {"demo.py": '"""A library."""\n__version__ = "2"\n'})
+    result = run(pythons=(NEW,))
+    result.assert_outcomes(failed=1)
+    assert "demo.py" in made(result)
+
+
+@pytest.mark.parametrize("editable", [True, False])
+def test_another_project_on_this_machine_is_followed_as_far_as_it_was_copied(
+    run: Run, pytester: pytest.Pytester, editable: bool
+) -> None:
+    project = pytester.path
+    sources = f'[tool.uv.sources]\nother = {{path = "other", editable = {str(editable).lower()}}}\n'
+    write(
+        project,
+        {
+            "pyproject.toml": FLIT + NAMED + 'dependencies = ["other"]\n' + sources,
+            "demo.py": "",
+            "other/pyproject.toml": FLIT + NAMED.replace("demo", "other"),
+            "other/other.py": "x = 1\n",
+        },
+    )
+    prove(project, "__import__('other').x == 1")
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+    write(project, {"other/other.py": "x = 2\n"})
+    result = run(pythons=(NEW,))
+    result.assert_outcomes(failed=1)
+    assert bool(made(result)) is not editable
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("pyproject.toml", "", '[tool.pytest.ini_options]\naddopts = ["-ra"]\n'),
+        ("pyproject.toml", "", "# a comment\n"),
+        ("pyproject.toml", "[tool.ruff]\nline-length = 100\n", "[tool.ruff]\nline-length = 120\n"),
+        ("pyproject.toml", "", "[tool.mypy]\nstrict = true\n[tool.coverage.run]\nbranch = true\n"),
+        ("pyproject.toml", "", '[dependency-groups]\ndocs = ["sphinx"]\n'),
+        ("setup.cfg", "[flake8]\nx = 1\n", "[flake8]\nx = 2\n[tool:pytest]\n"),
+        ("tox.ini", "[testenv:lint]\ndeps = ruff\n", "[testenv:lint]\ndeps = mypy\n"),
+        ("README.md", "a", "b"),
+    ],
+)
+def test_what_does_not_reach_an_environment_does_not_make_it_again(
+    run: Run, pytester: pytest.Pytester, name: str, before: str, after: str
+) -> None:
+    project = pytester.path
+    base = {"pyproject.toml": FLIT + NAMED, "setup.cfg": "", "tox.ini": "", "README.md": ""}
+    write(project, {**base, "demo.py": "", name: base[name] + before})
+    prove(project, "True")
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+    write(project, {name: base[name] + after})
+    result = run(pythons=(NEW,))
+    result.assert_outcomes(passed=1)
+    assert not made(result)
+
+
+def test_the_one_that_is_replaced_goes_and_the_reason_is_given(run: Run, project: Path, shared_home: Path) -> None:
+    run("-k", "fine")
+    before = environments_of(project, shared_home)
+    assert len(before) == 2
+    (project / "pyproject.toml").write_text(
+        (project / "pyproject.toml").read_text("utf-8") + 'dependencies = ["iniconfig"]\n', "utf-8"
+    )
+    result = run("-k", "fine")
+    assert made(result).count("changed: pyproject.toml [project]") == 2
+    after = environments_of(project, shared_home)
+    assert len(after) == 2
+    assert not set(before) & set(after)
+
+
+# Damage
+
+
+@pytest.mark.parametrize(
+    ("pattern", "how"),
+    [
+        ("lib/*/site-packages/iniconfig/__init__.py", "empty"),
+        ("lib/*/site-packages/_pytest/main.py", "delete"),
+        ("lib/*/site-packages/_pytest/main.py", "same size"),
+        ("pyvenv.cfg", "delete"),
+        ("bin/pytest", "empty"),
+        ("lib/*/site-packages/_pytest/__pycache__/main.*.pyc", "cut"),
+        ("lib/*/site-packages/iniconfig/__pycache__/__init__.*.pyc", "cut"),
+        ("suite.json", "cut"),
+        ("content.json", "cut"),
+        ("lib/*/site-packages/pluggy*", "delete"),
+        ("bin/python", "delete"),
+    ],
+)
+def test_a_damaged_environment_is_noticed_and_made_again(
+    run: Run, project: Path, shared_home: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, how: str
+) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    run("-k", "fine", pythons=(NEW,)).assert_outcomes(passed=1, deselected=4)
+    (environment,) = environments_of(project, shared_home)
+    path = next(environment.glob(pattern))
+    if how == "delete":
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    else:
+        content = path.read_bytes()
+        path.write_bytes({"empty": b"", "cut": content[: len(content) // 2], "same size": b"#" * len(content)}[how])
+    result = run("-k", "fine", pythons=(NEW,))
+    result.assert_outcomes(passed=1, deselected=4)
+    assert "damaged" in made(result)
+    assert not made(run("-k", "fine", pythons=(NEW,)))
+
+
+def test_what_was_installed_into_it_by_hand_is_noticed(run: Run, project: Path, shared_home: Path) -> None:
+    run("-k", "fine", pythons=(NEW,))
+    (environment,) = environments_of(project, shared_home)
+    packages = next(environment.glob("lib/*/site-packages"))
+    (packages / "extra-1.dist-info").mkdir()
+    result = run("-k", "fine", pythons=(NEW,))
+    assert "extra-1.dist-info was installed into it" in made(result)
+    assert not (packages / "extra-1.dist-info").exists()
+
+
+def test_times_alone_are_no_damage(run: Run, project: Path, shared_home: Path) -> None:
+    run("-k", "fine", pythons=(NEW,))
+    (environment,) = environments_of(project, shared_home)
+    for path in environment.rglob("*.py"):
+        os.utime(path, (1, 1))
+    assert not made(run("-k", "fine", pythons=(NEW,)))
+
+
+def test_after_another_boot_the_content_is_compared(run: Run, project: Path, shared_home: Path) -> None:
+    run("-k", "fine", pythons=(NEW,))
+    (environment,) = environments_of(project, shared_home)
+    record = json.loads((environment / "content.json").read_text("utf-8"))
+    (environment / "content.json").write_text(json.dumps({**record, "boot": "another"}), "utf-8")
+    assert not made(run("-k", "fine", pythons=(NEW,)))
+    (environment / "content.json").write_text(json.dumps({**record, "boot": "another"}), "utf-8")
+    path = next(environment.glob("lib/*/site-packages/iniconfig/__init__.py"))
+    status = path.stat()
+    path.write_bytes(b"\0" * status.st_size)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert "damaged" in made(run("-k", "fine", pythons=(NEW,)))
+
+
+# Locks
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.02)
+
+
+SLOW_BACKEND = (
+    "import os, time\nfrom flit_core.buildapi import *\nfrom flit_core.buildapi import build_editable as build\n"
+    "def build_editable(*args, **named):\n    open('building', 'w').close()\n"
+    "    while not os.path.exists('go'): time.sleep(0.1)\n    return build(*args, **named)\n"
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_a_session_says_for_whom_it_waits_and_gives_up_in_time(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (project / "pyproject.toml").read_text("utf-8")
+    text = text.replace('["flit_core>=3.4,<4"]', '["flit_core>=3.4,<4"]\nbackend-path = ["."]')
+    (project / "pyproject.toml").write_text(text.replace("flit_core.buildapi", "slow"), "utf-8")
+    (project / "slow.py").write_text(SLOW_BACKEND, "utf-8")
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--python-suite", "-k", "fine", *asked(OLD)]
+    first = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
+    try:
+        until((project / "building").exists)
+        monkeypatch.setenv("PYTEST_PYINSTALL_LOCK_TIMEOUT", "2")
+        for pythons in ((OLD,), (NEW,)):  # the same environment; another one of the same project
+            result = run("-k", "fine", pythons=pythons)
+            assert result.ret != 0
+            result.stdout.fnmatch_lines([f"*gave up after 2 s waiting for *: process {first.pid} (*"])
+            result.stdout.fnmatch_lines([f"*waiting for *: process {first.pid} (*"])
+    finally:
+        (project / "go").touch()
+        first.wait(300)
+    assert first.returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_what_a_killed_session_left_running_does_not_get_in_the_way(run: Run, project: Path, shared_home: Path) -> None:
+    text = (project / "pyproject.toml").read_text("utf-8")
+    text = text.replace('["flit_core>=3.4,<4"]', '["flit_core>=3.4,<4"]\nbackend-path = ["."]')
+    (project / "pyproject.toml").write_text(text.replace("flit_core.buildapi", "slow"), "utf-8")
+    (project / "slow.py").write_text(SLOW_BACKEND, "utf-8")
+    shelf = environment_cache.directory_of(shared_home / "cache")
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--python-suite", "-k", "fine", *asked(NEW)]
+    first = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
+    until((project / "building").exists)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    left = {path.name for path in shelf.glob(".*.new")}
+    (project / "go").touch()
+    second = run("-k", "fine", pythons=(NEW,))
+    second.assert_outcomes(passed=1, deselected=4)
+    assert left
+    assert not left & {path.name for path in shelf.glob(".*.new")}
+    assert not made(run("-k", "fine", pythons=(NEW,)))
+
+
+# The same on every Python
+
+
+def hide_uv(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the next sessions find no uv: beside them is one that has none."""
+    (project.parent / "no-uv" / "uv").mkdir(parents=True)
+    (project.parent / "no-uv" / "uv" / "__init__.py").write_text(
+        "def find_uv_bin(): raise FileNotFoundError\n", "utf-8"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(project.parent / "no-uv"))
+    found = os.environ["PATH"].split(os.pathsep)
+    monkeypatch.setenv("PATH", os.pathsep.join(place for place in found if not Path(place, "uv").exists()))
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_a_project_is_editable_on_every_python_for_all_who_ask(
+    run: Run, project: Path, shared_home: Path, monkeypatch: pytest.MonkeyPatch, installer: str
+) -> None:
+    if installer == "pip":
+        hide_uv(project, monkeypatch)
+    (project / "test_demo.py").write_text(
+        "import hashlib, base64, json, importlib.metadata as metadata\n"
+        "def test_it():\n"
+        "    found = metadata.distribution('demo')\n"
+        "    document = json.loads(found.read_text('direct_url.json'))\n"
+        "    assert document['dir_info'] == {'editable': True}\n"
+        f"    assert document['url'] == {project.as_uri()!r}\n"
+        "    assert found.read_text('INSTALLER').strip() in ('uv', 'pip')\n"
+        "    files = {file.name: file for file in found.files}\n"
+        "    for name in ('direct_url.json', 'METADATA', 'WHEEL'):\n"
+        "        content = files[name].locate().read_bytes()\n"
+        "        digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b'=').decode()\n"
+        "        assert (files[name].hash.value, files[name].size) == (digest, len(content))\n"
+        "    for file in found.files:\n"
+        "        assert file.locate().exists(), file\n",
+        "utf-8",
+    )
+    run().assert_outcomes(passed=2)
+    names = set()
+    for environment in environments_of(project, shared_home):
+        info = next(environment.glob("lib/*/site-packages/demo-1.dist-info"))
+        names.add(frozenset(path.name for path in info.iterdir()))
+        (packages,) = environment.glob("lib/*/site-packages")
+        command = [sys.executable, "-m", "pip", "list", "-e", "--path", str(packages), "--format=json"]
+        listed = json.loads(subprocess.check_output(command))
+        assert [row["name"] for row in listed] == ["demo"]
+    assert len(names) == 1
+
+
+def test_a_project_that_is_a_pytest_plugin_has_its_assertions_rewritten_on_every_python(
+    run: Run, project: Path
+) -> None:
+    text = (project / "pyproject.toml").read_text("utf-8")
+    (project / "pyproject.toml").write_text(f"{text}entry-points.pytest11.demo = 'demo'\n", "utf-8")
+    (project / "demo.py").write_text("def check(x):\n    assert x == 2\n", "utf-8")
+    (project / "test_demo.py").write_text("import demo\ndef test_it(): demo.check(1)\n", "utf-8")
+    # pytest 9, which asks for it, is to be had from 3.10 on.
+    pythons = tuple(version for version in interpreters() if int(version.split(".")[1]) >= 10 and version[-1] != "t")[
+        :2
+    ]
+    assert len(pythons) == 2
+    result = run(pythons=pythons)
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*every Python*", "E*assert 1 == 2*"])
