@@ -1,6 +1,6 @@
-"""The picture of who imports whom, drawn from the rows of the import contract and from the imports themselves.
+"""The picture of the packages and their imports, drawn from the import contract and from the code.
 
-``{import-picture}`` puts it into a page. Standard library only, for the tests' sake, but for the directive.
+``{import-picture}`` puts it into a page. Except for the directive, this needs only the standard library.
 """
 
 import ast
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["files", "imports", "rows", "setup", "svg"]
+__all__ = ["files", "imports", "rows", "setup", "svg", "used_outside"]
 
 _ROOT = Path(__file__).parent.parent.parent
 _PACKAGE = _ROOT / "pytest_pyinstall"
-_WIDTH, _ROW, _BOX = 760, 19, 15
-_CHARACTER, _GAP, _ASIDE = 5.6, 32, 110
+_WIDTH, _ROW, _BOX = 760, 44, 24
+_CHARACTER, _GAP, _ASIDE = 7.3, 48, 130
 
 
 def rows() -> list[list[str]]:
@@ -35,7 +35,7 @@ def imports() -> dict[str, set[str]]:
 def svg() -> str:
     """A box for each package and module, row by row, and a line for each import; pointing at a box shows its lines."""
     places = _places()
-    height = len(rows()) * _ROW + 4
+    height = len(rows()) * _ROW - _ROW + _BOX + 12
     lines = [
         f'<svg class="imports" viewBox="0 0 {_WIDTH} {height}" xmlns="http://www.w3.org/2000/svg" role="img">',
         "<title>The packages and modules in their rows; every import leads down</title>",
@@ -44,15 +44,17 @@ def svg() -> str:
     for name, imported in imports().items():
         for other in sorted(imported):
             (x, y, _), (to_x, to_y, _) = places[name], places[other]
-            start, end = y + _BOX, to_y
-            bend = (end - start) * 0.45
-            path = f"M{x:.0f},{start:.0f} C{x:.0f},{start + bend:.0f} {to_x:.0f},{end - bend:.0f} {to_x:.0f},{end:.0f}"
+            start, end = y + _BOX, to_y if to_y > y else y + _BOX
+            bend = (end - start) * 0.45 or 10
+            last = end - bend if end > start else end + bend
+            path = f"M{x:.0f},{start:.0f} C{x:.0f},{start + bend:.0f} {to_x:.0f},{last:.0f} {to_x:.0f},{end:.0f}"
             lines.append(f'<path class="i f-{name} t-{other}" d="{path}"/>')
     for name, (x, y, width) in places.items():
+        kind = "m p" if (_PACKAGE / name).is_dir() else "m"
         lines.append(
-            f'<g id="m-{name}" class="m"><title>{html.escape(_sentence(name))}</title>'
+            f'<g id="m-{name}" class="{kind}"><title>{html.escape(_sentence(name))}</title>'
             f'<rect x="{x - width / 2:.1f}" y="{y}" width="{width:.1f}" height="{_BOX}" rx="3"/>'
-            f'<text x="{x:.1f}" y="{y + 11}">{name}</text></g>'
+            f'<text x="{x:.1f}" y="{y + 16}">{name}</text></g>'
         )
     return "\n".join([*lines, "</svg>"])
 
@@ -63,7 +65,7 @@ def _places() -> dict[str, tuple[float, int, float]]:
     for number, row in enumerate(rows()):
         widths = [len(name) * _CHARACTER + 8 for name in row]
         gap = min(_GAP, (_WIDTH - sum(widths)) / len(row))
-        # Not all on one axis, where their lines would lie upon each other.
+        # Boxes below each other would hide the lines between them.
         aside = _ASIDE * (number % 3 - 1) if len(row) < 4 else 0
         x = (_WIDTH - sum(widths) - gap * (len(row) - 1)) / 2 + aside
         for name, width in zip(row, widths, strict=True):
@@ -75,10 +77,11 @@ def _places() -> dict[str, tuple[float, int, float]]:
 def _style(names: list[str]) -> str:
     fixed = (
         ".imports{width:100%;height:auto;max-width:60rem}"
-        ".imports .i{fill:none;stroke:currentColor;stroke-opacity:.13;stroke-width:.7}"
+        ".imports .i{fill:none;stroke:currentColor;stroke-opacity:.22;stroke-width:.8}"
         ".imports .m rect{fill:var(--color-background-secondary,#f4f4f4);stroke:currentColor;stroke-opacity:.35}"
-        ".imports .m text{font:9.2px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;text-anchor:middle;"
+        ".imports .m text{font:11.5px ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;text-anchor:middle;"
         "fill:currentColor}"
+        ".imports .p rect{stroke-opacity:.9}.imports .p text{font-weight:bold}"
         ".imports .m:hover rect{stroke-opacity:1;stroke-width:1.5}"
     )
     shown = "".join(
@@ -87,6 +90,19 @@ def _style(names: list[str]) -> str:
         for name in names
     )
     return fixed + shown
+
+
+def used_outside(package: str) -> dict[str, set[str]]:
+    """The names of each module of `package` that modules outside it import: its public surface."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        if path.parent == _PACKAGE / package:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"pytest_pyinstall.{package}."):
+                module = str(node.module).split(".")[2]
+                found.setdefault(module, set()).update(alias.name for alias in node.names)
+    return found
 
 
 def files(name: str) -> list[Path]:

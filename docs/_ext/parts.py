@@ -149,6 +149,20 @@ def _modules() -> Iterator[str]:
         yield f"| | `{name}` | {_sentence(name)} |"
 
 
+def _packages() -> Iterator[str]:
+    """Each package with its sentence and the names that the rest of the code uses, the highest row first."""
+    for row in import_picture.rows():
+        for name in row:
+            if not (_ROOT / "pytest_pyinstall" / name).is_dir():
+                continue
+            modules = import_picture.used_outside(name)
+            surface = "; ".join(
+                f"`{module}`: {', '.join(f'`{each}`' for each in sorted(names))}"
+                for module, names in sorted(modules.items())
+            )
+            yield from (f"`{name}`", f": {_sentence(f'{name}/__init__')}", "", f"  *Public*: {surface}.", "")
+
+
 def _sentence(module: str) -> str:
     source = (_ROOT / "pytest_pyinstall" / f"{module}.py").read_text(encoding="utf-8")
     first = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0].replace("\n", " ")
@@ -166,6 +180,7 @@ _PARTS: Mapping[str, Callable[..., Iterator[str]]] = {
     "fixtures": _fixtures,
     "modules": _modules,
     "options": _options,
+    "packages": _packages,
     "promises": _promises,
     "suite-options": _suite_options,
     "variables": _variables,

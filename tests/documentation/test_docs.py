@@ -169,7 +169,19 @@ def test_every_line_of_the_picture_is_an_import_and_leads_down() -> None:
     lines = re.findall(r'<path class="i f-(\w+) t-(\w+)"', import_picture.svg())
     assert sorted(lines) == sorted((name, other) for name, imported in imports.items() for other in imported)
     assert len(lines) > 50
-    assert not [(name, other) for name, other in lines if row_of[name] >= row_of[other]]
+    beside = [(name, other) for name, other in lines if row_of[name] == row_of[other]]
+    assert all((other, name) not in beside for name, other in beside)
+    assert not [(name, other) for name, other in lines if row_of[name] > row_of[other]]
+
+
+def test_every_place_that_the_page_of_packages_names_exists() -> None:
+    page = (DOCS / "modules.md").read_text(encoding="utf-8")
+    assert "{from-code} packages" in page
+    rows = re.findall(r"^\| .* \| (`.*) \|$", page.partition("## To change")[2].partition("##")[0], re.MULTILINE)
+    assert len(rows) >= 10
+    package = Path(pytest_pyinstall.__file__).parent
+    for path in {path for row in rows for path in re.findall(r"`([\w/]+\.py)`", row)}:
+        assert (package / path).is_file() or (ROOT / path).is_file(), path
 
 
 def test_every_promise_that_a_test_cites_is_one_of_the_store() -> None:
