@@ -425,7 +425,7 @@ FAULTS: dict[str, Fault] = {
     "a bad archive in the cache": poisoned_cache,
     "installed already, and the store is read-only": read_only,
     "disk full, then room again": full_disk,
-    "umask 000: nobody else can write": umask,
+    "umask 000: no one else can write": umask,
     "a Python planted in a store that everyone can write": planted,
     "an error on close (NFS) is told, and the next run heals": error_on_close,
     "sixteen at once": at_once,

@@ -274,7 +274,7 @@ def test_p21_what_is_removed_just_before_or_while_it_is_taken_stays_or_is_provid
     near = range(lock - 4, lock + 5)
     for moment in sorted({*moments(count, times), *near} & {*range(1, count + 1)}):
         steps.count, steps.actions = 0, {moment: partial(remove, moment)}
-        tally.attempt("remove at a step of who takes it")
+        tally.attempt("remove at a step of a user")
         DOORS[door](here)
         # `lock` is the moment before the lock itself is asked for.
         assert told[moment] == ("removed" if moment <= lock else "refused"), (moment, lock, count, told)

@@ -211,7 +211,7 @@ def test_p12_a_killed_download_is_resumed_by_the_next_run(workshop: Workshop, se
 
 @pytest.mark.parametrize("trust", ["unknown", "named"])
 def test_p13_tls(workshop: Workshop, tally: Tally, trust: str, tmp_path: Path) -> None:
-    tally.attempt("a certificate that nobody knows")
+    tally.attempt("an unknown certificate")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with mirror.serve(workshop.mirror, ca=authority) as server:
