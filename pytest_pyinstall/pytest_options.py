@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ini_value",
+    "is_own_directory",
     "is_suite",
     "owner_of_python_option",
     "pytest_addoption",
@@ -236,6 +237,33 @@ def step_level(config: pytest.Config) -> int | None:
 
 def _ini_directory(config: pytest.Config) -> Path:
     return config.rootpath if config.inipath is None else config.inipath.parent
+
+
+_OWN_DIRECTORIES = pytest.StashKey[frozenset[str]]()
+
+
+def is_own_directory(path: Path, config: pytest.Config) -> bool:
+    """Whether `path` was configured to be ours. It is no part of a project then, even if it lies in one."""
+    found = config.stash.get(_OWN_DIRECTORIES, None)
+    if found is None:
+        found = config.stash[_OWN_DIRECTORIES] = frozenset(_own_directories(config))
+    return str(path) in found
+
+
+def _own_directories(config: pytest.Config) -> Iterator[str]:
+    """All that was said, whatever takes precedence. As text: every session asks, and has not imported the settings."""
+    invoked = config.invocation_params.dir
+    home = os.environ.get("PYTEST_PYINSTALL_HOME")
+    for name in ("store", "cache", "mirror"):
+        option = BY_NAME[name]
+        variables = (os.environ.get(variable) for variable in (option.variable, option.uv) if variable)
+        given = [(invoked, text) for text in (config.getoption(option.dest, None), *variables)]
+        given += [(_ini_directory(config), ini_value(config, option.ini))]
+        given += [(invoked, os.path.join(home, name))] if home and name != "mirror" else []  # noqa: PTH118  # text
+        for directory, text in given:
+            if text and (text.startswith("file:") or "://" not in text):
+                place = os.path.expanduser(text.removeprefix("file://"))  # noqa: PTH111  # raises nothing
+                yield os.path.abspath(directory / place)  # noqa: PTH100  # not resolved
 
 
 def settings_of(config: pytest.Config) -> "Settings":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pyinstall.pytest_options import is_suite, owner_of_python_option, pytest_addoption
+from pytest_pyinstall.pytest_options import is_own_directory, is_suite, owner_of_python_option, pytest_addoption
 from pytest_pyinstall.pytest_state import (
     PYTHON_FIXTURE,
     STATE,
@@ -36,6 +36,7 @@ __all__ = [
     "pytest_configure_node",
     "pytest_fixture_setup",
     "pytest_generate_tests",
+    "pytest_ignore_collect",
     "pytest_load_initial_conftests",
     "pytest_report_header",
     "pytest_runtest_setup",
@@ -119,6 +120,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_collection(session: pytest.Session) -> None:
     state_of(session.config).is_line_open = True
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Pythons and environments have test suites of their own."""
+    return True if is_own_directory(collection_path, config) else None
 
 
 @pytest.hookimpl(trylast=True)

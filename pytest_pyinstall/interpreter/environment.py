@@ -5,6 +5,7 @@ The venv is written by hand, in about a millisecond: the files are those of PEP 
 """
 
 import contextlib
+import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.system.processes import run_tool
 
-__all__ = ["clean", "create", "executable", "scripts"]
+__all__ = ["clean", "clean_for_tests", "create", "executable", "scripts"]
 
 
 # What would send an interpreter, or its loader, to the files of another one.
@@ -58,6 +59,19 @@ def clean(environ: Mapping[str, str], key: Key) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if name not in _REDIRECTING}
     if not key.is_free_threaded and kept.get("PYTHON_GIL") == "0":
         del kept["PYTHON_GIL"]  # fatal to an interpreter that has no such choice
+    return kept
+
+
+_LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+def clean_for_tests(environ: Mapping[str, str], key: Key) -> dict[str, str]:
+    """`clean`, with the library paths that tests may need: those that lead to no other Python."""
+    kept = clean(environ, key)
+    for name in _LIBRARY_PATHS:
+        places = [place for place in environ.get(name, "").split(os.pathsep) if place]
+        if places := [place for place in places if not any(Path(place).glob("libpython*"))]:
+            kept[name] = os.pathsep.join(places)
     return kept
 
 

@@ -31,7 +31,7 @@ import pytest
 
 from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.session import Choice, Pythons, reason
-from pytest_pyinstall.suite.environment import SuiteEnvironment, make_environment
+from pytest_pyinstall.suite.environment import SuiteEnvironment, make_environment, variables_of
 from pytest_pyinstall.suite.options import (
     chosen,
     inner_arguments,
@@ -298,13 +298,18 @@ class Suite:
                     name=row.file_name,
                     cache=self._caches / row.file_name,
                     any_failed=any(last_failed(self._caches / each.file_name) for each in self.rows),
+                    ours=self.pythons.provisioner.settings.directories,
                 ),
                 *translated_ini(self.config.inipath, made.pytest),
             ],
             plugin=prepare_plugin(made.path, otherwise=self._scratch),
             key=row.choice.interpreter.key,
             working_directory=self.config.invocation_params.dir,
-            environ={**os.environ, "COVERAGE_FILE": str(self._scratch / "coverage" / f".coverage.{row.file_name}")},
+            environ={
+                **os.environ,
+                **variables_of(made, row.file_name, os.environ),
+                "COVERAGE_FILE": str(self._scratch / "coverage" / f".coverage.{row.file_name}"),
+            },
             # As `python -m pytest` does, and `pytest` does not.
             with_directory=Path(sys.argv[0]).name == "__main__.py",
             keeps_sections=self._keeps_sections,

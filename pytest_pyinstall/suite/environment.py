@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,12 +30,12 @@ from pytest_pyinstall.suite.cache import (
     touch,
     wheels_of,
 )
-from pytest_pyinstall.suite.inputs import Inputs, changes
+from pytest_pyinstall.suite.inputs import Inputs, changes, explicit_packages
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, Recipe
 from pytest_pyinstall.system import locks
 from pytest_pyinstall.system.processes import run
 
-__all__ = ["SuiteEnvironment", "make_environment"]
+__all__ = ["SuiteEnvironment", "make_environment", "variables_of"]
 
 _FORM = "3"
 """Changes when what we put into an environment does."""
@@ -66,6 +67,7 @@ class _Plan:
     inputs: Inputs
     slot: str
     state: str
+    left_alone: Sequence[Path] = ()
 
     def places(self) -> Iterator[tuple[Path, bool]]:
         """Where it may be, and whether the project is editable in what is there."""
@@ -105,6 +107,7 @@ def make_environment(
         inputs=inputs,
         slot=slot,
         state=_digest(_FORM, inputs.digest()),
+        left_alone=left_alone,
     )
     found = _found(plan, held)
     if isinstance(found, SuiteEnvironment):
@@ -130,6 +133,14 @@ def make_environment(
         held.enter_context(lease(final))
         _throw_away_older(plan, final)
     return _read(final, interpreter, editable=editable, seconds=time.monotonic() - start)
+
+
+def variables_of(environment: SuiteEnvironment, label: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """What keeps the sessions of several Pythons apart: pytest-django adds this to the names of test databases."""
+    if not any(environment.path.glob("[Ll]ib/*/site-packages/pytest_django-*")):
+        return {}
+    name = re.sub(r"\W", "_", label)
+    return {"TOX_PARALLEL_ENV": "_".join(filter(None, (environ.get("TOX_PARALLEL_ENV"), name)))}
 
 
 def _refuse_unsupported(interpreter: Interpreter, recipe: Recipe) -> None:
@@ -311,6 +322,18 @@ class _Filling:
         ]
 
     def run(self) -> bool:
+        """`_run`, with setuptools kept from what is ours and lies in the project."""
+        project = self._plan.spec.project
+        text = explicit_packages(project, self._plan.left_alone) if project else ""
+        if not text or "DIST_EXTRA_CONFIG" in self._environ:
+            return self._run()
+        with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-") as directory:
+            config = Path(directory, "extra.cfg")
+            config.write_text(text, encoding="utf-8")
+            self._environ["DIST_EXTRA_CONFIG"] = str(config)
+            return self._run()
+
+    def _run(self) -> bool:
         """Install everything, and say whether the project is editable.
 
         One Python at a time builds the project; what it builds is kept, and the other Pythons take it from there if it

@@ -21,7 +21,7 @@ from pytest_pyinstall.project import read_project
 from pytest_pyinstall.suite._files import as_list, as_table, read_ini, read_toml
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, local_target
 
-__all__ = ["Inputs", "changes"]
+__all__ = ["Inputs", "changes", "explicit_packages"]
 
 _LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
 _BUILD_FILES = (
@@ -379,6 +379,50 @@ class Inputs:
 
     def _shown(self, path: Path) -> str:
         return os.path.relpath(path, self._directory) if path != self._directory else "the project"
+
+
+_NO_PACKAGES = re.compile(
+    r"ci|bin|debian|docs?|documentation|manpages|news|newsfragments|changelog|tests?|unit_tests?|examples?|scripts|tools"
+    r"|utils?|python|build|benchmarks?|exercises?|htmlcov|conftest|setup|test_\w*|\w+_test|noxfile|toxfile|dodo|pavement"
+    r"|tasks|fabfile|SConstruct|SConscript"
+)
+"""What setuptools' discovery passes by in a flat layout.
+
+Source: https://setuptools.pypa.io/en/latest/userguide/package_discovery.html#flat-layout
+"""
+
+
+def explicit_packages(project: Path, left_alone: Sequence[Path]) -> str:
+    """A setup.cfg that names the packages that setuptools would discover if `left_alone` were not in `project`.
+
+    Empty if they are not in its way: it takes every directory at the top for a package, and refuses to build with two.
+    """
+    ours = {path.relative_to(project).parts[:1] for path in left_alone if path.is_relative_to(project)}
+    names = {parts[0] for parts in ours if parts and parts[0].isidentifier() and not _NO_PACKAGES.fullmatch(parts[0])}
+    if not any((project / name).is_dir() for name in names) or _has_explicit_packages(project):
+        return ""
+    found = [path for path in sorted(project.iterdir()) if path.stem.isidentifier() and path.name not in names]
+    found = [path for path in found if not _NO_PACKAGES.fullmatch(path.stem)]
+    packages = [path.name for path in found if path.is_dir() and path.name.isidentifier()]
+    modules = [path.stem for path in found if path.suffix == ".py" and path.is_file()]
+    if len(packages) == 1:
+        find = f"[options.packages.find]\ninclude =\n    {packages[0]}\n    {packages[0]}.*\n"
+        return f"[options]\npackages = find_namespace:\n{find}"
+    return f"[options]\npy_modules = {modules[0]}\n" if not packages and len(modules) == 1 else ""
+
+
+def _has_explicit_packages(project: Path) -> bool:
+    """Whether setuptools does not discover the packages of `project` at its top."""
+    document, parser = read_toml(project / "pyproject.toml"), read_ini(project / "setup.cfg")
+    backend = str(as_table(document, "build-system").get("build-backend", "setuptools"))
+    setup = _bytes(project / "setup.py") or b""
+    return (
+        "setuptools" not in backend
+        or (project / "src").is_dir()
+        or not {"packages", "py-modules", "package-dir"}.isdisjoint(as_table(as_table(document, "tool"), "setuptools"))
+        or any(parser is not None and parser.has_option("options", name) for name in ("packages", "py_modules"))
+        or any(word in setup for word in (b"packages", b"py_modules"))
+    )
 
 
 def tree_digest(

@@ -93,12 +93,16 @@ def chosen(words: Sequence[str], labels: Sequence[str]) -> dict[str, list[str]]:
     return {label: [*common, *own.get(label, ())] for label in labels if not own or label in own}
 
 
-def inner_arguments(config: pytest.Config, *, name: str, cache: Path, any_failed: bool) -> list[str]:
+def inner_arguments(
+    config: pytest.Config, *, name: str, cache: Path, any_failed: bool, ours: Iterable[Path]
+) -> list[str]:
     """What stands behind the user's own words in the session called `name`, and so wins.
 
-    `any_failed` is whether the last session of any Python had failures.
+    `any_failed` is whether the last session of any Python had failures. In `ours` is nothing to collect.
     """
     words = [f"--rootdir={config.rootpath}", "-o", f"cache_dir={cache}"]
+    # Pythons and environments have test suites of their own, and the inner sessions may not have our plugin.
+    words += [f"--ignore={path}" for path in ours if path.is_relative_to(config.rootpath)]
     if basetemp := config.getoption("basetemp", None):
         words.append(f"--basetemp={Path(basetemp) / name}")
         Path(basetemp).mkdir(parents=True, exist_ok=True)

@@ -281,7 +281,7 @@ class Inner:
 
 
 def _variables(environ: Mapping[str, str], key: Key, scripts: Path) -> dict[str, str]:
-    variables = {name: value for name, value in venv.clean(environ, key).items() if name not in _OUTER}
+    variables = {name: value for name, value in venv.clean_for_tests(environ, key).items() if name not in _OUTER}
     variables = {name: value for name, value in variables.items() if not name.startswith("COV_CORE_")}
     variables["VIRTUAL_ENV"] = str(scripts.parent)
     variables["PATH"] = os.pathsep.join(filter(None, [str(scripts), environ.get("PATH", "")]))

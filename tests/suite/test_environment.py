@@ -430,3 +430,105 @@ def test_a_project_that_is_a_pytest_plugin_has_its_assertions_rewritten_on_every
     result = run(pythons=pythons)
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["*every Python*", "E*assert 1 == 2*"])
+
+
+# Whose project
+
+
+def test_a_monorepo_started_in_a_package_means_that_package(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = pytester.path
+    for name in ("a", "b"):
+        write(
+            root / "packages" / name,
+            {
+                "pyproject.toml": FLIT + NAMED.replace("demo", name),
+                f"src/{name}/__init__.py": "",
+                f"tests/test_{name}.py": f"def test_it(): import {name}\n",
+            },
+        )
+    write(root, {"pyproject.toml": "[tool.pytest.ini_options]\naddopts = '--import-mode=importlib'\n[project]\n"
+                 "name = 'root'\nversion = '1'\n[tool.uv]\npackage = false\n"})  # fmt: skip
+    monkeypatch.chdir(root / "packages" / "a")
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+    monkeypatch.chdir(root / "packages" / "b" / "tests")
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+    monkeypatch.chdir(root)
+    run("packages/a/tests", pythons=(NEW,)).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("place", ["PYTEST_PYINSTALL_HOME", "PYTEST_PYINSTALL_CACHE", "pyinstall_cache"])
+def test_our_directories_in_a_project_are_no_part_of_it(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    project = pytester.path
+    cache = "pyinstall/cache" if place == "PYTEST_PYINSTALL_HOME" else "pyinstall"
+    ini = "[pytest]\npyinstall_cache = pyinstall\n" if place == "pyinstall_cache" else "[pytest]\n"
+    write(
+        project,
+        {
+            "pyproject.toml": SETUPTOOLS + NAMED,
+            "pytest.ini": ini,
+            "demo/__init__.py": "x = 1\n",
+            "tests/test_it.py": "def test_it():\n    import demo\n    assert demo.x == 1\n",
+            f"{cache}/trees/lib/test_not_ours.py": "def test_it(): assert False\n",
+            "mirror/catalogue.json": "{}",
+        },
+    )
+    if place.startswith("PYTEST"):
+        monkeypatch.setenv(place, "pyinstall")
+    else:
+        monkeypatch.delenv("PYTEST_PYINSTALL_HOME")
+    if place == "PYTEST_PYINSTALL_CACHE":
+        monkeypatch.delenv("PYTEST_PYINSTALL_HOME")
+    monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", "mirror")
+    result = run(pythons=(NEW,))
+    result.assert_outcomes(passed=1)
+    plain = pytester.runpytest_subprocess("-p", "no:randomly", "--co", "-q")
+    assert [line for line in plain.outlines if "::" in line] == ["tests/test_it.py::test_it"]
+    write(project, {f"{cache}/trees/lib/module.py": "", "demo/more.py": ""})
+    assert not made(run(pythons=(NEW,)))
+
+
+def test_a_single_module_beside_our_directories_is_packaged(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = pytester.path
+    monkeypatch.setenv("PYTEST_PYINSTALL_HOME", "pyinstall")
+    write(project, {"pyproject.toml": SETUPTOOLS + NAMED, "demo.py": "x = 1\n", "pyinstall/store/x/y.py": ""})
+    prove(project, "{file.name for file in metadata.files('demo')} and demo.x == 1")
+    run("--rootdir", str(project), pythons=(NEW,)).assert_outcomes(passed=1)
+
+
+# What the sessions of several Pythons share
+
+
+def test_library_paths_reach_the_tests_unless_they_lead_to_another_python(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("fine", "other"):
+        (project / name).mkdir()
+    (project / "other" / "libpython3.12.so.1.0").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{project / 'fine'}:{project / 'other'}")
+    (project / "test_demo.py").write_text(
+        f"import os\ndef test_it(): assert os.environ['LD_LIBRARY_PATH'] == {str(project / 'fine')!r}\n", "utf-8"
+    )
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+
+
+def test_test_databases_of_django_have_a_name_for_each_python(run: Run, pytester: pytest.Pytester) -> None:
+    database = "{'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'real', 'TEST': {'NAME': 'test.sqlite'}}}"
+    write(
+        pytester.path,
+        {
+            "requirements-test.txt": "django\npytest-django\n",
+            "pytest.ini": "[pytest]\nDJANGO_SETTINGS_MODULE = site_settings\npythonpath = .\n",
+            "site_settings.py": f"SECRET_KEY = 'x'\nDATABASES = {database}\n",
+            "test_it.py": "def test_it(db):\n    from django.db import connection\n"
+            "    print('named', connection.settings_dict['NAME'])\n",
+        },
+    )
+    result = run("-rP", pythons=("3.11", NEW))
+    result.assert_outcomes(passed=2)
+    assert len({line for line in result.outlines if line.startswith("named")}) == 2
