@@ -7,17 +7,29 @@ loaded when they are first used.
 TYPE_CHECKING = False  # `typing` takes longer to import than all the rest of this
 if TYPE_CHECKING:
     from pytest_pyinstall.errors import PyinstallError
-    from pytest_pyinstall.interpreter.interpreter import Environment, Interpreter
+    from pytest_pyinstall.interpreter.interpreter import Environment, Interpreter, RunError
     from pytest_pyinstall.provisioner import provision, provision_all
     from pytest_pyinstall.request.request import Request
+    from pytest_pyinstall.settings import Settings
 
-__all__ = ["Environment", "Interpreter", "PyinstallError", "Request", "provision", "provision_all"]
+__all__ = [
+    "Environment",
+    "Interpreter",
+    "PyinstallError",
+    "Request",
+    "RunError",
+    "Settings",
+    "provision",
+    "provision_all",
+]
 
 _HOMES = {
     "Environment": "interpreter.interpreter",
     "Interpreter": "interpreter.interpreter",
     "PyinstallError": "errors",
     "Request": "request.request",
+    "RunError": "interpreter.interpreter",
+    "Settings": "settings",
     "provision": "provisioner",
     "provision_all": "provisioner",
 }

@@ -354,7 +354,7 @@ def _names(outcome: _Outcome) -> list[str]:
         return _names_of_request(outcome.request)
     interpreter = outcome.provided.interpreter
     key = interpreter.key
-    release = f"{key.version.major}.{key.version.minor}"
+    release = key.minor_version
     minor = key.short.replace(str(key.version), release, 1)
     parts = [*interpreter.prefix.parts[1:], interpreter.executable.name]
     places = ["-".join(parts[start:-1]) for start in reversed(range(len(parts) - 1))]

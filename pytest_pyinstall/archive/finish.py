@@ -128,7 +128,7 @@ def _add_canonical_names(tree: Path, key: Key) -> None:
     if not executable.is_file():
         return
     suffix = ".exe" if key.target.os == "windows" else ""
-    minor = f"{key.version.major}.{key.version.minor}"
+    minor = key.minor_version
     for name in ("python",) if suffix else ("python", "python3", f"python{minor}"):
         path = executable.with_name(name + suffix)
         if path == executable or os.path.lexists(path):

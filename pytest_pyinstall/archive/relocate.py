@@ -69,7 +69,7 @@ def standard_library(key: Key) -> tuple[str, ...]:
     """
     if key.target.os == "windows":
         return ("Lib", "lib-python/3") if key.implementation == "pypy" else ("Lib",)
-    minor = f"{key.version.major}.{key.version.minor}"
+    minor = key.minor_version
     if key.implementation == "pypy":
         return (f"lib/pypy{minor}", "lib-python/3")
     return (f"lib/python{minor}t", f"lib/python{minor}") if key.is_free_threaded else (f"lib/python{minor}",)

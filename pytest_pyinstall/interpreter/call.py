@@ -356,7 +356,7 @@ def _unpacked(
             raise UsageError(msg, hint=f"return None, bool, int, float, str, list or dict from {name}")
         case {"syntax": reason}:
             msg = f"{name} cannot be read by {key.short}: {reason}"
-            raise UsageError(msg, hint=f"write {name} in the syntax of Python {key.version.major}.{key.version.minor}")
+            raise UsageError(msg, hint=f"write {name} in the syntax of Python {key.minor_version}")
         case {"exception": exception, "text": text, "traceback": traceback}:
             msg = f"{name} under {key.short} raised {text}\n--- traceback of {key.short} ---\n{traceback}"
             raise CallError(msg.rstrip(), exception=exception, traceback=traceback)

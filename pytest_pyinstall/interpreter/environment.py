@@ -152,19 +152,15 @@ def _with_library(base_executable: Path, key: Key) -> Path | None:
 
 
 def _library(key: Key) -> str:
-    return f"lib/python{_minor(key)}{'t' if key.is_free_threaded else ''}"
+    return f"lib/python{key.minor_version}{'t' if key.is_free_threaded else ''}"
 
 
 def _names(key: Key) -> tuple[str, ...]:
-    minor = _minor(key)
+    minor = key.minor_version
     suffix = "t" if key.is_free_threaded else ""
     if key.target.os == "windows":
         return ("python.exe", f"python{minor}t.exe") if suffix else ("python.exe",)
     return ("python", "python3", f"python{minor}", *((f"python{minor}{suffix}",) if suffix else ()))
-
-
-def _minor(key: Key) -> str:
-    return f"{key.version.major}.{key.version.minor}"
 
 
 def _is_32_bit(key: Key) -> bool:

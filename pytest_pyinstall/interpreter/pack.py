@@ -58,7 +58,7 @@ class Packable:
 
     @property
     def minor(self) -> str:
-        return f"{self.key.version.major}.{self.key.version.minor}"
+        return self.key.minor_version
 
     @property
     def places(self) -> tuple[str, ...]:

@@ -85,10 +85,8 @@ def links(interpreters: Iterable[Interpreter], into: Path) -> tuple[Path, ...]:
 
 def names(key: Key) -> tuple[str, ...]:
     """By which names a Python is looked for: ``python3.13t``, ``pypy3.11``, ``graalpy3.12``."""
-    minor = f"{key.version.major}.{key.version.minor}"
-    suffix = ("t" if key.is_free_threaded else "") + ("d" if key.is_debug else "")
     name = "python" if key.implementation == "cpython" else key.implementation
-    return (f"{name}{minor}{suffix}",)
+    return (f"{name}{key.minor_version}{key.suffix}",)
 
 
 def _command(executable: Path, path: Path) -> Path:

@@ -185,10 +185,20 @@ class Key:
         return "debug" in self.variant.split("+")
 
     @property
+    def minor_version(self) -> str:
+        """The language's version without the patch: ``3.12``."""
+        return f"{self.version.major}.{self.version.minor}"
+
+    @property
+    def suffix(self) -> str:
+        """What a free-threaded or debug build puts behind its version: ``t``, ``d``, ``td``, or nothing."""
+        return ("t" if self.is_free_threaded else "") + ("d" if self.is_debug else "")
+
+    @property
     def minor_link(self) -> str:
         """The name of uv's link to the newest patch of this minor version: ``cpython-3.12-linux-x86_64-gnu``."""
         variant = f"+{self.variant}" if self.variant else ""
-        return f"{self.implementation}-{self.version.major}.{self.version.minor}{variant}-{self.target}"
+        return f"{self.implementation}-{self.minor_version}{variant}-{self.target}"
 
     @property
     def executable(self) -> str:
@@ -198,20 +208,17 @@ class Key:
         them.
         """
         windows = self.target.os == "windows"
-        minor = f"{self.version.major}.{self.version.minor}"
         if self.implementation == "cpython":
-            suffix = ("t" if self.is_free_threaded else "") + ("d" if self.is_debug else "")
-            return "python.exe" if windows else f"bin/python{minor}{suffix}"
+            return "python.exe" if windows else f"bin/python{self.minor_version}{self.suffix}"
         if self.implementation == "pypy":
-            return f"pypy{minor}.exe" if windows else f"bin/pypy{minor}"
+            return f"pypy{self.minor_version}.exe" if windows else f"bin/pypy{self.minor_version}"
         return f"bin/{self.implementation}.exe" if windows else f"bin/{self.implementation}"
 
     @property
     def short(self) -> str:
         """How the command line and messages name it: ``3.12.4``, ``3.13.1t``, ``pypy3.11.13``."""
         name = "" if self.implementation == "cpython" else self.implementation
-        suffix = ("t" if self.is_free_threaded else "") + ("d" if self.is_debug else "")
-        return f"{name}{self.version}{suffix}"
+        return f"{name}{self.version}{self.suffix}"
 
     @property
     def _order(self) -> tuple[bool, str, Version, str, Target]:
