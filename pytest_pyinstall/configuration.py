@@ -21,7 +21,7 @@ from pytest_pyinstall.request.request import parse_requests
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.system.files import read_toml
 
-__all__ = ["Configuration", "blamed", "read_configuration", "retyped"]
+__all__ = ["Configuration", "blamed", "read_configuration", "retyped", "written"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +220,7 @@ def retyped(error: PyinstallError, texts: Iterable[object], *, origin: str) -> P
     if corrected == texts or not corrected or not all(map(_is_request, corrected)):
         # It is about something else: a word, say, that means nothing for the project.
         corrected = [hint]
-    return blamed(error, origin=origin, hint=_written(corrected, origin))
+    return blamed(error, origin=origin, hint=written(corrected, origin))
 
 
 def _corrected(item: object) -> str:
@@ -246,8 +246,8 @@ def _is_request(text: str) -> bool:
         return False
 
 
-def _written(texts: Sequence[str], origin: str) -> str:  # noqa: PLR0911  # one for each place
-    """How one asks for `texts` at `origin`."""
+def written(texts: Sequence[str], origin: str) -> str:  # noqa: PLR0911  # one for each place
+    """How to ask for `texts` at `origin`: an option, variable, ini value, mark, or command."""
     quoted = ", ".join(json.dumps(text, ensure_ascii=False) for text in texts)
     match origin.split(maxsplit=1)[0]:
         case ("--python" | "--pyinstall-python") as flag:
@@ -268,4 +268,6 @@ def _written(texts: Sequence[str], origin: str) -> str:  # noqa: PLR0911  # one 
             return f"pytest-pyinstall dir --cache-key --python {shlex.join(texts)}"
         case "install" | "list" | "find" | "upgrade" | "remove" | "verify" | "matrix" as command:
             return f"pytest-pyinstall {command} {shlex.join(texts)}"
+        case "mirror":
+            return f"pytest-pyinstall {origin} {shlex.join(texts)}"
     return ",".join(texts)

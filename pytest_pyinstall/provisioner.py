@@ -214,7 +214,7 @@ class Provisioner:
         if len(requests) != 1:
             text = request if isinstance(request, str) else request.text
             msg = f"{text!r} means {len(requests)} Pythons, and one is wanted here"
-            raise InvalidRequestError(msg, hint=f"one of {', '.join(one.text for one in requests)}")
+            raise InvalidRequestError(msg, hint=requests[-1].text if requests else "3.13")
         return self._provide(requests[0])
 
     def provide(self, requests: Sequence[Request]) -> list[Provided | PyinstallError]:

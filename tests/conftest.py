@@ -2,11 +2,14 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import archives
+import hints
 import pytest
 
+from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.settings import Settings
 
 pytest_plugins = ["pytester", "fault_table", "suite_world"]
@@ -56,3 +59,20 @@ def settings(tmp_path: Path, mirror_directory: Path) -> Settings:
         preference="only-managed",
         lock_timeout=200,
     )
+
+
+@pytest.fixture(autouse=True)
+def every_hint_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Of each error that a test provokes, whether it expects it or not."""
+    seen: list[str] = []
+    make = PyinstallError.__init__
+
+    def noted(error: PyinstallError, message: str, hint: str = "") -> None:
+        make(error, message, hint)
+        seen.append(hint)
+
+    monkeypatch.setattr(PyinstallError, "__init__", noted)
+    yield
+    monkeypatch.undo()
+    troubles = {hint: trouble for hint in dict.fromkeys(seen) if (trouble := hints.trouble_with(hint))}
+    assert not troubles

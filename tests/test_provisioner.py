@@ -122,7 +122,7 @@ def test_repair_without_the_archive_says_what_is_damaged_and_missing(settings: S
 
     with pytest.raises(PyinstallError) as caught:
         provision(NEWEST, settings._replace(mirror=str(tmp_path / "nowhere"), cache=tmp_path / "empty"))
-    assert "damaged" in str(caught.value)
+    assert "broken" in str(caught.value)
     assert "nowhere" in str(caught.value)
 
 
@@ -351,7 +351,7 @@ def test_a_repair_downloads_nothing_where_downloads_are_off(settings: Settings, 
     interpreter.executable.write_bytes(b"")
     count = len(server.requests)
 
-    with pytest.raises(OfflineError, match="damaged"):
+    with pytest.raises(OfflineError, match="broken"):
         provision(NEWEST, remote._replace(downloads="never", cache=tmp_path / "empty"))
     assert len(server.requests) == count
     assert provision(NEWEST, remote._replace(downloads="never")).run("-c", "print(1)").stdout == "1\n"

@@ -80,15 +80,13 @@ class Session(NamedTuple):
 
         Raises `InvalidRequestError`, `NoMatchError`, and `UsageError` where nothing is configured.
         """
-        from pytest_pyinstall.configuration import retyped
+        from pytest_pyinstall.configuration import retyped, written
         from pytest_pyinstall.request.request import parse_requests
 
         asked, directory, origin = self._asked(texts)
         if not asked:
             message = f"{self.command}: no Python is named, and the project's pytest configuration asks for none"
-            hint = f'pytest-pyinstall {self.command} 3.13, or pyinstall_python = ["3.9..3.13"] in [tool.pytest]'
-            if self.command == "exec":
-                hint = "pytest-pyinstall exec --python 3.13 -- COMMAND"
+            hint = written(["3.13"], self.command)
             raise UsageError(message, hint=hint)
         try:
             return self.provisioner.parse(parse_requests(asked, directory=directory, origin=origin))

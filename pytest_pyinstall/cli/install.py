@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +34,6 @@ from pytest_pyinstall.store.manifest import Difference
 from pytest_pyinstall.store.store import Broken, Installation, Store
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -320,7 +320,8 @@ def install_parser(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = examples_text("install 3.12 pypy3.11", "install supported", "install --reinstall 3.13")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=REQUEST_HELP)
-    parser.add_argument("--reinstall", action="store_true", help="also what is there, without a gap for who uses it")
+    add_python(parser)
+    parser.add_argument("--reinstall", action="store_true", help="even if present; running sessions are not disturbed")
     add_require_attestation(parser)
     parser.set_defaults(run=lambda session, args: install(session, args.requests, reinstall=args.reinstall))
 
@@ -333,6 +334,11 @@ def add_require_attestation(parser: argparse.ArgumentParser, more: str = "") -> 
         const="require",
         help=f"{more}only what has a verified build attestation; as --python-attestation require",
     )
+
+
+def add_python(parser: argparse.ArgumentParser) -> None:
+    """For those who write requests as pytest and ``exec`` take them; not in the help, which says one way."""
+    parser.add_argument("--python", action="extend", nargs="+", default=[], metavar="REQUEST", help=argparse.SUPPRESS)
 
 
 def list_parser(parser: argparse.ArgumentParser) -> None:

@@ -127,7 +127,7 @@ class _Check:
 
     key: Key
     home: Path
-    state: Literal["whole", "damaged", "repaired", "unusable"]
+    state: Literal["whole", "broken", "repaired", "unusable"]
     is_ours: bool
     differences: tuple[Difference, ...] = ()
     error: PyinstallError | None = None
@@ -185,9 +185,9 @@ def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:  # n
     if damage and found.record is not None:
         if not repair:
             more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
-            message = f"{key} is damaged: {damage[0]}{more}"
+            message = f"{key} is broken: {damage[0]}{more}"
             error = IntegrityError(message, hint=f"pytest-pyinstall verify --repair {name_of(key, provisioner)}")
-            return _Check(state="damaged", error=error, **facts)
+            return _Check(state="broken", error=error, **facts)
         return _repaired(provisioner, Broken(key=key, home=found.home, record=found.record, differences=damage), facts)
     try:
         probe(found.home / key.executable, environ=provisioner.environ, expected=key)
@@ -208,7 +208,7 @@ def _repaired(provisioner: Provisioner, broken: Broken, facts: dict[str, Any]) -
     try:
         provisioner.repair(broken)
     except PyinstallError as error:
-        return _Check(state="damaged", error=error, **facts)
+        return _Check(state="broken", error=error, **facts)
     return _Check(state="repaired", **facts)
 
 

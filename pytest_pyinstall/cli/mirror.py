@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import tempfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -233,7 +234,7 @@ def _destination(directory: Path, build: Build) -> tuple[Path, str]:
     names = path.relative_to(root).parts if path.is_relative_to(root) else ()
     if len(names) < 2 or any(name.startswith(".") for name in names):
         msg = f"{build.key}: the URL of its archive does not lead to a file of a mirror: {redacted(build.url)}"
-        raise CatalogueError(msg, hint="use another catalogue: --python-catalogue URL")
+        raise CatalogueError(msg, hint="--python-catalogue URL")
     return path, url
 
 
@@ -403,17 +404,18 @@ def mirror_parser(parser: argparse.ArgumentParser) -> None:
         from pytest_pyinstall.settings import expand_user
 
         directory = session.provisioner.directory / expand_user(args.directory, origin="mirror")
+        session = session._replace(command=f"mirror {args.action} {shlex.quote(args.directory)}")
         if args.action == "pack":
             if args.pyinstall_attestation == "require":
                 raise UsageError(
                     "mirror pack: nobody attests what is packed here; --require-attestation is for mirror pull",
-                    hint=f"pytest-pyinstall mirror pack {args.directory} {' '.join(args.requests)}",
+                    hint=f"pytest-pyinstall mirror pack {shlex.join([args.directory, *args.requests])}",
                 )
             return mirror_pack(session, directory, args.requests, tag=args.tag)
         if args.tag:
             raise UsageError(
                 "mirror pull: --tag is for mirror pack; an archive keeps the release that it came with",
-                hint=f"pytest-pyinstall mirror pull {args.directory} {' '.join(args.requests)}",
+                hint=f"pytest-pyinstall mirror pull {shlex.join([args.directory, *args.requests])}",
             )
         return mirror_pull(session, directory, args.requests)
 

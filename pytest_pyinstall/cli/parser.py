@@ -71,6 +71,11 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     """
     end = words.index("--") if "--" in words else len(words)
     head, tail = words[:end], words[end + 1 :]
+    if command_of(words) == "exec" and end == len(words):
+        options, command = _without_dashes(head)
+        if command[:1] not in (["-h"], ["--help"]):
+            # Before anything of it is read: ``exec python3.9 --version`` asks python3.9.
+            raise _no_command(options, command)
     shared, rest = _shared_parser().parse_known_args(head)
     if shared.version:
         from importlib.metadata import version as version_of
@@ -78,31 +83,74 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
         return argparse.Namespace(text=f"pytest-pyinstall {version_of('pytest-pyinstall')}")
     if rest[:1] in (["-h"], ["--help"], ["help"]):
         return argparse.Namespace(text=_HELP.rstrip())
-    if not rest:
-        raise UsageError("which command?", hint="pytest-pyinstall --help")
-    name = rest[0]
-    if name not in COMMANDS:
-        from difflib import get_close_matches
-
-        kind = "option" if name.startswith("-") else "command"
-        near = get_close_matches(name, COMMANDS if kind == "command" else _options(), n=1)
-        meant = f", did you mean {near[0]}?" if near else ""
-        raise UsageError(f"{name} is no {kind} of ours{meant}", hint="pytest-pyinstall --help")
+    name = _command(rest)
     command_parser = _command_parser(name)
     if name == "exec":
         arguments = command_parser.parse_intermixed_args(rest[1:], argparse.Namespace(**vars(shared)))
         if shared.json:
-            raise UsageError("exec: the output is the command's, there is no --json")
+            raise UsageError("exec: the output is the command's, so there is no --json")
         if not tail:
-            raise UsageError(
-                "exec: no command; it stands behind two dashes", hint="pytest-pyinstall exec --python 3.13 -- COMMAND"
-            )
+            raise _no_command(*_without_dashes(head))
         arguments.tail = tail
     else:
         more = ["--", *tail] if tail else []
         arguments = command_parser.parse_intermixed_args([*rest[1:], *more], argparse.Namespace(**vars(shared)))
+    if hasattr(arguments, "requests"):
+        # As `exec` takes them; for the other commands they are positional.
+        arguments.requests = [*arguments.requests, *getattr(arguments, "python", ())]
     arguments.command, arguments.text = name, None
     return arguments
+
+
+def _command(rest: Sequence[str]) -> str:
+    if not rest:
+        raise UsageError("no command given", hint="pytest-pyinstall --help")
+    if (name := rest[0]) in COMMANDS:
+        return name
+    from difflib import get_close_matches
+
+    kind = "option" if name.startswith("-") else "command"
+    near = get_close_matches(name, COMMANDS if kind == "command" else _options(), n=1)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    raise UsageError(f"there is no {kind} {name}{meant}", hint="pytest-pyinstall --help")
+
+
+def _no_command(options: Sequence[str], command: Sequence[str]) -> UsageError:
+    import shlex
+
+    words = [*(options or ["--python", "3.13"]), "--", *(command or ["COMMAND"])]
+    return UsageError("exec: no command given; put it after --", hint=f"pytest-pyinstall exec {shlex.join(words)}")
+
+
+def _without_dashes(head: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Which of the words of ``exec --python 3.9 3.12 nox -s tests`` are ours, and which are the command."""
+    words = list(head)
+    words.remove("exec")
+    with_value = {option.option for option in SETTINGS}
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--python":
+            at += 2
+            # The last word, and one before an option, is the command, even if it could be a request: python3.9 -m …
+            while at + 1 < len(words) and not words[at + 1].startswith("-") and _is_request(words[at]):
+                at += 1
+        elif word.startswith("--python") or word in {"-q", "--quiet", "-v", "--verbose"}:
+            at += 2 if word in with_value else 1
+        else:
+            break
+    return words[:at], words[at:]
+
+
+def _is_request(word: str) -> bool:
+    from pathlib import Path
+
+    from pytest_pyinstall.request.request import parse_requests
+
+    try:
+        return bool(parse_requests([word], directory=Path(), origin=""))
+    except UsageError:
+        return False
 
 
 def command_of(words: Sequence[str]) -> str:

@@ -261,7 +261,8 @@ def dir_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache-key", action="store_true", help="print one key for a CI cache of the store")
     parser.add_argument(
         "--python",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="REQUEST",
         help="what the key stands for (default: the project's)",

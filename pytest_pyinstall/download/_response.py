@@ -67,7 +67,7 @@ class Limits:
 
 
 OTHERWISE = (
-    "try again later; behind a proxy, HTTPS_PROXY=http://host:port; from another server, --python-mirror URL or DIR"
+    "try again later; behind a proxy: HTTPS_PROXY=http://host:port; from another server: --python-mirror URL"
 )
 
 

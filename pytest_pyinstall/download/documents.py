@@ -160,8 +160,11 @@ def fetch_text(
             what=what,
             waiting=lambda reason: client.warn(f"catalogue: {reason}"),
         )
-    except UnreachableError as error:
-        if kept.body is None:
+    except FetchError as error:
+        if not isinstance(error, UnreachableError) or kept.body is None:
+            if "--python-mirror" in error.hint and not what.startswith("cannot download the attestation"):
+                # A mirror has archives; the catalogue is configured on its own.
+                raise type(error)(error.message, hint="--python-catalogue FILE") from error
             raise
         client.warn(f"{error.message}; using the copy of {kept.age(client.limits.wall_clock())} in the cache")
         return kept.body

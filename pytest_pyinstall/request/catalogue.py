@@ -64,7 +64,7 @@ UV_NAME = "of uv"
 """What messages call that catalogue."""
 
 
-_DEFAULT_HINT = "leave --python-catalogue (PYTEST_PYINSTALL_CATALOGUE) out to use the catalogue of pbs-installer"
+_DEFAULT_HINT = "--python-catalogue pbs"
 
 
 _UPGRADE_HINT = "python -m pip install --upgrade pbs-installer"

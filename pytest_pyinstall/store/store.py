@@ -101,7 +101,7 @@ class Broken:
     def __str__(self) -> str:
         first, *others = self.differences
         more = f" and {len(others)} more" if others else ""
-        return f"{self.key} {'is damaged' if self.lacks_content else 'was moved or restored'}: {first}{more}"
+        return f"{self.key} {'is broken' if self.lacks_content else 'was moved or restored'}: {first}{more}"
 
     @property
     def lacks_content(self) -> bool:

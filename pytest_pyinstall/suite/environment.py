@@ -147,7 +147,7 @@ def _refuse_unsupported(interpreter: Interpreter, recipe: Recipe) -> None:
     version = ".".join(map(str, interpreter.version_info[:3]))
     if recipe.project and recipe.requires_python and version not in SpecifierSet(recipe.requires_python):
         message = f"the project needs Python {recipe.requires_python}, and this is {version}"
-        raise NoMatchError(message, hint="requires-python of the project, or another --python")
+        raise NoMatchError(message, hint="--python supported")
 
 
 def _digest(*parts: str) -> str:

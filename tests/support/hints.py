@@ -1,0 +1,72 @@
+"""Whether what a hint tells to type can be typed: the parser that reads it is asked."""
+
+import contextlib
+import io
+import re
+import shlex
+from collections.abc import Iterator
+
+from pytest_pyinstall.cli.parser import arguments_of
+from pytest_pyinstall.errors import PyinstallError
+from pytest_pyinstall.options import OPTIONS
+
+__all__ = ["trouble_with"]
+
+_OURS = re.compile(
+    r"(?<![\w./-])pytest-pyinstall(?= )|(?<![\w-])--p(?:ython|yinstall)[\w-]*|PYTEST_PYINSTALL_\w+|pyinstall_\w+"
+)
+_FLAGS = {flag: option for option in OPTIONS for flag in option.flags}
+_COMMAND = re.compile(r"pytest-pyinstall .+|pytest .+|--p(?:ython|yinstall).+|[A-Z_]+=.+|\w+ = .+|@?[\w.]+\(.*\)")
+
+
+def trouble_with(hint: str) -> str:
+    """Why a user who types what `hint` says is told off again; empty if they are not."""
+    for piece in _pieces(hint):
+        if not _OURS.search(piece):
+            continue  # a request, a command of the system, or a word of advice
+        typed = piece if _COMMAND.fullmatch(piece) else piece.rpartition(": ")[2]
+        if not _COMMAND.fullmatch(typed):
+            return f"nothing of {piece!r} can be typed"
+        if trouble := _trouble(typed):
+            return f"{typed!r}: {trouble}"
+    return ""
+
+
+def _pieces(hint: str) -> Iterator[str]:
+    hint = re.sub(r"\s+# .*$", "", hint)  # a comment, to a shell and in TOML
+    for piece in re.split(r"; (?:or )?|, or (?=--|[A-Z_]+=)", hint):
+        yield piece.strip()
+
+
+def _trouble(typed: str) -> str:
+    if match := re.match(r"(\w+) = ", typed):
+        return "" if match[1] in {option.ini for option in OPTIONS} else "no ini value of ours"
+    if match := re.match(r"([A-Z_]+)=", typed):
+        names = {option.variable for option in OPTIONS} | {option.uv for option in OPTIONS}
+        return "" if match[1] in names or not match[1].startswith("PYTEST_PYINSTALL") else "no variable of ours"
+    if re.match(r"@?[\w.]+\(", typed):
+        return ""
+    words = shlex.split(typed)
+    if words[0] == "pytest-pyinstall":
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                arguments_of(words[1:])
+        except PyinstallError as error:
+            return error.message
+        except SystemExit:  # --help
+            pass
+        return ""
+    return next(filter(None, map(_trouble_with_option, words, [*words[1:], ""])), "")
+
+
+def _trouble_with_option(word: str, after: str) -> str:
+    """One of ours among the words of pytest's command line."""
+    flag, _, value = word.partition("=")
+    if not flag.startswith(("--python", "--pyinstall")):
+        return ""
+    if flag not in _FLAGS:
+        return f"there is no option {flag}"
+    option, value = _FLAGS[flag], value or after
+    if option.words and value not in option.words:
+        return f"{flag} does not take {value!r}"
+    return "" if value or option.kind == "flag" else f"{flag} needs a value"
