@@ -52,7 +52,8 @@ _DIRECTORY_FORM = re.compile(
 
 
 EXECUTABLE_FORM = re.compile(
-    r"(?P<name>python|pypy|graalpy)(?P<version>\d(?:\.\d+)?)?(?P<threaded>t?)(?P<debug>d?)(?:\.exe)?", re.IGNORECASE
+    r"(?P<name>python|pypy|graalpy)(?P<version>\d(?:\.\d+)?)?(?P<threaded>t?)(?P<debug>d|-dbg)?(?:\.exe)?",
+    re.IGNORECASE,
 )
 
 
@@ -239,8 +240,14 @@ def _entries(directory: Path) -> list[Path]:
         entries = sorted(directory.iterdir())
     except OSError:
         return []
-    # Links are second names: uv's minor versions, mise's `latest`.
-    return [entry for entry in entries if not entry.name.startswith(".") and not entry.is_symlink()]
+    inside = real(directory)
+    # A link that stays inside is a second name (uv's minor versions, mise's `latest`). One that leads elsewhere is a
+    # Python that was registered there: by `mise sync`, `mise link` or `brew pyenv-sync`.
+    return [
+        entry
+        for entry in entries
+        if not entry.name.startswith(".") and not (entry.is_symlink() and inside in real(entry).parents)
+    ]
 
 
 _IMPLEMENTATIONS = {"cpython", "pypy", "graalpy"}

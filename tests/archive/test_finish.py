@@ -45,7 +45,7 @@ def unpack(shared: Path) -> Unpack:
         mirror = archives.packed(shared, [archives.interpreters()[minor]])
         (archive,) = (mirror / archives.TAG).iterdir()
         with tarfile.open(archive) as opened:
-            opened.extractall(into, filter="fully_trusted")
+            archives.extract(opened, into)
         version = archive.name.removeprefix("cpython-").partition("+")[0]
         return into / "python", Key.parse(f"cpython-{version}-{TARGET}")
 

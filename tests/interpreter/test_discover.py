@@ -325,6 +325,39 @@ def test_an_executable_without_a_telling_name_is_asked(machine: Machine) -> None
     assert [found.executable for found in machine.find(NEWEST)] == [executable]
 
 
+REGISTERED = {
+    "mise sync python --pyenv": (f".local/share/mise/installs/python/{VERSIONS[NEWEST]}", ".pyenv/versions/{name}"),
+    "mise sync python --uv": (f".local/share/uv/python/{KEY}", ".local/share/mise/installs/python/{name}"),
+    "mise link": ("opt/python", f".local/share/mise/installs/python/{NEWEST}"),
+    "brew pyenv-sync": ("opt/homebrew/Frameworks/Python.framework/Versions/X", ".pyenv/versions/{name}"),
+    "a link to uv's": (f"elsewhere/{KEY}", f".local/share/uv/python/{KEY}"),
+    "asdf by hand": ("opt/python", ".asdf/installs/python/{name}"),
+    "a chain of links": ("opt/python", ".pyenv/versions/{name}"),
+}
+
+
+@pytest.mark.parametrize("way", REGISTERED)
+def test_what_is_registered_by_a_link_is_found_once(machine: Machine, way: str) -> None:
+    where, link = REGISTERED[way]
+    machine.put(f"{where}/bin/python{NEWEST}")
+    machine.put(f"{where}/bin/python3")
+    path = machine.home / link.format(name=VERSIONS[NEWEST])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = machine.home / where
+    if way == "a chain of links":
+        (machine.home / "opt/current").symlink_to(target)
+        target = machine.home / "opt/current"
+    path.symlink_to(target)
+    (path.parent / "latest").symlink_to(path.name)
+    (path.parent / "3").symlink_to(f"./{path.name}")
+    (path.parent / "gone").symlink_to("/nowhere/at/all")
+    (path.parent / "loop").symlink_to("loop")
+
+    found = machine.find(f"=={VERSIONS[NEWEST]}")
+    assert [str(each.version) for each in found] == [VERSIONS[NEWEST]]
+    assert found[0].executable.resolve().is_relative_to((machine.home / where).resolve())
+
+
 def test_links_and_files_among_the_versions_do_no_harm(machine: Machine) -> None:
     versions = machine.home / ".pyenv" / "versions"
     versions.mkdir(parents=True)

@@ -60,7 +60,7 @@ def newest(mirror_directory: Path) -> Path:
 def installed(newest: Path, tmp_path: Path) -> Path:
     """The newest interpreter, installed from its archive where a path has a space."""
     with tarfile.open(newest) as opened:
-        opened.extractall(tmp_path / "scratch", filter="fully_trusted")
+        archives.extract(opened, tmp_path / "scratch")
     home = tmp_path / "a störe" / "it"
     home.parent.mkdir()
     key = look_at(archives.interpreters()[NEWEST], environ=ENVIRON).key

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -22,7 +23,7 @@ from pytest_pyinstall.archive import relocate
 from pytest_pyinstall.cli import mirror
 from pytest_pyinstall.interpreter import _elf, pack
 
-__all__ = ["NEWEST", "OLDEST", "TAG", "interpreters", "packed"]
+__all__ = ["NEWEST", "OLDEST", "TAG", "extract", "interpreters", "packed"]
 
 TAG = "20261122"
 
@@ -35,8 +36,10 @@ _DAYS = 3
 
 @cache
 def interpreters() -> Mapping[str, Path]:
-    """Real CPythons on this machine by minor version, ``{"3.12": Path(…)}``, oldest first; the running one always."""
-    found = {sys.version_info[:2]: Path(getattr(sys, "_base_executable", sys.executable)).resolve()}
+    """Real CPythons on this machine by minor version, ``{"3.12": Path(…)}``, oldest first; the running one too, unless
+    it is the operating system's own, which cannot be packed."""
+    running = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    found = {} if sys.base_prefix == "/usr" else {sys.version_info[:2]: running}
     names = (re.fullmatch(r"3\.(\d+)\.(\d+)", path.name) for path in _PYENV.glob("3.*"))
     for match in sorted((match for match in names if match), key=lambda match: int(match[2]), reverse=True):
         version = (3, int(match[1]))
@@ -64,6 +67,12 @@ def packed(tmp_root: Path, executables: Iterable[Path] | None = None) -> Path:
         if not (directory / "catalogue.json").exists():
             _assemble(directory, [_kept(executable) for executable in chosen])
     return directory
+
+
+def extract(opened: tarfile.TarFile, into: Path) -> None:
+    """`opened` as it is: its members are of our own making. Python 3.11.0 to 3.11.3 know no filters."""
+    filters = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
+    opened.extractall(into, **filters)  # type: ignore[arg-type]
 
 
 def _assemble(directory: Path, parts: Iterable[Path]) -> None:
