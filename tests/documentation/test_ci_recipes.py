@@ -1,14 +1,17 @@
-"""The recipe of ``docs/howto/ci.md`` for a plain shell, word for word, on a machine that is new every time."""
+"""The recipe of ``docs/howto/ci.md`` for a plain shell, word for word; and the workflows of the pages, audited."""
 
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import archives
 import fresh
 import mirror
 import pytest
+from pages import DOCS, fenced
 
 pytestmark = pytest.mark.skipif(
     not {"3.9", "3.12"} <= set(archives.interpreters()), reason="needs CPython 3.9 and 3.12"
@@ -50,3 +53,15 @@ def test_a_warm_cache_downloads_nothing(tools: Path, mirror_directory: Path, tmp
         warm = fresh.run("/bin/sh", "-euc", recipe, cwd=project, env=env).stdout
         assert fresh.answers(warm) == ["3.9", "3.12"]
         assert not [request for request in served.requests if request.path.endswith(".tar.gz")]
+
+
+@pytest.mark.parametrize("page", ["tutorial.md", "howto/ci.md"])
+def test_an_audit_of_the_workflow_finds_nothing(page: str, tmp_path: Path) -> None:
+    [workflow] = [text for language, text in fenced(DOCS / page) if language == "yaml" and "\njobs:" in text]
+    path = tmp_path / ".github" / "workflows" / "test.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text(workflow)
+    command = [Path(sys.executable).parent / "zizmor", "--offline", "--no-progress", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
