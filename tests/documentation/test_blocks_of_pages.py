@@ -569,7 +569,7 @@ def _refuses_what_nobody_attests(place: Place, block: Block) -> None:
     assert "an attestation is required, and there is none" in said
 
 
-@runs("docs/reference/python.md: from pytest_pyinstall import Interpreter, Environment, Reque")
+@runs("docs/reference/python.md: from pytest_pyinstall import Environment, Interpreter, Reque")
 def _imports(place: Place, block: Block) -> None:
     exec(compile(block.text, block.page, "exec"), {})  # as the page says
     assert place.project.is_dir()
