@@ -2,6 +2,6 @@
 
 import sys
 
-from pytest_pyinstall.start import main
+from pytest_pyinstall.cli.main import main
 
 sys.exit(main())

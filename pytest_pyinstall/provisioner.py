@@ -30,7 +30,9 @@ from pytest_pyinstall.errors import (
     ProbeError,
     PyinstallError,
     SeveralFailedError,
+    StoreError,
     UsageError,
+    printable,
 )
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.options import SETTINGS
@@ -40,10 +42,11 @@ from pytest_pyinstall.settings import Settings, home_directory
 from pytest_pyinstall.store.manifest import Difference
 from pytest_pyinstall.store.store import Broken, Installation, Store
 from pytest_pyinstall.system.files import current_boot
+from pytest_pyinstall.system.permissions import is_noexec
 from pytest_pyinstall.system.urls import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from packaging.version import Version
 
@@ -299,7 +302,7 @@ class Provisioner:
             lock_timeout=self.settings.lock_timeout,
             boot=current_boot(),
             trusted=self.settings.trusted_stores,
-            on_wait=self.warn,
+            on_wait=self._say,
         )
 
     @cached_property
@@ -424,7 +427,7 @@ class Provisioner:
                 from pytest_pyinstall.download.client import open_client
 
                 self._opened = self._stack.enter_context(
-                    open_client(environ=self.environ, insecure_hosts=self.settings.insecure_hosts, warn=self.warn)
+                    open_client(environ=self.environ, insecure_hosts=self.settings.insecure_hosts, warn=self._say)
                 )
             return self._opened
 
@@ -664,6 +667,8 @@ class Provisioner:
             raise self.store.unwritable(error) from error
         if laid is not None:
             return laid
+        if not archive_path(settings.cache, build).exists():
+            build = self._downloadable(build)
         url = mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror)
         is_again = archive_path(settings.cache, build).exists()
         offline = settings.offline or settings.downloads == "never"  # a repair may find all in the cache
@@ -672,14 +677,15 @@ class Provisioner:
         from pytest_pyinstall.archive.unpack import unpack
         from pytest_pyinstall.download.fetch import fetch
 
-        archive = fetch(
-            build,
-            url=url,
-            cache=settings.cache,
-            client=self._client,
-            offline=offline,
-            progress=self.progress,
-        )
+        with self._naming_who_forbids_downloads():
+            archive = fetch(
+                build,
+                url=url,
+                cache=settings.cache,
+                client=self._client,
+                offline=offline,
+                progress=self.progress,
+            )
         known: Known = {}
         # Downloads wait for the network and may be many; more unpacking at once than there are cores takes longer.
         with archive.file, self._cores:
@@ -696,6 +702,13 @@ class Provisioner:
             keep_tree(settings.cache, build, tree, known)
         return tree, known
 
+    def _downloadable(self, build: Build) -> Build:
+        """`build` with the URL that the catalogue has now: a record keeps no user, password or query of it."""
+        if self.settings.catalogue is not None:
+            with contextlib.suppress(PyinstallError):
+                return next((each for each in self.catalogue.builds if each.sha256 == build.sha256), build)
+        return build
+
     def _attestation(self, build: Build) -> Attestation | None:
         """Proof of who built it, where that is required; asked for before the archive is."""
         settings = self.settings
@@ -703,15 +716,16 @@ class Provisioner:
             return None
         from pytest_pyinstall.download.attestations import attest
 
-        attestation = attest(
-            build,
-            mirror=settings.mirror,
-            pypy_mirror=settings.pypy_mirror,
-            signer=settings.signer,
-            client=self._client,
-            cache=settings.cache,
-            offline=settings.offline or settings.downloads == "never",
-        ).attestation
+        with self._naming_who_forbids_downloads():
+            attestation = attest(
+                build,
+                mirror=settings.mirror,
+                pypy_mirror=settings.pypy_mirror,
+                signer=settings.signer,
+                client=self._client,
+                cache=settings.cache,
+                offline=settings.offline or settings.downloads == "never",
+            ).attestation
         _LOGGER.info("%s: built by %s", build.key, attestation.identity)
         return attestation
 
@@ -729,6 +743,12 @@ class Provisioner:
         try:
             return probe(tree / build.key.executable, environ=self.environ, expected=build.key)
         except ProbeError as error:
+            if is_noexec(tree):
+                msg = f"nothing can be started from the store {self.settings.store}: its volume is mounted noexec"
+                raise StoreError(msg, hint="a store on another volume: --python-store DIR") from error
+            if build.key.target != self.target:
+                msg = f"{build.key} is built for {build.key.target} and does not start here, on {self.target}: "
+                raise ProbeError(msg + error.message, hint=f"pytest-pyinstall install {build.key.short}") from error
             msg = f"{build.file_name} holds no {build.key.short} that works here: {error.message}"
             hint = f"pytest-pyinstall list --all  # is the catalogue right about it? ({self.origin_of(build)})"
             raise ProbeError(msg, hint=hint) from error
@@ -764,9 +784,23 @@ class Provisioner:
         if self._opened is not None:  # else nothing was ever downloaded
             self._opened.stop()
 
+    @contextlib.contextmanager
+    def _naming_who_forbids_downloads(self) -> Iterator[None]:
+        """Let an `OfflineError` name the setting that caused it, and the value that allows downloads."""
+        try:
+            yield
+        except OfflineError as error:
+            origins = self.settings.origins
+            name, value = ("downloads", "auto") if self.settings.downloads != "auto" else ("offline", "0")
+            if (origin := origins.get(name)) is None:
+                raise  # a command that never downloads
+            hint = f"{origin} {value}" if origin.startswith("--") else f"{origin}={value}"
+            message = f"{error.message} ({origin})"
+            raise OfflineError(message, hint=f"{hint} allows downloads") from error
+
     def _say(self, sentence: str) -> None:
         if self.warn is not None:
-            self.warn(sentence)
+            self.warn(printable(sentence))
 
 
 def _ours(key: Key, home: Path, version_info: tuple[int, int, int, str, int]) -> Interpreter:

@@ -196,8 +196,10 @@ def _location(option: Option, value: _Value) -> str:
     try:
         parts = urlsplit(value.text)
         _ = parts.port
+        if redacted(value.text) == f"{parts.scheme}://***":
+            raise ValueError  # as urlsplit does for what it cannot take apart
     except ValueError:
-        msg = f"{value.origin}: {redacted(value.text)} is not a URL: in a password, write [ as %5B, ] as %5D, / as %2F"
+        msg = f"{value.origin}: {redacted(value.text)} is no URL: in a password, write / as %2F, @ as %40, [ as %5B"
         raise InvalidSettingError(msg, hint=_example(value.origin, f"https://host/{option.name}")) from None
     if parts.scheme in {"https", "http"}:
         if parts.hostname:

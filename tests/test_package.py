@@ -157,7 +157,7 @@ def test_every_entry_point_of_the_wheel_is_there(wheel: zipfile.Path) -> None:
     )
     assert text.split("\n") == [
         "[console_scripts]",
-        "pytest-pyinstall = pytest_pyinstall.start:main",
+        "pytest-pyinstall = pytest_pyinstall.cli.main:main",
         "",
         "[pytest11]",
         "pyinstall = pytest_pyinstall.pytest_plugin",

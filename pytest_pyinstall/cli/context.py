@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pytest_pyinstall.errors import InvalidRequestError, NoMatchError, PyinstallError, UsageError
+from pytest_pyinstall.system.urls import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -200,7 +201,8 @@ def by_key(build: Build) -> Key:
 
 def build_json(build: Build, provisioner: Provisioner) -> dict[str, Any]:
     request = name_of(build.key, provisioner)
-    return {"request": request, **key_json(build.key), "url": build.url, "sha256": build.sha256, "size": build.size}
+    url = without_secrets(build.url)
+    return {"request": request, **key_json(build.key), "url": url, "sha256": build.sha256, "size": build.size}
 
 
 # The commands.

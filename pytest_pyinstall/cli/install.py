@@ -32,6 +32,7 @@ from pytest_pyinstall.provisioner import Provided, Provisioner
 from pytest_pyinstall.request.request import Request
 from pytest_pyinstall.store.manifest import Difference
 from pytest_pyinstall.store.store import Broken, Installation, Store
+from pytest_pyinstall.system.urls import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -280,7 +281,7 @@ def _installed_json(each: _Installed) -> dict[str, Any]:
         "state": "broken" if each.state == "broken" else "whole",
         "source": "uv" if record is None else "store",
         "differences": [difference_json(difference) for difference in each.differences],
-        "url": record.build.url if record else None,
+        "url": without_secrets(record.build.url) if record else None,
         "sha256": record.build.sha256 if record else None,
         "published": record.published if record else None,
         "attestation": record.attestation.to_json() if record and record.attestation else None,

@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from pytest_pyinstall.cli.parser import arguments_of, command_of
-from pytest_pyinstall.errors import PyinstallError, SeveralFailedError, UsageError
+from pytest_pyinstall.errors import PyinstallError, SeveralFailedError, UsageError, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pytest_pyinstall.cli.context import Outcome, Session
-    from pytest_pyinstall.provisioner import Provisioner
 
 __all__ = ["main"]
 
@@ -76,7 +74,6 @@ def _interruption(error: BaseException | None) -> KeyboardInterrupt | _Ended | N
 
 
 def _run(words: list[str]) -> int:
-    since = time.time()
     is_json = "--json" in words[: words.index("--") if "--" in words else None]
     try:
         arguments = arguments_of(words)
@@ -95,11 +92,9 @@ def _run(words: list[str]) -> int:
 
     display = display_on(sys.stderr, environ=os.environ, is_quiet=arguments.quiet)
     try:
-        with _steps(display) if arguments.verbose else nullcontext(), _session(arguments, display) as session:
-            with display:
-                outcome = arguments.run(session, arguments)
-            if arguments.command == "install":
-                _remember(words, outcome, session.provisioner, since=since)
+        steps = _steps(display) if arguments.verbose else nullcontext()
+        with steps, _session(arguments, display) as session, display:
+            outcome = arguments.run(session, arguments)
     except PyinstallError as error:
         outcome = Outcome(errors=(error,))
     own = _finish(outcome, command=arguments.command, is_json=arguments.json)
@@ -150,49 +145,6 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[Session]:
         )
 
 
-def _remember(words: list[str], outcome: Outcome, provisioner: Provisioner, *, since: float) -> None:
-    """So that the next call need not import all this, if there was nothing to do."""
-    from pytest_pyinstall.recall import note
-    from pytest_pyinstall.store.manifest import Record, may_change
-
-    rows = outcome.document.get("pythons", ())
-    if outcome.errors or not rows or any(row.get("how") != "present" for row in rows):
-        return
-    store = provisioner.store
-    try:
-        keys = store.keys()
-        found = {key: Record.read(store.record_path(key)) for key in keys}
-    except (PyinstallError, OSError):
-        return
-    records = [record for record in found.values() if record is not None]
-    if len(records) < len(keys):
-        return  # somebody else's, whose Python has to be asked
-    taken = [record for record in records if str(record.build.key) in {row["key"] for row in rows}]
-    note(
-        words,
-        os.environ,
-        said="\n".join(outcome.lines),
-        told="\n".join(f"= {row['key']} was there" for row in rows),
-        since=since,
-        boot=store.boot,
-        looked_at=[str(store.root), *(str(store.record_path(record.build.key)) for record in taken)],
-        owned=map(str, store.guarded()),
-        trees={
-            record.home: [
-                (
-                    "loose" if entry.kind == "file" and may_change(entry.name) else entry.kind,
-                    entry.name,
-                    entry.mode,
-                    entry.size,
-                    entry.digest,
-                )
-                for entry in record.entries
-            ]
-            for record in taken
-        },
-    )
-
-
 def _finish(outcome: Outcome, *, command: str, is_json: bool) -> int:
     """Print what a command came to."""
     first = outcome.errors[0] if outcome.errors else None
@@ -210,7 +162,8 @@ def _finish(outcome: Outcome, *, command: str, is_json: bool) -> int:
         _print(json.dumps(document, indent=2), sys.stdout)
     else:
         for line in outcome.lines:
-            _print(line, sys.stdout)
+            # What prints paths for a script prints them as they are.
+            _print(line if command in {"install", "find", "dir"} else printable(line), sys.stdout)
     sys.stdout.flush()  # before the errors, where both go to one place
     told: set[str] = set()  # a catalogue that is out of reach is the same story for each request
     for error in outcome.errors:

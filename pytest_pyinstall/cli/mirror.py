@@ -11,6 +11,8 @@ Served over HTTP, or named as a directory or ``file://`` URL, it is a mirror for
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -39,12 +41,13 @@ from pytest_pyinstall.errors import (
 from pytest_pyinstall.interpreter.pack import Packable, look_at, pack_one
 from pytest_pyinstall.request.catalogue import document_place, key_name, mirrored, row_of, triple_of
 from pytest_pyinstall.request.identity import Attestation, Build, Signer
+from pytest_pyinstall.system.files import OPEN_FLAGS, delete
 from pytest_pyinstall.system.locks import hold
 from pytest_pyinstall.system.urls import redacted
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_pyinstall.download.client import Client
     from pytest_pyinstall.request.request import Request
@@ -266,18 +269,14 @@ _LOCK_TIMEOUT = 300.0
 
 
 def _write(path: Path, archive: BinaryIO, build: Build) -> None:
-    new, digest = path.with_name(f".{path.name}.new"), hashlib.sha256()
-    try:
-        with new.open("wb") as file:
-            while chunk := archive.read(1 << 20):
-                digest.update(chunk)
-                file.write(chunk)
+    digest = hashlib.sha256()
+    with _new_file(path) as file:
+        while chunk := archive.read(1 << 20):
+            digest.update(chunk)
+            file.write(chunk)
         if digest.hexdigest() != build.sha256:
             msg = f"the archive of {build.key} changed while it was copied to {path}"
             raise DigestMismatchError(msg)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _merge(path: Path, build: Build) -> None:
@@ -296,9 +295,23 @@ def _merge(path: Path, build: Build) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    new = path.with_name(f".{path.name}.new")
+    with _new_file(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file that replaces `path` when the block ends without error. Nothing that was planted is written through.
+
+    The caller holds the mirror's lock, so that what has such a name was left by someone who was killed.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
+        delete(left)
+    new = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")
     try:
-        new.write_bytes(content)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o666)
+        with open(descriptor, "wb") as file:
+            yield file
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

@@ -147,13 +147,24 @@ class Answer:
     def validator(self) -> str:
         """What `If-Range` takes: a strong ETag, else a date (RFC 9110, section 13.1.5); nothing where there is none."""
         etag = self.headers.get("etag", "")
-        if etag.startswith('"'):
-            return etag
-        return "" if etag else self.headers.get("last-modified", "")
+        if etag:
+            return self.entity_tag if etag.startswith('"') else ""
+        modified = self.headers.get("last-modified", "")
+        return modified if _is_sendable(modified) else ""
+
+    @property
+    def entity_tag(self) -> str:
+        """The ETag, if it is one that can be sent back: of visible ASCII (RFC 9110, section 8.8.3)."""
+        etag = self.headers.get("etag", "")
+        return etag if _is_sendable(etag) else ""
 
     @property
     def is_page(self) -> bool:
         return self.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml"))
+
+
+def _is_sendable(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def refused(answer: Answer, what: str, limits: Limits) -> Exception:

@@ -147,7 +147,7 @@ def prune(cache: Path, *, now: float | None = None) -> list[CachedFile]:
         return (ours and not file.path.name.startswith(".")) or file.used < horizon
 
     removed = _sweep(cache, is_unwanted)
-    for file in _files(cache / "catalogues"):
+    for file in _documents(cache):
         if file.is_directory or (_is_partial(file.path) and file.used < horizon):
             _remove(file.path)
             removed.append(file)
@@ -157,7 +157,7 @@ def prune(cache: Path, *, now: float | None = None) -> list[CachedFile]:
 def clear(cache: Path) -> list[CachedFile]:
     """Remove every archive, partial download and catalogue that no running download holds; returns what was removed."""
     removed = _sweep(cache, lambda _file, _ours: True)
-    for file in _files(cache / "catalogues"):
+    for file in _documents(cache):
         _remove(file.path)
         removed.append(file)
     return removed
@@ -190,7 +190,16 @@ def _directories(cache: Path) -> list[Path]:
         return []
     except OSError as error:
         raise storage_error(cache / "archives", error) from error
-    return [entry for entry in entries if re.fullmatch(r"[0-9a-f]{64}", entry.name) and entry.is_dir()]
+    return [entry for entry in entries if _is_ours(entry)]
+
+
+def _is_ours(entry: Path) -> bool:
+    return re.fullmatch(r"[0-9a-f]{64}", entry.name) is not None and entry.is_dir() and not entry.is_symlink()
+
+
+def _documents(cache: Path) -> list[CachedFile]:
+    form = re.compile(r"[0-9a-f]{64}\.(json|meta)|\.[0-9a-f]+.*\.part")
+    return [file for file in _files(cache / "catalogues") if form.fullmatch(file.path.name)]
 
 
 _NOTE = ".part.json"

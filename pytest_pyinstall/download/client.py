@@ -222,7 +222,7 @@ class Client:
             host, port = (parts.hostname or "").lower(), parts.port
         except ValueError:
             host = ""
-        if not host or parts.scheme not in {"https", "http"}:
+        if not host or parts.scheme not in {"https", "http"} or redacted(url).endswith("://***"):
             msg = f"{what}: this is no place to download from: {whence}{redacted(url)}"
             raise FetchError(msg, hint="only https:// URLs, directories and file:// URLs can be used")
         if parts.scheme == "http":

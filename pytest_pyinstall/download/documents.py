@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,9 +15,11 @@ from pytest_pyinstall.download.client import Client, persist
 from pytest_pyinstall.download.fetch import LOGGER, open_local
 from pytest_pyinstall.errors import CatalogueError, FetchError, OfflineError, StoreError
 from pytest_pyinstall.system.files import make_cache_directory
-from pytest_pyinstall.system.urls import is_local, redacted
+from pytest_pyinstall.system.permissions import other_writer
+from pytest_pyinstall.system.urls import is_local, redacted, without_secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["CATALOGUE", "Kept", "fetch_text", "kept_since", "revalidated", "too_long"]
@@ -33,22 +36,38 @@ class Kept:
     since: float = 0.0
 
     @classmethod
-    def load(cls, cache: Path, url: str) -> Kept:
-        """What is kept of `url` below `cache`; without a body if nothing whole is there."""
+    def load(cls, cache: Path, url: str, *, warn: Callable[[str], None] = lambda _: None) -> Kept:
+        """What is kept of `url` below `cache`; without a body if nothing whole is there.
+
+        A catalogue decides what is installed, so one that others can write is not used, and `warn` hears of it.
+        """
         kept = cls(path=cache / "catalogues" / f"{hashlib.sha256(url.encode()).hexdigest()}.json")
+        if other := other_writer(kept.path.parent):
+            warn(f"{other}: the catalogues that are kept there are not used")
+            return kept
         try:
             body = kept.path.read_bytes()
             meta = json.loads(kept._meta.read_text(encoding="utf-8"))
             if meta["sha256"] == hashlib.sha256(body).hexdigest():
                 kept.etag, kept.modified, kept.since = str(meta["etag"]), str(meta["modified"]), float(meta["since"])
                 kept.body = body
+                if not f"{kept.etag}{kept.modified}".isascii():  # it could not be sent back
+                    kept.etag = kept.modified = ""
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return kept
 
     def save(self, body: bytes, answer: Answer, now: float) -> None:
-        """Keep `body`; where the cache cannot be written, nothing is kept."""
-        self._write(body, answer.headers.get("etag", ""), answer.headers.get("last-modified", ""), now)
+        """Keep `body`; if the cache cannot be written, nothing is kept.
+
+        Users, passwords and queries of the URLs in it are left out, since a cache travels. What then is kept is no
+        answer to the server's ETag, and only used if the server cannot be reached.
+        """
+        kept = _URL.sub(_without_secrets, body)
+        if kept == body:
+            self._write(body, answer.entity_tag, answer.headers.get("last-modified", ""), now)
+        else:
+            self._write(kept, "", "", now)
 
     def _write(self, body: bytes, etag: str, modified: str, now: float) -> None:
         meta = {"etag": etag, "modified": modified, "sha256": hashlib.sha256(body).hexdigest(), "since": now}
@@ -77,6 +96,17 @@ class Kept:
     @property
     def _meta(self) -> Path:
         return self.path.with_suffix(".meta")
+
+
+_URL = re.compile(rb"https?:(?:\\?/){2}[^\s\"<>]+", re.IGNORECASE)
+"""Also as JSON may write it: ``https:\\/\\/``."""
+
+
+def _without_secrets(match: re.Match[bytes]) -> bytes:
+    text = match[0].decode("utf-8", "surrogateescape")
+    plain = text.replace("\\/", "/")
+    bare = without_secrets(plain)
+    return match[0] if bare == plain.partition("#")[0] else bare.encode("utf-8", "surrogateescape")
 
 
 def revalidated(kept: Kept, url: str, client: Client, until: float, what: str) -> bytes:
@@ -139,8 +169,8 @@ def fetch_text(
     """
     LOGGER.debug("reading the catalogue %s", redacted(url))
     if is_local(url):
-        return _read_local(url, client.limits)
-    kept = Kept.load(cache, url)
+        return _read_local(url, client.limits, what)
+    kept = Kept.load(cache, url, warn=client.warn)
     if offline:
         if kept.body is None:
             msg = f"this catalogue is not in the cache, and downloads are switched off: {redacted(url)}"
@@ -170,9 +200,11 @@ def fetch_text(
         return kept.body
 
 
-def _read_local(url: str, limits: Limits) -> bytes:
+def _read_local(url: str, limits: Limits, what: str) -> bytes:
     try:
-        with open_local(url) as source:
+        reading = "cannot read the catalogue" if what == CATALOGUE else f"{what}: cannot read"
+        hint = "--python-catalogue FILE, or URL" if what == CATALOGUE else ""
+        with open_local(url, what=reading, hint=hint) as source:
             body = source.read(limits.catalogue_size + 1)
     except OSError as error:  # an error on closing, too
         msg = f"cannot read {redacted(url)}: {error.strerror}"

@@ -89,7 +89,10 @@ class Listener:
             self._progress.finished(self._build)
 
 
-def open_local(url: str) -> BinaryIO:
+_MIRROR_HINT = "pytest-pyinstall mirror pull DIR REQUEST fills a mirror directory; or --python-mirror URL"
+
+
+def open_local(url: str, *, hint: str = _MIRROR_HINT, what: str = "cannot read") -> BinaryIO:
     """Open what a file URL or a path names. Mirrors keep a ``+`` of the release's names as ``+`` or as ``%2B``."""
     paths = _local_paths(url)
     flaw = "no such file"
@@ -100,16 +103,12 @@ def open_local(url: str) -> BinaryIO:
             continue
         except (OSError, ValueError) as error:
             flaw = getattr(error, "strerror", None) or str(error)
-    msg = f"cannot read {paths[0]}: {flaw}"
-    raise FetchError(
-        msg, hint="pytest-pyinstall mirror pull DIR REQUEST fills a mirror directory; or --python-mirror URL"
-    )
+    raise FetchError(f"{what} {paths[0]}: {flaw}", hint=hint)
 
 
 def _local_paths(url: str) -> list[Path]:
     if not url.lower().startswith("file:"):
-        path = Path(url)
-        return list(dict.fromkeys([path, path.parent / unquote(path.name)]))
+        return _spellings(Path(url))
     parts = urlsplit(url)
     if os.name == "nt":  # pragma: no cover  # needs drive letters
         from urllib.request import url2pathname
@@ -121,7 +120,14 @@ def _local_paths(url: str) -> list[Path]:
         raise FetchError(msg, hint=f"file://{parts.path}")
     # The name of a file may have a ? or a # in it.
     raw = re.sub(r"^file:(//[^/]*)?", "", url, flags=re.IGNORECASE)
-    return list(dict.fromkeys([Path(unquote(raw)), Path(unquote(raw)).parent / raw.rpartition("/")[2]]))
+    return list(dict.fromkeys([*_spellings(Path(unquote(raw))), Path(unquote(raw)).parent / raw.rpartition("/")[2]]))
+
+
+def _spellings(path: Path) -> list[Path]:
+    """`path`, and the names under which downloaders and web servers keep a file whose name has a ``+`` in it."""
+    name = unquote(path.name)
+    names = (path.name, name, name.replace("+", "%2B"), name.replace("+", "%2b"))
+    return [path.with_name(each) for each in dict.fromkeys(names)] if path.name else [path]
 
 
 def fill(part: Part, build: Build, url: str, client: Client, until: float, listener: Listener) -> None:

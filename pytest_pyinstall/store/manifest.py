@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pytest_pyinstall.request.identity import Attestation, Build, Key
 from pytest_pyinstall.store._distributions import Distribution, read_distributions
 from pytest_pyinstall.system.files import scratch_name
+from pytest_pyinstall.system.urls import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -282,11 +283,11 @@ class Record:
         document = {
             "format": _FORMAT,
             "key": str(self.build.key),
-            "url": self.build.url,
+            "url": without_secrets(self.build.url),
             "sha256": self.build.sha256,
             "size": self.build.size,
             "tag": self.build.tag,
-            "bundle_url": self.build.attestation,
+            "bundle_url": self.build.attestation and without_secrets(self.build.attestation),
             "home": self.home,
             "version_info": list(self.version_info),
             "inode": self.inode,

@@ -409,7 +409,7 @@ class Store:
                 status = directory.stat()
             except OSError:
                 continue
-            who = who_else_can_write(status, is_parent=directory not in own)
+            who = who_else_can_write(status, is_parent=directory not in own, path=directory)
             if who:
                 plant = f"and could plant a Python in the store {self.root}"
                 trust = f"PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"

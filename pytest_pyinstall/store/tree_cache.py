@@ -19,6 +19,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -60,17 +61,21 @@ def trees_directory(cache: Path) -> Path:
 
 def kept_trees(cache: Path) -> list[Path]:
     """What is kept. Raises nothing; an absent cache has nothing."""
-    return [path for path in children(trees_directory(cache)) if not path.name.startswith(".")]
+    return [path for path in children(trees_directory(cache)) if _is_ours(path, r"[0-9a-f]{64}")]
 
 
 def left_over_trees(cache: Path) -> list[Path]:
     """What the dead left behind, unless somebody is making one now."""
     directory = trees_directory(cache)
-    found = [path for path in children(directory) if path.name.endswith(_NEW)]
+    found = [path for path in children(directory) if _is_ours(path, rf"\.[0-9a-f]{{8,}}.*\{_NEW}")]
     if not found:
         return []
     with lock_now(directory) as ours:
         return found if ours else []
+
+
+def _is_ours(path: Path, form: str) -> bool:
+    return re.fullmatch(form, path.name) is not None and path.is_dir() and not path.is_symlink()
 
 
 def lay_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, Known] | None:

@@ -62,6 +62,10 @@ _AGE = 30 * _DAY
 """Seconds without use, after which `unwanted` has it."""
 
 
+_OURS = re.compile(r"[0-9a-f]{24}(-[0-9a-f]{12})?|\.(wheel-)?[0-9a-f]{8,}.*")
+"""The names that we give. What has another one was put there by someone else, and is not ours to delete."""
+
+
 def directory_of(cache: Path) -> Path:
     """Where the environments are."""
     return cache / "environments"
@@ -81,10 +85,11 @@ def touch(environment: Path) -> None:
 
 
 def environments(cache: Path) -> list[Path]:
-    """Every directory there, scratch among them. Raises `StoreError`."""
+    """Every directory of ours there, scratch among them. Raises `StoreError`."""
     parent = directory_of(cache)
     try:
-        return sorted(path for path in parent.iterdir() if path.is_dir() and not path.is_symlink())
+        found = (path for path in parent.iterdir() if _OURS.fullmatch(path.name))
+        return sorted(path for path in found if path.is_dir() and not path.is_symlink())
     except FileNotFoundError:
         return []
     except OSError as error:

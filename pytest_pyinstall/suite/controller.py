@@ -29,8 +29,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
 
-from pytest_pyinstall.errors import PyinstallError
+from pytest_pyinstall.errors import PyinstallError, StoreError
 from pytest_pyinstall.session import Choice, Pythons, reason
+from pytest_pyinstall.suite.cache import directory_of
 from pytest_pyinstall.suite.environment import SuiteEnvironment, make_environment, variables_of
 from pytest_pyinstall.suite.options import (
     chosen,
@@ -47,6 +48,7 @@ from pytest_pyinstall.suite.replay import Retelling, correct_names, has_curious_
 from pytest_pyinstall.suite.report import Coverage, Matrix, combine
 from pytest_pyinstall.suite.run import Inner, Row, label_of, prepare_plugin
 from pytest_pyinstall.suite.summary import grouping, list_collected, write_coverage, write_page, write_table
+from pytest_pyinstall.system.permissions import other_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -250,6 +252,10 @@ class Suite:
 
     def _prepare(self, interpreter: Interpreter) -> SuiteEnvironment:
         settings = self.pythons.provisioner.settings
+        environments = directory_of(settings.cache)
+        if settings.cache not in settings.trusted_stores and (other := other_writer(environments)):
+            hint = f"{other.way_out}, or another cache: --python-cache DIR".removeprefix(", or ")
+            raise StoreError(f"{other}, and could plant what the suite runs", hint=hint)
         return make_environment(
             interpreter,
             self.recipe,

@@ -9,14 +9,27 @@ import contextlib
 import functools
 import os
 import re
+import shlex
 import shutil
 import stat
+import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Other", "Place", "Volume", "is_ours_alone", "place", "user_name", "who_else_can_write"]
+__all__ = [
+    "Other",
+    "OtherWriter",
+    "Place",
+    "Volume",
+    "is_noexec",
+    "is_ours_alone",
+    "other_writer",
+    "place",
+    "user_name",
+    "who_else_can_write",
+]
 
 
 def is_ours_alone(directory: Path, *, below: Path) -> bool:
@@ -28,7 +41,7 @@ def is_ours_alone(directory: Path, *, below: Path) -> bool:
     own = {directory, *(parent for parent in directory.parents if parent == below or below in parent.parents)}
     try:
         return all(
-            who_else_can_write(path.stat(), is_parent=path not in own) is None
+            who_else_can_write(path.stat(), is_parent=path not in own, path=path) is None
             for path in dict.fromkeys((directory, *directory.parents, *real.parents))
         )
     except OSError:
@@ -42,18 +55,80 @@ class Other(NamedTuple):
     flag: str
 
 
-def who_else_can_write(status: os.stat_result, *, is_parent: bool) -> Other | None:
-    """Somebody besides us and root who can write to a directory, or, where it `is_parent`, rename what is in it."""
+class OtherWriter(NamedTuple):
+    """Who besides us and root can write to `directory`; as text, the beginning of a sentence."""
+
+    directory: Path
+    other: Other
+
+    def __str__(self) -> str:
+        if self.other.flag:
+            return f"{self.other.name} can write to {self.directory}"
+        return f"{self.directory} belongs to {self.other.name}"
+
+    @property
+    def way_out(self) -> str:
+        """The command that ends it, as far as there is one."""
+        return f"chmod {self.other.flag}-w {shlex.quote(str(self.directory))}" if self.other.flag else ""
+
+
+def other_writer(directory: Path) -> OtherWriter | None:
+    """Who besides us and root can write to `directory`, or put another one in its place; None if nobody can.
+
+    What does not exist yet is judged by the directory above it. None on Windows, where access rights are not looked at.
+    """
+    if sys.platform == "win32":
+        return None
+    real = Path(os.path.realpath(directory))
+    for path in dict.fromkeys((directory, real, *directory.parents, *real.parents)):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        if other := who_else_can_write(status, is_parent=path not in {directory, real}, path=path):
+            return OtherWriter(path, other)
+    return None
+
+
+def who_else_can_write(status: os.stat_result, *, is_parent: bool, path: Path | None = None) -> Other | None:
+    """Someone besides us and root who can write to a directory, or, if it `is_parent`, rename what is in it.
+
+    With `path`, its access control list is read too, if it has one.
+    """
     mode = status.st_mode
     if is_parent and mode & stat.S_ISVTX:
         return None  # as in /tmp, others can add there, and rename nothing of ours
     if mode & stat.S_IWOTH:
         return Other("everyone", "o")
-    if mode & stat.S_IWGRP and not _is_ours_alone(status.st_gid, os.geteuid()):
-        return Other(f"group {_group_name(status.st_gid)}", "g")
+    if mode & stat.S_IWGRP:
+        # With an access control list, this bit is its mask, and nobody in it can write without it.
+        users, groups = _acl_writers(path, status) if path else (set(), {status.st_gid})
+        for uid in users - {0, os.geteuid()}:
+            return Other(f"user {user_name(uid)}", "g")
+        for gid in groups:
+            if not _is_ours_alone(gid, os.geteuid()):
+                return Other(f"group {_group_name(gid)}", "g")
     if not is_parent and status.st_uid not in {0, os.geteuid()}:
         return Other(f"user {user_name(status.st_uid)}", "")
     return None
+
+
+def _acl_writers(path: Path, status: os.stat_result) -> tuple[set[int], set[int]]:
+    """The users and groups that can write by the access control list of `path` (acl(5), linux/posix_acl_xattr.h)."""
+    try:
+        raw = os.getxattr(path, "system.posix_acl_access")
+    except (OSError, AttributeError):  # it has none, or this system or filesystem has none
+        return set(), {status.st_gid}
+    users, groups = set(), set()
+    for tag, permissions, number in struct.iter_unpack("<HHI", raw[4:]):
+        if permissions & 2:
+            if tag == 0x02:
+                users.add(number)
+            elif tag == 0x04:
+                groups.add(status.st_gid)
+            elif tag == 0x08:
+                groups.add(number)
+    return users, groups
 
 
 @functools.cache
@@ -85,6 +160,16 @@ def user_name(uid: int) -> str:
     with contextlib.suppress(KeyError):
         return pwd.getpwuid(uid).pw_name
     return str(uid)
+
+
+def is_noexec(directory: Path) -> bool:
+    """Whether the volume of `directory` is mounted so that nothing can be started from it."""
+    if sys.platform == "win32":
+        return False
+    try:
+        return bool(os.statvfs(directory).f_flag & getattr(os, "ST_NOEXEC", 8))
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

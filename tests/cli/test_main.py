@@ -827,7 +827,7 @@ def test_verify_of_what_is_not_installed_is_an_error(cli: Cli) -> None:
 def test_cache_lists_prunes_and_clears(cli: Cli, minor: str, isolated_home: Path) -> None:
     cli("install", minor)
     cache = isolated_home / "pyinstall" / "cache"
-    living, dead = cache / "environments" / "living", cache / "environments" / "dead"
+    living, dead = cache / "environments" / ("a" * 24), cache / "environments" / ("d" * 24)
     for environment in (living, dead):
         (environment / "bin").mkdir(parents=True)
     (living / "bin" / "python").symlink_to(sys.executable)
