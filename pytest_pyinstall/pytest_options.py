@@ -243,11 +243,11 @@ _OWN_DIRECTORIES = pytest.StashKey[frozenset[str]]()
 
 
 def is_own_directory(path: Path, config: pytest.Config) -> bool:
-    """Whether `path` was configured to be ours. It is no part of a project then, even if it lies in one."""
+    """Whether `path` was configured to be ours, or is a store: no part of a project, even if it lies in one."""
     found = config.stash.get(_OWN_DIRECTORIES, None)
     if found is None:
         found = config.stash[_OWN_DIRECTORIES] = frozenset(_own_directories(config))
-    return str(path) in found
+    return str(path) in found or os.path.isdir(os.path.join(path, ".pytest-pyinstall"))  # noqa: PTH112, PTH118  # hot
 
 
 def _own_directories(config: pytest.Config) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Reads the test dependencies that poetry, PDM, uv, hatch and pipenv keep in places of their own."""
 
+import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 from pytest_pyinstall.project import specifier_of_poetry
 from pytest_pyinstall.suite._files import as_list, as_table, read_toml
 
-__all__ = ["Dependencies", "hatch", "pdm", "pipenv", "pipenv_runtime", "poetry", "poetry_runtime", "uv"]
+__all__ = ["Dependencies", "hatch", "nox", "pdm", "pipenv", "pipenv_runtime", "poetry", "poetry_runtime", "uv"]
 
 _HATCH_TEST = ("pytest-mock", "pytest-rerunfailures", "pytest-xdist[psutil]", "coverage[toml]")
 """What `hatch test` installs besides pytest unless `dependencies` says otherwise."""
@@ -87,6 +88,61 @@ def hatch(directory: Path, document: Mapping[str, Any], names: Iterable[str]) ->
         if any(found[1:]):
             return found
     return None
+
+
+def nox(directory: Path) -> Dependencies | None:
+    """What the session for tests of a noxfile.py installs, as far as it says so with literals."""
+    try:
+        tree = ast.parse((directory / "noxfile.py").read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.args.args]
+    sessions = {_name_of_session(node): node for node in functions if _name_of_session(node)}
+    name = next((name for name in ("tests", "test", "unit", "pytest", "unit_tests") if name in sessions), None)
+    if name is None:
+        return None
+    words: list[str] = []
+    left_out: list[str] = []
+    session = sessions[name].args.args[0].arg
+    for node in ast.walk(sessions[name]):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "install"):
+            continue
+        if isinstance(node.func.value, ast.Name) and node.func.value.id == session:
+            literals = [each.value if isinstance(each, ast.Constant) else None for each in node.args]
+            if all(isinstance(each, str) for each in literals):
+                words += map(str, literals)
+            else:
+                left_out.append(ast.unparse(node))
+    lines, groups = _lines_of_words(words)
+    found = Dependencies(f"noxfile.py's session {name!r}", lines, groups=groups, left_out=tuple(left_out))
+    return found if any(found[1:]) else None
+
+
+def _name_of_session(function: ast.FunctionDef) -> str:
+    for decorator in function.decorator_list:
+        call = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if (call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "")) == "session":
+            keywords = decorator.keywords if isinstance(decorator, ast.Call) else []
+            named = [each.value for each in keywords if each.arg == "name"]
+            return str(named[0].value) if named and isinstance(named[0], ast.Constant) else function.name
+    return ""
+
+
+def _lines_of_words(words: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words of a command line of pip as lines, and the dependency groups among them."""
+    lines: list[str] = []
+    groups: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--group":
+            groups.append(next(rest, ""))
+        elif word.startswith("--group="):
+            groups.append(word.partition("=")[2])
+        elif word in {"-e", "-r", "-c", "--editable", "--requirement", "--constraint"}:
+            lines.append(f"{word} {next(rest, '')}")
+        elif not word.startswith("-") or word.startswith(("-e", "-r", "-c")):
+            lines.append(word)
+    return tuple(lines), tuple(groups)
 
 
 def pipenv(directory: Path) -> Dependencies | None:

@@ -30,8 +30,8 @@ from pytest_pyinstall.suite.cache import (
     touch,
     wheels_of,
 )
-from pytest_pyinstall.suite.inputs import Inputs, changes, explicit_packages
-from pytest_pyinstall.suite.recipe import EnvironmentSpec, Recipe
+from pytest_pyinstall.suite.inputs import OPTION, Inputs, changes, explicit_packages, lines_of
+from pytest_pyinstall.suite.recipe import EnvironmentSpec, Recipe, local_target
 from pytest_pyinstall.system import locks
 from pytest_pyinstall.system.processes import run
 
@@ -316,21 +316,19 @@ class _Filling:
         self._uv = uv
         self._lock_timeout = lock_timeout
         self._say = say
-        self._words = [
-            "pytest",
-            *(word for line in plan.spec.requirements for word in words_of(line, plan.spec.directory)),
-        ]
+        self._words: list[str] = []
 
     def run(self) -> bool:
-        """`_run`, with setuptools kept from what is ours and lies in the project."""
-        project = self._plan.spec.project
-        text = explicit_packages(project, self._plan.left_alone) if project else ""
-        if not text or "DIST_EXTRA_CONFIG" in self._environ:
-            return self._run()
-        with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-") as directory:
-            config = Path(directory, "extra.cfg")
-            config.write_text(text, encoding="utf-8")
-            self._environ["DIST_EXTRA_CONFIG"] = str(config)
+        """`_run`, with files of requirements that pip reads as they are meant, and without what is ours."""
+        spec = self._plan.spec
+        with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-") as scratch:
+            words = (word for line in spec.requirements for word in words_of(line, spec.directory, Path(scratch)))
+            self._words = ["pytest", *words]
+            text = explicit_packages(spec.project, self._plan.left_alone) if spec.project else ""
+            if text and "DIST_EXTRA_CONFIG" not in self._environ:
+                config = Path(scratch, "extra.cfg")
+                config.write_text(text, encoding="utf-8")
+                self._environ["DIST_EXTRA_CONFIG"] = str(config)
             return self._run()
 
     def _run(self) -> bool:
@@ -430,15 +428,52 @@ _LOCKS: dict[str, threading.Lock] = {}
 _LOCKS_GUARD = threading.Lock()
 
 
-def words_of(line: str, directory: Path) -> list[str]:
+def words_of(line: str, directory: Path, scratch: Path) -> list[str]:
     """A line of requirements as words of a command line that is started in `directory`."""
-    if line.startswith("-"):
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError:
-            words = line.split()
-        return [_absolute(word, directory) for word in words]
-    return [_absolute(line, directory)]
+    if not line.startswith("-"):
+        return [_absolute(line, directory)]
+    if (option := OPTION.match(line)) and not option[1].endswith(("f", "links")) and "://" not in option[2]:
+        path = directory / option[2].strip().strip("'\"")
+        return [option[1], str(_as_meant(path, directory, scratch))]
+    try:
+        words = shlex.split(line, comments=True)
+    except ValueError:
+        words = line.split()
+    return [_absolute(word, directory) for word in words]
+
+
+def _as_meant(path: Path, directory: Path, scratch: Path) -> Path:
+    """The file of requirements at `path`, or a copy of it with whole paths, if pip would look for them elsewhere.
+
+    pip takes what is relative in it from `directory`, where it is started, and some authors from where the file is.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return path  # the installer says what is wrong with it
+    is_changed = False
+    lines = []
+    for line in lines_of(text):
+        option = OPTION.match(line)
+        target = None if option else local_target(line, directory, path.parent)
+        if option and not option[1].endswith(("f", "links")) and "://" not in option[2]:
+            inner = path.parent / option[2].strip().strip("'\"")
+            meant = _as_meant(inner, directory, scratch)
+            is_changed |= meant != inner
+            lines.append(f"{option[1]} {meant}")
+        elif target and target != local_target(line, directory):
+            is_changed = True
+            extras = f"[{','.join(target.extras)}]" if target.extras else ""
+            place = f"{target.name}{extras} @ {target.path.as_uri()}" if target.name else f"{target.path}{extras}"
+            marker = f" ; {target.marker}" if target.marker else ""
+            lines.append(f"{'-e ' if target.editable else ''}{place}{marker}")
+        else:
+            lines.append(line)
+    if not is_changed:
+        return path
+    copy = scratch / f"{len(list(scratch.iterdir()))}-{path.name}"
+    copy.write_text("\n".join(lines), encoding="utf-8")
+    return copy
 
 
 def _absolute(word: str, directory: Path) -> str:

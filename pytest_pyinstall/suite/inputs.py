@@ -21,7 +21,7 @@ from pytest_pyinstall.project import read_project
 from pytest_pyinstall.suite._files import as_list, as_table, read_ini, read_toml
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, local_target
 
-__all__ = ["Inputs", "changes", "explicit_packages"]
+__all__ = ["OPTION", "Inputs", "changes", "explicit_packages", "lines_of"]
 
 _LOCKS = ("uv.lock", "poetry.lock", "pdm.lock", "Pipfile.lock")
 _BUILD_FILES = (
@@ -103,7 +103,15 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     return [name for name in dict.fromkeys((*after, *before)) if before.get(name) != after.get(name)]
 
 
-_OPTION = re.compile(r"(-r|-c|-f|--requirements?|--constraints?|--find-links)(?:\s+|=|(?<=-[rcf])(?=\S))(.+)")
+OPTION = re.compile(r"(-r|-c|-f|--requirements?|--constraints?|--find-links)(?:\s+|=|(?<=-[rcf])(?=\S))(.+)")
+"""A line that names a file or a directory of requirements."""
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a file of requirements, without comments and without the options of a single requirement."""
+    joined = re.sub(r"\\\n", " ", text)
+    lines = [re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in joined.splitlines()]
+    return [line if line.startswith("-") else re.split(r"\s+--\w", line, maxsplit=1)[0] for line in lines if line]
 
 
 class Inputs:
@@ -142,31 +150,23 @@ class Inputs:
 
     # Requirements
 
-    def _requirements(self, lines: Iterable[str]) -> None:
+    def _requirements(self, lines: Iterable[str], beside: Path | None = None) -> None:
+        """What `lines` name, in a file in `beside`."""
         for line in lines:
-            option = re.match(
-                r"(-r|-c|-f|--requirements?|--constraints?|--find-links)(?:\s+|=|(?<=-[rcf])(?=\S))(.+)", line
-            )
+            option = OPTION.match(line)
             if option and option[1] in {"-f", "--find-links"}:
                 self._listing(self._directory / option[2].strip())
-            elif option:
-                self._requirements_file(self._directory / option[2].strip().strip("'\""))
-            elif target := local_target(line, self._directory):
+            elif option and "://" not in option[2]:
+                self._requirements_file((beside or self._directory) / option[2].strip().strip("'\""))
+            elif not option and (target := local_target(line, self._directory, beside)):
                 self.named |= set() if target.marker else {target.path}
                 self._local(target.path, editable=target.editable, name=target.name or None)
 
     def _requirements_file(self, path: Path) -> None:
-        """A file of requirements, and what they name: files relative to it, projects relative to where pip starts."""
+        """A file of requirements, and what it names: files relative to it, projects as `local_target` says."""
         text = self._file(path)
-        if text is None:
-            return
-        for raw in re.sub(r"\\\n", " ", text.decode("utf-8", "replace")).splitlines():
-            line = re.split(r"(?:^|\s)#", raw, maxsplit=1)[0].strip()
-            inner = _OPTION.match(line)
-            if inner and inner[1] not in {"-f", "--find-links"} and "://" not in inner[2]:
-                self._requirements_file(path.parent / inner[2].strip("'\""))
-            elif line:
-                self._requirements([re.split(r"\s+--\w", line, maxsplit=1)[0] if not line.startswith("-") else line])
+        if text is not None:
+            self._requirements(lines_of(text.decode("utf-8", "replace")), beside=path.parent)
 
     def _local(self, path: Path, *, editable: bool, name: str | None = None) -> None:
         if path.is_dir():
@@ -398,6 +398,7 @@ def explicit_packages(project: Path, left_alone: Sequence[Path]) -> str:
     Empty if they are not in its way: it takes every directory at the top for a package, and refuses to build with two.
     """
     ours = {path.relative_to(project).parts[:1] for path in left_alone if path.is_relative_to(project)}
+    ours |= {(path.name,) for path in project.iterdir() if _looks_ours(path)}
     names = {parts[0] for parts in ours if parts and parts[0].isidentifier() and not _NO_PACKAGES.fullmatch(parts[0])}
     if not any((project / name).is_dir() for name in names) or _has_explicit_packages(project):
         return ""
@@ -409,6 +410,18 @@ def explicit_packages(project: Path, left_alone: Sequence[Path]) -> str:
         find = f"[options.packages.find]\ninclude =\n    {packages[0]}\n    {packages[0]}.*\n"
         return f"[options]\npackages = find_namespace:\n{find}"
     return f"[options]\npy_modules = {modules[0]}\n" if not packages and len(modules) == 1 else ""
+
+
+def _looks_ours(path: Path) -> bool:
+    """Whether a store, a cache, both or a mirror is at `path`, also if it is not the one that is configured now."""
+    if not path.is_dir() or path.is_symlink():
+        return False
+    return (
+        (path / ".pytest-pyinstall").is_dir()
+        or ((path / "catalogue.json").is_file() and not any(path.glob("*.py")))
+        or any(path.glob("environments/.*.lock"))
+        or any(map(_looks_ours, (path / "store", path / "cache")))
+    )
 
 
 def _has_explicit_packages(project: Path) -> bool:

@@ -146,6 +146,9 @@ def jobs_of(config: pytest.Config) -> int:
     return jobs
 
 
+_PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "tox.toml", "Pipfile", "noxfile.py")
+
+
 def project_directory(config: pytest.Config) -> Path:
     """The directory of the project that is meant: the nearest one above what was named, or above where we are.
 
@@ -155,7 +158,7 @@ def project_directory(config: pytest.Config) -> Path:
     if found := directory_of_project(start):
         return found
     for directory in (config.rootpath, start, *start.parents):
-        if any((directory / name).is_file() for name in ("pyproject.toml", "setup.py", "setup.cfg")):
+        if any((directory / name).is_file() for name in _PROJECT_FILES) or any(directory.glob("requirements*.txt")):
             return directory
     return config.rootpath
 

@@ -70,6 +70,13 @@ class Recipe:
                 path = self.directory / "pyproject.toml"
                 grouped = (line for name in found.groups for line in _group(self.document, name, path))
                 requirements += (*grouped, *found.requirements)
+        if self.project:
+            # `deps = .[x]` of tox: the project is installed anyway, and editable.
+            targets = {line: local_target(line, self.directory) for line in requirements}
+            own = {line: target for line, target in targets.items() if target and target.path == self.directory}
+            own = {line: target for line, target in own.items() if not target.marker}
+            extras += tuple(extra for target in own.values() for extra in target.extras)
+            requirements = tuple(line for line in requirements if line not in own)
         if interpreter.version_info[:2] < _OLDEST_WITH_PLUGIN:
             # There, the worker explains to tests that want our fixtures why they are skipped.
             requirements = tuple(line for line in requirements if _name_of(line) != _PLUGIN)
@@ -203,8 +210,11 @@ _LOCAL = re.compile(
 )
 
 
-def local_target(line: str, base: Path) -> LocalTarget | None:
-    """What `line` of requirements names in the file system, relative to `base`; None for everything else."""
+def local_target(line: str, base: Path, beside: Path | None = None) -> LocalTarget | None:
+    """What `line` of requirements names in the file system; None for everything else.
+
+    It is relative to `base`, in which pip is started, or, if there is no such thing, to `beside`, where the file is.
+    """
     match = (
         _LOCAL.fullmatch(line.strip().replace("'", "").replace('"', ""))
         if ";" not in line
@@ -224,6 +234,9 @@ def local_target(line: str, base: Path) -> LocalTarget | None:
     extras = re.findall(r"[^,\s\[\]]+", f"{match['before'] or ''},{match['after'] or ''}")
     try:
         path = (base / Path(place).expanduser()).resolve()
+        if beside is not None and not _can_be_installed(path):
+            other = (beside / place).resolve()
+            path = other if _can_be_installed(other) else path
     except (OSError, RuntimeError, ValueError):
         return None
     return LocalTarget(
@@ -233,6 +246,10 @@ def local_target(line: str, base: Path) -> LocalTarget | None:
         extras=tuple(extras),
         marker=match["marker"] or "",
     )
+
+
+def _can_be_installed(path: Path) -> bool:
+    return path.is_file() or any((path / name).is_file() for name in ("pyproject.toml", "setup.py", "setup.cfg"))
 
 
 # What is found
@@ -247,6 +264,7 @@ def _found(base: Recipe) -> Recipe:
         _of_standard_tables(base, own, tox, _TEST_NAMES),
         _of_tools(base, own, (*_TEST_NAMES, "hatch-test")),
         of_tox if tox and tox.installs_something() else None,
+        _of_tool(base, own, _tools.nox(directory)),
         _of_files(base, own, _TEST_NAMES),
         _of_standard_tables(base, own, tox, _DEV_NAMES),
         _of_tools(base, own, ("dev", "default"), _tools.uv(document), _tools.pipenv(directory)),
@@ -309,9 +327,13 @@ def _of_tools(base: Recipe, own: str, names: Sequence[str], *more: Dependencies 
         _tools.hatch(base.directory, document, [name for name in (*names[-1:], *names) if name]),
         *more,
     )
-    found = next(filter(None, candidates), None)
+    return _of_tool(base, own, next(filter(None, candidates), None))
+
+
+def _of_tool(base: Recipe, own: str, found: Dependencies | None) -> Recipe | None:
     if found is None:
         return None
+    document = base.document
     path = base.directory / "pyproject.toml"
     grouped = [line for name in found.groups for line in _group(document, name, path)]
     return replace(

@@ -432,6 +432,50 @@ def test_a_project_that_is_a_pytest_plugin_has_its_assertions_rewritten_on_every
     result.stdout.fnmatch_lines(["*every Python*", "E*assert 1 == 2*"])
 
 
+# Relative to the right directory
+
+
+@pytest.mark.parametrize(
+    ("lines", "reqs"),
+    [
+        ("    -rreqs/r.txt\n    -cc.txt\n", {"reqs/r.txt": "-e ..[more]\n"}),
+        ("    -r reqs/r.txt\n", {"reqs/r.txt": "-e .[more]  # the project\n"}),
+        ("    -r reqs/r.txt\n", {"reqs/r.txt": "-r deep/s.txt\n", "reqs/deep/s.txt": "demo[more] @ file:../..\n"}),
+        ("    -e file:.[more]\n    ./helper\n", {}),
+        ("    -e .[more]\n    -r r.txt\n", {"r.txt": "-e ./helper\n"}),
+    ],
+)
+def test_what_is_relative_belongs_to_the_project_or_to_the_file(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, lines: str, reqs: dict[str, str]
+) -> None:
+    project = pytester.path
+    extra = '[project.optional-dependencies]\nmore = ["wcwidth"]\n'
+    write(
+        project,
+        {
+            "pyproject.toml": FLIT + NAMED + extra,
+            "pytest.ini": f"[pytest]\npyinstall_suite_install =\n{lines}",
+            "src/demo/__init__.py": "",
+            "helper/pyproject.toml": FLIT + NAMED.replace("demo", "helper"),
+            "helper/helper.py": "",
+            "c.txt": "wcwidth==0.2.13\n",
+            **reqs,
+        },
+    )
+    prove(project, "metadata.version('wcwidth')" + (" == '0.2.13'" if "-c" in lines else ""))
+    monkeypatch.chdir(project / "tests")
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+
+
+def test_what_belongs_to_a_directory_above_without_metadata_is_found(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"tox.ini": "[testenv]\ndeps = -rreqs.txt\n", "reqs.txt": "wcwidth\n", "sub/test_it.py": "import wcwidth\n"}
+    write(pytester.path, {**files, "sub/test_it.py": "def test_it(): import wcwidth\n"})
+    monkeypatch.chdir(pytester.path / "sub")
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+
+
 # Whose project
 
 
@@ -474,6 +518,8 @@ def test_our_directories_in_a_project_are_no_part_of_it(
             "tests/test_it.py": "def test_it():\n    import demo\n    assert demo.x == 1\n",
             f"{cache}/trees/lib/test_not_ours.py": "def test_it(): assert False\n",
             "mirror/catalogue.json": "{}",
+            "left_behind/store/.pytest-pyinstall/locks/x.lock": "",
+            "left_behind/store/lib/test_not_ours.py": "def test_it(): assert False\n",
         },
     )
     if place.startswith("PYTEST"):

@@ -179,6 +179,10 @@ def test_toml_tables_of_tox(write: Write) -> None:
          ("-r requirements.txt", "-r test-requirements.txt")),
         ({"pyproject_DOT_toml": PROJECT + 'dependencies = ["r"]\n[tool.uv]\npackage = false\n'
           '[dependency-groups]\ntest = ["t"]\n'}, ("r", "t")),
+        ({"noxfile_DOT_py": "import nox\n@nox.session\ndef lint(session):\n    session.install('ruff')\n"
+          "@nox.session(python=['3.9'])\ndef tests(session):\n    session.install('-r', 'x.txt', 'a>1')\n"},
+         ("-r x.txt", "a>1")),
+        ({"pyproject_DOT_toml": PROJECT, "tox_DOT_ini": "[testenv]\ndeps =\n    .[x]\n    a\n"}, ("a",)),
         ({"Pipfile": '[packages]\nr = ">=1"\n[dev-packages]\nt = "*"\n'}, ("r>=1", "t")),
     ],
 )  # fmt: skip
