@@ -146,11 +146,13 @@ def _name(implementation: str, version: str, variant: str) -> str:
     return f"{name}{version}{suffix}"
 
 
-def report(session: Session, directory: Path, *, page: Path | None) -> Outcome:
-    """The junit files below `directory` as one table, and, with `page`, as a page there."""
+def report(session: Session, directory: Path, *, page: Path | None, as_markdown: bool) -> Outcome:
+    """The junit files below `directory` as one table, or as Markdown, and, with `page`, as a page there."""
     from pytest_pyinstall.suite import report
+    from pytest_pyinstall.suite.markdown import markdown
 
     matrix = report.read_junit(directory)
+    title = f"{directory.name} on {len(matrix.tallies)} Pythons"
     lines = report.table(matrix.tallies)
     failed = {
         test: {label: cell.outcome for label, cell in cells.items()}
@@ -164,7 +166,7 @@ def report(session: Session, directory: Path, *, page: Path | None) -> Outcome:
     if page is not None:
         try:
             page.parent.mkdir(parents=True, exist_ok=True)
-            text = report.page(matrix, title=f"{directory.name} on {len(matrix.tallies)} Pythons")
+            text = report.page(matrix, title=title)
             page.write_text(text, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UsageError(f"cannot write {page}: {error.strerror or error}") from error
@@ -177,6 +179,8 @@ def report(session: Session, directory: Path, *, page: Path | None) -> Outcome:
         "failed": failed,
     }
     errors = (PyinstallError(f"{len(failed)} of {len(matrix.rows)} tests failed"),) if failed else ()
+    if as_markdown:
+        lines = markdown(matrix, title=title).splitlines()
     return Outcome(lines=tuple(lines), document=document, errors=errors)
 
 
@@ -249,12 +253,14 @@ def report_parser(parser: argparse.ArgumentParser) -> None:
     parser.epilog = examples_text("report artifacts", "report artifacts --html matrix.html")
     parser.add_argument("directory", metavar="DIR", help="where the junit files are, at any depth")
     parser.add_argument("--html", metavar="FILE", help="also the matrix as one self-contained page")
+    parser.add_argument("--markdown", action="store_true", help='as Markdown, for >> "$GITHUB_STEP_SUMMARY"')
 
     def run(session: Session, args: argparse.Namespace) -> Outcome:
         from pytest_pyinstall.settings import expand_user
 
         directory = session.provisioner.directory
         page = None if args.html is None else directory / expand_user(args.html, origin="--html")
-        return report(session, directory / expand_user(args.directory, origin="report"), page=page)
+        found = directory / expand_user(args.directory, origin="report")
+        return report(session, found, page=page, as_markdown=args.markdown)
 
     parser.set_defaults(run=run)

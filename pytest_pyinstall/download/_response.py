@@ -66,9 +66,7 @@ class Limits:
     sleep: Callable[[float], object] | None = None
 
 
-OTHERWISE = (
-    "try again later; behind a proxy: HTTPS_PROXY=http://host:port; from another server: --python-mirror URL"
-)
+OTHERWISE = "try again later; behind a proxy: HTTPS_PROXY=http://host:port; from another server: --python-mirror URL"
 
 
 ELSEWHERE = "another server: --python-mirror URL or DIR"

@@ -33,6 +33,7 @@ from pytest_pyinstall.errors import PyinstallError, StoreError
 from pytest_pyinstall.session import Choice, Pythons, reason
 from pytest_pyinstall.suite.cache import directory_of
 from pytest_pyinstall.suite.environment import SuiteEnvironment, make_environment, variables_of
+from pytest_pyinstall.suite.markdown import append_summary
 from pytest_pyinstall.suite.options import (
     chosen,
     inner_arguments,
@@ -211,9 +212,10 @@ class Suite:
             return result
         if self.config.get_verbosity() >= -1:
             write_table(terminalreporter, self.matrix.tallies)
+        title = f"{self.recipe.name or self.recipe.directory.name} on {len(self.rows)} Pythons"
+        append_summary(self.matrix, os.environ, title=title)
         if target := self.config.getoption("pyinstall_report", None):
             path = self.config.invocation_params.dir / os.path.expanduser(target)  # noqa: PTH111
-            title = f"{self.recipe.name or self.recipe.directory.name} on {len(self.rows)} Pythons"
             write_page(terminalreporter, self.matrix, path, title=title)
         return result
 

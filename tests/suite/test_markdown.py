@@ -1,0 +1,117 @@
+"""The summary of a CI job: what it says, and that nothing in a test's name or text can break it."""
+
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.cli.main import main
+from pytest_pyinstall.suite.markdown import append_summary, markdown
+from pytest_pyinstall.suite.report import Cell, Matrix, Tally
+
+LABELS = ("py3.9", "py3.13", "pypy3.11")
+
+
+def matrix_of(rows: dict[str, dict[str, Cell]], **notes: str) -> Matrix:
+    matrix = Matrix([])
+    names = {"py3.9": "3.9", "py3.13": "3.13", "pypy3.11": "pypy3.11"}
+    tallies = {label: Tally(label=label, python=names[label], note=notes.get(label, "")) for label in LABELS}
+    for test, cells in rows.items():
+        for label, cell in cells.items():
+            matrix.put(test, label, cell)
+            tallies[label].count(cell.outcome)
+    matrix.tallies = list(tallies.values())
+    return matrix
+
+
+def all_of(outcome: str, text: str = "") -> dict[str, Cell]:
+    return {label: Cell(outcome=outcome, text=text) for label in LABELS}
+
+
+def test_a_green_run_is_a_table_and_nothing_else() -> None:
+    text = markdown(matrix_of({"t.py::test_a": all_of("passed")}), title="slug on 3 Pythons")
+    assert text == (
+        "### slug on 3 Pythons\n\n"
+        "| Python | passed | failed | skipped | error | time |\n"
+        "|---|---:|---:|---:|---:|---:|\n"
+        "| ✅ 3.9 | 1 | 0 | 0 | 0 | 0.00 s |\n"
+        "| ✅ 3.13 | 1 | 0 | 0 | 0 | 0.00 s |\n"
+        "| ✅ pypy3.11 | 1 | 0 | 0 | 0 | 0.00 s |\n"
+    )
+
+
+def test_a_failure_is_told_once_with_the_pythons_that_have_it() -> None:
+    cells = {"py3.9": Cell(outcome="failed", text="E  old"), "py3.13": Cell(outcome="passed")}
+    rows = {"t.py::test_a": cells, "t.py::test_b": all_of("failed", "E  everywhere")}
+    text = markdown(matrix_of(rows), title="slug")
+    assert "#### 2 tests failed" in text
+    assert "<summary><code>t.py::test_a</code> on py3.9; not on py3.13</summary>" in text
+    assert "<summary><code>t.py::test_b</code> every Python: py3.9, py3.13, pypy3.11</summary>" in text
+    assert text.count("E  everywhere") == 1
+    assert text.count("<details>") == text.count("</details>") == 2
+    assert "| ❌ 3.9 |" in text
+    assert "| ✅ 3.13 |" not in text
+
+
+def test_what_differs_without_a_failure_is_counted() -> None:
+    only_new = {"py3.9": Cell(outcome="skipped"), "py3.13": Cell(outcome="passed"), "pypy3.11": Cell(outcome="passed")}
+    rows = {f"t.py::test_{number}": only_new for number in range(3)} | {"t.py::test_same": all_of("passed")}
+    text = markdown(matrix_of(rows), title="slug")
+    assert "- 3 tests ran on py3.13, pypy3.11 and not on py3.9" in text
+
+
+def test_a_python_without_numbers_says_why() -> None:
+    text = markdown(
+        matrix_of({"t::a": {"py3.13": Cell(outcome="passed")}}, **{"py3.9": "no build | at all"}), title="x"
+    )
+    [line] = [line for line in text.splitlines() if "❌ 3.9" in line]
+    assert "no build \\| at all" in line
+
+
+@pytest.mark.parametrize(
+    ("test", "failure"),
+    [
+        ("t.py::test[a|b]", "x"),
+        ("t.py::test[`code`]", "```\nnot the end\n```"),
+        ("t.py::test[</summary></details><script>]", "</details>"),
+        ("t.py::test[line\nend]", "`````"),
+        ("t.py::test[*_~#]", ""),
+    ],
+)
+def test_nothing_in_a_test_ends_what_is_around_it(test: str, failure: str) -> None:
+    text = markdown(matrix_of({test: all_of("failed", failure)}), title="<b>| title")
+    assert text.splitlines()[0] == "### &lt;b&gt;\\| title"
+    [summary] = [line for line in text.splitlines() if line.startswith("<details>")]
+    assert summary.endswith("</summary>")
+    assert summary.count("<") == 5, "details, summary, code, and two ends"
+    if failure:
+        lines = text.splitlines()
+        fence = next(line for line in lines if line.startswith("```")).removesuffix("text")
+        assert lines.count(fence) == 1
+        assert len(fence) > max(len(line) for line in ["``", *failure.splitlines()] if set(line) <= {"`"})
+
+
+def test_a_long_run_stays_below_what_is_shown() -> None:
+    rows = {f"t.py::test_{number}": all_of("failed", f"line {number}\n" * 5000) for number in range(500)}
+    text = markdown(matrix_of(rows), title="slug")
+    assert len(text.encode()) < 1_000_000
+    assert "… and 400 tests more" in text
+    assert "… 4940 lines" in text
+
+
+def test_a_job_s_summary_is_added_to(tmp_path: Path) -> None:
+    path = tmp_path / "summary.md"
+    path.write_text("before\n")
+    matrix = matrix_of({"t::a": all_of("passed")})
+    assert append_summary(matrix, {"GITHUB_STEP_SUMMARY": str(path)}, title="slug") == path
+    assert path.read_text().startswith("before\n### slug\n")
+    assert append_summary(matrix, {}, title="slug") is None
+    assert append_summary(matrix, {"GITHUB_STEP_SUMMARY": str(tmp_path / "none" / "x")}, title="slug") is None
+
+
+def test_report_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, failure in (("junit-py39.xml", "<failure>boom</failure>"), ("junit-py313.xml", "")):
+        (tmp_path / name).write_text(f'<testsuite><testcase classname="t" name="a">{failure}</testcase></testsuite>')
+    assert main(["report", str(tmp_path), "--markdown"]) == 1
+    out = capsys.readouterr().out
+    assert "<code>t::a</code> on py3.9; not on py3.13" in out
+    assert out.startswith(f"### {tmp_path.name}".replace("_", "\\_"))
