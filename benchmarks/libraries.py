@@ -190,8 +190,8 @@ LIBRARIES = (
     Library("platformdirs", "4.3.6", "src, hatchling, hatch's test environment", ("-e", ".[test]"), "pyproject.toml"),
     Library("pytest-datadir", "1.5.0", "src, setuptools_scm, a pytest plugin", ("-e", ".", "pytest")),
     Library(
-        "humanize", "4.10.0", "src, hatchling, doctests, benchmark installed",
-        ("-e", ".[tests]"),
+        "humanize", "4.10.0", "src, hatchling, an extra with pytest-cov, `filterwarnings` with a class of coverage",
+        ("-e", ".[tests]"), beside=("coverage",),
     ),
     Library(
         "pycairo", "1.27.0", "meson-python, a C extension compiled for each Python, needs cairo's headers",
