@@ -246,9 +246,10 @@ def exec_parser(parser: argparse.ArgumentParser) -> None:
 def report_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "The junit files below DIR, one for each job of a matrix, as one table: what\n"
-        "passed and failed under each Python, and the tests that failed. The Python is\n"
-        "what a test's id ends in ([py3.9]), else what the name of the file or of its\n"
-        "directory says (junit-py39.xml). Ends with 1 where a test failed."
+        "passed and failed under each Python, and the tests that failed. In a file that\n"
+        "--python-suite wrote, test ids end in their Python. For any other file, the\n"
+        "name of the file or of its directory says it (junit-py39.xml). Ends with 1 if\n"
+        "a test failed."
     )
     parser.epilog = examples_text("report artifacts", "report artifacts --html matrix.html")
     parser.add_argument("directory", metavar="DIR", help="where the junit files are, at any depth")

@@ -45,8 +45,8 @@ from pytest_pyinstall.suite.options import (
     without_ours,
 )
 from pytest_pyinstall.suite.recipe import Recipe, read_recipe
-from pytest_pyinstall.suite.replay import Retelling, correct_names, has_curious_reporters, last_failed
-from pytest_pyinstall.suite.report import Coverage, Matrix, combine
+from pytest_pyinstall.suite.replay import Retelling, add_property, correct_names, has_curious_reporters, last_failed
+from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, combine
 from pytest_pyinstall.suite.run import Inner, Row, label_of, prepare_plugin
 from pytest_pyinstall.suite.summary import grouping, list_collected, write_coverage, write_page, write_table
 from pytest_pyinstall.system.permissions import other_writer
@@ -187,6 +187,7 @@ class Suite:
         capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
         if self.is_interactive and capture is not None:
             capture.suspend_global_capture(in_=True)  # the terminal is the inner session's
+        add_property(self.config, LABELS, " ".join(row.label for row in self.rows))
         try:
             self._run(session)
         finally:

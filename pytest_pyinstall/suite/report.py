@@ -19,9 +19,11 @@ from pytest_pyinstall.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Cell", "Coverage", "Matrix", "Tally", "combine", "page", "read_junit", "table"]
+__all__ = ["LABELS", "Cell", "Coverage", "Matrix", "Tally", "combine", "page", "read_junit", "table"]
 
 
+LABELS = "pytest-pyinstall"
+"""The property of a suite's JUnit file that holds the labels of its Pythons."""
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 
 
@@ -111,10 +113,11 @@ def _aligned(row: Sequence[str], widths: Sequence[int], left: int) -> str:
 
 
 def read_junit(directory: Path) -> Matrix:
-    """The junit files below `directory`, one for each job, merged. Raises `UsageError` where there is none.
+    """Merge the JUnit files below `directory`, one for each job. Raises `UsageError` if there is none.
 
-    The Python is what a test's id ends in (``[py3.9]``), else what the name of the file or of its directory says
-    (``junit-py39.xml``, ``3.9/junit.xml``), else that name.
+    In a file that a suite wrote, the property `LABELS` names its Pythons, and each test belongs to the one that its id
+    ends in (``[py3.9]``). In any other file such an ending is a parameter: the Python is what the name of the file or of its
+    directory says (``junit-py39.xml``, ``3.9/junit.xml``), else that name.
     """
     paths = sorted(directory.rglob("*.xml")) if directory.is_dir() else []
     if not paths:
@@ -130,9 +133,9 @@ def read_junit(directory: Path) -> Matrix:
             continue
         if root.tag not in {"testsuites", "testsuite"}:
             continue
-        named = _label_of(path, directory)
+        named, labels = _label_of(path, directory), _labels_in(root)
         for case in root.iter("testcase"):
-            test, label, cell = _case(case, named)
+            test, label, cell = _case(case, named, labels)
             if label not in tallies:
                 tallies[label] = Tally(label=label, python=label.removeprefix("py") if label[2:3].isdigit() else label)
             tally = tallies[label]
@@ -160,11 +163,17 @@ def _label_of(path: Path, directory: Path) -> str:
     return str(relative.with_suffix(""))
 
 
-def _case(case: ET.Element, named: str) -> tuple[str, str, Cell]:
+def _labels_in(root: ET.Element) -> frozenset[str]:
+    properties = (one for suite in root.iter("testsuite") for one in suite.iterfind("properties/property"))
+    return frozenset(label for one in properties if one.get("name") == LABELS for label in one.get("value", "").split())
+
+
+def _case(case: ET.Element, named: str, labels: frozenset[str]) -> tuple[str, str, Cell]:
     name = case.get("name", "")
     label = named
-    if match := re.search(r"\[((?:py|pypy|graalpy)\d[\w.+-]*)\]$", name):
-        name, label = name[: match.start()], match[1]
+    test, bracket, last = name.removesuffix("]").rpartition("[")
+    if bracket and name.endswith("]") and last in labels:
+        name, label = test, last
     test = "::".join(filter(None, (case.get("classname", ""), name)))
     outcome, text = "passed", ""
     for child in case:

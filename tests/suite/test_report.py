@@ -44,10 +44,26 @@ def test_junit_files_of_several_jobs_become_one_matrix(tmp_path: Path) -> None:
     }
 
 
-def test_ids_that_name_their_python_win_over_the_files_name(tmp_path: Path) -> None:
-    text = JUNIT.format(inner="").replace("test_one", "test_one[a][py3.9]").replace("test_two", "test_two[pypy3.11]")
+def test_in_a_file_of_a_suite_the_end_of_an_id_names_the_python(tmp_path: Path) -> None:
+    properties = '<properties><property name="pytest-pyinstall" value="py3.9 py3.10-django4.2"/></properties>'
+    text = (
+        JUNIT.format(inner="")
+        .replace("test_one", "test_one[a][py3.9]")
+        .replace("test_two", "test_two[py3.10-django4.2]")
+    )
+    text = text.replace('name="pytest">', f'name="pytest">{properties}')
     (tmp_path / "all.xml").write_text(text, "utf-8")
-    assert [tally.label for tally in read_junit(tmp_path).tallies] == ["py3.9", "pypy3.11"]
+    matrix = read_junit(tmp_path)
+    assert [tally.label for tally in matrix.tallies] == ["py3.9", "py3.10-django4.2"]
+    assert list(matrix.rows) == ["tests.test_a::test_one[a]", "tests.test_a::test_two"]
+
+
+@pytest.mark.parametrize("parameter", ["py39", "py3.9", "pypy311", "3.9", "graalpy3.12", "py3.9-x"])
+def test_in_any_other_file_the_end_of_an_id_is_a_parameter(tmp_path: Path, parameter: str) -> None:
+    (tmp_path / "junit-py312.xml").write_text(JUNIT.format(inner="").replace("_one", f"_one[{parameter}]"), "utf-8")
+    matrix = read_junit(tmp_path)
+    assert [tally.label for tally in matrix.tallies] == ["py3.12"]
+    assert list(matrix.rows) == [f"tests.test_a::test_one[{parameter}]", "tests.test_a::test_two"]
 
 
 def test_a_directory_without_junit_files_and_a_broken_file_are_told(tmp_path: Path) -> None:
