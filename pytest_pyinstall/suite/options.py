@@ -102,7 +102,9 @@ def inner_arguments(
     """
     words = [f"--rootdir={config.rootpath}", "-o", f"cache_dir={cache}"]
     # Pythons and environments have test suites of their own, and the inner sessions may not have our plugin.
-    words += [f"--ignore={path}" for path in ours if path.is_relative_to(config.rootpath)]
+    marks = (mark for pattern in ("*", "*/*") for mark in config.rootpath.glob(f"{pattern}/.pytest-pyinstall"))
+    ignored = (*ours, *(mark.parent for mark in marks))  # also a store that is not the one of this call
+    words += [f"--ignore={path}" for path in dict.fromkeys(ignored) if path.is_relative_to(config.rootpath)]
     if basetemp := config.getoption("basetemp", None):
         words.append(f"--basetemp={Path(basetemp) / name}")
         Path(basetemp).mkdir(parents=True, exist_ok=True)
