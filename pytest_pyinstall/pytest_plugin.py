@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.interpreter.interpreter import Environment, Interpreter
 
 __all__ = [
+    "pytest_addhooks",
     "pytest_addoption",
     "pytest_cmdline_main",
     "pytest_collection",
@@ -46,6 +47,12 @@ __all__ = [
     "pytest_testnodedown",
     "pytest_unconfigure",
 ]
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_pyinstall import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -249,14 +256,16 @@ def _pythons(request: pytest.FixtureRequest) -> "tuple[Interpreter, ...]":
 
 
 @pytest.fixture(name="python_env")
-def _python_env(python: "Interpreter", tmp_path: Path) -> "Environment":
+def _python_env(python: "Interpreter", tmp_path: Path, request: pytest.FixtureRequest) -> "Environment":
     """A fresh virtual environment of `python` in tmp_path: `python_env.install("…")`, `python_env.run("…")`."""
     from pytest_pyinstall.interpreter.interpreter import Interpreter
 
     if not isinstance(python, Interpreter):
         message = f"`python_env` is made from the fixture `python`, which here is not ours and gives {python!r:.60}"
         pytest.fail(f'{message}\nhint: install_python("3.12").environment(tmp_path / "env")', pytrace=False)
-    return or_fail(lambda: python.environment(tmp_path / "python_env"))
+    environment = or_fail(lambda: python.environment(tmp_path / "python_env"))
+    request.config.hook.pytest_pyinstall_environment(environment=environment, python=python, config=request.config)
+    return environment
 
 
 @pytest.fixture(scope="session", name="install_python")

@@ -36,6 +36,7 @@ class State:
         self.choices: tuple[Choice, ...] = ()
         self.commands: list[str] = []
         self.failed: set[Choice] = set()
+        self._announced: set[Interpreter] = set()
         self.uses: bool | None = None
         self.is_line_open = False
         self.is_worker = hasattr(config, "workerinput")
@@ -81,6 +82,7 @@ class State:
             self.choices = self.pythons.choose(texts, origin=origin, directory=directory)
         else:
             self.choices = self.pythons.choose_all(texts, origin=origin, directory=directory)
+        self._announce(self.choices)
         if not enters_path:
             return
         from pytest_pyinstall.interpreter.path_commands import links, temporary
@@ -110,6 +112,17 @@ class State:
             raise retyped(error, texts, origin=origin) from error
         suite = Bisection(self.config, requests, self.pythons, say=self._teller())
         self.config.pluginmanager.register(suite, "pyinstall-suite")
+
+    def _announce(self, choices: "Iterable[Choice]") -> None:
+        """Tell other plugins of each Python, once, before a test uses it."""
+        for choice in choices:
+            interpreter = choice.interpreter
+            # Those of the session are announced where they were provided: not in each of xdist's workers again.
+            if interpreter is None or self.looks_only or (self.is_worker and choice in self.choices):
+                continue
+            if interpreter not in self._announced:
+                self._announced.add(interpreter)
+                self.config.hook.pytest_pyinstall_provided(interpreter=interpreter, config=self.config)
 
     def to_json(self) -> dict[str, Any]:
         """What a worker needs; empty where nothing was requested."""
@@ -212,6 +225,7 @@ class State:
             except PyinstallError as error:
                 raise _collect_error(node, error) from None
             self._marked[repr(mark.args)] = known
+            self._announce(known)
         return known
 
     def specifier_of(self, node: pytest.Item) -> Any:
@@ -355,6 +369,7 @@ class State:
         from pytest_pyinstall.session import reason
 
         if choice.interpreter is not None:
+            self._announce([choice])
             return choice.interpreter
         if choice.error is None or choice in self.choices or self.pythons.skips(choice):
             pytest.skip(reason(choice))

@@ -1,0 +1,26 @@
+"""The hooks that conftests and other plugins can implement."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_pyinstall.interpreter.interpreter import Environment, Interpreter
+
+__all__ = ["pytest_pyinstall_environment", "pytest_pyinstall_provided"]
+
+
+@pytest.hookspec
+def pytest_pyinstall_provided(interpreter: "Interpreter", config: pytest.Config) -> None:
+    """A Python that the session or one of its tests asked for is here and works.
+
+    Called once for each Python, before a test uses it: when the session starts for those of ``--python``, during
+    collection for those of marks, and during the test for those of ``install_python``. With pytest-xdist, it is called
+    in the process that provided the Python. Not called if no test will run, as with ``--collect-only``. An exception
+    ends the session, or the test.
+    """
+
+
+@pytest.hookspec
+def pytest_pyinstall_environment(environment: "Environment", python: "Interpreter", config: pytest.Config) -> None:
+    """The fixture ``python_env`` has created `environment`, from `python`, and no test has used it yet."""

@@ -1,0 +1,68 @@
+"""The hooks for other plugins, as a conftest implements them."""
+
+import sys
+
+import pytest
+
+CONFTEST = """
+def pytest_pyinstall_provided(interpreter, config):
+    with open(config.rootpath / "log.txt", "a") as file:
+        file.write(f"provided {interpreter.version_info[:2]} {interpreter.source}\\n")
+
+def pytest_pyinstall_environment(environment, python, config):
+    (environment.path / "warm.txt").write_text(str(python.executable))
+"""
+
+
+def logged(pytester: pytest.Pytester) -> list[str]:
+    path = pytester.path / "log.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture(autouse=True)
+def conftest(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(CONFTEST)
+
+
+THIS = f"provided {sys.version_info[:2]} path"
+
+
+@pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_each_python_of_the_session_is_announced_once(pytester: pytest.Pytester, words: tuple[str, ...]) -> None:
+    pytester.makepyfile("def test_a(python): pass\ndef test_b(python): pass\n")
+    result = pytester.runpytest_subprocess("-p", "no:randomly", *words, f"--python={sys.executable}")
+    result.assert_outcomes(passed=2)
+    assert logged(pytester) == [THIS]
+
+
+def test_the_pythons_of_marks_and_of_install_python_are_announced(pytester: pytest.Pytester) -> None:
+    path = pytester.makepyfile(
+        f"""
+        import pytest
+        @pytest.mark.python({sys.executable!r})
+        def test_mark(python): pass
+        def test_install(install_python): install_python({sys.executable!r})
+        """
+    )
+    pytester.runpytest_subprocess(f"{path}::test_install").assert_outcomes(passed=1)
+    assert logged(pytester)[-1:] == [THIS]
+    (pytester.path / "log.txt").unlink()
+    pytester.runpytest_subprocess(f"{path}::test_mark").assert_outcomes(passed=1)
+    assert logged(pytester) == [THIS]
+
+
+def test_nothing_is_announced_if_no_test_runs_or_no_python_was_asked_for(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_a(python): pass\n")
+    pytester.runpytest_subprocess("--collect-only", f"--python={sys.executable}")
+    pytester.runpytest_subprocess()
+    assert logged(pytester) == []
+
+
+def test_an_environment_can_be_prepared(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_a(python_env, python):
+            assert (python_env.path / "warm.txt").read_text() == str(python.executable)
+        """
+    )
+    pytester.runpytest_subprocess(f"--python={sys.executable}").assert_outcomes(passed=1)
