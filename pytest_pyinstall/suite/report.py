@@ -116,8 +116,8 @@ def read_junit(directory: Path) -> Matrix:
     """Merge the JUnit files below `directory`, one for each job. Raises `UsageError` if there is none.
 
     In a file that a suite wrote, the property `LABELS` names its Pythons, and each test belongs to the one that its id
-    ends in (``[py3.9]``). In any other file such an ending is a parameter: the Python is what the name of the file or of its
-    directory says (``junit-py39.xml``, ``3.9/junit.xml``), else that name.
+    ends in (``[py3.9]``). In any other file such an ending is a parameter, and the Python is what the name of the file
+    or of its directory says (``junit-py39.xml``, ``3.9/junit.xml``), else that name.
     """
     paths = sorted(directory.rglob("*.xml")) if directory.is_dir() else []
     if not paths:
