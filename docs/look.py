@@ -1,8 +1,8 @@
-"""Looks at the built documentation as a reader meets it: ``python docs/look.py DIRECTORY``.
+"""Checks the built documentation: ``python docs/look.py DIRECTORY``.
 
-Every link and anchor between its pages leads somewhere. Where there is a Chromium, it opens every page at the width of
-a desk and of a phone: nothing may be wider than the window, and nothing may be wrong on its console. Ends with 1 and
-tells what is wrong.
+Every link and anchor between its pages must exist. If there is a Chromium, it opens every page at the width of a desktop
+and of a phone: nothing may be wider than the window, and the console must have no errors. Ends with 1 if anything is
+wrong, and prints what.
 """
 
 import html
@@ -46,7 +46,7 @@ async function open(page, width) {
 
 
 def broken_links(directory: Path) -> list[str]:
-    """The links and anchors of the pages below `directory` that lead nowhere."""
+    """The broken links and anchors of the pages below `directory`."""
     pages = {path: _Page.read(path) for path in sorted(directory.rglob("*.html"))}
     return [
         f"{path.relative_to(directory)}: {link}" for path, page in pages.items() for link in page.broken(path, pages)
@@ -54,19 +54,19 @@ def broken_links(directory: Path) -> list[str]:
 
 
 def complaints(directory: Path) -> list[str]:
-    """What a browser has to say about the pages below `directory`."""
+    """What a browser reports about the pages below `directory`."""
     names = [f"/{path.relative_to(directory).as_posix()}" for path in sorted(directory.rglob("*.html"))]
     harness = _HARNESS.replace("PAGES", json.dumps(names)).replace("WIDTHS", json.dumps(_WIDTHS))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, harness, directory=str(directory)))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        for _ in range(3):  # on a busy machine the browser may print the page before it has seen all of them
+        for _ in range(3):  # on a busy machine the browser may print before it has opened all pages
             done = _browse(f"http://127.0.0.1:{server.server_port}/look")
             if match := re.search(r"RESULT(\[.*?\])END", done.stdout):
                 break
         else:
-            return [f"the browser did not get to the end: {done.stderr[-500:]}"]
+            return [f"the browser did not finish: {done.stderr[-500:]}"]
     finally:
         server.shutdown()
         thread.join()
@@ -95,7 +95,7 @@ def _browse(url: str) -> "subprocess.CompletedProcess[str]":
 class _Handler(SimpleHTTPRequestHandler):
     def __init__(self, harness: str, *args: object, **kwargs: object) -> None:
         self.harness = harness
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # whatever the server hands over
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # the server decides
 
     def do_GET(self) -> None:
         if self.path not in {"/look", "/favicon.ico"}:
@@ -113,7 +113,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 class _Page(HTMLParser):
-    """The links of a page, and what can be linked to in it."""
+    """The links of a page, and its anchors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class _Page(HTMLParser):
 def main(directory: Path) -> int:
     found = broken_links(directory)
     if CHROMIUM is None:
-        print("no Chromium here: only the links were looked at")
+        print("no Chromium found: only the links were checked")
     else:
         found += complaints(directory)
     print(*found, sep="\n")

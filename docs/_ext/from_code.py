@@ -1,4 +1,4 @@
-"""A directive for pages of Markdown: ``{from-code} errors`` stands for what `parts` makes of the code."""
+"""A directive for pages of Markdown: ``{from-code} errors`` inserts what `parts` generates from the code."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Pages that were moved lead to where they are now: ``redirects = {"old": "new"}`` in ``conf.py``."""
+"""Redirects moved pages: ``redirects = {"old": "new"}`` in ``conf.py``."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ _PAGE = """\
 <title>Moved</title>
 <link rel="canonical" href="{target}">
 <meta http-equiv="refresh" content="0; url={target}">
-<p>This page is <a href="{target}">here</a> now.</p>
+<p>This page has <a href="{target}">moved</a>.</p>
 </html>
 """
 
