@@ -1,7 +1,7 @@
 """Checks the built documentation: ``python docs/look.py DIRECTORY``.
 
-Every link and anchor between its pages must exist. If there is a Chromium, it opens every page at the width of a desktop
-and of a phone: nothing may be wider than the window, and the console must have no errors. Ends with 1 if anything is
+Every link and anchor between its pages must exist. If there is a Chromium, it opens every page as wide as a desktop
+and a phone: nothing may be wider than the window, and the console must have no errors. Ends with 1 if anything is
 wrong, and prints what.
 """
 

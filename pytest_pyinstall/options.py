@@ -97,7 +97,7 @@ OPTIONS = (
     Option(
         "python",
         "requests",
-        "run the tests that use the fixture `python` with this Python, and install it if it is missing: "
+        "run the tests that use the `python` fixture with this Python, and install it if it is missing: "
         "3.12, 3.9..3.13, 3.13t, pypy3.11, '>=3.10,<3.13', ./build/python, supported, … (repeatable)",
         metavar="REQUEST",
         field="",
@@ -107,14 +107,14 @@ OPTIONS = (
     Option(
         "missing",
         "word",
-        "what to do about a Python that cannot be had: fail (default) ends the session, skip skips its tests",
+        "if a Python is not available: fail (default) ends the session, skip skips its tests",
         metavar="WHAT",
         words=("fail", "skip"),
     ),
     Option(
         "downloads",
         "word",
-        "whether a missing Python is downloaded: auto (default) or never",
+        "whether to download missing Pythons: auto (default) or never",
         metavar="WHEN",
         words=("auto", "never"),
         uv="UV_PYTHON_DOWNLOADS",
@@ -122,7 +122,7 @@ OPTIONS = (
     Option(
         "preference",
         "word",
-        "which Pythons are taken first: those in the store (managed, the default) or those of the machine (system); "
+        "which Pythons to use first: those in the store (managed, the default) or those of the machine (system), "
         "or only one of the two",
         metavar="ORDER",
         words=("managed", "only-managed", "system", "only-system"),
@@ -131,14 +131,14 @@ OPTIONS = (
     Option(
         "cache",
         "directory",
-        "the directory of downloaded archives and of environments",
+        "the directory of downloaded archives and environments",
         metavar="DIR",
         uv="UV_PYTHON_CACHE_DIR",
     ),
     Option(
         "mirror",
         "location",
-        "download archives from here instead of the release host: a URL or a directory",
+        "the URL or directory from which to download archives, instead of the release host",
         metavar="URL",
         uv="UV_PYTHON_INSTALL_MIRROR",
     ),
@@ -148,8 +148,8 @@ OPTIONS = (
     Option(
         "catalogue",
         "location",
-        "the document that lists the builds that exist, in the schema of uv: a URL or a file; uv: the one that uv "
-        "publishes; pbs: the one in pbs-installer (default: pbs, and uv for what pbs lacks)",
+        "the URL or file of the list of builds, in uv's schema; or pbs: the list in pbs-installer; or uv: the list "
+        "that uv publishes (default: pbs, and uv for what pbs lacks)",
         metavar="URL",
         keywords=("pbs", "uv"),
         uv="UV_PYTHON_DOWNLOADS_JSON_URL",
@@ -157,7 +157,7 @@ OPTIONS = (
     Option(
         "attestation",
         "word",
-        "whether a Python needs a verified build attestation of its archive: ignore (default) or require",
+        "whether the archive of a Python must have a verified build attestation: ignore (default) or require",
         metavar="WHAT",
         words=("ignore", "require"),
     ),
@@ -173,7 +173,7 @@ OPTIONS = (
     Option(
         "suite",
         "flag",
-        "run the project's whole suite under each requested Python, in environments of its own, as one session",
+        "run the project's whole suite under each requested Python, in an environment of its own, as one session",
         default=False,
         field="",
         variable="",
@@ -181,7 +181,7 @@ OPTIONS = (
     Option(
         "jobs",
         "text",
-        "how many Pythons run at once (default: one for each core)",
+        "how many Pythons run at once (default: one per core)",
         metavar="N",
         field="",
         variable="",
@@ -189,7 +189,7 @@ OPTIONS = (
     Option(
         "suite_install",
         "list",
-        "what goes into each environment of the suite besides pytest (default: found in the project, and printed)",
+        "what to install in each environment of the suite besides pytest (default: found in the project, and printed)",
         field="",
         option="",
         variable="",
@@ -197,7 +197,7 @@ OPTIONS = (
     Option(
         "report",
         "text",
-        "write the suite's tests and Pythons as a page",
+        "write the results of all tests and Pythons to an HTML page",
         metavar="FILE.html",
         field="",
         ini="",
@@ -206,7 +206,7 @@ OPTIONS = (
     Option(
         "bisect",
         "text",
-        "find the two neighbours in the range of --python between which the outcome of this test changes",
+        "find the two adjacent Pythons in the range of --python between which the result of this test changes",
         metavar="NODEID",
         field="",
         ini="",
@@ -215,7 +215,7 @@ OPTIONS = (
     Option(
         "home",
         "directory",
-        "one directory for both store and cache: `HOME/store` and `HOME/cache`",
+        "one directory for store and cache: `HOME/store` and `HOME/cache`",
         field="",
         option="",
         ini="",
@@ -241,7 +241,7 @@ OPTIONS = (
     Option(
         "insecure_host",
         "hosts",
-        "hosts that may be asked over plain http, separated by commas or spaces",
+        "hosts that may be used over plain http, separated by commas or spaces",
         field="insecure_hosts",
         option="",
         ini="",
@@ -249,7 +249,7 @@ OPTIONS = (
     Option(
         "trusted_store",
         "directories",
-        "stores that are used although others can write to them, separated as in `PATH`",
+        "stores to use even if others can write to them, separated as in `PATH`",
         field="trusted_stores",
         option="",
         ini="",
@@ -257,8 +257,8 @@ OPTIONS = (
     Option(
         "attestation_workflow",
         "text",
-        "whose attestations count: `OWNER/REPOSITORY/.github/workflows/FILE`, with `@refs/heads/…` for one branch or"
-        " tag (default: the release workflow of python-build-standalone)",
+        "the workflow whose attestations are accepted: `OWNER/REPOSITORY/.github/workflows/FILE`, with "
+        "`@refs/heads/…` for one branch or tag (default: the release workflow of python-build-standalone)",
         field="",
         option="",
         ini="",
@@ -266,7 +266,7 @@ OPTIONS = (
     Option(
         "attestation_issuer",
         "text",
-        "who vouches for the identity of that workflow (default: GitHub Actions)",
+        "the issuer of that workflow's identity (default: GitHub Actions)",
         field="",
         option="",
         ini="",

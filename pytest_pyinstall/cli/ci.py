@@ -224,19 +224,19 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
 
 def matrix_parser(parser: argparse.ArgumentParser) -> None:
 
-    parser.description = "A CI matrix of the requests, or of what the project declares that it supports."
+    parser.description = "Print a CI matrix of the requests (default: what the project supports)."
     parser.epilog = examples_text("matrix", "matrix supported 3.14t pypy3.11 --format lines")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=f"{REQUEST_HELP} (default: supported)")
-    parser.add_argument("--format", choices=FORMATS, default="github", help="default: github, for fromJSON")
+    parser.add_argument("--format", choices=FORMATS, default="github", help="default: github")
     parser.set_defaults(run=lambda session, args: matrix(session, args.requests, form=args.format))
 
 
 def exec_parser(parser: argparse.ArgumentParser) -> None:
     parser.usage = "pytest-pyinstall exec [--python REQUEST...] -- COMMAND..."
     parser.description = (
-        "Run COMMAND with pythonX.Y, pythonX.Yt, pypyX.Y of the Pythons on its PATH, and\n"
-        "return its exit code. What is missing is installed first. Without --python:\n"
-        "what the project asks for."
+        "Run COMMAND with the Pythons on its PATH as pythonX.Y, pythonX.Yt or pypyX.Y,\n"
+        "and return its exit code. Missing Pythons are installed first. Default: the\n"
+        "Pythons in the project's configuration."
     )
     parser.epilog = examples_text("exec --python 3.9 3.13 -- nox", "exec --python 3.12 -- python3.12 -m build")
     parser.add_argument("--python", action="extend", nargs="+", default=[], metavar="REQUEST", help=REQUEST_HELP)
@@ -245,16 +245,15 @@ def exec_parser(parser: argparse.ArgumentParser) -> None:
 
 def report_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "The junit files below DIR, one for each job of a matrix, as one table: what\n"
-        "passed and failed under each Python, and the tests that failed. In a file that\n"
-        "--python-suite wrote, test ids end in their Python. For any other file, the\n"
-        "name of the file or of its directory says it (junit-py39.xml). Ends with 1 if\n"
-        "a test failed."
+        "Merge the JUnit files below DIR, one per CI job, into one table of results per\n"
+        "Python, and list the tests that failed. In a file that --python-suite wrote,\n"
+        "test ids end in their Python. For other files, it comes from the name of the\n"
+        "file or its directory (junit-py39.xml). The exit code is 1 if a test failed."
     )
     parser.epilog = examples_text("report artifacts", "report artifacts --html matrix.html")
-    parser.add_argument("directory", metavar="DIR", help="where the junit files are, at any depth")
-    parser.add_argument("--html", metavar="FILE", help="also the matrix as one self-contained page")
-    parser.add_argument("--markdown", action="store_true", help='as Markdown, for >> "$GITHUB_STEP_SUMMARY"')
+    parser.add_argument("directory", metavar="DIR", help="the directory of the JUnit files, at any depth")
+    parser.add_argument("--html", metavar="FILE", help="also write the matrix as one self-contained page")
+    parser.add_argument("--markdown", action="store_true", help='print Markdown, for "$GITHUB_STEP_SUMMARY"')
 
     def run(session: Session, args: argparse.Namespace) -> Outcome:
         from pytest_pyinstall.settings import expand_user

@@ -315,9 +315,9 @@ def _available_row(build: Build, provisioner: Provisioner) -> tuple[str, str, st
 
 def install_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Install into the store what it lacks, whatever else the machine has, and print\n"
-        "the executables. Without a request: what PYTEST_PYINSTALL_PYTHON or the\n"
-        "project's pytest configuration asks for."
+        "Install Pythons into the store, even if the machine has them elsewhere, and\n"
+        "print their executables. Default: PYTEST_PYINSTALL_PYTHON, or the Pythons in\n"
+        "the project's pytest configuration."
     )
     parser.epilog = examples_text("install 3.12 pypy3.11", "install supported", "install --reinstall 3.13")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=REQUEST_HELP)
@@ -333,7 +333,7 @@ def add_require_attestation(parser: argparse.ArgumentParser, more: str = "") -> 
         dest="pyinstall_attestation",
         action="store_const",
         const="require",
-        help=f"{more}only what has a verified build attestation; as --python-attestation require",
+        help=f"{more}accept only builds with a verified attestation (--python-attestation require)",
     )
 
 
@@ -344,35 +344,35 @@ def add_python(parser: argparse.ArgumentParser) -> None:
 
 def list_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "What is installed and what else the machine has, newest first: its name, its\n"
-        "key, its state, its executable. With requests, what fits them. States: store\n"
-        "(ours), broken (with what differs), available, else the tool that installed it\n"
-        "or the place in which it was found (uv, pyenv, path, ...)."
+        "List the Pythons of the store and of the machine, newest first: name, key,\n"
+        "state, executable. With requests, only those that match. States: store (ours),\n"
+        "broken (with the differences), available, or the place where it was found (uv,\n"
+        "pyenv, path, ...)."
     )
     parser.epilog = examples_text("list", "list 3.12 pypy", "list --all '>=3.14'", "list --json")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=f"{REQUEST_HELP} (default: all)")
-    parser.add_argument("--all", action="store_true", help="also every build of the catalogue for this machine")
+    parser.add_argument("--all", action="store_true", help="also the builds in the catalogue for this machine")
     parser.set_defaults(run=lambda session, args: list_pythons(session, args.requests, with_available=args.all))
 
 
 def upgrade_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Install the newest patch of each minor version that is installed, or that you\n"
-        "name, and remove the older ones that nothing uses. What uv put into a shared\n"
-        "store stays as it is."
+        "Install the newest patch release of each installed (or named) minor version,\n"
+        "and remove the older ones that are not in use. Pythons that uv installed in a\n"
+        "shared store do not change."
     )
     parser.epilog = examples_text("upgrade", "upgrade 3.12 3.13t", "upgrade --keep")
     parser.add_argument(
         "requests", nargs="*", metavar="REQUEST", help="3.12, 3.13t, pypy3.11, supported, … (default: all)"
     )
-    parser.add_argument("--keep", action="store_true", help="do not remove the older ones")
+    parser.add_argument("--keep", action="store_true", help="keep the older patch releases")
     parser.set_defaults(run=lambda session, args: upgrade(session, args.requests, keep=args.keep))
 
 
 def find_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Print the executable that answers a request, in the store or on the machine.\n"
-        "No network; -v says what was passed by, and why."
+        "Print the executable for a request, from the store or the machine. Uses no\n"
+        "network. -v shows the candidates and why they were rejected."
     )
     parser.epilog = examples_text("find 3.12", "find -v 3.9", "find supported --json")
     parser.add_argument("requests", nargs="+", metavar="REQUEST", help=REQUEST_HELP)

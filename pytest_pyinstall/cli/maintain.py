@@ -214,13 +214,13 @@ def _repaired(provisioner: Provisioner, broken: Broken, facts: dict[str, Any]) -
 
 def remove_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Remove every installation that fits, and print their keys. What uv put into a\n"
-        "shared store is removed only when its whole key is given. What a test session\n"
-        "or `exec` uses stays."
+        "Remove every installation that matches, and print its key. A Python that uv\n"
+        "installed in a shared store is removed only if you give its full key. A Python\n"
+        "that a test session or `exec` is using is not removed."
     )
     parser.epilog = examples_text("remove 3.9", "remove 3.12.4", "remove --all")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=REQUEST_HELP)
-    parser.add_argument("--all", action="store_true", help="all of ours")
+    parser.add_argument("--all", action="store_true", help="remove all installations of pytest-pyinstall")
 
     def run(session: Session, args: argparse.Namespace) -> Outcome:
         if bool(args.requests) == args.all:
@@ -232,10 +232,10 @@ def remove_parser(parser: argparse.ArgumentParser) -> None:
 
 def verify_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Compare installations with what was published, file by file, and run each of\n"
-        "them once. What was added is reported, and is no damage."
+        "Compare every file of the installations with what was published, and run each\n"
+        "Python once. Added files are reported and do not count as damage."
     )
     parser.epilog = examples_text("verify", "verify --repair 3.12", "verify -v --json")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=f"{REQUEST_HELP} (default: all)")
-    parser.add_argument("--repair", action="store_true", help="put back what differs; what was added stays")
+    parser.add_argument("--repair", action="store_true", help="restore files that differ; added files stay")
     parser.set_defaults(run=lambda session, args: verify(session, args.requests, repair=args.repair))

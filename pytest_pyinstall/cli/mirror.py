@@ -401,17 +401,17 @@ def _put_document(directory: Path, text: bytes) -> None:
 def mirror_parser(parser: argparse.ArgumentParser) -> None:
     parser.usage = "pytest-pyinstall mirror pull|pack DIR PYTHON... [OPTION]"
     parser.description = (
-        "pull: archives and catalogue for a site without network. pack: the same out of\n"
-        "Pythons that are on this machine, by path or by request. Use it with\n"
-        "--python-mirror DIR --python-catalogue DIR/catalogue.json. Where attestations\n"
-        "are required, pull verifies them and puts them beside the archives."
+        "pull: download archives and a catalogue for a site without a network. pack:\n"
+        "make them from Pythons on this machine, by path or request. Use the result with\n"
+        "--python-mirror DIR --python-catalogue DIR/catalogue.json. If attestations are\n"
+        "required, pull verifies them and stores them beside the archives."
     )
     parser.epilog = examples_text("mirror pull DIR 3.9..3.13", "mirror pack DIR 3.9 /opt/python/bin/python3.12")
     parser.add_argument("action", choices=("pull", "pack"), metavar="pull|pack")
-    parser.add_argument("directory", metavar="DIR", help="is made, and added to")
+    parser.add_argument("directory", metavar="DIR", help="the directory of the mirror; created if missing")
     parser.add_argument("requests", nargs="+", metavar="PYTHON", help=REQUEST_HELP)
     add_require_attestation(parser, "pull: ")
-    parser.add_argument("--tag", metavar="YYYYMMDD", help="pack: the release that the archives belong to (today)")
+    parser.add_argument("--tag", metavar="YYYYMMDD", help="pack: the release of the archives (default: today)")
 
     def run(session: Session, args: argparse.Namespace) -> Outcome:
         from pytest_pyinstall.settings import expand_user

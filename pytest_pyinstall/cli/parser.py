@@ -1,4 +1,4 @@
-"""Reads the words of a command line of ours, and has what ``--help`` says.
+"""Parses the command line, and has the text of ``--help``.
 
 Subparsers of argparse take options only on their own side of the command, and none between requests. So every command
 has a parser of its own, beside its body, and the options that all commands take are read before. Only the file of the
@@ -40,33 +40,33 @@ _HELP = """\
 usage: pytest-pyinstall [options] COMMAND ...     (more: COMMAND --help)
 Pythons
   install [REQUEST...]           install what the store lacks
-  list [REQUEST...] [--all]      what is here; --all: and what could be had
+  list [REQUEST...] [--all]      list Pythons; --all: also available builds
   find REQUEST...                print the executable; never downloads
   upgrade [REQUEST...] [--keep]  install newer patches, remove the older ones
   remove REQUEST... | --all      remove installations
-  verify [REQUEST...] --repair   compare with what was published, put in order
-with other tools
+  verify [REQUEST...] --repair   compare files with what was published, repair
+Other tools
   exec --python R... -- COMMAND  run a command with those Pythons on its PATH
-  matrix [REQUEST...]            a CI matrix; alone: what the project declares
-  report DIR [--html FILE]       junit files of several jobs as a table, a page
-  mirror pull|pack DIR PYTHON    fill a directory for machines without network
-places
-  dir [NAME] | --cache-key       where everything lies, why, on which volume
-  cache list|prune|clear         downloaded archives, and environments
-options
+  matrix [REQUEST...]            print a CI matrix (default: supported)
+  report DIR [--html FILE]       merge the JUnit files of several CI jobs
+  mirror pull|pack DIR PYTHON    fill a mirror for machines without a network
+Directories
+  dir [NAME] | --cache-key       show directories and the settings behind them
+  cache list|prune|clear         manage downloaded archives and environments
+Options
   --python-store DIR   --python-cache DIR   --python-mirror URL
   --python-catalogue URL   --python-downloads auto|never   --python-missing ...
   --python-preference managed|only-managed|system|only-system
   --python-attestation ignore|require
-  --json   -q, --quiet   -v, --verbose: each step and its reason   --version
-example: pytest-pyinstall exec --python 3.9 3.13t -- nox
+  --json   -q, --quiet   -v, --verbose: show each step   --version
+Example: pytest-pyinstall exec --python 3.9 3.13t -- nox
 """
 
 
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
-    """The command with its options and ours, wherever these stand. `text` is what is to be printed instead.
+    """The command and all options, in any order. `text` is what is printed instead of running a command.
 
-    `run` takes a `Session` and the namespace, but for ``exec``, whose command is `tail`. Raises `UsageError`, and
+    `run` takes a `Session` and the namespace. For ``exec``, `tail` is the command. Raises `UsageError`, and
     `SystemExit` after ``COMMAND --help``.
     """
     end = words.index("--") if "--" in words else len(words)
@@ -154,7 +154,7 @@ def _is_request(word: str) -> bool:
 
 
 def command_of(words: Sequence[str]) -> str:
-    """The command that `words` ask for, empty where they ask for none of ours."""
+    """The command in `words`; empty if there is none."""
     head = words[: words.index("--") if "--" in words else len(words)]
     with suppress(UsageError):
         _, head = _shared_parser().parse_known_args(head)
@@ -162,7 +162,7 @@ def command_of(words: Sequence[str]) -> str:
 
 
 def completed_parser() -> argparse.ArgumentParser:
-    """One parser with all of it, as those want it that complete words in a shell; nothing is read with it."""
+    """One parser with all commands and options, for shell completion only."""
     parser = argparse.ArgumentParser(prog="pytest-pyinstall", allow_abbrev=False)
     _add_shared(parser)
     subparsers = parser.add_subparsers()
@@ -177,7 +177,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         hint = f"{self.prog} --help"
         if "required" in message and self.epilog:
-            hint = self.epilog.splitlines()[1].strip()  # who forgot something wants to see it whole
+            hint = self.epilog.splitlines()[1].strip()  # a complete example helps if an argument is missing
         raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}", hint=hint)
 
 
@@ -214,5 +214,5 @@ def _command_parser(name: str) -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_command(name)(parser)
-    parser.add_argument("-h", "--help", action="help", help="show this; options for every command: pytest-pyinstall -h")
+    parser.add_argument("-h", "--help", action="help", help="show this help; for common options: pytest-pyinstall -h")
     return parser

@@ -253,19 +253,19 @@ def _file_json(file: CachedFile) -> dict[str, Any]:
 
 def dir_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Each directory, which setting decided it, its volume, and whether they share\n"
-        "one. With a NAME, that path alone."
+        "Show each directory, the setting that decided it, its volume, and whether they\n"
+        "share one. With a NAME, print only that path."
     )
     parser.epilog = examples_text("dir", "dir store", "dir --cache-key --python 3.12")
     parser.add_argument("name", nargs="?", choices=PLACES, metavar="NAME", help=", ".join(PLACES))
-    parser.add_argument("--cache-key", action="store_true", help="print one key for a CI cache of the store")
+    parser.add_argument("--cache-key", action="store_true", help="print a key for a CI cache of the store")
     parser.add_argument(
         "--python",
         action="extend",
         nargs="+",
         default=[],
         metavar="REQUEST",
-        help="what the key stands for (default: the project's)",
+        help="Pythons in the key (default: the project's)",
     )
 
     def run(session: Session, args: argparse.Namespace) -> Outcome:
@@ -280,9 +280,9 @@ def dir_parser(parser: argparse.ArgumentParser) -> None:
 
 def cache_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "list: verified archives and environments. prune: throw away dead downloads,\n"
-        "archives that fail their check, and environments without Python. clear: throw\n"
-        "away all of it. Losing it costs downloads, and nothing else."
+        "list: show verified archives and environments. prune: delete incomplete\n"
+        "downloads, damaged archives, and environments that are unused or whose Python\n"
+        "is gone. clear: delete everything. All of it can be downloaded or made again."
     )
     parser.epilog = examples_text("cache list", "cache prune")
     actions = {"list": cache_list, "prune": cache_prune, "clear": cache_clear}
