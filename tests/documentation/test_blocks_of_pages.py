@@ -80,8 +80,8 @@ ELSEWHERE = {
     "README.md: python3 -m venv .venv && .venv/bin/pip install --quiet tox &": "test_readme.py",
     "CONTRIBUTING.md: python3 -m venv .venv && .venv/bin/pip install --quiet tox &": "test_readme.py",
     'docs/howto/ci.md: export PYTEST_PYINSTALL_STORE="$PWD/.pythons" PYTEST_PYINSTA': "test_ci_recipes.py",
-    "docs/suite.md: pytest --python 3.12.0..3.12.9 --python-bisect tests/test_de": "test_suite.py",
-    "docs/suite.md: bisect: tests/test_demo.py::test_it": "test_suite.py",
+    "docs/suite.md: pytest --python 3.12.0..3.12.9 --python-bisect tests/test_de": "suite/test_controller.py",
+    "docs/suite.md: bisect: tests/test_demo.py::test_it": "suite/test_controller.py",
 }
 """Blocks that other tests run."""
 
