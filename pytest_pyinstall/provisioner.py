@@ -555,7 +555,7 @@ class Provisioner:
 
         source = "uv" if found.record is None else "store"
         try:
-            return probe(found.executable, source=source, environ=self.environ, expected=found.key)
+            answered = probe(found.executable, source=source, environ=self.environ, expected=found.key)
         except ProbeError as error:
             if not self.store.standing(found.key):  # it was removed meanwhile
                 return None
@@ -563,6 +563,7 @@ class Provisioner:
                 return error
             self._say(f"passing by {found.home}, which somebody else put into the store: {error.message}")
             return None
+        return answered if found.record is None else _ours(found.key, found.home, answered.version_info)
 
     def _install(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> Provided:
         if not reinstall and (provided := self._present(request, repair=True)):
@@ -651,7 +652,7 @@ class Provisioner:
         except ProbeError as error:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             msg = f"{key} starts as published, but not with what was added to it ({', '.join(names[:3])}{more})"
-            hint = f"pytest-pyinstall install --reinstall {key}, which removes what was added"
+            hint = f"this removes what was added: pytest-pyinstall install --reinstall {key}"
             raise ProbeError(f"{msg}: {error.message}", hint=hint) from error
 
     def _unpacked(self, build: Build, scratch: Path) -> tuple[Path, Known]:

@@ -2,7 +2,7 @@
 
     CACHE/trees/<sha256 of the archive>/list.json    what lies beside it, with the digest of every file
     CACHE/trees/<sha256 of the archive>/<top>/       what the archive unpacked to
-    CACHE/trees/.<random>.new/                       one that is being made
+    CACHE/trees/.<place>-<pid>-<start>-<random>.new/ one that is being made
     CACHE/trees/.lock                                held by whoever makes one; saves work, decides nothing
 
 An archive is unpacked once and kept from its second installation on: who installs a Python once has no use for it. The
@@ -28,8 +28,15 @@ from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.store.manifest import Entry, listed, may_change
-from pytest_pyinstall.system.files import Known, children, make_cache_directory, remove
-from pytest_pyinstall.system.locks import lock_now
+from pytest_pyinstall.system.files import (
+    Known,
+    children,
+    is_abandoned,
+    make_cache_directory,
+    remove,
+    scratch_name,
+)
+from pytest_pyinstall.system.locks import has_shared_locks, lock_now
 from pytest_pyinstall.system.permissions import is_ours_alone
 
 if TYPE_CHECKING:
@@ -60,18 +67,33 @@ def trees_directory(cache: Path) -> Path:
 
 
 def kept_trees(cache: Path) -> list[Path]:
-    """What is kept. Raises nothing; an absent cache has nothing."""
+    """What is kept: directories with a name of ours, and no links. Raises nothing; an absent cache has nothing."""
     return [path for path in children(trees_directory(cache)) if _is_ours(path, r"[0-9a-f]{64}")]
 
 
 def left_over_trees(cache: Path) -> list[Path]:
-    """What the dead left behind, unless somebody is making one now."""
+    """What dead processes left behind."""
     directory = trees_directory(cache)
-    found = [path for path in children(directory) if _is_ours(path, rf"\.[0-9a-f]{{8,}}.*\{_NEW}")]
-    if not found:
+    if not any(path.name.endswith(_NEW) for path in children(directory)):
         return []
     with lock_now(directory) as ours:
-        return found if ours else []
+        return _left_over(directory, is_locked=bool(ours))
+
+
+_OLD_NAME = re.compile(r"\.[0-9a-f]{16}\.new")
+"""How the first version named what it was making, without saying who it was."""
+
+
+def _left_over(directory: Path, *, is_locked: bool) -> list[Path]:
+    """By their names; the lock decides about those of another machine, container or version."""
+    found = []
+    for path in children(directory):
+        is_old = _OLD_NAME.fullmatch(path.name) is not None
+        is_dead = None if is_old else is_abandoned(path)
+        if is_dead is None:
+            is_dead = is_locked and has_shared_locks(directory)
+        found += [path] * is_dead
+    return found
 
 
 def _is_ours(path: Path, form: str) -> bool:
@@ -115,7 +137,7 @@ def keep_tree(cache: Path, build: Build, tree: Path, known: Known) -> bool:
     """
     directory = trees_directory(cache)
     kept = directory / build.sha256
-    new = directory / f".{os.urandom(8).hex()}{_NEW}"
+    new = directory / scratch_name(_NEW)
     try:
         make_cache_directory(directory)
         if os.path.lexists(kept) or not is_ours_alone(directory, below=cache):
@@ -123,9 +145,8 @@ def keep_tree(cache: Path, build: Build, tree: Path, known: Known) -> bool:
         with lock_now(directory) as ours:
             if not ours:
                 return False
-            for left in children(directory):
-                if left.name.endswith(_NEW):
-                    remove(left)
+            for left in _left_over(directory, is_locked=True):
+                remove(left)
             try:
                 new.mkdir(mode=0o755)
                 entries = listed(tree, known)
@@ -244,7 +265,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _throw_away(kept: Path) -> None:
-    aside = kept.with_name(f".{os.urandom(8).hex()}{_NEW}")
+    aside = kept.with_name(scratch_name(_NEW))
     with contextlib.suppress(OSError):
         kept.rename(aside)
         remove(aside)

@@ -148,7 +148,7 @@ def test_p2_damage_is_seen_without_reading_content(store: Store, damage: Callabl
 
     found = store.look(KEY)
     assert isinstance(found, Broken)
-    assert str(found).startswith((f"{KEY} is damaged: ", f"{KEY} was moved or restored: bin/python3.12: has mode"))
+    assert str(found).startswith((f"{KEY} is broken: ", f"{KEY} was moved or restored: bin/python3.12: has mode"))
 
 
 def test_p2_an_empty_directory_is_no_installation_of_ours(store: Store) -> None:

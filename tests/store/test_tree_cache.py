@@ -19,6 +19,7 @@ from pytest_pyinstall.request.identity import Build, Key, Target
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.store.manifest import listed
 from pytest_pyinstall.store.tree_cache import keep_tree, kept_trees, lay_tree, left_over_trees, trees_directory
+from pytest_pyinstall.system.files import scratch_name
 from pytest_pyinstall.system.locks import lock_now
 
 KEY = Key(implementation="cpython", version=Version("3.12.4"), target=Target(os="linux", arch="x86_64", libc="gnu"))
@@ -178,8 +179,23 @@ def test_it_is_kept_once(cache: Path, tree: Path) -> None:
     assert [path.name for path in kept_trees(cache)] == [BUILD.sha256]
 
 
-def test_p8_what_the_dead_left_is_swept_by_who_keeps_the_next(cache: Path, tree: Path) -> None:
-    left = trees_directory(cache) / ".dead.new"
+def _name(pid: int) -> str:
+    """A name that the process `pid` would have given."""
+    place, _, started, rest = scratch_name().split("-")
+    return f"{place}-{pid}-{started}-{rest}"
+
+
+DEAD: dict[str, Callable[[], str]] = {
+    "of a process that ended": lambda: _name(2**22 + 1),
+    "of a process whose number another one has now": lambda: scratch_name().replace(f"-{os.getpid()}-", "-1-"),
+    "of the first version": lambda: ".0123456789abcdef.new",
+    "of another boot": lambda: f".00000000-{os.getpid()}-1-01234567.new",
+}
+
+
+@pytest.mark.parametrize("whose", DEAD)
+def test_p8_what_the_dead_left_is_swept_by_who_keeps_the_next(cache: Path, tree: Path, whose: str) -> None:
+    left = trees_directory(cache) / DEAD[whose]()
     left.mkdir(parents=True)
     assert left_over_trees(cache) == [left]
 
@@ -188,8 +204,34 @@ def test_p8_what_the_dead_left_is_swept_by_who_keeps_the_next(cache: Path, tree:
     assert not left.exists()
 
 
+def test_p11_what_has_no_name_of_ours_is_neither_kept_nor_swept(cache: Path, tree: Path, tmp_path: Path) -> None:
+    directory = trees_directory(cache)
+    directory.mkdir(parents=True)
+    for name in ("oak", ".dead.new", "ab" * 31, ".hidden"):
+        (directory / name).mkdir()
+    (tmp_path / "precious").mkdir()
+    (directory / ("ef" * 32)).symlink_to(tmp_path / "precious")
+    assert kept_trees(cache) == []
+    assert left_over_trees(cache) == []
+
+    assert keep_tree(cache, BUILD, tree, {})
+    assert [path.name for path in kept_trees(cache)] == [BUILD.sha256]
+    assert sorted(path.name for path in directory.iterdir() if path.name not in {".lock", BUILD.sha256}) == sorted(
+        ("oak", ".dead.new", "ab" * 31, ".hidden", "ef" * 32)
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks show nothing to their own process there")
+def test_p6_what_a_living_process_makes_is_left_alone_without_the_lock(cache: Path, tree: Path) -> None:
+    making = trees_directory(cache) / scratch_name()
+    making.mkdir(parents=True)
+    assert left_over_trees(cache) == []
+    assert keep_tree(cache, BUILD, tree, {})
+    assert making.exists()
+
+
 def test_what_somebody_makes_now_is_left_alone(cache: Path, tree: Path) -> None:
-    making = trees_directory(cache) / ".living.new"
+    making = trees_directory(cache) / ".00000000-1-1-01234567.new"
     making.mkdir(parents=True)
 
     with lock_now(trees_directory(cache)) as ours:
