@@ -1,4 +1,4 @@
-"""The builds that we know, where they come from, and where to fetch each of them."""
+"""The known builds, their source, and the URL of each of them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _TAG = re.compile(r"/download/(?P<release>[^/]+)/[^/]*$|-v(?P<pypy>[0-9.]+)-[^/]
 _DEFAULT = "pbs-installer"
 
 UV_DOCUMENT = "https://raw.githubusercontent.com/astral-sh/uv/main/crates/uv-python/download-metadata.json"
-"""Where uv publishes the builds that it knows. A mirror holds it under the same file name."""
+"""The document in which uv publishes its builds. A mirror has it under the same file name."""
 
 UV_NAME = "of uv"
 """What messages call that catalogue."""
@@ -89,7 +89,7 @@ def default_catalogue() -> Catalogue:
 
     Kept for the life of the process. Of each Python the ``install_only`` archive is taken; Linux means the GNU libc
     there. The file is read without importing the package, whose import takes ten times as long and bends its URLs
-    by an environment variable. Raises `CatalogueError` where the package has no such file.
+    by an environment variable. Raises `CatalogueError` if the package has no such file.
     """
     spec = find_spec("pbs_installer")
     places = [Path(place) / "versions.json" for place in (spec and spec.submodule_search_locations) or ()]
@@ -137,12 +137,12 @@ def parse_catalogue(text: bytes | str, *, origin: str, base_url: str | None = No
 
 
 def mirrored(build: Build, *, mirror: str | None, pypy_mirror: str | None) -> str:
-    """Where to fetch `build` from: a URL, or the absolute path below a mirror that is a directory.
+    """The place to fetch `build` from: a URL, or the absolute path below a mirror that is a directory.
 
     A mirror takes the place of the release host and keeps the rest of the path: ``MIRROR/20261021/cpython-….tar.gz``
     for python-build-standalone and ``MIRROR/graal-24.2.2/…`` for GraalPy. `pypy_mirror` takes the place of
     ``https://downloads.python.org/pypy``; without it PyPy comes from ``MIRROR/pypy/…``. Of any other URL the host is
-    replaced. A file, and what lies below the mirror already, stays where it is. In a directory, names are
+    replaced. A file, and what is already below the mirror, does not change. In a directory, names are
     percent-decoded, as the files are called after a download.
     """
     url = build.url
@@ -157,7 +157,7 @@ def mirrored(build: Build, *, mirror: str | None, pypy_mirror: str | None) -> st
 
 
 def document_place(mirror: str | None) -> str:
-    """Where the document that uv publishes is to be found: in a mirror if there is one, which stands for everything."""
+    """The place of the document that uv publishes: the mirror if there is one, because a mirror replaces everything."""
     return _below(mirror, "/" + UV_DOCUMENT.rpartition("/")[2]) if mirror else UV_DOCUMENT
 
 
@@ -211,7 +211,7 @@ def _kind(value: object) -> str:
 
 
 def _without_credentials(origin: str) -> str:
-    """`origin` without user, password and query, where secrets are kept."""
+    """`origin` without user, password and query, which may be secret."""
     if "://" not in origin:
         return origin
     scheme, _, rest = origin.partition("://")
@@ -294,7 +294,7 @@ def _absolute(url: str, base: str) -> str:
         directory = Path(base) if base.endswith("/") else Path(base).parent
         path = directory / unquote(url)
         if not path.is_absolute():
-            message = "the url is relative, and nobody knows to what,"
+            message = "the url is relative, but the catalogue has no place of its own,"
             raise ValueError(message)
         return path.as_uri()
     joined = urljoin(base, url) if "://" in base else url
@@ -307,7 +307,7 @@ def _absolute(url: str, base: str) -> str:
 def _pbs_rows(document: Any) -> Iterator[_Row]:
     """The rows of ``versions.json`` of pbs-installer 2026: versions with their files, ``install_only`` or full.
 
-    A full archive (zstd, debug symbols, four times the size) is taken only where it is all there is, as for the first
+    A full archive (zstd, debug symbols, four times the size) is used only if there is no other, as for the first
     free-threaded builds.
     """
     for entry in document:

@@ -1,8 +1,8 @@
-"""Where a Python runs: operating system, architecture and C library.
+"""What a Python is and where it runs: operating system, architecture and C library.
 
 The identity of a Python: implementation, version, variant and target, and its text form.
 
-Who built an archive, as far as a signature tells it, and whom we believe.
+Also who built an archive according to its signature, and which signers we trust.
 
 A row of the catalogue, and the archive that it becomes once its bytes were checked.
 """
@@ -80,7 +80,7 @@ LIBC_WORDS = frozenset({"gnu", "gnueabi", "gnueabihf", "musl", "musleabi", "musl
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Target:
-    """Where a Python runs, in the words of uv's keys.
+    """The system that a Python runs on, in the words of uv's keys.
 
     `os` is ``linux``, ``macos``, ``windows`` (or any other word that a catalogue uses); `arch` is ``x86_64``,
     ``aarch64``, ``x86_64_v3``, …; `libc` is ``gnu``, ``musl``, ``gnueabihf``, … and ``none`` off Linux.
@@ -202,7 +202,7 @@ class Key:
 
     @property
     def executable(self) -> str:
-        """Where the interpreter lies below an installation, with ``/`` between the parts.
+        """The path of the interpreter below an installation, with ``/`` between the parts.
 
         Source: the layouts of python-build-standalone, PyPy and GraalPy, as uv's ``ManagedPythonInstallation`` reads
         them.
@@ -242,7 +242,7 @@ ROOT_HINT = "a trusted_root.json of Sigstore: PYTEST_PYINSTALL_ATTESTATION_ROOT=
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
     """Whom we believe. `workflow` is ``OWNER/REPOSITORY/.github/workflows/FILE``, on github.com unless it begins with
-    ``https://``, with ``@refs/heads/…`` where only that branch or tag will do. `issuer` is who vouched for the identity
+    ``https://``, with ``@refs/heads/…`` if only that branch or tag counts. `issuer` vouched for the identity
     of its run. `root` is the file of a trusted root, empty for that of the public Sigstore."""
 
     workflow: str = RELEASE_WORKFLOW
@@ -318,11 +318,11 @@ class Attestation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """Something that can be installed: where it is, and the digest that decides whether it is the right thing.
+    """An archive that can be installed: its URL, and the digest that it must have.
 
-    `size` is in bytes and None where the catalogue does not know it. `attestation` is where the catalogue says that
+    `size` is in bytes and None if the catalogue does not have it. `attestation` is where the catalogue says that
     the archive's Sigstore bundle is. `tag` is the release it came with
-    (``20261021``), empty where there is none. A build without a digest never becomes one of these.
+    (``20261021``), empty if there is none. A build always has a digest.
     """
 
     key: Key
@@ -342,8 +342,8 @@ class Build:
 class Archive:
     """A file whose size and sha256 were checked. Only `fetch` makes one.
 
-    `file` is open for reading, at offset 0, and is the very descriptor that was hashed: nobody can swap the
-    content between the check and the unpacking by renaming something over the path.
+    `file` is open for reading, at offset 0. It is the descriptor that was hashed, so renaming another file over the path
+    between the check and the unpacking does not change the content.
     """
 
     build: Build

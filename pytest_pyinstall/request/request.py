@@ -105,7 +105,7 @@ class Request:
         """
         requests = _requests(text.strip(), directory)
         if len(requests) > 1:
-            message = f"{text!r} asks for {len(requests)} Pythons where one is needed"
+            message = f"{text!r} names {len(requests)} Pythons, but only one is allowed here"
             raise InvalidRequestError(message, hint=requests[-1].text)
         return requests[0]
 
@@ -115,7 +115,7 @@ class Request:
         return bool(self.specifier.prereleases)
 
     def fits(self, key: Key, *, target: Target, allow_prereleases: bool = False) -> bool:
-        """Whether `key` is what was asked for, on `target` where the request does not name another one.
+        """Whether `key` matches the request, on `target` unless the request names another one.
 
         A variant fits only a request for exactly that variant, and a pre-release only one that names a pre-release,
         unless `allow_prereleases`. Nothing fits a path or a word.
@@ -131,7 +131,7 @@ class Request:
         )
 
     def target(self, target: Target) -> Target:
-        """Where the Python has to run: the parts that the request names, and those of `target` for the rest."""
+        """The target of the Python: the parts that the request names, and those of `target` for the rest."""
         if self.os is None and self.arch is None and self.libc is None:
             return target
         system = self.os or target.os
@@ -223,7 +223,7 @@ def _path(text: str, directory: Path) -> Request | None:
         return None
     try:
         return Request(text=text, implementation=None, path=directory / Path(text).expanduser())
-    except RuntimeError:  # ``~name/python`` where nobody is called so
+    except RuntimeError:  # ``~name/python`` without a user of that name
         return None
 
 

@@ -1,4 +1,4 @@
-"""Which build answers a request best, and what to say where none does."""
+"""Chooses the best build for a request, and explains it if there is none."""
 
 import re
 from collections.abc import Iterable
@@ -18,9 +18,9 @@ _UV_HINT = "--python-catalogue uv"
 
 
 def resolve(request: Request, catalogue: Catalogue, target: Target) -> Build:
-    """The newest stable build that fits; a pre-release only where one is named or nothing stable fits.
+    """The newest stable build that fits; a pre-release only if one is named or nothing stable fits.
 
-    Raises `NoMatchError`, which names the nearest that exist, and says so where the only fit has no digest.
+    Raises `NoMatchError`, which names the nearest builds, and says if the only match has no digest.
     """
     for build in candidates(request, catalogue, target):
         return build
@@ -30,7 +30,7 @@ def resolve(request: Request, catalogue: Catalogue, target: Target) -> Build:
 def candidates(request: Request, catalogue: Catalogue, target: Target) -> tuple[Build, ...]:
     """Every build that may answer `request`, the best first.
 
-    Pre-releases are among them only where one is named or nothing stable fits. Of several implementations CPython
+    Pre-releases are among them only if one is named or nothing stable fits. Of several implementations CPython
     comes first, of several builds of one Python the latest release.
     """
     fits = [build for build in catalogue.builds if request.fits(build.key, target=target)]
