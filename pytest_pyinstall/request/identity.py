@@ -342,8 +342,8 @@ class Build:
 class Archive:
     """A file whose size and sha256 were checked. Only `fetch` makes one.
 
-    `file` is open for reading, at offset 0. It is the descriptor that was hashed, so renaming another file over the path
-    between the check and the unpacking does not change the content.
+    `file` is open for reading, at offset 0. It is the descriptor that was hashed, so renaming another file over the
+    path between the check and the unpacking does not change the content.
     """
 
     build: Build

@@ -1,6 +1,6 @@
 """Directories that others make, fill and delete at the same time.
 
-Files of the cache: opened so that what somebody planted there does no harm.
+Files of the cache: opened so that a planted file does no harm.
 
 Puts a directory under a name that is taken, without an instant at which the name leads nowhere.
 """
@@ -47,7 +47,7 @@ __all__ = [
 def make_directory(path: Path) -> None:
     """Make the directory `path` and what is missing above it, with no more rights than 0755, whatever the umask.
 
-    Raises `OSError`. Safe beside others who make or remove it.
+    Raises `OSError`. Other processes may create or remove it at the same time.
     """
     missing = []
     for directory in (path, *path.parents):
@@ -60,11 +60,11 @@ def make_directory(path: Path) -> None:
         except FileExistsError as error:
             if os.path.lexists(directory):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory)) from error
-            raise  # somebody made and removed it
+            raise  # another process created and removed it
 
 
 def children(directory: Path) -> list[Path]:
-    """What lies in `directory`, by name; nothing where it is not there or cannot be read."""
+    """The entries of `directory`, by name; none if it does not exist or cannot be read."""
     try:
         return sorted(directory.iterdir())
     except OSError:
@@ -124,7 +124,7 @@ def make_cache_directory(directory: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove what lies at `path`, if anything does: a file, a link, or a directory with all that is in it."""
+    """Remove `path` if it exists: a file, a link, or a directory with its content."""
     try:
         is_directory = stat.S_ISDIR(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -137,7 +137,7 @@ def remove(path: Path) -> None:
             if not (folder := Path(parent, name)).is_symlink():
                 _writable(folder)
     while os.path.lexists(path):
-        with contextlib.suppress(FileNotFoundError):  # somebody else is at it too
+        with contextlib.suppress(FileNotFoundError):  # another process deletes it too
             shutil.rmtree(path)
 
 
@@ -157,10 +157,10 @@ def storage_error(path: Path, error: OSError) -> StoreError:
 
 
 def put(source: Path, destination: Path) -> bool:
-    """Rename `source` to `destination`; whatever stood there then stands at `source`.
+    """Rename `source` to `destination`; if `destination` existed, it is at `source` afterwards.
 
     True if something stood there. Both lie on one filesystem. On Linux and macOS the two change places in one system
-    call; where the kernel or the filesystem cannot, the old one is moved aside first, and there is an instant at
+    call; if the kernel or the filesystem cannot, the old one is moved aside first, and there is an instant at
     which `destination` is absent. Raises `OSError`. Safe beside readers; writers hold the store's lock.
     """
     for _ in range(10):
@@ -210,7 +210,7 @@ _CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EX
 
 
 def _exchange(source: Path, destination: Path) -> bool:
-    """False where this system or filesystem has no such call."""
+    """False if this system or filesystem has no such call."""
     call = _system_call()
     if call is None:
         return False
@@ -246,7 +246,7 @@ _A_DAY = 86400.0
 
 
 def scratch_name(suffix: str = ".new") -> str:
-    """A new name for something that only this process makes; `is_abandoned` tells whether its maker still lives."""
+    """A new name for something that only this process makes; `is_abandoned` says if that process is gone."""
     return f".{_place()}-{os.getpid()}-{_started(os.getpid())}-{os.urandom(4).hex()}{suffix}"
 
 
@@ -254,7 +254,7 @@ def is_abandoned(path: Path) -> bool | None:
     """Whether the maker of what has a `scratch_name` is dead. False for any other name: that is not ours to delete.
 
     In the same run of the same machine, or container, the table of processes decides. None if the maker ran elsewhere
-    and changed `path` within the last day: then only a lock can tell, where locks work.
+    and changed `path` within the last day: then only a lock can show it, if locks work.
     """
     match = _SCRATCH_NAME.match(path.name)
     if match is None:
@@ -269,7 +269,7 @@ def is_abandoned(path: Path) -> bool | None:
 
 @functools.cache
 def _place() -> str:
-    """Where a process id means the same process: this run of this machine, and this namespace of process ids."""
+    """The place in which a process id is unique: this boot of this machine, and this namespace of process ids."""
     import zlib
 
     namespace = ""
@@ -281,7 +281,7 @@ def _place() -> str:
 
 
 def _started(pid: int) -> int:
-    """When the process started, in whatever unit the system counts; 0 if there is no such process, or nobody can tell.
+    """When the process started, in the system's own unit; 0 if there is no such process, or it is unknown.
 
     A process id may belong to another process soon after the first one died.
     """
@@ -300,7 +300,7 @@ def _lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True  # somebody else's
+        return True  # another user's
     return True
 
 

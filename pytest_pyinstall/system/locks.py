@@ -1,4 +1,4 @@
-"""Holds a lock file, and says who holds it when the wait was too long.
+"""Holds lock files, and names the holder if a wait takes too long.
 
 The lock is BSD ``flock`` on a file that is never unlinked, the one that uv takes on ``STORE/.lock`` too, so that both
 exclude each other. On Windows it is ``LockFileEx``. The file, its mode and the deadline are ours.
@@ -53,12 +53,12 @@ def hold(
     note: Path | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> Iterator[None]:
-    """Hold the lock file `path`, made with mode 0666 where it is missing, and never removed.
+    """Hold the lock file `path`, which is created with mode 0666 if it is missing, and never removed.
 
     `purpose` ends the sentence “gave up after 300 s waiting …” and `setting` names the option that moves the directory
-    elsewhere. While the lock is held, `note` tells others who holds it. `on_wait` hears once who is in the way. Raises
-    `LockTimeoutError` after `timeout` seconds, `StoreError` where the file cannot be made or the filesystem has no
-    such locks. Whatever way the holder ends, the lock is free then.
+    elsewhere. While the lock is held, `note` names the holder. `on_wait` is called once with the holder. Raises
+    `LockTimeoutError` after `timeout` seconds, `StoreError` if the file cannot be made or the filesystem has no
+    such locks. The lock is free when the holder ends, however it ends.
     """
     descriptor = _open(path, setting)
     try:
@@ -66,7 +66,7 @@ def hold(
         is_told = False
         while not _is_taken(path, descriptor, setting):
             if not _is_still(path, descriptor):
-                # Somebody deleted the file: a lock on it is one that nobody else can see.
+                # The file was deleted: no other process can see a lock on it.
                 fresh = _open(path, setting)
                 _close(descriptor)
                 descriptor = fresh
@@ -82,7 +82,7 @@ def hold(
                 is_told = True
             time.sleep(min(_POLL, timeout - waited))
         if (waited := time.monotonic() - start) > 0.1:
-            _LOGGER.info("waited %.2f s %s: somebody else held %s", waited, purpose, path)
+            _LOGGER.info("waited %.2f s %s: another process held %s", waited, purpose, path)
         if note is not None:
             _write(note)
         try:
@@ -96,7 +96,7 @@ def hold(
 
 
 def lock_descriptor(descriptor: int) -> bool:
-    """Lock the open file for ourselves without waiting; False if somebody else has it. Raises `OSError`.
+    """Lock the open file without waiting; False if another process has it. Raises `OSError`.
 
     `filelock` brings what Windows needs. Elsewhere the call is the same without it, and 10 ms of imports sooner.
     """
@@ -113,8 +113,8 @@ def lock_descriptor(descriptor: int) -> bool:
 
 @contextlib.contextmanager
 def seize(path: Path) -> Iterator[bool]:
-    """Hold the lock file `path` if nobody does, without waiting; False if somebody does. Makes no file: where there is
-    none, nobody holds it."""
+    """Hold the lock file `path` without waiting; False if another process holds it. Creates no file: if there is none,
+    it is not held."""
     try:
         descriptor = _open_existing(path)
     except FileNotFoundError:
@@ -133,7 +133,7 @@ def seize(path: Path) -> Iterator[bool]:
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody holds the lock file `path` now; True where there is no such file."""
+    """Whether the lock file `path` is free now; True if there is no such file."""
     with seize(path) as is_ours:
         return is_ours
 
@@ -142,7 +142,7 @@ _REMOTE = ("nfs", "cifs", "smb", "9p", "fuse", "virtiofs", "afs", "ceph", "lustr
 
 
 def has_shared_locks(directory: Path) -> bool:
-    """Whether a lock in `directory` is seen by everybody who can reach it.
+    """Whether every process that can reach `directory` sees a lock in it.
 
     A network filesystem may be mounted so that locks stay on each machine (``local_lock`` of NFS).
     """
@@ -154,9 +154,9 @@ def has_shared_locks(directory: Path) -> bool:
 
 @contextlib.contextmanager
 def share(path: Path) -> Iterator[bool]:
-    """Hold the lock file `path` together with whoever else shares it, so that nobody can `seize` it.
+    """Hold the lock file `path` together with others that share it, so that no process can `seize` it.
 
-    False where that cannot be had: there is no such file and none can be made, somebody has seized it for longer than
+    False if that is impossible: there is no such file and none can be made, another process seizes it for longer than
     a second, or there are no such locks here. Windows has none: it refuses by itself to move a directory from which a
     program runs.
     """
@@ -169,7 +169,7 @@ def share(path: Path) -> Iterator[bool]:
 
 
 _PATIENCE = 1.0
-"""Seconds. What is shared is seized for the time of a rename, or for an instant by who only asks whether it is free."""
+"""Seconds. A shared lock is seized for the time of a rename, or for an instant to see whether it is free."""
 
 
 def _shared(path: Path) -> int | None:
@@ -225,7 +225,7 @@ def _open(path: Path, setting: str) -> int:
         try:
             return _open_or_make(path)
         except (FileNotFoundError, FileExistsError) as error:
-            # Somebody removes empty directories, and this one was empty for a moment.
+            # Another process removes empty directories, and this one was empty for a moment.
             if time.monotonic() - start > _SWEPT:
                 raise _unusable(path, error, setting) from error
         except OSError as error:
@@ -333,13 +333,13 @@ LOCK = ".lock"
 
 @contextlib.contextmanager
 def lock_now(directory: Path) -> Iterator[bool | None]:
-    """True while we hold the lock, False if somebody else does, None where locks do not work."""
+    """True while we hold the lock, False if another process does, None if locks do not work."""
     descriptor, ours = None, None
     try:
         with contextlib.suppress(OSError):
             descriptor = _open_or_make(directory / LOCK)
             ours = lock_descriptor(descriptor)
-            # Without a name it excludes nobody: `clear` removed it between our opening and our locking.
+            # Without a name it excludes no one: `clear` removed it between our opening and our locking.
             ours = ours and os.fstat(descriptor).st_nlink > 0
         yield ours
     finally:

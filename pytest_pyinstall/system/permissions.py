@@ -1,6 +1,6 @@
 """Who else can write to a directory of ours, and so decide what we run.
 
-What a directory stands on: is it there, can we write to it, which volume is it, and how much room is left.
+The place of a directory: whether it exists and is writable, its volume, and the free space.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = [
 
 
 def is_ours_alone(directory: Path, *, below: Path) -> bool:
-    """Whether nobody but us and root can write to `directory`, to those up to `below`, or rename one above. Never on
-    Windows, where nobody can tell so easily."""
+    """Whether only we and root can write to `directory` and to those up to `below`, and rename one above. False on
+    Windows, where this is not checked."""
     if sys.platform == "win32":
         return False
     real = Path(os.path.realpath(directory))
@@ -49,7 +49,7 @@ def is_ours_alone(directory: Path, *, below: Path) -> bool:
 
 
 class Other(NamedTuple):
-    """Somebody who can write where only we should; `flag` is chmod's name for how, empty for an owner."""
+    """Another user who can write where only we should; `flag` is chmod's word for it, empty for an owner."""
 
     name: str
     flag: str
@@ -73,9 +73,9 @@ class OtherWriter(NamedTuple):
 
 
 def other_writer(directory: Path) -> OtherWriter | None:
-    """Who besides us and root can write to `directory`, or put another one in its place; None if nobody can.
+    """Who besides us and root can write to `directory` or replace it; None if no one can.
 
-    What does not exist yet is judged by the directory above it. None on Windows, where access rights are not looked at.
+    What does not exist yet is judged by the directory above it. None on Windows, where access rights are not checked.
     """
     if sys.platform == "win32":
         return None
@@ -101,7 +101,7 @@ def who_else_can_write(status: os.stat_result, *, is_parent: bool, path: Path | 
     if mode & stat.S_IWOTH:
         return Other("everyone", "o")
     if mode & stat.S_IWGRP:
-        # With an access control list, this bit is its mask, and nobody in it can write without it.
+        # With an access control list, this bit is its mask: without it, no entry can write.
         users, groups = _acl_writers(path, status) if path else (set(), {status.st_gid})
         for uid in users - {0, os.geteuid()}:
             return Other(f"user {user_name(uid)}", "g")
@@ -133,14 +133,14 @@ def _acl_writers(path: Path, status: os.stat_result) -> tuple[set[int], set[int]
 
 @functools.cache
 def _is_ours_alone(gid: int, uid: int) -> bool:
-    """Whether nobody but us and root is in the group. Many systems give every user such a one, and a umask of 002."""
+    """Whether only we and root are in the group. Many systems give every user such a group, and a umask of 002."""
     import grp
     import pwd
 
     try:
         names = {pwd.getpwuid(uid).pw_name, "root"}
         members = {*grp.getgrgid(gid).gr_mem}
-    except KeyError:  # a container that knows neither: nobody else is there who could be in it
+    except KeyError:  # a container without that user or group: no one else can be in it
         return gid == os.getegid()
     return members <= names and all(user.pw_uid in {0, uid} for user in pwd.getpwall() if user.pw_gid == gid)
 
@@ -154,7 +154,7 @@ def _group_name(gid: int) -> str:
 
 
 def user_name(uid: int) -> str:
-    """The name of a user, or the number if nobody gave it one."""
+    """The name of a user, or the number if there is no name."""
     import pwd
 
     with contextlib.suppress(KeyError):
@@ -174,7 +174,7 @@ def is_noexec(directory: Path) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """A filesystem. `device` tells two apart; `filesystem` is its kind, empty where the system does not tell it."""
+    """A filesystem. `device` tells two apart; `filesystem` is its kind, empty if it is unknown."""
 
     device: int
     mount_point: Path
@@ -197,7 +197,7 @@ class Place:
 
 
 def place(path: Path) -> Place:
-    """What `path` stands on. Nothing is created; where nothing can be known, `volume` is None."""
+    """The place of `path`. Nothing is created; `volume` is None if it is unknown."""
     exists = os.path.lexists(path)
     for nearest in (path, *path.parents):
         try:

@@ -83,7 +83,7 @@ def run_into(
 
 
 def tail(text: str, most: int = 4000) -> str:
-    """The end of `text`, which is where programs say what went wrong."""
+    """The end of `text`, because programs say there what went wrong."""
     text = text.rstrip()
     return text if len(text) <= most else f"…{text[-most:]}"
 
@@ -228,7 +228,7 @@ class _Watchdog:
             raise
         finally:
             os.close(reading)
-        shell.returncode = 0  # it ends after us, so nobody waits for it, and Python should not warn about that
+        shell.returncode = 0  # it ends after us, so it is not waited for, and Python should not warn about that
         return writing
 
 
@@ -273,7 +273,7 @@ CANNOT_RUN, NOT_FOUND = 126, 127
 def execute(command: Sequence[str], *, environ: Mapping[str, str]) -> tuple[int, str]:
     """Run `command`, and return its exit code as a shell would say it, with what kept it from starting.
 
-    128 plus the number for a signal that ended it, 127 where it is not found, 126 where it cannot be run. It has our
+    128 plus the number for a signal that ended it, 127 if it is not found, 126 if it cannot be run. It has our
     standard streams, and our signals: SIGTERM and SIGHUP are passed on, SIGINT too unless a terminal has sent it to
     both of us. It is waited for in every case.
     """

@@ -89,7 +89,7 @@ def origin(parts: SplitResult) -> tuple[str, str, int]:
 
 
 def joined(base: str, location: str) -> str:
-    """Where a redirect from `base` leads; a `location` that cannot be joined as it is."""
+    """The target of a redirect from `base`; a `location` that cannot be joined is returned as it is."""
     try:
         return urljoin(base, location)
     except ValueError:
@@ -97,7 +97,7 @@ def joined(base: str, location: str) -> str:
 
 
 def basic_authorization(parts: SplitResult) -> str:
-    """The header that says the user and password of a URL; empty where it has none."""
+    """The header with the user and password of a URL; empty if it has none."""
     if parts.username is None and parts.password is None:
         return ""
     pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
@@ -132,7 +132,7 @@ def proxy_for(parts: SplitResult, environ: Mapping[str, str]) -> str | None:
         return None
     names = [f"{parts.scheme}_proxy", "all_proxy"]
     for name in names:
-        # Where we are started by a web server, HTTP_PROXY is a header of whoever asked it (https://httpoxy.org).
+        # If a web server started us, HTTP_PROXY may be a header of its client (https://httpoxy.org).
         upper = "" if name == "http_proxy" and "REQUEST_METHOD" in environ else environ.get(name.upper(), "")
         if proxy := (environ.get(name) or upper).strip():
             port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -194,7 +194,7 @@ def test_a_relative_url_starts_from_the_document(url: str, options: dict[str, st
 
 
 def test_a_relative_url_from_nowhere_is_an_error() -> None:
-    with pytest.raises(CatalogueError, match="the url is relative, but the catalogue has no place of its own, in the entry 'row-0'"):
+    with pytest.raises(CatalogueError, match=r"the url is relative, but .* no place of its own, in the entry 'row-0'"):
         parse(entry(url="a.tar.gz"), origin="standard input")
 
 
