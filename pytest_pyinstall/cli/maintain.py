@@ -183,12 +183,11 @@ def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:  # n
         "differences": differences,
     }
     if damage and found.record is not None:
-        if not repair:
-            more = f" and {len(damage) - 1} more" if len(damage) > 1 else ""
-            message = f"{key} is broken: {damage[0]}{more}"
-            error = IntegrityError(message, hint=f"pytest-pyinstall verify --repair {name_of(key, provisioner)}")
-            return _Check(state="broken", error=error, **facts)
-        return _repaired(provisioner, Broken(key=key, home=found.home, record=found.record, differences=damage), facts)
+        broken = Broken(key=key, home=found.home, record=found.record, differences=damage)
+        if repair:
+            return _repaired(provisioner, broken, facts)
+        error = IntegrityError(str(broken), hint=f"pytest-pyinstall verify --repair {name_of(key, provisioner)}")
+        return _Check(state="broken", error=error, **facts)
     try:
         probe(found.home / key.executable, environ=provisioner.environ, expected=key)
     except ProbeError as dead:

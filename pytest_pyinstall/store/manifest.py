@@ -18,16 +18,16 @@ import json
 import os
 import stat
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pytest_pyinstall.request.identity import Attestation, Build, Key
 from pytest_pyinstall.store._distributions import Distribution, read_distributions
-from pytest_pyinstall.system.files import scratch_name
+from pytest_pyinstall.system.files import OPEN_FLAGS, open_regular, scratch_name
 from pytest_pyinstall.system.urls import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from packaging.version import Version
 
@@ -236,7 +236,10 @@ def _changed_mode(entry: Entry, path: str, status: os.stat_result) -> str:
     needed = os.R_OK | (os.X_OK if entry.mode & 0o111 else 0)
     has_lost = not os.access(path, needed, effective_ids=os.access in os.supports_effective_ids)
     gained = mode & ~entry.mode & (0o6022 if is_file else 0o022)
-    has_gained = gained & 0o6000 or (gained and who_else_can_write(status, is_parent=False) is not None)
+    has_gained = gained & 0o6000 or (
+        # With an access control list, the bits of the group are its mask.
+        gained and who_else_can_write(status, is_parent=False, path=Path(path)) is not None
+    )
     return f"has mode {mode:o} instead of {entry.mode:o}" if has_lost or has_gained else ""
 
 
@@ -251,6 +254,7 @@ def _sha256(path: str) -> str:
 
 
 _FORMAT = 1
+_MOST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,7 +320,8 @@ class Record:
         """The record at `path`; None where there is none that can be understood. Raises `OSError` where it cannot be
         read for another reason than that it is missing."""
         try:
-            document: Any = json.loads(path.read_bytes())
+            with open_regular(path, OPEN_FLAGS) as file:
+                document: Any = json.loads(file.read(_MOST_BYTES))
         except (FileNotFoundError, ValueError):
             return None
         try:

@@ -293,10 +293,8 @@ class Store:
         if not stat.S_ISDIR(status.st_mode):
             # A link leads to a tree that is not the store's to judge; uv passes it by as well.
             return None
-        if self._owners is not None and status.st_uid not in self._owners:
-            raise self._foreign(ForeignOwnerError(str(home), status.st_uid))
+        self._refuse_what_others_decide(home, status, has_record=record is not None)
         if record is None:
-            self._refuse_foreign_files(home)
             return Installation(key=key, home=home, record=None)
         is_checked = record.boot == self.boot and record.inode == status.st_ino and record.distributions is not None
         content = content or not is_checked
@@ -320,11 +318,18 @@ class Store:
             return Installation(key=key, home=home, record=None)
         return Broken(key=key, home=home, record=record, differences=tuple(differences))
 
-    def _refuse_foreign_files(self, home: Path) -> None:
+    def _refuse_what_others_decide(self, home: Path, status: os.stat_result, *, has_record: bool) -> None:
+        """What has a record is looked at entry by entry when it is compared."""
         if self._owners is None:
             return
+        if status.st_mode & 0o022 and (who := who_else_can_write(status, is_parent=False, path=home)) and who.flag:
+            msg = f"{who.name} can write to {home}, and could change what you run"
+            raise UnreadableStoreError(msg, hint=f"chmod {who.flag}-w {home}")
         try:
-            check_owners(home, self._owners)
+            if status.st_uid not in self._owners:
+                raise ForeignOwnerError(str(home), status.st_uid)  # one message for both
+            if not has_record:
+                check_owners(home, self._owners)
         except ForeignOwnerError as error:
             raise self._foreign(error) from error
         except FileNotFoundError:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -286,6 +287,34 @@ def test_p15_what_is_ours_alone_and_belongs_to_somebody_else_is_refused(store: S
     look = store.look if name.endswith(".json") else lambda _: store.keys()
     with pytest.raises(UnreadableStoreError, match="belongs to user 4242"):
         look(KEY)
+
+
+@pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs access control lists")
+@pytest.mark.parametrize("name", [".", "lib", "lib/python3.12/os.py"])
+def test_p15_an_access_control_list_in_a_tree_is_damage(store: Store, name: str) -> None:
+    home = _publish(store).home
+    done = subprocess.run(["setfacl", "-m", "u:4242:rwx", home / name], check=False, capture_output=True)
+    if done.returncode:
+        pytest.skip("this filesystem has no access control lists")
+    if name == ".":  # whoever can write here can put another `lib` in its place
+        with pytest.raises(UnreadableStoreError, match="user 4242 can write to"):
+            store.look(KEY)
+    else:
+        assert isinstance(store.look(KEY), Broken)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names")
+def test_a_record_that_is_no_file_stops_nobody(store: Store) -> None:
+    _publish(store)
+    path = store.record_path(KEY)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(UnreadableStoreError, match="cannot read the store"):
+        store.look(KEY)
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(UnreadableStoreError, match="cannot read the store"):
+        store.look(KEY)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX modes")
