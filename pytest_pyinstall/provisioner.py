@@ -41,8 +41,8 @@ from pytest_pyinstall.request.request import ANY, Request, parse_requests
 from pytest_pyinstall.settings import Settings, home_directory
 from pytest_pyinstall.store.manifest import Difference
 from pytest_pyinstall.store.store import Broken, Installation, Store
-from pytest_pyinstall.system.files import current_boot
-from pytest_pyinstall.system.permissions import is_noexec
+from pytest_pyinstall.system.files import current_boot, sweep_cache
+from pytest_pyinstall.system.permissions import is_noexec, other_writer
 from pytest_pyinstall.system.urls import redacted
 
 if TYPE_CHECKING:
@@ -224,8 +224,18 @@ class Provisioner:
         """A result or an error for each of `requests`, in their order. Raises nothing of ours."""
         return self._each(self._provide, requests)
 
+    def sweep(self) -> None:
+        """Delete what killed processes left in the cache and in the temporary directory. Raises nothing."""
+        from pytest_pyinstall.interpreter.path_commands import sweep_temporary
+
+        cache = self.settings.cache
+        if other_writer(cache) is None:
+            sweep_cache(cache)
+        sweep_temporary()
+
     def install(self, requests: Sequence[Request], *, reinstall: bool = False) -> list[Provided | PyinstallError]:
         """As `provide`, but into the store, whatever else the machine has; with `reinstall`, anew."""
+        self.sweep()
         return self._each(lambda request: self._install(request, reinstall=reinstall, is_explicit=True), requests)
 
     def find(self, request: Request) -> Provided:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, nullcontext, suppress
 from functools import partial
@@ -50,7 +49,7 @@ class State:
         self._item: pytest.Item | None = None
         self._made: tuple[Callable[[], None], tuple[bool, object]] | None = None
         self._followers: set[pytest.FixtureDef[Any]] = set()
-        self._path_directory: Path | None = None
+        self._path_directories: tuple[str, ...] = ()
         self._stack = ExitStack()
         self._telling = ExitStack()
         self._path_before: str | None = None
@@ -85,11 +84,13 @@ class State:
         self._announce(self.choices)
         if not enters_path:
             return
-        from pytest_pyinstall.interpreter.path_commands import links, temporary
+        from pytest_pyinstall.interpreter.path_commands import commands_on_path
 
-        self._path_directory = self._stack.enter_context(temporary(Path(tempfile.gettempdir())))
-        commands = links((choice.interpreter for choice in self.choices if choice.interpreter), self._path_directory)
-        self.commands = [path.name.removesuffix(".bat") for path in commands]
+        interpreters = [choice.interpreter for choice in self.choices if choice.interpreter]
+        cache = self.pythons.provisioner.settings.cache
+        commands = self._stack.enter_context(commands_on_path(interpreters, environ=os.environ, cache=cache))
+        self.commands = list(commands.names)
+        self._path_directories = commands.directories
         self._enter_path()
 
     def _begin_suite(self) -> None:
@@ -130,7 +131,7 @@ class State:
             return {}
         return {
             "choices": [choice.to_json() for choice in self.choices],
-            "path": None if self._path_directory is None else str(self._path_directory),
+            "path": list(self._path_directories),
         }
 
     def _take_over(self, document: Mapping[str, Any]) -> None:
@@ -139,16 +140,16 @@ class State:
         from pytest_pyinstall.session import Choice
 
         self.choices = tuple(map(Choice.from_json, document["choices"]))
-        if document["path"] is not None:
-            self._path_directory = Path(document["path"])
+        if document["path"]:
+            self._path_directories = tuple(document["path"])
             self._enter_path()
 
     def _enter_path(self) -> None:
         # A worker on this machine has it already, from the controller's environment.
         entries = os.environ.get("PATH", os.defpath).split(os.pathsep)
-        if str(self._path_directory) not in entries:
+        if not {*self._path_directories} <= {*entries}:
             self._path_before = os.environ.get("PATH", "")
-            os.environ["PATH"] = os.pathsep.join([str(self._path_directory), *entries])
+            os.environ["PATH"] = os.pathsep.join([*self._path_directories, *entries])
 
     def close(self) -> None:
         """Leave nothing behind of what belongs to the session."""
@@ -158,7 +159,7 @@ class State:
         if self._path_before is not None:
             # What else became of PATH meanwhile is not ours to undo.
             entries = os.environ.get("PATH", "").split(os.pathsep)
-            os.environ["PATH"] = os.pathsep.join(entry for entry in entries if entry != str(self._path_directory))
+            os.environ["PATH"] = os.pathsep.join(entry for entry in entries if entry not in self._path_directories)
             self._path_before = None
         self._stack.close()
 

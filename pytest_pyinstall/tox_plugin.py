@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +72,7 @@ class _Run:
         self._selected = tuple(_selected(state))
         self._results: dict[Request, Provided | PyinstallError] = {}
         self._is_package_wanted = False
+        self._commands = ExitStack()
 
     def prepare(self, env_conf: "EnvConfigSet") -> None:
         name = env_conf.env_name or ""
@@ -78,7 +80,7 @@ class _Run:
             chosen = self._choose(name, _base_pythons(env_conf))
             if chosen is not None:
                 chosen = self._held(chosen)
-                _put_on_path(chosen.interpreter, self._settings)
+                _put_on_path(chosen.interpreter, self._settings, self._commands)
 
     def _held(self, chosen: "Provided") -> "Provided":
         """It, held until tox ends: nobody removes it from our store while it is used."""
@@ -276,7 +278,7 @@ def _named_python(name: str, state: "State") -> str | None:
         return None
 
 
-def _put_on_path(interpreter: "Interpreter", settings: "Settings") -> None:
+def _put_on_path(interpreter: "Interpreter", settings: "Settings", stack: ExitStack) -> None:
     """Let everything that looks along ``PATH`` find `interpreter` by its versioned name, and no other new name."""
     paths = os.environ.get("PATH", "").split(os.pathsep)
     if sys.platform == "win32":
@@ -285,27 +287,15 @@ def _put_on_path(interpreter: "Interpreter", settings: "Settings") -> None:
         if directory not in paths:
             os.environ["PATH"] = os.pathsep.join([*paths, directory])
         return
-    directory = str(_commands(interpreter, settings.cache))
-    if directory not in paths:
-        os.environ["PATH"] = os.pathsep.join([directory, *paths])
+    from tox.report import HandledError
 
+    from pytest_pyinstall.errors import PyinstallError
+    from pytest_pyinstall.interpreter.path_commands import commands_on_path
 
-def _commands(interpreter: "Interpreter", cache: Path) -> Path:
-    """A directory that holds the commands of `interpreter` alone, and that stays.
-
-    One for each, because 3.9.7 and 3.9.18 have one name. It stays because virtualenv and uv remember what they asked
-    by the path that they asked: another one in every run would be asked again, and remembered again.
-    """
-    from hashlib import sha256
-
-    from pytest_pyinstall.errors import StoreError
-    from pytest_pyinstall.interpreter.path_commands import links, names
-
-    executable = interpreter.base_executable
-    directory = cache / "commands" / sha256(f"{interpreter.key}\0{executable}".encode()).hexdigest()[:16]
-    if not all((directory / name).exists() for name in names(interpreter.key)):
-        try:
-            links([replace(interpreter, executable=executable)], directory)
-        except StoreError:  # a cache that is for reading only
-            return executable.parent
-    return directory
+    try:
+        base = replace(interpreter, executable=interpreter.base_executable)
+        commands = stack.enter_context(commands_on_path([base], environ=os.environ, cache=settings.cache))
+    except PyinstallError as error:
+        raise HandledError(str(error)) from error
+    if not {*commands.directories} <= {*paths}:
+        os.environ["PATH"] = commands.before(os.environ.get("PATH", ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -201,7 +202,7 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
 
     Where the project says ``missing = skip``, it runs with those that could be had.
     """
-    from pytest_pyinstall.interpreter.path_commands import on_path
+    from pytest_pyinstall.interpreter.path_commands import commands_on_path
     from pytest_pyinstall.system.processes import execute
 
     provisioner = session.provisioner
@@ -214,8 +215,10 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
         return Outcome(errors=errors)
     for error in errors:
         session.display.say(f"left out: {error.message}")
-    with on_path(interpreters, environ=provisioner.environ, cache=provisioner.settings.cache) as environ:
-        code, trouble = execute(command, environ=environ)
+    environ = provisioner.environ
+    with commands_on_path(interpreters, environ=environ, cache=provisioner.settings.cache) as commands:
+        path = commands.before(environ.get("PATH") or os.defpath)
+        code, trouble = execute(command, environ={**environ, "PATH": path})
     if trouble:
         # Not one of our exit codes: a shell's.
         return Outcome(errors=(UsageError(trouble),), code=code)

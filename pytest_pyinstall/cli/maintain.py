@@ -71,6 +71,8 @@ def verify(session: Session, texts: Sequence[str], *, repair: bool) -> Outcome:
 
     What was added is named, and is no damage. What is removed meanwhile is as if it had never been there.
     """
+    if repair:
+        session.provisioner.sweep()
     provisioner = session.provisioner
     errors: list[PyinstallError] = []
     keys = provisioner.store.keys()

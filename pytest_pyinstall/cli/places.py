@@ -120,25 +120,29 @@ def cache_prune(session: Session) -> Outcome:
     What is kept unpacked goes where its archive is gone.
     """
     from pytest_pyinstall.download.cache import prune
+    from pytest_pyinstall.interpreter.path_commands import stale_commands
     from pytest_pyinstall.store.tree_cache import kept_trees, left_over_trees
     from pytest_pyinstall.suite.cache import unwanted
 
     cache = session.provisioner.settings.cache
     removed = prune(cache)
-    delete(cache / "answers")
+    session.provisioner.sweep()
     trees = [path for path in kept_trees(cache) if not (cache / "archives" / path.name).is_dir()]
-    return _thrown_away(session, removed, [*left_over_trees(cache), *trees, *unwanted(cache)])
+    return _thrown_away(session, removed, [*left_over_trees(cache), *trees, *unwanted(cache), *stale_commands(cache)])
 
 
 def cache_clear(session: Session) -> Outcome:
     """Gone: every archive, packed and unpacked, catalogue and environment that nobody is writing or using."""
     from pytest_pyinstall.download.cache import clear
+    from pytest_pyinstall.interpreter.path_commands import stale_commands
     from pytest_pyinstall.store.tree_cache import kept_trees, left_over_trees
     from pytest_pyinstall.suite.cache import environments
 
     cache = session.provisioner.settings.cache
-    delete(cache / "answers")
-    return _thrown_away(session, clear(cache), [*left_over_trees(cache), *kept_trees(cache), *environments(cache)])
+    session.provisioner.sweep()
+    commands = stale_commands(cache, everything=True)
+    found = [*left_over_trees(cache), *kept_trees(cache), *environments(cache), *commands]
+    return _thrown_away(session, clear(cache), found)
 
 
 # dir

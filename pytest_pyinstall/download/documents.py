@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import re
-import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from pytest_pyinstall.download._response import Answer, Limits, UnreachableError
 from pytest_pyinstall.download.client import Client, persist
 from pytest_pyinstall.download.fetch import LOGGER, open_local
 from pytest_pyinstall.errors import CatalogueError, FetchError, OfflineError, StoreError
-from pytest_pyinstall.system.files import make_cache_directory
+from pytest_pyinstall.system.files import make_cache_directory, scratch_name
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.urls import is_local, redacted, without_secrets
 
@@ -73,7 +72,7 @@ class Kept:
         meta = {"etag": etag, "modified": modified, "sha256": hashlib.sha256(body).hexdigest(), "since": now}
         # Two files, renamed one after the other: the digest in the second says whether they belong together.
         for path, content in ((self.path, body), (self._meta, json.dumps(meta).encode())):
-            scratch = path.with_name(f".{secrets.token_hex(8)}.part")
+            scratch = path.with_name(scratch_name(".part"))
             try:
                 make_cache_directory(path.parent)
                 scratch.write_bytes(content)

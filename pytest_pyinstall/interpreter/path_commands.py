@@ -1,58 +1,192 @@
-"""Makes ``python3.9``, ``pypy3.11``, ``python3.13t`` of some interpreters stand in one directory, for a ``PATH``.
+"""Puts ``python3.9``, ``pypy3.11``, ``python3.13t`` of some interpreters on ``PATH``, for pytest, `exec` and tox alike.
 
-They are commands of two lines that start the interpreter by its own path, and not symlinks. Reached through a
-symlink, a Python calls itself by the link's name: every virtual environment that tox, nox or ``python -m venv`` then
-makes points into a directory that is gone when the session ends, and a virtual environment's own Python no longer
-finds its ``pyvenv.cfg`` and is another one. This way it costs a millisecond, and nobody remembers the directory.
+They are shell scripts that start the interpreter by its own path, and not symlinks. Reached through a symlink, a Python
+calls itself by the link's name: every virtual environment that tox, nox or ``python -m venv`` then makes points into
+our directory, and a virtual environment's own Python no longer finds its ``pyvenv.cfg`` and is another one.
+
+    CACHE/commands/<digest>/python3.9   one directory for each interpreter, because 3.9.7 and 3.9.18 have one name
+    CACHE/commands/.<digest>.lease      shared by the sessions that use it
+
+They stay, because virtualenv and uv remember what they asked by the path that they asked. What is there is compared
+with what it should be each time. A cache that cannot be used for this (read-only, others can write to it, noexec, a
+colon in its path) is replaced by a new temporary directory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shlex
 import shutil
+import stat
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_pyinstall.errors import StoreError
+from pytest_pyinstall.system.files import delete, make_directory, scratch_name
 from pytest_pyinstall.system.locks import seize, share
+from pytest_pyinstall.system.permissions import is_noexec, other_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_pyinstall.interpreter.interpreter import Interpreter
     from pytest_pyinstall.request.identity import Key
 
-__all__ = ["links", "names", "on_path", "temporary"]
+__all__ = ["Commands", "commands_on_path", "links", "names", "stale_commands", "sweep_temporary"]
+
+
+class Commands(NamedTuple):
+    """What was put in front of ``PATH``: `directories`, in this order, and the `names` of the commands in them."""
+
+    directories: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def before(self, path: str) -> str:
+        """The value of ``PATH`` with them in front of `path`, each once."""
+        entries = [entry for entry in path.split(os.pathsep) if entry not in self.directories]
+        return os.pathsep.join([*self.directories, *entries])
+
+
+@contextlib.contextmanager
+def commands_on_path(
+    interpreters: Iterable[Interpreter], *, environ: Mapping[str, str], cache: Path
+) -> Iterator[Commands]:
+    """A command for each of `interpreters`, which nobody deletes while the block lasts.
+
+    Of several with one name (3.12.1 and 3.12.4) the first has it. Raises `StoreError` if there is no place for them, or
+    if what is then found on ``PATH``, with the variables of `environ`, is not that interpreter.
+    """
+    wanted: dict[str, Interpreter] = {}
+    for interpreter in interpreters:
+        for name in names(interpreter.key):
+            wanted.setdefault(name, interpreter)
+    with contextlib.ExitStack() as stack:
+        reasons = []
+        for make in (_in_cache, _in_temporary):
+            try:
+                directories = make(wanted, cache, stack)
+                break
+            except _UnusableError as error:
+                reasons.append(str(error))
+        else:
+            message = f"cannot put {', '.join(wanted)} on PATH: {'; '.join(reasons)}"
+            raise StoreError(message, hint="PYTEST_PYINSTALL_CACHE=DIR, from which programs can be started")
+        commands = Commands(directories, tuple(wanted))
+        if sys.platform != "win32":
+            _check(wanted, commands, environ)
+        yield commands
+
+
+class _UnusableError(Exception):
+    """A directory in which commands cannot stand, and why."""
+
+
+def _in_cache(wanted: Mapping[str, Interpreter], cache: Path, stack: contextlib.ExitStack) -> tuple[str, ...]:
+    parent = cache / "commands"
+    if other := other_writer(parent):
+        raise _UnusableError(str(other))
+    _refuse_unusable(cache)
+    directories: dict[str, None] = {}
+    for interpreter in wanted.values():
+        text = f"{interpreter.key}\0{interpreter.executable}".encode("utf-8", "surrogateescape")
+        directory = parent / hashlib.sha256(text).hexdigest()[:16]
+        try:
+            make_directory(parent)
+            stack.enter_context(share(directory.with_name(f".{directory.name}.lease")))
+            links([interpreter], directory)
+        except (OSError, StoreError) as error:
+            raise _UnusableError(getattr(error, "message", None) or f"{parent}: {error}") from error
+        directories[str(directory)] = None
+    return tuple(directories)
+
+
+def _in_temporary(wanted: Mapping[str, Interpreter], _: Path, stack: contextlib.ExitStack) -> tuple[str, ...]:
+    parent = Path(tempfile.gettempdir())
+    _refuse_unusable(parent)
+    try:
+        directory = stack.enter_context(_temporary(parent))
+        links(wanted.values(), directory)
+    except (OSError, StoreError) as error:
+        raise _UnusableError(getattr(error, "message", None) or f"{parent}: {error}") from error
+    return (str(directory),)
+
+
+def _refuse_unusable(place: Path) -> None:
+    if os.pathsep in str(place):
+        raise _UnusableError(f"{place} has a {os.pathsep} in it, which separates the entries of PATH")
+    existing = next((each for each in (place, *place.parents) if each.exists()), place)
+    if is_noexec(existing):
+        raise _UnusableError(f"{place} is on a volume that is mounted noexec")
+
+
+_REDIRECTING = (
+    *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "DYLD_FRAMEWORK_PATH", "DYLD_INSERT_LIBRARIES"),
+    *("PYTHONHOME", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "PYTHONPLATLIBDIR"),
+)
+"""Interpreters are asked without these; a command that a test starts gets them, and may then be another Python."""
+
+_ASK = "import sys; print('%d.%d.%d' % sys.version_info[:3]); print(sys.base_prefix)"
+
+
+def _check(wanted: Mapping[str, Interpreter], commands: Commands, environ: Mapping[str, str]) -> None:
+    path = commands.before(environ.get("PATH") or os.defpath)
+    variables = [name for name in _REDIRECTING if environ.get(name)]
+    for name, interpreter in wanted.items():
+        found = shutil.which(name, path=path)
+        if found is None or str(Path(found).parent) not in commands.directories:
+            message = f"{name} on PATH is {found or 'not there'}, and not {interpreter.executable}"
+            raise StoreError(message, hint="PYTEST_PYINSTALL_CACHE=DIR, from which programs can be started")
+        if variables:
+            _ask(name, found, interpreter, variables, environ)
+
+
+def _ask(name: str, found: str, interpreter: Interpreter, variables: Sequence[str], environ: Mapping[str, str]) -> None:
+    try:
+        done = subprocess.run(
+            [found, "-c", _ASK],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            env=dict(environ),
+            cwd="/",
+            timeout=60,
+            check=False,
+        )
+        said = done.stdout.splitlines()[-2:]
+    except (OSError, subprocess.TimeoutExpired):
+        said = []
+    version = ".".join(map(str, interpreter.version_info[:3]))
+    if len(said) == 2 and said[0] == version and os.path.realpath(said[1]) == os.path.realpath(interpreter.base_prefix):
+        return
+    instead = f"is Python {said[0]} of {said[1]}" if len(said) == 2 else "does not work"
+    message = f"with {' and '.join(variables)} set, {name} {instead}, and not {interpreter.executable}"
+    raise StoreError(message, hint=f"unset {' '.join(variables)}")
 
 
 _PREFIX = "pytest-pyinstall-"
-
-
 _ALIVE = ".alive"
 
 
 @contextlib.contextmanager
-def temporary(parent: Path) -> Iterator[Path]:
-    """A new directory in `parent` that is gone afterwards, and with it those that killed processes of ours left there.
-
-    Raises `OSError`.
-    """
+def _temporary(parent: Path) -> Iterator[Path]:
+    """A new directory in `parent` that is gone afterwards. Raises `OSError`."""
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
         with share(directory / _ALIVE):
-            _sweep(parent)
             yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _sweep(parent: Path) -> None:
-    """Delete what has no owner any more: whoever lives holds the file in it, and nobody else's is ours to judge."""
-    for directory in parent.glob(f"{_PREFIX}*"):
+def sweep_temporary() -> None:
+    """Delete the temporary directories that killed processes of ours left. Others' are not ours to judge."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         alive = directory / _ALIVE
         with contextlib.suppress(OSError):
             is_ours = not hasattr(os, "geteuid") or directory.lstat().st_uid == os.geteuid()
@@ -62,21 +196,41 @@ def _sweep(parent: Path) -> None:
                         shutil.rmtree(directory, ignore_errors=True)
 
 
+def stale_commands(cache: Path, *, everything: bool = False) -> list[Path]:
+    """The directories of commands in the cache whose interpreter is gone; with `everything`, all of them."""
+    found = []
+    for directory in sorted((cache / "commands").glob("[0-9a-f]*")):
+        if len(directory.name) == 16 and directory.is_dir() and not directory.is_symlink():
+            executables = [_target(path) for path in directory.iterdir() if not path.name.startswith(".")]
+            if everything or not any(each and os.path.exists(each) for each in executables):  # noqa: PTH110  # text
+                found.append(directory)
+    return found
+
+
+def _target(command: Path) -> str | None:
+    try:
+        return shlex.split(os.fsdecode(command.read_bytes()).splitlines()[-1])[1]
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 def links(interpreters: Iterable[Interpreter], into: Path) -> tuple[Path, ...]:
-    """A command for each of `interpreters` in the directory `into`, which is made where it is missing.
+    """A command for each of `interpreters` in the directory `into`, which is made if it is missing.
 
     Of several with one name (3.12.1 and 3.12.4) the first has it. Only versioned names: whatever ``python`` and
     ``python3`` are, they stay. On Windows each is a ``.bat``, which ``shutil.which`` and shells find, but which
-    ``subprocess`` starts only by its full name. Returns the new files; what stands in `into` under such a name is
-    replaced in one step. Raises `StoreError` where it cannot be written.
+    ``subprocess`` starts only by its full name. Returns the files; what is under such a name and is something else is
+    replaced in one step. Raises `StoreError` if it cannot be written.
     """
     made: dict[str, Path] = {}
     try:
-        into.mkdir(parents=True, exist_ok=True)
+        if into.is_symlink():
+            into.unlink()
+        make_directory(into)
         for interpreter in interpreters:
             for name in names(interpreter.key):
                 if name not in made:
-                    made[name] = _command(interpreter.executable, into / name)
+                    made[name] = _command(interpreter, into / name)
     except OSError as error:
         message = f"cannot put Pythons on PATH in {into}: {error.strerror or error}"
         raise StoreError(message, hint="another directory for temporary files: TMPDIR=DIR") from error
@@ -89,48 +243,50 @@ def names(key: Key) -> tuple[str, ...]:
     return (f"{name}{key.minor_version}{key.suffix}",)
 
 
-def _command(executable: Path, path: Path) -> Path:
+def _command(interpreter: Interpreter, path: Path) -> Path:
+    executable = interpreter.executable
     if sys.platform == "win32":
         path = path.with_name(f"{path.name}.bat")
         text = os.fspath(executable).replace("%", "%%")
         content = f'@"{text}" %*\r\n'.encode("oem", "replace")
     else:
         # As bytes: a path need not be UTF-8.
-        content = b'#!/bin/sh\nexec %s "$@"\n' % os.fsencode(shlex.quote(os.fspath(executable)))
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o777)
+        content = b'#!/bin/sh\n%sexec %s "$@"\n' % (_own_libraries(interpreter), _quoted(executable))
+    if _holds(path, content):
+        return path
+    scratch = path.with_name(scratch_name())
     try:
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755)
         with open(descriptor, "wb") as file:
             file.write(content)
+            if hasattr(os, "fchmod"):
+                os.fchmod(descriptor, 0o755)  # whatever the umask
+        if path.is_dir() and not path.is_symlink():
+            delete(path)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
     return path
 
 
-@contextlib.contextmanager
-def on_path(
-    interpreters: Iterable[Interpreter], *, environ: Mapping[str, str], cache: Path
-) -> Iterator[dict[str, str]]:
-    """`environ` with a new directory in front of ``PATH`` that has a command for each of `interpreters`.
-
-    The directory lies in the system's temporary directory, or below `cache` where nothing can be started from that,
-    and is gone afterwards. Raises `StoreError`.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            directory = stack.enter_context(temporary(_place(cache)))
-        except OSError as error:
-            message = f"cannot make a temporary directory: {error.filename or ''}: {error.strerror or error}"
-            raise StoreError(message, hint="another one: TMPDIR=DIR") from error
-        links(interpreters, directory)
-        yield {**environ, "PATH": os.pathsep.join([str(directory), environ.get("PATH") or os.defpath])}
+def _own_libraries(interpreter: Interpreter) -> bytes:
+    """Lets a shared build find its own libpython first: ``LD_LIBRARY_PATH`` goes before what it was built with."""
+    directory = interpreter.base_prefix / "lib"
+    if not any(directory.glob("libpython*.so*")):
+        return b""
+    return b'[ -z "$LD_LIBRARY_PATH" ] || export LD_LIBRARY_PATH=%s:"$LD_LIBRARY_PATH"\n' % _quoted(directory)
 
 
-def _place(cache: Path) -> Path:
-    """A directory that files can be started from, which hardened machines do not allow in /tmp."""
-    system = Path(tempfile.gettempdir())
-    if sys.platform != "win32" and os.statvfs(system).f_flag & getattr(os, "ST_NOEXEC", 8):
-        cache.mkdir(parents=True, exist_ok=True)
-        return cache
-    return system
+def _quoted(path: Path) -> bytes:
+    return os.fsencode(shlex.quote(os.fspath(path)))
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    """Whether `path` is a file of ours or root's with that content. A power cut may have emptied it."""
+    try:
+        status = path.lstat()
+        is_ours = not hasattr(os, "geteuid") or status.st_uid in {0, os.geteuid()}
+        is_plain = stat.S_ISREG(status.st_mode) and not status.st_mode & 0o022 and bool(status.st_mode & 0o100)
+        return is_ours and (is_plain or sys.platform == "win32") and path.read_bytes() == content
+    except OSError:
+        return False

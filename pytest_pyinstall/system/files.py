@@ -41,6 +41,7 @@ __all__ = [
     "remove",
     "scratch_name",
     "storage_error",
+    "sweep_cache",
 ]
 
 
@@ -248,6 +249,23 @@ _A_DAY = 86400.0
 def scratch_name(suffix: str = ".new") -> str:
     """A new name for something that only this process makes; `is_abandoned` says if that process is gone."""
     return f".{_place()}-{os.getpid()}-{_started(os.getpid())}-{os.urandom(4).hex()}{suffix}"
+
+
+_GONE = re.compile(r"\.[0-9a-z-]{8,}(\..*)?\.gone")
+
+
+def sweep_cache(cache: Path) -> None:
+    """Delete what killed processes left below `cache`: scratch whose maker is dead, and what was on its way out.
+
+    What earlier versions kept in ``answers`` held values of the environment.
+    """
+    for parent in children(cache):
+        if parent.name == "answers" and parent.is_dir() and not parent.is_symlink():
+            delete(parent)
+        elif parent.name in {"environments", "trees", "catalogues", "commands"}:
+            for path in children(parent):
+                if _GONE.fullmatch(path.name) or is_abandoned(path):
+                    delete(path)
 
 
 def is_abandoned(path: Path) -> bool | None:

@@ -977,14 +977,14 @@ def test_environments_made_under_exec_outlive_it(minor: str, mirrored: Path, tmp
 
 
 @posix
-def test_exec_leaves_no_directory_behind(minor: str, mirrored: Path, tmp_path: Path) -> None:
+def test_exec_leaves_no_temporary_directory_behind(minor: str, mirrored: Path, tmp_path: Path) -> None:
     environ = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
 
     with start("exec", "-q", "--python", minor, "--", "sh", "-c", f"command -v python{minor}", env=environ) as process:
         out, _ = process.communicate()
 
-    assert out.startswith(str(tmp_path / "tmp"))
+    assert out.startswith(str(tmp_path / "home" / "pyinstall" / "cache" / "commands"))
     assert not list((tmp_path / "tmp").iterdir())
 
 

@@ -1,0 +1,113 @@
+"""P8: the next command that may write sweeps what killed commands left in store, cache and temporary directory."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mirror
+import pytest
+from campaign import VERSION, Workshop
+from fault_table import Tally
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX processes")
+
+
+def name_of_the_dead(suffix: str) -> str:
+    """What a process called its scratch that is not there any more."""
+    script = f"from pytest_pyinstall.system.files import scratch_name; print(scratch_name({suffix!r}))"
+    return subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.parametrize("words", [("install", VERSION), ("cache", "prune"), ("verify", "--repair")])
+def test_p8_a_command_with_nothing_to_do_sweeps_what_the_dead_left(
+    workshop: Workshop, tally: Tally, words: tuple[str, ...]
+) -> None:
+    tally.attempt("what killed commands left")
+    digest = "c" * 24
+    names = [
+        f"cache/environments/.{digest}.1234abcd.gone",
+        f"cache/environments/.{digest}-{'d' * 12}.1234abcd.gone",
+        f"cache/trees/{name_of_the_dead('.new')}",
+        f"cache/commands/{name_of_the_dead('.new')}",
+        f"cache/catalogues/{name_of_the_dead('.part')}",
+        "tmp/pytest-pyinstall-abcd1234",
+    ]
+    for name in names:
+        path = workshop.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".part"):
+            path.write_text("{}")
+        else:
+            path.mkdir()
+            (path / ".alive").touch()
+            (path / "file").touch()
+    ended = workshop.ours(*words)
+    assert ended.code == 0, ended.output
+    assert [name for name in names if os.path.lexists(workshop.directory / name)] == []
+    tally.survive()
+
+
+def test_p8_what_belongs_to_the_living_stays(workshop: Workshop, tally: Tally) -> None:
+    """A download of a catalogue that is under way, and an installation into an environment."""
+    tally.attempt("what the living need")
+    project = workshop.directory / "project"
+    project.mkdir()
+    run = f"subprocess.run([{sys.executable!r}, '-m', 'pytest_pyinstall', *words])"
+    (project / "test_it.py").write_text(
+        "import subprocess, os, shutil\n"
+        "def test_it(python, tmp_path):\n"
+        f"    for words in (['cache', 'clear'], ['cache', 'prune'], ['install', '--reinstall', {VERSION!r}]):\n"
+        f"        assert {run}.returncode == 0\n"
+        f"    name = 'python{VERSION.rpartition('.')[0]}'\n"
+        "    assert subprocess.run([shutil.which(name), '-c', '']).returncode == 0\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--python", VERSION, "test_it.py"],
+        env=workshop.environ, cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    tally.survive()
+
+
+def test_p8_a_session_that_is_killed_leaves_nothing_for_long(workshop: Workshop, tally: Tally) -> None:
+    tally.attempt("SIGKILL of a session")
+    project = workshop.directory / "project"
+    project.mkdir()
+    (project / "test_it.py").write_text("import os\ndef test_it(python): os.kill(os.getpid(), 9)\n")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--python", VERSION, "test_it.py"]
+    for _ in range(3):
+        subprocess.run(command, env=workshop.environ, cwd=project, capture_output=True, check=False)
+    assert workshop.ours("install", VERSION).code == 0
+    assert workshop.leftovers() == []
+    tally.survive()
+
+
+@pytest.mark.parametrize("etag", ['"caf\u00e9"', '"a\x7fb"', '"with space"', "nonsense"])
+def test_p12_an_etag_that_is_none_wedges_nothing(workshop: Workshop, tally: Tally, etag: str) -> None:
+    tally.attempt("a strange ETag and a cut download")
+    with mirror.serve(workshop.mirror) as server:
+        workshop.url = server.url
+        workshop.forget()
+        path = f"/20261122/{workshop.archive.name.replace('+', '%2B')}"
+        broken = [mirror.Behaviour(validator=etag, stop="reset", after=300_000) for _ in range(9)]
+        server.script(path, *broken)
+        server.script("/catalogue.json", mirror.etag(etag), mirror.etag(etag))
+        workshop.ours("install", VERSION)
+        server.script(path, *[mirror.etag(etag)] * 3)
+        ended = workshop.ours("install", VERSION)
+        assert ended.code == 0, ended.output
+        ended = workshop.ours("list", "--all")
+        assert ended.code == 0, ended.output
+    assert workshop.is_whole()
+    tally.survive()
+
+
+def test_a_leftover_of_the_notes_that_earlier_versions_wrote_is_swept(workshop: Workshop, tally: Tally) -> None:
+    """They held values of the environment."""
+    tally.attempt("what killed commands left")
+    Path(workshop.cache, "answers").mkdir(parents=True, exist_ok=True)
+    Path(workshop.cache, "answers", "0123456789abcdef").write_text("secret")
+    assert workshop.ours("install", VERSION).code == 0
+    assert not (workshop.cache / "answers").exists()
+    tally.survive()

@@ -1,0 +1,243 @@
+"""Messages that name the cause: for each fault what is said, what is not, and which way out works."""
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import mirror
+import pytest
+from campaign import RUNNING, VERSION, Workshop
+from fault_table import Tally
+from volumes import tmpfs
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs tmpfs")
+needs_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to mount")
+
+
+@needs_root
+def test_a_store_from_which_nothing_can_be_started(workshop: Workshop, tally: Tally, tmp_path: Path) -> None:
+    tally.attempt("a noexec store")
+    with tmpfs(tmp_path / "noexec", "mode=755,noexec") as place:
+        workshop.store = place / "store"
+        ended = workshop.ours("install", VERSION)
+        assert ended.code == 6, ended.output
+        assert "noexec" in ended.output
+        assert str(place) in ended.output
+        assert "--python-store" in ended.output
+        assert "catalogue" not in ended.output
+    tally.survive()
+
+
+def test_a_build_for_another_machine(workshop: Workshop, tally: Tally) -> None:
+    tally.attempt("a build for another machine")
+    other = "aarch64" if os.uname().machine == "x86_64" else "x86_64"
+    catalogue = workshop.mirror / "catalogue.json"
+    text = catalogue.read_text().replace(f'"family": "{os.uname().machine}"', f'"family": "{other}"')
+    place = workshop.directory / "catalogue.json"
+    place.write_text(text.replace(f"-{os.uname().machine}-gnu", f"-{other}-gnu"))
+    key = f"cpython-{VERSION}-linux-{other}-gnu"
+    ended = workshop.ours("install", key, environ={"PYTEST_PYINSTALL_CATALOGUE": str(place)})
+    assert ended.code in {3, 7}, ended.output
+    assert "is the catalogue right" not in ended.output
+    assert other in ended.output
+    tally.survive()
+
+
+@pytest.mark.parametrize("place", ["missing.json", "directory", "file:///nowhere/missing.json"])
+def test_a_catalogue_that_is_missing(workshop: Workshop, tally: Tally, place: str) -> None:
+    tally.attempt("a catalogue that is missing")
+    (workshop.directory / "directory").mkdir()
+    ended = workshop.ours("list", "--all", environ={"PYTEST_PYINSTALL_CATALOGUE": place})
+    assert ended.code in {2, 4}, ended.output
+    assert "catalogue" in ended.output.partition("hint:")[0]
+    assert "mirror pull" not in ended.output
+    assert "--python-catalogue" in ended.output
+    tally.survive()
+
+
+OFF = [
+    ({"PYTEST_PYINSTALL_DOWNLOADS": "never"}, "PYTEST_PYINSTALL_DOWNLOADS"),
+    ({"UV_PYTHON_DOWNLOADS": "never"}, "UV_PYTHON_DOWNLOADS"),
+    ({"UV_OFFLINE": "1"}, "UV_OFFLINE"),
+]
+
+
+@pytest.mark.parametrize(("environ", "named"), OFF)
+def test_who_switched_downloads_off(workshop: Workshop, tally: Tally, environ: dict[str, str], named: str) -> None:
+    tally.attempt("downloads switched off")
+    with mirror.serve(workshop.mirror) as server:
+        workshop.url = server.url
+        assert workshop.ours("list", "--all").code == 0  # the catalogue is in the cache
+        # damaged, and nothing in the cache to repair it from
+        shutil.rmtree(workshop.cache / "archives")
+        shutil.rmtree(workshop.cache / "trees", ignore_errors=True)
+        (workshop.home / "lib" / "pkgconfig" / f"python-{VERSION.rpartition('.')[0]}.pc").unlink()
+        ended = workshop.ours("install", VERSION, environ=environ)
+        assert ended.code == 4, ended.output
+        hint = ended.output.rpartition("hint: ")[2]
+        assert named in ended.output
+        for _, other in OFF:
+            assert other == named or other not in ended.output
+        (name, _, value) = next(word for word in re.split(r"[\s;,]+", hint) if word.startswith(named)).partition("=")
+        assert workshop.ours("install", VERSION, environ={**environ, name: value}).code == 0
+    tally.survive()
+
+
+def test_find_says_what_list_says_of_a_broken_one(workshop: Workshop, tally: Tally) -> None:
+    tally.attempt("find of a broken one")
+    shutil.rmtree(workshop.home / "lib")
+    assert "broken" in workshop.ours("list").output
+    ended = workshop.ours("find", VERSION)
+    assert ended.code == 3, ended.output
+    assert "damaged" in ended.output
+    assert "no Python" not in ended.output
+    hint = ended.output.rpartition("hint: pytest-pyinstall ")[2].split()
+    assert workshop.ours(*hint).code == 0
+    assert workshop.ours("find", VERSION).code == 0
+    tally.survive()
+
+
+ESCAPE = "\x1b]0;owned\x07\x1b[2J"
+
+
+def test_control_characters_from_a_server_are_escaped(workshop: Workshop, tally: Tally) -> None:
+    tally.attempt("control characters")
+    with mirror.serve(workshop.mirror) as server:
+        workshop.url = server.url
+        server.always("/catalogue.json", mirror.redirect("https://example.invalid/\x1b]0;owned\x07"))
+        said = workshop.ours("list", "--all").output
+        server.always("/catalogue.json", None)
+        document = (workshop.mirror / "catalogue.json").read_text()
+        server.files["/odd.json"] = document.replace(
+            "/releases/download", "/releases/\\u001b[2J\\u0007/download"
+        ).encode()
+        workshop.forget()
+        environ = {"PYTEST_PYINSTALL_CATALOGUE": f"{server.url}/odd.json", "PYTEST_PYINSTALL_MIRROR": ""}
+        said += workshop.ours("install", VERSION, environ={**environ, "HTTPS_PROXY": "http://127.0.0.1:9"}).output
+        said += workshop.ours("install", "-v", VERSION, environ={**environ, "HTTPS_PROXY": "http://127.0.0.1:9"}).output
+    assert "\x1b" not in said
+    assert "\x07" not in said
+    assert "\\x1b" in said
+    tally.survive()
+
+
+def test_control_characters_in_file_names_are_escaped(workshop: Workshop, tally: Tally) -> None:
+    tally.attempt("control characters")
+    (workshop.home / "lib" / f"evil{ESCAPE}name").touch()
+    place = workshop.directory / f"odd{ESCAPE}place"
+    place.mkdir()
+    (place / "python3.11").write_text("#!/bin/sh\nprintf 'said \\033[2J'\nexit 3\n")
+    (place / "python3.11").chmod(0o755)
+    said = workshop.ours("verify").output
+    assert "evil" in said
+    said += workshop.ours("find", str(place / "python3.11")).output
+    said += workshop.ours("find", "3.11", environ={"PATH": str(place), "PYTEST_PYINSTALL_PREFERENCE": "system"}).output
+    said += workshop.ours("mirror", "pack", str(workshop.directory / "site"), str(place / "python3.11")).output
+    said += workshop.ours("install", "--python-mirror", str(place), "--reinstall", VERSION).output
+    said += workshop.ours("install", "--python-catalogue", str(place / "x.json"), "--reinstall", VERSION).output
+    assert "\x1b" not in said, said
+    assert "\x07" not in said
+    tally.survive()
+
+
+PASSWORDS = ["pa/qss", "p@qss", "p?qss", "p#qss", "12/qss", "p@qss/qss"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_p13_a_password_that_is_not_percent_encoded_is_hidden(workshop: Workshop, tally: Tally, password: str) -> None:
+    tally.attempt("secrets in URLs")
+    workshop.forget()
+    url = f"https://user:{password}@127.0.0.1:9/x"
+    for name in ("MIRROR", "CATALOGUE"):
+        said = workshop.ours("install", "-v", VERSION, environ={f"PYTEST_PYINSTALL_{name}": url}).output
+        assert "qss" not in said, said
+    tally.survive()
+
+
+@needs_root
+@pytest.mark.parametrize("inodes", range(3, 14))
+def test_p16_a_full_disk_while_scratch_is_created(
+    workshop: Workshop, tally: Tally, tmp_path: Path, inodes: int
+) -> None:
+    tally.attempt("disk full while scratch is created")
+    with tmpfs(tmp_path / "full", f"mode=755,nr_inodes={inodes}") as place:
+        workshop.store = place / "store"
+        ended = workshop.ours("install", VERSION)
+        assert ended.code == 6, ended.output
+        assert "No space left on device" in ended.output
+        assert "No such file" not in ended.output
+    tally.survive()
+
+
+@pytest.mark.parametrize("spelled", ["+", "%2B", "%2b"])
+@pytest.mark.parametrize("form", ["path", "file"])
+def test_a_mirror_directory_with_file_names_as_a_downloader_left_them(
+    workshop: Workshop, tally: Tally, spelled: str, form: str
+) -> None:
+    tally.attempt("a mirror with %2B in its names")
+    site = workshop.directory / "a site"
+    (site / "20261122").mkdir(parents=True)
+    shutil.copy(workshop.archive, site / "20261122" / workshop.archive.name.replace("+", spelled))
+    workshop.forget()
+    place = str(site) if form == "path" else site.as_uri()
+    ended = workshop.ours("install", VERSION, environ={"PYTEST_PYINSTALL_MIRROR": place})
+    assert ended.code == 0, ended.output
+    tally.survive()
+
+
+def test_p13_secrets_of_catalogue_rows_are_not_kept(workshop: Workshop, tally: Tally) -> None:
+    tally.attempt("secrets in URLs")
+    with mirror.serve(workshop.mirror) as server:
+        path = f"/20261122/{workshop.archive.name.replace('+', '%2B')}"
+        document = (workshop.mirror / "catalogue.json").read_text()
+        prefix = "https://github.com/astral-sh/python-build-standalone/releases/download"
+        place = server.url.replace("http://", "http://bob:s3cr3t-password@")
+        row = document.replace(prefix, place).replace('.tar.gz"', '.tar.gz?sig=s3cr3t-token"')
+        server.files["/private.json"] = row.encode()
+        workshop.forget()
+        environ = {"PYTEST_PYINSTALL_MIRROR": "", "PYTEST_PYINSTALL_CATALOGUE": f"{server.url}/private.json"}
+        done = workshop.ours("install", "-v", "--json", VERSION, environ=environ)
+        assert done.code == 0, done.output
+        assert any("sig=s3cr3t-token" in request.path for request in server.requests), "it is sent"
+        said = done.output
+        for words in (("list", "--json"), ("list", "--all", "--json"), ("verify", "--json"), ("cache", "list")):
+            said += workshop.ours(*words, environ=environ).output
+        said += workshop.ours("list", "--all", "--json", environ={**environ, "UV_OFFLINE": "1"}).output
+        written = b"".join(
+            each.read_bytes() for directory in (workshop.store, workshop.cache) for each in directory.rglob("*")
+            if each.is_file()
+        )  # fmt: skip
+        for secret in ("s3cr3t-password", "s3cr3t-token"):
+            assert secret not in said, said
+            assert secret.encode() not in written
+        # And a repair finds the archive all the same.
+        shutil.rmtree(workshop.cache / "archives")
+        shutil.rmtree(workshop.cache / "trees", ignore_errors=True)
+        server.reset_counts()
+        (workshop.home / workshop.key.executable).unlink()
+        done = workshop.ours("install", VERSION, environ=environ)
+        assert done.code == 0, done.output
+        assert any(request.path.startswith(path) and "sig=" in request.path for request in server.requests)
+    tally.survive()
+
+
+def test_p13_no_value_of_the_environment_is_on_disk(workshop: Workshop, tally: Tally) -> None:
+    tally.attempt("secrets in the environment")
+    assert RUNNING.exists()
+    names = (
+        "UV_PUBLISH_TOKEN",
+        "UV_INDEX_COMPANY_PASSWORD",
+        "PIP_INDEX_URL",
+        "UV_INDEX_URL",
+        "GITHUB_TOKEN",
+        "PYTEST_ADDOPTS_X",
+    )
+    environ = {name: f"https://u:s3cr3t-{name}@host.invalid/" for name in names}
+    for _ in range(2):
+        assert workshop.ours("install", VERSION, environ=environ).code == 0
+    for path in workshop.directory.rglob("*"):
+        if path.is_file():
+            assert b"s3cr3t" not in path.read_bytes(), path
+    tally.survive()
