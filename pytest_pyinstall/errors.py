@@ -46,7 +46,7 @@ def _shown(char: str) -> str:
 
 
 class PyinstallError(Exception):
-    """The base of all our errors: one message, and a hint that works when pasted.
+    """The base class: a message, and a hint that you can paste.
 
     ``str(error)`` is the message and, on a line of its own, the hint. Both are in ``args``, so that the error
     survives pickling between processes.
@@ -65,13 +65,13 @@ class PyinstallError(Exception):
 
 
 class UsageError(PyinstallError):
-    """What was typed cannot be meant: nothing was done."""
+    """The command line or the configuration is invalid. Nothing was done."""
 
     exit_code = 2
 
 
 class InvalidRequestError(UsageError, ValueError):
-    """A word that names no Python; the message names the form it came closest to."""
+    """A text that is not a request. The message names the closest form."""
 
 
 class InvalidSettingError(UsageError, ValueError):
@@ -79,27 +79,27 @@ class InvalidSettingError(UsageError, ValueError):
 
 
 class NoMatchError(PyinstallError):
-    """No build and no interpreter fits the request; the message names the nearest that exist."""
+    """No build and no interpreter matches the request. The message names the nearest ones."""
 
     exit_code = 3
 
 
 class FetchError(PyinstallError):
-    """The network, a server, or a file that should have been there: worth trying again."""
+    """A network or server error, or a missing file. Trying again may help."""
 
     exit_code = 4
 
 
 class OfflineError(FetchError):
-    """It would have to be downloaded, and downloads are switched off."""
+    """A download is necessary, but downloads are turned off."""
 
 
 class CatalogueError(FetchError):
-    """A catalogue that cannot be read or understood."""
+    """A catalogue that cannot be read or is invalid."""
 
 
 class IntegrityError(PyinstallError):
-    """What arrived is not what was promised."""
+    """An archive or an installation is not what it should be."""
 
     exit_code = 5
 
@@ -113,39 +113,39 @@ class DigestMismatchError(IntegrityError):
 
 
 class AttestationError(IntegrityError):
-    """An attestation is required, and there is none, or none that holds; nothing was unpacked."""
+    """An attestation is required, but there is no valid one. Nothing was unpacked."""
 
 
 class UnsafeArchiveError(IntegrityError):
-    """The archive holds something that must not be unpacked; the message names the member."""
+    """The archive contains something unsafe. The message names the member."""
 
 
 class StoreError(PyinstallError):
-    """The store, the cache or the disk below them."""
+    """An error of the store, the cache, or the disk."""
 
     exit_code = 6
 
 
 class LockTimeoutError(StoreError):
-    """Somebody else held a lock for longer than ``lock_timeout``; the message names them."""
+    """Another process held a lock for longer than ``lock_timeout``. The message names it."""
 
 
 class InUseError(StoreError):
-    """A test session, `exec` or tox works with the installation, which therefore stays."""
+    """A test session, `exec` or tox is using the installation, so it is not removed."""
 
 
 class UnreadableStoreError(StoreError):
-    """The store cannot be read, or cannot be trusted."""
+    """The store cannot be read or trusted."""
 
 
 class ProbeError(PyinstallError):
-    """An executable that is not a Python we can use."""
+    """An executable that does not work as a Python."""
 
     exit_code = 7
 
 
 class CallError(PyinstallError):
-    """A function that `Interpreter.call` ran raised over there, or its interpreter ended without an answer.
+    """A function that `Interpreter.call` ran raised an exception, or its process died.
 
     `exception` is the name of the exception's class (``ValueError``), and `traceback` the text that Python printed
     over there; both are empty where the interpreter itself ended.
@@ -159,15 +159,15 @@ class CallError(PyinstallError):
 
 
 class PackError(PyinstallError):
-    """An interpreter that cannot be made into an archive: it would not work from another place."""
+    """An interpreter cannot be packed, because it would not work from another directory."""
 
 
 class EnvironmentCreationError(PyinstallError):
-    """A virtual environment could not be made, or a requirement could not be installed into it."""
+    """A virtual environment could not be created, or a requirement could not be installed in it."""
 
 
 class SeveralFailedError(PyinstallError):
-    """Some of several requests failed; none of the failures hid another result.
+    """Some of several requests failed. The others succeeded.
 
     ``results`` holds, in the order of the requests, an ``Interpreter`` or the ``PyinstallError`` of each. The exit
     code is the first failure's.

@@ -73,22 +73,22 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def provision(request: str | Request, settings: Settings | None = None) -> Interpreter:
-    """The interpreter that answers `request`, installed into the store if it is missing.
+    """Return the interpreter for `request`, and install it into the store if it is missing.
 
-    Without `settings`, those of the environment variables. Afterwards the installation stands in the store, whole, or
-    nothing was changed. Raises `PyinstallError`: `InvalidRequestError`, `NoMatchError`, `FetchError`,
-    `IntegrityError`, `StoreError` or `ProbeError`. Any number of threads and processes may ask at once: what several
-    want is downloaded once.
+    Without `settings`, the environment variables apply. Afterwards the installation is complete, or nothing has
+    changed. Raises `PyinstallError`: `InvalidRequestError`, `NoMatchError`, `FetchError`, `IntegrityError`,
+    `StoreError` or `ProbeError`. Any number of threads and processes can call it at once; a Python that several need
+    is downloaded once.
     """
     with open_provisioner(settings) as provisioner:
         return provisioner.provide_one(request).interpreter
 
 
 def provision_all(requests: str | Iterable[str | Request], settings: Settings | None = None) -> list[Interpreter]:
-    """The interpreters that answer `requests`, in their order, made in parallel.
+    """Return the interpreters for `requests`, in their order, and install missing ones in parallel.
 
-    A range or ``supported`` gives several. One failure hides no other result: all the others are installed first, then
-    `SeveralFailedError` is raised (the error itself, where it was the only request); its ``results`` hold everything.
+    A range or ``supported`` gives several. If one fails, the others are installed first. Then `SeveralFailedError` is
+    raised, whose ``results`` have everything; for a single request, its own error is raised.
     """
     with open_provisioner(settings) as provisioner:
         results = provisioner.provide(provisioner.parse(requests))

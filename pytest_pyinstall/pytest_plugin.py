@@ -232,15 +232,15 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", name=PYTHON_FIXTURE)
 def _ours() -> None:
-    """Says that `python` is ours."""
+    """Marks the `python` fixture as ours."""
 
 
 @pytest.fixture(scope="session", name="python")
 def _python(request: pytest.FixtureRequest, _pyinstall_python: None) -> "Interpreter":
-    """A Python: the test runs once for each that --python, the ini file or the test's own mark asks for.
+    """A Python. The test runs once for each Python in --python, the ini file, or the test's own marker.
 
-    Without any, the one that runs the tests. `python.run("-c", "…")` runs it, `python.call(function)` runs a function
-    over there, `python.environment(path)` makes a virtual environment.
+    Without any, it is the Python that runs pytest. `python.run("-c", "…")` runs it, `python.call(function)` runs a
+    function in it, and `python.environment(path)` creates a virtual environment.
     """
     state = state_of(request.config)
     return state.interpreter(request.param) if hasattr(request, "param") else state.only()
@@ -248,7 +248,7 @@ def _python(request: pytest.FixtureRequest, _pyinstall_python: None) -> "Interpr
 
 @pytest.fixture(scope="session", name="pythons")
 def _pythons(request: pytest.FixtureRequest) -> "tuple[Interpreter, ...]":
-    """All Pythons that the session was asked for, in their order; without any, the one that runs the tests."""
+    """All requested Pythons of the session, in their order. Without any, the Python that runs pytest."""
     state = state_of(request.config)
     if not state.choices:
         return (state.running(),)
@@ -270,7 +270,7 @@ def _python_env(python: "Interpreter", tmp_path: Path, request: pytest.FixtureRe
 
 @pytest.fixture(scope="session", name="install_python")
 def _install_python(request: pytest.FixtureRequest) -> "Callable[[str], Interpreter]":
-    """A function: `install_python("3.12")` is that Python, installed where it is missing."""
+    """A function: `install_python("3.12")` returns that Python, and installs it if it is missing."""
     return state_of(request.config).install
 
 

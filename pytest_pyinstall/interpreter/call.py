@@ -55,7 +55,7 @@ def unfit(value: object, where: str) -> str:  # noqa: PLR0911  # one for each ki
     if type(value) is dict:
         for name, item in value.items():
             if type(name) is not str:
-                return f"{where} has the key {name!r:.80}, which is no str"
+                return f"{where} has the key {name!r:.80}, which is not a str"
             reason = unfit(item, f"{where}[{name!r}]")
             if reason:
                 return reason
@@ -273,7 +273,7 @@ def _replace(arguments: ast.arguments, old: ast.expr, new: ast.expr) -> None:
 
 
 def _import(name: str, value: object) -> str:
-    """The statement that brings `value` in, where it is plain to see."""
+    """The statement that imports `value`, if it is obvious."""
     if isinstance(value, ModuleType):
         return f"import {name}" if value.__name__ == name else f"import {value.__name__} as {name}"
     module, original = getattr(value, "__module__", None), getattr(value, "__name__", None)
@@ -302,7 +302,7 @@ def _scopes(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
 
 def _signature(function: FunctionType) -> inspect.Signature:
     if sys.version_info >= (3, 14):
-        # Annotations may name what only a type checker imports; nobody asks for their values.
+        # Annotations may use names that only a type checker imports; their values are not needed.
         from annotationlib import Format
 
         return inspect.signature(function, annotation_format=Format.FORWARDREF)

@@ -46,7 +46,7 @@ def on_path(environ: Mapping[str, str]) -> Iterator[Candidate]:
     """The Pythons on `PATH`, in its order; in one directory, those whose names say more come first."""
     done: set[Path] = set()
     for entry in environ.get("PATH", "").split(os.pathsep):
-        if not Path(entry).is_absolute():  # relative ones would search whatever directory we happen to be in
+        if not Path(entry).is_absolute():  # a relative one would search the current directory
             continue
         directory = _without_environment(Path(entry))
         place = real(directory)
@@ -113,9 +113,9 @@ def discover(
     or while one before it keeps us waiting: however many hang, that costs about `timeout` seconds in all.
 
     A path request gives exactly that executable, or that of the prefix which the path names, and raises `ProbeError`
-    where it is no Python (the Python behind it where it is a shim). Every other request looks at, newest first, the
+    if it is no Python (the Python behind it if it is a shim). Every other request looks at, newest first, the
     installations of uv, pyenv, hatch, nox, mise, asdf and pdm and at `current`, and after them along `PATH`, and on
-    Windows in the registry, through python-discovery. `environ` and `home` say where these are.
+    Windows in the registry, through python-discovery. `environ` and `home` say where to look.
 
     Two names of one interpreter count once. Shims never count, and in place of a virtual environment on `PATH` counts
     the interpreter that it was made from; only `current` may be one. What does not work is passed by, after
@@ -199,7 +199,7 @@ class _Question:
         executable, source = self.candidate.executable, self.candidate.source
         try:
             self._answer = probe(executable, source=source, environ=environ, timeout=timeout, stop=stop)
-        except BaseException as error:  # noqa: BLE001  # raised where the answer is read
+        except BaseException as error:  # noqa: BLE001  # raised when the answer is read
             self._answer = error
 
 
@@ -260,7 +260,7 @@ def _candidates(
     if current is not None:
         known.append(guess_executable(current, "current"))
     # Sorting is stable: between equals the order of the tools holds, and `current` is the last of them, because the
-    # others have nobody's packages in them.
+    # others have no packages in them.
     exact = [candidate for candidate in known if candidate.is_exact]
     yield from sorted(exact, key=lambda candidate: candidate.version or Version("0"), reverse=True)
     vague = [candidate for candidate in known if not candidate.is_exact]

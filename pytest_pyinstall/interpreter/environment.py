@@ -1,7 +1,7 @@
 """Makes a virtual environment from an interpreter.
 
 The venv is written by hand, in about a millisecond: the files are those of PEP 405 and of the standard library's
-`venv` without pip. Where the interpreter's own layout is not the usual one, its `venv` module is run instead.
+`venv` without pip. If the interpreter's own layout is unusual, its `venv` module is run instead.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ def create(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str,
 
     `base_executable` is no environment's own executable but the one behind it. `path` is absolute, missing or an empty
     directory, and its parents are made. On failure nothing of it stays, and `EnvironmentCreationError` is raised, as it
-    is where something is already there. The base is not written to, and not run where its layout is the usual one. Two
+    is if something is already there. The base is not written to, and not run if its layout is the usual one. Two
     calls for one path are not safe concurrently, calls for different paths are.
     """
     try:
@@ -76,7 +76,7 @@ def clean_for_tests(environ: Mapping[str, str], key: Key) -> dict[str, str]:
 
 
 def scripts(path: Path, key: Key) -> Path:
-    """Where the environment at `path` has its executables: ``bin``, on Windows ``Scripts``."""
+    """The directory of executables of the environment at `path`: ``bin``, or ``Scripts`` on Windows."""
     return path / ("Scripts" if key.target.os == "windows" else "bin")
 
 

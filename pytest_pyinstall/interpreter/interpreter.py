@@ -1,4 +1,4 @@
-"""A Python that answered, and the virtual environments made from it."""
+"""A probed Python, and virtual environments of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Environment", "Interpreter", "RunError"]
 
 
 class RunError(subprocess.CalledProcessError):
-    """A `CalledProcessError` whose text ends with what the process said last, so that a test's traceback shows it."""
+    """A `CalledProcessError` whose text ends with the process's output, so that a test's traceback shows it."""
 
     def __str__(self) -> str:
         command = [str(part) for part in self.cmd]
@@ -40,11 +40,11 @@ class RunError(subprocess.CalledProcessError):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Interpreter:
-    """A Python that answered: what it said about itself, and ways to use it.
+    """A Python: what it reported about itself, and ways to use it.
 
-    `executable` is what is run, `base_executable` the same except in a virtual environment, where it is the
-    interpreter that the environment was made from. `source` says where it was found: ``store``, ``uv``, ``pyenv``,
-    ``path``, ``environment``, … It can be pickled, and `to_json` makes something that JSON can carry.
+    `executable` is the file to run. `base_executable` is the same, except for a virtual environment: there it is the
+    interpreter that created the environment. `source` is where it was found: ``store``, ``uv``, ``pyenv``, ``path``,
+    ``environment``, and so on. You can pickle it, or convert it with `to_json`.
     """
 
     executable: Path
@@ -59,7 +59,7 @@ class Interpreter:
         return f"{self.key.short} ({self.executable})"
 
     def __repr__(self) -> str:
-        # pytest shows it above each failure of a test that has one.
+        # pytest shows it above each failure of a test that uses one.
         return f"<Interpreter {self.key} at {self.executable}>"
 
     def __fspath__(self) -> str:
@@ -67,7 +67,7 @@ class Interpreter:
 
     @property
     def version(self) -> Version:
-        """With its pre-release part, so that ``python.version >= Version("3.13")`` is exact."""
+        """The version, including its pre-release part, so ``python.version >= Version("3.13")`` is exact."""
         return self.key.version
 
     @property
@@ -92,36 +92,36 @@ class Interpreter:
         check: bool = True,
         timeout: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run it with `args`, and get back the exit code and what it wrote, decoded as UTF-8.
+        """Run the interpreter with `args`, and return the exit code and the output, decoded as UTF-8.
 
-        Bytes that are not UTF-8 become ``\\xNN``. Without `input`, standard input is empty. Without `env`, it gets
-        the variables of this process, except those that would send it to the files of another Python
-        (``PYTHONHOME``, ``VIRTUAL_ENV``, ``LD_LIBRARY_PATH``, …). With `check`, an exit code other than 0 raises
-        `RunError`, a `subprocess.CalledProcessError` that shows what it wrote. After `timeout` seconds it is killed and
-        `subprocess.TimeoutExpired` raised.
+        Bytes that are not UTF-8 become ``\\xNN``. Without `input`, standard input is empty. Without `env`, the process
+        gets the variables of this process, except those that lead to the files of another Python (``PYTHONHOME``,
+        ``VIRTUAL_ENV``, ``LD_LIBRARY_PATH``, …). With `check`, an exit code other than 0 raises `RunError`, a
+        `subprocess.CalledProcessError` that shows the output. After `timeout` seconds the process is killed and
+        `subprocess.TimeoutExpired` is raised.
         """
-        __tracebackhide__ = True  # a test's failure shows the test's line, and what the process said
+        __tracebackhide__ = True  # a test's failure shows the test's line and the process's output
         command = [os.fspath(self.executable), *(os.fspath(word) for word in args)]
         variables = _variables(self.key) if env is None else env
         done = run(command, input=input, env=variables, cwd=cwd, timeout=timeout)
         return _checked(done, check=check)
 
     def call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Run the source of `function` over there, and get back its value.
+        """Run the source of `function` in this Python, and return its value.
 
-        The function must be whole in itself: written with `def` and not decorated, using only its parameters, builtins
+        The function must be self-contained: defined with `def`, not decorated, and using only its parameters, builtins
         and what it imports in its own body. Its annotations are not evaluated, so they may be newer than the other
-        Python; the rest of its syntax may not. Arguments are bound here; a default is evaluated over there, or, where
-        it needs a name of its module, here.
+        Python; the rest of its syntax may not. Arguments are bound here. A default is evaluated in the other Python,
+        or here if it needs a name of its module.
 
-        Arguments and the value travel as JSON: None, bool, int, float, str, list, and dict with str keys, nested as you
-        like, arrive equal. A tuple arrives as a list. Anything else (bytes, set, a dict with other keys, subclasses of
-        these types) is refused, never changed on the way. What the function prints comes out of this process's standard
-        output and error when it has ended, and standard input is empty over there.
-        What it leaves running in the background is not waited for.
+        Arguments and the value are sent as JSON: None, bool, int, float, str, list, and dict with str keys arrive
+        equal, nested to any depth. A tuple arrives as a list. Anything else (bytes, set, a dict with other keys,
+        subclasses of these types) is rejected and never changed. The function's output appears on this process's
+        standard output and error after it ends, and its standard input is empty. Background processes that it leaves
+        are not waited for.
 
-        Raises `UsageError` for what cannot be carried or run over there, `TypeError` for arguments that do not fit the
-        function, and `CallError` with the other side's traceback where the function raised or its process died.
+        Raises `UsageError` for something that cannot be sent or run, `TypeError` for arguments that do not match the
+        function, and `CallError` with the traceback if the function raises or its process dies.
         """
         __tracebackhide__ = True
         from pytest_pyinstall.interpreter.call import call
@@ -129,9 +129,9 @@ class Interpreter:
         return call(function, args, kwargs, executable=self.executable, key=self.key, environ=_variables(self.key))
 
     def environment(self, path: str | os.PathLike[str]) -> Environment:
-        """A new virtual environment of this Python at `path`, without pip until something is installed.
+        """Create a virtual environment of this Python at `path`, without pip until you install something.
 
-        `path` must be missing or empty; on failure it is so again. Raises `EnvironmentCreationError`.
+        `path` must not exist, or be empty. After a failure it is as before. Raises `EnvironmentCreationError`.
         """
         where = Path(path).absolute()
         executable = venv.create(where, key=self.key, base_executable=self.base_executable, environ=os.environ)
@@ -147,7 +147,7 @@ class Interpreter:
         return Environment(path=where, python=python)
 
     def to_json(self) -> dict[str, str]:
-        """All of it in strings, for `json`, execnet and xdist's ``workerinput``. `from_json` is the way back."""
+        """All fields as strings, for `json`, execnet and xdist's ``workerinput``. `from_json` reverses it."""
         return {
             "executable": str(self.executable),
             "key": str(self.key),
@@ -160,7 +160,7 @@ class Interpreter:
 
     @classmethod
     def from_json(cls, document: Mapping[str, str]) -> Self:
-        """What `to_json` made. Raises `ValueError` or `KeyError` for anything else."""
+        """The interpreter from the result of `to_json`. Raises `ValueError` or `KeyError` for anything else."""
         major, minor, micro, stage, serial = json.loads(document["version_info"])
         return cls(
             executable=Path(document["executable"]),
@@ -185,14 +185,14 @@ class Environment:
 
     @property
     def bin(self) -> Path:
-        """Where its programs are: ``bin``, on Windows ``Scripts``."""
+        """The directory of its programs: ``bin``, or ``Scripts`` on Windows."""
         return venv.scripts(self.path, self.python.key)
 
     def install(self, *requirements: str | os.PathLike[str]) -> None:
-        """Install `requirements`, which are what ``pip install`` takes, paths included.
+        """Install `requirements`, in the syntax of ``pip install``, including paths.
 
-        Done by `uv` where there is one, else by the environment's own pip, put there first if it is missing. Index
-        settings of the environment hold; variables that name another place to install to do not. Raises
+        uv installs them if it is available, otherwise the environment's own pip, which is installed first if it is
+        missing. Index settings in the variables apply; those that name another target directory do not. Raises
         `EnvironmentCreationError` with the end of the installer's output.
         """
         from pytest_pyinstall.interpreter import packages
@@ -217,10 +217,10 @@ class Environment:
     ) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment: ``env.run("pip", "list")``, ``env.run("python", "-m", "demo")``.
 
-        The first word is looked up in `bin`, then on ``PATH``; where it is an option (``-m``, ``-c``) all words go to
-        the environment's Python. Without `env`, the program gets this process's variables as for `Interpreter.run`,
-        with the environment activated. The rest is as for `Interpreter.run`. Raises `EnvironmentCreationError` for a
-        program that is not there.
+        The first word is looked up in `bin`, then on ``PATH``. If it is an option (``-m``, ``-c``), all words go to the
+        environment's Python. Without `env`, the program gets this process's variables as for `Interpreter.run`, with
+        the environment activated. The other parameters are those of `Interpreter.run`. Raises
+        `EnvironmentCreationError` if there is no such program.
         """
         __tracebackhide__ = True
         variables = self._variables() if env is None else dict(env)
@@ -247,7 +247,7 @@ class Environment:
 
 
 def _variables(key: Key) -> dict[str, str]:
-    # Tests call run and call directly, so the world comes in here and not through a door.
+    # Tests call `run` and `call` directly, so the environment is read here.
     variables = venv.clean(os.environ, key)
     if sys.platform == "win32":
         variables.setdefault("PYTHONIOENCODING", "utf-8")  # else a pipe gets the ANSI code page

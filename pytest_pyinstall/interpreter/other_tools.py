@@ -62,7 +62,7 @@ _SHIM_MAKERS = {"mise", "asdf", "pyenv", "rtx", "proto", "vfox"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A file that may be an interpreter, and what its name says: None where it says nothing."""
+    """A file that may be an interpreter, and what its name says; None if it says nothing."""
 
     executable: Path
     source: str
@@ -99,7 +99,7 @@ def guess_executable(executable: Path, source: str) -> Candidate:
 
 
 def is_shim(executable: Path) -> bool:
-    """Whether it is a stand-in that picks a Python by the directory it is started in, or offers to install one."""
+    """Whether it is a shim: it selects a Python by the current directory, or offers to install one."""
     if executable.parent.name == "shims":
         return True
     if real(executable).stem.lower() in _SHIM_MAKERS:
@@ -109,19 +109,19 @@ def is_shim(executable: Path) -> bool:
 
 
 def real(path: Path) -> Path:
-    """Where `path` leads, through all links."""
+    """The target of `path`, through all links."""
     return Path(os.path.realpath(path))  # unlike resolve, it says nothing about loops
 
 
 def executable_in(directory: Path, target: Target) -> Path | None:
-    """The interpreter of the installation or environment whose prefix `directory` is; None where it has none."""
+    """The interpreter of the installation or environment whose prefix is `directory`; None if there is none."""
     places = ("Scripts/python.exe", "bin/python.exe", "python.exe")  # a venv, MSYS2, an installation: as uv looks
     names = places if target.os == "windows" else ("bin/python3", "bin/python", "bin/pypy3", "bin/graalpy")
     return next((place for name in names if (place := directory / name).is_file()), None)
 
 
 def guess_directory(directory: Path, source: str, target: Target) -> Candidate | None:
-    """The Python that the tool `source` has installed to `directory`; None where there is none."""
+    """The Python that the tool `source` has installed in `directory`; None if there is none."""
     if source == "uv":
         return _guess_key(directory)
     if (directory / "pyvenv.cfg").is_file():  # pyenv-virtualenv puts environments among the versions
@@ -194,7 +194,7 @@ def installed(environ: Mapping[str, str], home: Path, target: Target) -> Iterato
 
 
 def _directories(environ: Mapping[str, str], home: Path, target: Target) -> Iterator[tuple[str, Path]]:
-    """Where each tool keeps its Pythons: its own variable, else its default for this system.
+    """The directories of each tool's Pythons: its own variable, else its default for this system.
 
     Sources: uv's and mise's documentation, pyenv's and asdf's READMEs, and the code of hatch 1.18, nox 2026.10 and pdm.
     """
@@ -211,7 +211,7 @@ def _directories(environ: Mapping[str, str], home: Path, target: Target) -> Iter
     else:
         yield "uv", xdg / "uv" / "python"
         if macos:
-            yield "uv", data / "uv" / "python"  # where it was before uv 0.3
+            yield "uv", data / "uv" / "python"  # before uv 0.3
     pyenv = _variable(environ, "PYENV_ROOT") or home / ".pyenv"
     yield "pyenv", pyenv / "versions"
     if windows:
@@ -230,7 +230,7 @@ def _directories(environ: Mapping[str, str], home: Path, target: Target) -> Iter
 
 
 def _variable(environ: Mapping[str, str], name: str) -> Path | None:
-    """An absolute directory, or nothing: a relative one would search whatever directory we happen to be in."""
+    """An absolute directory, or nothing: a relative one would search the current directory."""
     directory = Path(environ.get(name, ""))
     return directory if directory.is_absolute() else None
 
@@ -293,7 +293,7 @@ def request_of(spec: str, *, target: Target) -> Request | None:
 
 
 def why_not(spec: str, *, path: str) -> str | None:
-    """One line that says why there is no such Python, None where the words of `spec` alone do not show it.
+    """One line that says why there is no such Python; None if `spec` alone does not show it.
 
     `path` is the ``PATH`` along which executables are looked for.
     """
@@ -313,7 +313,7 @@ def why_not(spec: str, *, path: str) -> str | None:
 
 
 def _meant(spec: str) -> str:
-    """What may have been meant by `spec`, which is no request, as the end of a sentence; empty where nobody knows."""
+    """What `spec`, which is not a request, may mean, as the end of a sentence; empty if it is unknown."""
     try:
         Request.parse(spec)
     except InvalidRequestError as error:
@@ -323,7 +323,7 @@ def _meant(spec: str) -> str:
 
 
 def _architecture(parsed: PythonSpec, target: Target) -> str | None:
-    """In the words of keys; None where it is open, empty for one that we do not know."""
+    """In the words of keys; None if it is open, empty if it is unknown."""
     if parsed.machine is not None:
         return ARCHITECTURE_WORDS.get(parsed.machine.lower(), "")
     if parsed.architecture is None:

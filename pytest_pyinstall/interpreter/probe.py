@@ -1,4 +1,4 @@
-"""Asks an executable who it is, by running `_probe_script.py` in it."""
+"""Probes an executable by running `_probe_script.py` in it."""
 
 import errno
 import json
@@ -192,9 +192,9 @@ def _unstartable(executable: Path, error: OSError) -> ProbeError:  # noqa: PLR09
     where = shlex.quote(str(executable))
     if error.errno == errno.ENOENT and not os.path.lexists(executable):
         return ProbeError(f"there is no {executable}", hint=f"ls -l {shlex.quote(str(executable.parent))}")
-    if executable.is_dir():  # of a prefix, whoever took the path has found the executable already
+    if executable.is_dir():  # for a prefix, the executable has been found already
         inside = "python.exe" if os.name == "nt" else "bin/python3"
-        return ProbeError(f"{executable} is a directory that holds no {inside}", hint=f"ls {where}")
+        return ProbeError(f"{executable} is a directory without {inside}", hint=f"ls {where}")
     if executable.is_symlink() and not executable.exists():
         return ProbeError(f"{executable} is a link to {executable.readlink()}, which is gone", hint=f"ls -l {where}")
     if error.errno == errno.ENOENT:

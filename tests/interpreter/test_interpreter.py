@@ -278,7 +278,7 @@ def test_a_tuple_arrives_as_a_list(oldest: Interpreter) -> None:
     [
         (b"x", r"args\[0\] is of type bytes"),
         ({1}, r"args\[0\] is of type set"),
-        ({"a": [0, {1: 2}]}, r"args\[0\]\['a'\]\[1\] has the key 1, which is no str"),
+        ({"a": [0, {1: 2}]}, r"args\[0\]\['a'\]\[1\] has the key 1, which is not a str"),
         (OrderedDict(), "of type OrderedDict"),
         (signal.SIGINT, "of type Signals"),
         (Path("x"), r"of type (Posix|Windows)Path"),

@@ -152,7 +152,7 @@ def test_a_dangling_link_names_what_is_gone(tmp_path: Path) -> None:
 
 @needs_scripts
 def test_a_directory_is_no_executable(tmp_path: Path) -> None:
-    with pytest.raises(ProbeError, match="is a directory that holds no bin/python3") as caught:
+    with pytest.raises(ProbeError, match="is a directory without bin/python3") as caught:
         ask(tmp_path)
 
     assert str(tmp_path) in caught.value.hint
