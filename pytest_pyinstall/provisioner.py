@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
+    from pytest_pyinstall.download._http import HttpClient
     from pytest_pyinstall.download.client import Client
     from pytest_pyinstall.download.fetch import Progress
     from pytest_pyinstall.project import Project
@@ -72,25 +73,30 @@ How = Literal["installed", "repaired", "present", "found"]
 _LOGGER = logging.getLogger(__name__)
 
 
-def provision(request: str | Request, settings: Settings | None = None) -> Interpreter:
+def provision(
+    request: str | Request, settings: Settings | None = None, client: HttpClient | None = None
+) -> Interpreter:
     """Return the interpreter for `request`, and install it into the store if it is missing.
 
-    Without `settings`, the environment variables apply. Afterwards the installation is complete, or nothing has
-    changed. Raises `PyinstallError`: `InvalidRequestError`, `NoMatchError`, `FetchError`, `IntegrityError`,
+    Without `settings`, the environment variables apply. A `client`, an ``httpx.Client`` or ``httpx2.Client``, sends the
+    requests, with its own authentication, proxies and certificates. Afterwards the installation is complete, or nothing
+    has changed. Raises `PyinstallError`: `InvalidRequestError`, `NoMatchError`, `FetchError`, `IntegrityError`,
     `StoreError` or `ProbeError`. Any number of threads and processes can call it at once; a Python that several need
     is downloaded once.
     """
-    with open_provisioner(settings) as provisioner:
+    with open_provisioner(settings, client=client) as provisioner:
         return provisioner.provide_one(request).interpreter
 
 
-def provision_all(requests: str | Iterable[str | Request], settings: Settings | None = None) -> list[Interpreter]:
+def provision_all(
+    requests: str | Iterable[str | Request], settings: Settings | None = None, client: HttpClient | None = None
+) -> list[Interpreter]:
     """Return the interpreters for `requests`, in their order, and install missing ones in parallel.
 
     A range or ``supported`` gives several. If one fails, the others are installed first. Then `SeveralFailedError` is
     raised, whose ``results`` have everything; for a single request, its own error is raised.
     """
-    with open_provisioner(settings) as provisioner:
+    with open_provisioner(settings, client=client) as provisioner:
         results = provisioner.provide(provisioner.parse(requests))
     return [provided.interpreter for provided in unwrap(results)]
 
@@ -100,6 +106,7 @@ def open_provisioner(
     *,
     environ: Mapping[str, str] | None = None,
     directory: Path | None = None,
+    client: HttpClient | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
     on_result: Callable[[Request, Provided | PyinstallError, float], None] | None = None,
@@ -116,6 +123,7 @@ def open_provisioner(
         user_home=home_directory(),
         directory=directory,
         executable=Path(sys.executable),
+        http=client,
         progress=progress,
         warn=warn,
         on_result=on_result,
@@ -163,6 +171,7 @@ class Provisioner:
     directory: Path
     executable: Path
     target: Target = field(default_factory=Target.current)
+    http: HttpClient | None = None
     progress: Progress | None = None
     warn: Callable[[str], None] | None = None
     on_result: Callable[[Request, Provided | PyinstallError, float], None] | None = None
@@ -437,7 +446,12 @@ class Provisioner:
                 from pytest_pyinstall.download.client import open_client
 
                 self._opened = self._stack.enter_context(
-                    open_client(environ=self.environ, insecure_hosts=self.settings.insecure_hosts, warn=self._say)
+                    open_client(
+                        environ=self.environ,
+                        insecure_hosts=self.settings.insecure_hosts,
+                        warn=self._say,
+                        http=self.http,
+                    )
                 )
             return self._opened
 

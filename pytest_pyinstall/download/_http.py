@@ -11,51 +11,139 @@ import os
 import socket
 import ssl
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
 from pytest_pyinstall.download._response import ELSEWHERE, STOPPED, Answer, Limits, PassingError, proxy_refused
 from pytest_pyinstall.errors import FetchError
 from pytest_pyinstall.system.urls import redacted, secrets_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    import httpx2
+    import httpcore2
 
-__all__ = ["Connection", "Transports", "quietly"]
+__all__ = ["ClientOfTheCaller", "Connection", "HttpClient", "RawResponse", "Transport", "Transports", "quietly"]
+
+
+class HttpClient(Protocol):
+    """What we use of an `httpx.Client` or an `httpx2.Client`."""
+
+    def build_request(self, method: str, url: str, /) -> Any: ...
+    def send(self, request: Any, /) -> Any: ...
+
+
+class RawResponse(NamedTuple):
+    """The start of a response; `chunks` is its body as it comes, and `close` ends it."""
+
+    status: int
+    headers: Iterable[tuple[bytes, bytes]]
+    chunks: Iterable[bytes]
+    close: Callable[[], object]
+
+
+class Transport(Protocol):
+    """Sends one GET request. Its exceptions are those of its HTTP library."""
+
+    def get(
+        self, url: str, headers: Mapping[str, str], extensions: dict[str, Any], *, is_home: bool
+    ) -> RawResponse: ...
 
 
 class Transports:
-    """Connections to where a proxy leads, made when first asked for.
+    """The ways to the servers, made when first asked for: a pool of `httpcore2` for each proxy.
 
-    Not `httpx2.Client`, which brings cookies, the process's environment and a log. From `environ` come
-    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``; otherwise the certificates are the system's. Threads may share it.
+    From `environ` come ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``; otherwise the certificates are the system's. Threads may
+    share it.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
         self._guard = threading.Lock()
         self._context: ssl.SSLContext | None = None
-        self._transports: dict[tuple[str | None, bool], httpx2.HTTPTransport] = {}
+        self._transports: dict[tuple[str | None, bool], Transport] = {}
 
-    def through(self, proxy: str | None, *, encrypted: bool) -> httpx2.HTTPTransport:
-        """The one that leads through `proxy`, directly if None. Raises `FetchError` for certificates that are none."""
-        import httpx2
+    def through(self, proxy: str | None, *, encrypted: bool) -> Transport:
+        """The one that leads through `proxy`, directly if None.
 
+        Raises `FetchError` for certificates that cannot be loaded, and `ValueError` or `ImportError` for a proxy that
+        cannot be used.
+        """
         _hush()
         with self._guard:
             if (proxy, encrypted) not in self._transports:
                 context = self._context if self._context and encrypted else _ssl_context(self._environ, encrypted)
                 if encrypted:
                     self._context = context
-                self._transports[proxy, encrypted] = httpx2.HTTPTransport(
-                    verify=context,
-                    trust_env=False,
-                    # Each request has a connection of its own, so that its socket is known and can be cut.
-                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
-                    proxy=_proxy(proxy, context),
-                )
+                self._transports[proxy, encrypted] = _Pool(_pool(proxy, context))
             return self._transports[proxy, encrypted]
+
+
+class ClientOfTheCaller:
+    """An `httpx.Client` or `httpx2.Client`, with its authentication, proxies, certificates and HTTP/2.
+
+    Redirects are ours to follow. To another origin than the first (`is_home` is false) go our own headers alone:
+    whatever of the client's could be a secret stays behind.
+    """
+
+    def __init__(self, client: HttpClient) -> None:
+        self._client: Any = client
+
+    def get(self, url: str, headers: Mapping[str, str], extensions: dict[str, Any], *, is_home: bool) -> RawResponse:
+        client = self._client
+        _hush()
+        request = client.build_request("GET", url, headers=dict(headers), extensions=extensions)
+        if is_home:
+            response = client.send(request, stream=True, follow_redirects=False)
+        else:
+            ours = {"host", *(name.lower() for name in headers)}
+            for name in [name for name in request.headers if name.lower() not in ours]:
+                del request.headers[name]
+            response = client.send(request, stream=True, follow_redirects=False, auth=None)
+        return RawResponse(response.status_code, response.headers.raw, response.iter_raw(), response.close)
+
+
+class _Pool:
+    """A pool of httpcore2."""
+
+    def __init__(self, pool: httpcore2.ConnectionPool) -> None:
+        self._pool = pool
+
+    def get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        extensions: dict[str, Any],
+        *,
+        is_home: bool,  # noqa: ARG002  # nothing of ours goes along to anyone
+    ) -> RawResponse:
+        import httpcore2
+
+        if not url.isprintable():
+            msg = "control characters"
+            raise ValueError(msg)
+        parts = urlsplit(url)
+        scheme, host, port = parts.scheme.encode(), _host(parts.hostname or ""), parts.port
+        target = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
+        name = b"[%b]" % host if b":" in host else host
+        if port not in {None, {"http": 80, "https": 443}.get(parts.scheme)}:
+            name += b":%d" % port
+        request = httpcore2.Request(
+            "GET",
+            httpcore2.URL(scheme=scheme, host=host, port=port, target=target.encode("ascii")),
+            headers=[
+                (b"Host", name),
+                *((key.encode("ascii"), value.encode("latin-1")) for key, value in headers.items()),
+            ],
+            extensions=extensions,
+        )
+        response = self._pool.handle_request(request)
+        stream: Any = response.stream
+        return RawResponse(response.status, response.headers, stream, response.close)
+
+
+_SAFE = "!$%&'()*+,/:;=?@[]~"
+"""What may stand in a URL's path and query as it is; what is percent-encoded already stays so."""
 
 
 @contextlib.contextmanager
@@ -76,13 +164,14 @@ _silence = _Silence()
 
 
 def _ssl_context(environ: Mapping[str, str], encrypted: bool) -> ssl.SSLContext:
-    import httpx2
+    import httpcore2
 
     if not encrypted:  # trusts nobody; loading the system's certificates takes 25 ms
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     file, directory = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
     if not file and not directory:
-        return httpx2.create_ssl_context(trust_env=False)  # the system's certificates
+        # The system's certificates; not those that the process's own environment names.
+        return httpcore2.default_ssl_context(_trust_env=False)
     try:
         return ssl.create_default_context(cafile=file, capath=directory)
     except (OSError, ssl.SSLError) as error:
@@ -90,18 +179,44 @@ def _ssl_context(environ: Mapping[str, str], encrypted: bool) -> ssl.SSLContext:
         raise FetchError(msg, hint="unset SSL_CERT_FILE SSL_CERT_DIR") from error
 
 
-def _proxy(url: str | None, context: ssl.SSLContext) -> httpx2.Proxy | None:
-    import httpx2
+def _pool(proxy: str | None, context: ssl.SSLContext) -> httpcore2.ConnectionPool:
+    import httpcore2
 
-    if url is None:
-        return None
-    return httpx2.Proxy(url, ssl_context=context if url.lower().startswith("https:") else None)
+    # Each request has a connection of its own, so that its socket is known and can be cut.
+    limits: dict[str, Any] = {"max_connections": None, "max_keepalive_connections": 0, "ssl_context": context}
+    if proxy is None:
+        return httpcore2.ConnectionPool(**limits)
+    parts = urlsplit(proxy)
+    scheme, host, port = parts.scheme.lower(), _host(parts.hostname or ""), parts.port
+    if not host:
+        msg = "a proxy without a host"
+        raise ValueError(msg)
+    auth = None
+    if parts.username or parts.password:
+        auth = unquote(parts.username or "").encode(), unquote(parts.password or "").encode()
+    url = httpcore2.URL(scheme=scheme.encode(), host=host, port=port, target=b"/")
+    if scheme in {"http", "https"}:
+        own = context if scheme == "https" else None
+        return httpcore2.HTTPProxy(url, proxy_auth=auth, proxy_ssl_context=own, **limits)
+    if scheme in {"socks5", "socks5h"}:
+        import socksio  # noqa: F401  # raises ImportError now, not in the middle of a request
+
+        return httpcore2.SOCKSProxy(url, proxy_auth=auth, **limits)
+    msg = f"{scheme} is no kind of proxy"
+    raise ValueError(msg)
+
+
+def _host(name: str) -> bytes:
+    """A host's name as it goes over the wire. Raises `ValueError` for one that cannot."""
+    return name.encode("ascii") if name.isascii() else name.encode("idna")
+
+
+_LIBRARIES = ("httpcore2", "httpx2", "httpcore", "httpx")
 
 
 _LOGGERS = (
-    "httpx2",
-    "httpcore2",
-    *(f"httpcore2.{name}" for name in ("connection", "http11", "http2", "proxy", "socks")),
+    *_LIBRARIES,
+    *(f"{name}.{part}" for name in _LIBRARIES[::2] for part in ("connection", "http11", "http2", "proxy", "socks")),
 )
 
 
@@ -132,7 +247,8 @@ class Connection:
         *,
         url: str,
         proxy: str | None,
-        transports: Transports,
+        transport: Transport | Transports,
+        is_home: bool,
         limits: Limits,
         stopped: threading.Event,
         what: str,
@@ -140,13 +256,14 @@ class Connection:
     ) -> None:
         self._url = url
         self._proxy = proxy
-        self._transports = transports
+        self._transport = transport
+        self._is_home = is_home
         self._limits = limits
         self._stopped = stopped
         self._what = what
         self._hidden = secrets_in(url, hidden, proxy or "")
         self._stream: Any = None
-        self._response: httpx2.Response | None = None
+        self._response: RawResponse | None = None
         self._is_late = False
 
     def send(self, headers: Mapping[str, str], until: float) -> Answer:
@@ -157,18 +274,20 @@ class Connection:
             "read": min(limits.read, left),
             "write": min(limits.read, left),
         }
-        transport = self._transport()
+        transport = self._opened()
         # The read time-out begins anew with each byte of the headers; this one does not.
         alarm = threading.Timer(min(limits.headers, left), self._expire)
         alarm.daemon = True
         alarm.start()
+        all_headers = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "pytest-pyinstall", **headers}
+        extensions = {"timeout": timeout, "trace": self._trace}
         try:
-            response = self._foreign(lambda: self._handle(transport, headers, timeout))
+            response = self._foreign(lambda: transport.get(self._url, all_headers, extensions, is_home=self._is_home))
         finally:
             alarm.cancel()
         self._response = response
-        lowered = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(url=self._url, status=response.status_code, headers=lowered, chunks=self._chunks(response))
+        lowered = _joined(response.headers)
+        return Answer(url=self._url, status=response.status, headers=lowered, chunks=self._chunks(response))
 
     def close(self) -> None:
         if self._response is not None:
@@ -181,44 +300,29 @@ class Connection:
             # Not the method of an SSLSocket: that would go on in clear text.
             socket.socket.shutdown(self._stream.get_extra_info("socket"), socket.SHUT_RDWR)
 
-    def _chunks(self, response: httpx2.Response) -> Iterator[bytes]:
+    def _chunks(self, response: RawResponse) -> Iterator[bytes]:
         # Without a chunk size: with one it would collect a trickle for hours before we saw the first byte.
-        chunks = response.iter_raw()
+        chunks = iter(response.chunks)
         while (chunk := self._foreign(lambda: next(chunks, None))) is not None:
             yield chunk
 
     def _foreign(self, call: Callable[[], T]) -> T:
         """The result of a call into the HTTP library, its exceptions turned into ours."""
-        import httpx2
-
         try:
             with quietly():
                 return call()
-        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  # a caller's client has hooks and transports of its own
             fault = self._fault(error)
         raise fault  # outside of the handler: the context would keep what the cause must not show
 
-    def _transport(self) -> httpx2.HTTPTransport:
-        import httpx2
-
-        with contextlib.suppress(ValueError, ImportError, httpx2.InvalidURL):
+    def _opened(self) -> Transport:
+        if not isinstance(self._transport, Transports):
+            return self._transport
+        with contextlib.suppress(ValueError, ImportError):
             encrypted = self._url.startswith("https:") or (self._proxy or "").lower().startswith("https:")
-            return self._transports.through(self._proxy, encrypted=encrypted)
+            return self._transport.through(self._proxy, encrypted=encrypted)
         msg = f"{self._what}: this proxy cannot be used: {redacted(self._proxy or '')}"
-        raise FetchError(msg, hint='HTTPS_PROXY=http://host:port; socks5:// needs: pip install "httpx2[socks]"')
-
-    def _handle(
-        self, transport: httpx2.HTTPTransport, headers: Mapping[str, str], timeout: dict[str, float]
-    ) -> httpx2.Response:
-        import httpx2
-
-        request = httpx2.Request(
-            "GET",
-            self._url,
-            headers={"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "pytest-pyinstall", **headers},
-            extensions={"timeout": timeout, "trace": self._trace},
-        )
-        return transport.handle_request(request)
+        raise FetchError(msg, hint='HTTPS_PROXY=http://host:port; socks5:// needs: pip install "httpcore2[socks]"')
 
     def _trace(self, _: str, event: dict[str, Any]) -> None:
         if hasattr(stream := event.get("return_value"), "get_extra_info"):
@@ -233,27 +337,27 @@ class Connection:
     def _fault(self, error: Exception) -> Exception:
         fault = self._named(error)
         texts = " ".join(str(link) for link in _chain(error))
-        if not any(hidden in texts for hidden in self._hidden):
+        # What a caller's client holds that must not be shown, we cannot know.
+        if isinstance(self._transport, Transports) and not any(hidden in texts for hidden in self._hidden):
             fault.__cause__ = error
         return fault
 
     def _named(self, error: Exception) -> Exception:
         """What happened, in our words: the library's may hold the URL, a header or the proxy's password."""
-        import httpx2
-
         where = redacted(self._url) + (f" through the proxy {redacted(self._proxy)}" if self._proxy else "")
         links = list(_chain(error))
         untrusted = next((link for link in links if isinstance(link, ssl.SSLCertVerificationError)), None)
         if self._stopped.is_set():
             return FetchError(STOPPED)
-        if isinstance(error, httpx2.ProxyError):
+        kinds = _kinds(error)
+        if "ProxyError" in kinds:
             return proxy_refused(str(error)[:3], where, self._what)
         if untrusted is not None:
             return FetchError(
                 f"{self._what}: the certificate of {where} is not trusted: {untrusted.verify_message}",
                 hint="SSL_CERT_FILE=FILE names the certificates to trust, such as those of a company's proxy",
             )
-        if isinstance(error, (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, OSError)):
+        if isinstance(error, OSError) or kinds & {"TimeoutException", "NetworkError", "RemoteProtocolError"}:
             spelled = next((_spelled(link) for link in links if isinstance(link, OSError)), "")
             # Without a network no name is known, and a name that is wrong stays so: whoever waits is told soon.
             is_nameless = any(isinstance(link, socket.gaierror) for link in links)
@@ -261,18 +365,30 @@ class Connection:
         return FetchError(f"{self._what}: cannot ask {where}: {type(error).__name__}", hint=ELSEWHERE)
 
     def _symptom(self, error: Exception, spelled: str) -> str:
-        import httpx2
-
-        limits = self._limits
+        limits, kinds = self._limits, _kinds(error)
         if self._is_late:
             return f"no complete answer within {limits.headers:g} s"
-        if isinstance(error, httpx2.ConnectTimeout):
+        if "ConnectTimeout" in kinds:
             return f"no connection within {limits.connect:g} s"
-        if isinstance(error, httpx2.ConnectError):
+        if "ConnectError" in kinds:
             return f"no connection: {spelled or 'refused'}"
-        if isinstance(error, httpx2.TimeoutException):
+        if "TimeoutException" in kinds:
             return f"nothing came for {limits.read:g} s"
         return f"the connection broke: {spelled or 'it ended early'}"
+
+
+def _kinds(error: Exception) -> set[str]:
+    """What kind of failure it is: `httpcore2`, `httpx2` and `httpx` have the same names for them."""
+    return {kind.__name__ for kind in type(error).__mro__}
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Names in lower case; the values of one that comes several times, as one list (RFC 9110, section 5.3)."""
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        joined[key] = f"{joined[key]}, {text}" if key in joined else text
+    return joined
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
-from pytest_pyinstall.download._http import Connection, Transports
+from pytest_pyinstall.download._http import ClientOfTheCaller, Connection, HttpClient, Transport, Transports
 from pytest_pyinstall.download._response import (
     ELSEWHERE,
     OTHERWISE,
@@ -86,9 +86,10 @@ def open_client(
     insecure_hosts: frozenset[str] = frozenset(),
     limits: Limits | None = None,
     warn: Callable[[str], None] | None = None,
+    http: HttpClient | None = None,
 ) -> Iterator[Client]:
     """A `Client` for as long as the ``with`` block lasts. Opens no connection and imports nothing by itself."""
-    client = Client(environ=environ, insecure_hosts=insecure_hosts, limits=limits or Limits(), warn=warn)
+    client = Client(environ=environ, insecure_hosts=insecure_hosts, limits=limits or Limits(), warn=warn, http=http)
     try:
         yield client
     finally:
@@ -104,6 +105,9 @@ class Client:
     own URL holds. Loopback is never asked through a proxy.
 
     `insecure_hosts` (``host`` or ``host:port``) may be asked over plain http, which `warn` hears about once for each.
+
+    With `http`, an `httpx.Client` or `httpx2.Client` of the caller's, that client sends the requests and decides about
+    proxies, certificates and its own authentication; `environ` counts for none of them. It is not closed.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class Client:
         insecure_hosts: frozenset[str] = frozenset(),
         limits: Limits,
         warn: Callable[[str], None] | None = None,
+        http: HttpClient | None = None,
     ) -> None:
         self.limits = limits
         self._environ = environ
@@ -121,7 +126,7 @@ class Client:
         self._warned: set[str] = set()
         self._guard = threading.Lock()
         self._stopped = threading.Event()
-        self._transports = Transports(environ)
+        self._transport: Transport | Transports = ClientOfTheCaller(http) if http else Transports(environ)
         self._connections: set[Connection] = set()
 
     def warn(self, text: str) -> None:
@@ -133,14 +138,16 @@ class Client:
             self._warn(text)
 
     def warm_up(self, url: str) -> None:
-        """Begin, in a thread, with what the first request for `url` has to wait for: 80 ms of imports, certificates."""
+        """Begin, in a thread, with what the first request for `url` has to wait for: imports, certificates."""
+        transports = self._transport
+        if not isinstance(transports, Transports) or is_local(url):
+            return
 
         def begin() -> None:
             with contextlib.suppress(Exception):  # whoever downloads hears it
-                self._transports.through(None, encrypted=url.startswith("https:"))
+                transports.through(None, encrypted=url.startswith("https:"))
 
-        if not is_local(url):
-            threading.Thread(target=begin, name="pytest-pyinstall-http", daemon=True).start()
+        threading.Thread(target=begin, name="pytest-pyinstall-http", daemon=True).start()
 
     def stop(self) -> None:
         """End every download under way, in whichever thread, at once: each raises `FetchError`. For Ctrl-C."""
@@ -178,13 +185,14 @@ class Client:
         those hold secrets.
         """
         parts = self._permitted(url, None, what)
-        home, authorization = origin(parts), basic_authorization(parts)
+        home, authorization, is_home = origin(parts), basic_authorization(parts), True
         for hop in range(self.limits.redirects + 1):
             bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path or "/", parts.query, ""))
             connection = Connection(
                 url=bare,
-                proxy=proxy_for(parts, self._environ),
-                transports=self._transports,
+                proxy=proxy_for(parts, self._environ) if isinstance(self._transport, Transports) else None,
+                transport=self._transport,
+                is_home=is_home,
                 limits=self.limits,
                 stopped=self._stopped,
                 what=what,
@@ -210,7 +218,7 @@ class Client:
             if hop < self.limits.redirects:
                 parts = self._permitted(joined(bare, location), parts, what)
                 if origin(parts) != home:
-                    authorization = ""  # and it does not come back if a later hop does
+                    authorization, is_home = "", False  # and it does not come back if a later hop does
         msg = f"{what}: more than {self.limits.redirects} redirects from {redacted(url)}"
         raise FetchError(msg, hint=ELSEWHERE)
 

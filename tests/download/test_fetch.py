@@ -1079,7 +1079,7 @@ def test_a_file_that_cannot_be_read_or_has_no_end(fetcher: Fetcher) -> None:
 
 def test_local_files_and_the_cache_do_not_load_the_http_library(fetcher: Fetcher, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(CONTENT)
-    script = script_of(fetcher, str(tmp_path / NAME)) + "import sys; assert 'httpx2' not in sys.modules"
+    script = script_of(fetcher, str(tmp_path / NAME)) + "import sys; assert 'httpcore2' not in sys.modules"
     for _ in range(2):
         subprocess.run([sys.executable, "-c", script], check=True)
 
@@ -1153,7 +1153,7 @@ def test_p16_a_full_disk_leaves_nothing_and_the_next_run_works(fetcher: Fetcher,
 
 
 def test_p16_too_many_open_files(fetcher: Fetcher) -> None:
-    limit = "import resource, httpx2, filelock, ssl, encodings.idna\n"
+    limit = "import resource, httpcore2, filelock, ssl, encodings.idna\n"
     script = limit + script_of(fetcher).replace(
         "fetch(build", "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)); fetch(build"
     )

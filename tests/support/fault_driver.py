@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-import httpx2  # noqa: F401  # for the processes to come
+import httpcore2  # noqa: F401  # for the processes to come
 
 import pytest_pyinstall.archive.finish
 import pytest_pyinstall.archive.unpack  # noqa: F401
