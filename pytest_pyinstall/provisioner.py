@@ -674,6 +674,8 @@ class Provisioner:
         try:
             probe(tree / key.executable, environ=self.environ, expected=key)
         except ProbeError as error:
+            # What Python runs by itself first: most likely it is one of these.
+            names = sorted(names, key=lambda name: not name.endswith((".pth", "customize.py")))
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             msg = f"{key} starts as published, but not with what was added to it ({', '.join(names[:3])}{more})"
             hint = f"this removes what was added: pytest-pyinstall install --reinstall {key}"

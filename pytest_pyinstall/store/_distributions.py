@@ -6,9 +6,6 @@ that put single files of the published pip back would leave a mixture that is ne
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
 import os
 import posixpath
 import re
@@ -157,6 +154,8 @@ class _Row(NamedTuple):
 
 def _rows(tree: Path, info: str) -> list[_Row] | None:
     """The rows of a RECORD; None where it is not there, empty, or names what is not in the installation."""
+    import csv  # as base64 and hashlib below: nothing needs them unless something differs
+
     site = posixpath.dirname(info)
     rows = []
     try:
@@ -175,6 +174,9 @@ def _rows(tree: Path, info: str) -> list[_Row] | None:
 
 
 def _is_there(home: Path, row: _Row, *, content: bool) -> bool:
+    import base64
+    import hashlib
+
     path = home / row.name
     try:
         status = path.lstat()

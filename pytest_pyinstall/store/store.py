@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING
 from pytest_pyinstall.errors import InUseError, StoreError, UnreadableStoreError
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.store._distributions import Packages, read_distributions
-from pytest_pyinstall.store._rebuild import bring_along, rebuild
 from pytest_pyinstall.store._scratch import left_over, link_minor, own_directory
 from pytest_pyinstall.store.manifest import (
     Difference,
@@ -517,6 +516,8 @@ class Claim:
 
         Raises `StoreError`.
         """
+        from pytest_pyinstall.store._rebuild import rebuild
+
         old = self.installation
         if old is None or old.record is None or old.record.distributions is None:
             return None
@@ -594,6 +595,7 @@ class Claim:
         self, home: Path, record: Record, tree: Path, published: tuple[Distribution, ...]
     ) -> tuple[str, ...]:
         from pytest_pyinstall.archive.relocate import relocated
+        from pytest_pyinstall.store._rebuild import bring_along
 
         def relocate(name: str, content: bytes) -> bytes:
             new, python = str(self.home), self.key.executable
