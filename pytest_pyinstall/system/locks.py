@@ -36,8 +36,8 @@ except ImportError:  # Windows
 _LOGGER = logging.getLogger(__name__)
 
 
-_POLL = 0.02
-"""Seconds between two tries: 16 waiters cost a few per cent of one core so, and each loses 10 ms."""
+_POLL = 0.01
+"""Seconds between two tries: sixteen waiters cost some per cent of one core, and each loses 5 ms."""
 
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
