@@ -1,12 +1,13 @@
 """The cases of the table: what we do, what the peer does for the same, and how far ahead we want to be."""
 
 import json
+import tempfile
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.race import Pairs, alone, at_once, race, run
+from benchmarks.race import Pairs, alone, at_a_terminal, at_once, processor, race, run
 from benchmarks.world import World
 
 __all__ = ["CASES", "Case"]
@@ -33,7 +34,7 @@ def cold_session(world: World) -> Pairs:
     def ours(turn: int) -> float:
         place = world.place(f"cold-session/{turn}/ours")
         _write(place / "suite/test_it.py", "def test_it(python):\n    assert python.executable.exists()\n")
-        command = [world.speedy / "pytest", "-q", "-p", "no:cacheprovider", "--python", version]
+        command = [world.plugin / "pytest", "-q", "-p", "no:cacheprovider", "--python", version]
         return run(command, environ=world.ours(place), directory=place / "suite")
 
     def peer(turn: int) -> float:
@@ -59,54 +60,85 @@ def cold_session(world: World) -> Pairs:
         command = [world.bare / "pytest", "-q", "-p", "no:cacheprovider"]
         return run(command, environ=world.peer(place), directory=place / "suite")
 
-    return race(ours, peer, turns=11)
+    return race(ours, peer, turns=7)
 
 
 def _installs(
-    world: World, name: str, versions: list[str], *, turns: int, url: str | None = None, plain: bool = False
+    world: World,
+    name: str,
+    versions: list[str],
+    *,
+    turns: int = 7,
+    link: str = "",
+    runs: Callable[..., float] = run,
+    below: Path | None = None,
 ) -> Pairs:
-    program = (world.plugin if plain else world.speedy) / "pytest-pyinstall"
+    """Each turn in new directories, `below` another place than the world's if that is given."""
+
+    def place(turn: int, side: str) -> Path:
+        if below is None:
+            return world.place(f"{name}/{turn}/{side}")
+        return Path(tempfile.mkdtemp(dir=below))
 
     def ours(turn: int) -> float:
-        place = world.place(f"{name}/{turn}/ours")
-        return run([program, "install", *versions], environ=world.ours(place, url=url), directory=place)
+        here = place(turn, "ours")
+        variables = world.ours(here, url=world.urls[link])
+        return runs([world.plugin / "pytest-pyinstall", "install", *versions], environ=variables, directory=here)
 
     def peer(turn: int) -> float:
-        place = world.place(f"{name}/{turn}/peer")
-        return run([world.uv, "python", "install", *versions], environ=world.peer(place, url=url), directory=place)
+        here = place(turn, "peer")
+        variables = world.peer(here, url=world.urls[link])
+        return runs([world.uv, "python", "install", *versions], environ=variables, directory=here)
 
     return race(ours, peer, turns=turns)
 
 
 def cold(world: World) -> Pairs:
-    return _installs(world, "cold", [world.version], turns=11)
+    return _installs(world, "cold", [world.version], turns=9)
 
 
-def cold_plain(world: World) -> Pairs:
-    return _installs(world, "cold-plain", [world.version], turns=11, plain=True)
+def cold_processor(world: World) -> Pairs:
+    return _installs(world, "cold-processor", [world.version], runs=processor)
+
+
+def cold_terminal(world: World) -> Pairs:
+    return _installs(world, "cold-terminal", [world.version], runs=at_a_terminal)
+
+
+def cold_memory(world: World) -> Pairs:
+    """On a filesystem in memory, whatever the rest is measured on."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as below:
+        return _installs(world, "cold-memory", [world.version], below=Path(below))
 
 
 def cold_eight(world: World) -> Pairs:
-    return _installs(world, "cold-eight", world.versions[-8:], turns=7)
+    return _installs(world, "cold-eight", world.versions[-8:], turns=5)
 
 
-def throttled(world: World) -> Pairs:
-    return _installs(world, "throttled", [world.version], turns=7, url=world.slow_url)
+def _over(link: str) -> Callable[[World], Pairs]:
+    return lambda world: _installs(world, f"over-{link.replace('/', '-')}", [world.version], turns=5, link=link)
 
 
-def nothing_to_do(world: World) -> Pairs:
-    """In one project, as a CI job or a script does it again and again."""
-    ours, peer = world.installed("nothing", [world.version])
-    place = world.place("nothing/runs")
-    return race(
-        lambda _: run([world.speedy / "pytest-pyinstall", "install", world.version], environ=ours, directory=place),
-        lambda _: run([world.uv, "python", "install", world.version], environ=peer, directory=place),
-        turns=25,
-    )
+def _no_ops(words: list[str], theirs: list[str], *, runs: Callable[..., float] = run) -> Callable[[World], Pairs]:
+    """What changes nothing, each turn in a working directory where nothing was asked before."""
+
+    def measure(world: World) -> Pairs:
+        name = f"no-op-{words[0]}-{runs.__name__}"
+        ours, peer = world.installed(name, [world.version])
+        place = world.place(f"{name}/runs")
+        mine = [world.plugin / "pytest-pyinstall", *(word.format(world.version) for word in words)]
+        other = [world.uv, "python", *(word.format(world.version) for word in theirs)]
+        return race(
+            lambda turn: runs(mine, environ=ours, directory=place / f"ours-{turn}"),
+            lambda turn: runs(other, environ=peer, directory=place / f"peer-{turn}"),
+            turns=15,
+        )
+
+    return measure
 
 
 _LOOK = """\
-import sys, time
+import os, sys, time
 from pytest_pyinstall.provisioner import open_provisioner
 for number in range(int(sys.argv[2])):
     with open_provisioner() as provisioner:
@@ -125,7 +157,7 @@ def nothing_in_the_plugin(world: World) -> Pairs:
     place = world.place("nothing-plugin/runs")
     turns = 25
     _write(place / "look.py", _LOOK)
-    run([world.speedy / "python", "look.py", world.version, str(turns + 1)], environ=ours, directory=place)
+    run([world.plugin / "python", "look.py", world.version, str(turns + 1)], environ=ours, directory=place)
     took = list(map(float, (place / "log-0").read_text().split()))
     return race(
         lambda turn: took[turn],
@@ -138,7 +170,7 @@ def reinstall(world: World) -> Pairs:
     """Into a new store, with a cache that has it."""
     place, version = world.place("reinstall"), world.version
     cache = place / "cache"
-    command = [world.speedy / "pytest-pyinstall", "install", version]
+    command = [world.plugin / "pytest-pyinstall", "install", version]
 
     def ours(turn: int) -> float:
         where = place / str(turn) / "ours"
@@ -177,12 +209,12 @@ def reinstall_in_the_plugin(world: World) -> Pairs:
     cache = place / "cache"
     _write(place / "reinstall.py", _REINSTALL)
     run(
-        [world.speedy / "pytest-pyinstall", "install", version],
+        [world.plugin / "pytest-pyinstall", "install", version],
         environ=world.ours(place / "first", cache=cache / "ours"),
         directory=place,
     )
     run(
-        [world.speedy / "python", "reinstall.py", version, str(turns + 1)],
+        [world.plugin / "python", "reinstall.py", version, str(turns + 1)],
         environ=world.ours(place / "ours", cache=cache / "ours"),
         directory=place,
     )
@@ -201,7 +233,7 @@ def _sixteen(world: World, name: str, versions: list[str]) -> Pairs:
 
     def ours(turn: int) -> float:
         place = world.place(f"{name}/{turn}/ours")
-        commands = [[world.speedy / "pytest-pyinstall", "install", version] for version in wanted]
+        commands = [[world.plugin / "pytest-pyinstall", "install", version] for version in wanted]
         return at_once(commands, environ=[world.ours(place)] * 16, directory=place)
 
     def peer(turn: int) -> float:
@@ -209,7 +241,7 @@ def _sixteen(world: World, name: str, versions: list[str]) -> Pairs:
         commands = [[world.uv, "python", "install", version] for version in wanted]
         return at_once(commands, environ=[world.peer(place)] * 16, directory=place)
 
-    return race(ours, peer, turns=5)
+    return race(ours, peer, turns=3)
 
 
 def sixteen_one(world: World) -> Pairs:
@@ -235,11 +267,11 @@ for number in range(int(sys.argv[2])):
 
 
 def environment(world: World) -> Pairs:
-    return _environments(world, "environment", [], turns=25)
+    return _environments(world, "environment", [], turns=15)
 
 
 def environment_with_wheels(world: World) -> Pairs:
-    return _environments(world, "environment-wheels", list(map(str, world.small_wheels)), turns=15)
+    return _environments(world, "environment-wheels", list(map(str, world.small_wheels)), turns=7)
 
 
 def _environments(world: World, name: str, wheels: list[str], *, turns: int) -> Pairs:
@@ -249,7 +281,7 @@ def _environments(world: World, name: str, wheels: list[str], *, turns: int) -> 
     # Their uv, for what we ask it to do, has the same cache.
     ours["UV_CACHE_DIR"] = peer["UV_CACHE_DIR"]
     ours["PATH"] = f"{world.uv.parent}:{ours['PATH']}"
-    words = [world.speedy / "python", "environments.py", world.version, str(turns + 1), *wheels]
+    words = [world.plugin / "python", "environments.py", world.version, str(turns + 1), *wheels]
     run(words, environ=ours, directory=place)
     took = list(map(float, (place / "log-0").read_text().split()))
 
@@ -264,50 +296,77 @@ def _environments(world: World, name: str, wheels: list[str], *, turns: int) -> 
 
 
 def start(world: World) -> Pairs:
-    """pytest in an empty directory, without the plugins that come with our dependencies."""
-    return _starts(world, "start", "-p", "no:anyio", "-p", "no:platformdirs")
-
-
-def start_with_anyio(world: World) -> Pairs:
-    return _starts(world, "start-anyio")
-
-
-def _starts(world: World, name: str, *options: str) -> Pairs:
-    place = world.place(name)
+    """pytest in an empty directory: with us and everything that we bring, and alone."""
+    place = world.place("start")
 
     def with_(directory: Path) -> Callable[[int], float]:
-        command = [directory / "pytest", "--co", "-q", *options]
         # Without tests the exit code is 5.
-        script = ["/bin/sh", "-c", '"$@"; [ $? = 5 ]', "sh", *command]
+        script = ["/bin/sh", "-c", '"$@"; [ $? = 5 ]', "sh", directory / "pytest", "--co", "-q"]
         return lambda turn: run(script, environ=world.environ, directory=place / f"{directory.parent.name}-{turn}")
 
     return race(with_(world.plugin), with_(world.bare), turns=31)
 
 
-def suite(world: World) -> Pairs:
-    """A short suite on five Pythons, environments made already."""
+def suite_short(world: World) -> Pairs:
+    """Environments made already; what is measured is what surrounds the tests."""
+    return _suites(world, "suite-short", tests=20, seconds=0.0, turns=7)
+
+
+def suite_long(world: World) -> Pairs:
+    """Tests that keep a processor busy for some seconds under each Python."""
+    return _suites(world, "suite-long", tests=60, seconds=0.03, turns=2)
+
+
+def _suites(world: World, name: str, *, tests: int, seconds: float, turns: int) -> Pairs:
     versions = world.versions[-5:]
-    ours, peer = world.installed("suite", versions)
-    project = world.place("suite/project")
+    ours, peer = world.installed(name, versions)
+    project = world.place(f"{name}/project")
     names = [f"py{version.replace('.', '')}" for version in versions]
-    write_project(project, tests=20, environments=names)
+    write_project(project, tests=tests, seconds=seconds, environments=names)
     for variables in (ours, peer):
         variables["PATH"] = f"{world.uv.parent}:{variables['PATH']}"
     ours["UV_CACHE_DIR"] = peer["UV_CACHE_DIR"]
     mine = [world.suites / "pytest", "--python", ",".join(versions), "--python-suite", "-q"]
     theirs = [world.suites / "tox", "run-parallel", "--parallel-no-spinner", "-e", ",".join(names)]
-    run(theirs, environ=peer, directory=project)
     return race(
         lambda _: run(mine, environ=ours, directory=project),
         lambda _: run(theirs, environ=peer, directory=project),
+        turns=turns,
+    )
+
+
+def one_test(world: World) -> Pairs:
+    """What somebody who works on one test waits for."""
+    versions = world.versions[-6:]
+    ours, peer = world.installed("one-test", versions)
+    project = world.place("one-test/project")
+    write_project(project, tests=1, environments=[])
+    ours["PATH"] = f"{world.uv.parent}:{ours['PATH']}"
+    ours["UV_CACHE_DIR"] = peer["UV_CACHE_DIR"]
+    mine = [world.plugin / "pytest", "--python", ",".join(versions), "--python-suite", "-q", "tests/test_it.py"]
+    theirs = [world.bare / "pytest", "-q", "tests/test_it.py"]
+    return race(
+        lambda _: run(mine, environ=ours, directory=project),
+        lambda _: run(theirs, environ=world.environ, directory=project),
         turns=7,
     )
 
 
-def write_project(project: Path, *, tests: int, environments: list[str]) -> None:
+def write_project(project: Path, *, tests: int, environments: list[str], seconds: float = 0.0) -> None:
+    """A project whose tests take `seconds` of processor time each."""
     _write(
         project / "tests/test_it.py",
-        f"import pytest\n\n@pytest.mark.parametrize('number', range({tests}))\ndef test_it(number):\n    pass\n",
+        f"""\
+        import time
+
+        import pytest
+
+        @pytest.mark.parametrize("number", range({tests}))
+        def test_it(number):
+            end = time.process_time() + {seconds}
+            while time.process_time() < end:
+                pass
+        """,
     )
     _write(
         project / "pyproject.toml",
@@ -347,7 +406,7 @@ def memory_eight(world: World) -> Pairs:
 def _memory(world: World, name: str, versions: list[str]) -> Pairs:
     def ours(turn: int) -> float:
         place = world.place(f"{name}/{turn}/ours")
-        command = [world.speedy / "pytest-pyinstall", "install", *versions]
+        command = [world.plugin / "pytest-pyinstall", "install", *versions]
         return alone(command, environ=world.ours(place), directory=place)
 
     def peer(turn: int) -> float:
@@ -364,39 +423,30 @@ def _write(path: Path, text: str) -> None:
 
 
 _INSTALL = "`uv python install`"
+_AGAIN = "with `UV_PYTHON_CACHE_DIR`"
+_INSTALLS = (["install", "{}"], ["install", "{}"])
 CASES = (
+    Case("cold", "cold, one version, command line", _INSTALL, 1.5, 1.2, cold),
+    Case("cold-processor", "the same, processor time", _INSTALL, 1.9, 1.5, cold_processor),
+    Case("cold-terminal", "the same at a terminal", _INSTALL, 1.5, 1.2, cold_terminal),
+    Case("cold-memory", "the same, everything in memory (tmpfs)", _INSTALL, 1.5, 1.2, cold_memory),
+    Case("cold-25", "the same over 25 MB/s", _INSTALL, 1.1, 1.0, _over("25 MB/s")),
+    Case("cold-100", "the same over 100 MB/s", _INSTALL, 1.5, 1.2, _over("100 MB/s")),
+    Case("cold-far", "the same with 20 ms of latency", _INSTALL, 1.5, 1.2, _over("20 ms")),
+    Case("cold-session", "cold, one version, inside a pytest session", f"fixture: {_INSTALL}", 0.9, 0.8, cold_session),
+    Case("cold-eight", "cold, eight versions, command line", f"{_INSTALL} of eight", 1.1, 0.85, cold_eight),
+    Case("nothing", "nothing to do, command line", _INSTALL, 2.0, 1.5, _no_ops(*_INSTALLS)),
+    Case("nothing-terminal", "the same at a terminal", _INSTALL, 2.0, 1.5, _no_ops(*_INSTALLS, runs=at_a_terminal)),
+    Case("nothing-processor", "the same, processor time", _INSTALL, 2.0, 1.5, _no_ops(*_INSTALLS, runs=processor)),
+    Case("find", "`find`", "`uv python find`", 2.0, 1.5, _no_ops(["find", "{}"], ["find", "{}"])),
     Case(
-        "cold-session",
-        "cold, one version, inside a pytest session",
-        f"fixture that runs {_INSTALL}",
-        0.9,
-        0.7,
-        cold_session,
+        "list", "`list`", "`uv python list --only-installed`", 2.0, 1.5, _no_ops(["list"], ["list", "--only-installed"])
     ),
-    Case("cold", "cold, one version, command line", _INSTALL, 1.3, 1.0, cold),
-    Case("cold-plain", "the same without the extra `speed`", _INSTALL, 1.3, 1.0, cold_plain),
-    Case("cold-eight", "cold, eight versions, command line", f"{_INSTALL} of eight", 0.85, 0.6, cold_eight),
-    Case("nothing", "nothing to do, command line", _INSTALL, 1.0, 0.5, nothing_to_do),
-    Case(
-        "nothing-plugin",
-        "nothing to do, in the plugin",
-        "`uv python find`, a process",
-        0.05,
-        0.01,
-        nothing_in_the_plugin,
-    ),
-    Case("reinstall", "again from the cache, command line", "with `UV_PYTHON_CACHE_DIR`", 0.4, 0.25, reinstall),
-    Case(
-        "reinstall-plugin",
-        "again from the cache, in the plugin",
-        "with `UV_PYTHON_CACHE_DIR`",
-        0.4,
-        0.25,
-        reinstall_in_the_plugin,
-    ),
-    Case("sixteen-one", "16 processes, one missing version", "16 of uv", 1.0, 0.8, sixteen_one),
-    Case("sixteen-eight", "16 processes, eight missing versions", "16 of uv", 0.75, 0.55, sixteen_eight),
-    Case("throttled", "throttled link (25 MB/s)", _INSTALL, 1.1, 1.0, throttled),
+    Case("nothing-plugin", "nothing to do, in the plugin", "`uv python find`", 0.05, 0.01, nothing_in_the_plugin),
+    Case("reinstall", "again from the cache, command line", _AGAIN, 1.5, 1.2, reinstall),
+    Case("reinstall-plugin", "again from the cache, in the plugin", _AGAIN, 0.4, 0.3, reinstall_in_the_plugin),
+    Case("sixteen-one", "16 processes, one missing version", "16 of uv", 2.5, 1.5, sixteen_one),
+    Case("sixteen-eight", "16 processes, eight missing versions", "16 of uv", 1.3, 1.0, sixteen_eight),
     Case("environment", "environment for a test, in the plugin", "`uv venv`, a process", 0.1, 0.02, environment),
     Case(
         "environment-wheels",
@@ -406,25 +456,10 @@ CASES = (
         0.1,
         environment_with_wheels,
     ),
-    Case(
-        "start",
-        "`pytest --co -q`, empty directory, without anyio's and platformdirs' plugins",
-        "pytest alone",
-        1.05,
-        1.02,
-        start,
-    ),
-    Case("start-anyio", "the same with both", "pytest alone", 1.05, 1.02, start_with_anyio),
-    Case("suite", "short suite on five Pythons, warm", "`tox-uv -p`", 0.5, 0.3, suite),
+    Case("start", "`pytest --co -q`, with us and all that we bring", "pytest alone", 1.05, 1.03, start),
+    Case("suite-short", "short suite on five Pythons, warm", "`tox-uv -p`", 0.35, 0.25, suite_short),
+    Case("suite-long", "long suite on five Pythons, warm", "`tox-uv -p`", 0.9, 0.8, suite_long),
+    Case("one-test", "one test on six Pythons, warm", "pytest alone, one Python", 3.5, 2.0, one_test),
     Case("memory-one", "peak memory, cold, one version", _INSTALL, 80, None, memory_one, unit="MB", most=80),
-    Case(
-        "memory-eight",
-        "peak memory, cold, eight versions",
-        f"{_INSTALL} of eight",
-        200,
-        None,
-        memory_eight,
-        unit="MB",
-        most=200,
-    ),
+    Case("memory-eight", "the same, eight versions", f"{_INSTALL} of eight", 200, None, memory_eight, "MB", 200),
 )

@@ -34,7 +34,7 @@ def installs(world: World) -> dict[int, dict[str, float]]:
 
         def ours(turn: int, count: int = count, versions: list[str] = versions) -> float:
             place = world.place(f"growth-installs/{count}/{turn}/ours")
-            words = [world.speedy / "pytest-pyinstall", "install", *versions]
+            words = [world.plugin / "pytest-pyinstall", "install", *versions]
             return run(words, environ=world.ours(place), directory=place)
 
         def peer(turn: int, count: int = count, versions: list[str] = versions) -> float:
@@ -62,7 +62,7 @@ def catalogues(world: World) -> dict[int, dict[str, float]]:
         ):
             pairs = race(
                 lambda _, words=words, place=place, mine=mine: run(
-                    [world.speedy / "pytest-pyinstall", *words], environ=mine, directory=place
+                    [world.plugin / "pytest-pyinstall", *words], environ=mine, directory=place
                 ),
                 lambda _, others=others, place=place, theirs=theirs: run(
                     [world.uv, "python", *others], environ=theirs, directory=place
@@ -109,7 +109,7 @@ def stores(world: World) -> dict[int, dict[str, float]]:
         ):
             pairs = race(
                 lambda _, words=words, place=place, ours=ours: run(
-                    [world.speedy / "pytest-pyinstall", *words], environ=ours, directory=place
+                    [world.plugin / "pytest-pyinstall", *words], environ=ours, directory=place
                 ),
                 lambda _, others=others, place=place, peer=peer: run(
                     [world.uv, "python", *others], environ=peer, directory=place

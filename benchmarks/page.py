@@ -52,7 +52,8 @@ def write(results: dict[str, Any]) -> None:
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     store = DIRECTORY / "results.json"
     known = json.loads(store.read_text("utf-8")) if store.exists() else {}
-    known |= results
+    names = {"machine", *(case.name for case in CASES), *(growth.name for growth in GROWTHS)}
+    known = {name: found for name, found in known.items() if name in names} | results
     if results:
         known["machine"] = machine()
     store.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", "utf-8")
@@ -72,7 +73,7 @@ def write(results: dict[str, Any]) -> None:
 
 def machine() -> str:
     """What it was measured on."""
-    names = ("pytest-pyinstall", "uv", "pytest", "httpx2", "isal")
+    names = ("pytest-pyinstall", "uv", "pytest", "httpcore2", "isal")
     versions = []
     for name in names:
         try:

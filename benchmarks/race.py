@@ -1,15 +1,17 @@
 """Runs two things in turn, A B A B …, and says how they compare."""
 
+import contextlib
 import os
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Pairs", "alone", "at_once", "plain_environ", "race", "run"]
+__all__ = ["Pairs", "alone", "at_a_terminal", "at_once", "plain_environ", "processor", "race", "run"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,11 @@ class Pairs:
 
 
 def race(ours: Callable[[int], float], peer: Callable[[int], float], *, turns: int) -> Pairs:
-    """`turns` pairs, after one that does not count. Each call gets its number, for a directory of its own."""
+    """`turns` pairs, after one that does not count. Each call gets its number, for a directory of its own.
+
+    With the variable ``PYTEST_PYINSTALL_BENCH_TURNS``, at most so many.
+    """
+    turns = min(turns, int(os.environ.get("PYTEST_PYINSTALL_BENCH_TURNS", turns)))
     results = [(ours(turn), peer(turn)) for turn in range(turns + 1)][1:]
     return Pairs(tuple(mine for mine, _ in results), tuple(theirs for _, theirs in results))
 
@@ -67,6 +73,55 @@ def at_once(
             message = f"exit code {code} of {' '.join(map(str, command))}\n{said[-3000:]}"
             raise RuntimeError(message)
     return seconds
+
+
+def at_a_terminal(command: Sequence[str | Path], *, environ: Mapping[str, str], directory: Path) -> float:
+    """As `run`, with a terminal for standard output and error, where progress is shown."""
+    directory.mkdir(parents=True, exist_ok=True)
+    master, terminal = os.openpty()
+    said = bytearray()
+
+    def read() -> None:
+        with contextlib.suppress(OSError):  # the end of a terminal is an error on Linux
+            while more := os.read(master, 65536):
+                said.extend(more)
+
+    reader = threading.Thread(target=read)
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        list(map(str, command)),
+        env={**environ, "TERM": "xterm-256color"},
+        cwd=directory,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    reader.start()
+    code = process.wait()
+    seconds = time.perf_counter() - start
+    reader.join()
+    os.close(master)
+    if code:
+        message = f"exit code {code} of {' '.join(map(str, command))}\n{said.decode(errors='replace')[-3000:]}"
+        raise RuntimeError(message)
+    return seconds
+
+
+def processor(command: Sequence[str | Path], *, environ: Mapping[str, str], directory: Path) -> float:
+    """The processor time, user and system, of a process and of the children that it waited for."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "log-0").open("w+b") as log:
+        process = subprocess.Popen(
+            list(map(str, command)), env=dict(environ), cwd=directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            log.seek(0)
+            message = f"{' '.join(map(str, command))}\n{log.read().decode(errors='replace')[-3000:]}"
+            raise RuntimeError(message)
+    return used.ru_utime + used.ru_stime
 
 
 _PEAK = """\

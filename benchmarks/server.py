@@ -1,7 +1,10 @@
-"""Serves a directory on loopback as fast as the kernel can: ``python -m benchmarks.server DIR [BYTES_PER_SECOND]``.
+"""Serves a directory on loopback as fast as the kernel can.
+
+``python -m benchmarks.server DIR [BYTES_PER_SECOND [SECONDS]]``
 
 Both sides download from it, so it must not be what is measured: a thread for each connection, ``sendfile``, nothing
-else. It prints its port. With a rate it sends no faster than a link of that speed, all connections together.
+else. It prints its port. With a rate it sends no faster than a link of that speed, all connections together. With a
+latency in seconds, each connection and each request waits for so long, as for a server that is far away.
 """
 
 import os
@@ -33,17 +36,18 @@ class Link:
             time.sleep(wait)
 
 
-def serve(directory: Path, rate: float) -> None:
+def serve(directory: Path, rate: float, latency: float) -> None:
     link = Link(rate) if rate else None
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         print(listener.getsockname()[1], flush=True)
         while True:
             connection, _ = listener.accept()
-            threading.Thread(target=_answer, args=(connection, directory, link), daemon=True).start()
+            threading.Thread(target=_answer, args=(connection, directory, link, latency), daemon=True).start()
 
 
-def _answer(connection: socket.socket, directory: Path, link: Link | None) -> None:
+def _answer(connection: socket.socket, directory: Path, link: Link | None, latency: float) -> None:
     with connection:
+        time.sleep(latency)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         asked = b""
         while True:
@@ -52,6 +56,7 @@ def _answer(connection: socket.socket, directory: Path, link: Link | None) -> No
                     return
                 asked += more
             head, _, asked = asked.partition(b"\r\n\r\n")
+            time.sleep(latency)
             try:
                 _send(connection, directory, head.decode("latin-1"), link)
             except OSError:  # it has seen enough
@@ -82,4 +87,5 @@ def _send(connection: socket.socket, directory: Path, head: str, link: Link | No
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)
+    numbers = [*map(float, sys.argv[2:]), 0.0, 0.0]
+    serve(Path(sys.argv[1]), numbers[0], numbers[1])

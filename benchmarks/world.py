@@ -19,21 +19,24 @@ from benchmarks.race import plain_environ, run
 __all__ = ["ROOT", "World", "open_world"]
 
 ROOT = Path(__file__).resolve().parent.parent
-THROTTLE = 25e6
-"""Bytes in a second, of the slow link."""
+LINKS = {"": (0.0, 0.0), "25 MB/s": (25e6, 0.0), "100 MB/s": (100e6, 0.0), "20 ms": (0.0, 0.02)}
+"""What the servers' links are like: bytes in a second (0: as fast as it can be), and seconds of latency."""
 
 
 @dataclass
 class World:
     """`directory` is new for this run; nothing in it is deleted before the end, for on some filesystems whoever makes
-    files after a deletion pays for it. `url` and `slow_url` serve `mirror`."""
+    files after a deletion pays for it. `urls` serve `mirror`, each over one of `LINKS`."""
 
     directory: Path
     mirror: Path
-    url: str
-    slow_url: str
+    urls: dict[str, str]
     uv: Path
     environ: dict[str, str] = field(default_factory=plain_environ)
+
+    @property
+    def url(self) -> str:
+        return self.urls[""]
 
     def place(self, name: str) -> Path:
         """A new directory."""
@@ -83,11 +86,6 @@ class World:
     def plugin(self) -> Path:
         """``bin`` of an environment with our wheel, as pip installs it."""
         return self._environment("plugin", [str(self.wheel)])
-
-    @cached_property
-    def speedy(self) -> Path:
-        """The same with the extra ``speed``."""
-        return self._environment("speedy", [f"{self.wheel}[speed]"])
 
     @cached_property
     def bare(self) -> Path:
@@ -146,7 +144,7 @@ class World:
 @contextlib.contextmanager
 def open_world(directory: Path) -> Iterator[World]:
     """Everything that the cases need, below the new `directory`. Packs the machine's Pythons, which takes a minute."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     import archives
     from uv import find_uv_bin
 
@@ -155,13 +153,14 @@ def open_world(directory: Path) -> Iterator[World]:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     others = [path for path in archives.interpreters().values() if path.parts[:2] != ("/", "usr")]
     mirror = archives.packed(directory / "mirror", others)
-    with _served(mirror, 0) as url, _served(mirror, THROTTLE) as slow_url:
-        yield World(directory=directory, mirror=mirror, url=url, slow_url=slow_url, uv=Path(find_uv_bin()))
+    with contextlib.ExitStack() as stack:
+        urls = {name: stack.enter_context(_served(mirror, *link)) for name, link in LINKS.items()}
+        yield World(directory=directory, mirror=mirror, urls=urls, uv=Path(find_uv_bin()))
 
 
 @contextlib.contextmanager
-def _served(directory: Path, rate: float) -> Iterator[str]:
-    command = [sys.executable, "-m", "benchmarks.server", str(directory), str(rate)]
+def _served(directory: Path, rate: float, latency: float) -> Iterator[str]:
+    command = [sys.executable, "-m", "benchmarks.server", str(directory), str(rate), str(latency)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
