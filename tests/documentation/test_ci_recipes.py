@@ -61,7 +61,7 @@ def test_an_audit_of_the_workflow_finds_nothing(page: str, tmp_path: Path) -> No
     path = tmp_path / ".github" / "workflows" / "test.yml"
     path.parent.mkdir(parents=True)
     path.write_text(workflow)
-    command = [Path(sys.executable).parent / "zizmor", "--offline", "--no-progress", tmp_path]
+    command = [str(Path(sys.executable).parent / "zizmor"), "--offline", "--no-progress", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
