@@ -967,12 +967,10 @@ def test_unused_pythons_are_mentioned_with_xdist_too(pytester: pytest.Pytester, 
 # What others do
 
 
-def test_a_conftest_with_a_python_option_of_its_own_works_without_us(pytester: pytest.Pytester) -> None:
+def test_a_conftest_with_a_python_option_of_its_own_works_with_us_and_without(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--python')")
     pytester.makepyfile("def test_it(pytestconfig): assert pytestconfig.getoption('--python') == 'x'")
-    clash = pytester.runpytest_subprocess("--python=x")
-    assert clash.ret != 0
-    assert "conflicting option string: --python" in clash.stderr.str() + clash.stdout.str()
+    pytester.runpytest_subprocess("--python=x").assert_outcomes(passed=1)
     pytester.runpytest_subprocess("-p", "no:pyinstall", "--python=x").assert_outcomes(passed=1)
 
 
@@ -986,5 +984,7 @@ def test_junit_names_each_python(pytester: pytest.Pytester, full: Path) -> None:
 
 def test_ini_values_are_shown_by_help(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--help")
-    result.stdout.fnmatch_lines(["Pythons for the tests*", "*--python=REQUEST*", "*pyinstall_python (linelist)*"])
+    result.stdout.fnmatch_lines(
+        ["Pythons for the tests*", "*--python, --pyinstall-python=REQUEST*", "*pyinstall_python (linelist)*"]
+    )
     assert json.dumps(result.outlines)
