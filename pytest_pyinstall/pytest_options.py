@@ -143,7 +143,8 @@ def is_suite(config: pytest.Config, options: Any) -> bool:
     """Whether this is the outer session of a suite. Not in a session that such a one has started."""
     if _is_inner(config) or hasattr(config, "workerinput"):
         return False
-    runs_nothing = any(getattr(options, name, None) for name in ("showfixtures", "cacheshow", "help", "version"))
+    nothing = ("showfixtures", "cacheshow", "help", "version", "markers")
+    runs_nothing = any(getattr(options, name, None) for name in nothing)
     asked = getattr(options, "pyinstall_suite", False) or getattr(options, "pyinstall_bisect", None)
     return not runs_nothing and bool(asked or ini_value(config, "pyinstall_suite"))
 

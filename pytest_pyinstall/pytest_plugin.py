@@ -61,9 +61,6 @@ def pytest_load_initial_conftests(
 ) -> Generator[None, object, object]:
     """Keep a suite's outer session from what belongs to the inner ones."""
     if is_suite(early_config, early_config.known_args_namespace):
-        from pytest_pyinstall.suite.options import spare_the_search
-
-        spare_the_search(early_config)
         from pytest_pyinstall.suite.options import adapt_arguments
 
         adapt_arguments(early_config, parser, args)

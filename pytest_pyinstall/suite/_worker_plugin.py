@@ -1,31 +1,52 @@
-"""Runs inside each environment of a suite, as `_pyinstall_inner`: an ordinary pytest session that tells its reports.
+"""The plugin of a worker: an ordinary pytest session in an environment of the suite, which writes its reports to a file.
 
-Needs pytest alone, from 6.2 on, and is valid on Python 3.6. Never imported by the package itself.
+It is imported there as `_pyinstall_inner`, and never by the package itself. It needs pytest alone, 6.2 or newer, and
+is valid on Python 3.6.
 
-The reports go, one JSON array per line, into a file that the outer session follows: nothing that a test does to its
-descriptors can get in between, a writer never waits for its reader, and what was written survives a crash. A line is
-written at each test's start, so that the test that was running is known, and costs about two microseconds. A test that
-simply passed is one short line.
+The reports are lines of JSON in a file that the controller follows: a test cannot get in between, whatever it does to
+its descriptors, the worker never waits for its reader, and what was written survives a crash. Each test writes a line
+when it starts, so that the running test is known after a crash. A test that passed without output is one short line.
 
-PYTEST_DONT_REWRITE: it is imported before pytest is there to rewrite it.
+PYTEST_DONT_REWRITE: it is imported before pytest can rewrite it.
 """
 
-import gc
+import errno
+import importlib
 import json
 import os
+import re
 import sys
 
 import pytest
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 _STANDARD = {
     "_id", "nodeid", "location", "keywords", "outcome", "longrepr", "when", "user_properties", "sections", "duration",
     "start", "stop", "node", "worker_id", "item_index", "testrun_uid",
 }  # fmt: skip
-# What the outer session writes, once for all Pythons.
-_OUTER_ONLY = {
-    "xmlpath": None, "htmlpath": None, "report_log": None, "json_report": False, "json_report_file": "none",
-    "pastebin": None, "durations": None, "md_report": False, "ctrf": None,
+# What the controller always writes, once for all Pythons.
+_CONTROLLERS = {"xmlpath": None, "pastebin": None, "durations": None}
+# Reports that one of the two writes: the controller if it has the plugin, else each worker, into a file of its own.
+_REPORTS = {
+    "htmlpath": None, "report_log": None, "json_report": False, "json_report_file": "none", "md_report": False, "ctrf": None,
 }  # fmt: skip
+# The destinations of options that name a file or directory which each worker writes.
+_FILES = (
+    "htmlpath", "report_log", "json_report_file", "md_report_output", "ctrf", "log_file", "resultlog", "allure_report_dir",
+    "nunit_xmlpath", "tap_outdir", "csv_path", "excelpath", "cucumber_json_path", "benchmark_histogram", "debug", "memray_bin_path",
+)  # fmt: skip
+# What pytest's own plugins put into the heading: the same in every session, or about this one's directories.
+_CORES_HEADING = re.compile(
+    "(rootdir|configfile|testpaths|inifile|plugins|cachedir|using|setuptools registered plugins|active plugins)\\b"
+)
+_SUMMARIES = (
+    "summary_errors", "summary_failures", "summary_xfailures", "summary_warnings", "summary_passes", "summary_xpasses",
+    "short_test_summary",
+)  # fmt: skip
 _OPTIONS = (
     "python-missing", "python-downloads", "python-preference", "python-store", "python-cache", "python-mirror",
     "python-catalogue", "python-attestation", "python-jobs", "python-report", "python-bisect",
@@ -37,26 +58,98 @@ _INIS = (
 
 
 class _Stream:
-    """The file that the outer session follows."""
+    """The file that the controller follows.
+
+    Everything that writing needs is bound when the session starts: a test may patch any module, for as long as it likes.
+    """
 
     def __init__(self, path):
-        self.fd = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
-        self.parent = os.getppid()
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
+        self._write = os.write
+        self._getppid = os.getppid
+        self._exit = os._exit
+        self._seek = os.lseek
+        self._parent = os.getppid()
+        encoder = json.JSONEncoder(default=_shown)
+        encoder.iterencode = encoder.iterencode
+        self._encode = encoder.encode
+        self._unsent = b""
+        self._limits = resource and (resource.getrlimit, resource.setrlimit, resource.RLIMIT_FSIZE)
 
     def tell(self, *event):
         try:
-            text = json.dumps(event, default=repr)
-        except (TypeError, ValueError):  # keys that JSON has no word for, a cycle
-            text = json.dumps(_plain(event), default=repr)
-        data = text.encode("ascii") + b"\n"
-        while data:
-            data = data[os.write(self.fd, data) :]
+            text = self._encode(event)
+        except (TypeError, ValueError, RecursionError):  # keys that JSON has no word for, a cycle
+            text = self._encode(_plain(event))
+        data = self._unsent + text.encode("ascii") + b"\n"
+        try:
+            while data:
+                data = data[self._write(self._fd, data) :]
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            data = self._write_beyond_limit(data)
+        self._unsent = data
+
+    def _write_beyond_limit(self, data):
+        """Write although a test has limited the size of files. What cannot be written yet is returned."""
+        get, set_, name = self._limits
+        before = get(name)
+        for limit in (before[1], -1):  # as far as everyone may go, and as far as root may
+            try:
+                set_(name, (limit, max(limit, before[1])) if limit != -1 else (-1, -1))
+            except (OSError, ValueError):
+                continue
+            try:
+                while data:
+                    data = data[self._write(self._fd, data) :]
+            except OSError as error:
+                if error.errno != errno.EFBIG:
+                    raise
+            finally:
+                set_(name, before)
+            if not data:
+                break
+        return data
+
+    def lift_limit(self):
+        """At the end of the session, when its plugins write what they have to say."""
+        if self._limits:
+            get, set_, name = self._limits
+            soft, hard = get(name)
+            if soft != hard:
+                set_(name, (hard, hard))
+
+    def end_if_alone(self):
+        """A controller that was killed did not end us, and nobody reads what we write."""
+        if self._getppid() != self._parent:
+            self._exit(3)
+
+    def position(self):
+        """How much was printed until now; None if that goes to a terminal."""
+        try:
+            return self._seek(1, 0, 1)
+        except OSError:
+            return None
 
 
 class _Teller:
-    def __init__(self, stream, keeps_sections):
+    def __init__(self, stream, config):
+        option = config.option
         self.stream = stream
-        self.keeps_sections = keeps_sections
+        self.config = config
+        self.keeps_sections = _document["keeps_sections"]
+        self.shows_fixtures = bool(getattr(option, "show_fixtures_per_test", False))
+        # Where the terminal of plain pytest shows more of a test than its outcome.
+        self.is_talkative = (
+            any(getattr(option, name, False) for name in ("setupshow", "setuponly", "setupplan"))
+            or bool(getattr(option, "log_cli_level", None) or _ini(config, "log_cli"))
+            or getattr(option, "capture", "fd") in ("sys", "tee-sys")
+        )
+        self.reporter = None
+        self.writer = None
+        self.nothing = None
+        self.start = None
         self.indices = {}
         self.deselected = 0
         self.passing = {}
@@ -65,10 +158,13 @@ class _Teller:
     def pytest_deselected(self, items):
         self.deselected += len(items)
 
-    @pytest.hookimpl(trylast=True)
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_collection_finish(self, session):
+        yield
         if session.items or not _is_distributing(session.config):
             self._collected([(item.nodeid, item.location) for item in session.items])
+        if self.shows_fixtures:
+            self.start = self._position()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node, ids):
@@ -83,13 +179,93 @@ class _Teller:
             rows.append([nodeid, location and list(location)])
         self.stream.tell("collected", rows, self.deselected)
 
-    def pytest_runtest_logstart(self, nodeid, location):
-        # Whoever started us and is gone did not end us: there is nobody left to tell.
-        if os.getppid() != self.stream.parent:
-            os._exit(3)
-        self.stream.tell("s", self.indices.get(nodeid, nodeid))
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_sessionstart(self, session):
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and hasattr(reporter, "_tw"):
+            self.reporter = reporter
+            self.writer = reporter._tw
+            self.writer.fullwidth = _document["width"]
+            self.nothing = type(reporter._tw)(file=_Nothing())
+        yield
 
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_report_header(self):
+        self._heading((yield).get_result())
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_report_collectionfinish(self):
+        self._heading((yield).get_result())
+
+    def _heading(self, found):
+        lines = []
+        for each in found:
+            lines.extend([each] if isinstance(each, str) else each)
+        lines = [str(line) for line in lines if str(line).strip() and not _CORES_HEADING.match(str(line))]
+        if lines:
+            self.stream.tell("heading", lines)
+
+    def _position(self):
+        """Where the next word will be printed; None without a file."""
+        for stream in (self.writer and self.writer._file, sys.stdout):
+            try:
+                stream.flush()
+            except (AttributeError, OSError, ValueError):
+                pass
+        return self.stream.position()
+
+    def _printed(self, kind, *fields):
+        """Tell the controller what was printed since `self.start`."""
+        end = self._position()
+        if self.start is not None and end is not None and end > self.start:
+            self.stream.tell(kind, self.start, end, *fields)
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter):
+        self.stream.lift_limit()
+        for name in _SUMMARIES:  # the controller has them, for all Pythons
+            setattr(terminalreporter, name, lambda *_, **__: None)
+        self.start = self._position()
+        yield
+        self._printed("summary")
+
+    # The progress is the controller's. What else is printed between these hooks is of plugins, or a live log.
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_logstart(self, nodeid, location):
+        self.stream.end_if_alone()
+        self.stream.tell("s", self.indices.get(nodeid, nodeid))
+        if self.reporter is None:
+            yield
+            return
+        self.reporter._tw = self.nothing
+        yield
+        self.reporter._tw = self.writer
+        if self.is_talkative:
+            self.start = self._position()
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_logfinish(self, nodeid):
+        if self.is_talkative:
+            self._printed("said", nodeid)
+        if self.reporter is None:
+            yield
+            return
+        self.reporter._tw = self.nothing
+        yield
+        self.reporter._tw = self.writer
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report):
+        self._tell_report(report)
+        if self.reporter is None:
+            yield
+            return
+        self.reporter._tw = self.nothing
+        yield
+        self.reporter._tw = self.writer
+
+    def _tell_report(self, report):
         nodeid = report.nodeid
         index = self.indices.get(nodeid)
         is_plain = (
@@ -118,7 +294,14 @@ class _Teller:
 
     def _send(self, reports):
         for report in reports:
-            self.stream.tell("r", _serialized(report))
+            data = _serialized(report)
+            if (
+                report.outcome not in ("passed", "failed", "skipped")
+                or hasattr(report, "wasxfail")
+                or not _STANDARD.issuperset(report.__dict__)
+            ):
+                data["$status"] = self.config.hook.pytest_report_teststatus(report=report, config=self.config)
+            self.stream.tell("r", data)
 
     def pytest_collectreport(self, report):
         if report.outcome != "passed":
@@ -142,12 +325,59 @@ class _Teller:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session):
+        if self.shows_fixtures:
+            self._printed("summary")
         reason = session.shouldfail or session.shouldstop
         self.stream.tell("stopping", reason if isinstance(reason, str) else "")
 
 
+class _Nothing:
+    """A file for what nobody reads."""
+
+    encoding = "utf-8"
+
+    def write(self, text):
+        return len(text)
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return False
+
+
+class _Fixtures:
+    """Ours, in an environment without pytest-pyinstall."""
+
+    @pytest.fixture(scope="session")
+    def python(self):
+        _cannot("python")
+
+    @pytest.fixture(scope="session")
+    def pythons(self):
+        _cannot("pythons")
+
+    @pytest.fixture(scope="session")
+    def install_python(self):
+        _cannot("install_python")
+
+    @pytest.fixture
+    def python_env(self):
+        _cannot("python_env")
+
+
+def _cannot(name):
+    if sys.version_info < (3, 11):
+        pytest.skip("the fixture `%s` needs pytest-pyinstall, which is for Python 3.11 and newer" % name)
+    pytest.fail(
+        "the fixture `%s` needs pytest-pyinstall in this environment\nhint: add it to what the tests need, as"
+        " \"pytest-pyinstall; python_version >= '3.11'\"" % name,
+        pytrace=False,
+    )
+
+
 class _Junit:
-    """Stands where pytest keeps the writer of a junit file, and tells what fixtures give it besides reports."""
+    """Takes the place of the writer of a JUnit file, and tells the controller what fixtures give it besides reports."""
 
     def __init__(self, stream, family):
         self.stream = stream
@@ -176,39 +406,109 @@ _stream = None
 _document = {}
 
 
-def main():
-    """Run pytest with the arguments that the outer session left for us in a file, and end with its exit code."""
+def main(path):
+    """Run pytest with the arguments that the controller left in the file at `path`, and end with its exit code."""
     global _stream, _document
-    path = sys.argv.pop(1)
     with open(path, "rb") as file:
         _document = json.loads(file.read().decode("utf-8"))
     _stream = _Stream(_document["stream"])
-    sys.argv[0] = "pytest"
-    if _document["with_directory"]:
-        sys.path.insert(0, os.getcwd())
+    _look_like_pytest()
     code = 3
     try:
-        code = int(pytest.main(_document["arguments"]))
+        code = int(pytest.main(_arguments()))
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     finally:
-        gc.enable()
+        _stream.lift_limit()
         _stream.tell("end", code)
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
             except (OSError, ValueError):
                 pass
-    # pytest has collected what the tests left; without this, Python would go through all that was imported once more.
-    if hasattr(gc, "freeze"):  # from 3.7 on, and not in PyPy
-        gc.freeze()
     sys.exit(code)
 
 
+def _look_like_pytest():
+    """Let `__main__`, `sys.argv` and `sys.path` be what the tests find under plain pytest in this environment."""
+    main = sys.modules["__main__"]
+    if _document["as_module"]:
+        spec = importlib.util.find_spec("pytest.__main__")
+        main.__spec__, main.__package__, script = spec, "pytest", spec.origin
+        entry = os.getcwd()
+    else:
+        script = _document["script"]
+        entry = os.path.dirname(script)
+    main.__file__ = script
+    if getattr(main, "__loader__", None) is not None and hasattr(main.__loader__, "path"):
+        main.__loader__.path = script
+    sys.argv[:] = [script] + _document["argv"]
+    if not getattr(sys.flags, "safe_path", False):
+        sys.path.insert(0, entry)
+
+
+def _arguments():
+    """Those of pytest, less the plugins that only the controller's environment has; sets ``PYTEST_ADDOPTS`` too."""
+    absent = {"-p" + name for name in _document["plugins"] if not _is_plugin(name)}
+    environment = [word for word in _document["environment"] if word not in absent]
+    if environment != _document["environment"] or _document["is_environment_changed"]:
+        os.environ["PYTEST_ADDOPTS"] = " ".join(map(_quoted, environment))
+    ini = [word for word in _document["ini"] if word not in absent]
+    more = []
+    if ini != _document["ini"] or _document["is_ini_changed"]:
+        more = ["-o", "addopts=" + " ".join(map(_quoted, ini))]
+    arguments = [word for word in _document["arguments"] if word not in absent]
+    return ["-p", "_pyinstall_inner"] + arguments + _document["ours"] + more + _document["behind"]
+
+
+def _is_plugin(name):
+    """Whether ``-p name`` finds something."""
+    for module in ("_pytest." + name, name):
+        try:
+            if importlib.util.find_spec(module) is not None:
+                return True
+        except (ImportError, AttributeError, ValueError):  # of a parent
+            pass
+    try:
+        from importlib.metadata import distributions
+    except ImportError:  # before Python 3.8
+        from importlib_metadata import distributions
+    return any(
+        point.group == "pytest11" and point.name == name for found in distributions() for point in found.entry_points
+    )
+
+
+def _quoted(word):
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def pytest_configure(config):
+    for line in (
+        "python(*requests): run this test with these Pythons, in place of the session's",
+        "requires_python(specifier): leave out the Pythons that do not fit",
+    ):
+        config.addinivalue_line("markers", line)
+    if not config.pluginmanager.hasplugin("pyinstall"):
+        config.pluginmanager.register(_Fixtures(), "_pyinstall_fixtures")
+
+
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-def pytest_load_initial_conftests(early_config, parser):
-    """Take our options for known, wherever they stand: on the command line, in addopts or in PYTEST_ADDOPTS."""
-    gc.enable()  # it was off from the start on, because what pytest imports stays
+def pytest_load_initial_conftests(early_config, parser, args):
+    _add_options(parser)
+    label = os.environ.get("PYTEST_PYINSTALL_SUITE", "")
+    _adapt_ini(early_config, parser, label)
+    if _document:
+        _leave_coverage_to_the_controller(early_config)
+    yield
+    if _document:
+        # Only now is it known which options the conftests have.
+        known = _options(parser)
+        args[:] = [word for word in args if not _is_of_controller(word, known)]
+        _resolve_ids(early_config, parser, args, label)
+
+
+def _add_options(parser):
+    """Let our options be known, in addopts too, and our ini values, in an environment without us."""
     group = parser.getgroup("pyinstall")
     known = [("--python", {"action": "append"}), ("--python-suite", {"action": "store_true"})]
     known += [("--" + name, {}) for name in _OPTIONS]
@@ -217,37 +517,150 @@ def pytest_load_initial_conftests(early_config, parser):
             group.addoption(name, dest="pyinstall_inner_" + name.strip("-").replace("-", "_"), **how)
         except ValueError:  # pytest-pyinstall is in this environment too
             pass
-    for name in _INIS:
-        try:
-            parser.addini("pyinstall_" + name, "for the outer session")
-        except (ValueError, AssertionError):
-            pass
-    if _document:
-        # Coverage of several Pythons becomes one report, which the outer session writes.
-        namespace = early_config.known_args_namespace
-        if getattr(namespace, "cov_source", None):
-            reports = namespace.cov_report if isinstance(namespace.cov_report, dict) else {}
-            appends = bool(getattr(namespace, "cov_append", False))
-            _stream.tell("coverage", reports, namespace.cov_fail_under, namespace.cov_config, appends)
-            namespace.cov_report = {"": None}
-            namespace.cov_fail_under = 0
-            namespace.cov_append = False
-    yield
+    for name in ["pyinstall_" + name for name in _INIS] + ["cache_dir"] + _document.get("translated", []):
+        if name not in parser._inidict and name not in getattr(parser, "_ini_aliases", ()):
+            try:
+                parser.addini(name, "for the controller")
+            except (ValueError, AssertionError):
+                pass
+
+
+def _adapt_ini(config, parser, label):
+    """``{python}`` in ini values, and settings that only newer versions of pytest know."""
+    values = getattr(config, "_inicfg", None) or config.inicfg
+    for name, found in list(values.items()):
+        value = getattr(found, "value", found)
+        if "{python}" in str(value) and name != "addopts":
+            value = (
+                [str(each).replace("{python}", label) for each in value]
+                if isinstance(value, list)
+                else str(value).replace("{python}", label)
+            )
+            if value is not found and hasattr(found, "value"):
+                import dataclasses
+
+                value = dataclasses.replace(found, value=value)
+            values[name] = value
+            config._inicache.pop(name, None)
+    if int(pytest.__version__.split(".")[0]) < 9:
+        _adapt_to_old_pytest(config, parser, values)
+
+
+def _adapt_to_old_pytest(config, parser, values):
+    if _document.get("inipath"):
+        # Paths in a translated file are relative to the file that the user wrote.
+        import pathlib
+
+        config._inipath = type(config._inipath)(_document["inipath"])
+        if "pythonpath" in values and config.pluginmanager.get_plugin("python_path") is None:  # before pytest 7
+            for path in reversed(values["pythonpath"] if isinstance(values["pythonpath"], list) else []):
+                sys.path.insert(0, str(pathlib.Path(_document["inipath"]).parent / path))
+    overrides = dict(
+        each.partition("=")[::2] for each in getattr(config.known_args_namespace, "override_ini", None) or ()
+    )
+    settings = dict(values)
+    settings.update(overrides)
+
+    def is_on(name):
+        return str(settings.get(name, settings.get("strict", ""))).lower() in ("1", "true", "yes", "on")
+
+    for name in ("strict", "strict_xfail", "strict_config", "strict_markers", "strict_parametrization_ids"):
+        if name in settings and name not in parser._inidict:
+            parser.addini(name, "of pytest 9")
+    if is_on("strict_xfail") and "xfail_strict" not in settings:
+        values["xfail_strict"] = "true"
+        config._inicache.pop("xfail_strict", None)
+    for name in ("strict_config", "strict_markers"):
+        if is_on(name):
+            setattr(config.option, name, True)
+            setattr(config.known_args_namespace, name, True)
+
+
+def _leave_coverage_to_the_controller(config):
+    """Coverage of several Pythons becomes one report."""
+    namespace = config.known_args_namespace
+    if getattr(namespace, "cov_source", None):
+        reports = namespace.cov_report if isinstance(namespace.cov_report, dict) else {}
+        appends = bool(getattr(namespace, "cov_append", False))
+        _stream.tell("coverage", reports, namespace.cov_fail_under, namespace.cov_config, appends)
+        namespace.cov_report = {"": None}
+        namespace.cov_fail_under = 0
+        namespace.cov_append = False
+
+
+def _options(parser):
+    groups = [parser._anonymous] + [group for group in parser._groups if group is not parser._anonymous]
+    return {name for group in groups for option in group.options for name in option.names()}
+
+
+def _is_of_controller(word, known):
+    """Whether this is an option of a reporter that only the controller's environment has."""
+    name = word.partition("=")[0]
+    return name in _document["reporters"] and name not in known
+
+
+def _resolve_ids(config, parser, args, label):
+    """A word that may have been a conftest's option's value is a node id that names Pythons."""
+    import copy
+
+    for word in _document["doubtful"]:
+        places = parser.parse_known_args(args, namespace=copy.copy(config.option)).file_or_dir
+        if word not in map(str, places):
+            continue
+        nodeid, _, labels = word[:-1].rpartition("[")
+        index = args.index(word)
+        if label in labels.split(","):
+            args[index] = nodeid
+        elif len(places) > 1:
+            del args[index]
+        else:
+            _stream.tell("unasked")
+            pytest.exit("no test of this Python was asked for", 5)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
     if _stream is None or hasattr(config, "workerinput"):
         return
-    if getattr(config.option, "xmlpath", None) and hasattr(config, "stash"):  # from pytest 7 on
+    option = config.option
+    if getattr(option, "xmlpath", None) and hasattr(config, "stash"):  # from pytest 7 on
         from _pytest.junitxml import xml_key
 
         config.stash[xml_key] = _Junit(_stream, config.getini("junit_family"))
-    for name, value in _OUTER_ONLY.items():
-        if hasattr(config.option, name):
-            setattr(config.option, name, value)
+    reports = {name: value for name, value in _REPORTS.items() if name in _document["reports"]}
+    for name, value in list(_CONTROLLERS.items()) + list(reports.items()):
+        if hasattr(option, name):
+            setattr(option, name, value)
+    if getattr(option, "randomly_seed", None) == "default":
+        option.randomly_seed = _document["seed"]
+    _name_files(config, [name for name in _FILES if name not in reports])
     _stream.tell("start", pytest.__version__, "%d.%d.%d" % sys.version_info[:3], str(config.rootdir))
-    config.pluginmanager.register(_Teller(_stream, _document["keeps_sections"]), "_pyinstall_teller")
+    config.pluginmanager.register(_Teller(_stream, config), "_pyinstall_teller")
+
+
+def _name_files(config, names):
+    """Give each file that workers write a name of its own."""
+    label = _document["label"]
+    option = config.option
+    if not getattr(option, "log_file", None) and _ini(config, "log_file"):
+        option.log_file = config.getini("log_file")
+    for name in names:
+        value = getattr(option, name, None)
+        if not isinstance(value, str) or not value or (name == "json_report_file" and not option.json_report):
+            continue
+        if name == "md_report_output" and not getattr(option, "md_report", False):
+            continue
+        if label not in value:
+            root, extension = os.path.splitext(value)
+            setattr(option, name, root + "-" + label + extension)
+            _stream.tell("file", root + "-{python}" + extension)
+
+
+def _ini(config, name):
+    try:
+        return config.getini(name)
+    except (KeyError, ValueError):
+        return None
 
 
 def _is_distributing(config):
@@ -267,9 +680,19 @@ def _is_collect(report):
     return type(report).__name__ == "CollectReport"
 
 
-def _plain(value):
+def _shown(value):
+    try:
+        return repr(value)
+    except Exception:
+        return object.__repr__(value)
+
+
+def _plain(value, parents=()):
+    """What JSON can say of `value`; what contains itself, or is nested without end, is shown as text."""
+    if isinstance(value, (dict, list, tuple)) and (len(parents) > 50 or any(value is each for each in parents)):
+        return _shown(value)
     if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
+        return {str(key): _plain(each, parents + (value,)) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value if value is None or isinstance(value, (str, int, float, bool)) else repr(value)
+        return [_plain(each, parents + (value,)) for each in value]
+    return value if value is None or isinstance(value, (str, int, float, bool)) else _shown(value)

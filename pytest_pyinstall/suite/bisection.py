@@ -1,7 +1,7 @@
 """Finds the two neighbours in a range of Pythons between which the outcome of one test changes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -125,7 +125,9 @@ class Bisection(Suite):
             return None
         self._choices[index] = choice
         # The key's whole version, because patch versions of one minor version are what differs here.
-        row = Row(label=f"py{choice.interpreter.key.short}", choice=choice, arguments=[*self.words, self.test])
+        label = f"py{choice.interpreter.key.short}"
+        words = self.words.for_python(label, [label])
+        row = Row(label=label, choice=choice, words=replace(words, behind=[*(words.behind or ["--"]), self.test]))
         self.rows = [row]
         self._tallies[index] = row.tally
         super()._run(session)

@@ -35,20 +35,27 @@ from pytest_pyinstall.suite.cache import directory_of
 from pytest_pyinstall.suite.environment import SuiteEnvironment, make_environment, variables_of
 from pytest_pyinstall.suite.markdown import append_summary
 from pytest_pyinstall.suite.options import (
-    chosen,
     inner_arguments,
     is_interactive,
     jobs_of,
     project_directory,
-    search_again,
-    translated_ini,
-    without_ours,
+    reporters_options,
+    seed,
+    translate_ini,
+    words_of,
 )
 from pytest_pyinstall.suite.recipe import Recipe, read_recipe
 from pytest_pyinstall.suite.replay import Retelling, add_property, correct_names, has_curious_reporters, last_failed
 from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, combine
 from pytest_pyinstall.suite.run import Inner, Row, label_of, prepare_plugin
-from pytest_pyinstall.suite.summary import grouping, list_collected, write_coverage, write_page, write_table
+from pytest_pyinstall.suite.summary import (
+    grouping,
+    list_collected,
+    write_coverage,
+    write_page,
+    write_summaries,
+    write_table,
+)
 from pytest_pyinstall.system.permissions import other_writer
 
 if TYPE_CHECKING:
@@ -120,6 +127,10 @@ def holding_interrupts() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+REPORTS = ("htmlpath", "report_log", "json_report", "json_report_file", "md_report", "ctrf")
+"""Where options of reporters are: what the controller has, no worker writes."""
+
+
 _PAUSE = 0.004
 """Seconds between two looks at what the sessions wrote, when there was nothing new."""
 
@@ -144,21 +155,24 @@ class Suite:
         self.pythons = pythons
         self.say = say or (lambda _: None)
         self.jobs = jobs_of(config)
-        self.words = without_ours(map(str, config.invocation_params.args))
+        self.words = words_of(config)
         installs = [str(word) for word in config.getini("pyinstall_suite_install")]
         self.recipe: Recipe = read_recipe(project_directory(config), installs)
-        asked = chosen(self.words, [label_of(choice) for choice in choices])
+        labels = [label_of(choice) for choice in choices]
+        asked = self.words.asked(labels)
         self.rows = [
-            Row(label=label, choice=choice, arguments=asked[label])
+            Row(label=label, choice=choice, words=self.words.for_python(label, labels))
             for choice in choices
             if (label := label_of(choice)) in asked
         ]
+        self._seed = seed()
         self.matrix = Matrix(row.tally for row in self.rows)
         self.is_interactive = is_interactive(config, [(row.label, row.choice.asked[0]) for row in self.rows])
         self._scratch = Path(tempfile.mkdtemp(prefix="pytest-pyinstall-suite-"))
         self._emits_all = True
         self._keeps_sections = True
         self._coverage: Coverage | None = None
+        self._retelling: Retelling | None = None
         self._said: deque[str] = deque()
         self._held = contextlib.ExitStack()  # the environments that this session runs in
 
@@ -180,7 +194,6 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        search_again(self.config)
         self._emits_all = has_curious_reporters(self.config)
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         self._keeps_sections = self._emits_all or (reporter is not None and reporter.hasopt("P"))
@@ -208,6 +221,8 @@ class Suite:
         labels = [row.label for row in self.rows]
         with grouping(terminalreporter, self.matrix, labels, self.config.rootpath):
             result = yield
+        if self._retelling is not None:
+            write_summaries(terminalreporter, self.rows, self._retelling.headings())
         write_coverage(terminalreporter, self._coverage, count=len(self.rows))
         if self.config.option.collectonly:
             return result
@@ -220,10 +235,27 @@ class Suite:
             write_page(terminalreporter, self.matrix, path, title=title)
         return result
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any) -> Any:
+        return None if self._retelling is None else self._retelling.statuses.get(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """pytest's own exit code, if the workers agree on one."""
+        if (
+            session.exitstatus not in {0, 1, 5}
+            or (self._coverage is not None and self._coverage.is_failed)
+            or any(row.inner is None for row in self.rows)
+        ):
+            return
+        codes = {row.exit_code for row in self.rows if row.tally.note != "not asked for"}
+        if len(codes) == 1 and (code := codes.pop()) is not None:
+            session.exitstatus = code
+
     # Running
 
     def _run(self, session: pytest.Session) -> None:
-        retelling = Retelling(session, self.rows, self.matrix, emits_all=self._emits_all)
+        retelling = self._retelling = Retelling(session, self.rows, self.matrix, emits_all=self._emits_all)
         background: Background[SuiteEnvironment] = Background(self.jobs)
         with holding_interrupts() as is_interrupted:
             try:
@@ -300,17 +332,7 @@ class Suite:
         row.inner = Inner(directory=self._scratch / "sessions" / row.file_name, is_interactive=self.is_interactive)
         row.inner.start(
             made.python,
-            [
-                *row.arguments,
-                *inner_arguments(
-                    self.config,
-                    name=row.file_name,
-                    cache=self._caches / row.file_name,
-                    any_failed=any(last_failed(self._caches / each.file_name) for each in self.rows),
-                    ours=self.pythons.provisioner.settings.directories,
-                ),
-                *translated_ini(self.config.inipath, made.pytest),
-            ],
+            self._document(row, made),
             plugin=prepare_plugin(made.path, otherwise=self._scratch),
             key=row.choice.interpreter.key,
             working_directory=self.config.invocation_params.dir,
@@ -318,11 +340,53 @@ class Suite:
                 **os.environ,
                 **variables_of(made, row.file_name, os.environ),
                 "COVERAGE_FILE": str(self._scratch / "coverage" / f".coverage.{row.file_name}"),
+                "PYTEST_PYINSTALL_SUITE": row.label,
             },
-            # As `python -m pytest` does, and `pytest` does not.
-            with_directory=Path(sys.argv[0]).name == "__main__.py",
-            keeps_sections=self._keeps_sections,
         )
+
+    def _document(self, row: Row, made: SuiteEnvironment) -> dict[str, Any]:
+        """What the worker of `row` has to know."""
+        assert row.words is not None  # noqa: S101  # every row that is started has them
+        config = self.config
+        ours = inner_arguments(
+            config,
+            name=row.file_name,
+            cache=self._caches / row.file_name,
+            any_failed=any(last_failed(self._caches / each.file_name) for each in self.rows),
+            ours=self.pythons.provisioner.settings.directories,
+        )
+        translation = self._scratch / f"{row.file_name}.toml"
+        translated = translate_ini(config.inipath, made.pytest, translation)
+        if translated:
+            ours += ["-c", str(translation)]
+        reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+        return {
+            "arguments": row.words.arguments,
+            "behind": row.words.behind,
+            "environment": row.words.environment,
+            "is_environment_changed": row.words.is_environment_changed,
+            "ini": row.words.ini,
+            "is_ini_changed": row.words.is_ini_changed,
+            "doubtful": row.words.doubtful,
+            "ours": ours,
+            "argv": self.words.raw(),
+            "as_module": Path(sys.argv[0]).name == "__main__.py",
+            "plugins": [name for name in self.words.plugins() if self._is_from_elsewhere(name)],
+            "reporters": sorted(reporters_options(config)),
+            "reports": [name for name in REPORTS if hasattr(config.option, name)],
+            "translated": translated,
+            "inipath": str(config.inipath) if translated else "",
+            "seed": self._seed,
+            "label": row.label,
+            "width": reporter._tw.fullwidth if reporter is not None else 80,  # noqa: SLF001  # no other way to ask
+            "keeps_sections": self._keeps_sections,
+        }
+
+    def _is_from_elsewhere(self, name: str) -> bool:
+        """Whether a plugin that ``-p`` names is not the project's own, and so may be absent from an environment."""
+        plugin = self.config.pluginmanager.get_plugin(name)
+        file = getattr(plugin, "__file__", None)
+        return file is not None and not Path(file).is_relative_to(self.config.rootpath)
 
     @functools.cached_property
     def _caches(self) -> Path:

@@ -1,23 +1,22 @@
-"""What the outer session of a suite keeps of its options, and what it hands on to the inner ones.
-
-Spares the outer session of a suite the search for garbage in what was imported, which is none.
-"""
+"""What the outer session of a suite keeps of its options, and what it hands on to the inner ones."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import copy
-import gc
+import json
+import math
 import os
-import re
-import shlex
+import random
 from pathlib import Path
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_pyinstall.errors import InvalidSettingError, UsageError
 from pytest_pyinstall.project import directory_of_project
+from pytest_pyinstall.suite.words import Words, read_words
 from pytest_pyinstall.system.files import read_toml
 
 if TYPE_CHECKING:
@@ -26,39 +25,133 @@ if TYPE_CHECKING:
 __all__ = [
     "adapt_arguments",
     "adapt_options",
-    "chosen",
     "inner_arguments",
     "is_interactive",
     "jobs_of",
     "project_directory",
-    "search_again",
-    "spare_the_search",
-    "translated_ini",
-    "without_ours",
+    "reporters_options",
+    "seed",
+    "translate_ini",
+    "usable_cores",
+    "words_of",
 ]
 
 
+_WORDS = pytest.StashKey[Words]()
+
+
+_WORKERS_PLUGINS = (
+    "django",
+    "randomly",
+    "benchmark",
+    "hypothesispytest",
+    "asyncio",
+    "anyio",
+    "timeout",
+    "env",
+    "dotenv",
+    "syrupy",
+)
+"""Entry points of plugins that work on the tests themselves. In the controller they would import the project's
+settings, or print a heading about something that does not happen."""
+
+
+_RUNNING = {
+    "pytest_runtest_protocol", "pytest_runtest_call", "pytest_pyfunc_call", "pytest_collect_file",
+    "pytest_generate_tests", "pytest_runtestloop",
+}  # fmt: skip
+
+
+_REPORTING = ("pytest_runtest_logreport", "pytest_terminal_summary", "pytest_report_teststatus")
+
+
 def adapt_arguments(config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
-    """Keep the outer session from everything that is the inner sessions': conftests, their options, their plugins'.
+    """Keep from the controller what belongs to the workers: conftests, their options, plugins that act on tests.
 
     For `pytest_load_initial_conftests`. What this session's plugins do not know is taken out of `args`.
     """
+    config.stash[_WORDS] = Words.of(config, parser, environ=os.environ)
     namespace = config.known_args_namespace
     namespace.noconftest = True
     namespace.pythonwarnings = []
     if hasattr(namespace, "cov_source"):
         namespace.cov_source = []
-    _, unknown = parser.parse_known_and_unknown_args(list(args), copy.copy(config.option))
-    for word in unknown:
-        if word in args:
-            args.remove(word)
+    kept: list[str] = []
+    for piece in read_words(args, parser):
+        if piece.action is not None and isinstance(piece.action.type, argparse.FileType):
+            _unwrite(getattr(namespace, piece.action.dest, None))
+        elif not piece.is_unknown:
+            kept += piece.words
+    args[:] = kept
     found = getattr(config, "_inicfg", None) or config.inicfg
     # Categories of warnings would be imported, out of the project.
     found.pop("filterwarnings", None)
     for name in list(found):
         with contextlib.suppress(ValueError, AssertionError):
             if name not in parser._inidict and name not in getattr(parser, "_ini_aliases", ()):  # noqa: SLF001  # no other way to ask
-                parser.addini(name, help="for the inner sessions")
+                parser.addini(name, help="for the workers")
+    _leave_out_plugins(config)
+
+
+def _unwrite(file: Any) -> None:
+    """Remove the empty file that the parser has opened for a worker to write."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        file.close()
+        if "w" in file.mode and Path(file.name).stat().st_size == 0:
+            Path(file.name).unlink()
+
+
+def _leave_out_plugins(config: pytest.Config) -> None:
+    names = [name for name in _WORKERS_PLUGINS if config.pluginmanager.has_plugin(name)]
+    for implementation in config.hook.pytest_load_initial_conftests.get_hookimpls():
+        if implementation.plugin_name in names:
+            # This hook is being called right now, with a list of its own.
+            implementation.function = lambda: None  # type: ignore[misc]  # pluggy has no way to skip one
+            implementation.argnames = ()  # type: ignore[misc]  # as above
+    for name in names:
+        config.pluginmanager.unregister(name=name)
+
+
+def words_of(config: pytest.Config) -> Words:
+    return config.stash[_WORDS]
+
+
+def reporters_options(config: pytest.Config) -> set[str]:
+    """Of the options that were used, those of plugins that only report, and so do their work in the controller."""
+    found = set()
+    known = words_of(config).known()
+    for plugin in config.pluginmanager.get_plugins():
+        code = getattr(getattr(plugin, "pytest_addoption", None), "__code__", None)
+        if code is None or not isinstance(plugin, ModuleType) or plugin.__name__.startswith("_pytest."):
+            continue
+        options = known.intersection(_constants(code))
+        if options and _only_reports(config, plugin.__name__.partition(".")[0]):
+            found |= options
+    return found
+
+
+def _constants(code: CodeType) -> Iterator[str]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _constants(constant)
+        elif isinstance(constant, str):
+            yield constant
+        elif isinstance(constant, tuple):
+            yield from (each for each in constant if isinstance(each, str))
+
+
+def _only_reports(config: pytest.Config, package: str) -> bool:
+    hooks: set[str] = set()
+    for plugin in config.pluginmanager.get_plugins():
+        module = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
+        if module.partition(".")[0] == package:
+            hooks.update(caller.name for caller in config.pluginmanager.get_hookcallers(plugin) or ())
+    return not hooks & _RUNNING and any(name in hooks for name in _REPORTING)
+
+
+def seed() -> int:
+    """One for pytest-randomly in all workers of a session."""
+    return random.SystemRandom().getrandbits(32)
 
 
 def adapt_options(config: pytest.Config) -> None:
@@ -68,77 +161,68 @@ def adapt_options(config: pytest.Config) -> None:
         "numprocesses": None, "dist": "no", "tx": [], "looponfail": False, "distload": False,
         "cov_source": [], "no_cov": True,
         "stepwise": False, "stepwise_skip": False, "lf": False, "failedfirst": False, "newfirst": False,
-        "usepdb": False, "trace": False,
+        "usepdb": False, "trace": False, "show_fixtures_per_test": False,
     }  # fmt: skip
     for name, value in values.items():
         if hasattr(option, name):
             setattr(option, name, value)
 
 
-def chosen(words: Sequence[str], labels: Sequence[str]) -> dict[str, list[str]]:
-    """What each Python is asked for, of the user's `words`: ids that name Pythons are for these alone.
-
-    Where there are such ids, Pythons that none of them names are left out.
-    """
-    common: list[str] = []
-    own: dict[str, list[str]] = {}
-    for word in words:
-        match = re.fullmatch(r"(.+::.+)\[((?:py|graalpy)[^\[\]]*)\]", word)
-        pythons = match[2].split(",") if match else []
-        if match and set(pythons) <= set(labels):
-            for label in pythons:
-                own.setdefault(label, []).append(match[1])
-        else:
-            common.append(word)
-    return {label: [*common, *own.get(label, ())] for label in labels if not own or label in own}
-
-
 def inner_arguments(
     config: pytest.Config, *, name: str, cache: Path, any_failed: bool, ours: Iterable[Path]
 ) -> list[str]:
-    """What stands behind the user's own words in the session called `name`, and so wins.
+    """What follows the user's own options in the worker called `name`, and so wins.
 
     `any_failed` is whether the last session of any Python had failures. In `ours` is nothing to collect.
     """
-    words = [f"--rootdir={config.rootpath}", "-o", f"cache_dir={cache}"]
-    # Pythons and environments have test suites of their own, and the inner sessions may not have our plugin.
+    arguments = [f"--rootdir={config.rootpath}"]
+    if config.pluginmanager.hasplugin("cacheprovider"):
+        arguments += ["-o", f"cache_dir={cache}"]
+    # Pythons and environments have test suites of their own, and the workers may not have our plugin.
     marks = (mark for pattern in ("*", "*/*") for mark in config.rootpath.glob(f"{pattern}/.pytest-pyinstall"))
     ignored = (*ours, *(mark.parent for mark in marks))  # also a store that is not the one of this call
-    words += [f"--ignore={path}" for path in dict.fromkeys(ignored) if path.is_relative_to(config.rootpath)]
+    arguments += [f"--ignore={path}" for path in dict.fromkeys(ignored) if path.is_relative_to(config.rootpath)]
     if basetemp := config.getoption("basetemp", None):
-        words.append(f"--basetemp={Path(basetemp) / name}")
+        arguments.append(f"--basetemp={Path(basetemp) / name}")
         Path(basetemp).mkdir(parents=True, exist_ok=True)
-    given = list(map(str, config.invocation_params.args))
-    is_decided = _asks(given, "--lfnf", "--last-failed-no-failures")
+    words = words_of(config)
+    is_decided = words.asks("--lfnf", "--last-failed-no-failures")
     # With failures on one Python, the others have nothing to run again.
-    if any_failed and _asks(given, "--lf", "--last-failed") and not is_decided:
-        words.append("--lfnf=none")
-    return words
+    if any_failed and words.asks("--lf", "--last-failed") and not is_decided:
+        arguments.append("--lfnf=none")
+    return arguments
 
 
-def translated_ini(path: Path | None, version: str) -> list[str]:
-    """The settings of a file that this version of pytest cannot read: native TOML came with pytest 9."""
+def translate_ini(path: Path | None, version: str, target: Path) -> list[str]:
+    """Write `target` with the settings of a file that this version of pytest cannot read, and return their names.
+
+    Native TOML came with pytest 9. Without such settings nothing is written.
+    """
     if path is None or path.suffix != ".toml" or int(version.partition(".")[0]) >= 9:
         return []
     document = read_toml(path)
     native = document.get("tool", {}).get("pytest") if path.name == "pyproject.toml" else document.get("pytest")
     if not isinstance(native, dict) or "ini_options" in native:
         return []
-    words = []
+    lines = ["[tool.pytest.ini_options]"]
     for name, value in native.items():
-        if name.startswith("pyinstall_") or name in {"minversion", "cache_dir", "strict"} or isinstance(value, dict):
+        if name.startswith("pyinstall_") or name in {"minversion", "cache_dir"} or isinstance(value, dict):
             continue
-        text = "\n".join(map(str, value)) if isinstance(value, list) else str(value)
-        if name in {"addopts", "testpaths", "pythonpath", "norecursedirs"} and isinstance(value, list):
-            text = shlex.join(map(str, value))
-        words += ["-o", f"{name}={text.lower() if isinstance(value, bool) else text}"]
-    return words
+        items = ", ".join(map(_toml_string, value)) if isinstance(value, list) else ""
+        lines.append(f"{_toml_string(name)} = {f'[{items}]' if isinstance(value, list) else _toml_string(value)}")
+    target.write_text("\n".join(lines), encoding="utf-8")
+    return [name for name, value in native.items() if not isinstance(value, dict)]
+
+
+def _toml_string(value: object) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def jobs_of(config: pytest.Config) -> int:
     text = config.getoption("pyinstall_jobs") or config.getini("pyinstall_jobs")
     if not text:
-        return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        return usable_cores()
     try:
         jobs = int(text)
     except ValueError:
@@ -146,6 +230,40 @@ def jobs_of(config: pytest.Config) -> int:
     if jobs < 1:
         raise InvalidSettingError(f"--python-jobs: {text!r} is no number of Pythons", hint="--python-jobs 2")
     return jobs
+
+
+def usable_cores(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """As many cores as this process may use: its affinity, and the quota of its control group and of those above."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return max(1, cores)
+    for line in lines:
+        number, _, rest = line.partition(":")
+        controllers, _, place = rest.partition(":")
+        if number != "0" and "cpu" not in controllers.split(","):
+            continue
+        root = cgroups if number == "0" else cgroups / "cpu"
+        directory = root / place.lstrip("/")
+        # In a container the group that we see as our own may be the root of what is mounted.
+        for group in (root, directory, *directory.parents):
+            if group.is_relative_to(root) and (quota := _quota(group)):
+                cores = min(cores, math.ceil(quota))
+    return max(1, cores)
+
+
+def _quota(group: Path) -> float:
+    """The cores that a control group may use at once; 0 without a limit."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        return 0.0 if quota == "max" else int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError, ZeroDivisionError):
+        quota_us, period_us = (
+            int((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii")) for name in ("quota", "period")
+        )
+        return max(0.0, quota_us / period_us)
+    return 0.0
 
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "tox.toml", "Pipfile", "noxfile.py")
@@ -177,60 +295,14 @@ def _named(config: pytest.Config) -> Path | None:
 
 
 def is_interactive(config: pytest.Config, pythons: Sequence[tuple[str, str]]) -> bool:
-    """Whether the inner session needs the terminal.
+    """Whether the worker needs the terminal.
 
-    `pythons` are labels and requests. Raises `UsageError` where it is needed by several.
+    `pythons` are labels and requests. Raises `UsageError` if several need it.
     """
-    asked = _asks(map(str, config.invocation_params.args), "--pdb", "--trace")
+    asked = words_of(config).asks("--pdb", "--trace")
     needs = asked or config.getoption("capture", "fd") == "no"
     if needs and len(pythons) > 1:
         names = ", ".join(label for label, _ in pythons)
         message = f"--pdb, --trace and -s show one Python at a time, and these are {len(pythons)}: {names}"
         raise UsageError(message, hint=f"--python {pythons[-1][1]}")
     return needs
-
-
-def _asks(words: Iterable[str], *options: str) -> bool:
-    return any(word.partition("=")[0] in options for word in words)
-
-
-def without_ours(words: Iterable[str]) -> list[str]:
-    """The arguments less `--python…`: the inner sessions may have no plugin that knows them."""
-    kept = []
-    iterator: Iterator[str] = iter(words)
-    for word in iterator:
-        name, equals, _ = word.partition("=")
-        if name == "--python-suite":
-            continue
-        if name == "--python" or name.startswith("--python-"):
-            if not equals:
-                next(iterator, None)
-            continue
-        kept.append(word)
-    return kept
-
-
-_SPARED = pytest.StashKey[bool]()
-
-
-def spare_the_search(config: pytest.Config) -> None:
-    """Search for no garbage from now on, until `search_again`, and at the latest until the session is over.
-
-    Whoever called pytest and manages the collector himself is left alone, and finds it in the end as it was.
-    """
-    if gc.isenabled() and hasattr(gc, "freeze") and not gc.get_freeze_count():  # PyPy has none to freeze
-        gc.disable()
-        config.stash[_SPARED] = True
-        config.add_cleanup(_as_before)
-
-
-def search_again(config: pytest.Config) -> None:
-    """Search again, but not in what is there by now: pytest does it five times at the end of a session."""
-    if config.stash.get(_SPARED, False):
-        gc.freeze()
-        gc.enable()
-
-
-def _as_before() -> None:
-    gc.unfreeze()
-    gc.enable()

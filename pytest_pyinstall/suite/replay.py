@@ -13,6 +13,7 @@ import re
 import signal
 import time
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,6 +34,7 @@ __all__ = [
     "has_curious_reporters",
     "last_failed",
     "remember_failures",
+    "said_by",
 ]
 
 
@@ -95,9 +97,14 @@ def has_curious_reporters(config: pytest.Config) -> bool:
     return any(implementation.plugin_name not in _CORE for implementation in implementations)
 
 
-class _Deselected:
-    def __init__(self, nodeid: str) -> None:
-        self.nodeid = nodeid
+class _Item(pytest.Item):
+    """A test of a worker, for hooks that get items."""
+
+    def runtest(self) -> None:  # abstract
+        raise NotImplementedError
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        return self.path, None, self.name
 
 
 class Retelling:
@@ -111,13 +118,27 @@ class Retelling:
         self.config = session.config
         self.rows = rows
         self.matrix = matrix
+        self.statuses: weakref.WeakKeyDictionary[Any, tuple[str, str, Any]] = weakref.WeakKeyDictionary()
+        """What the plugins of a worker say that a report means, for those that core pytest would see otherwise."""
         self._emits_all = emits_all
+        self._reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
+        others = [self._reporter] if self._reporter is not None else []
+        manager = self.config.pluginmanager
+        self._tell_start = manager.subset_hook_caller("pytest_runtest_logstart", others)
+        self._tell_finish = manager.subset_hook_caller("pytest_runtest_logfinish", others)
+        self._shown: set[str] | None = None
+        self.before = session.testscollected
+        """The tests of earlier Pythons, in a bisection."""
 
     def hear(self, row: Row, event: list[Any]) -> None:  # noqa: C901, PLR0912  # one case for each kind of line
         """Tell one line of `Inner.events`."""
+        if self._shown is None and event[0] in {"s", "c", "r"}:
+            self._show_headings()
         match event:
             case ["s", index]:
-                row.running[row.items[index][0] if isinstance(index, int) else index] = time.monotonic()
+                nodeid, location = row.items[index] if isinstance(index, int) else (index, _location(index, None))
+                row.running[nodeid] = time.monotonic()
+                self._tell_start(nodeid=named(nodeid, row.label), location=location)
             case ["p", index, start, setup, call, teardown]:
                 self._passed(row, index, start, (setup, call, teardown))
             case ["r", data]:
@@ -140,21 +161,62 @@ class Retelling:
                 add_attribute(self.config, row, nodeid, name, value)
             case ["coverage", *fields]:
                 row.coverage = fields
+            case ["heading", lines]:
+                row.heading += lines
+            case ["file", name]:
+                row.files.append(name)
+            case ["said", start, end, nodeid]:
+                self._said(row, start, end, nodeid)
+            case ["summary", start, end] if row.inner is not None:
+                if (text := row.inner.printed(start, end)).strip():
+                    row.summaries.append(text)
+            case ["unasked"]:
+                row.tally.note = "not asked for"
             case ["end", code]:
                 row.exit_code = code
+
+    def _show_headings(self) -> None:
+        """What the plugins of all workers that have started so far put into their headings."""
+        started = [row for row in self.rows if row.heading]
+        lines = [line for line, rows in said_by(started, "heading").items() if len(rows) == len(started)]
+        self._shown = set(lines)
+        if self._reporter is not None and lines and self.config.get_verbosity() >= 0:
+            for line in lines:
+                self._reporter.write_line(line)
+
+    def headings(self) -> list[str]:
+        """What is left to say of them at the end."""
+        if self._shown is None:
+            self._show_headings()
+        shown = self._shown or set()
+        ran = [row for row in self.rows if row.inner is not None]
+        return [
+            line if len(rows) == len(ran) else f"{', '.join(row.label for row in rows)}: {line}"
+            for line, rows in said_by(ran, "heading").items()
+            if line not in shown or len(rows) < len(ran)
+        ]
+
+    def _said(self, row: Row, start: int, end: int, nodeid: str) -> None:
+        """A live log, or what ``--setup-show`` prints."""
+        if self._reporter is not None and row.inner is not None and (text := row.inner.printed(start, end)).strip():
+            self._reporter.ensure_newline()
+            self._reporter.write_line(named(nodeid, row.label), bold=True)
+            self._reporter.write(text.strip("\n") + "\n")
 
     def _collected(self, row: Row, found: list[Any], deselected: int) -> None:
         row.collected = len(found)
         row.items = [(nodeid, _location(nodeid, location)) for nodeid, location in found]
+        row.nodeids = {nodeid for nodeid, _ in row.items}
         if deselected:
-            self.config.hook.pytest_deselected(items=[_Deselected(row.label)] * deselected)
+            item = _Item.from_parent(self.session, name=row.label, nodeid=f"[{row.label}]")
+            self.config.hook.pytest_deselected(items=[item] * deselected)
         self._count_collected()
 
     def _count_collected(self) -> None:
         """One total over all Pythons; those that have not collected yet are taken to have as many as the others."""
-        known = [row.collected for row in self.rows if row.collected is not None]
+        known = [row.collected + len(row.unforeseen) for row in self.rows if row.collected is not None]
         waiting = sum(row.collected is None and not row.is_over for row in self.rows)
-        self.session.testscollected = sum(known) + waiting * (max(known) if known else 0)
+        self.session.testscollected = self.before + sum(known) + waiting * (max(known) if known else 0)
 
     def _passed(self, row: Row, index: int, start: float, durations: Sequence[float]) -> None:
         nodeid, location = row.items[index]
@@ -177,13 +239,19 @@ class Retelling:
                 report.__dict__["node"] = row.node
                 self.config.hook.pytest_runtest_logreport(report=report)
             start += duration
+        self._tell_finish(nodeid=named(nodeid, row.label), location=location)
 
     def _reported(self, row: Row, data: dict[str, Any]) -> None:
         nodeid = data["nodeid"]
         report = self._report(row, data)
         if data["when"] == "teardown":
             row.running.pop(nodeid, None)
-        category = self.config.hook.pytest_report_teststatus(report=report, config=self.config)[0]
+        if nodeid not in row.nodeids and nodeid not in row.unforeseen:
+            row.unforeseen.add(nodeid)
+            self._count_collected()
+        # Without the terminal's plugin (`-p no:terminal`) nobody has words for it.
+        status = self.config.hook.pytest_report_teststatus(report=report, config=self.config)
+        category = status[0] if status else report.outcome
         if category in {"passed", "failed", "error", "skipped", "xfailed", "xpassed"}:
             row.tally.count(category)
             text = _text_of(report) if category != "passed" else ""
@@ -193,6 +261,8 @@ class Retelling:
             row.failures += 1
             row.failed_ids.append(nodeid)
         self.config.hook.pytest_runtest_logreport(report=report)
+        if data["when"] == "teardown":
+            self._tell_finish(nodeid=report.nodeid, location=report.location)
 
     def _collect_report(self, row: Row, data: dict[str, Any]) -> None:
         report = self._report(row, data)
@@ -207,12 +277,16 @@ class Retelling:
         nodeid = data["nodeid"]
         data = _tuples(data)
         data["nodeid"] = named(nodeid, row.label)
+        status = data.pop("$status", None)
         data.setdefault("start", 0)
         data.setdefault("stop", 0)
         if data["$report_type"] == "CollectReport":
             data["result"] = []
         report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
         report.node = row.node
+        if status is not None:
+            category, letter, word = status
+            self.statuses[report] = (category, letter, tuple(word) if isinstance(word, list) else word)
         return report
 
     def _warned(self, row: Row, fields: list[Any]) -> None:
@@ -237,8 +311,11 @@ class Retelling:
         tail = inner.tail()
         if row.exit_code is None:
             self._crashed(row, code, tail, cache)
+        elif row.tally.note == "not asked for":
+            pass
         elif row.exit_code == pytest.ExitCode.USAGE_ERROR:
-            self._broken(row, tail or "pytest ended with a usage error", note="did not start")
+            text = _usage_error(tail)
+            self._broken(row, text, note=f"did not start: {text.splitlines()[0].removeprefix('ERROR: ')}")
         elif row.internal_error:
             self._broken(row, row.internal_error, note="internal error of pytest")
         elif row.exit_code == pytest.ExitCode.INTERRUPTED and not row.has_collect_error and not row.stopping:
@@ -285,6 +362,27 @@ class Retelling:
     def _broken(self, row: Row, text: str, *, note: str) -> None:
         row.tally.note = note
         self._collect_report(row, _collect_data("failed", text))
+
+
+def said_by(rows: Sequence[Row], name: str) -> dict[str, list[Row]]:
+    """Each of the texts that rows have under that name, in order, with the rows that have it."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        for text in getattr(row, name):
+            if row not in found.setdefault(text, []):
+                found[text].append(row)
+    return found
+
+
+def _usage_error(tail: str) -> str:
+    """What pytest printed of it, from the first word that says what is wrong."""
+    lines = tail.splitlines()
+    for index, line in enumerate(lines):
+        if re.match(r"ERROR: |usage: |\S*Error\b", line):
+            return "\n".join(
+                line for line in lines[index:] if not re.match(r"=+ (no tests ran|.* in [\d.]+s).*=+$", line)
+            ).strip()
+    return tail or "pytest ended with a usage error"
 
 
 def _location(nodeid: str, location: Sequence[Any] | None) -> tuple[str, int | None, str]:

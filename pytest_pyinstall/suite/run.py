@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.request.identity import Key
     from pytest_pyinstall.session import Choice
     from pytest_pyinstall.suite.environment import SuiteEnvironment
+    from pytest_pyinstall.suite.words import WorkerWords
 
 __all__ = ["Inner", "Row", "label_of", "named", "prepare_plugin"]
 
@@ -50,10 +51,11 @@ class _Gateway:
 
 
 class _Node:
-    """What pytest's reporters ask of a report that comes from elsewhere; they know it from xdist."""
+    """What reporters ask of a report that comes from elsewhere; they know it from xdist."""
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, version: Sequence[int]) -> None:
         self.gateway = _Gateway(label)
+        self.workerinfo = {"id": label, "version_info": tuple(version), "sysplatform": sys.platform, "executable": ""}
         # The line above each failure's text; ours say where they are from in their heading.
         self._workerinfocache = ""
 
@@ -64,7 +66,7 @@ class Row:
 
     label: str
     choice: Choice
-    arguments: list[str] = field(default_factory=list)
+    words: WorkerWords | None = None
     tally: Tally = field(init=False)
     node: _Node = field(init=False)
     preparing: Future[SuiteEnvironment] | None = None
@@ -81,13 +83,18 @@ class Row:
     exit_code: int | None = None
     coverage: list[Any] | None = None
     failed_ids: list[str] = field(default_factory=list)
+    nodeids: set[str] = field(default_factory=set)
+    unforeseen: set[str] = field(default_factory=set)
+    heading: list[str] = field(default_factory=list)
+    summaries: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         interpreter = self.choice.interpreter
         asked = self.choice.asked[0]
         name = str(interpreter.key.short) if interpreter else asked if asked[:1].isdigit() else ""
         self.tally = Tally(label=self.label, python=name)
-        self.node = _Node(self.label)
+        self.node = _Node(self.label, interpreter.version_info[:3] if interpreter else ())
 
     @property
     def version(self) -> str:
@@ -101,15 +108,17 @@ class Row:
         return re.sub(r"[^\w.+-]", "_", self.label)
 
 
-_BOOTSTRAP = """\
-import gc, sys
-gc.disable()
-if sys.path[:1] == [""]:
-    del sys.path[0]
-sys.path.append(sys.argv.pop(1))
+_MAIN = b"""\
+import sys
+
+if not getattr(sys.flags, "safe_path", False):
+    del sys.path[0]  # the directory of this file
+sys.path.append(sys.argv[1])  # the last, and nothing else is in it
 import _pyinstall_inner
-_pyinstall_inner.main()
+
+_pyinstall_inner.main(sys.argv[2])
 """
+"""What is started, because tests that look at `__main__` find a file under plain pytest too."""
 
 
 _OUTER = {"PYTHONPATH", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_PYINSTALL_PYTHON"}
@@ -121,7 +130,8 @@ _TAIL = 40
 
 _OF_PYTEST = re.compile(
     r"=+ test session starts =+$|platform \S+ -- Python |cachedir: |rootdir: |configfile: |plugins: |collect(?:ed|ing) "
-    r"|  File \"(?:.*[/\\](?:_pytest|pluggy)[/\\].*|.*_pyinstall_inner\.py|<string>)\", line \d+ in "
+    r"|  File \"(?:.*[/\\](?:_pytest|pluggy)[/\\].*|.*_pyinstall_inner\.py|.*[/\\][0-9a-f]{16}-main\.py)\", line \d+ "
+    r"in "
 )
 
 
@@ -133,22 +143,32 @@ def prepare_plugin(environment: Path, *, otherwise: Path) -> Path:
     source = Path(__file__).with_name("_worker_plugin.py").read_bytes()
     name = hashlib.sha256(source).hexdigest()[:16]
     for place in (environment / "pytest-pyinstall" / name, otherwise / "inner" / environment.name):
-        path = place / "_pyinstall_inner.py"
-        # Compared: the name says what should be in it, and a power cut may have left less.
-        with contextlib.suppress(OSError):
-            if path.read_bytes() == source:
-                return place
-        aside = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.new")
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-            aside.write_bytes(source)
-            aside.replace(path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                aside.unlink()
-            continue
-        return place
+        if _is_written(place / "_pyinstall_inner.py", source) and _is_written(main_of(place), _MAIN):
+            return place
     raise EnvironmentCreationError(f"{otherwise} cannot be written to")
+
+
+def main_of(plugin: Path) -> Path:
+    """The script that starts a worker with the plugin in that directory."""
+    return plugin.with_name(f"{plugin.name}-main.py")
+
+
+def _is_written(path: Path, content: bytes) -> bool:
+    """Whether that file has that content now."""
+    # Compared: a power cut may have left less than the name says.
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == content:
+            return True
+    aside = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(content)
+        aside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        return False
+    return True
 
 
 class Inner:
@@ -170,28 +190,21 @@ class Inner:
     def start(
         self,
         python: Path,
-        arguments: Sequence[str],
+        document: Mapping[str, Any],
         *,
         plugin: Path,
         key: Key,
         working_directory: Path,
         environ: Mapping[str, str],
-        with_directory: bool,
-        keeps_sections: bool,
     ) -> None:
         """Start it. Raises `EnvironmentCreationError` where that cannot be done."""
         self.directory.mkdir(parents=True, exist_ok=True)
         stream = self.directory / "events"
         stream.touch()
         self._events = os.open(stream, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        document = {
-            "stream": str(stream),
-            "arguments": ["-p", "_pyinstall_inner", *arguments],
-            "with_directory": with_directory,
-            "keeps_sections": keeps_sections,
-        }
+        document = {"stream": str(stream), "script": str(python.parent / "pytest"), **document}
         (self.directory / "arguments.json").write_text(json.dumps(document), encoding="ascii")
-        command = [str(python), "-c", _BOOTSTRAP, str(plugin), str(self.directory / "arguments.json")]
+        command = [str(python), str(main_of(plugin)), str(plugin), str(self.directory / "arguments.json")]
         self.started = time.monotonic()
         try:
             if self._is_interactive:
@@ -261,6 +274,15 @@ class Inner:
         if self._events is not None:
             os.close(self._events)
             self._events = None
+
+    def printed(self, start: int, end: int) -> str:
+        """That part of what it printed."""
+        try:
+            with self._log.open("rb") as log:
+                log.seek(start)
+                return log.read(end - start).decode("utf-8", "backslashreplace")
+        except OSError:
+            return ""
 
     def tail(self) -> str:
         """The end of what it printed."""

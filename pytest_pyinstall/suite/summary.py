@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyinstall.suite.replay import said_by
 from pytest_pyinstall.suite.report import Coverage, Matrix, Tally, page, table
 from pytest_pyinstall.suite.run import Row, named
 
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 
     import pytest
 
-__all__ = ["grouped", "grouping", "headed", "list_collected", "write_coverage", "write_page", "write_table"]
+__all__ = [
+    "grouped",
+    "grouping",
+    "headed",
+    "list_collected",
+    "write_coverage",
+    "write_page",
+    "write_summaries",
+    "write_table",
+]
 
 
 def grouped(reports: Sequence[Any], labels: Sequence[str], ran: Mapping[str, set[str]], root: Path) -> list[Any]:
@@ -132,6 +142,20 @@ def grouping(reporter: Any, matrix: Matrix, labels: Sequence[str], root: Path) -
         yield
     finally:
         stats.update(before)
+
+
+def write_summaries(reporter: Any, rows: Sequence[Row], headings: Sequence[str]) -> None:
+    """What plugins and conftests of the workers say at the end; once if all say the same."""
+    texts = {text: [row.label for row in found] for text, found in said_by(rows, "summaries").items()}
+    ran = sum(row.inner is not None for row in rows)
+    for text, labels in texts.items():
+        if len(labels) < ran:
+            reporter.write_sep("-", ", ".join(labels))
+        reporter.write(text.strip("\n") + "\n")
+    files = [f"each Python writes a file of its own: {name}" for name in said_by(rows, "files")]
+    if reporter.verbosity >= 0:
+        for line in (*headings, *files):
+            reporter.write_line(line)
 
 
 def write_coverage(reporter: Any, coverage: Coverage | None, *, count: int) -> None:

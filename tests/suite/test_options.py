@@ -43,7 +43,7 @@ def test_the_root_directory_is_the_one_that_was_said(run: Run, project: Path) ->
 def test_a_missing_node_id_is_a_usage_error_of_each_python(run: Run, project: Path) -> None:
     result = run("test_demo.py::test_gone")
     result.stdout.fnmatch_lines(["*not found: *test_demo.py::test_gone*"])
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
 
 
 def test_counting_what_was_collected(run: Run, project: Path) -> None:

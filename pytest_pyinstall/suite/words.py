@@ -1,0 +1,259 @@
+"""Which word of a pytest command line belongs to which option, and what each Python gets of them.
+
+pytest's own parser knows the options and how many values each takes. Words that it does not know belong to a conftest
+or to a plugin that only the environments have, and are passed on as they are.
+"""
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+__all__ = ["Piece", "Words", "WorkerWords", "labelled", "read_words", "with_label"]
+
+_ONE_FILE = {"--benchmark-json"}
+"""Options whose file is opened while the command line is read, so that their word is what has to change."""
+_LABELLED_ID = re.compile(r"(.+)\[([^\[\]]+)\]")
+_PLACEHOLDER = "{python}"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An option with its values, a positional argument (then `option` is empty), or ``--``."""
+
+    words: tuple[str, ...]
+    option: str = ""
+    action: argparse.Action | None = None
+    may_be_value: bool = False
+    """It follows an option that is unknown here, whose value it may be."""
+
+    @property
+    def is_positional(self) -> bool:
+        return not self.option
+
+    @property
+    def is_unknown(self) -> bool:
+        return bool(self.option) and self.option != "--" and self.action is None
+
+    @property
+    def is_ours(self) -> bool:
+        return self.action is not None and self.action.dest.startswith("pyinstall_")
+
+    @property
+    def value(self) -> str | None:
+        """The value of an option that takes one, and the word of a positional argument."""
+        if self.is_positional:
+            return self.words[0]
+        name, equals, value = self.words[0].partition("=")
+        if equals and name == self.option:
+            return value
+        if self.option[:2] != "--" and len(self.words) == 1:
+            return self.words[0][2:] or None
+        return self.words[1] if len(self.words) == 2 else None
+
+    def with_value(self, value: str) -> "Piece":
+        """The same as one word, which no parser can take for an option and a positional argument."""
+        if self.is_positional:
+            return replace(self, words=(value,))
+        glue = "=" if self.option.startswith("--") else ""
+        return replace(self, words=(f"{self.option}{glue}{value}",))
+
+    def as_few_words(self) -> "Piece":
+        """An option with its one value as one word: a parser that does not know it would take the value for a path."""
+        has_one = self.action is not None and self.action.nargs is None and len(self.words) == 2
+        is_alone = self.words[0] == self.option
+        return self.with_value(self.words[1]) if has_one and is_alone else self
+
+
+def read_words(words: Iterable[str], parser: pytest.Parser) -> list[Piece]:
+    """The words as the options and arguments that `parser` takes them for."""
+    actions: dict[str, argparse.Action] = parser.optparser._option_string_actions  # noqa: SLF001  # no other way to ask
+    rest = list(_expanded(words, parser))
+    pieces: list[Piece] = []
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            return [*pieces, Piece((word,), "--"), *(Piece((each,)) for each in rest)]
+        if not _is_option(word, actions):
+            pieces.append(Piece((word,), may_be_value=bool(pieces) and _is_open(pieces[-1])))
+            continue
+        name, equals, _ = word.partition("=")
+        if word in actions or (equals and name in actions):
+            option = word if word in actions else name
+            action = actions[option]
+            count = 0 if equals and option != word else _values(action, rest, actions)
+        elif word[:2] in actions and not word.startswith("--"):
+            option, action, count = _cluster(word, rest, actions)
+        else:
+            pieces.append(Piece((word,), name))
+            continue
+        pieces.append(Piece((word, *rest[:count]), option, action))
+        del rest[:count]
+    return pieces
+
+
+def _expanded(words: Iterable[str], parser: pytest.Parser) -> Iterator[str]:
+    """The words, with those of files named ``@file`` in their place."""
+    prefix = parser.optparser.fromfile_prefix_chars or ""
+    for word in words:
+        if word[:1] and word[0] in prefix:
+            try:
+                lines = Path(word[1:]).read_text(encoding="utf-8").splitlines()
+            except OSError:
+                lines = []  # pytest says it
+            yield from _expanded(lines, parser)
+        else:
+            yield word
+
+
+def _is_option(word: str, actions: dict[str, argparse.Action]) -> bool:
+    if word[:1] != "-" or word == "-" or re.fullmatch(r"-\d+|-\d*\.\d+", word):
+        return False
+    return word in actions or word.partition("=")[0] in actions or " " not in word or word[:2] in actions
+
+
+def _is_open(piece: Piece) -> bool:
+    return piece.is_unknown and "=" not in piece.words[0]
+
+
+def _values(action: argparse.Action, rest: Sequence[str], actions: dict[str, argparse.Action]) -> int:
+    """How many of the words in `rest` are values of `action`."""
+    if action.nargs is None:
+        return min(1, len(rest))
+    if isinstance(action.nargs, int):
+        return min(action.nargs, len(rest))
+    if action.nargs == argparse.REMAINDER:
+        return len(rest)
+    following = 0
+    while following < len(rest) and rest[following] != "--" and not _is_option(rest[following], actions):
+        following += 1
+    return min(following, 1) if action.nargs == argparse.OPTIONAL else following
+
+
+def _cluster(word: str, rest: Sequence[str], actions: dict[str, argparse.Action]) -> tuple[str, argparse.Action, int]:
+    """Of ``-xvk``, the option that takes the value, else the first, and how many words of `rest` are its values."""
+    for index in range(1, len(word)):
+        action = actions.get(f"-{word[index]}")
+        if action is None:
+            break
+        if action.nargs != 0:
+            is_last = index == len(word) - 1
+            count = _values(action, rest, actions) if is_last else 0
+            option = word[:2] if index > 1 else f"-{word[index]}"
+            return option, actions[option], count
+    return word[:2], actions[word[:2]], 0
+
+
+def labelled(word: str, labels: Iterable[str]) -> tuple[str, list[str]] | None:
+    """A node id and the Pythons that it ends in, if all of them are among `labels`: ``t.py::test_it[py3.9,py3.12]``."""
+    match = _LABELLED_ID.fullmatch(word)
+    named = match[2].split(",") if match else []
+    return (match[1], named) if match and set(named) <= set(labels) else None
+
+
+def with_label(path: str, label: str) -> str:
+    """The name of a file with `label` before its extension."""
+    if label in path:
+        return path
+    root, extension = os.path.splitext(path)  # noqa: PTH122  # text that may not be a path of this system
+    return f"{root}-{label}{extension}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerWords:
+    """What one Python's pytest gets: arguments, and ``PYTEST_ADDOPTS`` and ``addopts`` if they differ from ours."""
+
+    arguments: list[str]
+    behind: list[str]
+    """What stands behind ``--``."""
+    environment: list[str]
+    ini: list[str]
+    is_environment_changed: bool
+    is_ini_changed: bool
+    doubtful: list[str]
+    """Node ids that name Pythons, and may as well be values of options that only the worker knows."""
+
+
+@dataclass(slots=True)
+class Words:
+    """All words of a session: those of the command line, of ``PYTEST_ADDOPTS`` and of ``addopts``."""
+
+    arguments: list[Piece]
+    environment: list[Piece] = field(default_factory=list)
+    ini: list[Piece] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, config: pytest.Config, parser: pytest.Parser, *, environ: Any) -> "Words":
+        return cls(
+            read_words(map(str, config.invocation_params.args), parser),
+            read_words(shlex.split(environ.get("PYTEST_ADDOPTS", "")), parser),
+            read_words(map(str, config.getini("addopts")), parser),
+        )
+
+    @property
+    def all(self) -> list[Piece]:
+        """In the order in which pytest reads them: the last one wins."""
+        return [*self.ini, *self.environment, *self.arguments]
+
+    def asks(self, *options: str) -> bool:
+        return any(piece.option in options for piece in self.all)
+
+    def known(self) -> set[str]:
+        """The options that are known here, besides ours."""
+        return {piece.option for piece in self.all if piece.action is not None and not piece.is_ours}
+
+    def plugins(self) -> set[str]:
+        """The modules that ``-p`` names."""
+        return {piece.value for piece in self.all if piece.option == "-p" and piece.value}
+
+    def asked(self, labels: Sequence[str]) -> list[str]:
+        """The labels that are asked for: those that node ids name, if any does, else all."""
+        found: set[str] = set()
+        for piece in self.all:
+            if piece.is_positional and not piece.may_be_value and (match := labelled(piece.words[0], labels)):
+                found.update(match[1])
+        return [label for label in labels if label in found or not found]
+
+    def for_python(self, label: str, labels: Sequence[str]) -> WorkerWords:
+        dashes = next((index for index, piece in enumerate(self.arguments) if piece.option == "--"), None)
+        before, after = self.arguments[:dashes], self.arguments[dashes:] if dashes is not None else []
+        environment, ini = (list(_adapted(pieces, label, labels)) for pieces in (self.environment, self.ini))
+        return WorkerWords(
+            arguments=list(_adapted(before, label, labels)),
+            behind=list(_adapted(after, label, labels)),
+            environment=environment,
+            ini=ini,
+            is_environment_changed=environment != _joined(self.environment),
+            is_ini_changed=ini != _joined(self.ini),
+            doubtful=[piece.words[0] for piece in self.all if piece.may_be_value and labelled(piece.words[0], labels)],
+        )
+
+    def raw(self) -> list[str]:
+        """The command line less our own options, as ``sys.argv`` has it."""
+        return [word for piece in self.arguments if not piece.is_ours for word in piece.words]
+
+
+def _joined(pieces: Iterable[Piece]) -> list[str]:
+    return [word for piece in pieces for word in piece.as_few_words().words]
+
+
+def _adapted(pieces: Iterable[Piece], label: str, labels: Sequence[str]) -> Iterator[str]:
+    for piece in pieces:
+        if piece.is_ours:
+            continue
+        value = piece.value
+        is_id = (piece.is_positional and not piece.may_be_value) or piece.option == "--deselect"
+        if is_id and value is not None and (match := labelled(value, labels)):
+            if label not in match[1]:
+                continue
+            piece = piece.with_value(match[0])  # noqa: PLW2901  # the same, for this Python
+        elif piece.option in _ONE_FILE and value and _PLACEHOLDER not in value:
+            piece = piece.with_value(with_label(value, label))  # noqa: PLW2901  # as above
+        for word in piece.as_few_words().words:
+            yield word.replace(_PLACEHOLDER, label)
