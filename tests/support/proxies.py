@@ -1,7 +1,7 @@
 """A real proxy on loopback that leads to one address, whatever host it is asked for.
 
 ``with proxy("http", to=port) as p`` gives one with ``p.url`` and, after its use, ``p.asked``: the host and port of each
-tunnel, with the user and password that came along. Kinds: ``http`` and ``https`` (CONNECT, the latter in TLS itself) and
+tunnel, with the user and password that came along. Kinds: ``http`` and ``https`` (CONNECT, the latter in TLS) and
 ``socks5``.
 """
 
