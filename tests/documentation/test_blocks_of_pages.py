@@ -244,13 +244,6 @@ def _configures_pytest(place: Place, block: Block) -> None:
     assert "Cannot use both" in place.run("pytest -q --python current test_it.py", code=4)
 
 
-@runs("docs/benchmarks.md: [tool.pytest.ini_options]")
-def _leaves_the_plugin_of_anyio_out(place: Place, block: Block) -> None:
-    place.write("pyproject.toml", block.text)
-    place.write("test_it.py", "def test_it(pytestconfig): assert not pytestconfig.pluginmanager.has_plugin('anyio')\n")
-    assert "1 passed" in place.run("pytest -q test_it.py")
-
-
 @runs("README.md: def test_it_imports(python):", "README.md: pytest --python 3.9,3.13")
 def _tests_a_library(place: Place, block: Block) -> None:
     place.library()
