@@ -187,6 +187,16 @@ OPTIONS = (
         variable="",
     ),
     Option(
+        "with",
+        "list",
+        'a dependency variant, installed on top: requirements as pip takes them ("django~=4.2"), lowest, '
+        "lowest-direct or highest; NAME: in front names it. Each variant runs under each Python",
+        metavar="REQUIREMENTS",
+        field="",
+        ini="pyinstall_suite_with",
+        variable="",
+    ),
+    Option(
         "suite_install",
         "list",
         "what to install in each environment of the suite besides pytest (default: found in the project, and printed)",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from packaging.version import Version
@@ -55,13 +55,18 @@ _PLAIN = re.compile(r"==([0-9]+\.[0-9]+(?:\.[0-9]+(?:(?:a|b|rc)[0-9]+)?)?)(?:\.\
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One job. `name` is a request, and at the same time what ``actions/setup-python`` understands: ``3.13t``."""
+    """One job. `name` is a request, and at the same time what ``actions/setup-python`` understands: ``3.13t``.
+
+    `variant` is what ``--python-with`` of that job says, if anything.
+    """
 
     name: str
     is_experimental: bool
+    variant: str = ""
 
     def to_json(self) -> dict[str, str | bool]:
-        return {"python-version": self.name, "experimental": self.is_experimental}
+        variant = {"with": self.variant} if self.variant else {}
+        return {"python-version": self.name, **variant, "experimental": self.is_experimental}
 
 
 def matrix_rows(requests: Iterable[Request], *, catalogue: Catalogue, target: Target) -> tuple[Row, ...]:
@@ -95,7 +100,7 @@ def matrix_text(rows: Sequence[Row], form: Format) -> str:
         case "json":
             return json.dumps([row.to_json() for row in rows])
         case "lines":
-            return "\n".join(row.name for row in rows)
+            return "\n".join(f"{row.name} {row.variant}".rstrip() for row in rows)
 
 
 def _row(request: Request, catalogue: Catalogue, target: Target) -> Row:
@@ -185,14 +190,18 @@ def report(session: Session, directory: Path, *, page: Path | None, as_markdown:
     return Outcome(lines=tuple(lines), document=document, errors=errors)
 
 
-def matrix(session: Session, texts: Sequence[str], *, form: Format) -> Outcome:
-    """The rows of a CI matrix, for the requests or for ``supported``."""
+def matrix(session: Session, texts: Sequence[str], *, form: Format, variants: Sequence[str] = ()) -> Outcome:
+    """The rows of a CI matrix, for the requests or for ``supported``, each with each of the dependency `variants`."""
+    if variants:
+        from pytest_pyinstall.suite.variants import parse_variants
 
+        variants = [variant.text for variant in parse_variants(variants, option="--with")]
     provisioner = session.provisioner
     requests = session.requests(texts or ["supported"])
     if not texts or any("supported" in text.lower() for text in texts):
         requests += free_threaded(session.requests(["supported"]), project=provisioner.project)
     rows = matrix_rows(requests, catalogue=provisioner.catalogue, target=provisioner.target)
+    rows = tuple(replace(row, variant=variant) for row in rows for variant in variants or ("",))
     text = matrix_text(rows, form)
     return Outcome(lines=(text,), document={"include": [row.to_json() for row in rows]})
 
@@ -231,7 +240,17 @@ def matrix_parser(parser: argparse.ArgumentParser) -> None:
     parser.epilog = examples_text("matrix", "matrix supported 3.14t pypy3.11 --format lines")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=f"{REQUEST_HELP} (default: supported)")
     parser.add_argument("--format", choices=FORMATS, default="github", help="default: github")
-    parser.set_defaults(run=lambda session, args: matrix(session, args.requests, form=args.format))
+    parser.add_argument(
+        "--with",
+        action="append",
+        default=[],
+        dest="variants",
+        metavar="REQUIREMENTS",
+        help="add a job for each Python with this dependency variant, as --python-with takes it (repeatable)",
+    )
+    parser.set_defaults(
+        run=lambda session, args: matrix(session, args.requests, form=args.format, variants=args.variants)
+    )
 
 
 def exec_parser(parser: argparse.ArgumentParser) -> None:

@@ -49,6 +49,7 @@ def install(
     uv: str | None = None,
     directory: Path | None = None,
     refresh: Sequence[str | None] = (),
+    resolution: str = "",
 ) -> None:
     """Install `requirements` into the environment at `path`: through `uv`, else through the environment's own pip.
 
@@ -63,10 +64,14 @@ def install(
     """
     if not requirements:
         return
+    if resolution and uv is None:
+        msg = f"the resolution {resolution!r} is uv's, and there is no uv"
+        raise EnvironmentCreationError(msg, hint="python -m pip install uv")
     environ = {name: value for name, value in clean(environ, key).items() if name not in _MISDIRECTING}
     environ["PIP_USER"] = "0"  # also against a pip.conf that says otherwise
     wheels = recognise(path, requirements, key=key, base_executable=base_executable, environ=environ)
     if wheels is None:
+        options = ["--resolution", resolution] if resolution else []
         again = [word for name in refresh for word in (("--refresh-package", name) if name else ("--refresh",))]
         _install(
             path,
@@ -76,7 +81,7 @@ def install(
             environ=environ,
             uv=uv,
             directory=directory,
-            options=again,
+            options=[*options, *again],
         )
         return
     try:

@@ -49,11 +49,11 @@ _SUMMARIES = (
 )  # fmt: skip
 _OPTIONS = (
     "python-missing", "python-downloads", "python-preference", "python-store", "python-cache", "python-mirror",
-    "python-catalogue", "python-attestation", "python-jobs", "python-report", "python-bisect",
+    "python-catalogue", "python-attestation", "python-jobs", "python-report", "python-bisect", "python-with",
 )  # fmt: skip
 _INIS = (
     "python", "missing", "downloads", "preference", "store", "cache", "mirror", "catalogue", "attestation", "path", "suite", "jobs",
-    "suite_install",
+    "suite_install", "suite_with",
 )  # fmt: skip
 
 

@@ -56,6 +56,7 @@ from pytest_pyinstall.suite.summary import (
     write_summaries,
     write_table,
 )
+from pytest_pyinstall.suite.variants import Variant, parse_variants
 from pytest_pyinstall.system.permissions import other_writer
 
 if TYPE_CHECKING:
@@ -158,12 +159,19 @@ class Suite:
         self.words = words_of(config)
         installs = [str(word) for word in config.getini("pyinstall_suite_install")]
         self.recipe: Recipe = read_recipe(project_directory(config), installs)
-        labels = [label_of(choice) for choice in choices]
+        said = config.getoption("pyinstall_with") or config.getini("pyinstall_suite_with")
+        self.variants: tuple[Variant | None, ...] = parse_variants(map(str, said)) or (None,)
+        cells = {
+            f"{label_of(choice)}-{variant.name}" if variant else label_of(choice): (choice, variant)
+            for choice in choices
+            for variant in self.variants
+        }
+        labels = list(cells)
         asked = self.words.asked(labels)
         self.rows = [
-            Row(label=label, choice=choice, words=self.words.for_python(label, labels))
-            for choice in choices
-            if (label := label_of(choice)) in asked
+            Row(label=label, choice=choice, variant=variant, words=self.words.for_python(label, labels))
+            for label, (choice, variant) in cells.items()
+            if label in asked
         ]
         self._seed = seed()
         self.matrix = Matrix(row.tally for row in self.rows)
@@ -179,10 +187,13 @@ class Suite:
     # The session
 
     def pytest_report_header(self) -> list[str]:
-        count = len(self.rows)
-        under = f"{count} Pythons, {min(count, self.jobs)} at once" if count > 1 else "one Python"
+        count = len({row.choice.id for row in self.rows})
+        at_once = f", {min(len(self.rows), self.jobs)} at once" if len(self.rows) > 1 else ""
         found = (row.choice.interpreter for row in self.rows)
         first, *more = self.recipe.describe(interpreter for interpreter in found if interpreter is not None)
+        names = ", ".join(variant.name for variant in self.variants if variant)
+        each = f", each with {names}" if names else ""
+        under = f"{f'{count} Pythons' if count > 1 else 'one Python'}{each}{at_once}"
         return [f"suite: {first}, under {under}", *(f"suite: {line}" for line in more)]
 
     @pytest.hookimpl(tryfirst=True)
@@ -263,7 +274,9 @@ class Suite:
                     if row.choice.interpreter is None:
                         retelling.missing(row, reason(row.choice), skips=self.pythons.skips_missing)
                     else:
-                        row.preparing = background.submit(functools.partial(self._prepare, row.choice.interpreter))
+                        row.preparing = background.submit(
+                            functools.partial(self._prepare, row.choice.interpreter, row.variant)
+                        )
                 while not all(row.is_over for row in self.rows):
                     if not self._step(retelling):
                         time.sleep(_PAUSE)
@@ -285,7 +298,7 @@ class Suite:
                 for event in row.inner.events():
                     retelling.hear(row, event)
 
-    def _prepare(self, interpreter: Interpreter) -> SuiteEnvironment:
+    def _prepare(self, interpreter: Interpreter, variant: Variant | None) -> SuiteEnvironment:
         settings = self.pythons.provisioner.settings
         environments = directory_of(settings.cache)
         if settings.cache not in settings.trusted_stores and (other := other_writer(environments)):
@@ -297,6 +310,7 @@ class Suite:
             cache=settings.cache,
             environ=os.environ,
             held=self._held,
+            variant=variant,
             lock_timeout=settings.lock_timeout,
             left_alone=settings.directories,
             say=self._said.append if self.config.get_verbosity() >= 0 else None,
@@ -338,9 +352,8 @@ class Suite:
             working_directory=self.config.invocation_params.dir,
             environ={
                 **os.environ,
-                **variables_of(made, row.file_name, os.environ),
+                **variables_of(made, row.label, os.environ),
                 "COVERAGE_FILE": str(self._scratch / "coverage" / f".coverage.{row.file_name}"),
-                "PYTEST_PYINSTALL_SUITE": row.label,
             },
         )
 

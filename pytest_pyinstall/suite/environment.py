@@ -32,6 +32,7 @@ from pytest_pyinstall.suite.cache import (
 )
 from pytest_pyinstall.suite.inputs import OPTION, Inputs, changes, explicit_packages, lines_of
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, Recipe, local_target
+from pytest_pyinstall.suite.variants import Variant
 from pytest_pyinstall.system import locks
 from pytest_pyinstall.system.processes import run
 
@@ -83,6 +84,7 @@ def make_environment(
     cache: Path,
     environ: Mapping[str, str],
     held: ExitStack,
+    variant: Variant | None = None,
     lock_timeout: float = 300.0,
     left_alone: Sequence[Path] = (),
     say: Callable[[str], None] | None = None,
@@ -97,9 +99,10 @@ def make_environment(
     """
     _refuse_unsupported(interpreter, recipe)
     parent = directory_of(cache)
-    spec = recipe.spec(interpreter)
+    spec = recipe.spec(interpreter, variant)
     inputs = Inputs(spec, environ=environ, left_alone=left_alone)
-    slot = _digest(str(interpreter.key), str(interpreter.executable), str(spec.directory))
+    name = variant.name if variant else ""
+    slot = _digest(str(interpreter.key), str(interpreter.executable), str(spec.directory), name)
     plan = _Plan(
         parent=parent,
         interpreter=interpreter,
@@ -136,11 +139,15 @@ def make_environment(
 
 
 def variables_of(environment: SuiteEnvironment, label: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """What keeps the sessions of several Pythons apart: pytest-django adds this to the names of test databases."""
-    if not any(environment.path.glob("[Ll]ib/*/site-packages/pytest_django-*")):
-        return {}
-    name = re.sub(r"\W", "_", label)
-    return {"TOX_PARALLEL_ENV": "_".join(filter(None, (environ.get("TOX_PARALLEL_ENV"), name)))}
+    """What keeps the sessions of several Pythons apart.
+
+    Tests read ``PYTEST_PYINSTALL_SUITE``. pytest-django adds the other one to the names of its test databases.
+    """
+    variables = {"PYTEST_PYINSTALL_SUITE": label}
+    if any(environment.path.glob("[Ll]ib/*/site-packages/pytest_django-*")):
+        name = re.sub(r"\W", "_", label)
+        variables["TOX_PARALLEL_ENV"] = "_".join(filter(None, (environ.get("TOX_PARALLEL_ENV"), name)))
+    return variables
 
 
 def _refuse_unsupported(interpreter: Interpreter, recipe: Recipe) -> None:
@@ -323,13 +330,22 @@ class _Filling:
         spec = self._plan.spec
         with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-") as scratch:
             words = (word for line in spec.requirements for word in words_of(line, spec.directory, Path(scratch)))
-            self._words = ["pytest", *words]
+            self._words = [self._pytest(), *words]
             text = explicit_packages(spec.project, self._plan.left_alone) if spec.project else ""
             if text and "DIST_EXTRA_CONFIG" not in self._environ:
                 config = Path(scratch, "extra.cfg")
                 config.write_text(text, encoding="utf-8")
                 self._environ["DIST_EXTRA_CONFIG"] = str(config)
             return self._run()
+
+    def _pytest(self) -> str:
+        """The oldest pytest that there is runs under none of these Pythons."""
+        spec = self._plan.spec
+        if not spec.resolution.startswith("lowest") or any(
+            re.match(r"pytest\b(?!-)", line) for line in spec.requirements
+        ):
+            return "pytest"
+        return "pytest>=8.2" if self._plan.interpreter.version_info[:2] >= (3, 8) else "pytest>=6.2.5"
 
     def _run(self) -> bool:
         """Install everything, and say whether the project is editable.
@@ -352,10 +368,11 @@ class _Filling:
         if self._plan.interpreter.version_info[:2] < (3, 8):
             return self._install_on_old_python(target, project)
         wheels = wheels_of(self._plan.parent, project, self._plan.inputs)
-        wheel = next(wheels.glob("*.whl"), None)
+        # The dependencies of a wheel are indirect to uv, and `lowest-direct` is about direct ones.
+        wheel = next(wheels.glob("*.whl"), None) if not spec.resolution else None
         if wheel is None:
             with self._building(project):
-                wheel = next(wheels.glob("*.whl"), None)
+                wheel = next(wheels.glob("*.whl"), None) if not spec.resolution else None
                 if wheel is None:
                     self._install("-e", target)
                     keep_wheel(self._packages(), project, into=wheels)
@@ -382,6 +399,7 @@ class _Filling:
             uv=self._uv,
             directory=self._plan.spec.directory,
             refresh=[name for _, name in self._plan.inputs.copied],
+            resolution=self._plan.spec.resolution,
         )
 
     def _install_on_old_python(self, target: str, project: Path) -> bool:

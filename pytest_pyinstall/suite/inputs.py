@@ -129,7 +129,7 @@ class Inputs:
         self._left_alone = left_alone
         self.named: set[Path] = set()
         self._seen: set[tuple[Path, bool]] = set()
-        words = repr((spec.project and spec.editable, spec.project and spec.extras, spec.requirements))
+        words = repr((spec.project and spec.editable, spec.project and spec.extras, spec.requirements, spec.resolution))
         self._put("what is installed", words)
         self._requirements(spec.requirements)
         for name in sorted((*_LOCKS, *(path.name for path in spec.directory.glob("pylock*.toml")))):

@@ -14,6 +14,7 @@ from pytest_pyinstall.suite import _tools
 from pytest_pyinstall.suite._files import as_list, as_table, read_ini, read_toml
 from pytest_pyinstall.suite._tools import Dependencies
 from pytest_pyinstall.suite._tox import Tox, ToxEnvironment, read_tox
+from pytest_pyinstall.suite.variants import Variant
 
 __all__ = ["EnvironmentSpec", "LocalTarget", "Recipe", "local_target", "read_recipe"]
 
@@ -38,6 +39,8 @@ class EnvironmentSpec:
     editable: bool = True
     extras: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
+    resolution: str = ""
+    """uv's, empty for the newest versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +64,8 @@ class Recipe:
     only_extras_of_tox: bool = False
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def spec(self, interpreter: Interpreter) -> EnvironmentSpec:
-        """What goes into the environment of `interpreter`. Raises `InvalidSettingError`."""
+    def spec(self, interpreter: Interpreter, variant: Variant | None = None) -> EnvironmentSpec:
+        """What goes into the environment of `interpreter` with `variant`. Raises `InvalidSettingError`."""
         extras, requirements = self.extras, self.requirements
         if found := self._of_tox(interpreter):
             extras += found.extras if self.project else ()
@@ -80,6 +83,7 @@ class Recipe:
         if interpreter.version_info[:2] < _OLDEST_WITH_PLUGIN:
             # There, the worker explains to tests that want our fixtures why they are skipped.
             requirements = tuple(line for line in requirements if _name_of(line) != _PLUGIN)
+        requirements += variant.requirements if variant else ()
         return EnvironmentSpec(
             directory=self.directory,
             project=self.project,
@@ -87,6 +91,7 @@ class Recipe:
             editable=self.editable,
             extras=tuple(dict.fromkeys(extras)),
             requirements=tuple(dict.fromkeys(requirements)),
+            resolution=variant.resolution if variant else "",
         )
 
     def describe(self, interpreters: Iterable[Interpreter]) -> list[str]:

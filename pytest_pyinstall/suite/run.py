@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.request.identity import Key
     from pytest_pyinstall.session import Choice
     from pytest_pyinstall.suite.environment import SuiteEnvironment
+    from pytest_pyinstall.suite.variants import Variant
     from pytest_pyinstall.suite.words import WorkerWords
 
 __all__ = ["Inner", "Row", "label_of", "named", "prepare_plugin"]
@@ -67,6 +68,7 @@ class Row:
     label: str
     choice: Choice
     words: WorkerWords | None = None
+    variant: Variant | None = None
     tally: Tally = field(init=False)
     node: _Node = field(init=False)
     preparing: Future[SuiteEnvironment] | None = None
@@ -93,7 +95,7 @@ class Row:
         interpreter = self.choice.interpreter
         asked = self.choice.asked[0]
         name = str(interpreter.key.short) if interpreter else asked if asked[:1].isdigit() else ""
-        self.tally = Tally(label=self.label, python=name)
+        self.tally = Tally(label=self.label, python=f"{name} {self.variant.name}" if self.variant else name)
         self.node = _Node(self.label, interpreter.version_info[:3] if interpreter else ())
 
     @property

@@ -72,3 +72,13 @@ def test_formats() -> None:
     assert json.loads(matrix_text(rows, "github")) == {"include": listed}
     assert json.loads(matrix_text(rows, "json")) == listed
     assert matrix_text(rows, "lines") == "3.12\n3.13t"
+
+
+def test_a_variant_makes_a_job_for_each_python() -> None:
+    rows = [Row(name="3.12", is_experimental=False, variant=variant) for variant in ("django~=4.2", "lowest")]
+    listed = [
+        {"python-version": "3.12", "with": "django~=4.2", "experimental": False},
+        {"python-version": "3.12", "with": "lowest", "experimental": False},
+    ]
+    assert json.loads(matrix_text(rows, "json")) == listed
+    assert matrix_text(rows, "lines") == "3.12 django~=4.2\n3.12 lowest"

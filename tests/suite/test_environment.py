@@ -558,9 +558,11 @@ def test_library_paths_reach_the_tests_unless_they_lead_to_another_python(
     (project / "other" / "libpython3.12.so.1.0").touch()
     monkeypatch.setenv("LD_LIBRARY_PATH", f"{project / 'fine'}:{project / 'other'}")
     (project / "test_demo.py").write_text(
-        f"import os\ndef test_it(): assert os.environ['LD_LIBRARY_PATH'] == {str(project / 'fine')!r}\n", "utf-8"
+        f"import os\ndef test_it(): assert os.environ['LD_LIBRARY_PATH'] == {str(project / 'fine')!r}\n"
+        f"def test_label(): assert os.environ['PYTEST_PYINSTALL_SUITE'] == 'py{NEW}'\n",
+        "utf-8",
     )
-    run(pythons=(NEW,)).assert_outcomes(passed=1)
+    run(pythons=(NEW,)).assert_outcomes(passed=2)
 
 
 def test_test_databases_of_django_have_a_name_for_each_python(run: Run, pytester: pytest.Pytester) -> None:

@@ -1,0 +1,64 @@
+"""Dependency variants: what is installed on top of what the tests need, each in environments of its own."""
+
+import re
+import shlex
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pytest_pyinstall.errors import UsageError
+
+__all__ = ["Variant", "parse_variants"]
+
+_RESOLUTIONS = ("lowest", "lowest-direct", "highest")
+_OPERATORS = {"==": "", "~=": "", "===": "", ">=": "-ge", "<=": "-le", "<": "-lt", ">": "-gt", "!=": "-ne"}
+_LONGEST = 40
+
+
+class Variant(NamedTuple):
+    """`text` is what was written, `name` what ids end in. `resolution` is one of uv's, empty for its default."""
+
+    name: str
+    text: str
+    requirements: tuple[str, ...] = ()
+    resolution: str = ""
+
+
+def parse_variants(texts: Iterable[str], *, option: str = "--python-with") -> tuple[Variant, ...]:
+    """What `option` says: ``django~=4.2 psycopg``, ``old: numpy<2``, ``lowest``. Raises `UsageError`."""
+    found: dict[str, Variant] = {}
+    for text in texts:
+        variant = _parsed(text.strip(), option)
+        if (other := found.setdefault(variant.name.lower(), variant)) is not variant:
+            message = f"{option}: {other.text!r} and {text!r} have the same name, {variant.name}"
+            raise UsageError(message, hint=f"{option} {shlex.quote(f'NAME: {text}')}")
+    return tuple(found.values())
+
+
+def _parsed(text: str, option: str) -> Variant:
+    named = re.fullmatch(r"([A-Za-z0-9][\w.+-]*):\s+(\S.*)", text)
+    name, rest = (named[1], named[2]) if named else ("", text)
+    try:
+        words = shlex.split(rest)
+    except ValueError as error:
+        raise UsageError(f"{option}: {text!r}: {error}", hint=f"{option} 'django~=4.2'") from error
+    if not words:
+        raise UsageError(f"{option}: no requirement", hint=f"{option} 'django~=4.2'")
+    resolutions = [word for word in words if word in _RESOLUTIONS]
+    if len(resolutions) > 1:
+        raise UsageError(f"{option}: {text!r} names two resolutions", hint=f"{option} {resolutions[0]}")
+    requirements = tuple(word for word in words if word not in _RESOLUTIONS)
+    bad = next((word for word in requirements if not re.match(r"[A-Za-z0-9./~-](?![\w.+-]*:$)", word)), None)
+    if bad is not None:
+        raise UsageError(f"{option}: {bad!r} is no requirement", hint=f"{option} 'django~=4.2'")
+    return Variant(name or _name_of(requirements, resolutions), text, requirements, (resolutions or [""])[0])
+
+
+def _name_of(requirements: Iterable[str], resolutions: list[str]) -> str:
+    """``django4.2`` for ``django~=4.2``, ``numpy-lt2`` for ``numpy<2``."""
+    parts = list(resolutions)
+    for word in requirements:
+        match = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:(===|==|~=|>=|<=|!=|<|>)\s*([\w.*+!]+))?", word)
+        if match:
+            parts.append(f"{match[1]}{_OPERATORS.get(match[2] or '==', '')}{(match[3] or '').removesuffix('.*')}")
+    name = re.sub(r"[^\w.+-]", "", "+".join(parts)) or "with"
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1].rstrip('+-.')}~"

@@ -1,0 +1,110 @@
+"""`--python-with`: the suite under each Python with each of several sets of dependencies."""
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from suite_world import NEW, OLD, Run, marks
+
+from pytest_pyinstall.errors import UsageError
+from pytest_pyinstall.suite.variants import Variant, parse_variants
+
+pytestmark = marks
+TWO = ("--python-with=wcwidth==0.2.12", "--python-with=new: wcwidth==0.2.13")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("django~=4.2", Variant("django4.2", "django~=4.2", ("django~=4.2",))),
+        ("django==5.2.* psycopg[binary]", Variant("django5.2+psycopg", "", ("django==5.2.*", "psycopg[binary]"))),
+        ("numpy<2", Variant("numpy-lt2", "", ("numpy<2",))),
+        ("numpy>=2,<3", Variant("numpy-ge2", "", ("numpy>=2,<3",))),
+        ("old: numpy<2", Variant("old", "", ("numpy<2",))),
+        ("lowest-direct", Variant("lowest-direct", "", (), "lowest-direct")),
+        ("low: lowest django~=4.2", Variant("low", "", ("django~=4.2",), "lowest")),
+        ("'django ~= 4.2'", Variant("django4.2", "", ("django ~= 4.2",))),
+    ],
+)
+def test_what_is_written_is_a_variant_with_a_name(text: str, expected: Variant) -> None:
+    assert parse_variants([text]) == (expected._replace(text=text),)
+
+
+@pytest.mark.parametrize("texts", [[""], ["name: "], ["a", "a"], ["lowest highest"], ["'open"], ["=4"]])
+def test_what_cannot_be_a_variant_is_a_usage_error_with_a_way_out(texts: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_variants(texts)
+    assert caught.value.message.startswith("--python-with: ")
+    assert "--python-with" in str(caught.value.hint)
+
+
+@pytest.fixture
+def versions(project: Path) -> Path:
+    (project / "test_demo.py").write_text(
+        "import importlib.metadata as metadata\n"
+        "def test_version(): assert metadata.version('wcwidth') == '0.2.13'\n"
+        "def test_fine(): pass\n",
+        "utf-8",
+    )
+    return project
+
+
+def test_each_variant_runs_under_each_python_in_an_environment_of_its_own(run: Run, versions: Path) -> None:
+    result = run(*TWO, "--junitxml=out.xml", "--python-report=out.html")
+    result.assert_outcomes(passed=6, failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "suite: the project, under 2 Pythons, each with wcwidth0.2.12, new, * at once",
+            "*test_version — on py3.9-wcwidth0.2.12, py3.12-wcwidth0.2.12; not on py3.9-new, py3.12-new*",
+            "FAILED test_demo.py::test_version[[]py3.9-wcwidth0.2.12,py3.12-wcwidth0.2.12[]]*",
+            "3.9.* wcwidth0.2.12 *1 *1 *",
+            "3.9.* new *2 *0 *",
+        ]
+    )
+    names = {case.get("name") for case in ET.parse(versions / "out.xml").getroot().iter("testcase")}
+    assert "test_version[py3.12-new]" in names
+    assert re.search(r"3\.12\.\d+ new", (versions / "out.html").read_text("utf-8"))
+
+    again = run(*TWO, "--lf")
+    again.assert_outcomes(failed=2, deselected=4)
+    assert "making an environment" not in again.stdout.str()
+    pasted = run(*TWO, "test_demo.py::test_version[py3.9-new]")
+    pasted.assert_outcomes(passed=1)
+
+
+def test_variants_in_the_ini_file(run: Run, versions: Path) -> None:
+    (versions / "pytest.ini").write_text(
+        "[pytest]\naddopts = --strict-config\npyinstall_suite_with =\n    wcwidth==0.2.13\n", "utf-8"
+    )
+    run(pythons=(NEW,)).assert_outcomes(passed=2)
+
+
+def test_what_cannot_be_resolved_is_that_cells_error(run: Run, versions: Path) -> None:
+    result = run("--python-with=wcwidth==0.2.13", "--python-with=bad: wcwidth==0.0.999", pythons=(OLD,))
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*wcwidth==0.0.999*"])
+
+
+def test_the_lowest_versions_are_those_that_the_project_claims_to_support(run: Run, project: Path) -> None:
+    text = (project / "pyproject.toml").read_text("utf-8")
+    (project / "pyproject.toml").write_text(f'{text}dependencies = ["wcwidth>=0.2.6"]\n', "utf-8")
+    (project / "test_demo.py").write_text(
+        "import importlib.metadata as metadata\n"
+        "def test_low(): assert metadata.version('wcwidth') == '0.2.6'\n"
+        "def test_high(): assert metadata.version('wcwidth') > '0.2.6'\n",
+        "utf-8",
+    )
+    result = run("--python-with=lowest-direct", "--python-with=highest", "--python-with=lowest", pythons=(NEW,))
+    assert sorted(line.split(" - ")[0] for line in result.outlines if line.startswith("FAILED")) == [
+        "FAILED test_demo.py::test_high[py3.12-lowest-direct,py3.12-lowest]",
+        "FAILED test_demo.py::test_low[py3.12-highest]",
+    ]
+
+
+def test_a_variant_is_part_of_the_record(run: Run, versions: Path, shared_home: Path) -> None:
+    run(*TWO, "-k", "fine", pythons=(NEW,))
+    records = (shared_home / "cache" / "environments").glob("*/suite.json")
+    found = [json.loads(path.read_text("utf-8")) for path in records]
+    assert sum(record["project"] == str(versions) for record in found) == 2
