@@ -492,6 +492,21 @@ def pytest_configure(config):
         config.pluginmanager.register(_Fixtures(), "_pyinstall_fixtures")
 
 
+def pytest_itemcollected(item):
+    """Leave out a Python that does not fit, also for tests that do not use the fixture `python`."""
+    for mark in item.iter_markers("requires_python"):
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+        version = "%d.%d.%d" % sys.version_info[:3]
+        specifier = ",".join(map(str, mark.args))
+        try:
+            fits = SpecifierSet(specifier).contains(version, prereleases=True)
+        except InvalidSpecifier:
+            continue  # the fixture says it, and a test without it runs
+        if not fits:
+            item.add_marker(pytest.mark.skip(reason="Python %s does not fit %s" % (version, specifier)))
+
+
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config, parser, args):
     _add_options(parser)
@@ -512,10 +527,13 @@ def _add_options(parser):
     group = parser.getgroup("pyinstall")
     known = [("--python", {"action": "append"}), ("--python-suite", {"action": "store_true"})]
     known += [("--" + name, {}) for name in _OPTIONS]
+    there = _options(parser)
     for name, how in known:
+        if name in there:  # pytest-pyinstall is in this environment too
+            continue
         try:
             group.addoption(name, dest="pyinstall_inner_" + name.strip("-").replace("-", "_"), **how)
-        except ValueError:  # pytest-pyinstall is in this environment too
+        except ValueError:  # a prefix or a second name of another plugin's
             pass
     for name in ["pyinstall_" + name for name in _INIS] + ["cache_dir"] + _document.get("translated", []):
         if name not in parser._inidict and name not in getattr(parser, "_ini_aliases", ()):

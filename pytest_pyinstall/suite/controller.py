@@ -52,6 +52,7 @@ from pytest_pyinstall.suite.summary import (
     grouping,
     list_collected,
     write_coverage,
+    write_missing_modules,
     write_page,
     write_summaries,
     write_table,
@@ -239,6 +240,8 @@ class Suite:
             return result
         if self.config.get_verbosity() >= -1:
             write_table(terminalreporter, self.matrix.tallies)
+        if self._retelling is not None:
+            write_missing_modules(terminalreporter, self._retelling.missing_modules)
         title = f"{self.recipe.name or self.recipe.directory.name} on {len(self.rows)} Pythons"
         append_summary(self.matrix, os.environ, title=title)
         if target := self.config.getoption("pyinstall_report", None):

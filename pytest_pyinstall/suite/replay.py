@@ -82,6 +82,7 @@ def remember_failures(directory: Path, nodeids: Iterable[str]) -> None:
         path.write_text(json.dumps(failed, indent=2), encoding="utf-8")
 
 
+_MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
 _CORE = {
     *("terminalreporter", "lfplugin", "nfplugin", "session", "stepwiseplugin", "terminalprogress", "faulthandler"),
     *("terminalprogress-plugin", "pyinstall", "pyinstall-suite", "github", "unraisableexception", "threadexception"),
@@ -118,6 +119,8 @@ class Retelling:
         self.config = session.config
         self.rows = rows
         self.matrix = matrix
+        self.missing_modules: dict[str, None] = {}
+        """The modules that test modules could not import, in order."""
         self.statuses: weakref.WeakKeyDictionary[Any, tuple[str, str, Any]] = weakref.WeakKeyDictionary()
         """What the plugins of a worker say that a report means, for those that core pytest would see otherwise."""
         self._emits_all = emits_all
@@ -271,6 +274,8 @@ class Retelling:
         row.failures += report.failed
         row.tally.count(outcome)
         self.matrix.put(data["nodeid"] or "collection", row.label, Cell(outcome=outcome, text=_text_of(report)))
+        if match := _MISSING_MODULE.search(report.longreprtext):
+            self.missing_modules.setdefault(match[1].partition(".")[0])
         self.config.hook.pytest_collectreport(report=report)
 
     def _report(self, row: Row, data: dict[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from pytest_pyinstall.suite.report import Coverage, Matrix, Tally, page, table
 from pytest_pyinstall.suite.run import Row, named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pytest
@@ -28,6 +28,7 @@ __all__ = [
     "headed",
     "list_collected",
     "write_coverage",
+    "write_missing_modules",
     "write_page",
     "write_summaries",
     "write_table",
@@ -172,6 +173,13 @@ def write_table(reporter: Any, tallies: Sequence[Tally]) -> None:
         bad = tally is not None and (tally.counts.get("failed") or tally.counts.get("error"))
         good = tally is not None and tally.counts.get("passed") and not bad
         reporter.write_line(line, red=bool(bad), green=bool(good))
+
+
+def write_missing_modules(reporter: Any, modules: Iterable[str]) -> None:
+    """Say how to name what the tests need, if a test module lacks a module."""
+    if names := ", ".join(modules):
+        reporter.write_line(f"hint: nothing in the environments has the module {names}: pyinstall_suite_install names")
+        reporter.write_line("what the tests need, in lines as pip takes them: -e .[extra], --group NAME, a package")
 
 
 def write_page(reporter: Any, matrix: Matrix, path: Path, *, title: str) -> None:

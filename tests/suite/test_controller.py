@@ -502,3 +502,31 @@ def test_junit_files_of_jobs_are_reported_from_the_command_line(run: Run, projec
     ]
     assert "1 of 2 tests failed" in done.stderr
     assert "test_demo::test_fine" in (project / "page.html").read_text("utf-8")
+
+
+def test_requires_python_leaves_out_pythons_for_tests_without_our_fixture(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text(
+        "import sys\nimport pytest\npytestmark = pytest.mark.requires_python('>=3.12')\n"
+        "def test_new():\n    assert sys.version_info >= (3, 12)\nclass TestIt:\n"
+        "    @pytest.mark.requires_python('!=3.12.*')\n    def test_none(self):\n        raise AssertionError\n",
+        "utf-8",
+    )
+    result = run("-rs", "--strict-markers")
+    result.assert_outcomes(passed=1, skipped=3)
+    result.stdout.fnmatch_lines(["SKIPPED * test_demo.py:*: Python 3.9.* does not fit >=3.12"])
+
+
+def test_a_module_that_nothing_has_leads_to_what_is_installed(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text("import no_such_module.part\n", "utf-8")
+    result = run()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["hint: * has the module no_such_module: pyinstall_suite_install names"])
+
+
+@pytest.mark.parametrize(
+    "test", ["test_demo.py::test_nope", "test_nope.py::test_it", "test_demo.py::TestNope::test_it"]
+)
+def test_bisecting_a_mistyped_test_says_that_it_is_not_found(run: Run, project: Path, test: str) -> None:
+    result = run(f"--python-bisect={test}")
+    assert result.ret != pytest.ExitCode.OK
+    result.stdout.fnmatch_lines([f"bisect: {test} is not found on both *"])
