@@ -91,7 +91,7 @@ def test_find_says_what_list_says_of_a_broken_one(workshop: Workshop, tally: Tal
     assert "broken" in workshop.ours("list").output
     ended = workshop.ours("find", VERSION)
     assert ended.code == 3, ended.output
-    assert "damaged" in ended.output
+    assert "is broken" in ended.output
     assert "no Python" not in ended.output
     hint = ended.output.rpartition("hint: pytest-pyinstall ")[2].split()
     assert workshop.ours(*hint).code == 0
