@@ -108,6 +108,9 @@ class Bisection(Suite):
                 f"  found with {found.asked} of {len(self.requests)} Pythons",
             ]
 
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """The exit code says whether a change was found, and not how the last worker ended."""
+
     def _name(self, index: int) -> str:
         interpreter = self._choices[index].interpreter
         return str(interpreter.key) if interpreter else self.requests[index].text

@@ -255,7 +255,7 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """pytest's own exit code, if the workers agree on one."""
+        """pytest's own exit code, if the workers agree on one. What failed here stays failed."""
         if (
             session.exitstatus not in {0, 1, 5}
             or (self._coverage is not None and self._coverage.is_failed)
@@ -263,7 +263,7 @@ class Suite:
         ):
             return
         codes = {row.exit_code for row in self.rows if row.tally.note != "not asked for"}
-        if len(codes) == 1 and (code := codes.pop()) is not None:
+        if len(codes) == 1 and (code := codes.pop()):
             session.exitstatus = code
 
     # Running
