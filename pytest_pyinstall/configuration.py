@@ -21,7 +21,7 @@ from pytest_pyinstall.request.request import parse_requests
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.system.files import read_toml
 
-__all__ = ["Configuration", "blamed", "read_configuration", "retyped", "written"]
+__all__ = ["Configuration", "corrected_at_origin", "read_configuration", "with_origin", "written"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +202,7 @@ def _our_options(words: list[str]) -> Iterator[tuple[str, str]]:
             yield names[option], value if equals else next(rest, "")
 
 
-def blamed(error: PyinstallError, *, origin: str, hint: str = "") -> PyinstallError:
+def with_origin(error: PyinstallError, *, origin: str, hint: str = "") -> PyinstallError:
     """As `error`, and its message begins with `origin`: the option, variable, ini value or mark that asked for it."""
     message = error.message if error.message.startswith(origin) else f"{origin}: {error.message}"
     said = type(error)(message, hint=hint or error.hint)
@@ -210,17 +210,17 @@ def blamed(error: PyinstallError, *, origin: str, hint: str = "") -> PyinstallEr
     return said
 
 
-def retyped(error: PyinstallError, texts: Iterable[object], *, origin: str) -> PyinstallError:
-    """As `blamed`; where the hint is a request, it has become all of `texts`, corrected, as they stand at `origin`."""
+def corrected_at_origin(error: PyinstallError, texts: Iterable[object], *, origin: str) -> PyinstallError:
+    """As `with_origin`; where the hint is a request, it has become all of `texts`, corrected, as they stand at `origin`."""
     hint = error.hint.strip('"')
     if not _is_request(hint):
-        return blamed(error, origin=origin)
+        return with_origin(error, origin=origin)
     texts = list(texts)
     corrected = [text for item in texts if (text := _corrected(item))]
     if corrected == texts or not corrected or not all(map(_is_request, corrected)):
         # It is about something else: a word, say, that means nothing for the project.
         corrected = [hint]
-    return blamed(error, origin=origin, hint=written(corrected, origin))
+    return with_origin(error, origin=origin, hint=written(corrected, origin))
 
 
 def _corrected(item: object) -> str:

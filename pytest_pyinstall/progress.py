@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from pytest_pyinstall.errors import PyinstallError
-from pytest_pyinstall.provisioner import Provided
+from pytest_pyinstall.provisioner import ProvisionResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +37,7 @@ class Display(Protocol):
     def say(self, sentence: str) -> None:
         """Something that a person should see."""
 
-    def result(self, request: Request, result: Provided | PyinstallError, seconds: float | None = None) -> None:
+    def result(self, request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None) -> None:
         """What a request came to, and how long it took."""
 
     def started(self, build: Build, total: int | None) -> None: ...
@@ -71,7 +71,7 @@ def display_on(
 
 
 def result_line(
-    request: Request, result: Provided | PyinstallError, seconds: float | None = None, *, with_path: bool = True
+    request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None, *, with_path: bool = True
 ) -> str:
     """One line for what `request` came to, such as ``+ cpython-3.12.4-linux-x86_64-gnu installed in 0.4 s``."""
     if isinstance(result, PyinstallError):
@@ -140,7 +140,7 @@ class Silence:
     def say(self, sentence: str) -> None:
         pass
 
-    def result(self, request: Request, result: Provided | PyinstallError, seconds: float | None = None) -> None:
+    def result(self, request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None) -> None:
         pass
 
     def started(self, build: Build, total: int | None) -> None:
@@ -174,7 +174,7 @@ class Lines:
         with self._lock:
             self._write_line(sentence)
 
-    def result(self, request: Request, result: Provided | PyinstallError, seconds: float | None = None) -> None:
+    def result(self, request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None) -> None:
         self.say(result_line(request, result, seconds, with_path=self._with_path))
 
     def started(self, build: Build, total: int | None) -> None:
@@ -249,10 +249,10 @@ class Bars:
         # Soft-wrapped: the terminal breaks a long line, and what is copied from it is still one line.
         self._console.print(sentence, soft_wrap=True)
 
-    def result(self, request: Request, result: Provided | PyinstallError, seconds: float | None = None) -> None:
+    def result(self, request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None) -> None:
         from rich.text import Text
 
-        if isinstance(result, Provided):
+        if isinstance(result, ProvisionResult):
             self._hide(result.interpreter.key)
         line = result_line(request, result, seconds, with_path=self._with_path)
         text = Text(line)
@@ -265,7 +265,7 @@ class Bars:
             if self._total_task is None:
                 self._total_task = self._progress.add_task("total", total=total, visible=False)
             self._totals[build.key] = total
-            self._tasks[build.key] = self._progress.add_task(build.key.short, total=total)
+            self._tasks[build.key] = self._progress.add_task(build.key.display_name, total=total)
             totals = [size for size in self._totals.values() if size is not None]
             known = sum(totals) if len(totals) == len(self._totals) else None
             self._progress.update(self._total_task, total=known, visible=len(self._totals) > 1)

@@ -27,9 +27,9 @@ __all__ = [
     "END_OF_LIFE",
     "Project",
     "directory_of_project",
-    "expand",
     "read_pinned",
     "read_project",
+    "resolve_keywords",
     "specifier_of_poetry",
 ]
 
@@ -293,7 +293,7 @@ Source: https://devguide.python.org/versions/. A version that is not here is too
 _DECLARE_HINT = 'requires-python = ">=3.11"  # below [project] in pyproject.toml'
 
 
-def expand(
+def resolve_keywords(
     requests: Iterable[Request],
     *,
     project: Project | None,
@@ -318,7 +318,7 @@ def expand(
             case "current":
                 expanded.append(replace(request, implementation=None, path=executable, word=None))
             case "pinned":
-                expanded += expand(
+                expanded += resolve_keywords(
                     pinned(), project=project, executable=executable, released=released, pinned=tuple, today=today
                 )
             case "latest" if project is None or not _declares_versions(project):

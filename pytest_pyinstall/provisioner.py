@@ -40,7 +40,7 @@ from pytest_pyinstall.request.identity import Target
 from pytest_pyinstall.request.request import ANY, Request, parse_requests
 from pytest_pyinstall.settings import Settings, home_directory
 from pytest_pyinstall.store.manifest import Difference
-from pytest_pyinstall.store.store import Broken, Installation, Store
+from pytest_pyinstall.store.store import BrokenInstallation, Installation, Store
 from pytest_pyinstall.system.files import current_boot, sweep_cache
 from pytest_pyinstall.system.permissions import is_noexec, other_writer
 from pytest_pyinstall.system.urls import redacted
@@ -52,13 +52,13 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.download._http import HttpClient
     from pytest_pyinstall.download.client import Client
-    from pytest_pyinstall.download.fetch import Progress
+    from pytest_pyinstall.download.fetch import DownloadProgress
     from pytest_pyinstall.project import Project
     from pytest_pyinstall.request.catalogue import Catalogue
     from pytest_pyinstall.request.identity import Attestation, Build, Key
-    from pytest_pyinstall.system.files import Known
+    from pytest_pyinstall.system.files import FileDigests
 
-__all__ = ["Provided", "Provisioner", "open_provisioner", "provision", "provision_all"]
+__all__ = ["ProvisionResult", "Provisioner", "open_provisioner", "provision", "provision_all"]
 
 
 _DAY = 86400.0
@@ -107,9 +107,9 @@ def open_provisioner(
     environ: Mapping[str, str] | None = None,
     directory: Path | None = None,
     client: HttpClient | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     warn: Callable[[str], None] | None = None,
-    on_result: Callable[[Request, Provided | PyinstallError, float], None] | None = None,
+    on_result: Callable[[Request, ProvisionResult | PyinstallError, float], None] | None = None,
 ) -> Provisioner:
     """How every door opens one: with the home and the interpreter of this process.
 
@@ -131,7 +131,7 @@ def open_provisioner(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Provided:
+class ProvisionResult:
     """What a request came to. `how`: ``installed`` or ``repaired`` now, was ``present`` in the store, or was ``found``
     on the machine."""
 
@@ -140,18 +140,18 @@ class Provided:
     how: How
 
 
-def unwrap(results: Sequence[Provided | PyinstallError]) -> list[Provided]:
+def unwrap(results: Sequence[ProvisionResult | PyinstallError]) -> list[ProvisionResult]:
     """The results, if none is an error. Raises the error where there is one result, else `SeveralFailedError`."""
     errors = [result for result in results if isinstance(result, PyinstallError)]
     if not errors:
-        return [result for result in results if isinstance(result, Provided)]
+        return [result for result in results if isinstance(result, ProvisionResult)]
     if len(results) == 1:
         raise errors[0]
     # A catalogue that is out of reach is the same story for each of them: told once.
     texts = dict.fromkeys(str(error) for error in errors)
     raise SeveralFailedError(
         f"{len(errors)} of {len(results)} Pythons could not be had:\n\n" + "\n".join(texts),
-        results=[result.interpreter if isinstance(result, Provided) else result for result in results],
+        results=[result.interpreter if isinstance(result, ProvisionResult) else result for result in results],
     )
 
 
@@ -172,9 +172,9 @@ class Provisioner:
     executable: Path
     target: Target = field(default_factory=Target.current)
     http: HttpClient | None = None
-    progress: Progress | None = None
+    progress: DownloadProgress | None = None
     warn: Callable[[str], None] | None = None
-    on_result: Callable[[Request, Provided | PyinstallError, float], None] | None = None
+    on_result: Callable[[Request, ProvisionResult | PyinstallError, float], None] | None = None
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
     _opened: Client | None = field(default=None, init=False)
@@ -209,9 +209,9 @@ class Provisioner:
         requests = tuple(requests)
         if not any(request.word for request in requests):
             return requests
-        from pytest_pyinstall.project import expand, read_pinned
+        from pytest_pyinstall.project import read_pinned, resolve_keywords
 
-        return expand(
+        return resolve_keywords(
             requests,
             pinned=lambda: read_pinned(self.directory),
             project=self.project,
@@ -220,7 +220,7 @@ class Provisioner:
             today=datetime.now(UTC).date(),
         )
 
-    def provide_one(self, request: str | Request) -> Provided:
+    def provide_one(self, request: str | Request) -> ProvisionResult:
         """As `provision`; a request that means several Pythons is an error here."""
         requests = self.parse([request])
         if len(requests) != 1:
@@ -229,7 +229,7 @@ class Provisioner:
             raise InvalidRequestError(msg, hint=requests[-1].text if requests else "3.13")
         return self._provide(requests[0])
 
-    def provide(self, requests: Sequence[Request]) -> list[Provided | PyinstallError]:
+    def provide(self, requests: Sequence[Request]) -> list[ProvisionResult | PyinstallError]:
         """A result or an error for each of `requests`, in their order. Raises nothing of ours."""
         return self._each(self._provide, requests)
 
@@ -242,17 +242,19 @@ class Provisioner:
             sweep_cache(cache)
         sweep_temporary()
 
-    def install(self, requests: Sequence[Request], *, reinstall: bool = False) -> list[Provided | PyinstallError]:
+    def install(
+        self, requests: Sequence[Request], *, reinstall: bool = False
+    ) -> list[ProvisionResult | PyinstallError]:
         """As `provide`, but into the store, whatever else the machine has; with `reinstall`, anew."""
         self.sweep()
         return self._each(lambda request: self._install(request, reinstall=reinstall, is_explicit=True), requests)
 
-    def find(self, request: Request) -> Provided:
+    def find(self, request: Request) -> ProvisionResult:
         """What answers `request` without installing or repairing anything. No network, no write.
 
         Raises `NoMatchError`, and `ProbeError` for a path that is no Python.
         """
-        broken: list[Broken] = []
+        broken: list[BrokenInstallation] = []
         for look in self._looks(request, repair=False, broken=broken):
             if provided := look(request):
                 return provided
@@ -287,7 +289,7 @@ class Provisioner:
         ]
         return sorted(wanted, key=lambda each: each.key, reverse=True)
 
-    def repair(self, broken: Broken) -> Interpreter:
+    def repair(self, broken: BrokenInstallation) -> Interpreter:
         """Put back what was published, without a gap for those who run it; what somebody added stays."""
         try:
             return self._fill(broken.record.build, keep_added=True)[0]
@@ -298,7 +300,7 @@ class Provisioner:
         """Keep `interpreter` from being removed while this provisioner is open, if it comes from our store."""
         return self._stack.enter_context(self.store.lease(interpreter.base_prefix))
 
-    def held(self, result: Provided | PyinstallError) -> Provided | PyinstallError:
+    def held(self, result: ProvisionResult | PyinstallError) -> ProvisionResult | PyinstallError:
         """`result`, of which nobody can remove the interpreter while this provisioner is open; provided again where
         somebody removed it just before."""
         for _ in range(_TRIES):
@@ -465,7 +467,7 @@ class Provisioner:
             return released(self.uv_catalogue, self.target)
         return versions
 
-    def _provide(self, request: Request) -> Provided:
+    def _provide(self, request: Request) -> ProvisionResult:
         preference = self.settings.preference
         _LOGGER.debug("%s: asked for; preference %s", request.text, preference)
         for look in self._looks(request, repair=True):
@@ -477,8 +479,8 @@ class Provisioner:
         return self._add(request)
 
     def _looks(
-        self, request: Request, *, repair: bool, broken: list[Broken] | None = None
-    ) -> list[Callable[[Request], Provided | None]]:
+        self, request: Request, *, repair: bool, broken: list[BrokenInstallation] | None = None
+    ) -> list[Callable[[Request], ProvisionResult | None]]:
         """Where to look for an answer before anything is installed, in this order."""
         present = partial(self._present, repair=repair, broken=broken)
         if request.path is not None:
@@ -499,7 +501,7 @@ class Provisioner:
             case "only-system":
                 return [self._found]
 
-    def _found(self, request: Request) -> Provided | None:
+    def _found(self, request: Request) -> ProvisionResult | None:
         """What the machine has beside our store."""
         from pytest_pyinstall.interpreter.discover import discover
 
@@ -522,7 +524,7 @@ class Provisioner:
             interpreter.source,
             interpreter.key,
         )
-        return Provided(request=request, interpreter=interpreter, how="found")
+        return ProvisionResult(request=request, interpreter=interpreter, how="found")
 
     def _present(
         self,
@@ -530,8 +532,8 @@ class Provisioner:
         *,
         repair: bool,
         allow_prereleases: bool = False,
-        broken: list[Broken] | None = None,
-    ) -> Provided | None:
+        broken: list[BrokenInstallation] | None = None,
+    ) -> ProvisionResult | None:
         """What the store has, if it is whole and starts. A damaged one is put in order first; without `repair` it is
         passed by, and added to `broken`."""
         for key in self.store.keys():  # noqa: SIM118  # no dict
@@ -541,23 +543,23 @@ class Provisioner:
             found = self.examine(key)
             if isinstance(found, Interpreter):
                 _LOGGER.debug("%s: taken: %s in the store, whole", request.text, key)
-                return Provided(request=request, interpreter=found, how="present")
+                return ProvisionResult(request=request, interpreter=found, how="present")
             if found is not None and repair:
                 self._say(f"{found}; {'repairing it' if found.lacks_content else 'putting it in order'}")
-                return Provided(request=request, interpreter=self.repair(found), how="repaired")
+                return ProvisionResult(request=request, interpreter=self.repair(found), how="repaired")
             if found is not None and broken is not None:
                 broken.append(found)
             _LOGGER.debug("%s: passed by: %s in the store cannot be used as it is", request.text, key)
         _LOGGER.debug("%s: nothing in the store %s fits", request.text, self.store.root)
         return None
 
-    def examine(self, key: Key) -> Interpreter | Broken | None:
+    def examine(self, key: Key) -> Interpreter | BrokenInstallation | None:
         """What stands under the name of `key`, compared with its record and then run; None for what is of no use here.
 
         One that does not start is compared by content, and is broken in any case: byte code is in no list.
         """
         found = self.store.look(key)
-        if found is None or isinstance(found, Broken):
+        if found is None or isinstance(found, BrokenInstallation):
             return found if found is None or self._is_attested(found) else None
         answer = self._interpreter(found)
         if not isinstance(answer, ProbeError):
@@ -565,10 +567,10 @@ class Provisioner:
         found = self.store.look(key, content=True)
         if isinstance(found, Installation) and found.record is not None:
             reason = Difference(key.executable, "changed", f"does not start: {answer.message}")
-            return Broken(key=key, home=found.home, record=found.record, differences=(reason,))
-        return found if isinstance(found, Broken) else None
+            return BrokenInstallation(key=key, home=found.home, record=found.record, differences=(reason,))
+        return found if isinstance(found, BrokenInstallation) else None
 
-    def _interpreter(self, found: Installation | Broken | None) -> Interpreter | ProbeError | None:
+    def _interpreter(self, found: Installation | BrokenInstallation | None) -> Interpreter | ProbeError | None:
         """The Python of an installation, which says itself who it is; the error of one of ours that does not start."""
         if not isinstance(found, Installation):
             return None
@@ -581,7 +583,7 @@ class Provisioner:
         try:
             answered = probe(found.executable, source=source, environ=self.environ, expected=found.key)
         except ProbeError as error:
-            if not self.store.standing(found.key):  # it was removed meanwhile
+            if not self.store.tree_identity(found.key):  # it was removed meanwhile
                 return None
             if found.record is not None:
                 return error
@@ -589,12 +591,12 @@ class Provisioner:
             return None
         return answered if found.record is None else _ours(found.key, found.home, answered.version_info)
 
-    def _install(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> Provided:
+    def _install(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> ProvisionResult:
         if not reinstall and (provided := self._present(request, repair=True)):
             return provided
         return self._add(request, reinstall=reinstall, is_explicit=is_explicit)
 
-    def _add(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> Provided:
+    def _add(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> ProvisionResult:
         """What nobody found in the store, or what is to be made anew."""
         try:
             if request.path is not None:
@@ -615,7 +617,7 @@ class Provisioner:
                 return provided
             raise
         interpreter, how = self._fill(build, reinstall=reinstall)
-        return Provided(request=request, interpreter=interpreter, how=how)
+        return ProvisionResult(request=request, interpreter=interpreter, how=how)
 
     def _refuse_downloads(self, what: str, *, is_explicit: bool) -> None:
         downloads = self.settings.downloads
@@ -681,15 +683,15 @@ class Provisioner:
             hint = f"this removes what was added: pytest-pyinstall install --reinstall {key}"
             raise ProbeError(f"{msg}: {error.message}", hint=hint) from error
 
-    def _unpacked(self, build: Build, scratch: Path) -> tuple[Path, Known]:
+    def _unpacked(self, build: Build, scratch: Path) -> tuple[Path, FileDigests]:
         """The tree of `build` in `scratch`, and the digests of its files: of what the cache keeps, else fetched."""
         from pytest_pyinstall.download.cache import archive_path
         from pytest_pyinstall.request.catalogue import mirrored
-        from pytest_pyinstall.store.tree_cache import keep_tree, lay_tree
+        from pytest_pyinstall.store.tree_cache import add_tree, link_tree
 
         settings = self.settings
         try:
-            laid = lay_tree(settings.cache, build, into=scratch)
+            laid = link_tree(settings.cache, build, into=scratch)
         except OSError as error:
             raise self.store.unwritable(error) from error
         if laid is not None:
@@ -713,7 +715,7 @@ class Provisioner:
                 offline=offline,
                 progress=self.progress,
             )
-        known: Known = {}
+        known: FileDigests = {}
         # Downloads wait for the network and may be many; more unpacking at once than there are cores takes longer.
         with archive.file, self._cores:
             if self._unpacking.acquire(blocking=False):
@@ -726,7 +728,7 @@ class Provisioner:
 
                 tree = unpack_apart(archive, into=scratch, known=known)
         if is_again:
-            keep_tree(settings.cache, build, tree, known)
+            add_tree(settings.cache, build, tree, known)
         return tree, known
 
     def _downloadable(self, build: Build) -> Build:
@@ -756,7 +758,7 @@ class Provisioner:
         _LOGGER.info("%s: built by %s", build.key, attestation.identity)
         return attestation
 
-    def _is_attested(self, found: Installation | Broken) -> bool:
+    def _is_attested(self, found: Installation | BrokenInstallation) -> bool:
         """Whether its archive was, where that is required, by whom we believe now."""
         if self.settings.attestation != "require":
             return True
@@ -775,17 +777,19 @@ class Provisioner:
                 raise StoreError(msg, hint="a store on another volume: --python-store DIR") from error
             if build.key.target != self.target:
                 msg = f"{build.key} is built for {build.key.target} and does not start here, on {self.target}: "
-                raise ProbeError(msg + error.message, hint=f"pytest-pyinstall install {build.key.short}") from error
-            msg = f"{build.file_name} holds no {build.key.short} that works here: {error.message}"
+                raise ProbeError(
+                    msg + error.message, hint=f"pytest-pyinstall install {build.key.display_name}"
+                ) from error
+            msg = f"{build.file_name} holds no {build.key.display_name} that works here: {error.message}"
             hint = f"pytest-pyinstall list --all  # is the catalogue right about it? ({self.origin_of(build)})"
             raise ProbeError(msg, hint=hint) from error
 
     def _each(
-        self, function: Callable[[Request], Provided], requests: Sequence[Request]
-    ) -> list[Provided | PyinstallError]:
-        def outcome(request: Request) -> Provided | PyinstallError:
+        self, function: Callable[[Request], ProvisionResult], requests: Sequence[Request]
+    ) -> list[ProvisionResult | PyinstallError]:
+        def outcome(request: Request) -> ProvisionResult | PyinstallError:
             start = time.monotonic()
-            result: Provided | PyinstallError
+            result: ProvisionResult | PyinstallError
             try:
                 result = function(request)
             except PyinstallError as error:

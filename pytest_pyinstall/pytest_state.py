@@ -14,7 +14,7 @@ from pytest_pyinstall.pytest_options import ini_value, is_suite, requests_of, se
 
 if TYPE_CHECKING:
     from pytest_pyinstall.interpreter.interpreter import Interpreter
-    from pytest_pyinstall.session import Choice, Pythons
+    from pytest_pyinstall.session import PythonProvider, SessionPython
 
 __all__ = ["PYTHON_FIXTURE", "STATE", "State", "none_fits", "not_fitting", "or_fail", "python_param", "state_of"]
 
@@ -32,9 +32,9 @@ class State:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.choices: tuple[Choice, ...] = ()
+        self.choices: tuple[SessionPython, ...] = ()
         self.commands: list[str] = []
-        self.failed: set[Choice] = set()
+        self.failed: set[SessionPython] = set()
         self._announced: set[Interpreter] = set()
         self.uses: bool | None = None
         self.is_line_open = False
@@ -44,8 +44,8 @@ class State:
         self.looks_only = any(getattr(option, name, False) for name in looking)
         self.is_suite = is_suite(config, option)
         self._runs_nothing = any(getattr(option, name, None) for name in ("showfixtures", "cacheshow"))
-        self._pythons: Pythons | None = None
-        self._marked: dict[str, tuple[Choice, ...]] = {}
+        self._pythons: PythonProvider | None = None
+        self._marked: dict[str, tuple[SessionPython, ...]] = {}
         self._item: pytest.Item | None = None
         self._made: tuple[Callable[[], None], tuple[bool, object]] | None = None
         self._followers: set[pytest.FixtureDef[Any]] = set()
@@ -101,7 +101,7 @@ class State:
 
     def _begin_bisection(self, texts: Iterable[object], origin: str, directory: Path) -> None:
         """Nothing is installed before it is tried."""
-        from pytest_pyinstall.configuration import retyped
+        from pytest_pyinstall.configuration import corrected_at_origin
         from pytest_pyinstall.errors import InvalidRequestError, NoMatchError
         from pytest_pyinstall.request.request import parse_requests
         from pytest_pyinstall.suite.bisection import Bisection
@@ -110,11 +110,11 @@ class State:
         try:
             requests = self.pythons.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
         except (InvalidRequestError, NoMatchError) as error:
-            raise retyped(error, texts, origin=origin) from error
+            raise corrected_at_origin(error, texts, origin=origin) from error
         suite = Bisection(self.config, requests, self.pythons, say=self._teller())
         self.config.pluginmanager.register(suite, "pyinstall-suite")
 
-    def _announce(self, choices: "Iterable[Choice]") -> None:
+    def _announce(self, choices: "Iterable[SessionPython]") -> None:
         """Tell other plugins of each Python, once, before a test uses it."""
         for choice in choices:
             interpreter = choice.interpreter
@@ -137,9 +137,9 @@ class State:
     def _take_over(self, document: Mapping[str, Any]) -> None:
         if not document:
             return
-        from pytest_pyinstall.session import Choice
+        from pytest_pyinstall.session import SessionPython
 
-        self.choices = tuple(map(Choice.from_json, document["choices"]))
+        self.choices = tuple(map(SessionPython.from_json, document["choices"]))
         if document["path"]:
             self._path_directories = tuple(document["path"])
             self._enter_path()
@@ -164,13 +164,13 @@ class State:
         self._stack.close()
 
     @property
-    def pythons(self) -> "Pythons":
+    def pythons(self) -> "PythonProvider":
         """Raises `PyinstallError` for a setting that cannot be used."""
         if self._pythons is None:
-            from pytest_pyinstall.session import Pythons
+            from pytest_pyinstall.session import PythonProvider
 
             self._tell_steps()
-            self._pythons = Pythons.open(
+            self._pythons = PythonProvider.open(
                 settings_of(self.config),
                 directory=self.config.rootpath,
                 looks_only=self.looks_only,
@@ -207,7 +207,7 @@ class State:
 
         return tell
 
-    def choices_of(self, node: pytest.Item) -> "tuple[Choice, ...] | None":
+    def choices_of(self, node: pytest.Item) -> "tuple[SessionPython, ...] | None":
         """The test's own Pythons, else the session's, None where nobody requested any."""
         from pytest_pyinstall.errors import PyinstallError
 
@@ -248,12 +248,12 @@ class State:
         except PyinstallError as error:
             raise _collect_error(node, error) from None
 
-    def admits(self, specifier: Any, choice: "Choice") -> bool:
+    def admits(self, specifier: Any, choice: "SessionPython") -> bool:
         from pytest_pyinstall.session import admits
 
         return admits(specifier, choice)
 
-    def param(self, choice: "Choice") -> Any:
+    def param(self, choice: "SessionPython") -> Any:
         """The interpreter itself is the parameter: the session's fixtures are kept between tests with equal ones."""
         if choice.interpreter is not None:
             return pytest.param(choice.interpreter, id=choice.id)
@@ -348,9 +348,9 @@ class State:
 
     def interpreter(self, asked: object) -> "Interpreter":
         """What a test was parametrized with, by us or by its author. Skips or fails the test where it is not here."""
-        from pytest_pyinstall.session import Choice
+        from pytest_pyinstall.session import SessionPython
 
-        return or_fail(lambda: self._had(asked) if isinstance(asked, Choice) else self.install(asked))
+        return or_fail(lambda: self._had(asked) if isinstance(asked, SessionPython) else self.install(asked))
 
     def install(self, asked: object) -> "Interpreter":
         """The one Python that was asked for. Skips the test or raises `PyinstallError` where it cannot be had."""
@@ -366,7 +366,7 @@ class State:
             # Without the way it took through us, which tells the author of a test nothing.
             raise error.with_traceback(None) from None
 
-    def _had(self, choice: "Choice") -> "Interpreter":
+    def _had(self, choice: "SessionPython") -> "Interpreter":
         from pytest_pyinstall.session import reason
 
         if choice.interpreter is not None:
@@ -396,8 +396,8 @@ def _marks(item: pytest.Item) -> object:
     return None if python is None else repr(python.args), required
 
 
-def none_fits(choices: "Iterable[Choice]", specifier: object) -> str:
-    return f"none of the Pythons {', '.join(choice.id for choice in choices)} fits {specifier}"
+def none_fits(choices: "Iterable[SessionPython]", specifier: object) -> str:
+    return f"none of the PythonProvider {', '.join(choice.id for choice in choices)} fits {specifier}"
 
 
 def not_fitting(version: str, specifier: object) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
-from pytest_pyinstall.configuration import blamed, retyped
+from pytest_pyinstall.configuration import corrected_at_origin, with_origin
 from pytest_pyinstall.errors import (
     FetchError,
     InvalidRequestError,
@@ -23,11 +23,11 @@ from pytest_pyinstall.errors import (
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.progress import Lines
-from pytest_pyinstall.provisioner import Provided, Provisioner, open_provisioner
+from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_provisioner
 from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.settings import Settings
 
-__all__ = ["Choice", "Pythons", "admits", "header", "parse_specifier", "reason"]
+__all__ = ["PythonProvider", "SessionPython", "admits", "header", "parse_specifier", "reason"]
 
 
 _NAMES = {"cpython": "CPython", "pypy": "PyPy", "graalpy": "GraalPy"}
@@ -37,12 +37,12 @@ _MOST_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class SessionPython:
     """One of the Pythons that tests run with, or why it is not here.
 
     `id` is how test ids name it, `asked` are the requests that came to it. Either `interpreter` answered in this
     session, or there is none and `error` says why; without an error nobody tried, because no test will run. `how` is
-    that of `Provided`, and ``missing`` without an interpreter. `seconds` is what installing it took.
+    that of `ProvisionResult`, and ``missing`` without an interpreter. `seconds` is what installing it took.
     """
 
     id: str
@@ -70,7 +70,7 @@ class Choice:
         }
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> "Choice":
+    def from_json(cls, document: Mapping[str, Any]) -> "SessionPython":
         """What `to_json` made."""
         interpreter, error = document["interpreter"], document["error"]
         return cls(
@@ -90,13 +90,13 @@ class _Outcome:
     """What one request came to."""
 
     request: Request
-    provided: Provided | None = None
+    provided: ProvisionResult | None = None
     seconds: float = 0.0
     error: PyinstallError | None = None
     is_missing: bool = False
 
 
-class Pythons:
+class PythonProvider:
     """Turns requests into Pythons that answered in this session; what was asked before costs nothing.
 
     With `looks_only` nothing is installed, and what is not here is a choice without interpreter or error: enough to
@@ -120,7 +120,7 @@ class Pythons:
         looks_only: bool = False,
         say: Callable[[str], None] | None = None,
         is_quiet: bool = False,
-    ) -> "Pythons":
+    ) -> "PythonProvider":
         """For the project in `directory`. `say` hears what a person should see: of downloads too, unless `is_quiet`."""
         progress = None if say is None or is_quiet else Lines(say)
         provisioner = open_provisioner(settings, directory=directory, progress=progress, warn=say)
@@ -134,7 +134,7 @@ class Pythons:
     def skips_missing(self) -> bool:
         return self.provisioner.settings.missing == "skip"
 
-    def choose(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[Choice, ...]:
+    def choose(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[SessionPython, ...]:
         """The Pythons that `texts` ask for, in their order, each interpreter once; what failed is among them.
 
         Relative paths start from `directory`. Raises `PyinstallError` for what is no request, and for a word
@@ -144,11 +144,11 @@ class Pythons:
         try:
             requests = self.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
         except (InvalidRequestError, NoMatchError) as error:
-            raise retyped(error, texts, origin=origin) from None
+            raise corrected_at_origin(error, texts, origin=origin) from None
         self._provide(requests)
         return _named([self._outcomes[request] for request in requests])
 
-    def choose_all(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[Choice, ...]:
+    def choose_all(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[SessionPython, ...]:
         """As `choose`, for a session that is to run with every one of them.
 
         Raises one `PyinstallError` that tells every failure, except those that the session's tests are skipped for.
@@ -156,18 +156,18 @@ class Pythons:
         choices = self.choose(texts, origin=origin, directory=directory)
         failed = [(choice.asked[0], choice.error) for choice in choices if choice.error and not self.skips(choice)]
         if len(failed) == 1 and len(choices) == 1:
-            raise blamed(failed[0][1], origin=origin) from failed[0][1]
+            raise with_origin(failed[0][1], origin=origin) from failed[0][1]
         if failed:
             told = (f"{error}" if asked in error.message else f"{asked}: {error}" for asked, error in failed)
             message = f"{origin}: {len(failed)} of {len(choices)} Pythons cannot be used:\n" + "\n".join(told)
             raise SeveralFailedError(message, results=[error for _, error in failed])
         return choices
 
-    def skips(self, choice: Choice) -> bool:
+    def skips(self, choice: SessionPython) -> bool:
         """Whether tests are skipped for what `choice` lacks."""
         return self.skips_missing and choice.is_missing
 
-    def one(self, asked: object, *, directory: Path) -> Choice:
+    def one(self, asked: object, *, directory: Path) -> SessionPython:
         """The one Python that was asked for. Raises `InvalidRequestError` where that means several."""
         origin = "install_python"
         try:
@@ -175,9 +175,9 @@ class Pythons:
                 [asked] if isinstance(asked, Request) else parse_requests([asked], directory=directory, origin=origin)
             )
         except (InvalidRequestError, NoMatchError) as error:
-            raise retyped(error, [asked], origin=origin) from None
+            raise corrected_at_origin(error, [asked], origin=origin) from None
         if len(requests) != 1:
-            message = f"{asked!s} means {len(requests)} Pythons, and one is wanted here"
+            message = f"{asked!s} means {len(requests)} PythonProvider, and one is wanted here"
             raise InvalidRequestError(message, hint=requests[-1].text if requests else "3.12")
         self._provide(requests)
         return _named([self._outcomes[requests[0]]])[0]
@@ -200,7 +200,7 @@ class Pythons:
 
     def _install(self, requests: Sequence[Request]) -> Iterator[_Outcome]:
         for request, result in zip(requests, self.provisioner.provide(requests), strict=True):
-            if isinstance(result, Provided):
+            if isinstance(result, ProvisionResult):
                 has_worked = result.how in {"installed", "repaired"}
                 seconds = self._seconds.get(request, 0.0) if has_worked else 0.0
                 yield _Outcome(request=request, provided=result, seconds=seconds)
@@ -272,20 +272,20 @@ def parse_specifier(texts: Sequence[object], *, origin: str) -> SpecifierSet:
     return specifier
 
 
-def admits(specifier: SpecifierSet, choice: Choice) -> bool:
+def admits(specifier: SpecifierSet, choice: SessionPython) -> bool:
     """Whether `specifier` leaves `choice` in. As for ``requires-python``, a pre-release counts as its release."""
     versions = choice.versions if choice.interpreter is None else [_release(choice.interpreter.version_info)]
     return not versions or any(specifier.contains(Version(version)) for version in versions)
 
 
-def reason(choice: Choice) -> str:
+def reason(choice: SessionPython) -> str:
     """Why tests are skipped, in one line."""
     first = choice.error.message.splitlines()[0] if choice.error else "it is not here"
     asked = f"Python {', '.join(choice.asked)}"
     return first if asked in first else f"{asked}: {first}"
 
 
-def header(choice: Choice) -> str:
+def header(choice: SessionPython) -> str:
     """What was asked, what answered, whether it was installed now, and where it lives."""
     asked = ", ".join(choice.asked)
     interpreter = choice.interpreter
@@ -297,7 +297,7 @@ def header(choice: Choice) -> str:
     return f"python {asked} -> {name} {interpreter.version}{variant} ({_how(choice)}) {interpreter.executable}"
 
 
-def _how(choice: Choice) -> str:
+def _how(choice: SessionPython) -> str:
     took = f" in {choice.seconds:.1f} s" if choice.seconds else ""
     source = choice.interpreter.source if choice.interpreter else ""
     return {"installed": f"installed now{took}", "repaired": f"repaired now{took}", "found": f"found: {source}"}.get(
@@ -313,7 +313,7 @@ def _release(version_info: tuple[int, int, int, str, int]) -> str:
     return ".".join(map(str, version_info[:3]))
 
 
-def _named(outcomes: Iterable[_Outcome]) -> tuple[Choice, ...]:
+def _named(outcomes: Iterable[_Outcome]) -> tuple[SessionPython, ...]:
     """A choice for each interpreter, and for each request that came to none."""
     together: dict[object, list[_Outcome]] = {}
     for outcome in outcomes:
@@ -331,12 +331,12 @@ def _identity(outcome: _Outcome) -> object:
     return os.path.realpath(interpreter.executable), os.path.realpath(interpreter.prefix)
 
 
-def _choice(group: Sequence[_Outcome], name: str) -> Choice:
+def _choice(group: Sequence[_Outcome], name: str) -> SessionPython:
     first = group[0]
     provided = first.provided
     # Of two requests that wanted the same, one installed it and the other found it there.
     did = next((outcome for outcome in group if outcome.provided and outcome.provided.how != "present"), first)
-    return Choice(
+    return SessionPython(
         id=name,
         asked=tuple(dict.fromkeys(outcome.request.text for outcome in group)),
         how=did.provided.how if did.provided else "missing",
@@ -355,17 +355,17 @@ def _names(outcome: _Outcome) -> list[str]:
     interpreter = outcome.provided.interpreter
     key = interpreter.key
     release = key.minor_version
-    minor = key.short.replace(str(key.version), release, 1)
+    minor = key.display_name.replace(str(key.version), release, 1)
     parts = [*interpreter.prefix.parts[1:], interpreter.executable.name]
     places = ["-".join(parts[start:-1]) for start in reversed(range(len(parts) - 1))]
     # The word has become the path of the running interpreter by now.
     source = "current" if outcome.request.text == "current" else interpreter.source
     names = [
         minor,
-        key.short,
+        key.display_name,
         str(key),
-        f"{key.short}-{source}",
-        *(f"{key.short}-{place}" for place in (*places, "-".join(parts))),
+        f"{key.display_name}-{source}",
+        *(f"{key.display_name}-{place}" for place in (*places, "-".join(parts))),
     ]
     return list(map(_plain, names))
 

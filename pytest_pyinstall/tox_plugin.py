@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.errors import PyinstallError
     from pytest_pyinstall.interpreter.interpreter import Interpreter
-    from pytest_pyinstall.provisioner import Provided, Provisioner
+    from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
     from pytest_pyinstall.request.request import Request
     from pytest_pyinstall.settings import Settings
 
@@ -70,7 +70,7 @@ class _Run:
     def __init__(self, state: "State") -> None:
         self._state = state
         self._selected = tuple(_selected(state))
-        self._results: dict[Request, Provided | PyinstallError] = {}
+        self._results: dict[Request, ProvisionResult | PyinstallError] = {}
         self._is_package_wanted = False
         self._commands = ExitStack()
 
@@ -82,7 +82,7 @@ class _Run:
                 chosen = self._held(chosen)
                 _put_on_path(chosen.interpreter, self._settings, self._commands)
 
-    def _held(self, chosen: "Provided") -> "Provided":
+    def _held(self, chosen: "ProvisionResult") -> "ProvisionResult":
         """It, held until tox ends: nobody removes it from our store while it is used."""
         result = self._provisioner.held(chosen)
         self._results[chosen.request] = result
@@ -101,7 +101,7 @@ class _Run:
         self._is_package_wanted = is_wanted or bool(labels or getattr(options, "factors", ()))
         return is_wanted
 
-    def _choose(self, name: str, base_pythons: "Sequence[str]") -> "Provided | None":
+    def _choose(self, name: str, base_pythons: "Sequence[str]") -> "ProvisionResult | None":
         """What tox is going to find for `base_pythons`, of which the first that is found wins."""
         requests, has_alternative = self._requests(base_pythons)
         if len(requests) == 1 and not has_alternative:
@@ -121,12 +121,12 @@ class _Run:
 
     def _requests(self, base_pythons: "Sequence[str]") -> "tuple[list[Request], bool]":
         """The requests among `base_pythons`, up to one that tox finds without us, and whether there is such a one."""
-        from pytest_pyinstall.interpreter.other_tools import request_of
+        from pytest_pyinstall.interpreter.other_tools import request_from_spec
         from pytest_pyinstall.request.identity import Target
 
         requests: list[Request] = []
         for base_python in base_pythons:
-            request = request_of(base_python, target=Target.current())
+            request = request_from_spec(base_python, target=Target.current())
             if request is not None:
                 requests.append(request)
             elif not Path(base_python).is_absolute() or Path(base_python).exists():
@@ -147,7 +147,7 @@ class _Run:
             with _speaking_as_ourselves():
                 self._results.update(zip(new, self._provisioner.provide(new), strict=True))
 
-    def _find(self, request: "Request") -> "Provided | None":
+    def _find(self, request: "Request") -> "ProvisionResult | None":
         from pytest_pyinstall.errors import PyinstallError
 
         try:
@@ -155,7 +155,7 @@ class _Run:
         except PyinstallError:
             return None
 
-    def _or_complaint(self, request: "Request") -> "Provided | None":
+    def _or_complaint(self, request: "Request") -> "ProvisionResult | None":
         from pytest_pyinstall.errors import PyinstallError
 
         result = self._results[request]
@@ -169,10 +169,10 @@ class _Run:
     def _provisioner(self) -> "Provisioner":
         """One for the whole run: what it holds, it holds until tox ends."""
         from pytest_pyinstall.progress import Lines, result_line
-        from pytest_pyinstall.provisioner import Provided, open_provisioner
+        from pytest_pyinstall.provisioner import ProvisionResult, open_provisioner
 
-        def tell(request: "Request", result: "Provided | PyinstallError", seconds: float) -> None:
-            if isinstance(result, Provided) and result.how in {"installed", "repaired"}:
+        def tell(request: "Request", result: "ProvisionResult | PyinstallError", seconds: float) -> None:
+            if isinstance(result, ProvisionResult) and result.how in {"installed", "repaired"}:
                 _LOGGER.warning(result_line(request, result, seconds))
 
         return open_provisioner(
@@ -189,10 +189,10 @@ class _Run:
 
 
 def _complain(base_pythons: "Sequence[str]") -> None:
-    from pytest_pyinstall.interpreter.other_tools import why_not
+    from pytest_pyinstall.interpreter.other_tools import explain
 
     for base_python in base_pythons:
-        if reason := why_not(base_python, path=os.environ.get("PATH", "")):
+        if reason := explain(base_python, path=os.environ.get("PATH", "")):
             _LOGGER.warning("%s", " ".join(reason.split()))
 
 

@@ -32,14 +32,14 @@ class Pyinstall(Builtin):
     def run(self) -> Any:
         """Its ``PythonInfo``, None where there is no such interpreter."""
         from pytest_pyinstall.errors import PyinstallError
-        from pytest_pyinstall.interpreter.other_tools import request_of, why_not
+        from pytest_pyinstall.interpreter.other_tools import explain, request_from_spec
         from pytest_pyinstall.request.identity import Target
 
-        specs = {spec: request_of(spec, target=Target.current()) for spec in self.python_spec}
+        specs = {spec: request_from_spec(spec, target=Target.current()) for spec in self.python_spec}
         if not any(specs.values()):
             found = super().run()
             for spec in () if found else specs:
-                if reason := why_not(spec, path=self._world().get("PATH", "")):
+                if reason := explain(spec, path=self._world().get("PATH", "")):
                     _LOGGER.warning("pyinstall: %s", " ".join(reason.split()))
             return found
         try:

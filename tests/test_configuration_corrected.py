@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.configuration import blamed, retyped
+from pytest_pyinstall.configuration import corrected_at_origin, with_origin
 from pytest_pyinstall.errors import InvalidRequestError, NoMatchError
 from pytest_pyinstall.request.request import parse_requests
 
@@ -12,7 +12,7 @@ from pytest_pyinstall.request.request import parse_requests
 def hint(*texts: object, origin: str) -> str:
     with pytest.raises(InvalidRequestError) as caught:
         parse_requests(texts, directory=Path(), origin=origin)
-    said = retyped(caught.value, texts, origin=origin)
+    said = corrected_at_origin(caught.value, texts, origin=origin)
     assert said.message == caught.value.message
     return said.hint
 
@@ -53,7 +53,7 @@ def test_of_nothing_something_is_made() -> None:
 def test_a_word_that_means_nothing_gets_what_would_mean_something() -> None:
     error = InvalidRequestError("'supported' needs a project", hint="latest")
 
-    said = retyped(error, ["3.9,supported"], origin="--python")
+    said = corrected_at_origin(error, ["3.9,supported"], origin="--python")
 
     assert str(said) == "--python: 'supported' needs a project\nhint: pytest --python latest"
 
@@ -61,10 +61,10 @@ def test_a_word_that_means_nothing_gets_what_would_mean_something() -> None:
 def test_a_hint_that_is_no_request_stays() -> None:
     error = NoMatchError("no build of Python 3.99", hint="pytest-pyinstall list --all")
 
-    assert str(retyped(error, ["3.99"], origin="x")) == f"x: {error}"
+    assert str(corrected_at_origin(error, ["3.99"], origin="x")) == f"x: {error}"
 
 
 def test_nobody_is_blamed_twice() -> None:
-    error = blamed(NoMatchError("no build"), origin="pyinstall_python")
+    error = with_origin(NoMatchError("no build"), origin="pyinstall_python")
 
-    assert blamed(error, origin="pyinstall_python").message == "pyinstall_python: no build"
+    assert with_origin(error, origin="pyinstall_python").message == "pyinstall_python: no build"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pyinstall.cli.ci import free_threaded, matrix_rows
-from pytest_pyinstall.project import expand, read_project
+from pytest_pyinstall.project import read_project, resolve_keywords
 from pytest_pyinstall.request.catalogue import Catalogue
 from pytest_pyinstall.request.identity import Build, Key, Target
 from pytest_pyinstall.request.request import Request
@@ -35,7 +35,7 @@ OF_AUGUST_2026 = catalogue(
 def rows(directory: Path, today: date = AUGUST_2026, known: Catalogue = OF_AUGUST_2026) -> list[str]:
     """The names of the matrix's rows, those of experimental ones with a question mark."""
     project = read_project(directory)
-    supported = expand(
+    supported = resolve_keywords(
         [Request.parse("supported")],
         project=project,
         executable=Path("python"),

@@ -9,7 +9,7 @@ import pytest
 from pytest_pyinstall.errors import NoMatchError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.progress import Bars, Lines, Silence, display_on, result_line, size_text
-from pytest_pyinstall.provisioner import How, Provided
+from pytest_pyinstall.provisioner import How, ProvisionResult
 from pytest_pyinstall.request.identity import Build, Key
 from pytest_pyinstall.request.request import Request
 
@@ -20,7 +20,7 @@ def _build(text: str = "cpython-3.12.4-linux-x86_64-gnu") -> Build:
     return Build(key=Key.parse(text), url="https://host/x.tar.gz", sha256="0" * 64, size=11_110_000)
 
 
-def _provided(how: How) -> Provided:
+def _provided(how: How) -> ProvisionResult:
     interpreter = Interpreter(
         executable=Path("/s/bin/python3.12"),
         key=_build().key,
@@ -30,7 +30,7 @@ def _provided(how: How) -> Provided:
         base_executable=Path("/s/bin/python3.12"),
         source="pyenv" if how == "found" else "store",
     )
-    return Provided(request=REQUEST, interpreter=interpreter, how=how)
+    return ProvisionResult(request=REQUEST, interpreter=interpreter, how=how)
 
 
 class _Terminal(io.StringIO):

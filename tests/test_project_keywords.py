@@ -9,7 +9,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from pytest_pyinstall.errors import InvalidRequestError, NoMatchError
-from pytest_pyinstall.project import END_OF_LIFE, Project, expand, read_pinned
+from pytest_pyinstall.project import END_OF_LIFE, Project, read_pinned, resolve_keywords
 from pytest_pyinstall.request.request import Request, parse_requests
 
 TODAY = date(2026, 11, 22)
@@ -48,7 +48,7 @@ def expanded(
     requests = parse_requests([text], directory=Path(), origin="--python")
     return [
         request.text
-        for request in expand(
+        for request in resolve_keywords(
             requests, project=project, executable=EXECUTABLE, pinned=tuple, released=lambda: released, today=today
         )
     ]
@@ -85,7 +85,9 @@ def test_a_version_newer_than_the_table_is_maintained() -> None:
 def test_a_bound_within_a_minor_version_binds_its_request() -> None:
     demo = classified(requires_python=">=3.11,<=3.12.4")
     word = Request.parse("supported")
-    requests = expand([word], project=demo, executable=EXECUTABLE, released=lambda: RELEASED, pinned=tuple, today=TODAY)
+    requests = resolve_keywords(
+        [word], project=demo, executable=EXECUTABLE, released=lambda: RELEASED, pinned=tuple, today=TODAY
+    )
 
     assert [request.text for request in requests] == ["3.11", "3.12"]
     assert requests[0].specifier == SpecifierSet("==3.11.*")
@@ -100,7 +102,9 @@ def test_latest_without_declared_versions_is_the_newest_stable() -> None:
 
 def test_current_is_the_running_executable() -> None:
     request = Request.parse("current")
-    (current,) = expand([request], project=None, executable=EXECUTABLE, released=lambda: (), pinned=tuple, today=TODAY)
+    (current,) = resolve_keywords(
+        [request], project=None, executable=EXECUTABLE, released=lambda: (), pinned=tuple, today=TODAY
+    )
 
     assert current.path == EXECUTABLE
     assert current.word is None
@@ -112,7 +116,7 @@ def test_the_catalogue_is_asked_only_where_it_is_needed() -> None:
         raise AssertionError
 
     requests = parse_requests(["3.9,current,supported"], directory=Path(), origin="--python")
-    plain = expand(
+    plain = resolve_keywords(
         requests, project=classified("3.12"), executable=EXECUTABLE, released=released, pinned=tuple, today=TODAY
     )
 
@@ -226,7 +230,7 @@ def test_a_version_file_that_names_nothing_says_so(tmp_path: Path, text: str) ->
 
 def test_pinned_is_replaced_where_it_stands_and_its_words_too() -> None:
     requests = parse_requests(["3.9", "pinned", "3.14"], directory=Path(), origin="test")
-    found = expand(
+    found = resolve_keywords(
         requests,
         project=classified("3.12", "3.13"),
         executable=EXECUTABLE,

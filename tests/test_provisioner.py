@@ -21,7 +21,7 @@ from pytest_pyinstall.errors import (
     PyinstallError,
     SeveralFailedError,
 )
-from pytest_pyinstall.provisioner import Provided, Provisioner, open_provisioner
+from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_provisioner
 from pytest_pyinstall.settings import Settings
 
 VERSIONS = list(archives.interpreters())
@@ -87,8 +87,8 @@ def test_several_for_one_are_refused(settings: Settings) -> None:
 def test_the_same_python_asked_for_twice_is_installed_once(provisioner: Provisioner) -> None:
     results = provisioner.provide(provisioner.parse([NEWEST, f"python{NEWEST}", f"cp{NEWEST.replace('.', '')}"]))
 
-    assert len({result.interpreter for result in results if isinstance(result, Provided)}) == 1
-    assert sorted(result.how for result in results if isinstance(result, Provided)) == [
+    assert len({result.interpreter for result in results if isinstance(result, ProvisionResult)}) == 1
+    assert sorted(result.how for result in results if isinstance(result, ProvisionResult)) == [
         "installed",
         "present",
         "present",
@@ -237,7 +237,7 @@ def test_install_fills_the_store_whatever_the_machine_has(settings: Settings) ->
     with open_provisioner(settings._replace(preference="managed")) as provisioner:
         (result,) = provisioner.install(provisioner.parse([NEWEST]))
 
-    assert isinstance(result, Provided)
+    assert isinstance(result, ProvisionResult)
     assert result.interpreter.source == "store"
 
 
@@ -245,7 +245,7 @@ def test_reinstalling_makes_a_new_tree(settings: Settings, provisioner: Provisio
     before = provision(NEWEST, settings).prefix.stat().st_ino
     (result,) = provisioner.install(provisioner.parse([NEWEST]), reinstall=True)
 
-    assert isinstance(result, Provided)
+    assert isinstance(result, ProvisionResult)
     assert result.how == "installed"
     assert result.interpreter.prefix.stat().st_ino != before
 

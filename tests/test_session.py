@@ -17,10 +17,10 @@ from pytest_pyinstall.errors import (
     SeveralFailedError,
 )
 from pytest_pyinstall.interpreter.interpreter import Interpreter
-from pytest_pyinstall.provisioner import Provided, Provisioner
+from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.request.request import Request
-from pytest_pyinstall.session import Choice, Pythons, admits, header, parse_specifier, reason
+from pytest_pyinstall.session import PythonProvider, SessionPython, admits, header, parse_specifier, reason
 from pytest_pyinstall.settings import Settings
 
 HERE = Path("/project")
@@ -46,7 +46,7 @@ def interpreter(
 
 @dataclass
 class Machine:
-    """Stands for a provisioner on a machine that has these Pythons, and can get no other."""
+    """Stands for a provisioner on a machine that has these PythonProvider, and can get no other."""
 
     found: Found
     settings: Settings
@@ -59,19 +59,19 @@ class Machine:
     def parse(self, requests: Iterable[Request]) -> tuple[Request, ...]:
         return tuple(dict.fromkeys(requests))
 
-    def held(self, result: Provided) -> Provided:
+    def held(self, result: ProvisionResult) -> ProvisionResult:
         return result
 
-    def find(self, request: Request) -> Provided:
+    def find(self, request: Request) -> ProvisionResult:
         self.asked.append(request.text)
         result = self.found.get(request.text, NoMatchError(f"no build of Python {request.text}", hint="3.12"))
         if isinstance(result, PyinstallError):
             raise result
-        return Provided(request=request, interpreter=result, how=self.how)
+        return ProvisionResult(request=request, interpreter=result, how=self.how)
 
-    def provide(self, requests: Sequence[Request]) -> list[Provided | PyinstallError]:
+    def provide(self, requests: Sequence[Request]) -> list[ProvisionResult | PyinstallError]:
         self.installs = True
-        results: list[Provided | PyinstallError] = []
+        results: list[ProvisionResult | PyinstallError] = []
         for request in requests:
             try:
                 results.append(self.find(request))
@@ -80,12 +80,12 @@ class Machine:
         return results
 
 
-def pythons(found: Found, *, missing: Literal["fail", "skip"] = "fail", looks_only: bool = False) -> Pythons:
+def pythons(found: Found, *, missing: Literal["fail", "skip"] = "fail", looks_only: bool = False) -> PythonProvider:
     machine = Machine(found=found, settings=Settings(store=Path("/store"), cache=Path("/cache"), missing=missing))
-    return Pythons(cast("Provisioner", machine), looks_only=looks_only)
+    return PythonProvider(cast("Provisioner", machine), looks_only=looks_only)
 
 
-def choose(found: Found, *texts: str, looks_only: bool = False) -> tuple[Choice, ...]:
+def choose(found: Found, *texts: str, looks_only: bool = False) -> tuple[SessionPython, ...]:
     return pythons(found, looks_only=looks_only).choose(texts or list(found), origin="test", directory=HERE)
 
 
@@ -230,8 +230,8 @@ def test_one_request_is_one_python() -> None:
 
 def test_a_choice_survives_the_way_to_a_worker() -> None:
     here, missing = choose({"3.9": interpreter("cpython-3.9.18")}, "3.9", "3.6")
-    assert Choice.from_json(here.to_json()) == here
-    arrived = Choice.from_json(missing.to_json())
+    assert SessionPython.from_json(here.to_json()) == here
+    arrived = SessionPython.from_json(missing.to_json())
     assert (arrived.id, arrived.asked, arrived.versions) == (missing.id, missing.asked, missing.versions)
     assert str(arrived.error) == str(missing.error)
     assert reason(arrived) == "no build of Python 3.6"

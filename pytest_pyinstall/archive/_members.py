@@ -22,48 +22,48 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "BOUNDS",
     "CHUNK",
+    "LIMITS",
     "TOO_MUCH",
-    "Bounds",
+    "ArchiveLimits",
+    "ArchiveMember",
     "BrokenError",
-    "Kind",
-    "Member",
-    "RefusedError",
-    "budget_of",
+    "MemberKind",
+    "RejectedError",
     "check_characters",
     "check_for_windows",
     "check_length",
+    "corrupt",
     "decoded",
-    "give_up",
     "parts_of",
+    "quoted",
     "read_error",
     "read_some",
-    "refuse",
-    "shown",
+    "reject",
+    "unpack_limit_for",
     "windows_objection",
 ]
 
 
-class Kind(Enum):
+class MemberKind(Enum):
     FILE = "a file"
     DIRECTORY = "a directory"
     SYMLINK = "a symlink"
     HARDLINK = "a hardlink"
 
 
-class Member(NamedTuple):
+class ArchiveMember(NamedTuple):
     """One thing that an archive wants to have made. `pieces` can be read once, before the next member is asked for."""
 
     name: str
-    kind: Kind
+    kind: MemberKind
     executable: bool = False
     target: str = ""
     pieces: Iterator[bytes | memoryview] = iter(())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class ArchiveLimits:
     """What no Python needs more of: the largest builds known, PBS's debug builds, stay below a third of each."""
 
     unpacked: int = 4 << 30
@@ -79,7 +79,7 @@ class Bounds:
     window: int = 256 << 20
 
 
-BOUNDS = Bounds()
+LIMITS = ArchiveLimits()
 
 
 CHUNK = 1 << 20
@@ -89,7 +89,7 @@ CHUNK = 1 << 20
 TOO_MUCH = "and with them more than an archive of its size may unpack to"
 
 
-class RefusedError(Exception):
+class RejectedError(Exception):
     """What must not be unpacked; `unpack` adds the archive's name."""
 
 
@@ -97,18 +97,18 @@ class BrokenError(Exception):
     """What cannot be understood to its end; `unpack` adds the archive's name."""
 
 
-def refuse(reason: str, member: str = "") -> NoReturn:
-    """Raise `RefusedError` for the archive, or for the one `member` of it."""
-    msg = f"{shown(member)}: {reason}" if member else reason
-    raise RefusedError(msg)
+def reject(reason: str, member: str = "") -> NoReturn:
+    """Raise `RejectedError` for the archive, or for the one `member` of it."""
+    msg = f"{quoted(member)}: {reason}" if member else reason
+    raise RejectedError(msg)
 
 
-def give_up(damage: str) -> NoReturn:
+def corrupt(damage: str) -> NoReturn:
     """Raise `BrokenError`."""
     raise BrokenError(damage)
 
 
-def shown(name: str) -> str:
+def quoted(name: str) -> str:
     """`name` in quotes, safe for any terminal, and short."""
     text = ascii(name)
     return text if len(text) <= 160 else f"{text[:120]}...{text[-30:]}"
@@ -131,7 +131,7 @@ def read_error(error: OSError, file: BinaryIO) -> StoreError:
     return StoreError(msg, "fetch it anew after: pytest-pyinstall cache clear")
 
 
-def budget_of(file: BinaryIO) -> int:
+def unpack_limit_for(file: BinaryIO) -> int:
     """How many bytes an archive of this size may unpack to."""
     try:
         here = file.tell()
@@ -139,7 +139,7 @@ def budget_of(file: BinaryIO) -> int:
         file.seek(here)
     except OSError as error:
         raise read_error(error, file) from error
-    return min(BOUNDS.unpacked, BOUNDS.ratio_free + BOUNDS.ratio * size)
+    return min(LIMITS.unpacked, LIMITS.ratio_free + LIMITS.ratio * size)
 
 
 def parts_of(name: str, *, of: str = "") -> list[str]:
@@ -147,15 +147,15 @@ def parts_of(name: str, *, of: str = "") -> list[str]:
     member = of or name
     check_characters(name, member)
     if name.startswith("/"):
-        refuse(f"an absolute name, {shown(name)}" if of else "an absolute name", member)
+        reject(f"an absolute name, {quoted(name)}" if of else "an absolute name", member)
     parts = name.split("/")
     if "" in parts or "." in parts:
         parts = [part for part in parts if part not in {"", "."}]
     if ".." in parts:
-        refuse(f"`..` in the name {shown(name)}" if of else "`..` in its name", member)
-    if len(parts) > BOUNDS.depth:
-        refuse(f"more than {BOUNDS.depth} folders deep", member)
-    check_length(name, member, limit=BOUNDS.name)
+        reject(f"`..` in the name {quoted(name)}" if of else "`..` in its name", member)
+    if len(parts) > LIMITS.depth:
+        reject(f"more than {LIMITS.depth} folders deep", member)
+    check_length(name, member, limit=LIMITS.name)
     check_for_windows(parts, member)
     return parts
 
@@ -164,19 +164,19 @@ def check_characters(name: str, member: str) -> None:
     """Refuse what a terminal would not show as it is, and what is a separator on some system."""
     # On Windows a backslash is a separator. No Python has one in a name, so nobody has to be asked where we run.
     if not name.isprintable() or "\\" in name:
-        refuse(f"a character that no name should have, in {shown(name)}", member)
+        reject(f"a character that no name should have, in {quoted(name)}", member)
 
 
 def check_length(name: str, member: str, *, limit: int) -> None:
     """Refuse a name of more than `limit` bytes, or with a part that no volume takes."""
-    if len(name) <= BOUNDS.component and name.isascii():
+    if len(name) <= LIMITS.component and name.isascii():
         return
     encoded = name.encode()
     if len(encoded) > limit:
-        refuse(f"a name of {len(encoded)} bytes, more than {limit}", member)
+        reject(f"a name of {len(encoded)} bytes, more than {limit}", member)
     longest = max(map(len, encoded.split(b"/")))
-    if longest > BOUNDS.component:
-        refuse(f"a name with a part of {longest} bytes, more than {BOUNDS.component}", member)
+    if longest > LIMITS.component:
+        reject(f"a name with a part of {longest} bytes, more than {LIMITS.component}", member)
 
 
 def check_for_windows(parts: list[str], member: str) -> None:
@@ -184,7 +184,7 @@ def check_for_windows(parts: list[str], member: str) -> None:
     if os.name == "nt":  # pragma: no cover (needs Windows' rules for names)
         for part in parts:
             if objection := windows_objection(part):
-                refuse(objection, member)
+                reject(objection, member)
 
 
 def windows_objection(part: str) -> str:
@@ -209,4 +209,4 @@ def decoded(raw: bytes, member: str) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        refuse(f"a name that is not UTF-8, {shown(raw.decode(errors='backslashreplace'))}", member)
+        reject(f"a name that is not UTF-8, {quoted(raw.decode(errors='backslashreplace'))}", member)

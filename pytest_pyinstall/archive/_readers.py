@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, BinaryIO
 from zlib import adler32
 
 from pytest_pyinstall.archive._members import (
-    BOUNDS,
     CHUNK,
+    LIMITS,
     TOO_MUCH,
-    Kind,
-    Member,
-    budget_of,
+    ArchiveMember,
+    MemberKind,
+    corrupt,
     decoded,
-    give_up,
+    quoted,
     read_error,
-    refuse,
-    shown,
+    reject,
+    unpack_limit_for,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Stream:
 
     def begin_content(self, size: int, member: str) -> None:
         if size > self._budget + len(self._chunk) - self._at:
-            refuse(f"{size} bytes, {TOO_MUCH}", member)
+            reject(f"{size} bytes, {TOO_MUCH}", member)
         self._unread, self._padding = size, -size % BLOCK
 
     def content(self) -> Iterator[memoryview]:
@@ -86,7 +86,7 @@ class Stream:
         rest = bytes(self._chunk[self._at :]) or self._next()
         while rest:
             if rest.count(0) != len(rest):
-                refuse("something follows after its end")
+                reject("something follows after its end")
             rest = self._next()
 
     def _take(self, limit: int) -> memoryview:
@@ -94,7 +94,7 @@ class Stream:
         if self._at == len(self._chunk):
             self._chunk, self._at = memoryview(self._next()), 0
             if not self._chunk:
-                give_up("it is cut off")
+                corrupt("it is cut off")
         piece = self._chunk[self._at : self._at + limit]
         self._at += len(piece)
         return piece
@@ -103,11 +103,11 @@ class Stream:
         chunk = next(self._chunks, b"")
         self._budget -= len(chunk)
         if self._budget < 0:
-            refuse(f"{len(chunk)} bytes, {TOO_MUCH}")
+            reject(f"{len(chunk)} bytes, {TOO_MUCH}")
         return chunk
 
 
-def tar_members(stream: Stream) -> Iterator[Member]:
+def tar_members(stream: Stream) -> Iterator[ArchiveMember]:
     """The members of the tar in `stream`, which is read to its end; of each, `pieces` before the next is asked for.
 
     Raises `RefusedError` for what must not be unpacked and `BrokenError` for what cannot be read.
@@ -118,8 +118,8 @@ def tar_members(stream: Stream) -> Iterator[Member]:
         headers += 1
         _check_header(header)
         kind = header[156:157]
-        if headers > BOUNDS.members:
-            refuse(f"more than {BOUNDS.members} members", _near(header))
+        if headers > LIMITS.members:
+            reject(f"more than {LIMITS.members} members", _near(header))
         if kind in _EXTENSIONS:
             _say(said, kind, _extension(stream, header), _near(header))
             continue
@@ -127,35 +127,35 @@ def tar_members(stream: Stream) -> Iterator[Member]:
         stream.skip_content()
         said.clear()
     if said:
-        give_up("it ends after an extension header")
+        corrupt("it ends after an extension header")
     if stream.read(BLOCK) != _ZEROS:
-        give_up("its end is marked by one block of zeros instead of two")
+        corrupt("its end is marked by one block of zeros instead of two")
     stream.expect_zeros()
 
 
-def _tar_member(header: bytes, kind: bytes, said: dict[str, str], stream: Stream) -> Member:
+def _tar_member(header: bytes, kind: bytes, said: dict[str, str], stream: Stream) -> ArchiveMember:
     name = said.get("path") or _header_name(header)
     size = _number(header[124:136], "size", name)
     if kind == b"S" or "sparse" in said:
-        refuse("a sparse file", name)
+        reject("a sparse file", name)
     if "size" in said and said["size"] != str(size):
         # A number that two readers take from two places: so a member hides inside another one (CVE-2025-62518). Only
         # files of 8 GiB and more need the second place, and those are too large anyway.
-        refuse(f"two sizes, {size} and {shown(said['size'])}", name)
+        reject(f"two sizes, {size} and {quoted(said['size'])}", name)
     if kind == b"\0":  # tars from before POSIX
         kind = b"5" if name.endswith("/") else b"0"
     if kind == b"0":
         if name.endswith("/"):
-            refuse("a file with a folder's name", name)
+            reject("a file with a folder's name", name)
         stream.begin_content(size, name)
         executable = bool(_number(header[100:108], "mode", name) & 0o111)
-        return Member(name, Kind.FILE, executable=executable, pieces=stream.content())
+        return ArchiveMember(name, MemberKind.FILE, executable=executable, pieces=stream.content())
     if kind not in _KINDS:
-        refuse(_REFUSED_KINDS.get(kind, f"of the unknown type {ascii(kind)[1:]}"), name)
+        reject(_REFUSED_KINDS.get(kind, f"of the unknown type {ascii(kind)[1:]}"), name)
     if size:
-        refuse(f"{_KINDS[kind].value} with {size} bytes of content", name)
+        reject(f"{_KINDS[kind].value} with {size} bytes of content", name)
     target = "" if kind == b"5" else said.get("linkpath") or decoded(_until_nul(header[157:257]), name)
-    return Member(name, _KINDS[kind], target=target)
+    return ArchiveMember(name, _KINDS[kind], target=target)
 
 
 _ZEROS = bytes(BLOCK)
@@ -167,7 +167,7 @@ _USTAR, _GNU, _V7 = b"ustar\x0000", b"ustar  \0", bytes(8)
 _EXTENSIONS = {b"x": "pax", b"g": "global pax", b"L": "path", b"K": "linkpath"}
 
 
-_KINDS = {b"1": Kind.HARDLINK, b"2": Kind.SYMLINK, b"5": Kind.DIRECTORY}
+_KINDS = {b"1": MemberKind.HARDLINK, b"2": MemberKind.SYMLINK, b"5": MemberKind.DIRECTORY}
 
 
 _REFUSED_KINDS = {b"3": "a character device", b"4": "a block device", b"6": "a fifo"}
@@ -178,9 +178,9 @@ def _check_header(header: bytes) -> None:
     total = (adler32(header[:256]) & 0xFFFF) + (adler32(header[256:]) & 0xFFFF) - 2
     field = header[148:156]
     if _octal(field) != total - sum(field) + 8 * ord(" "):
-        give_up(f"the checksum of a tar header is wrong, near {shown(_near(header))}")
+        corrupt(f"the checksum of a tar header is wrong, near {quoted(_near(header))}")
     if header[257:265] not in {_USTAR, _GNU, _V7}:
-        give_up(f"a tar header is neither POSIX's nor GNU's, near {shown(_near(header))}")
+        corrupt(f"a tar header is neither POSIX's nor GNU's, near {quoted(_near(header))}")
 
 
 def _header_name(header: bytes) -> str:
@@ -212,16 +212,16 @@ def _number(field: bytes, what: str, member: str) -> int:
     if field[0] == 0x80:
         return int.from_bytes(field[1:])
     if field[0] == 0xFF:
-        refuse(f"a negative {what}", member)
+        reject(f"a negative {what}", member)
     if field.strip(b" \0"):
-        refuse(f"a {what} that is no number, {ascii(field)[1:]}", member)
+        reject(f"a {what} that is no number, {ascii(field)[1:]}", member)
     return 0
 
 
 def _extension(stream: Stream, header: bytes) -> bytes:
     size = _number(header[124:136], "size", _near(header))
-    if size > BOUNDS.header:
-        refuse(f"an extension header of {size} bytes, more than {BOUNDS.header}", _near(header))
+    if size > LIMITS.header:
+        reject(f"an extension header of {size} bytes, more than {LIMITS.header}", _near(header))
     return stream.read(size + -size % BLOCK)[:size]
 
 
@@ -236,11 +236,11 @@ def _say(said: dict[str, str], kind: bytes, content: bytes, member: str) -> None
             said["sparse"] = key
         elif key in {"path", "linkpath", "size"}:
             if kind == b"g":
-                refuse(f"a global header that gives all members one {key}", member)
+                reject(f"a global header that gives all members one {key}", member)
             if key in said:
-                refuse(f"its {key} is said twice", member)
+                reject(f"its {key} is said twice", member)
             if not value:
-                refuse(f"its {key} is empty", member)
+                reject(f"its {key} is empty", member)
             said[key] = decoded(value, member)
 
 
@@ -253,12 +253,12 @@ def _pax_records(content: bytes, member: str) -> Iterator[tuple[str, bytes]]:
         record = content[at + len(digits) + 1 : end]  # empty, where the length ends before it
         key, equals, value = record[:-1].partition(b"=")
         if not (key and equals and record.endswith(b"\n") and end <= len(content)):
-            give_up(f"a pax header cannot be read, near {shown(member)}")
+            corrupt(f"a pax header cannot be read, near {quoted(member)}")
         yield key.decode(errors="backslashreplace"), value
         at = end
 
 
-def zip_members(file: BinaryIO) -> Iterator[Member]:
+def zip_members(file: BinaryIO) -> Iterator[ArchiveMember]:
     """The members of the zip in `file`; of each, `pieces` before the next is asked for.
 
     Raises `RefusedError` for what must not be unpacked, `BrokenError` for what cannot be read, and `StoreError` where
@@ -266,39 +266,41 @@ def zip_members(file: BinaryIO) -> Iterator[Member]:
     """
     from zipfile import ZipFile
 
-    budget = budget_of(file)
+    budget = unpack_limit_for(file)
     with _zip_errors(file), ZipFile(file) as archive:
         infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
         if infos and infos[0].header_offset:
-            refuse("something stands before its first member")
+            reject("something stands before its first member")
         for count, info in enumerate(infos, 1):
-            if count > BOUNDS.members:
-                refuse(f"more than {BOUNDS.members} members", info.orig_filename)
+            if count > LIMITS.members:
+                reject(f"more than {LIMITS.members} members", info.orig_filename)
             budget -= info.file_size
             if budget < 0:
-                refuse(f"{info.file_size} bytes, {TOO_MUCH}", info.orig_filename)
+                reject(f"{info.file_size} bytes, {TOO_MUCH}", info.orig_filename)
             yield _zip_member(file, archive, info)
 
 
-def _zip_member(file: BinaryIO, archive: ZipFile, info: ZipInfo) -> Member:
+def _zip_member(file: BinaryIO, archive: ZipFile, info: ZipInfo) -> ArchiveMember:
     from zipfile import ZIP_DEFLATED, ZIP_STORED
 
     name = info.orig_filename  # `filename` has lost what stood after a NUL, and Windows' backslashes
     mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
     kind = stat.S_IFMT(mode)
     if info.flag_bits & 0x1 or info.compress_type not in {ZIP_STORED, ZIP_DEFLATED}:
-        refuse("encrypted, or compressed otherwise than by deflate", name)
+        reject("encrypted, or compressed otherwise than by deflate", name)
     if name.endswith("/") and kind in {0, stat.S_IFDIR}:
         if info.file_size:
-            refuse(f"a directory with {info.file_size} bytes of content", name)
-        return Member(name, Kind.DIRECTORY)
+            reject(f"a directory with {info.file_size} bytes of content", name)
+        return ArchiveMember(name, MemberKind.DIRECTORY)
     if name.endswith("/") or kind not in {0, stat.S_IFREG, stat.S_IFLNK}:
-        refuse(f"its name and its type {kind:#o} do not make a file, a directory or a symlink", name)
+        reject(f"its name and its type {kind:#o} do not make a file, a directory or a symlink", name)
     if kind != stat.S_IFLNK:
-        return Member(name, Kind.FILE, executable=bool(mode & 0o111), pieces=_zip_content(file, archive, info))
-    if info.file_size > BOUNDS.target:
-        refuse(f"a symlink with a target of {info.file_size} bytes", name)
-    return Member(name, Kind.SYMLINK, target=decoded(b"".join(_zip_content(file, archive, info)), name))
+        return ArchiveMember(
+            name, MemberKind.FILE, executable=bool(mode & 0o111), pieces=_zip_content(file, archive, info)
+        )
+    if info.file_size > LIMITS.target:
+        reject(f"a symlink with a target of {info.file_size} bytes", name)
+    return ArchiveMember(name, MemberKind.SYMLINK, target=decoded(b"".join(_zip_content(file, archive, info)), name))
 
 
 _UNIX = 3
@@ -322,4 +324,4 @@ def _zip_errors(file: BinaryIO) -> Iterator[None]:
         disk = error if isinstance(error, OSError) else error.__context__
         if isinstance(disk, OSError) and disk.errno != errno.EINVAL:
             raise read_error(disk, file) from error
-        give_up(f"it cannot be read: {error}")
+        corrupt(f"it cannot be read: {error}")

@@ -17,28 +17,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_pyinstall.archive._members import (
-    BOUNDS,
     CHUNK,
-    Kind,
-    Member,
+    LIMITS,
+    ArchiveMember,
+    MemberKind,
     check_characters,
     check_for_windows,
     check_length,
     parts_of,
-    refuse,
-    shown,
+    quoted,
+    reject,
 )
 from pytest_pyinstall.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_pyinstall.system.files import Known
+    from pytest_pyinstall.system.files import FileDigests
 
-__all__ = ["Led", "NewTree", "check_as_written", "follow"]
+__all__ = ["LinkTarget", "TreeWriter", "check_as_written", "resolve_link"]
 
 
-class Led(NamedTuple):
+class LinkTarget(NamedTuple):
     """Where a symlink leads, how many links were followed on the way, and whether a folder is there."""
 
     path: str
@@ -49,11 +49,11 @@ class Led(NamedTuple):
 def check_as_written(path: str, target: str, *, home: int) -> None:
     """Refuse a target that leaves when `..` is taken literally, as ``os.path.normpath`` and installers do."""
     if not target:
-        refuse("a symlink to nowhere", path)
+        reject("a symlink to nowhere", path)
     if target.startswith("/"):
-        refuse(f"a symlink to the absolute {shown(target)}", path)
+        reject(f"a symlink to the absolute {quoted(target)}", path)
     check_characters(target, path)
-    check_length(target, path, limit=BOUNDS.target)
+    check_length(target, path, limit=LIMITS.target)
     parts = target.split("/")
     check_for_windows([part for part in parts if part not in {"", ".", ".."}], path)
     here = path.count("/")
@@ -63,12 +63,18 @@ def check_as_written(path: str, target: str, *, home: int) -> None:
         elif part not in {"", "."}:
             here += 1
         if here < home:
-            refuse(f"its target {shown(target)} leaves the top folder", path)
+            reject(f"its target {quoted(target)} leaves the top folder", path)
 
 
-def follow(
-    path: str, *, targets: Mapping[str, str], made: Mapping[str, Kind], home: int, led: dict[str, Led], depth: int = 0
-) -> Led:
+def resolve_link(
+    path: str,
+    *,
+    targets: Mapping[str, str],
+    made: Mapping[str, MemberKind],
+    home: int,
+    led: dict[str, LinkTarget],
+    depth: int = 0,
+) -> LinkTarget:
     """Where the symlink `path` leads: as the kernel goes, through the other links of the archive.
 
     In our memory of the tree and not on disk, so that no path can be too long to be judged; each link only once, so
@@ -76,8 +82,8 @@ def follow(
     """
     if path in led:
         return led[path]
-    if depth > BOUNDS.links:
-        refuse(_CIRCLE, path)
+    if depth > LIMITS.links:
+        reject(_CIRCLE, path)
     here, links, is_folder = path.split("/")[:-1], 1, True
     for part in targets[path].split("/"):
         if part in {"", "."}:
@@ -85,40 +91,40 @@ def follow(
         if part == "..":
             # A volume that folds case may find what we miss, and then be elsewhere than we think.
             if not is_folder:
-                refuse(f"its target {shown(targets[path])} comes back out of what is no folder", path)
+                reject(f"its target {quoted(targets[path])} comes back out of what is no folder", path)
             here.pop()
             if len(here) < home:
-                refuse(f"its target {shown(targets[path])} leaves the top folder over a link", path)
+                reject(f"its target {quoted(targets[path])} leaves the top folder over a link", path)
             continue
         here.append(part)
         name = "/".join(here)
         if is_folder and name in targets:
-            other = follow(name, targets=targets, made=made, home=home, led=led, depth=depth + 1)
+            other = resolve_link(name, targets=targets, made=made, home=home, led=led, depth=depth + 1)
             here, links, is_folder = other.path.split("/"), links + other.links, other.is_folder
-            if links > BOUNDS.links:
-                refuse(_CIRCLE, path)
+            if links > LIMITS.links:
+                reject(_CIRCLE, path)
         else:
-            is_folder = is_folder and made.get(name) is Kind.DIRECTORY
-    led[path] = Led("/".join(here), links, is_folder)
+            is_folder = is_folder and made.get(name) is MemberKind.DIRECTORY
+    led[path] = LinkTarget("/".join(here), links, is_folder)
     return led[path]
 
 
-_CIRCLE = f"leads in a circle, or over more than {BOUNDS.links} links"
+_CIRCLE = f"leads in a circle, or over more than {LIMITS.links} links"
 
 
-class NewTree:
+class TreeWriter:
     """The tree below `root`, and the memory of all that was made in it. The digests of its files go into `known`.
 
     Nothing is ever opened that was there before (``O_EXCL``), nothing is made below anything but a directory that we
     made, and no symlink exists before the last file was written: there is nothing to be led astray by.
     """
 
-    def __init__(self, root: Path, known: Known | None = None) -> None:
+    def __init__(self, root: Path, known: FileDigests | None = None) -> None:
         self._root = os.fspath(root)
         self._known = known
-        self._made: dict[str, Kind] = {}
+        self._made: dict[str, MemberKind] = {}
         self._targets: dict[str, str] = {}
-        self._led: dict[str, Led] = {}
+        self._led: dict[str, LinkTarget] = {}
         self._top = ""
         self._is_full = False
         try:
@@ -130,36 +136,38 @@ class NewTree:
             msg = f"cannot unpack into {self._root}: it is not empty"
             raise StoreError(msg, f"remove it and try again: {self._root}")
 
-    def add(self, member: Member) -> None:
+    def add(self, member: ArchiveMember) -> None:
         """Make `member`; symlinks wait for `complete`. Raises `RefusedError`, and `StoreError` if the disk refuses."""
         parts = parts_of(member.name)
         if not self._wants(parts, member):
             return
         path = "/".join(parts)
-        if member.kind is Kind.DIRECTORY:
+        if member.kind is MemberKind.DIRECTORY:
             self._make_directory(path, member.name)
             return
         self._make_directory("/".join(parts[:-1]), member.name)
         known = self._made.get(path)
-        if known is not None and not (known is member.kind is Kind.SYMLINK and self._targets[path] == member.target):
-            refuse(f"comes twice, and the first was {known.value}", member.name)
-        if member.kind is Kind.FILE:
+        if known is not None and not (
+            known is member.kind is MemberKind.SYMLINK and self._targets[path] == member.target
+        ):
+            reject(f"comes twice, and the first was {known.value}", member.name)
+        if member.kind is MemberKind.FILE:
             self._write(path, member)
-        elif member.kind is Kind.HARDLINK:
+        elif member.kind is MemberKind.HARDLINK:
             self._link(path, member)
         else:
             self._targets[path] = member.target
-        self._made[path] = Kind.FILE if member.kind is Kind.HARDLINK else member.kind
+        self._made[path] = MemberKind.FILE if member.kind is MemberKind.HARDLINK else member.kind
 
-    def _wants(self, parts: list[str], member: Member) -> bool:
+    def _wants(self, parts: list[str], member: ArchiveMember) -> bool:
         """Whether it is to be made; refuses what is not below the one top folder."""
-        if len(parts) <= 1 and member.kind is not Kind.DIRECTORY:
-            refuse(f"{member.kind.value} beside the top folder", member.name)
+        if len(parts) <= 1 and member.kind is not MemberKind.DIRECTORY:
+            reject(f"{member.kind.value} beside the top folder", member.name)
         if not parts:  # "./"
             return False
         self._top = self._top or parts[0]
         if parts[0] != self._top:
-            refuse(f"a second top folder, beside {shown(self._top)}", member.name)
+            reject(f"a second top folder, beside {quoted(self._top)}", member.name)
         if parts[1:] == ["PYTHON.json"]:
             # PBS writes it first, so that of its build objects, several times the size of the rest, none is written.
             self._is_full = True
@@ -168,48 +176,48 @@ class NewTree:
     def complete(self) -> Path:
         """The tree's home, after the symlinks were checked against everything else and made."""
         if not self._top:
-            refuse("it holds nothing")
+            reject("it holds nothing")
         home = f"{self._top}/install" if self._is_full else self._top
-        if self._made.get(home) is not Kind.DIRECTORY:
-            refuse("there is no such folder", home)
+        if self._made.get(home) is not MemberKind.DIRECTORY:
+            reject("there is no such folder", home)
         # Without PYTHON.json in front, things beside install are there already; links beside it are not needed.
         links = {path: target for path, target in self._targets.items() if path.startswith(f"{home}/")}
         depth = home.count("/") + 1
         for path, target in links.items():
             check_as_written(path, target, home=depth)
-            follow(path, targets=self._targets, made=self._made, home=depth, led=self._led)
+            resolve_link(path, targets=self._targets, made=self._made, home=depth, led=self._led)
         for path, target in links.items():
             where = f"{self._root}/{path}"
             try:
                 os.symlink(target.replace("/", os.sep), where, target_is_directory=self._led[path].is_folder)
             except FileExistsError:
-                refuse(_SAME_NAME, path)
+                reject(_SAME_NAME, path)
             except OSError as error:
                 raise _store_error(error, where) from error
         return Path(self._root, home)
 
     def _make_directory(self, path: str, member: str) -> None:
         known = self._made.get(path)
-        if known is Kind.DIRECTORY:
+        if known is MemberKind.DIRECTORY:
             return
         if known is not None:
-            refuse(f"{shown(path)} is {known.value}, nothing can be made in its place or below it", member)
+            reject(f"{quoted(path)} is {known.value}, nothing can be made in its place or below it", member)
         parent = path.rpartition("/")[0]
         if parent:
             self._make_directory(parent, member)
-        if len(self._made) >= BOUNDS.members:
-            refuse(f"with it there are more than {BOUNDS.members} files and folders", member)
+        if len(self._made) >= LIMITS.members:
+            reject(f"with it there are more than {LIMITS.members} files and folders", member)
         where = f"{self._root}/{path}"
         try:
             os.mkdir(where, 0o755)
             os.chmod(where, 0o755)  # the umask, and a parent's setgid bit
         except FileExistsError:
-            refuse(_SAME_NAME, member)
+            reject(_SAME_NAME, member)
         except OSError as error:
             raise _store_error(error, where) from error
-        self._made[path] = Kind.DIRECTORY
+        self._made[path] = MemberKind.DIRECTORY
 
-    def _write(self, path: str, member: Member) -> None:
+    def _write(self, path: str, member: ArchiveMember) -> None:
         where = f"{self._root}/{path}"
         mode = 0o755 if member.executable else 0o644
         descriptor = self._create(where, mode, member)
@@ -233,11 +241,11 @@ class NewTree:
         except OSError as error:
             raise _store_error(error, where) from error
 
-    def _create(self, where: str, mode: int, member: Member) -> int:
+    def _create(self, where: str, mode: int, member: ArchiveMember) -> int:
         try:
             descriptor = os.open(where, _CREATE, mode)
         except FileExistsError:
-            refuse(_SAME_NAME, member.name)
+            reject(_SAME_NAME, member.name)
         except OSError as error:
             raise _store_error(error, where) from error
         if _fchmod is not None:
@@ -248,15 +256,15 @@ class NewTree:
                 raise _store_error(error, where) from error
         return descriptor
 
-    def _link(self, path: str, member: Member) -> None:
+    def _link(self, path: str, member: ArchiveMember) -> None:
         source = "/".join(parts_of(member.target, of=member.name))
-        if self._made.get(source) is not Kind.FILE:
-            refuse(f"a hardlink to {shown(member.target)}, which is no earlier file of this archive", member.name)
+        if self._made.get(source) is not MemberKind.FILE:
+            reject(f"a hardlink to {quoted(member.target)}, which is no earlier file of this archive", member.name)
         there, where = f"{self._root}/{source}", f"{self._root}/{path}"
         try:
             os.link(there, where)
         except FileExistsError:
-            refuse(_SAME_NAME, member.name)
+            reject(_SAME_NAME, member.name)
         except OSError as error:
             if error.errno not in _NO_HARDLINKS:
                 raise _store_error(error, where) from error

@@ -8,7 +8,13 @@ import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pytest_pyinstall.archive.relocate import BUILT_PREFIX, NAMING_A_PLACE, read_variables, relocated, standard_library
+from pytest_pyinstall.archive.relocate import (
+    BUILT_PREFIX,
+    FILES_WITH_PREFIX,
+    read_variables,
+    relocate_text,
+    standard_library,
+)
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.request.identity import Key
 
@@ -78,12 +84,15 @@ def _relocate(tree: Path, key: Key, home: Path, more: Iterable[str]) -> None:
         prefix = recorded.get("prefix")
         if isinstance(prefix, str) and len(prefix) > 1 and prefix.startswith("/"):
             prefixes.add(prefix)
-    for path in (*_scripts(tree / "bin"), *(path for pattern in NAMING_A_PLACE for path in sorted(tree.glob(pattern)))):
+    for path in (
+        *_scripts(tree / "bin"),
+        *(path for pattern in FILES_WITH_PREFIX for path in sorted(tree.glob(pattern))),
+    ):
         if path.is_symlink() or not path.is_file():
             continue
         content = path.read_bytes()
         relative = path.relative_to(tree).as_posix()
-        changed = relocated(relative, content, prefixes=prefixes, home=str(home), python=key.executable)
+        changed = relocate_text(relative, content, prefixes=prefixes, home=str(home), python=key.executable)
         if changed is not content and _replace(path, changed):
             _forget_bytecode(path)
 

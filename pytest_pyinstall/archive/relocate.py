@@ -16,12 +16,12 @@ from pytest_pyinstall.request.identity import Key
 
 __all__ = [
     "BUILT_PREFIX",
-    "NAMING_A_PLACE",
+    "FILES_WITH_PREFIX",
     "PACKED",
     "STANDALONE",
     "polyglot",
     "read_variables",
-    "relocated",
+    "relocate_text",
     "standard_library",
     "variables_text",
 ]
@@ -40,7 +40,7 @@ PACKED = "PYTEST_PYINSTALL_PACKED"
 """Marks what `mirror.pack` made: its prefix is `BUILT_PREFIX`, yet it is no build of python-build-standalone."""
 
 
-NAMING_A_PLACE = (
+FILES_WITH_PREFIX = (
     "lib/pkgconfig/*.pc",
     "lib/*/config-*/Makefile",
     "lib/*/config-*/python-config.py",
@@ -75,7 +75,7 @@ def standard_library(key: Key) -> tuple[str, ...]:
     return (f"lib/python{minor}t", f"lib/python{minor}") if key.is_free_threaded else (f"lib/python{minor}",)
 
 
-def relocated(relative_path: str, content: bytes, *, prefixes: Iterable[str], home: str, python: str) -> bytes:
+def relocate_text(relative_path: str, content: bytes, *, prefixes: Iterable[str], home: str, python: str) -> bytes:
     """The content of a tree's text file as it has to be at `home`.
 
     `prefixes` are the places that the file may name now, `python` is the path of the interpreter below `home`.

@@ -18,26 +18,26 @@ from threading import Event, Semaphore, Thread
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from pytest_pyinstall.archive._members import (
-    BOUNDS,
     CHUNK,
+    LIMITS,
     BrokenError,
-    RefusedError,
-    budget_of,
-    give_up,
+    RejectedError,
+    corrupt,
     read_some,
-    refuse,
+    reject,
+    unpack_limit_for,
 )
 from pytest_pyinstall.archive._readers import Stream, tar_members, zip_members
-from pytest_pyinstall.archive._tree_writer import NewTree
+from pytest_pyinstall.archive._tree_writer import TreeWriter
 from pytest_pyinstall.errors import IntegrityError, StoreError, UnsafeArchiveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
-    from pytest_pyinstall.archive._members import Member
+    from pytest_pyinstall.archive._members import ArchiveMember
     from pytest_pyinstall.request.identity import Archive
-    from pytest_pyinstall.system.files import Known
+    from pytest_pyinstall.system.files import FileDigests
 
 __all__ = ["ahead", "decompressed", "unpack", "unpack_file"]
 
@@ -89,7 +89,7 @@ def decompressed(file: BinaryIO, suffix: str) -> Iterator[bytes]:
         try:
             chunk = decompressor.decompress(data, CHUNK)
         except damage as error:
-            give_up(f"it cannot be decompressed: {error}")
+            corrupt(f"it cannot be decompressed: {error}")
         if chunk:
             yield chunk
         if decompressor.eof:
@@ -100,7 +100,7 @@ def decompressed(file: BinaryIO, suffix: str) -> Iterator[bytes]:
         else:
             data = read_some(file) if decompressor.needs_input else b""
             if decompressor.needs_input and not data:
-                give_up("it is cut off")
+                corrupt("it is cut off")
 
 
 class _Decompressor(Protocol):
@@ -121,7 +121,7 @@ def _decompressor(suffix: str) -> tuple[Callable[[], _Decompressor], tuple[type[
         return _module("bz2").BZ2Decompressor, (OSError, ValueError)
     if suffix == ".xz":
         lzma = _module("lzma")
-        return partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, BOUNDS.window), (lzma.LZMAError, MemoryError)
+        return partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, LIMITS.window), (lzma.LZMAError, MemoryError)
     if suffix == ".zst":
         zstd = _module("compression.zstd", "backports.zstd")
         return zstd.ZstdDecompressor, (zstd.ZstdError,)
@@ -165,7 +165,7 @@ class _Inflater:
         return bytes(self._inflate.decompress(data or self._inflate.unconsumed_tail, max_length))
 
 
-def unpack(archive: Archive, *, into: Path, known: Known | None = None) -> Path:
+def unpack(archive: Archive, *, into: Path, known: FileDigests | None = None) -> Path:
     """The top folder of the archive's tree, inside the empty directory `into`.
 
     The file is read to its end from where it stands. The digests of its files go into
@@ -190,15 +190,15 @@ def unpack(archive: Archive, *, into: Path, known: Known | None = None) -> Path:
     return unpack_file(archive.file, archive.build.file_name, into=into, known=known)
 
 
-def unpack_file(file: BinaryIO, name: str, *, into: Path, known: Known | None = None) -> Path:
+def unpack_file(file: BinaryIO, name: str, *, into: Path, known: FileDigests | None = None) -> Path:
     """As `unpack`, for an archive of that `name` whose digest somebody compared; `file` stands at its beginning."""
-    tree = NewTree(into, known)
+    tree = TreeWriter(into, known)
     try:
         with closing(_members(file, name)) as members:
             for member in members:
                 tree.add(member)
         return tree.complete()
-    except RefusedError as refusal:
+    except RejectedError as refusal:
         msg = f"{name} was refused: {refusal}"
         raise UnsafeArchiveError(msg, _ANOTHER_BUILD) from refusal
     except BrokenError as damage:
@@ -209,17 +209,17 @@ def unpack_file(file: BinaryIO, name: str, *, into: Path, known: Known | None = 
 _ANOTHER_BUILD = "nothing of it is used; choose another build: pytest-pyinstall list --all"
 
 
-def _members(file: BinaryIO, name: str) -> Generator[Member]:
+def _members(file: BinaryIO, name: str) -> Generator[ArchiveMember]:
     lower = name.lower()
     for suffix in (".gz", ".bz2", ".xz", ".zst"):
         if lower.endswith((f".tar{suffix}", f".t{suffix[1:]}")):
-            budget = budget_of(file)
+            budget = unpack_limit_for(file)
             with ahead(decompressed(file, suffix)) as chunks:
                 yield from tar_members(Stream(chunks, budget=budget))
             return
     if lower.endswith(".tar"):
-        yield from tar_members(Stream(iter(lambda: read_some(file), b""), budget=budget_of(file)))
+        yield from tar_members(Stream(iter(lambda: read_some(file), b""), budget=unpack_limit_for(file)))
     elif lower.endswith(".zip"):
         yield from zip_members(file)
     else:
-        refuse("its name ends in none of .tar.gz, .tgz, .tar.bz2, .tar.xz, .tar.zst, .tar, .zip")
+        reject("its name ends in none of .tar.gz, .tgz, .tar.bz2, .tar.xz, .tar.zst, .tar, .zip")

@@ -20,12 +20,12 @@ from pytest_pyinstall.system.files import children, delete
 
 if TYPE_CHECKING:
     from pytest_pyinstall.request.identity import Archive
-    from pytest_pyinstall.system.files import Known
+    from pytest_pyinstall.system.files import FileDigests
 
 __all__ = ["answer", "unpack_apart"]
 
 
-def unpack_apart(archive: Archive, *, into: Path, known: Known) -> Path:
+def unpack_apart(archive: Archive, *, into: Path, known: FileDigests) -> Path:
     """As `unpack`, and by the same code, in a child process that gets the file that was checked, not its name.
 
     Where no child can be had, or it ends without an answer, this process does it. A child whose parent was killed comes
@@ -48,7 +48,7 @@ def unpack_apart(archive: Archive, *, into: Path, known: Known) -> Path:
 
 def answer(name: str, into: str) -> None:
     """The child's part: unpack standard input, and tell on standard output what came of it."""
-    known: Known = {}
+    known: FileDigests = {}
     reply: dict[str, Any]
     try:
         with open(0, "rb", closefd=False) as file:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from packaging.version import Version
 
-from pytest_pyinstall.cli.context import REQUEST_HELP, Outcome, Session, error_lines, examples_text
+from pytest_pyinstall.cli.context import REQUEST_HELP, CommandContext, CommandResult, error_lines, examples_text
 from pytest_pyinstall.errors import NoMatchError, PyinstallError, UsageError
-from pytest_pyinstall.provisioner import Provided
+from pytest_pyinstall.provisioner import ProvisionResult
 from pytest_pyinstall.request.request import Request
 from pytest_pyinstall.request.resolve import resolve
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMATS",
     "Format",
-    "Row",
+    "MatrixRow",
     "exec_parser",
     "free_threaded",
     "matrix",
@@ -54,7 +54,7 @@ _PLAIN = re.compile(r"==([0-9]+\.[0-9]+(?:\.[0-9]+(?:(?:a|b|rc)[0-9]+)?)?)(?:\.\
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class MatrixRow:
     """One job. `name` is a request, and at the same time what ``actions/setup-python`` understands: ``3.13t``.
 
     `variant` is what ``--python-with`` of that job says, if anything.
@@ -69,7 +69,7 @@ class Row:
         return {"python-version": self.name, **variant, "experimental": self.is_experimental}
 
 
-def matrix_rows(requests: Iterable[Request], *, catalogue: Catalogue, target: Target) -> tuple[Row, ...]:
+def matrix_rows(requests: Iterable[Request], *, catalogue: Catalogue, target: Target) -> tuple[MatrixRow, ...]:
     """A row for each Python that `requests` come to, in their order, each once.
 
     Experimental is what is free-threaded, or built for debugging, and what is not released yet. A minor or full version
@@ -92,7 +92,7 @@ def free_threaded(requests: Iterable[Request], *, project: Project | None) -> tu
     return tuple(Request.parse(f"{match[1]}t") for match in written if match and _minor(match[1]) >= _FREE_THREADED)
 
 
-def matrix_text(rows: Sequence[Row], form: Format) -> str:
+def matrix_text(rows: Sequence[MatrixRow], form: Format) -> str:
     """``github``: what ``fromJSON`` makes a ``strategy.matrix`` of; ``json``: its rows; ``lines``: their names."""
     match form:
         case "github":
@@ -103,7 +103,7 @@ def matrix_text(rows: Sequence[Row], form: Format) -> str:
             return "\n".join(f"{row.name} {row.variant}".rstrip() for row in rows)
 
 
-def _row(request: Request, catalogue: Catalogue, target: Target) -> Row:
+def _row(request: Request, catalogue: Catalogue, target: Target) -> MatrixRow:
     if request.path is not None:
         message = f"{request.text} is a path, and stands for no row of a matrix"
         raise UsageError(message, hint="pytest-pyinstall matrix supported")
@@ -119,10 +119,10 @@ def _row(request: Request, catalogue: Catalogue, target: Target) -> Row:
             or _minor(written[1]) > _newest(catalogue, is_released=True)
         )
         name = _name(request.implementation or "cpython", written[1], request.variant)
-        return Row(name=name, is_experimental=is_experimental)
+        return MatrixRow(name=name, is_experimental=is_experimental)
     version = written[1] if written else str(key.version)
     is_experimental = _is_special(key.variant) or key.version.is_prerelease
-    return Row(name=_name(key.implementation, version, key.variant), is_experimental=is_experimental)
+    return MatrixRow(name=_name(key.implementation, version, key.variant), is_experimental=is_experimental)
 
 
 def _is_unheard_of(version: str, catalogue: Catalogue) -> bool:
@@ -152,7 +152,7 @@ def _name(implementation: str, version: str, variant: str) -> str:
     return f"{name}{version}{suffix}"
 
 
-def report(session: Session, directory: Path, *, page: Path | None, as_markdown: bool) -> Outcome:
+def report(session: CommandContext, directory: Path, *, page: Path | None, as_markdown: bool) -> CommandResult:
     """The junit files below `directory` as one table, or as Markdown, and, with `page`, as a page there."""
     from pytest_pyinstall.suite import report
     from pytest_pyinstall.suite.markdown import markdown
@@ -187,10 +187,12 @@ def report(session: Session, directory: Path, *, page: Path | None, as_markdown:
     errors = (PyinstallError(f"{len(failed)} of {len(matrix.rows)} tests failed"),) if failed else ()
     if as_markdown:
         lines = markdown(matrix, title=title).splitlines()
-    return Outcome(lines=tuple(lines), document=document, errors=errors)
+    return CommandResult(lines=tuple(lines), document=document, errors=errors)
 
 
-def matrix(session: Session, texts: Sequence[str], *, form: Format, variants: Sequence[str] = ()) -> Outcome:
+def matrix(
+    session: CommandContext, texts: Sequence[str], *, form: Format, variants: Sequence[str] = ()
+) -> CommandResult:
     """The rows of a CI matrix, for the requests or for ``supported``, each with each of the dependency `variants`."""
     if variants:
         from pytest_pyinstall.suite.variants import parse_variants
@@ -203,10 +205,10 @@ def matrix(session: Session, texts: Sequence[str], *, form: Format, variants: Se
     rows = matrix_rows(requests, catalogue=provisioner.catalogue, target=provisioner.target)
     rows = tuple(replace(row, variant=variant) for row in rows for variant in variants or ("",))
     text = matrix_text(rows, form)
-    return Outcome(lines=(text,), document={"include": [row.to_json() for row in rows]})
+    return CommandResult(lines=(text,), document={"include": [row.to_json() for row in rows]})
 
 
-def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) -> Outcome:
+def run_command(session: CommandContext, texts: Sequence[str], command: Sequence[str]) -> CommandResult:
     """With the exit code of `command`, which ran with the Pythons on its PATH; it does not run when one of them failed.
 
     Where the project says ``missing = skip``, it runs with those that could be had.
@@ -218,10 +220,10 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
     requests = session.requests(texts)
     with session.display:  # afterwards the terminal is the command's
         results = [session.blamed(texts, provisioner.held(result)) for result in provisioner.provide(requests)]
-        interpreters = [result.interpreter for result in results if isinstance(result, Provided)]
+        interpreters = [result.interpreter for result in results if isinstance(result, ProvisionResult)]
     errors = error_lines(results)
     if errors and (provisioner.settings.missing == "fail" or not interpreters):
-        return Outcome(errors=errors)
+        return CommandResult(errors=errors)
     for error in errors:
         session.display.say(f"left out: {error.message}")
     environ = provisioner.environ
@@ -230,8 +232,8 @@ def run_command(session: Session, texts: Sequence[str], command: Sequence[str]) 
         code, trouble = execute(command, environ={**environ, "PATH": path})
     if trouble:
         # Not one of our exit codes: a shell's.
-        return Outcome(errors=(UsageError(trouble),), code=code)
-    return Outcome(code=code)
+        return CommandResult(errors=(UsageError(trouble),), code=code)
+    return CommandResult(code=code)
 
 
 def matrix_parser(parser: argparse.ArgumentParser) -> None:
@@ -277,7 +279,7 @@ def report_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", help="also write the matrix as one self-contained page")
     parser.add_argument("--markdown", action="store_true", help='print Markdown, for "$GITHUB_STEP_SUMMARY"')
 
-    def run(session: Session, args: argparse.Namespace) -> Outcome:
+    def run(session: CommandContext, args: argparse.Namespace) -> CommandResult:
         from pytest_pyinstall.settings import expand_user
 
         directory = session.provisioner.directory

@@ -1,6 +1,6 @@
 """What every command gets and gives: one call of the command line, and what it came to.
 
-Nothing here prints. An `Outcome` carries lines for a person or a pipe, a document for ``--json``, and the errors that
+Nothing here prints. An `CommandResult` carries lines for a person or a pipe, a document for ``--json``, and the errors that
 did not keep the rest from being done; `main` chooses between them.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.configuration import Configuration
     from pytest_pyinstall.interpreter.interpreter import Interpreter
     from pytest_pyinstall.progress import Display
-    from pytest_pyinstall.provisioner import Provided, Provisioner
+    from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
     from pytest_pyinstall.request.identity import Build, Key
     from pytest_pyinstall.request.request import Request
     from pytest_pyinstall.store.manifest import Difference
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "REQUEST_HELP",
-    "Outcome",
-    "Session",
+    "CommandContext",
+    "CommandResult",
     "build_json",
     "by_key",
     "difference_json",
@@ -53,7 +53,7 @@ _GOING = 0.05  # seconds after which a tree that is being removed is gone, or an
 _MOST_LOOKS = 100
 
 
-class Outcome(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command came to. `errors` has what failed; the first decides the exit code, unless `code` does, which is
     that of the command that ``exec`` ran."""
 
@@ -67,7 +67,7 @@ class Outcome(NamedTuple):
         return self.errors[0].exit_code if self.errors else 0
 
 
-class Session(NamedTuple):
+class CommandContext(NamedTuple):
     """One call of the command line: its provisioner, what the project configures, and the display."""
 
     provisioner: Provisioner
@@ -81,7 +81,7 @@ class Session(NamedTuple):
 
         Raises `InvalidRequestError`, `NoMatchError`, and `UsageError` where nothing is configured.
         """
-        from pytest_pyinstall.configuration import retyped, written
+        from pytest_pyinstall.configuration import corrected_at_origin, written
         from pytest_pyinstall.request.request import parse_requests
 
         asked, directory, origin = self._asked(texts)
@@ -92,15 +92,17 @@ class Session(NamedTuple):
         try:
             return self.provisioner.parse(parse_requests(asked, directory=directory, origin=origin))
         except (InvalidRequestError, NoMatchError) as error:
-            raise retyped(error, asked, origin=origin) from error
+            raise corrected_at_origin(error, asked, origin=origin) from error
 
-    def blamed(self, texts: Sequence[str], result: Provided | PyinstallError) -> Provided | PyinstallError:
+    def blamed(
+        self, texts: Sequence[str], result: ProvisionResult | PyinstallError
+    ) -> ProvisionResult | PyinstallError:
         """An error says who asked for what it is about, where that is not in `texts`, which one sees."""
         if texts or not isinstance(result, PyinstallError):
             return result
-        from pytest_pyinstall.configuration import blamed
+        from pytest_pyinstall.configuration import with_origin
 
-        return blamed(result, origin=self._asked(texts)[2])
+        return with_origin(result, origin=self._asked(texts)[2])
 
     def _asked(self, texts: Sequence[str]) -> tuple[Sequence[object], Path, str]:
         """With the precedence of all settings, option, variable, ini value; with the directory, and who says so."""
@@ -173,12 +175,12 @@ def while_it_stands(store: Store, key: Key, look: Callable[[Key], T | None], is_
     """
     result = None
     for _ in range(_MOST_LOOKS):
-        before = store.standing(key)
+        before = store.tree_identity(key)
         result = look(key)
         if result is None or is_fine(result):
             break
         time.sleep(_GOING)
-        after = store.standing(key)
+        after = store.tree_identity(key)
         if after is None:
             return None
         if after == before:
@@ -192,7 +194,7 @@ def difference_json(difference: Difference) -> dict[str, str]:
 
 def name_of(key: Key, provisioner: Provisioner) -> str:
     """What to write to get exactly this one."""
-    return key.short if key.target == provisioner.target and key.variant != "gil" else str(key)
+    return key.display_name if key.target == provisioner.target and key.variant != "gil" else str(key)
 
 
 def by_key(build: Build) -> Key:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from pytest_pyinstall.cli.context import (
     REQUEST_HELP,
-    Outcome,
-    Session,
+    CommandContext,
+    CommandResult,
     build_json,
     by_key,
     difference_json,
@@ -28,10 +28,10 @@ from pytest_pyinstall.cli.context import (
 )
 from pytest_pyinstall.errors import InUseError, NoMatchError, PyinstallError, UnreadableStoreError, UsageError
 from pytest_pyinstall.progress import size_text
-from pytest_pyinstall.provisioner import Provided, Provisioner
+from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
 from pytest_pyinstall.request.request import Request
 from pytest_pyinstall.store.manifest import Difference
-from pytest_pyinstall.store.store import Broken, Installation, Store
+from pytest_pyinstall.store.store import BrokenInstallation, Installation, Store
 from pytest_pyinstall.system.urls import without_secrets
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ __all__ = [
 MOST_SHOWN = 10  # differences of one installation, without --verbose
 
 
-def install(session: Session, texts: Sequence[str], *, reinstall: bool) -> Outcome:
+def install(session: CommandContext, texts: Sequence[str], *, reinstall: bool) -> CommandResult:
     """Everything that was asked for stands in the store; one failure hides no other result. The lines are paths."""
     requests = session.requests(texts)
     if not texts:
@@ -68,13 +68,13 @@ def install(session: Session, texts: Sequence[str], *, reinstall: bool) -> Outco
     return _pythons(requests, [session.blamed(texts, result) for result in results])
 
 
-def find(session: Session, texts: Sequence[str]) -> Outcome:
+def find(session: CommandContext, texts: Sequence[str]) -> CommandResult:
     """The executables that are here already. Nothing is written, and nothing opens a connection."""
     requests = session.requests(texts)
     return _pythons(requests, list(each_request(partial(_found, session.provisioner), requests)))
 
 
-def _found(provisioner: Provisioner, request: Request) -> Provided:
+def _found(provisioner: Provisioner, request: Request) -> ProvisionResult:
     """Where there is none here, the error says whether there is a build of it, as far as no connection is needed."""
     try:
         return provisioner.find(request)
@@ -90,7 +90,7 @@ def _found(provisioner: Provisioner, request: Request) -> Provided:
         raise
 
 
-def list_pythons(session: Session, texts: Sequence[str], *, with_available: bool) -> Outcome:
+def list_pythons(session: CommandContext, texts: Sequence[str], *, with_available: bool) -> CommandResult:
     """What the store has, what else the machine has, and with `with_available` the other builds for this target.
 
     With `texts`, what of it fits one of these requests.
@@ -125,10 +125,10 @@ def list_pythons(session: Session, texts: Sequence[str], *, with_available: bool
     if not rows and not errors:
         asked = f" that fits {', '.join(request.text for request in requests)}" if requests else ""
         session.display.say(f"no Python{asked} is installed in {provisioner.store.root} or on this machine")
-    return Outcome(lines=table_lines(rows), document=document, errors=errors)
+    return CommandResult(lines=table_lines(rows), document=document, errors=errors)
 
 
-def upgrade(session: Session, texts: Sequence[str], *, keep: bool) -> Outcome:
+def upgrade(session: CommandContext, texts: Sequence[str], *, keep: bool) -> CommandResult:
     """The newest patch of each minor version that is installed, or that `texts` name, is in the store.
 
     The older patches of it that are ours go, unless somebody works with them or `keep` is set.
@@ -138,13 +138,13 @@ def upgrade(session: Session, texts: Sequence[str], *, keep: bool) -> Outcome:
     wanted = _to_upgrade(session, texts, ours)
     results = provisioner.install([_newest(request, ours, provisioner) for request in wanted])
     outcome = _pythons(wanted, results)
-    newest = [result.interpreter.key for result in results if isinstance(result, Provided)]
+    newest = [result.interpreter.key for result in results if isinstance(result, ProvisionResult)]
     removed, errors = ([], []) if keep else _remove_older(session, ours, newest)
     document = {**outcome.document, "removed": [str(key) for key in removed]}
     return outcome._replace(document=document, errors=(*outcome.errors, *errors))
 
 
-def _to_upgrade(session: Session, texts: Sequence[str], ours: Sequence[Key]) -> list[Request]:
+def _to_upgrade(session: CommandContext, texts: Sequence[str], ours: Sequence[Key]) -> list[Request]:
     """A request for each minor version, with implementation, variant and target."""
     provisioner = session.provisioner
     if not texts:
@@ -165,7 +165,7 @@ def _to_upgrade(session: Session, texts: Sequence[str], ours: Sequence[Key]) -> 
 
 
 def _remove_older(
-    session: Session, ours: Sequence[Key], newest: Sequence[Key]
+    session: CommandContext, ours: Sequence[Key], newest: Sequence[Key]
 ) -> tuple[list[Key], list[PyinstallError]]:
     removed: list[Key] = []
     errors: list[PyinstallError] = []
@@ -211,13 +211,13 @@ def _newest(request: Request, ours: Sequence[Key], provisioner: Provisioner) -> 
     return Request.parse(str(best if here is None or here < best else here))
 
 
-def _pythons(requests: Sequence[Request], results: Sequence[Provided | PyinstallError]) -> Outcome:
-    lines = [str(result.interpreter.executable) for result in results if isinstance(result, Provided)]
+def _pythons(requests: Sequence[Request], results: Sequence[ProvisionResult | PyinstallError]) -> CommandResult:
+    lines = [str(result.interpreter.executable) for result in results if isinstance(result, ProvisionResult)]
     rows = [_result_json(request, result) for request, result in zip(requests, results, strict=True)]
-    return Outcome(lines=tuple(dict.fromkeys(lines)), document={"pythons": rows}, errors=error_lines(results))
+    return CommandResult(lines=tuple(dict.fromkeys(lines)), document={"pythons": rows}, errors=error_lines(results))
 
 
-def _result_json(request: Request, result: Provided | PyinstallError) -> dict[str, Any]:
+def _result_json(request: Request, result: ProvisionResult | PyinstallError) -> dict[str, Any]:
     if isinstance(result, PyinstallError):
         return {"request": request.text, "error": error_json(result)}
     return {"request": request.text, "how": result.how, **interpreter_json(result.interpreter), "error": None}
@@ -230,7 +230,7 @@ def _result_json(request: Request, result: Provided | PyinstallError) -> dict[st
 class _Installed:
     """What `list` tells of one installation, all of it found in one look."""
 
-    found: Installation | Broken
+    found: Installation | BrokenInstallation
     differences: tuple[Difference, ...]
 
     @property
@@ -257,7 +257,7 @@ def _look(store: Store, key: Key) -> _Installed | None:
         return _Installed(found=foreign, differences=(Difference(".", "changed", error.message),))
     if found is None:
         return None
-    if isinstance(found, Broken):
+    if isinstance(found, BrokenInstallation):
         return _Installed(found=found, differences=found.differences)
     is_there = (found.home / key.executable).exists()
     return _Installed(found=found, differences=() if is_there else (Difference(key.executable, "missing"),))
@@ -292,7 +292,7 @@ def _machine_row(each: Interpreter, provisioner: Provisioner) -> tuple[str, str,
     return name_of(each.key, provisioner), str(each.key), each.source, str(each.executable)
 
 
-def _available(session: Session, installed: set[Key]) -> list[Build]:
+def _available(session: CommandContext, installed: set[Key]) -> list[Build]:
     """The newest build of each key for this target that is not installed, newest first."""
     provisioner = session.provisioner
     known = list(provisioner.catalogue.builds)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-    from pytest_pyinstall.cli.context import Outcome, Session
+    from pytest_pyinstall.cli.context import CommandContext, CommandResult
 
 __all__ = ["main"]
 
@@ -78,16 +78,16 @@ def _run(words: list[str]) -> int:
     try:
         arguments = arguments_of(words)
     except UsageError as error:
-        from pytest_pyinstall.cli.context import Outcome
+        from pytest_pyinstall.cli.context import CommandResult
 
-        return _finish(Outcome(errors=(error,)), command=command_of(words), is_json=is_json)
+        return _finish(CommandResult(errors=(error,)), command=command_of(words), is_json=is_json)
     except SystemExit as end:  # argparse, after --help
         return int(end.code or 0)
     if arguments.text is not None:
         _print(arguments.text, sys.stdout)
         return 0
     # Only now: what has a typing error in it, and what asks for help or the version, needs none of this.
-    from pytest_pyinstall.cli.context import Outcome
+    from pytest_pyinstall.cli.context import CommandResult
     from pytest_pyinstall.progress import display_on
 
     display = display_on(sys.stderr, environ=os.environ, is_quiet=arguments.quiet)
@@ -96,7 +96,7 @@ def _run(words: list[str]) -> int:
         with steps, _session(arguments, display) as session, display:
             outcome = arguments.run(session, arguments)
     except PyinstallError as error:
-        outcome = Outcome(errors=(error,))
+        outcome = CommandResult(errors=(error,))
     own = _finish(outcome, command=arguments.command, is_json=arguments.json)
     return own if outcome.code is None else outcome.code
 
@@ -110,10 +110,10 @@ def _steps(display: Any) -> Any:
 
 
 @contextmanager
-def _session(arguments: argparse.Namespace, display: Any) -> Iterator[Session]:
+def _session(arguments: argparse.Namespace, display: Any) -> Iterator[CommandContext]:
     from pathlib import Path
 
-    from pytest_pyinstall.cli.context import Session
+    from pytest_pyinstall.cli.context import CommandContext
     from pytest_pyinstall.configuration import read_configuration
     from pytest_pyinstall.options import SETTINGS
     from pytest_pyinstall.provisioner import open_provisioner
@@ -136,7 +136,7 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[Session]:
         ),
     )
     with provisioner:
-        yield Session(
+        yield CommandContext(
             provisioner=provisioner,
             configuration=configuration,
             display=display,
@@ -145,7 +145,7 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[Session]:
         )
 
 
-def _finish(outcome: Outcome, *, command: str, is_json: bool) -> int:
+def _finish(outcome: CommandResult, *, command: str, is_json: bool) -> int:
     """Print what a command came to."""
     first = outcome.errors[0] if outcome.errors else None
     if is_json:

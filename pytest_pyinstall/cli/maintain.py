@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_pyinstall.cli.context import (
     REQUEST_HELP,
-    Outcome,
-    Session,
+    CommandContext,
+    CommandResult,
     difference_json,
     error_json,
     examples_text,
@@ -27,7 +27,7 @@ from pytest_pyinstall.errors import (
     UsageError,
 )
 from pytest_pyinstall.store.manifest import Difference
-from pytest_pyinstall.store.store import Broken
+from pytest_pyinstall.store.store import BrokenInstallation
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["remove", "remove_parser", "verify", "verify_parser"]
 
 
-def remove(session: Session, texts: Sequence[str], *, everything: bool) -> Outcome:
+def remove(session: CommandContext, texts: Sequence[str], *, everything: bool) -> CommandResult:
     """What fits one of the requests is gone. What somebody else put into the store stays, unless it is named by key."""
     store = session.provisioner.store
     keys: list[Key] = []
@@ -61,12 +61,12 @@ def remove(session: Session, texts: Sequence[str], *, everything: bool) -> Outco
                 removed.append(key)
         except PyinstallError as error:
             errors.append(error)
-    return Outcome(
+    return CommandResult(
         lines=tuple(map(str, removed)), document={"removed": [str(key) for key in removed]}, errors=tuple(errors)
     )
 
 
-def verify(session: Session, texts: Sequence[str], *, repair: bool) -> Outcome:
+def verify(session: CommandContext, texts: Sequence[str], *, repair: bool) -> CommandResult:
     """Each installation compared with what was published, by content, and run once; with `repair`, put in order.
 
     What was added is named, and is no damage. What is removed meanwhile is as if it had never been there.
@@ -87,7 +87,7 @@ def verify(session: Session, texts: Sequence[str], *, repair: bool) -> Outcome:
     there = {check.key for check in checks}
     errors += [_not_installed(session, request) for request, found in fitting.items() if there.isdisjoint(found)]
     errors += [check.error for check in checks if check.error is not None]
-    return Outcome(
+    return CommandResult(
         lines=tuple(line for check in checks for line in check.lines(is_verbose=session.is_verbose)),
         document={"installations": [check.to_json() for check in checks]},
         errors=tuple(errors),
@@ -101,12 +101,12 @@ def _fits(request: Request, key: Key, provisioner: Provisioner) -> bool:
     return request.fits(key, target=provisioner.target, allow_prereleases=True)
 
 
-def _not_installed(session: Session, request: Request) -> NoMatchError:
+def _not_installed(session: CommandContext, request: Request) -> NoMatchError:
     message = f"no Python {request.text} is installed in {session.provisioner.store.root}"
     return NoMatchError(message, hint="pytest-pyinstall list")
 
 
-def _removable(session: Session, request: Request) -> tuple[list[Key], PyinstallError | None]:
+def _removable(session: CommandContext, request: Request) -> tuple[list[Key], PyinstallError | None]:
     provisioner = session.provisioner
     if request.path is not None:
         message = f"{request.text} is a path, and only what is in the store can be removed"
@@ -156,14 +156,14 @@ class _Check:
         }
 
 
-def _check(session: Session, key: Key, *, repair: bool) -> _Check | None:
+def _check(session: CommandContext, key: Key, *, repair: bool) -> _Check | None:
     def checked(key: Key) -> _Check | None:
         return _checked(session, key, repair=repair)
 
     return while_it_stands(session.provisioner.store, key, checked, lambda check: check.error is None)
 
 
-def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:  # noqa: PLR0911  # one for each outcome
+def _checked(session: CommandContext, key: Key, *, repair: bool) -> _Check | None:  # noqa: PLR0911  # one for each outcome
     from pytest_pyinstall.interpreter.probe import probe
 
     provisioner = session.provisioner
@@ -175,7 +175,7 @@ def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:  # n
     if found is None or differences is None:
         return None
     names = {difference.name for difference in differences}
-    if isinstance(found, Broken):
+    if isinstance(found, BrokenInstallation):
         differences = (*(each for each in found.differences if each.name not in names), *differences)
     damage = tuple(difference for difference in differences if difference.what != "added")
     facts: dict[str, Any] = {
@@ -185,7 +185,7 @@ def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:  # n
         "differences": differences,
     }
     if damage and found.record is not None:
-        broken = Broken(key=key, home=found.home, record=found.record, differences=damage)
+        broken = BrokenInstallation(key=key, home=found.home, record=found.record, differences=damage)
         if repair:
             return _repaired(provisioner, broken, facts)
         error = IntegrityError(str(broken), hint=f"pytest-pyinstall verify --repair {name_of(key, provisioner)}")
@@ -197,7 +197,7 @@ def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:  # n
             return _Check(state="unusable", error=dead, **facts)
         # Its files are as published, so byte code or what was added keeps it from starting.
         reason = Difference(key.executable, "changed", f"does not start: {dead.message}")
-        broken = Broken(key=key, home=found.home, record=found.record, differences=(reason,))
+        broken = BrokenInstallation(key=key, home=found.home, record=found.record, differences=(reason,))
         if repair:
             return _repaired(provisioner, broken, facts)
         hint = f"pytest-pyinstall verify --repair {name_of(key, provisioner)}"
@@ -205,7 +205,7 @@ def _checked(session: Session, key: Key, *, repair: bool) -> _Check | None:  # n
     return _Check(state="whole", **facts)
 
 
-def _repaired(provisioner: Provisioner, broken: Broken, facts: dict[str, Any]) -> _Check:
+def _repaired(provisioner: Provisioner, broken: BrokenInstallation, facts: dict[str, Any]) -> _Check:
     try:
         provisioner.repair(broken)
     except PyinstallError as error:
@@ -223,7 +223,7 @@ def remove_parser(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=REQUEST_HELP)
     parser.add_argument("--all", action="store_true", help="remove all installations of pytest-pyinstall")
 
-    def run(session: Session, args: argparse.Namespace) -> Outcome:
+    def run(session: CommandContext, args: argparse.Namespace) -> CommandResult:
         if bool(args.requests) == args.all:
             raise UsageError("remove: either requests or --all", hint="pytest-pyinstall list")
         return remove(session, args.requests, everything=args.all)

@@ -25,10 +25,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from pytest_pyinstall.cli.context import REQUEST_HELP, Outcome, Session, each_request, error_lines, examples_text
+from pytest_pyinstall.cli.context import (
+    REQUEST_HELP,
+    CommandContext,
+    CommandResult,
+    each_request,
+    error_lines,
+    examples_text,
+)
 from pytest_pyinstall.cli.install import add_require_attestation
 from pytest_pyinstall.download.attestations import SUFFIX, Proof, attest, verify_bundle
-from pytest_pyinstall.download.fetch import Progress, fetch
+from pytest_pyinstall.download.fetch import DownloadProgress, fetch
 from pytest_pyinstall.errors import (
     AttestationError,
     CatalogueError,
@@ -162,7 +169,7 @@ def pull(
     pypy_mirror: str | None = None,
     signer: Signer | None = None,
     offline: bool = False,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> list[Pulled]:
     """Copy the verified archives of `builds` into the mirror `directory`, and their rows into its ``catalogue.json``.
 
@@ -322,7 +329,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def mirror_pack(session: Session, directory: Path, texts: Sequence[str], *, tag: str | None) -> Outcome:
+def mirror_pack(session: CommandContext, directory: Path, texts: Sequence[str], *, tag: str | None) -> CommandResult:
     """An archive in the mirror `directory` for each interpreter: a path, or what a request finds on this machine."""
 
     provisioner = session.provisioner
@@ -339,10 +346,10 @@ def mirror_pack(session: Session, directory: Path, texts: Sequence[str], *, tag:
             for title, names in (("left out", each.left_out), ("needs from the machine", each.needs)):
                 session.display.say(f"{each.build.key}: {title}: {', '.join(names) or 'nothing'}")
     document = {"archives": [{"key": str(each.build.key), "path": str(each.path)} for each in done]}
-    return Outcome(lines=tuple(str(each.path) for each in done), document=document, errors=error_lines(results))
+    return CommandResult(lines=tuple(str(each.path) for each in done), document=document, errors=error_lines(results))
 
 
-def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outcome:
+def mirror_pull(session: CommandContext, directory: Path, texts: Sequence[str]) -> CommandResult:
     """The archive of each request, and a catalogue of them, in the mirror `directory`; where attestations are required,
     only what has one, with its bundle."""
     from pytest_pyinstall.download.client import open_client
@@ -384,7 +391,7 @@ def mirror_pull(session: Session, directory: Path, texts: Sequence[str]) -> Outc
             for each in done
         ]
     }
-    return Outcome(lines=tuple(str(each.path) for each in done), document=document, errors=error_lines(results))
+    return CommandResult(lines=tuple(str(each.path) for each in done), document=document, errors=error_lines(results))
 
 
 def _put_document(directory: Path, text: bytes) -> None:
@@ -413,7 +420,7 @@ def mirror_parser(parser: argparse.ArgumentParser) -> None:
     add_require_attestation(parser, "pull: ")
     parser.add_argument("--tag", metavar="YYYYMMDD", help="pack: the release of the archives (default: today)")
 
-    def run(session: Session, args: argparse.Namespace) -> Outcome:
+    def run(session: CommandContext, args: argparse.Namespace) -> CommandResult:
         from pytest_pyinstall.settings import expand_user
 
         directory = session.provisioner.directory / expand_user(args.directory, origin="mirror")

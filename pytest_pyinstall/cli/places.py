@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyinstall.cli.context import Outcome, Session, build_json, by_key, examples_text, table_lines
+from pytest_pyinstall.cli.context import CommandContext, CommandResult, build_json, by_key, examples_text, table_lines
 from pytest_pyinstall.errors import PyinstallError, StoreError, UsageError
 from pytest_pyinstall.progress import size_text
 from pytest_pyinstall.system.files import delete
@@ -29,13 +29,13 @@ PLACES = ("store", "scratch", "cache", "archives", "environments")
 _CACHE_KEY_FORM = 1  # to be counted up when the store's layout changes, so that CI caches start anew
 
 
-def places(session: Session, name: str | None) -> Outcome:
+def places(session: CommandContext, name: str | None) -> CommandResult:
     """Each directory, which setting decided it, and its volume; with `name`, the path of that one alone."""
     from pytest_pyinstall.system.permissions import place
 
     paths = _places(session)
     if name is not None:
-        return Outcome(lines=(str(paths[name]),), document={"directories": {name: {"path": str(paths[name])}}})
+        return CommandResult(lines=(str(paths[name]),), document={"directories": {name: {"path": str(paths[name])}}})
     found = {each: place(path) for each, path in paths.items()}
     shared, note = _sharing(found)
     document = {
@@ -45,10 +45,10 @@ def places(session: Session, name: str | None) -> Outcome:
         "catalogue": _catalogue_json(session),
     }
     lines = [line for each in PLACES for line in _place_lines(each, found[each], _decided_by(session, each))]
-    return Outcome(lines=(*lines, *_catalogue_lines(_catalogue_json(session)), note), document=document)
+    return CommandResult(lines=(*lines, *_catalogue_lines(_catalogue_json(session)), note), document=document)
 
 
-def _catalogue_json(session: Session) -> dict[str, Any]:
+def _catalogue_json(session: CommandContext) -> dict[str, Any]:
     """Which catalogues answer, and how old the copy of the one is that is fetched."""
     from pytest_pyinstall.download.documents import kept_since
     from pytest_pyinstall.request.catalogue import document_place
@@ -75,7 +75,7 @@ def _catalogue_lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"{'':<14}{found['decided_by']}{document}{fetched}"
 
 
-def cache_key(session: Session, texts: Sequence[str]) -> Outcome:
+def cache_key(session: CommandContext, texts: Sequence[str]) -> CommandResult:
     """One line that changes exactly when other builds would be installed: for the cache of a CI service."""
     import hashlib
 
@@ -87,18 +87,18 @@ def cache_key(session: Session, texts: Sequence[str]) -> Outcome:
     digest = hashlib.sha256("\n".join([str(_CACHE_KEY_FORM), str(provisioner.target), *lines]).encode()).hexdigest()
     key = f"pyinstall-{provisioner.target}-{digest[:16]}"
     document = {"cache_key": key, "builds": [build_json(build, provisioner) for build in sorted(builds, key=by_key)]}
-    return Outcome(lines=(key,), document=document)
+    return CommandResult(lines=(key,), document=document)
 
 
-def cache_list(session: Session) -> Outcome:
+def cache_list(session: CommandContext) -> CommandResult:
     """The archives, least recently used first, what of them is kept unpacked, and the environments."""
     from pytest_pyinstall.download.cache import cached_archives
-    from pytest_pyinstall.store.tree_cache import kept_trees
+    from pytest_pyinstall.store.tree_cache import cached_trees
     from pytest_pyinstall.suite.cache import environments
 
     archives = cached_archives(session.provisioner.settings.cache)
     found = [(path, _size(path)) for path in environments(session.provisioner.settings.cache)]
-    trees = [(path, _size(path)) for path in kept_trees(session.provisioner.settings.cache)]
+    trees = [(path, _size(path)) for path in cached_trees(session.provisioner.settings.cache)]
     rows = [(size_text(file.size), str(file.path)) for file in archives]
     rows += [(size_text(size), str(path)) for path, size in trees]
     rows += [(size_text(size), str(path)) for path, size in found]
@@ -111,44 +111,44 @@ def cache_list(session: Session) -> Outcome:
         "trees": [{"path": str(path), "size": size} for path, size in trees],
         "environments": [{"path": str(path), "size": size} for path, size in found],
     }
-    return Outcome(lines=table_lines(rows), document=document)
+    return CommandResult(lines=table_lines(rows), document=document)
 
 
-def cache_prune(session: Session) -> Outcome:
+def cache_prune(session: CommandContext) -> CommandResult:
     """Gone: partial downloads that nobody is at, archives that fail their check, environments that nobody will miss.
 
     What is kept unpacked goes where its archive is gone.
     """
     from pytest_pyinstall.download.cache import prune
     from pytest_pyinstall.interpreter.path_commands import stale_commands
-    from pytest_pyinstall.store.tree_cache import kept_trees, left_over_trees
+    from pytest_pyinstall.store.tree_cache import cached_trees, stale_trees
     from pytest_pyinstall.suite.cache import unwanted
 
     cache = session.provisioner.settings.cache
     removed = prune(cache)
     session.provisioner.sweep()
-    trees = [path for path in kept_trees(cache) if not (cache / "archives" / path.name).is_dir()]
-    return _thrown_away(session, removed, [*left_over_trees(cache), *trees, *unwanted(cache), *stale_commands(cache)])
+    trees = [path for path in cached_trees(cache) if not (cache / "archives" / path.name).is_dir()]
+    return _thrown_away(session, removed, [*stale_trees(cache), *trees, *unwanted(cache), *stale_commands(cache)])
 
 
-def cache_clear(session: Session) -> Outcome:
+def cache_clear(session: CommandContext) -> CommandResult:
     """Gone: every archive, packed and unpacked, catalogue and environment that nobody is writing or using."""
     from pytest_pyinstall.download.cache import clear
     from pytest_pyinstall.interpreter.path_commands import stale_commands
-    from pytest_pyinstall.store.tree_cache import kept_trees, left_over_trees
+    from pytest_pyinstall.store.tree_cache import cached_trees, stale_trees
     from pytest_pyinstall.suite.cache import environments
 
     cache = session.provisioner.settings.cache
     session.provisioner.sweep()
     commands = stale_commands(cache, everything=True)
-    found = [*left_over_trees(cache), *kept_trees(cache), *environments(cache), *commands]
+    found = [*stale_trees(cache), *cached_trees(cache), *environments(cache), *commands]
     return _thrown_away(session, clear(cache), found)
 
 
 # dir
 
 
-def _places(session: Session) -> dict[str, Path]:
+def _places(session: CommandContext) -> dict[str, Path]:
     settings, store = session.provisioner.settings, session.provisioner.store
     return {
         "store": settings.store,
@@ -159,7 +159,7 @@ def _places(session: Session) -> dict[str, Path]:
     }
 
 
-def _decided_by(session: Session, name: str) -> str:
+def _decided_by(session: CommandContext, name: str) -> str:
     parent = "store" if name in {"store", "scratch"} else "cache"
     if name != parent:
         return f"inside the {parent}"
@@ -224,7 +224,7 @@ def _size(directory: Path) -> int:
     return total
 
 
-def _thrown_away(session: Session, archives: Sequence[CachedFile], directories: Sequence[Path]) -> Outcome:
+def _thrown_away(session: CommandContext, archives: Sequence[CachedFile], directories: Sequence[Path]) -> CommandResult:
     from pytest_pyinstall.suite.cache import throw_away
 
     freed = sum(file.size for file in archives)
@@ -247,7 +247,7 @@ def _thrown_away(session: Session, archives: Sequence[CachedFile], directories: 
         gone.append(path)
     session.display.say(f"{len(gone)} removed, {size_text(freed)} freed")
     document = {"removed": [str(path) for path in gone], "freed": freed}
-    return Outcome(lines=tuple(map(str, gone)), document=document, errors=tuple(errors))
+    return CommandResult(lines=tuple(map(str, gone)), document=document, errors=tuple(errors))
 
 
 def _file_json(file: CachedFile) -> dict[str, Any]:
@@ -272,7 +272,7 @@ def dir_parser(parser: argparse.ArgumentParser) -> None:
         help="Pythons in the key (default: the project's)",
     )
 
-    def run(session: Session, args: argparse.Namespace) -> Outcome:
+    def run(session: CommandContext, args: argparse.Namespace) -> CommandResult:
         if args.cache_key:
             return cache_key(session, args.python)
         if args.python:

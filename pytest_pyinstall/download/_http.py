@@ -14,7 +14,14 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from pytest_pyinstall.download._response import ELSEWHERE, STOPPED, Answer, Limits, PassingError, proxy_refused
+from pytest_pyinstall.download._response import (
+    HINT_OTHER_SERVER,
+    STOPPED,
+    Response,
+    RetryPolicy,
+    TransientError,
+    proxy_refused,
+)
 from pytest_pyinstall.errors import FetchError
 from pytest_pyinstall.system.urls import redacted, secrets_in
 
@@ -249,7 +256,7 @@ class Connection:
         proxy: str | None,
         transport: Transport | Transports,
         is_home: bool,
-        limits: Limits,
+        limits: RetryPolicy,
         stopped: threading.Event,
         what: str,
         hidden: str,
@@ -266,7 +273,7 @@ class Connection:
         self._response: RawResponse | None = None
         self._is_late = False
 
-    def send(self, headers: Mapping[str, str], until: float) -> Answer:
+    def send(self, headers: Mapping[str, str], until: float) -> Response:
         limits = self._limits
         left = max(0.001, until - limits.clock())
         timeout = {
@@ -287,7 +294,7 @@ class Connection:
             alarm.cancel()
         self._response = response
         lowered = _joined(response.headers)
-        return Answer(url=self._url, status=response.status, headers=lowered, chunks=self._chunks(response))
+        return Response(url=self._url, status=response.status, headers=lowered, chunks=self._chunks(response))
 
     def close(self) -> None:
         if self._response is not None:
@@ -361,8 +368,8 @@ class Connection:
             spelled = next((_spelled(link) for link in links if isinstance(link, OSError)), "")
             # Without a network no name is known, and a name that is wrong stays so: whoever waits is told soon.
             is_nameless = any(isinstance(link, socket.gaierror) for link in links)
-            return PassingError(f"{self._symptom(error, spelled)}, {where}", attempts=2 if is_nameless else None)
-        return FetchError(f"{self._what}: cannot ask {where}: {type(error).__name__}", hint=ELSEWHERE)
+            return TransientError(f"{self._symptom(error, spelled)}, {where}", attempts=2 if is_nameless else None)
+        return FetchError(f"{self._what}: cannot ask {where}: {type(error).__name__}", hint=HINT_OTHER_SERVER)
 
     def _symptom(self, error: Exception, spelled: str) -> str:
         limits, kinds = self._limits, _kinds(error)

@@ -16,7 +16,7 @@ from pytest_pyinstall.system import locks
 from pytest_pyinstall.system.files import OPEN_FLAGS, make_cache_directory, remove, storage_error
 from pytest_pyinstall.system.urls import redacted
 
-__all__ = ["Part"]
+__all__ = ["PartialDownload"]
 
 
 _HEAD = 256
@@ -25,7 +25,7 @@ _HEAD = 256
 _RENAMES_OPEN_FILES = os.name != "nt"
 
 
-class Part:
+class PartialDownload:
     """A file that is being filled, and the digest of what it holds so far."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -39,7 +39,7 @@ class Part:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path: Path) -> Iterator["Part"]:
+    def open(cls, path: Path) -> Iterator["PartialDownload"]:
         """The partial download at `path`, new or as it was left. What cannot be resumed is removed at the end."""
         descriptor = _open_part(path)
         if not path.name.startswith(".") and not _is_ours_alone(descriptor):

@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
-    "ELSEWHERE",
-    "OTHERWISE",
+    "HINT_OTHER_SERVER",
+    "HINT_RETRY",
     "STOPPED",
-    "Answer",
-    "Limits",
-    "PassingError",
+    "Response",
+    "RetryPolicy",
+    "TransientError",
     "UnreachableError",
+    "error_for_status",
     "looks_like_a_page",
     "page_hint",
     "proxy_refused",
-    "refused",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class RetryPolicy:
     """When to stop hoping. Times in seconds, sizes in bytes; the last four are seams for tests.
 
     `total` bounds one `fetch` with all its retries, `connect` one connection, `headers` the time from a request to
@@ -66,16 +66,16 @@ class Limits:
     sleep: Callable[[float], object] | None = None
 
 
-OTHERWISE = "try again later; behind a proxy: HTTPS_PROXY=http://host:port; from another server: --python-mirror URL"
+HINT_RETRY = "try again later; behind a proxy: HTTPS_PROXY=http://host:port; from another server: --python-mirror URL"
 
 
-ELSEWHERE = "another server: --python-mirror URL or DIR"
+HINT_OTHER_SERVER = "another server: --python-mirror URL or DIR"
 
 
 STOPPED = "stopped while downloading"
 
 
-class PassingError(Exception):
+class TransientError(Exception):
     """A failure that may pass by itself, if not more than `attempts` in a row end so."""
 
     def __init__(
@@ -99,11 +99,11 @@ def proxy_refused(status: str, where: str, what: str) -> Exception:
         return FetchError(f"{what}: the proxy wants a user and a password (407): {where}", hint=hint)
     if status.isdigit() and status.startswith("4") and status not in {"408", "425", "429"}:
         return FetchError(f"{what}: the proxy refuses it ({status}): {where}", hint="NO_PROXY=host goes without it")
-    return PassingError(f"the proxy fails ({status if status.isdigit() else 'no answer'}): {where}")
+    return TransientError(f"the proxy fails ({status if status.isdigit() else 'no answer'}): {where}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Response:
     """Status and headers (their names in lower case) of what came from `url`; `chunks` are its body as it comes."""
 
     url: str
@@ -111,7 +111,7 @@ class Answer:
     headers: Mapping[str, str]
     chunks: Iterator[bytes] = field(repr=False)
 
-    def steady(self, limits: Limits, until: float) -> Iterator[bytes]:
+    def iter_body(self, limits: RetryPolicy, until: float) -> Iterator[bytes]:
         """The body, for as long as it comes fast enough and the deadline has not passed."""
         since, count = limits.clock(), 0
         for chunk in self.chunks:
@@ -120,11 +120,11 @@ class Answer:
             now = limits.clock()
             if now >= until:
                 msg = f"it was not complete in time, {redacted(self.url)}"
-                raise PassingError(msg)
+                raise TransientError(msg)
             if now - since >= limits.slow_time:
                 if count < limits.slow_bytes:
                     msg = f"only {count} bytes came in {now - since:.0f} s from {redacted(self.url)}"
-                    raise PassingError(msg)
+                    raise TransientError(msg)
                 since, count = now, 0
 
     @property
@@ -165,20 +165,20 @@ def _is_sendable(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def refused(answer: Answer, what: str, limits: Limits) -> Exception:
+def error_for_status(answer: Response, what: str, limits: RetryPolicy) -> Exception:
     """What a status that nobody wants means."""
     status, where = answer.status, redacted(answer.url)
     reason = f"HTTP {status} from {where}"
     if status in {408, 425, 429} or status >= 500:
-        return PassingError(reason, retry_after=_retry_after(answer.headers, limits.wall_clock))
+        return TransientError(reason, retry_after=_retry_after(answer.headers, limits.wall_clock))
     if status in {404, 410}:
-        return FetchError(f"{what}: {reason}", hint=f"this server does not have it; {ELSEWHERE}")
+        return FetchError(f"{what}: {reason}", hint=f"this server does not have it; {HINT_OTHER_SERVER}")
     if status in {401, 403}:
         hint = "a mirror's user and password belong into its URL: --python-mirror https://user:password@host/path"
         return FetchError(f"{what}: {reason}", hint=hint)
     if status == 407:
         return proxy_refused("407", where, what)
-    return FetchError(f"{what}: unexpected answer, {reason}", hint=ELSEWHERE)
+    return FetchError(f"{what}: unexpected answer, {reason}", hint=HINT_OTHER_SERVER)
 
 
 def looks_like_a_page(head: bytes) -> bool:

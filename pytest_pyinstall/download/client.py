@@ -15,22 +15,30 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from pytest_pyinstall.download._http import ClientOfTheCaller, Connection, HttpClient, Transport, Transports
 from pytest_pyinstall.download._response import (
-    ELSEWHERE,
-    OTHERWISE,
+    HINT_OTHER_SERVER,
+    HINT_RETRY,
     STOPPED,
-    Answer,
-    Limits,
-    PassingError,
+    Response,
+    RetryPolicy,
+    TransientError,
     UnreachableError,
-    refused,
+    error_for_status,
 )
 from pytest_pyinstall.errors import FetchError
-from pytest_pyinstall.system.urls import basic_authorization, is_local, is_loopback, joined, origin, proxy_for, redacted
+from pytest_pyinstall.system.urls import (
+    basic_authorization,
+    is_local,
+    is_loopback,
+    origin,
+    proxy_for,
+    redacted,
+    resolve_redirect,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Client", "open_client", "persist"]
+__all__ = ["Client", "open_client", "retry"]
 
 
 T = TypeVar("T")
@@ -39,7 +47,7 @@ T = TypeVar("T")
 _RETRY_LOGGER = logging.getLogger(__name__)
 
 
-def persist(
+def retry(
     attempt: Callable[[], T],
     *,
     client: Client,
@@ -56,7 +64,7 @@ def persist(
         tries += 1
         try:
             return attempt()
-        except PassingError as error:
+        except TransientError as error:
             fault = error
         failures += 1
         if reached() >= furthest + limits.worth:
@@ -73,7 +81,7 @@ def persist(
         _RETRY_LOGGER.info("%s: %s; attempt %d follows in %.1f s", what, fault.reason, tries + 1, pause)
         client.pause(pause)
     msg = f"{what}: {fault.reason}" + (f" ({tries} attempts)" if tries > 1 else "")
-    raise UnreachableError(msg, hint=fault.hint or OTHERWISE) from fault.__cause__
+    raise UnreachableError(msg, hint=fault.hint or HINT_RETRY) from fault.__cause__
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -84,12 +92,14 @@ def open_client(
     *,
     environ: Mapping[str, str],
     insecure_hosts: frozenset[str] = frozenset(),
-    limits: Limits | None = None,
+    limits: RetryPolicy | None = None,
     warn: Callable[[str], None] | None = None,
     http: HttpClient | None = None,
 ) -> Iterator[Client]:
     """A `Client` for as long as the ``with`` block lasts. Opens no connection and imports nothing by itself."""
-    client = Client(environ=environ, insecure_hosts=insecure_hosts, limits=limits or Limits(), warn=warn, http=http)
+    client = Client(
+        environ=environ, insecure_hosts=insecure_hosts, limits=limits or RetryPolicy(), warn=warn, http=http
+    )
     try:
         yield client
     finally:
@@ -115,7 +125,7 @@ class Client:
         *,
         environ: Mapping[str, str],
         insecure_hosts: frozenset[str] = frozenset(),
-        limits: Limits,
+        limits: RetryPolicy,
         warn: Callable[[str], None] | None = None,
         http: HttpClient | None = None,
     ) -> None:
@@ -177,10 +187,10 @@ class Client:
     @contextlib.contextmanager
     def answer(
         self, url: str, headers: Mapping[str, str], *, until: float, accept: set[int], what: str
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Response]:
         """The answer to a GET, after at most five redirects, with a status out of `accept`; its body is unread.
 
-        Raises `PassingError` for what may pass by itself, `FetchError` for everything else, its message beginning
+        Raises `TransientError` for what may pass by itself, `FetchError` for everything else, its message beginning
         with `what`. No exception of the HTTP library comes out of here, nor its words: both hold URLs as they are, and
         those hold secrets.
         """
@@ -208,7 +218,7 @@ class Client:
                 _LOGGER.debug("GET %s: %d", redacted(bare), answer.status)
                 if answer.status not in {301, 302, 303, 307, 308} or not location:
                     if answer.status not in accept:
-                        raise refused(answer, what, self.limits)
+                        raise error_for_status(answer, what, self.limits)
                     yield answer
                     return
             finally:
@@ -216,11 +226,11 @@ class Client:
                 with self._guard:
                     self._connections.discard(connection)
             if hop < self.limits.redirects:
-                parts = self._permitted(joined(bare, location), parts, what)
+                parts = self._permitted(resolve_redirect(bare, location), parts, what)
                 if origin(parts) != home:
                     authorization, is_home = "", False  # and it does not come back if a later hop does
         msg = f"{what}: more than {self.limits.redirects} redirects from {redacted(url)}"
-        raise FetchError(msg, hint=ELSEWHERE)
+        raise FetchError(msg, hint=HINT_OTHER_SERVER)
 
     def _permitted(self, url: str, previous: SplitResult | None, what: str) -> SplitResult:
         """The parts of a URL that we may ask."""

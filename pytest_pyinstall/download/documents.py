@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_pyinstall.download._response import Answer, Limits, UnreachableError, looks_like_a_page, page_hint
-from pytest_pyinstall.download.client import Client, persist
-from pytest_pyinstall.download.fetch import LOGGER, open_local
+from pytest_pyinstall.download._response import Response, RetryPolicy, UnreachableError, looks_like_a_page, page_hint
+from pytest_pyinstall.download.client import Client, retry
+from pytest_pyinstall.download.fetch import LOGGER, open_file_url
 from pytest_pyinstall.errors import CatalogueError, FetchError, OfflineError, StoreError
 from pytest_pyinstall.system.files import make_cache_directory, scratch_name
 from pytest_pyinstall.system.permissions import other_writer
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-__all__ = ["CATALOGUE", "Kept", "fetch_text", "kept_since", "revalidated", "too_long"]
+__all__ = ["CATALOGUE", "CachedDocument", "fetch_text", "kept_since", "revalidate", "too_long"]
 
 
 @dataclass(slots=True, kw_only=True)
-class Kept:
+class CachedDocument:
     """A document that was fetched before, if it was and is still what it was then."""
 
     path: Path
@@ -35,7 +35,7 @@ class Kept:
     since: float = 0.0
 
     @classmethod
-    def load(cls, cache: Path, url: str, *, warn: Callable[[str], None] = lambda _: None) -> Kept:
+    def load(cls, cache: Path, url: str, *, warn: Callable[[str], None] = lambda _: None) -> CachedDocument:
         """What is kept of `url` below `cache`; without a body if nothing whole is there.
 
         A catalogue decides what is installed, so one that others can write is not used, and `warn` hears of it.
@@ -56,7 +56,7 @@ class Kept:
             pass
         return kept
 
-    def save(self, body: bytes, answer: Answer, now: float) -> None:
+    def save(self, body: bytes, answer: Response, now: float) -> None:
         """Keep `body`; if the cache cannot be written, nothing is kept.
 
         Users, passwords and queries of the URLs in it are left out, since a cache travels. What then is kept is no
@@ -108,7 +108,7 @@ def _without_secrets(match: re.Match[bytes]) -> bytes:
     return match[0] if bare == plain.partition("#")[0] else bare.encode("utf-8", "surrogateescape")
 
 
-def revalidated(kept: Kept, url: str, client: Client, until: float, what: str) -> bytes:
+def revalidate(kept: CachedDocument, url: str, client: Client, until: float, what: str) -> bytes:
     """The document as the server has it now, which is kept; the kept one where the server says that it is the same."""
     headers = {}
     if kept.body is not None and kept.etag:
@@ -121,7 +121,7 @@ def revalidated(kept: Kept, url: str, client: Client, until: float, what: str) -
             kept.confirm(limits.wall_clock())
             return kept.body
         body = bytearray()
-        for chunk in answer.steady(limits, until):
+        for chunk in answer.iter_body(limits, until):
             body += chunk
             if len(body) > limits.catalogue_size:
                 raise too_long(url, limits)
@@ -135,7 +135,7 @@ def revalidated(kept: Kept, url: str, client: Client, until: float, what: str) -
 CATALOGUE = "cannot download the catalogue"
 
 
-def too_long(url: str, limits: Limits) -> CatalogueError:
+def too_long(url: str, limits: RetryPolicy) -> CatalogueError:
     """The error for a document that is longer than any catalogue."""
     msg = f"more than {limits.catalogue_size} bytes cannot be a catalogue: {redacted(url)}"
     return CatalogueError(msg, hint="--python-catalogue URL")
@@ -143,7 +143,7 @@ def too_long(url: str, limits: Limits) -> CatalogueError:
 
 def kept_since(cache: Path, url: str) -> float | None:
     """When the copy of `url` below `cache` was last known to be what the server has; None without a copy."""
-    kept = Kept.load(cache, url)
+    kept = CachedDocument.load(cache, url)
     return None if kept.body is None else kept.since
 
 
@@ -169,7 +169,7 @@ def fetch_text(
     LOGGER.debug("reading the catalogue %s", redacted(url))
     if is_local(url):
         return _read_local(url, client.limits, what)
-    kept = Kept.load(cache, url, warn=client.warn)
+    kept = CachedDocument.load(cache, url, warn=client.warn)
     if offline:
         if kept.body is None:
             msg = f"this catalogue is not in the cache, and downloads are switched off: {redacted(url)}"
@@ -181,8 +181,8 @@ def fetch_text(
     attempts = min(attempts or client.limits.attempts, client.limits.attempts)
     attempts = attempts if kept.body is None else min(2, attempts)
     try:
-        return persist(
-            lambda: revalidated(kept, url, client, until, what),
+        return retry(
+            lambda: revalidate(kept, url, client, until, what),
             client=client,
             until=until,
             attempts=attempts,
@@ -199,11 +199,11 @@ def fetch_text(
         return kept.body
 
 
-def _read_local(url: str, limits: Limits, what: str) -> bytes:
+def _read_local(url: str, limits: RetryPolicy, what: str) -> bytes:
     try:
         reading = "cannot read the catalogue" if what == CATALOGUE else f"{what}: cannot read"
         hint = "--python-catalogue FILE, or URL" if what == CATALOGUE else ""
-        with open_local(url, what=reading, hint=hint) as source:
+        with open_file_url(url, what=reading, hint=hint) as source:
             body = source.read(limits.catalogue_size + 1)
     except OSError as error:  # an error on closing, too
         msg = f"cannot read {redacted(url)}: {error.strerror}"

@@ -31,19 +31,19 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
-from pytest_pyinstall.download._partial import Part
-from pytest_pyinstall.download._response import OTHERWISE, Answer, PassingError, looks_like_a_page, page_hint
+from pytest_pyinstall.download._partial import PartialDownload
+from pytest_pyinstall.download._response import HINT_RETRY, Response, TransientError, looks_like_a_page, page_hint
 from pytest_pyinstall.download.cache import archive_path, lock_archive, open_cached
-from pytest_pyinstall.download.client import Client, persist
+from pytest_pyinstall.download.client import Client, retry
 from pytest_pyinstall.errors import DigestMismatchError, FetchError, IntegrityError, OfflineError, SizeMismatchError
 from pytest_pyinstall.request.identity import Archive, Build
 from pytest_pyinstall.system.files import OPEN_FLAGS, open_regular
 from pytest_pyinstall.system.urls import is_local, redacted
 
-__all__ = ["LOGGER", "Listener", "Progress", "fetch", "fill", "open_local"]
+__all__ = ["LOGGER", "DownloadProgress", "ProgressReporter", "download_into", "fetch", "open_file_url"]
 
 
-class Progress(Protocol):
+class DownloadProgress(Protocol):
     """Hears how downloads go, from the thread that downloads; an archive that was cached is not talked about.
 
     One that also has ``waiting(build, reason)`` hears why nothing comes for now: a retry, or another process that is
@@ -60,10 +60,10 @@ class Progress(Protocol):
         """Nothing more will come, for better or worse. Once after each `started`."""
 
 
-class Listener:
-    """Tells a `Progress`, if there is one, each thing once."""
+class ProgressReporter:
+    """Tells a `DownloadProgress`, if there is one, each thing once."""
 
-    def __init__(self, build: Build, progress: Progress | None) -> None:
+    def __init__(self, build: Build, progress: DownloadProgress | None) -> None:
         self._build = build
         self._progress = progress
         self._is_started = False
@@ -92,7 +92,7 @@ class Listener:
 _MIRROR_HINT = "pytest-pyinstall mirror pull DIR REQUEST fills a mirror directory; or --python-mirror URL"
 
 
-def open_local(url: str, *, hint: str = _MIRROR_HINT, what: str = "cannot read") -> BinaryIO:
+def open_file_url(url: str, *, hint: str = _MIRROR_HINT, what: str = "cannot read") -> BinaryIO:
     """Open what a file URL or a path names. Mirrors keep a ``+`` of the release's names as ``+`` or as ``%2B``."""
     paths = _local_paths(url)
     flaw = "no such file"
@@ -130,14 +130,16 @@ def _spellings(path: Path) -> list[Path]:
     return [path.with_name(each) for each in dict.fromkeys(names)] if path.name else [path]
 
 
-def fill(part: Part, build: Build, url: str, client: Client, until: float, listener: Listener) -> None:
+def download_into(
+    part: PartialDownload, build: Build, url: str, client: Client, until: float, listener: ProgressReporter
+) -> None:
     """Make `part` the archive of `build`. One that is something else in the end is fetched anew, once."""
 
     def attempt() -> None:
         if is_local(url):
             _copy(part, build, url, client, listener)
             return
-        persist(
+        retry(
             lambda: _receive(part, build, url, client, until, listener),
             client=client,
             until=until,
@@ -159,7 +161,9 @@ def fill(part: Part, build: Build, url: str, client: Client, until: float, liste
     attempt()
 
 
-def _receive(part: Part, build: Build, url: str, client: Client, until: float, listener: Listener) -> None:
+def _receive(
+    part: PartialDownload, build: Build, url: str, client: Client, until: float, listener: ProgressReporter
+) -> None:
     if part.size and part.sha256 == build.sha256:
         return  # it broke, or its writer died, after the last byte
     headers = {}
@@ -172,7 +176,7 @@ def _receive(part: Part, build: Build, url: str, client: Client, until: float, l
         if answer.status == 206 and answer.range_start != part.size:
             part.restart()
             msg = f"another part of the file came than was asked for, from {redacted(url)}"
-            raise PassingError(msg)
+            raise TransientError(msg)
         if answer.status == 200:
             part.restart(url=url, validator=answer.validator)
         if answer.status != 416:
@@ -181,7 +185,7 @@ def _receive(part: Part, build: Build, url: str, client: Client, until: float, l
                 raise _wrong_size(build, url, str(answer.total), most, answer)
             total = answer.total if build.size is None else build.size
             listener.at(part.size, total)
-            for chunk in answer.steady(client.limits, until):
+            for chunk in answer.iter_body(client.limits, until):
                 if part.size + len(chunk) > most:
                     raise _wrong_size(build, url, f"more than {most}", most, answer)
                 part.append(chunk)
@@ -192,10 +196,10 @@ def _receive(part: Part, build: Build, url: str, client: Client, until: float, l
     _receive(part, build, url, client, until, listener)
 
 
-def _copy(part: Part, build: Build, url: str, client: Client, listener: Listener) -> None:
+def _copy(part: PartialDownload, build: Build, url: str, client: Client, listener: ProgressReporter) -> None:
     if part.size:
         part.restart()
-    with open_local(url) as source:
+    with open_file_url(url) as source:
         most = build.size if build.size is not None else client.limits.archive_size
         size = os.fstat(source.fileno()).st_size
         if size > most or (build.size is not None and size != build.size):
@@ -206,7 +210,7 @@ def _copy(part: Part, build: Build, url: str, client: Client, listener: Listener
                 chunk = source.read(1 << 20)
             except OSError as error:
                 msg = f"cannot read {redacted(url)}: {error.strerror}"
-                raise FetchError(msg, hint=OTHERWISE) from error
+                raise FetchError(msg, hint=HINT_RETRY) from error
             if not chunk:
                 break
             if part.size + len(chunk) > most:  # it grows under our hands
@@ -216,13 +220,13 @@ def _copy(part: Part, build: Build, url: str, client: Client, listener: Listener
     _check(part, build, url, None)
 
 
-def _check(part: Part, build: Build, url: str, answer: Answer | None) -> None:
+def _check(part: PartialDownload, build: Build, url: str, answer: Response | None) -> None:
     is_page = (answer is not None and answer.is_page) or looks_like_a_page(part.head)
     if build.size is not None and part.size != build.size:
         if answer is not None and answer.total is None and not is_page:
             # Nobody said how long it would be, so an early end looks like any other.
             msg = f"the connection ended after {part.size} of {build.size} bytes, {redacted(url)}"
-            raise PassingError(msg)
+            raise TransientError(msg)
         raise _wrong_size(build, url, str(part.size), build.size, answer)
     if part.sha256 != build.sha256:
         msg = f"{build.key}: what came from {redacted(url)} is not what the catalogue promises: "
@@ -231,7 +235,7 @@ def _check(part: Part, build: Build, url: str, answer: Answer | None) -> None:
         raise DigestMismatchError(msg, hint=page_hint(url) if is_page else _wrong_hint())
 
 
-def _wrong_size(build: Build, url: str, size: str, most: int, answer: Answer | None) -> IntegrityError:
+def _wrong_size(build: Build, url: str, size: str, most: int, answer: Response | None) -> IntegrityError:
     is_page = answer is not None and answer.is_page
     msg = f"{build.key}: what came from {redacted(url)} is not what the catalogue promises: "
     msg += "an HTML page, " if is_page else ""
@@ -257,7 +261,7 @@ def fetch(
     cache: Path,
     client: Client,
     offline: bool = False,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
 ) -> Archive:
     """The archive of `build`, from the cache, else from `url` (https, http, file, a path). The caller closes its file.
 
@@ -285,7 +289,7 @@ def fetch(
         msg = f"{build.key} is not in the cache, and downloads are switched off: {redacted(url)}"
         raise OfflineError(msg, hint=f"UV_OFFLINE=0 allows them; or put the file there yourself: {path}")
     until = client.limits.clock() + client.limits.total
-    listener = Listener(build, progress)
+    listener = ProgressReporter(build, progress)
     try:
         with lock_archive(path, client, until, listener.waiting) as locked:
             # Whoever held the lock before us has probably left it here.
@@ -294,8 +298,8 @@ def fetch(
                 return Archive(build=build, file=file)
             LOGGER.info("%s: the archive is not in the cache; fetching %s", build.key, redacted(url))
             name = f"{path.name}.part" if locked else f".{secrets.token_hex(8)}.part"
-            with Part.open(path.with_name(name)) as part:
-                fill(part, build, url, client, until, listener)
+            with PartialDownload.open(path.with_name(name)) as part:
+                download_into(part, build, url, client, until, listener)
                 LOGGER.info("%s: size and sha256 are those of the catalogue; kept as %s", build.key, path)
                 return Archive(build=build, file=part.publish(path))
     finally:

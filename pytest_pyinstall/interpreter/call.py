@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.request.identity import Key
 
-__all__ = ["call", "driver", "parcel", "unfit"]
+__all__ = ["bootstrap_source", "call", "not_json_safe", "serialize_call"]
 
 
 @cache
-def driver() -> str:
+def bootstrap_source() -> str:
     """The program that reads a parcel from its standard input and writes its reply to the file named last."""
-    return f"{inspect.getsource(unfit)}\n\n{inspect.getsource(_answer)}\n\n_answer()\n"
+    return f"{inspect.getsource(not_json_safe)}\n\n{inspect.getsource(_answer)}\n\n_answer()\n"
 
 
 # The two functions below run over there, in any Python from 3.6 on: old syntax, and no other name of this module.
 
 
-def unfit(value: object, where: str) -> str:  # noqa: PLR0911  # one for each kind
+def not_json_safe(value: object, where: str) -> str:  # noqa: PLR0911  # one for each kind
     """Why JSON would not bring `value` back as it is, or nothing. A tuple is the one thing that may change."""
     if value is None or type(value) in (bool, float, str):
         return ""
@@ -50,13 +50,13 @@ def unfit(value: object, where: str) -> str:  # noqa: PLR0911  # one for each ki
         # Pythons refuse to read or write more than 4300 digits.
         return "" if value.bit_length() < 14000 else f"{where} is an int of more than 4200 digits"
     if type(value) is list or isinstance(value, tuple):
-        reasons = (unfit(item, f"{where}[{index}]") for index, item in enumerate(value))
+        reasons = (not_json_safe(item, f"{where}[{index}]") for index, item in enumerate(value))
         return next((reason for reason in reasons if reason), "")
     if type(value) is dict:
         for name, item in value.items():
             if type(name) is not str:
                 return f"{where} has the key {name!r:.80}, which is not a str"
-            reason = unfit(item, f"{where}[{name!r}]")
+            reason = not_json_safe(item, f"{where}[{name!r}]")
             if reason:
                 return reason
         return ""
@@ -118,7 +118,7 @@ def _answer() -> None:  # pragma: no cover  # noqa: C901, PLR0912  # in another 
             }
         else:
             try:
-                reason = unfit(value, "the value")
+                reason = not_json_safe(value, "the value")
                 reply = {"unfit": reason} if reason else {"value": value}
                 json.dumps(reply)
             except (RecursionError, ValueError):
@@ -128,7 +128,7 @@ def _answer() -> None:  # pragma: no cover  # noqa: C901, PLR0912  # in another 
         json.dump(reply, file)
 
 
-def parcel(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def serialize_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """Everything that the other side needs: source, name, arguments. Raises `UsageError` for what cannot travel."""
     written = _written(function)
     name, node = written.__qualname__, _definition(written)
@@ -148,7 +148,7 @@ def parcel(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     }
     for word in ("args", "kwargs"):
         try:
-            reason = unfit(request[word], word)
+            reason = not_json_safe(request[word], word)
         except RecursionError:
             reason = f"{word} contains itself, or is nested too deeply"
         if reason:
@@ -320,13 +320,13 @@ def call(
 ) -> Any:
     """The value of `function` in the Python at `executable`, started with `environ`, as `Interpreter.call` promises."""
     __tracebackhide__ = True
-    request = parcel(function, args, kwargs)
+    request = serialize_call(function, args, kwargs)
     with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-", ignore_cleanup_errors=True) as directory:
         # The value comes in a file of its own: no print can touch it, not even one of C code or a child process.
         answer = Path(directory, "answer.json")
         done = run_into(
             Path(directory),
-            [os.fspath(executable), "-c", driver(), os.fspath(answer)],
+            [os.fspath(executable), "-c", bootstrap_source(), os.fspath(answer)],
             input=json.dumps(request),
             env=environ,
         )
@@ -352,13 +352,13 @@ def _unpacked(
         case {"value": value}:
             return value
         case {"unfit": reason}:
-            msg = f"{name} under {key.short}: its value cannot be carried: {reason}"
+            msg = f"{name} under {key.display_name}: its value cannot be carried: {reason}"
             raise UsageError(msg, hint=f"return None, bool, int, float, str, list or dict from {name}")
         case {"syntax": reason}:
-            msg = f"{name} cannot be read by {key.short}: {reason}"
+            msg = f"{name} cannot be read by {key.display_name}: {reason}"
             raise UsageError(msg, hint=f"write {name} in the syntax of Python {key.minor_version}")
         case {"exception": exception, "text": text, "traceback": traceback}:
-            msg = f"{name} under {key.short} raised {text}\n--- traceback of {key.short} ---\n{traceback}"
+            msg = f"{name} under {key.display_name} raised {text}\n--- traceback of {key.display_name} ---\n{traceback}"
             raise CallError(msg.rstrip(), exception=exception, traceback=traceback)
     ending = f"was ended by {signal_name(-done.returncode)}" if done.returncode < 0 else f"exit code {done.returncode}"
     said = f"\n{tail(done.stderr)}" if done.stderr.strip() else ""

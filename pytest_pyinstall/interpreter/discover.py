@@ -27,9 +27,9 @@ from pytest_pyinstall.interpreter.other_tools import (
     Candidate,
     executable_in,
     guess_executable,
-    installed,
     is_shim,
     real,
+    tool_installations,
 )
 from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.request.identity import Key, Target
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.request.request import Request
 
-__all__ = ["discover", "on_path"]
+__all__ = ["discover", "executables_on_path"]
 
 
-def on_path(environ: Mapping[str, str]) -> Iterator[Candidate]:
+def executables_on_path(environ: Mapping[str, str]) -> Iterator[Candidate]:
     """The Pythons on `PATH`, in its order; in one directory, those whose names say more come first."""
     done: set[Path] = set()
     for entry in environ.get("PATH", "").split(os.pathsep):
@@ -256,7 +256,7 @@ def _at(path: Path, *, environ: Mapping[str, str], timeout: float) -> Interprete
 def _candidates(
     request: Request, *, environ: Mapping[str, str], home: Path, target: Target, current: Path | None
 ) -> Iterator[Candidate]:
-    known = list(installed(environ, home, target))
+    known = list(tool_installations(environ, home, target))
     if current is not None:
         known.append(guess_executable(current, "current"))
     # Sorting is stable: between equals the order of the tools holds, and `current` is the last of them, because the
@@ -265,7 +265,7 @@ def _candidates(
     yield from sorted(exact, key=lambda candidate: candidate.version or Version("0"), reverse=True)
     vague = [candidate for candidate in known if not candidate.is_exact]
     yield from sorted(vague, key=lambda candidate: candidate.version or Version("0"), reverse=True)
-    yield from on_path(environ)
+    yield from executables_on_path(environ)
     if target.os == "windows":
         yield from _in_registry(request, environ)
 

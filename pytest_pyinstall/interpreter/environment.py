@@ -45,7 +45,7 @@ def create(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str,
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
-        _fill(path, key=key, base_executable=base_executable, environ=environ)
+        _write_venv(path, key=key, base_executable=base_executable, environ=environ)
     except BaseException as error:
         _empty(path, remove=not existed)
         if isinstance(error, OSError):
@@ -85,7 +85,7 @@ def executable(path: Path, key: Key) -> Path:
     return scripts(path, key) / _names(key)[0]
 
 
-def _fill(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str, str]) -> None:
+def _write_venv(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str, str]) -> None:
     windows = key.target.os == "windows"
     made = False
     if key.implementation == "cpython":
@@ -182,7 +182,7 @@ def _configure(path: Path, key: Key, base: Path) -> None:
 
 def _run_venv(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str, str]) -> None:
     command = [str(base_executable), "-I", "-m", "venv", "--without-pip", str(path)]
-    run_tool(command, environ=clean(environ, key), what=f"cannot make an environment of {key.short} at {path}")
+    run_tool(command, environ=clean(environ, key), what=f"cannot make an environment of {key.display_name} at {path}")
 
 
 def _unwritable(path: Path, error: OSError) -> EnvironmentCreationError:

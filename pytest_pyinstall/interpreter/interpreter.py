@@ -56,7 +56,7 @@ class Interpreter:
     source: str
 
     def __str__(self) -> str:
-        return f"{self.key.short} ({self.executable})"
+        return f"{self.key.display_name} ({self.executable})"
 
     def __repr__(self) -> str:
         # pytest shows it above each failure of a test that uses one.

@@ -34,13 +34,13 @@ __all__ = [
     "EXECUTABLE_FORM",
     "Candidate",
     "executable_in",
+    "explain",
     "guess_directory",
     "guess_executable",
-    "installed",
     "is_shim",
     "real",
-    "request_of",
-    "why_not",
+    "request_from_spec",
+    "tool_installations",
 ]
 
 
@@ -185,7 +185,7 @@ def _first(directory: Path, names: Iterable[str], target: Target) -> Path | None
     return None
 
 
-def installed(environ: Mapping[str, str], home: Path, target: Target) -> Iterator[Candidate]:
+def tool_installations(environ: Mapping[str, str], home: Path, target: Target) -> Iterator[Candidate]:
     """What the tools that install Pythons have installed, by the names of their directories."""
     for source, directory in _directories(environ, home, target):
         for entry in _entries(directory):
@@ -262,7 +262,7 @@ _HALVED = {"x86_64": "x86", "aarch64": "armv7"}
 _DOUBLED = {half: whole for whole, half in _HALVED.items()}
 
 
-def request_of(spec: str, *, target: Target) -> Request | None:
+def request_from_spec(spec: str, *, target: Target) -> Request | None:
     """The request that `spec` comes to, None for what is not ours to provide.
 
     That is a path, a word that python-discovery takes for one, an implementation of which there are no builds, and
@@ -292,7 +292,7 @@ def request_of(spec: str, *, target: Target) -> Request | None:
     return replace(request, arch=architecture)
 
 
-def why_not(spec: str, *, path: str) -> str | None:
+def explain(spec: str, *, path: str) -> str | None:
     """One line that says why there is no such Python; None if `spec` alone does not show it.
 
     `path` is the ``PATH`` along which executables are looked for.

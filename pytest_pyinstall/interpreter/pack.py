@@ -20,11 +20,11 @@ from typing import Any
 
 from pytest_pyinstall.archive.relocate import (
     BUILT_PREFIX,
-    NAMING_A_PLACE,
+    FILES_WITH_PREFIX,
     PACKED,
     STANDALONE,
     read_variables,
-    relocated,
+    relocate_text,
     variables_text,
 )
 from pytest_pyinstall.errors import PackError, ProbeError
@@ -84,7 +84,7 @@ def look_at(executable: Path, *, environ: Mapping[str, str]) -> Packable:
     base = probe(asked.base_executable, environ=environ) if asked.prefix != asked.base_prefix else asked
     if base.implementation != "cpython":
         msg = f"only CPython can be packed, and {executable} is {base.implementation}"
-        raise PackError(msg, hint=f"pytest-pyinstall mirror pull DIR {base.key.short}")
+        raise PackError(msg, hint=f"pytest-pyinstall mirror pull DIR {base.key.display_name}")
     answer = _ask(base.executable, environ)
     packable = Packable(
         executable=base.executable,
@@ -380,10 +380,10 @@ def _make_text_relocatable(selection: _Selection, packable: Packable) -> None:
     python = packable.key.executable
     for relative, path in selection.files.items():
         is_script = relative.startswith("bin/") and not _is_binary(path)
-        if not is_script and not any(fnmatchcase(relative, pattern) for pattern in NAMING_A_PLACE):
+        if not is_script and not any(fnmatchcase(relative, pattern) for pattern in FILES_WITH_PREFIX):
             continue
         content = path.read_bytes()
-        content = relocated(relative, content, prefixes=packable.places, home=BUILT_PREFIX, python=python)
+        content = relocate_text(relative, content, prefixes=packable.places, home=BUILT_PREFIX, python=python)
         if PurePosixPath(relative).name.startswith("_sysconfigdata_"):
             content = _marked(content)
         selection.content[relative] = content

@@ -173,11 +173,11 @@ class _BrokenEntryError(Exception):
     """An entry that cannot be read. The text names it."""
 
 
-_Row = tuple[Key, str, str | None, int | None, str, str | None]
+_CatalogueRow = tuple[Key, str, str | None, int | None, str, str | None]
 """Key, URL, sha256, size, tag, and the URL of the attestation."""
 
 
-def _collect(rows: Iterable[_Row], *, origin: str) -> Catalogue:
+def _collect(rows: Iterable[_CatalogueRow], *, origin: str) -> Catalogue:
     builds: list[Build] = []
     without_digest: list[Key] = []
     for key, url, sha256, size, tag, attestation in rows:
@@ -233,7 +233,7 @@ def _target(system: str, family: str, level: str | None, libc: str) -> Target | 
     return Target(os=SYSTEM_WORDS[system], arch=arch, libc=libc)
 
 
-def _uv_rows(document: dict[str, Any], absolute: Callable[[str], str]) -> Iterator[_Row]:
+def _uv_rows(document: dict[str, Any], absolute: Callable[[str], str]) -> Iterator[_CatalogueRow]:
     for name, entry in document.items():
         try:
             if row := _uv_row(entry, absolute):
@@ -244,7 +244,7 @@ def _uv_rows(document: dict[str, Any], absolute: Callable[[str], str]) -> Iterat
             raise _BrokenEntryError(message) from error
 
 
-def _uv_row(entry: Any, absolute: Callable[[str], str]) -> _Row | None:
+def _uv_row(entry: Any, absolute: Callable[[str], str]) -> _CatalogueRow | None:
     """One entry, None for what we do not know. Raises `KeyError`, `TypeError` or `ValueError` for a broken one."""
     if type(entry) is not dict:
         message = f"a JSON object is needed, not a {_kind(entry)},"
@@ -304,7 +304,7 @@ def _absolute(url: str, base: str) -> str:
     return joined
 
 
-def _pbs_rows(document: Any) -> Iterator[_Row]:
+def _pbs_rows(document: Any) -> Iterator[_CatalogueRow]:
     """The rows of ``versions.json`` of pbs-installer 2026: versions with their files, ``install_only`` or full.
 
     A full archive (zstd, debug symbols, four times the size) is used only if there is no other, as for the first

@@ -215,7 +215,7 @@ class Key:
         return f"bin/{self.implementation}.exe" if windows else f"bin/{self.implementation}"
 
     @property
-    def short(self) -> str:
+    def display_name(self) -> str:
         """How the command line and messages name it: ``3.12.4``, ``3.13.1t``, ``pypy3.11.13``."""
         name = "" if self.implementation == "cpython" else self.implementation
         return f"{name}{self.version}{self.suffix}"

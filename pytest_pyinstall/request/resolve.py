@@ -117,20 +117,20 @@ def _nearest(request: Request, keys: list[Key]) -> str:
     keys = sorted(stable or keys)
     wanted = _wanted(request)
     if wanted is None:
-        return f"newest: {keys[-1].short}"
+        return f"newest: {keys[-1].display_name}"
     below = [key for key in keys if key.version <= wanted]
     above = [key for key in keys if key.version > wanted]
     if not below:
-        return f"oldest: {keys[0].short}"
+        return f"oldest: {keys[0].display_name}"
     if not above:
-        return f"newest: {keys[-1].short}"
+        return f"newest: {keys[-1].display_name}"
     same = [key for key in keys if key.version.release[:2] == wanted.release[:2]]
     # Within the minor version, one on either side; else the newest of the minor versions around it.
     nearest = [key for key in (below[-1], above[0]) if key in same]
     if not nearest:
         minor = above[0].version.release[:2]
         nearest = [below[-1], [key for key in above if key.version.release[:2] == minor][-1]]
-    return f"nearest: {', '.join(key.short for key in nearest)}"
+    return f"nearest: {', '.join(key.display_name for key in nearest)}"
 
 
 def _wanted(request: Request) -> Version | None:

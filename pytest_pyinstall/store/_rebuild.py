@@ -13,14 +13,14 @@ import stat
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.store._distributions import Distribution, Packages, is_same_project
-from pytest_pyinstall.store.manifest import added, may_change
+from pytest_pyinstall.store.manifest import may_change, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from pytest_pyinstall.store.manifest import Difference, Entry
-    from pytest_pyinstall.system.files import Known
+    from pytest_pyinstall.system.files import FileDigests
 
     Relocate = Callable[[str, bytes], bytes]
 
@@ -29,7 +29,7 @@ __all__ = ["bring_along", "rebuild"]
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def rebuild(home: Path, entries: Iterable[Entry], tree: Path) -> Known | None:
+def rebuild(home: Path, entries: Iterable[Entry], tree: Path) -> FileDigests | None:
     """Make the new directory `tree` as `entries` say, out of the files at `home`; None if the content of one is lost.
 
     Raises `OSError` if the disk refuses.
@@ -37,7 +37,7 @@ def rebuild(home: Path, entries: Iterable[Entry], tree: Path) -> Known | None:
     entries = tuple(entries)
     if any(entry.name.startswith("/") or {"", ".", ".."} & set(entry.name.split("/")) for entry in entries):
         return None
-    known: Known = {}
+    known: FileDigests = {}
     tree.mkdir(mode=0o755)
     for entry in entries:
         path = tree / entry.name
@@ -53,7 +53,7 @@ def rebuild(home: Path, entries: Iterable[Entry], tree: Path) -> Known | None:
     return known
 
 
-def _take(source: Path, path: Path, entry: Entry, known: Known) -> bool:
+def _take(source: Path, path: Path, entry: Entry, known: FileDigests) -> bool:
     """Copied and not linked: somebody else may own the old file, or still have it open for writing."""
     import hashlib
 
@@ -100,7 +100,7 @@ def bring_along(
     ]
     theirs = {each.info for each in packages.theirs}
     taken = []
-    for name in added(home, entries):
+    for name in unexpected(home, entries):
         is_in_restored = any(f"{name}/".startswith(f"{folder}/") for each in restored for folder in each.folders)
         is_rival = name not in theirs and any(is_same_project(name, each) for each in restored)
         if not is_in_restored and not is_rival and _copy(home / name, tree / name, tree):

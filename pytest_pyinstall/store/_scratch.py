@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.request.identity import Key
 
-__all__ = ["left_over", "link_minor", "own_directory", "sweep"]
+__all__ = ["link_minor", "own_directory", "stale_directories", "sweep"]
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def sweep(scratch: Path) -> None:
             parent.rmdir()
 
 
-def left_over(scratch: Path) -> list[Path]:
+def stale_directories(scratch: Path) -> list[Path]:
     """The directories that dead processes left behind. Holds no lock afterwards."""
     found = []
     for parent in children(scratch):

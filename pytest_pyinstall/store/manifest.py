@@ -31,27 +31,27 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from pytest_pyinstall.system.files import Known
+    from pytest_pyinstall.system.files import FileDigests
 
 __all__ = [
     "Difference",
     "Entry",
     "ForeignOwnerError",
     "Record",
-    "added",
     "build_of",
     "check_owners",
-    "compare",
+    "find_differences",
     "is_same_tree",
-    "listed",
     "may_change",
+    "take_manifest",
+    "unexpected",
 ]
 
 
-Kind = Literal["file", "directory", "link"]
+EntryKind = Literal["file", "directory", "link"]
 
 
-_KINDS: dict[object, Kind] = {"file": "file", "directory": "directory", "link": "link"}
+_KINDS: dict[object, EntryKind] = {"file": "file", "directory": "directory", "link": "link"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Entry:
     target of a link, and empty for a directory."""
 
     name: str
-    kind: Kind
+    kind: EntryKind
     mode: int
     size: int
     digest: str
@@ -80,7 +80,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What is not as it was published: ``missing``, ``changed`` (with a reason) or ``added``."""
+    """What is not as it was published: ``missing``, ``changed`` (with a reason) or ``unexpected``."""
 
     name: str
     what: Literal["missing", "changed", "added"]
@@ -90,7 +90,7 @@ class Difference:
         return f"{self.name}: {self.reason or self.what}"
 
 
-def listed(tree: Path, known: Known | None = None) -> tuple[Entry, ...]:
+def take_manifest(tree: Path, known: FileDigests | None = None) -> tuple[Entry, ...]:
     """The list of `tree`, sorted by name, without the byte code caches. Reads every file once that is not `known`."""
     known = known or {}
     return tuple([_entry(name, path, known) for name, path in _walk(tree)])
@@ -104,7 +104,7 @@ class ForeignOwnerError(Exception):
         self.path, self.uid = path, uid
 
 
-def compare(
+def find_differences(
     tree: Path, entries: tuple[Entry, ...], *, content: bool, owners: frozenset[int] | None = None
 ) -> list[Difference]:
     """What of `entries` is missing below `tree` or not as it was; with `content`, every file is read.
@@ -144,7 +144,7 @@ def _beyond_reach(entry: Entry, error: OSError) -> Difference:
     return Difference(entry.name, "changed", f"cannot be read ({error.strerror})")
 
 
-def added(tree: Path, entries: tuple[Entry, ...]) -> list[str]:
+def unexpected(tree: Path, entries: tuple[Entry, ...]) -> list[str]:
     """The names below `tree` that are not in `entries`, without byte code caches; of a new directory only its own."""
     known = {entry.name for entry in entries}
     names: list[str] = []
@@ -185,7 +185,7 @@ def _walk(tree: Path) -> Iterator[tuple[str, str]]:
         stack.extend(reversed(below))
 
 
-def _entry(name: str, path: str, known: Known) -> Entry:
+def _entry(name: str, path: str, known: FileDigests) -> Entry:
     status = os.lstat(path)
     mode = stat.S_IMODE(status.st_mode)
     if stat.S_ISDIR(status.st_mode):

@@ -30,20 +30,20 @@ from typing import TYPE_CHECKING
 from pytest_pyinstall.errors import InUseError, StoreError, UnreadableStoreError
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.store._distributions import Packages, read_distributions
-from pytest_pyinstall.store._scratch import left_over, link_minor, own_directory
+from pytest_pyinstall.store._scratch import link_minor, own_directory, stale_directories
 from pytest_pyinstall.store.manifest import (
     Difference,
     Entry,
     ForeignOwnerError,
     Record,
-    added,
     build_of,
     check_owners,
-    compare,
+    find_differences,
     is_same_tree,
-    listed,
+    take_manifest,
+    unexpected,
 )
-from pytest_pyinstall.system.files import Known, children, delete, is_abandoned, make_directory
+from pytest_pyinstall.system.files import FileDigests, children, delete, is_abandoned, make_directory
 from pytest_pyinstall.system.locks import hold, holder, seize, share
 from pytest_pyinstall.system.permissions import user_name, who_else_can_write
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.request.identity import Attestation, Build
     from pytest_pyinstall.store._distributions import Distribution
 
-__all__ = ["Broken", "Claim", "Installation", "Rebuilt", "Store"]
+__all__ = ["BrokenInstallation", "Claim", "Installation", "Rebuilt", "Store"]
 
 
 _SETTING = "--python-store"
@@ -89,7 +89,7 @@ class Installation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Broken:
+class BrokenInstallation:
     """An installation of ours that is not as it was published any more, with what differs."""
 
     key: Key
@@ -147,7 +147,7 @@ class Store:
                 keys.append(Key.parse(name))
         return sorted(keys, reverse=True)
 
-    def look(self, key: Key, *, content: bool = False) -> Installation | Broken | None:
+    def look(self, key: Key, *, content: bool = False) -> Installation | BrokenInstallation | None:
         """What stands under the name of `key`. No lock, no write, no network.
 
         Every entry of the record's list is compared by type, size and mode; with `content`, and if the content of this
@@ -159,14 +159,14 @@ class Store:
         for _ in range(_MOST_LOOKS):
             # Between two system calls of somebody's publication the record is a step ahead of the tree; and a tree may
             # be going away, or another taking its place. Broken is only what stays the same.
-            if not isinstance(found, Broken) or steady == len(_PAUSES):
+            if not isinstance(found, BrokenInstallation) or steady == len(_PAUSES):
                 break
             time.sleep(_PAUSES[steady])
             before, found = found, self._look(key, content=content)
             steady = steady + 1 if found == before else 0
         return found
 
-    def installations(self) -> list[Installation | Broken]:
+    def installations(self) -> list[Installation | BrokenInstallation]:
         """Everything that stands here, newest first; see `look`."""
         return [found for key in self.keys() if (found := self.look(key)) is not None]
 
@@ -177,28 +177,28 @@ class Store:
         nothing stands there, or not any more.
         """
         for _ in range(_MOST_LOOKS):
-            before = self.standing(key)
+            before = self.tree_identity(key)
             found = self.look(key, content=True)
             if found is None:
                 return None
             if found.record is None:
                 return ()
             try:
-                extra = added(found.home, found.record.entries)
+                extra = unexpected(found.home, found.record.entries)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # it went away in the middle
             except OSError as error:
                 raise self._unreadable(error) from error
-            if self.standing(key) == before:  # else the record and what was added may be of two trees
+            if self.tree_identity(key) == before:  # else the record and what was added may be of two trees
                 break
             time.sleep(_PAUSES[0])
         else:
             msg = f"cannot tell how {key} is: it is replaced or removed again and again"
             raise StoreError(msg, hint="when that has ended: pytest-pyinstall verify")
-        differences = found.differences if isinstance(found, Broken) else ()
+        differences = found.differences if isinstance(found, BrokenInstallation) else ()
         return (*differences, *(Difference(name, "added") for name in extra))
 
-    def standing(self, key: Key) -> object:
+    def tree_identity(self, key: Key) -> object:
         """Something that is equal as long as the same tree stands under the name of `key`; None where there is none."""
         try:
             status = self.home(key).lstat()
@@ -276,11 +276,11 @@ class Store:
 
     def leftovers(self) -> list[Path]:
         """The scratch directories that the dead left behind. No lock."""
-        return left_over(self._scratch_directory)
+        return stale_directories(self._scratch_directory)
 
     # The private part, in the order of use.
 
-    def _look(self, key: Key, *, content: bool) -> Installation | Broken | None:  # noqa: C901  # one question after another
+    def _look(self, key: Key, *, content: bool) -> Installation | BrokenInstallation | None:  # noqa: C901  # one question after another
         home = self.home(key)
         record = self._record(key)
         try:
@@ -298,7 +298,7 @@ class Store:
         is_checked = record.boot == self.boot and record.inode == status.st_ino and record.distributions is not None
         content = content or not is_checked
         try:
-            differences = compare(home, record.entries, content=content, owners=self._owners)
+            differences = find_differences(home, record.entries, content=content, owners=self._owners)
         except ForeignOwnerError as error:
             raise self._foreign(error) from error
         except OSError as error:
@@ -315,7 +315,7 @@ class Store:
             # Neither what we published nor what that took the place of, and of another release: somebody else's, most
             # likely uv's. The inode alone tells nothing, for a store that was restored or copied has other ones.
             return Installation(key=key, home=home, record=None)
-        return Broken(key=key, home=home, record=record, differences=tuple(differences))
+        return BrokenInstallation(key=key, home=home, record=record, differences=tuple(differences))
 
     def _refuse_what_others_decide(self, home: Path, status: os.stat_result, *, has_record: bool) -> None:
         """What has a record is looked at entry by entry when it is compared."""
@@ -492,7 +492,7 @@ class Rebuilt:
     """A tree made by `Claim.rebuild`, with the digests of its files and what of `record` the user has replaced."""
 
     tree: Path
-    known: Known
+    known: FileDigests
     left_out: tuple[Entry, ...]
     record: Record
 
@@ -504,7 +504,7 @@ class Claim:
     store: Store
     key: Key
     scratch: Path
-    installation: Installation | Broken | None
+    installation: Installation | BrokenInstallation | None
 
     @property
     def home(self) -> Path:
@@ -523,7 +523,7 @@ class Claim:
             return None
         entries = old.record.entries
         try:
-            differences = compare(old.home, entries, content=True)
+            differences = find_differences(old.home, entries, content=True)
             packages = Packages(old.home, old.record.distributions, differences, content=True)
             names = packages.claimed.union(*(each.files for each in packages.gone))
             left_out = tuple(entry for entry in entries if entry.name in names)
@@ -540,7 +540,7 @@ class Claim:
         build: Build,
         version_info: tuple[int, int, int, str, int],
         keep_added: bool,
-        known: Known | None = None,
+        known: FileDigests | None = None,
         attestation: Attestation | None = None,
         left_out: tuple[Entry, ...] = (),
         prove: Callable[[Path, tuple[str, ...]], object] | None = None,
@@ -555,11 +555,11 @@ class Claim:
         """
         from importlib.metadata import version as version_of
 
-        from pytest_pyinstall.system.files import put
+        from pytest_pyinstall.system.files import replace_directory
 
         store, old = self.store, self.installation
         try:
-            entries = tuple(sorted((*listed(tree, known), *left_out), key=lambda entry: entry.name))
+            entries = tuple(sorted((*take_manifest(tree, known), *left_out), key=lambda entry: entry.name))
             published = read_distributions(tree, entries)
             if keep_added and old is not None and old.record is not None:
                 if left_out:
@@ -584,7 +584,7 @@ class Claim:
                 )
                 # The record goes first: a tree without record would pass for somebody else's.
                 record.write(store.record_path(self.key), scratch_directory=self.scratch)
-                put(tree, self.home)
+                replace_directory(tree, self.home)
                 store._link_minor(self.key, self.scratch)  # noqa: SLF001
                 store._make_lease(self.key)  # noqa: SLF001
         except OSError as error:
@@ -594,19 +594,19 @@ class Claim:
     def _bring_along(
         self, home: Path, record: Record, tree: Path, published: tuple[Distribution, ...]
     ) -> tuple[str, ...]:
-        from pytest_pyinstall.archive.relocate import relocated
+        from pytest_pyinstall.archive.relocate import relocate_text
         from pytest_pyinstall.store._rebuild import bring_along
 
         def relocate(name: str, content: bytes) -> bytes:
             new, python = str(self.home), self.key.executable
-            return relocated(name, content, prefixes={record.home}, home=new, python=python)
+            return relocate_text(name, content, prefixes={record.home}, home=new, python=python)
 
         return bring_along(
             home,
             tree,
             entries=record.entries,
             published=published,
-            differences=compare(home, record.entries, content=True),
+            differences=find_differences(home, record.entries, content=True),
             relocate=relocate,
         )
 

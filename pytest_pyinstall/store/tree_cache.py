@@ -27,9 +27,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import PyinstallError
-from pytest_pyinstall.store.manifest import Entry, listed, may_change
+from pytest_pyinstall.store.manifest import Entry, may_change, take_manifest
 from pytest_pyinstall.system.files import (
-    Known,
+    FileDigests,
     children,
     is_abandoned,
     make_cache_directory,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.request.identity import Build
 
-__all__ = ["keep_tree", "kept_trees", "lay_tree", "left_over_trees", "trees_directory"]
+__all__ = ["add_tree", "cached_trees", "link_tree", "stale_trees", "trees_directory"]
 
 
 if sys.platform == "linux":
@@ -66,12 +66,12 @@ def trees_directory(cache: Path) -> Path:
     return cache / "trees"
 
 
-def kept_trees(cache: Path) -> list[Path]:
+def cached_trees(cache: Path) -> list[Path]:
     """What is kept: directories with a name of ours, and no links. Raises nothing; an absent cache has nothing."""
     return [path for path in children(trees_directory(cache)) if _is_ours(path, r"[0-9a-f]{64}")]
 
 
-def left_over_trees(cache: Path) -> list[Path]:
+def stale_trees(cache: Path) -> list[Path]:
     """What dead processes left behind."""
     directory = trees_directory(cache)
     if not any(path.name.endswith(_NEW) for path in children(directory)):
@@ -100,7 +100,7 @@ def _is_ours(path: Path, form: str) -> bool:
     return re.fullmatch(form, path.name) is not None and path.is_dir() and not path.is_symlink()
 
 
-def lay_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, Known] | None:
+def link_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, FileDigests] | None:
     """The tree of the archive of `build`, made of what is kept, in the empty directory `into`, and its digests.
 
     None, and `into` is empty, where nothing is kept, where it is not ours alone, or on another volume: then the archive
@@ -130,7 +130,7 @@ def lay_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, Known] | N
     return into / top, known
 
 
-def keep_tree(cache: Path, build: Build, tree: Path, known: Known) -> bool:
+def add_tree(cache: Path, build: Build, tree: Path, known: FileDigests) -> bool:
     """Keep `tree`, which was just unpacked out of the archive of `build` and is unchanged; False where that cannot be.
 
     Safe to call at once from several processes: one keeps it.
@@ -149,7 +149,7 @@ def keep_tree(cache: Path, build: Build, tree: Path, known: Known) -> bool:
                 remove(left)
             try:
                 new.mkdir(mode=0o755)
-                entries = listed(tree, known)
+                entries = take_manifest(tree, known)
                 _linked(tree, new / tree.name, entries)
                 document = {"format": _FORMAT, "top": tree.name, "tree": [entry.to_json() for entry in entries]}
                 descriptor = os.open(new / _LIST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)  # whatever the umask
@@ -178,14 +178,14 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _FICLONE = 0x40049409  # ioctl_ficlone(2); `fcntl` names it from Python 3.14 on
 
 
-def _laid(source: Path, destination: Path, entries: list[Entry]) -> Known:
+def _laid(source: Path, destination: Path, entries: list[Entry]) -> FileDigests:
     """Make it, and compare what was made. Raises `ValueError` for what is not as it was, `OSError`."""
     for entry in entries:
         if not _is_plain(entry.name):
             raise ValueError(entry.name)
     _linked(source, destination, entries)
     files = [entry for entry in entries if entry.kind == "file"]
-    known: Known = {}
+    known: FileDigests = {}
     # Both leave the interpreter to the other most of the time: reading does, and so does hashing.
     with ThreadPoolExecutor(2) as executor:
         for part in executor.map(lambda half: _compared(destination, half), (files[::2], files[1::2])):
@@ -238,8 +238,8 @@ def _copy(source: str, destination: str, mode: int, *, share_blocks: bool = Fals
     return True
 
 
-def _compared(directory: Path, entries: list[Entry]) -> Known:
-    known: Known = {}
+def _compared(directory: Path, entries: list[Entry]) -> FileDigests:
+    known: FileDigests = {}
     prefix = f"{directory}{os.sep}"
     for entry in entries:
         descriptor = os.open(prefix + entry.name, os.O_RDONLY | _NO_FOLLOW)

@@ -1,4 +1,4 @@
-"""Finds the two neighbours in a range of Pythons between which the outcome of one test changes."""
+"""Finds the two neighbours in a range of PythonProvider between which the outcome of one test changes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +8,9 @@ import pytest
 
 from pytest_pyinstall.errors import PyinstallError, UsageError
 from pytest_pyinstall.request.request import Request
-from pytest_pyinstall.session import Choice, Pythons, reason
+from pytest_pyinstall.session import PythonProvider, SessionPython, reason
 from pytest_pyinstall.suite.controller import Suite
-from pytest_pyinstall.suite.run import Row
+from pytest_pyinstall.suite.run import InterpreterRun
 from pytest_pyinstall.suite.summary import write_table
 
 __all__ = ["Bisection", "Found", "neighbours"]
@@ -71,7 +71,7 @@ class Bisection(Suite):
         self,
         config: pytest.Config,
         requests: Sequence[Request],
-        pythons: Pythons,
+        pythons: PythonProvider,
         *,
         say: Callable[[str], None] | None,
     ) -> None:
@@ -82,7 +82,7 @@ class Bisection(Suite):
         super().__init__(config, (), pythons, say=say)
         self.requests = requests
         self.test: str = config.getoption("pyinstall_bisect")
-        self._choices: dict[int, Choice] = {}
+        self._choices: dict[int, SessionPython] = {}
         self._tallies: dict[int, Any] = {}
         self._result: list[str] = []
 
@@ -105,7 +105,7 @@ class Bisection(Suite):
                 f"bisect: {self.test}",
                 f"  {found.outcomes[0]:<8} on {self._name(found.before)}",
                 f"  {found.outcomes[1]:<8} on {self._name(found.after)}",
-                f"  found with {found.asked} of {len(self.requests)} Pythons",
+                f"  found with {found.asked} of {len(self.requests)} PythonProvider",
             ]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -128,9 +128,11 @@ class Bisection(Suite):
             return None
         self._choices[index] = choice
         # The key's whole version, because patch versions of one minor version are what differs here.
-        label = f"py{choice.interpreter.key.short}"
+        label = f"py{choice.interpreter.key.display_name}"
         words = self.words.for_python(label, [label])
-        row = Row(label=label, choice=choice, words=replace(words, behind=[*(words.behind or ["--"]), self.test]))
+        row = InterpreterRun(
+            label=label, choice=choice, words=replace(words, behind=[*(words.behind or ["--"]), self.test])
+        )
         self.rows = [row]
         self._tallies[index] = row.tally
         super()._run(session)

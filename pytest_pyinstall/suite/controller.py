@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import pytest
 
 from pytest_pyinstall.errors import PyinstallError, StoreError
-from pytest_pyinstall.session import Choice, Pythons, reason
+from pytest_pyinstall.session import PythonProvider, SessionPython, reason
 from pytest_pyinstall.suite.cache import directory_of
 from pytest_pyinstall.suite.environment import SuiteEnvironment, make_environment, variables_of
 from pytest_pyinstall.suite.markdown import append_summary
@@ -45,9 +45,15 @@ from pytest_pyinstall.suite.options import (
     words_of,
 )
 from pytest_pyinstall.suite.recipe import Recipe, read_recipe
-from pytest_pyinstall.suite.replay import Retelling, add_property, correct_names, has_curious_reporters, last_failed
+from pytest_pyinstall.suite.replay import (
+    ReportReplayer,
+    add_property,
+    correct_names,
+    has_curious_reporters,
+    last_failed,
+)
 from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, combine
-from pytest_pyinstall.suite.run import Inner, Row, label_of, prepare_plugin
+from pytest_pyinstall.suite.run import InterpreterRun, WorkerSession, label_of, prepare_plugin
 from pytest_pyinstall.suite.summary import (
     grouping,
     list_collected,
@@ -147,8 +153,8 @@ class Suite:
     def __init__(
         self,
         config: pytest.Config,
-        choices: Sequence[Choice],
-        pythons: Pythons,
+        choices: Sequence[SessionPython],
+        pythons: PythonProvider,
         *,
         say: Callable[[str], None] | None,
     ) -> None:
@@ -170,7 +176,7 @@ class Suite:
         labels = list(cells)
         asked = self.words.asked(labels)
         self.rows = [
-            Row(label=label, choice=choice, variant=variant, words=self.words.for_python(label, labels))
+            InterpreterRun(label=label, choice=choice, variant=variant, words=self.words.for_python(label, labels))
             for label, (choice, variant) in cells.items()
             if label in asked
         ]
@@ -181,7 +187,7 @@ class Suite:
         self._emits_all = True
         self._keeps_sections = True
         self._coverage: Coverage | None = None
-        self._retelling: Retelling | None = None
+        self._retelling: ReportReplayer | None = None
         self._said: deque[str] = deque()
         self._held = contextlib.ExitStack()  # the environments that this session runs in
 
@@ -194,7 +200,7 @@ class Suite:
         first, *more = self.recipe.describe(interpreter for interpreter in found if interpreter is not None)
         names = ", ".join(variant.name for variant in self.variants if variant)
         each = f", each with {names}" if names else ""
-        under = f"{f'{count} Pythons' if count > 1 else 'one Python'}{each}{at_once}"
+        under = f"{f'{count} PythonProvider' if count > 1 else 'one Python'}{each}{at_once}"
         return [f"suite: {first}, under {under}", *(f"suite: {line}" for line in more)]
 
     @pytest.hookimpl(tryfirst=True)
@@ -242,7 +248,7 @@ class Suite:
             write_table(terminalreporter, self.matrix.tallies)
         if self._retelling is not None:
             write_missing_modules(terminalreporter, self._retelling.missing_modules)
-        title = f"{self.recipe.name or self.recipe.directory.name} on {len(self.rows)} Pythons"
+        title = f"{self.recipe.name or self.recipe.directory.name} on {len(self.rows)} PythonProvider"
         append_summary(self.matrix, os.environ, title=title)
         if target := self.config.getoption("pyinstall_report", None):
             path = self.config.invocation_params.dir / os.path.expanduser(target)  # noqa: PTH111
@@ -269,7 +275,7 @@ class Suite:
     # Running
 
     def _run(self, session: pytest.Session) -> None:
-        retelling = self._retelling = Retelling(session, self.rows, self.matrix, emits_all=self._emits_all)
+        retelling = self._retelling = ReportReplayer(session, self.rows, self.matrix, emits_all=self._emits_all)
         background: Background[SuiteEnvironment] = Background(self.jobs)
         with holding_interrupts() as is_interrupted:
             try:
@@ -295,11 +301,11 @@ class Suite:
         if not (session.shouldfail or session.shouldstop):
             self._combine_coverage(session)
 
-    def _hear_the_rest(self, retelling: Retelling) -> None:
+    def _hear_the_rest(self, retelling: ReportReplayer) -> None:
         for row in self.rows:
             if row.inner is not None and not row.is_over:
                 for event in row.inner.events():
-                    retelling.hear(row, event)
+                    retelling.handle(row, event)
 
     def _prepare(self, interpreter: Interpreter, variant: Variant | None) -> SuiteEnvironment:
         settings = self.pythons.provisioner.settings
@@ -319,7 +325,7 @@ class Suite:
             say=self._said.append if self.config.get_verbosity() >= 0 else None,
         )
 
-    def _step(self, retelling: Retelling) -> bool:
+    def _step(self, retelling: ReportReplayer) -> bool:
         """Look at every Python once, and say whether anything happened."""
         happened = bool(self._said)
         while self._said:
@@ -342,11 +348,13 @@ class Suite:
                 break
         return happened
 
-    def _start(self, row: Row, made: SuiteEnvironment) -> None:
+    def _start(self, row: InterpreterRun, made: SuiteEnvironment) -> None:
         assert row.choice.interpreter is not None  # noqa: S101  # by the order of the hooks
         row.tally.pytest = made.pytest
         (self._scratch / "coverage").mkdir(exist_ok=True)
-        row.inner = Inner(directory=self._scratch / "sessions" / row.file_name, is_interactive=self.is_interactive)
+        row.inner = WorkerSession(
+            directory=self._scratch / "sessions" / row.file_name, is_interactive=self.is_interactive
+        )
         row.inner.start(
             made.python,
             self._document(row, made),
@@ -360,7 +368,7 @@ class Suite:
             },
         )
 
-    def _document(self, row: Row, made: SuiteEnvironment) -> dict[str, Any]:
+    def _document(self, row: InterpreterRun, made: SuiteEnvironment) -> dict[str, Any]:
         """What the worker of `row` has to know."""
         assert row.words is not None  # noqa: S101  # every row that is started has them
         config = self.config
@@ -412,13 +420,13 @@ class Suite:
                 return Path(cache.mkdir("pyinstall"))
         return self._scratch / "cache"
 
-    def _follow(self, row: Row, inner: Inner, retelling: Retelling) -> bool:
+    def _follow(self, row: InterpreterRun, inner: WorkerSession, retelling: ReportReplayer) -> bool:
         # In this order: what it wrote before it ended is there when we have seen that it ended.
         code = inner.exit_code
         happened = False
         for event in inner.events():
             happened = True
-            retelling.hear(row, event)
+            retelling.handle(row, event)
             if retelling.session.shouldfail or retelling.session.shouldstop:
                 return True
         if code is not None:

@@ -118,7 +118,7 @@ def make_environment(
     with locks.hold(
         parent / f".{slot}.lock",
         timeout=lock_timeout,
-        purpose=f"for the environment of {interpreter.key.short}",
+        purpose=f"for the environment of {interpreter.key.display_name}",
         setting="--python-cache",
         note=parent / f".{slot}.holder",
         on_wait=say,
@@ -130,7 +130,7 @@ def make_environment(
         uv = find_uv(environ)
         if say is not None:
             why = found or _what_changed(plan)
-            said = f"making an environment of {interpreter.key.short} ({'uv' if uv else 'pip'})"
+            said = f"making an environment of {interpreter.key.display_name} ({'uv' if uv else 'pip'})"
             say(f"{said}: {why}" if why else said)
         final, editable = _make(plan, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say)
         held.enter_context(lease(final))
@@ -266,7 +266,7 @@ def _pytest_version(path: Path, interpreter: Interpreter) -> str:
     packages = _packages_of(path, interpreter)
     names = [found.name for found in packages.glob("pytest-*.dist-info")] if packages else []
     if not names:
-        message = f"no pytest came into the environment of {interpreter.key.short}"
+        message = f"no pytest came into the environment of {interpreter.key.display_name}"
         raise EnvironmentCreationError(message)
     return names[0].removeprefix("pytest-").removesuffix(".dist-info")
 

@@ -20,14 +20,14 @@ import pytest
 from _pytest.junitxml import xml_key
 
 from pytest_pyinstall.suite.report import Cell, Matrix
-from pytest_pyinstall.suite.run import Inner, Row, named
+from pytest_pyinstall.suite.run import InterpreterRun, WorkerSession, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 __all__ = [
-    "Retelling",
+    "ReportReplayer",
     "add_attribute",
     "add_property",
     "correct_names",
@@ -45,7 +45,7 @@ def add_property(config: pytest.Config, name: str, value: str) -> None:
         xml.add_global_property(name, value)
 
 
-def add_attribute(config: pytest.Config, row: Row, nodeid: str, name: str, value: str) -> None:
+def add_attribute(config: pytest.Config, row: InterpreterRun, nodeid: str, name: str, value: str) -> None:
     """Of ``record_xml_attribute``."""
     xml: Any = config.stash.get(xml_key, None)
     if xml is not None:
@@ -108,13 +108,15 @@ class _Item(pytest.Item):
         return self.path, None, self.name
 
 
-class Retelling:
+class ReportReplayer:
     """Sends what each of `rows` tells through the hooks of `session`, and puts it into `matrix`.
 
     With `emits_all` the setup and teardown of a test that simply passed are told too.
     """
 
-    def __init__(self, session: pytest.Session, rows: Sequence[Row], matrix: Matrix, *, emits_all: bool) -> None:
+    def __init__(
+        self, session: pytest.Session, rows: Sequence[InterpreterRun], matrix: Matrix, *, emits_all: bool
+    ) -> None:
         self.session = session
         self.config = session.config
         self.rows = rows
@@ -133,7 +135,7 @@ class Retelling:
         self.before = session.testscollected
         """The tests of earlier Pythons, in a bisection."""
 
-    def hear(self, row: Row, event: list[Any]) -> None:  # noqa: C901, PLR0912  # one case for each kind of line
+    def handle(self, row: InterpreterRun, event: list[Any]) -> None:  # noqa: C901, PLR0912  # one case for each kind of line
         """Tell one line of `Inner.events`."""
         if self._shown is None and event[0] in {"s", "c", "r"}:
             self._show_headings()
@@ -199,14 +201,14 @@ class Retelling:
             if line not in shown or len(rows) < len(ran)
         ]
 
-    def _said(self, row: Row, start: int, end: int, nodeid: str) -> None:
+    def _said(self, row: InterpreterRun, start: int, end: int, nodeid: str) -> None:
         """A live log, or what ``--setup-show`` prints."""
         if self._reporter is not None and row.inner is not None and (text := row.inner.printed(start, end)).strip():
             self._reporter.ensure_newline()
             self._reporter.write_line(named(nodeid, row.label), bold=True)
             self._reporter.write(text.strip("\n") + "\n")
 
-    def _collected(self, row: Row, found: list[Any], deselected: int) -> None:
+    def _collected(self, row: InterpreterRun, found: list[Any], deselected: int) -> None:
         row.collected = len(found)
         row.items = [(nodeid, _location(nodeid, location)) for nodeid, location in found]
         row.nodeids = {nodeid for nodeid, _ in row.items}
@@ -221,7 +223,7 @@ class Retelling:
         waiting = sum(row.collected is None and not row.is_over for row in self.rows)
         self.session.testscollected = self.before + sum(known) + waiting * (max(known) if known else 0)
 
-    def _passed(self, row: Row, index: int, start: float, durations: Sequence[float]) -> None:
+    def _passed(self, row: InterpreterRun, index: int, start: float, durations: Sequence[float]) -> None:
         nodeid, location = row.items[index]
         row.running.pop(nodeid, None)
         row.tally.count("passed")
@@ -244,7 +246,7 @@ class Retelling:
             start += duration
         self._tell_finish(nodeid=named(nodeid, row.label), location=location)
 
-    def _reported(self, row: Row, data: dict[str, Any]) -> None:
+    def _reported(self, row: InterpreterRun, data: dict[str, Any]) -> None:
         nodeid = data["nodeid"]
         report = self._report(row, data)
         if data["when"] == "teardown":
@@ -267,7 +269,7 @@ class Retelling:
         if data["when"] == "teardown":
             self._tell_finish(nodeid=report.nodeid, location=report.location)
 
-    def _collect_report(self, row: Row, data: dict[str, Any]) -> None:
+    def _collect_report(self, row: InterpreterRun, data: dict[str, Any]) -> None:
         report = self._report(row, data)
         outcome = "error" if report.failed else "skipped"
         row.has_collect_error |= report.failed
@@ -278,7 +280,7 @@ class Retelling:
             self.missing_modules.setdefault(match[1].partition(".")[0])
         self.config.hook.pytest_collectreport(report=report)
 
-    def _report(self, row: Row, data: dict[str, Any]) -> Any:
+    def _report(self, row: InterpreterRun, data: dict[str, Any]) -> Any:
         nodeid = data["nodeid"]
         data = _tuples(data)
         data["nodeid"] = named(nodeid, row.label)
@@ -294,7 +296,7 @@ class Retelling:
             self.statuses[report] = (category, letter, tuple(word) if isinstance(word, list) else word)
         return report
 
-    def _warned(self, row: Row, fields: list[Any]) -> None:
+    def _warned(self, row: InterpreterRun, fields: list[Any]) -> None:
         message, module, name, filename, lineno, nodeid, when = fields
         category = type(name, (Warning,), {"__module__": module})
         self.config.hook.pytest_warning_recorded.call_historic(
@@ -306,7 +308,7 @@ class Retelling:
             }
         )
 
-    def ended(self, row: Row, inner: Inner, code: int, *, cache: Path) -> None:
+    def ended(self, row: InterpreterRun, inner: WorkerSession, code: int, *, cache: Path) -> None:
         """Tell an end that is no ordinary one. `cache` is the directory of its pytest's cache."""
         row.is_over = True
         row.tally.seconds = inner.seconds
@@ -330,7 +332,7 @@ class Retelling:
                 row, f"pytest ended with exit code {row.exit_code}\n\n{tail}", note=f"exit code {row.exit_code}"
             )
 
-    def _crashed(self, row: Row, code: int, tail: str, cache: Path) -> None:
+    def _crashed(self, row: InterpreterRun, code: int, tail: str, cache: Path) -> None:
         how = f"ended with exit code {code}"
         if code < 0:
             with contextlib.suppress(ValueError):
@@ -351,7 +353,7 @@ class Retelling:
         row.running.clear()
         row.tally.note = how
 
-    def missing(self, row: Row, why: str, *, skips: bool) -> None:
+    def missing(self, row: InterpreterRun, why: str, *, skips: bool) -> None:
         """No interpreter, no environment, or a project that is not for this Python: as --python-missing says."""
         row.is_over = True
         row.collected = 0
@@ -364,14 +366,14 @@ class Retelling:
         self._broken(row, why, note=row.tally.note)
         row.tally.counts.clear()
 
-    def _broken(self, row: Row, text: str, *, note: str) -> None:
+    def _broken(self, row: InterpreterRun, text: str, *, note: str) -> None:
         row.tally.note = note
         self._collect_report(row, _collect_data("failed", text))
 
 
-def said_by(rows: Sequence[Row], name: str) -> dict[str, list[Row]]:
+def said_by(rows: Sequence[InterpreterRun], name: str) -> dict[str, list[InterpreterRun]]:
     """Each of the texts that rows have under that name, in order, with the rows that have it."""
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[InterpreterRun]] = {}
     for row in rows:
         for text in getattr(row, name):
             if row not in found.setdefault(text, []):

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from pytest_pyinstall.request.identity import Key
-    from pytest_pyinstall.session import Choice
+    from pytest_pyinstall.session import SessionPython
     from pytest_pyinstall.suite.environment import SuiteEnvironment
     from pytest_pyinstall.suite.variants import Variant
     from pytest_pyinstall.suite.words import WorkerWords
 
-__all__ = ["Inner", "Row", "label_of", "named", "prepare_plugin"]
+__all__ = ["InterpreterRun", "WorkerSession", "label_of", "named", "prepare_plugin"]
 
 
-def label_of(choice: Choice) -> str:
+def label_of(choice: SessionPython) -> str:
     """What node ids end in: ``py3.9``, ``py3.13t``, ``pypy3.11``."""
     return choice.id if choice.id.startswith(("py", "graalpy")) else f"py{choice.id}"
 
@@ -62,18 +62,18 @@ class _Node:
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class Row:
+class InterpreterRun:
     """One Python of the session."""
 
     label: str
-    choice: Choice
+    choice: SessionPython
     words: WorkerWords | None = None
     variant: Variant | None = None
     tally: Tally = field(init=False)
     node: _Node = field(init=False)
     preparing: Future[SuiteEnvironment] | None = None
     made: SuiteEnvironment | None = None
-    inner: Inner | None = None
+    inner: WorkerSession | None = None
     is_over: bool = False
     items: list[tuple[str, tuple[str, int | None, str]]] = field(default_factory=list)
     collected: int | None = None
@@ -94,7 +94,7 @@ class Row:
     def __post_init__(self) -> None:
         interpreter = self.choice.interpreter
         asked = self.choice.asked[0]
-        name = str(interpreter.key.short) if interpreter else asked if asked[:1].isdigit() else ""
+        name = str(interpreter.key.display_name) if interpreter else asked if asked[:1].isdigit() else ""
         self.tally = Tally(label=self.label, python=f"{name} {self.variant.name}" if self.variant else name)
         self.node = _Node(self.label, interpreter.version_info[:3] if interpreter else ())
 
@@ -173,7 +173,7 @@ def _is_written(path: Path, content: bytes) -> bool:
     return True
 
 
-class Inner:
+class WorkerSession:
     """A session in the environment at `path`, and the events that it wrote.
 
     `directory` is for its files alone: the events, what it printed, its arguments. With `is_interactive` it has our

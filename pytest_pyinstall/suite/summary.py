@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.suite.replay import said_by
 from pytest_pyinstall.suite.report import Coverage, Matrix, Tally, page, table
-from pytest_pyinstall.suite.run import Row, named
+from pytest_pyinstall.suite.run import InterpreterRun, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import pytest
 
 __all__ = [
-    "grouped",
     "grouping",
-    "headed",
     "list_collected",
+    "merge_equal_failures",
+    "with_label",
     "write_coverage",
     "write_missing_modules",
     "write_page",
@@ -35,7 +35,9 @@ __all__ = [
 ]
 
 
-def grouped(reports: Sequence[Any], labels: Sequence[str], ran: Mapping[str, set[str]], root: Path) -> list[Any]:
+def merge_equal_failures(
+    reports: Sequence[Any], labels: Sequence[str], ran: Mapping[str, set[str]], root: Path
+) -> list[Any]:
     """The same failure of one test under several Pythons as one report, which names them."""
     groups: dict[tuple[object, ...], list[Any]] = {}
     for report in reports:
@@ -68,7 +70,7 @@ def grouped(reports: Sequence[Any], labels: Sequence[str], ran: Mapping[str, set
     return grouped
 
 
-def headed(report: Any) -> Any:
+def with_label(report: Any) -> Any:
     """A copy of `report` whose heading says which Python it is of."""
     node = getattr(report, "node", None)
     if node is None:
@@ -136,16 +138,16 @@ def grouping(reporter: Any, matrix: Matrix, labels: Sequence[str], root: Path) -
     ran = {test: set(cells) for test, cells in matrix.rows.items()}
     for name, reports in before.items():
         if name != "passed":
-            stats[name] = grouped(reports, labels, ran, root)
+            stats[name] = merge_equal_failures(reports, labels, ran, root)
         elif reporter.hasopt("P"):  # what passed is shown of each Python, because it may have printed something else
-            stats[name] = [headed(report) for report in sorted(reports, key=place)]
+            stats[name] = [with_label(report) for report in sorted(reports, key=place)]
     try:
         yield
     finally:
         stats.update(before)
 
 
-def write_summaries(reporter: Any, rows: Sequence[Row], headings: Sequence[str]) -> None:
+def write_summaries(reporter: Any, rows: Sequence[InterpreterRun], headings: Sequence[str]) -> None:
     """What plugins and conftests of the workers say at the end; once if all say the same."""
     texts = {text: [row.label for row in found] for text, found in said_by(rows, "summaries").items()}
     ran = sum(row.inner is not None for row in rows)
@@ -192,7 +194,7 @@ def write_page(reporter: Any, matrix: Matrix, path: Path, *, title: str) -> None
     reporter.write_line(f"the matrix as a page: {path}")
 
 
-def list_collected(config: pytest.Config, rows: Sequence[Row]) -> None:
+def list_collected(config: pytest.Config, rows: Sequence[InterpreterRun]) -> None:
     """What ``--co -q`` lists, and with one more ``-q`` only how many tests a file has."""
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:

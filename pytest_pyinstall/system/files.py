@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPEN_FLAGS",
-    "Known",
+    "FileDigests",
     "children",
     "current_boot",
     "delete",
@@ -36,9 +36,9 @@ __all__ = [
     "make_cache_directory",
     "make_directory",
     "open_regular",
-    "put",
     "read_toml",
     "remove",
+    "replace_directory",
     "scratch_name",
     "storage_error",
     "sweep_cache",
@@ -157,7 +157,7 @@ def storage_error(path: Path, error: OSError) -> StoreError:
     )
 
 
-def put(source: Path, destination: Path) -> bool:
+def replace_directory(source: Path, destination: Path) -> bool:
     """Rename `source` to `destination`; if `destination` existed, it is at `source` afterwards.
 
     True if something stood there. Both lie on one filesystem. On Linux and macOS the two change places in one system
@@ -330,7 +330,7 @@ def current_boot() -> str:
     return f"around {round((time.time() - time.monotonic()) / 600)}"
 
 
-Known = dict[int, tuple[int, int, str]]
+FileDigests = dict[int, tuple[int, int, str]]
 """Of files that we wrote or read just now, by inode: size, time in nanoseconds, sha256."""
 
 

@@ -21,11 +21,11 @@ __all__ = [
     "basic_authorization",
     "is_local",
     "is_loopback",
-    "joined",
     "origin",
     "proxy_for",
     "redact_text",
     "redacted",
+    "resolve_redirect",
     "secrets_in",
     "without_secrets",
 ]
@@ -88,7 +88,7 @@ def origin(parts: SplitResult) -> tuple[str, str, int]:
     return (parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80))
 
 
-def joined(base: str, location: str) -> str:
+def resolve_redirect(base: str, location: str) -> str:
     """The target of a redirect from `base`; a `location` that cannot be joined is returned as it is."""
     try:
         return urljoin(base, location)

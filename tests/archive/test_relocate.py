@@ -13,12 +13,14 @@ HEAD = "# system configuration generated and used by the sysconfig module\nbuild
 def variables(home: str = "/home/me/store/cpython", *, prefix: str = "/install", **values: object) -> dict[str, object]:
     """What `values` of a sysconfig file say once the tree belongs to `home`."""
     content = f"build_time_vars = { ({'prefix': prefix} | values)!r}\n".encode()
-    moved = relocate.relocated(DATA, content, prefixes={prefix, "/install"}, home=home, python="bin/python3.12")
+    moved = relocate.relocate_text(DATA, content, prefixes={prefix, "/install"}, home=home, python="bin/python3.12")
     return relocate.read_variables(moved.decode())
 
 
 def script(content: str, home: str = "/home/me/store/cpython") -> str:
-    moved = relocate.relocated("bin/pip", content.encode(), prefixes={"/install"}, home=home, python="bin/python3.12")
+    moved = relocate.relocate_text(
+        "bin/pip", content.encode(), prefixes={"/install"}, home=home, python="bin/python3.12"
+    )
     return moved.decode()
 
 
@@ -53,10 +55,10 @@ def test_another_build_hosts_prefix_is_replaced_too() -> None:
 def test_a_home_below_the_recorded_prefix_is_replaced_once() -> None:
     home = "/install/store/cpython"
     content = f"build_time_vars = { {'prefix': '/install', 'X': '-L/install/lib'}!r}\n".encode()
-    once = relocate.relocated(DATA, content, prefixes={"/install"}, home=home, python="bin/python3.12")
+    once = relocate.relocate_text(DATA, content, prefixes={"/install"}, home=home, python="bin/python3.12")
 
     assert relocate.read_variables(once.decode())["X"] == f"-L{home}/lib"
-    assert relocate.relocated(DATA, once, prefixes={"/install", home}, home=home, python="bin/python3.12") == once
+    assert relocate.relocate_text(DATA, once, prefixes={"/install", home}, home=home, python="bin/python3.12") == once
 
 
 def test_a_space_in_the_path_is_escaped_in_command_lines_only() -> None:
@@ -128,7 +130,7 @@ def test_sysconfig_data_is_written_as_uv_writes_it() -> None:
 def test_a_sysconfig_file_that_cannot_be_understood_is_left_alone(text: str) -> None:
     assert relocate.read_variables(text) == {}
     assert (
-        relocate.relocated(DATA, text.encode(), prefixes={"/install"}, home="/h", python="bin/python3.12")
+        relocate.relocate_text(DATA, text.encode(), prefixes={"/install"}, home="/h", python="bin/python3.12")
         == text.encode()
     )
 
@@ -137,18 +139,18 @@ def test_pkgconfig_files_become_relocatable() -> None:
     content = b"prefix=/install\nlibdir=/install/lib\nincludedir=${prefix}/include\nLibs: -L/install/lib -ldl\n"
     name = "lib/pkgconfig/python-3.12.pc"
 
-    once = relocate.relocated(name, content, prefixes={"/install"}, home="/my store", python="bin/python3.12")
+    once = relocate.relocate_text(name, content, prefixes={"/install"}, home="/my store", python="bin/python3.12")
 
     assert once == (
         b"prefix=${pcfiledir}/../..\nlibdir=${prefix}/lib\nincludedir=${prefix}/include\nLibs: -L${prefix}/lib -ldl\n"
     )
-    assert relocate.relocated(name, once, prefixes={"/install"}, home="/my store", python="bin/python3.12") == once
+    assert relocate.relocate_text(name, once, prefixes={"/install"}, home="/my store", python="bin/python3.12") == once
 
 
 def test_the_makefile_names_the_home_and_plain_compilers() -> None:
     content = b"CC=\t\tclang -pthread\nprefix=\t\t/install\nLIBS= -L/install/lib\nINSTALL=/usr/bin/install -c\n"
 
-    moved = relocate.relocated(
+    moved = relocate.relocate_text(
         "lib/python3.12/config-3.12/Makefile", content, prefixes={"/install"}, home="/h", python="p"
     )
 
@@ -158,7 +160,7 @@ def test_the_makefile_names_the_home_and_plain_compilers() -> None:
 def test_json_files_name_the_home() -> None:
     content = b'{"base_prefix": "/install", "libpython": {"dynamic": ["/install/lib/libpython3.14.so", 1]}}'
 
-    moved = relocate.relocated(
+    moved = relocate.relocate_text(
         "lib/python3.14/build-details.json", content, prefixes={"/install"}, home="/h", python="p"
     )
 
@@ -170,7 +172,8 @@ def test_json_files_name_the_home() -> None:
 @pytest.mark.parametrize("content", [b"{", b'{"base_prefix": "../.."}'])
 def test_json_files_that_name_no_place_are_left_alone(content: bytes) -> None:
     assert (
-        relocate.relocated("lib/p/build-details.json", content, prefixes={"/install"}, home="/h", python="p") == content
+        relocate.relocate_text("lib/p/build-details.json", content, prefixes={"/install"}, home="/h", python="p")
+        == content
     )
 
 
@@ -199,7 +202,7 @@ def test_bytes_that_are_no_utf_8_survive() -> None:
     content = b"#!/bin/sh\n# \xe9\nprefix=/install\n"
 
     assert (
-        relocate.relocated("bin/x", content, prefixes={"/install"}, home="/h", python="p")
+        relocate.relocate_text("bin/x", content, prefixes={"/install"}, home="/h", python="p")
         == b"#!/bin/sh\n# \xe9\nprefix=/h\n"
     )
 

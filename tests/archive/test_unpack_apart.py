@@ -13,11 +13,11 @@ from pytest_pyinstall.archive import unpack_apart as module
 from pytest_pyinstall.archive.unpack import unpack
 from pytest_pyinstall.archive.unpack_apart import unpack_apart
 from pytest_pyinstall.errors import PyinstallError, StoreError
-from pytest_pyinstall.provisioner import Provided, open_provisioner
+from pytest_pyinstall.provisioner import ProvisionResult, open_provisioner
 from pytest_pyinstall.request.identity import Archive, Build, Key
 from pytest_pyinstall.settings import Settings
-from pytest_pyinstall.store.manifest import listed
-from pytest_pyinstall.system.files import Known
+from pytest_pyinstall.store.manifest import take_manifest
+from pytest_pyinstall.system.files import FileDigests
 
 KEY = Key.parse("cpython-3.12.4-linux-x86_64-gnu")
 FILES = {"python/bin/python3.12": b"a", "python/lib/os.py": b"pass\n" * 100_000, "python/lib/empty.py": b""}
@@ -69,18 +69,18 @@ def nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("nothing_here")
 def test_the_same_tree_with_the_same_digests(archive: Made, into: Path, tmp_path: Path) -> None:
-    known: Known = {}
+    known: FileDigests = {}
 
     home = unpack_apart(archive(), into=into, known=known)
 
     assert home == into / "python"
     reference = _in_this_process(archive(), tmp_path)
-    assert listed(home) == listed(reference)
+    assert take_manifest(home) == take_manifest(reference)
     assert len(known) == len(FILES)
     assert {(path.stat().st_ino, path.stat().st_size) for path in home.rglob("*.*") if path.is_file()} == {
         (inode, size) for inode, (size, _, _) in known.items()
     }
-    digests = {entry.digest for entry in listed(home) if entry.kind == "file"}
+    digests = {entry.digest for entry in take_manifest(home) if entry.kind == "file"}
     assert {digest for _, _, digest in known.values()} == digests
 
 
@@ -134,11 +134,11 @@ def test_where_the_child_gives_no_answer_this_process_does_it(
     archive: Made, into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: str
 ) -> None:
     monkeypatch.setattr(module, "_CHILD", child)
-    known: Known = {}
+    known: FileDigests = {}
 
     home = unpack_apart(archive(), into=into, known=known)
 
-    assert listed(home) == listed(_in_this_process(archive(), tmp_path))
+    assert take_manifest(home) == take_manifest(_in_this_process(archive(), tmp_path))
     assert sorted(path.name for path in into.iterdir()) == ["python"]
     assert len(known) == len(FILES)
 
@@ -169,7 +169,7 @@ def test_a_provisioner_that_is_unpacking_one_has_the_next_unpacked_apart(
     newest = list(archives.interpreters())[-1]
     asked = []
 
-    def apart(archive: Archive, *, into: Path, known: Known) -> Path:
+    def apart(archive: Archive, *, into: Path, known: FileDigests) -> Path:
         asked.append(archive.build.key)
         return unpack_apart(archive, into=into, known=known)
 
@@ -177,7 +177,7 @@ def test_a_provisioner_that_is_unpacking_one_has_the_next_unpacked_apart(
     with open_provisioner(settings) as provisioner:
         with provisioner._unpacking:
             (provided,) = provisioner.provide(provisioner.parse([newest]))
-        assert isinstance(provided, Provided)
+        assert isinstance(provided, ProvisionResult)
         assert asked == [provided.interpreter.key]
         assert provisioner.store.verify(provided.interpreter.key) == ()
         assert provided.interpreter.run("-c", "print('runs')").stdout == "runs\n"

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pytest_pyinstall.cli.ci import Row, matrix_rows, matrix_text
+from pytest_pyinstall.cli.ci import MatrixRow, matrix_rows, matrix_text
 from pytest_pyinstall.errors import NoMatchError, UsageError
 from pytest_pyinstall.request.catalogue import Catalogue
 from pytest_pyinstall.request.identity import Build, Key, Target
@@ -63,7 +63,7 @@ def test_equal_rows_are_one() -> None:
 
 
 def test_formats() -> None:
-    rows = [Row(name="3.12", is_experimental=False), Row(name="3.13t", is_experimental=True)]
+    rows = [MatrixRow(name="3.12", is_experimental=False), MatrixRow(name="3.13t", is_experimental=True)]
 
     listed = [
         {"python-version": "3.12", "experimental": False},
@@ -75,7 +75,7 @@ def test_formats() -> None:
 
 
 def test_a_variant_makes_a_job_for_each_python() -> None:
-    rows = [Row(name="3.12", is_experimental=False, variant=variant) for variant in ("django~=4.2", "lowest")]
+    rows = [MatrixRow(name="3.12", is_experimental=False, variant=variant) for variant in ("django~=4.2", "lowest")]
     listed = [
         {"python-version": "3.12", "with": "django~=4.2", "experimental": False},
         {"python-version": "3.12", "with": "lowest", "experimental": False},

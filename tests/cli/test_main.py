@@ -14,7 +14,7 @@ import mirror as server
 import pytest
 from packaging.version import Version
 
-from pytest_pyinstall.cli.context import Outcome
+from pytest_pyinstall.cli.context import CommandResult
 from pytest_pyinstall.cli.main import _finish, main
 from pytest_pyinstall.errors import EnvironmentCreationError, SeveralFailedError, StoreError
 from pytest_pyinstall.request.identity import Build, Key, Target
@@ -378,13 +378,13 @@ def test_an_executable_that_is_no_python_ends_with_7(cli: Cli, project: Path) ->
 
 
 def test_everything_else_of_ours_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _finish(Outcome(errors=(EnvironmentCreationError("no"),)), command="x", is_json=False) == 1
+    assert _finish(CommandResult(errors=(EnvironmentCreationError("no"),)), command="x", is_json=False) == 1
 
 
 def test_several_failures_are_told_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
     several = SeveralFailedError("2 of 2", results=[StoreError("first", hint="one"), StoreError("second")])
 
-    _finish(Outcome(errors=(several,)), command="x", is_json=False)
+    _finish(CommandResult(errors=(several,)), command="x", is_json=False)
 
     assert capsys.readouterr().err == "error: first\nhint: one\nerror: second\n"
 

@@ -49,11 +49,11 @@ from mirror import (
 )
 
 from pytest_pyinstall.download._partial import _open_part
-from pytest_pyinstall.download._response import Limits
+from pytest_pyinstall.download._response import RetryPolicy
 from pytest_pyinstall.download.cache import archive_path, cached_archives, clear, prune
 from pytest_pyinstall.download.client import Client, open_client
 from pytest_pyinstall.download.documents import fetch_text
-from pytest_pyinstall.download.fetch import Progress, fetch
+from pytest_pyinstall.download.fetch import DownloadProgress, fetch
 from pytest_pyinstall.errors import (
     CatalogueError,
     DigestMismatchError,
@@ -100,7 +100,7 @@ class Fetcher:
         self.warnings: list[str] = []
         self.environ: dict[str, str] = {}
         self.insecure_hosts: frozenset[str] = frozenset()
-        self.limits = Limits(sleep=self.pauses.append, jitter=lambda: 1.0, read=5, abandoned=20)
+        self.limits = RetryPolicy(sleep=self.pauses.append, jitter=lambda: 1.0, read=5, abandoned=20)
 
     def limit(self, **changes: object) -> None:
         self.limits = replace(self.limits, **changes)  # type: ignore[arg-type]
@@ -116,7 +116,7 @@ class Fetcher:
         *,
         url: str | None = None,
         offline: bool = False,
-        progress: Progress | None = None,
+        progress: DownloadProgress | None = None,
     ) -> bytes:
         url = url or self.mirror.url + PATH
         with self.client() as client:

@@ -19,7 +19,7 @@ from fault_table import Tally
 from pytest_pyinstall.cli.main import main
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.provisioner import open_provisioner
-from pytest_pyinstall.session import Pythons
+from pytest_pyinstall.session import PythonProvider
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.store.store import Store
 from pytest_pyinstall.system import locks as lock_module
@@ -237,7 +237,7 @@ def run_session(here: Workshop) -> None:
     """What a session of pytest does before its tests, or before it runs a suite."""
     settings = Settings.from_environ(here.environ, directory=here.directory)
     provisioner = open_provisioner(settings, environ=here.environ, directory=here.directory)
-    pythons = Pythons(provisioner)
+    pythons = PythonProvider(provisioner)
     try:
         (choice,) = pythons.choose_all([VERSION], origin="test", directory=here.directory)
         assert choice.interpreter is not None

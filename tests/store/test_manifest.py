@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.store.manifest import Entry, added, compare, listed
+from pytest_pyinstall.store.manifest import Entry, find_differences, take_manifest, unexpected
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_the_list_names_every_entry_but_byte_code(tree: Path) -> None:
-    assert [entry.name for entry in listed(tree)] == [
+    assert [entry.name for entry in take_manifest(tree)] == [
         "bin",
         "lib",
         "bin/python",
@@ -32,7 +32,7 @@ def test_the_list_names_every_entry_but_byte_code(tree: Path) -> None:
 
 
 def test_rows_survive_json(tree: Path) -> None:
-    entries = listed(tree)
+    entries = take_manifest(tree)
 
     assert tuple(Entry.from_json(entry.to_json()) for entry in entries) == entries
 
@@ -44,8 +44,8 @@ def test_rows_that_nobody_wrote_are_refused(row: list[str | int]) -> None:
 
 
 def test_an_untouched_tree_has_no_differences(tree: Path) -> None:
-    assert compare(tree, listed(tree), content=True) == []
-    assert added(tree, listed(tree)) == []
+    assert find_differences(tree, take_manifest(tree), content=True) == []
+    assert unexpected(tree, take_manifest(tree)) == []
 
 
 @pytest.mark.parametrize("content", [False, True])
@@ -79,35 +79,37 @@ def test_an_untouched_tree_has_no_differences(tree: Path) -> None:
     ],
 )
 def test_damage_is_named(tree: Path, damage: object, text: str, content: bool) -> None:
-    entries = listed(tree)
+    entries = take_manifest(tree)
     (tree / "bin").chmod(0o755)
     (tree / "lib").chmod(0o755)
     damage(tree)  # type: ignore[operator]
 
-    assert text in [str(difference) for difference in compare(tree, entries, content=content)]
+    assert text in [str(difference) for difference in find_differences(tree, entries, content=content)]
 
 
 def test_other_content_of_the_same_size_is_found_by_reading(tree: Path) -> None:
-    entries = listed(tree)
+    entries = take_manifest(tree)
     (tree / "lib/python3.12/os.py").write_text("import SYS\n")
 
-    assert compare(tree, entries, content=False) == []
-    assert [str(d) for d in compare(tree, entries, content=True)] == ["lib/python3.12/os.py: has other content"]
+    assert find_differences(tree, entries, content=False) == []
+    assert [str(d) for d in find_differences(tree, entries, content=True)] == [
+        "lib/python3.12/os.py: has other content"
+    ]
 
 
 def test_what_uv_rewrites_may_change(tree: Path) -> None:
-    entries = listed(tree)
+    entries = take_manifest(tree)
     (tree / "lib/python3.12/EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=other\n")
 
-    assert compare(tree, entries, content=True) == []
+    assert find_differences(tree, entries, content=True) == []
 
 
 def test_what_was_added_is_named_once(tree: Path) -> None:
-    entries = listed(tree)
+    entries = take_manifest(tree)
     package = tree / "lib/python3.12/site-packages/package"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (tree / "bin/black").touch()
 
-    assert sorted(added(tree, entries)) == ["bin/black", "lib/python3.12/site-packages"]
-    assert compare(tree, entries, content=True) == []
+    assert sorted(unexpected(tree, entries)) == ["bin/black", "lib/python3.12/site-packages"]
+    assert find_differences(tree, entries, content=True) == []

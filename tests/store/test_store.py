@@ -13,7 +13,7 @@ from packaging.version import Version
 from pytest_pyinstall.errors import LockTimeoutError, StoreError, UnreadableStoreError
 from pytest_pyinstall.request.identity import Build, Key, Target
 from pytest_pyinstall.store.manifest import Record
-from pytest_pyinstall.store.store import Broken, Installation, Store
+from pytest_pyinstall.store.store import BrokenInstallation, Installation, Store
 from pytest_pyinstall.system.files import current_boot
 
 LINUX = Target(os="linux", arch="x86_64", libc="gnu")
@@ -148,7 +148,7 @@ def test_p2_damage_is_seen_without_reading_content(store: Store, damage: Callabl
     damage(home)
 
     found = store.look(KEY)
-    assert isinstance(found, Broken)
+    assert isinstance(found, BrokenInstallation)
     assert str(found).startswith((f"{KEY} is broken: ", f"{KEY} was moved or restored: bin/python3.12: has mode"))
 
 
@@ -187,7 +187,7 @@ def test_p3_the_first_look_after_a_boot_reads_the_content(store: Store) -> None:
     (home / "lib/python3.12/os.py").write_text("IMPORT SYS\n")
     assert isinstance(store.look(KEY), Installation)
 
-    assert isinstance(replace(store, boot="another").look(KEY), Broken)
+    assert isinstance(replace(store, boot="another").look(KEY), BrokenInstallation)
 
 
 def test_p3_what_one_boot_compared_is_noted_for_this_tree_and_this_boot(store: Store, tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_p3_what_one_boot_compared_is_noted_for_this_tree_and_this_boot(store: S
     home.rename(tmp_path / "original")
     subprocess.run(["cp", "-a", tmp_path / "original", home], check=True)
     (home / "lib/python3.12/os.py").write_text("IMPORT SYS\n")
-    assert isinstance(later.look(KEY), Broken)
+    assert isinstance(later.look(KEY), BrokenInstallation)
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o700, 0o711 | 0o044, 0o555, 0o500])
@@ -221,7 +221,7 @@ def test_p23_modes_that_take_nothing_from_us_are_no_damage(store: Store, mode: i
 def test_p23_modes_that_give_others_or_take_from_us_are_damage(store: Store, mode: int) -> None:
     home = _publish(store).home
     (home / "bin/python3.12").chmod(mode)
-    assert isinstance(store.look(KEY), Broken)
+    assert isinstance(store.look(KEY), BrokenInstallation)
 
 
 def test_p2_a_record_of_another_key_says_nothing(store: Store) -> None:
@@ -300,7 +300,7 @@ def test_p15_an_access_control_list_in_a_tree_is_damage(store: Store, name: str)
         with pytest.raises(UnreadableStoreError, match="user 4242 can write to"):
             store.look(KEY)
     else:
-        assert isinstance(store.look(KEY), Broken)
+        assert isinstance(store.look(KEY), BrokenInstallation)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names")
@@ -365,7 +365,7 @@ def test_a_store_that_moved_is_published_anew(store: Store, tmp_path: Path) -> N
     store.root.rename(moved.root)
 
     found = moved.look(KEY)
-    assert isinstance(found, Broken)
+    assert isinstance(found, BrokenInstallation)
     assert "was made for" in str(found)
 
 
@@ -387,7 +387,7 @@ def test_p2_a_restored_store_is_judged_as_strictly_as_before(store: Store, tmp_p
     (tmp_path / "restored").rename(store.root)
     (home / "lib/python3.12/os.py").unlink()
 
-    assert isinstance(store.look(KEY), Broken)
+    assert isinstance(store.look(KEY), BrokenInstallation)
     assert [str(difference) for difference in store.verify(KEY) or ()] == ["lib/python3.12/os.py: missing"]
 
 
@@ -405,7 +405,7 @@ def test_a_copied_store_is_no_home_for_what_it_holds(store: Store, tmp_path: Pat
     subprocess.run(["cp", "-a", store.root, tmp_path / "copy"], check=True)
 
     found = replace(store, root=tmp_path / "copy").look(KEY)
-    assert isinstance(found, Broken)
+    assert isinstance(found, BrokenInstallation)
     assert "was made for" in str(found)
 
 

@@ -17,8 +17,8 @@ from pytest_pyinstall import provision
 from pytest_pyinstall.provisioner import open_provisioner
 from pytest_pyinstall.request.identity import Build, Key, Target
 from pytest_pyinstall.settings import Settings
-from pytest_pyinstall.store.manifest import listed
-from pytest_pyinstall.store.tree_cache import keep_tree, kept_trees, lay_tree, left_over_trees, trees_directory
+from pytest_pyinstall.store.manifest import take_manifest
+from pytest_pyinstall.store.tree_cache import add_tree, cached_trees, link_tree, stale_trees, trees_directory
 from pytest_pyinstall.system.files import scratch_name
 from pytest_pyinstall.system.locks import lock_now
 
@@ -60,14 +60,14 @@ def hardlinks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hardlinks")
 def test_what_is_laid_is_what_was_kept(cache: Path, tree: Path, into: Path) -> None:
-    assert keep_tree(cache, BUILD, tree, {})
+    assert add_tree(cache, BUILD, tree, {})
 
-    laid = lay_tree(cache, BUILD, into=into)
+    laid = link_tree(cache, BUILD, into=into)
 
     assert laid is not None
     home, known = laid
     assert home == into / "python"
-    assert listed(home) == listed(home, known) == listed(tree)
+    assert take_manifest(home) == take_manifest(home, known) == take_manifest(tree)
     assert (home / MODULE).samefile(tree / MODULE)
     assert (home / "lib/python3.12/EXTERNALLY-MANAGED").stat().st_nlink == 1
 
@@ -82,17 +82,17 @@ def test_blocks_are_shared_where_the_volume_can(tmp_path: Path, tree: Path) -> N
         into.mkdir()
         before = _free(volume)
 
-        assert keep_tree(volume / "cache", BUILD, home, {})
-        laid = lay_tree(volume / "cache", BUILD, into=into)
+        assert add_tree(volume / "cache", BUILD, home, {})
+        laid = link_tree(volume / "cache", BUILD, into=into)
 
         assert laid is not None
-        assert listed(laid[0]) == listed(laid[0], laid[1]) == listed(home)
+        assert take_manifest(laid[0]) == take_manifest(laid[0], laid[1]) == take_manifest(home)
         assert {path.stat().st_nlink for path in laid[0].rglob("*") if path.is_file()} == {1}
         assert before - _free(volume) < 2 << 20
         (laid[0] / "lib/large").write_bytes(b"edited in place")
         shutil.rmtree(into)
         into.mkdir()
-        assert lay_tree(volume / "cache", BUILD, into=into) is not None  # nobody else's file was changed by it
+        assert link_tree(volume / "cache", BUILD, into=into) is not None  # nobody else's file was changed by it
 
 
 def _free(volume: Path) -> int:
@@ -102,7 +102,7 @@ def _free(volume: Path) -> int:
 
 
 def test_nothing_is_laid_where_nothing_is_kept(cache: Path, into: Path) -> None:
-    assert lay_tree(cache, BUILD, into=into) is None
+    assert link_tree(cache, BUILD, into=into) is None
     assert not cache.exists()
 
 
@@ -154,29 +154,29 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_p11_what_is_damaged_is_thrown_away_and_never_laid(cache: Path, tree: Path, into: Path, damage: str) -> None:
-    keep_tree(cache, BUILD, tree, {})
+    add_tree(cache, BUILD, tree, {})
     DAMAGE[damage](cache)
 
-    assert lay_tree(cache, BUILD, into=into) is None
+    assert link_tree(cache, BUILD, into=into) is None
 
     assert list(into.iterdir()) == []
-    assert kept_trees(cache) == []
-    assert left_over_trees(cache) == []
+    assert cached_trees(cache) == []
+    assert stale_trees(cache) == []
     assert not (into.parent / "outside").exists()
 
 
 def test_p15_what_others_can_write_is_not_used(cache: Path, tree: Path, into: Path) -> None:
-    keep_tree(cache, BUILD, tree, {})
+    add_tree(cache, BUILD, tree, {})
     trees_directory(cache).chmod(0o777)
 
-    assert lay_tree(cache, BUILD, into=into) is None
-    assert keep_tree(cache, replace(BUILD, sha256="cd" * 32), tree, {}) is False
+    assert link_tree(cache, BUILD, into=into) is None
+    assert add_tree(cache, replace(BUILD, sha256="cd" * 32), tree, {}) is False
 
 
 def test_it_is_kept_once(cache: Path, tree: Path) -> None:
-    assert keep_tree(cache, BUILD, tree, {})
-    assert keep_tree(cache, BUILD, tree, {}) is False
-    assert [path.name for path in kept_trees(cache)] == [BUILD.sha256]
+    assert add_tree(cache, BUILD, tree, {})
+    assert add_tree(cache, BUILD, tree, {}) is False
+    assert [path.name for path in cached_trees(cache)] == [BUILD.sha256]
 
 
 def _name(pid: int) -> str:
@@ -197,9 +197,9 @@ DEAD: dict[str, Callable[[], str]] = {
 def test_p8_what_the_dead_left_is_swept_by_who_keeps_the_next(cache: Path, tree: Path, whose: str) -> None:
     left = trees_directory(cache) / DEAD[whose]()
     left.mkdir(parents=True)
-    assert left_over_trees(cache) == [left]
+    assert stale_trees(cache) == [left]
 
-    assert keep_tree(cache, BUILD, tree, {})
+    assert add_tree(cache, BUILD, tree, {})
 
     assert not left.exists()
 
@@ -211,11 +211,11 @@ def test_p11_what_has_no_name_of_ours_is_neither_kept_nor_swept(cache: Path, tre
         (directory / name).mkdir()
     (tmp_path / "precious").mkdir()
     (directory / ("ef" * 32)).symlink_to(tmp_path / "precious")
-    assert kept_trees(cache) == []
-    assert left_over_trees(cache) == []
+    assert cached_trees(cache) == []
+    assert stale_trees(cache) == []
 
-    assert keep_tree(cache, BUILD, tree, {})
-    assert [path.name for path in kept_trees(cache)] == [BUILD.sha256]
+    assert add_tree(cache, BUILD, tree, {})
+    assert [path.name for path in cached_trees(cache)] == [BUILD.sha256]
     assert sorted(path.name for path in directory.iterdir() if path.name not in {".lock", BUILD.sha256}) == sorted(
         ("oak", ".dead.new", "ab" * 31, ".hidden", "ef" * 32)
     )
@@ -225,8 +225,8 @@ def test_p11_what_has_no_name_of_ours_is_neither_kept_nor_swept(cache: Path, tre
 def test_p6_what_a_living_process_makes_is_left_alone_without_the_lock(cache: Path, tree: Path) -> None:
     making = trees_directory(cache) / scratch_name()
     making.mkdir(parents=True)
-    assert left_over_trees(cache) == []
-    assert keep_tree(cache, BUILD, tree, {})
+    assert stale_trees(cache) == []
+    assert add_tree(cache, BUILD, tree, {})
     assert making.exists()
 
 
@@ -236,8 +236,8 @@ def test_what_somebody_makes_now_is_left_alone(cache: Path, tree: Path) -> None:
 
     with lock_now(trees_directory(cache)) as ours:
         assert ours
-        assert left_over_trees(cache) == []
-        assert keep_tree(cache, BUILD, tree, {}) is False
+        assert stale_trees(cache) == []
+        assert add_tree(cache, BUILD, tree, {}) is False
 
     assert making.exists()
 
@@ -245,8 +245,8 @@ def test_what_somebody_makes_now_is_left_alone(cache: Path, tree: Path) -> None:
 def test_p10_nobody_else_can_write_it_whatever_the_umask(cache: Path, tree: Path, into: Path) -> None:
     before = os.umask(0)
     try:
-        assert keep_tree(cache, BUILD, tree, {})
-        laid = lay_tree(cache, BUILD, into=into)
+        assert add_tree(cache, BUILD, tree, {})
+        laid = link_tree(cache, BUILD, into=into)
     finally:
         os.umask(before)
 
@@ -265,9 +265,9 @@ def test_p10_nobody_else_can_write_it_whatever_the_umask(cache: Path, tree: Path
 @pytest.mark.usefixtures("hardlinks")
 def test_the_second_installation_keeps_the_tree_and_the_third_is_made_of_it(settings: Settings) -> None:
     first = provision(NEWEST, settings)
-    assert kept_trees(settings.cache) == []
+    assert cached_trees(settings.cache) == []
     second = provision(NEWEST, settings._replace(store=settings.store.with_name("second")))
-    (kept,) = kept_trees(settings.cache)
+    (kept,) = cached_trees(settings.cache)
     third = provision(NEWEST, settings._replace(store=settings.store.with_name("third")))
 
     same = "lib/python{}/wave.py" if NEWEST < "3.13" else "lib/python{}/weakref.py"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pyinstall.system import files
-from pytest_pyinstall.system.files import put
+from pytest_pyinstall.system.files import replace_directory
 
 
 @pytest.fixture(params=["system call", "renames"])
@@ -27,7 +27,7 @@ def _directory(path: Path, text: str) -> Path:
 def test_a_free_name_is_taken(tmp_path: Path, way: str) -> None:
     new = _directory(tmp_path / "new", "new")
 
-    assert put(new, tmp_path / "final") is False
+    assert replace_directory(new, tmp_path / "final") is False
     assert (tmp_path / "final/file").read_text() == "new"
     assert not new.exists()
 
@@ -46,7 +46,7 @@ def test_what_stood_there_changes_places(tmp_path: Path, way: str, occupy: Calla
     new, final = _directory(tmp_path / "new", "new"), tmp_path / "final"
     occupy(final)
 
-    assert put(new, final) is True
+    assert replace_directory(new, final) is True
     assert (final / "file").read_text() == "new"
     assert os.path.lexists(new)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["final", "new"]
@@ -64,7 +64,7 @@ def test_p1_a_reader_never_misses_the_name(tmp_path: Path) -> None:
         reader.stdout.readline()
         for number in range(2000):
             new = _directory(tmp_path / f"new{number}", str(number))
-            put(new, final)
+            replace_directory(new, final)
         (tmp_path / "stop").touch()
         assert reader.wait(30) == 0
 
@@ -72,7 +72,7 @@ def test_p1_a_reader_never_misses_the_name(tmp_path: Path) -> None:
 def test_writers_without_a_lock_leave_one_whole_tree(tmp_path: Path, way: str) -> None:
     final = tmp_path / "final"
     trees = [_directory(tmp_path / f"new{number}", str(number)) for number in range(8)]
-    threads = [threading.Thread(target=put, args=(tree, final)) for tree in trees]
+    threads = [threading.Thread(target=replace_directory, args=(tree, final)) for tree in trees]
     if way == "renames":
         threads = threads[:1]  # without the system call only the store's lock keeps writers apart
     for thread in threads:
@@ -85,4 +85,4 @@ def test_writers_without_a_lock_leave_one_whole_tree(tmp_path: Path, way: str) -
 
 def test_another_error_is_not_swallowed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        put(tmp_path / "missing", tmp_path / "final")
+        replace_directory(tmp_path / "missing", tmp_path / "final")
