@@ -336,7 +336,7 @@ def _suites(world: World, name: str, *, tests: int, seconds: float, turns: int) 
 
 
 def one_test(world: World) -> Pairs:
-    """What somebody who works on one test waits for."""
+    """What anyone who works on one test waits for."""
     versions = world.versions[-6:]
     ours, peer = world.installed("one-test", versions)
     project = world.place("one-test/project")

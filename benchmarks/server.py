@@ -20,7 +20,7 @@ _PIECE = 64 << 10
 
 
 class Link:
-    """A link that takes so many bytes in a second, whoever sends them."""
+    """A link that takes so many bytes in a second, anyone who sends them."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate

@@ -7,7 +7,7 @@ the same builds. A round is a turn of each side, one after the other, so that a 
 only where the same number of tests passed on all sides. Warm: the environments are there. Cold: a new copy of the
 library in a new directory, so that they are not; the Pythons and the caches of uv and pip are. Each round that there
 is to be is held once, whatever it takes, and then again while ``--minutes`` last. Nothing is deleted in between, for on
-some filesystems whoever makes files after a deletion pays for it. DIR as for `benchmarks.libraries`.
+some filesystems the process that makes files after a deletion pays for it. DIR as for `benchmarks.libraries`.
 """
 
 import argparse

@@ -25,8 +25,8 @@ LINKS = {"": (0.0, 0.0), "25 MB/s": (25e6, 0.0), "100 MB/s": (100e6, 0.0), "20 m
 
 @dataclass
 class World:
-    """`directory` is new for this run; nothing in it is deleted before the end, for on some filesystems whoever makes
-    files after a deletion pays for it. `urls` serve `mirror`, each over one of `LINKS`."""
+    """`directory` is new for this run; nothing in it is deleted before the end, for on some filesystems the process
+    that makes files after a deletion pays for it. `urls` serve `mirror`, each over one of `LINKS`."""
 
     directory: Path
     mirror: Path

@@ -28,7 +28,7 @@ __all__ = ["Configuration", "corrected_at_origin", "read_configuration", "with_o
 class Configuration:
     """The ``pyinstall_*`` values of one file, and our options among its ``addopts``.
 
-    `path` is the file, None where nothing configures pytest; `directory` is where its relative paths start. `ini` holds
+    `path` is the file, None if nothing configures pytest; `directory` is where its relative paths start. `ini` holds
     every ``pyinstall_*`` value as the file has it. `requests` are the items of ``pyinstall_python``, unparsed, since
     TOML may hold things that are no text: hand them to `parse_requests` with `origin`. `settings` are the values of
     the other settings by the words of `options.SETTINGS`. `option_requests` and `options` are what ``addopts`` says in
@@ -211,7 +211,8 @@ def with_origin(error: PyinstallError, *, origin: str, hint: str = "") -> Pyinst
 
 
 def corrected_at_origin(error: PyinstallError, texts: Iterable[object], *, origin: str) -> PyinstallError:
-    """As `with_origin`; where the hint is a request, it has become all of `texts`, corrected, as they stand at `origin`."""
+    """As `with_origin`; where the hint is a request, it has become all of `texts`, corrected, as they are at
+    `origin`."""
     hint = error.hint.strip('"')
     if not _is_request(hint):
         return with_origin(error, origin=origin)

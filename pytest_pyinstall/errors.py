@@ -148,7 +148,7 @@ class CallError(PyinstallError):
     """A function that `Interpreter.call` ran raised an exception, or its process died.
 
     `exception` is the name of the exception's class (``ValueError``), and `traceback` the text that Python printed
-    over there; both are empty where the interpreter itself ended.
+    over there; both are empty if the interpreter itself ended.
     """
 
     def __init__(self, message: str, hint: str = "", exception: str = "", traceback: str = "") -> None:

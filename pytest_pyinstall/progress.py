@@ -103,7 +103,7 @@ def size_text(size: float) -> str:
 def steps_told(say: Callable[[str], object], *, level: int) -> Iterator[None]:
     """For as long as the ``with`` block lasts, `say` hears each step that the package logs, from `level` on.
 
-    That is what stands in the log of ``pytest_pyinstall``: which candidate was taken, which was passed by and why, what
+    That is what is in the log of ``pytest_pyinstall``: which candidate was taken, which was passed by and why, what
     was fetched from where, waits for locks, and what was published.
     """
     logger = logging.getLogger("pytest_pyinstall")

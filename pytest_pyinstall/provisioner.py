@@ -64,7 +64,7 @@ __all__ = ["ProvisionResult", "Provisioner", "open_provisioner", "provision", "p
 _DAY = 86400.0
 
 _TRIES = 3
-"""How often a Python is provided that somebody removes before it is held."""
+"""How often a Python is provided that another process removes before it is held."""
 
 
 How = Literal["installed", "repaired", "present", "found"]
@@ -290,7 +290,7 @@ class Provisioner:
         return sorted(wanted, key=lambda each: each.key, reverse=True)
 
     def repair(self, broken: BrokenInstallation) -> Interpreter:
-        """Put back what was published, without a gap for those who run it; what somebody added stays."""
+        """Put back what was published, without a gap for those who run it; what another process added stays."""
         try:
             return self._fill(broken.record.build, keep_added=True)[0]
         except PyinstallError as error:
@@ -301,15 +301,15 @@ class Provisioner:
         return self._stack.enter_context(self.store.lease(interpreter.base_prefix))
 
     def held(self, result: ProvisionResult | PyinstallError) -> ProvisionResult | PyinstallError:
-        """`result`, of which nobody can remove the interpreter while this provisioner is open; provided again where
-        somebody removed it just before."""
+        """`result`, of which no one can remove the interpreter while this provisioner is open; provided again where
+        another process removed it just before."""
         for _ in range(_TRIES):
             if isinstance(result, PyinstallError):
                 break
             self.lease(result.interpreter)
             if result.interpreter.executable.exists():
                 break  # who removes it from now on is refused
-            _LOGGER.info("%s: somebody removed it before it was held", result.interpreter.key)
+            _LOGGER.info("%s: another process removed it before it was held", result.interpreter.key)
             try:
                 result = self._provide(result.request)
             except PyinstallError as error:
@@ -486,7 +486,7 @@ class Provisioner:
         if request.path is not None:
             return [self._found]
         if self.settings.attestation == "require":
-            # Nobody attests what else the machine has.
+            # No one attests what else the machine has.
             if self.settings.preference == "only-system":
                 msg = "attestations are required, and --python-preference only-system takes what has none"
                 raise UsageError(msg, hint="--python-preference only-managed")
@@ -554,7 +554,7 @@ class Provisioner:
         return None
 
     def examine(self, key: Key) -> Interpreter | BrokenInstallation | None:
-        """What stands under the name of `key`, compared with its record and then run; None for what is of no use here.
+        """What is under the name of `key`, compared with its record and then run; None for what is of no use here.
 
         One that does not start is compared by content, and is broken in any case: byte code is in no list.
         """
@@ -587,7 +587,7 @@ class Provisioner:
                 return None
             if found.record is not None:
                 return error
-            self._say(f"passing by {found.home}, which somebody else put into the store: {error.message}")
+            self._say(f"passing by {found.home}, which another process put into the store: {error.message}")
             return None
         return answered if found.record is None else _ours(found.key, found.home, answered.version_info)
 
@@ -597,7 +597,7 @@ class Provisioner:
         return self._add(request, reinstall=reinstall, is_explicit=is_explicit)
 
     def _add(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> ProvisionResult:
-        """What nobody found in the store, or what is to be made anew."""
+        """What no one found in the store, or what is to be made again."""
         try:
             if request.path is not None:
                 what = "the running interpreter" if request.text == "current" else "a path"
@@ -631,15 +631,15 @@ class Provisioner:
     def _fill(self, build: Build, *, reinstall: bool = False, keep_added: bool = False) -> tuple[Interpreter, How]:
         """Lock, fetch, unpack, finish, prove, publish: the only way into the store.
 
-        With `keep_added` it is repaired: out of what stands there if no content is lost, and with what its user added.
+        With `keep_added` it is repaired: out of what is there if no content is lost, and with what its user added.
         """
         from pytest_pyinstall.archive.finish import finish
 
         # Who repairs may have found what only the content tells.
         with self.store.claim(build.key, content=keep_added) as claim:
             if not reinstall and isinstance(interpreter := self._interpreter(claim.installation), Interpreter):
-                _LOGGER.info("%s: somebody else installed it meanwhile", build.key)
-                return interpreter, "present"  # somebody filled it while we waited
+                _LOGGER.info("%s: another process installed it meanwhile", build.key)
+                return interpreter, "present"  # another process filled it while we waited
             _LOGGER.debug("%s: claimed; the work is done in %s", build.key, claim.scratch)
             was_broken = claim.installation is not None and self._is_attested(claim.installation)
             rebuilt = claim.rebuild() if keep_added and was_broken else None
@@ -649,7 +649,7 @@ class Provisioner:
                 _LOGGER.debug("%s: unpacked", build.key)
             else:
                 attestation, tree, known = rebuilt.record.attestation, rebuilt.tree, rebuilt.known
-                _LOGGER.info("%s: made anew of what stands there: no content is lost", build.key)
+                _LOGGER.info("%s: made again of what is there: no content is lost", build.key)
             prefixes = {rebuilt.record.home} if rebuilt else set()
             finish(tree, key=build.key, home=claim.home, tag=build.tag, prefixes=prefixes)
             proven = self._prove(tree, build)
@@ -806,7 +806,7 @@ class Provisioner:
         try:
             return list(executor.map(outcome, requests))
         except BaseException:
-            self._stop()  # Ctrl-C: nobody waits for the other downloads any more
+            self._stop()  # Ctrl-C: no one waits for the other downloads any more
             raise
         finally:
             executor.shutdown(cancel_futures=True)

@@ -89,7 +89,7 @@ class _StepsBack:
 
         for group in _groups(parser):
             self._watch_group(group)
-        # On this one parser; whoever is asked for a group or an option from now on asks here.
+        # On this one parser; anyone who is asked for a group or an option from now on asks here.
         parser.getgroup = watched_group  # type: ignore[method-assign]
 
     def _watch_group(self, group: pytest.OptionGroup) -> None:
@@ -150,7 +150,7 @@ def is_suite(config: pytest.Config, options: Any) -> bool:
 
 
 def requests_of(config: pytest.Config) -> tuple[Iterable[object], str, Path] | None:
-    """What was asked for, who says so, and where its relative paths start; None where nothing was."""
+    """What was asked for, who says so, and where its relative paths start; None if nothing was."""
     if _is_inner(config):
         return None
     invoked = config.invocation_params.dir
@@ -244,7 +244,7 @@ _OWN_DIRECTORIES = pytest.StashKey[frozenset[str]]()
 
 
 def is_own_directory(path: Path, config: pytest.Config) -> bool:
-    """Whether `path` was configured to be ours, or is a store: no part of a project, even if it lies in one."""
+    """Whether `path` was configured to be ours, or is a store: no part of a project, even if it is in one."""
     found = config.stash.get(_OWN_DIRECTORIES, None)
     if found is None:
         found = config.stash[_OWN_DIRECTORIES] = frozenset(_own_directories(config))

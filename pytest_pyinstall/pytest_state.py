@@ -28,7 +28,7 @@ named so too."""
 
 
 class State:
-    """What one session knows. `choices` are the session's Pythons, empty where none was requested."""
+    """What one session knows. `choices` are the session's Pythons, empty if none was requested."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -126,7 +126,7 @@ class State:
                 self.config.hook.pytest_pyinstall_provided(interpreter=interpreter, config=self.config)
 
     def to_json(self) -> dict[str, Any]:
-        """What a worker needs; empty where nothing was requested."""
+        """What a worker needs; empty if nothing was requested."""
         if not self.choices:
             return {}
         return {
@@ -208,7 +208,7 @@ class State:
         return tell
 
     def choices_of(self, node: pytest.Item) -> "tuple[SessionPython, ...] | None":
-        """The test's own Pythons, else the session's, None where nobody requested any."""
+        """The test's own Pythons, else the session's, None if no one requested any."""
         from pytest_pyinstall.errors import PyinstallError
 
         mark = node.get_closest_marker("python")
@@ -230,7 +230,7 @@ class State:
         return known
 
     def specifier_of(self, node: pytest.Item) -> Any:
-        """A `SpecifierSet` of all its marks, None where there is none."""
+        """A `SpecifierSet` of all its marks, None if there is none."""
         marks = list(node.iter_markers("requires_python"))
         if not marks:
             return None
@@ -268,8 +268,8 @@ class State:
     def enter(self, item: pytest.Item) -> None:
         """From now on `item` is the test that may ask for `python`.
 
-        pytest keeps the fixture until somebody asks for another. It goes, with what was built on it, before a test
-        whose parameter or marks mean another Python: what was built on it may be asked for first.
+        pytest keeps the fixture until another process asks for another. It goes, with what was built on it, before a
+        test whose parameter or marks mean another Python: what was built on it may be asked for first.
         """
         self._item = item
         if self._made is None:

@@ -41,7 +41,7 @@ class SessionPython:
     """One of the Pythons that tests run with, or why it is not here.
 
     `id` is how test ids name it, `asked` are the requests that came to it. Either `interpreter` answered in this
-    session, or there is none and `error` says why; without an error nobody tried, because no test will run. `how` is
+    session, or there is none and `error` says why; without an error no one tried, because no test will run. `how` is
     that of `ProvisionResult`, and ``missing`` without an interpreter. `seconds` is what installing it took.
     """
 
@@ -168,7 +168,7 @@ class PythonProvider:
         return self.skips_missing and choice.is_missing
 
     def one(self, asked: object, *, directory: Path) -> SessionPython:
-        """The one Python that was asked for. Raises `InvalidRequestError` where that means several."""
+        """The one Python that was asked for. Raises `InvalidRequestError` if that means several."""
         origin = "install_python"
         try:
             requests = self.provisioner.parse(
@@ -401,7 +401,7 @@ def _plain(name: str) -> str:
 
 
 def _ids(names: Sequence[Sequence[str]]) -> list[str]:
-    """For each of `names` the first that nobody else has; those that clash go on to their next ones together."""
+    """For each of `names` the first that no one else has; those that clash go on to their next ones together."""
     chosen = [0] * len(names)
     while True:
         ids = [these[at] for these, at in zip(names, chosen, strict=True)]

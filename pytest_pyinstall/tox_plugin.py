@@ -1,8 +1,8 @@
 """Gives tox the Pythons that its environments want, before it looks for them.
 
-They stand on ``PATH`` when tox has read the configuration: that is the one place where plain tox, the old virtualenv
-that it runs for Python 3.8 and older, and tox-uv all look. tox loads this module in every run, whatever the command,
-so it imports next to nothing.
+They are on ``PATH`` when tox has read the configuration: that is the one place where plain tox, the old virtualenv
+that it runs for Python 3.8 and older, and tox-uv all look. tox loads this module in every run, regardless of the
+command, so it imports next to nothing.
 """
 
 import logging
@@ -83,7 +83,7 @@ class _Run:
                 _put_on_path(chosen.interpreter, self._settings, self._commands)
 
     def _held(self, chosen: "ProvisionResult") -> "ProvisionResult":
-        """It, held until tox ends: nobody removes it from our store while it is used."""
+        """It, held until tox ends: no one removes it from our store while it is used."""
         result = self._provisioner.held(chosen)
         self._results[chosen.request] = result
         return self._or_complaint(chosen.request) or chosen
@@ -260,7 +260,7 @@ def _base_pythons(env_conf: "EnvConfigSet") -> "Sequence[str]":
 
 
 def _named_python(name: str, state: "State") -> str | None:
-    """The Python that an environment's name asks for, None where its configuration has something to say as well."""
+    """The Python that an environment's name asks for, None if its configuration has something to say as well."""
     from tox.tox_env.python.api import Python
 
     for loader in state.conf.get_env(name).loaders:
@@ -282,7 +282,7 @@ def _put_on_path(interpreter: "Interpreter", settings: "Settings", stack: ExitSt
     """Let everything that looks along ``PATH`` find `interpreter` by its versioned name, and no other new name."""
     paths = os.environ.get("PATH", "").split(os.pathsep)
     if sys.platform == "win32":
-        # Discovery there knows python.exe alone. At the end, so that nobody's `python` becomes another one.
+        # Discovery there knows python.exe alone. At the end, so that no one's `python` becomes another one.
         directory = str(interpreter.base_executable.parent)
         if directory not in paths:
             os.environ["PATH"] = os.pathsep.join([*paths, directory])

@@ -30,7 +30,7 @@ class Pyinstall(Builtin):
     """
 
     def run(self) -> Any:
-        """Its ``PythonInfo``, None where there is no such interpreter."""
+        """Its ``PythonInfo``, None if there is no such interpreter."""
         from pytest_pyinstall.errors import PyinstallError
         from pytest_pyinstall.interpreter.other_tools import explain, request_from_spec
         from pytest_pyinstall.request.identity import Target
@@ -65,7 +65,7 @@ class Pyinstall(Builtin):
         try:
             return self._look(str(provisioner.find(request).interpreter.executable))
         except (NoMatchError, ProbeError):
-            # virtualenv's own ways to look know places that ours do not, and that nobody attests.
+            # virtualenv's own ways to look know places that ours do not, and that no one attests.
             settings = provisioner.settings
             is_ours_alone = settings.preference == "only-managed" or settings.attestation == "require"
             return None if is_ours_alone else self._look(spec)

@@ -1,4 +1,4 @@
-"""What somebody who mistyped a request is told to type, where it was written."""
+"""What anyone who mistyped a request is told to type, where it was written."""
 
 from pathlib import Path
 

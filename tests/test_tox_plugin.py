@@ -78,7 +78,7 @@ def test_plain_tox_finds_what_was_missing(plain: Path, served: mirror.Mirror, tm
 
     first = fresh.run(plain / "tox", "run", cwd=project, env=env).stdout
     assert fresh.answers(first) == ["3.6", "3.9", "3.12"]
-    assert downloads(served) == ["3.12", "3.6", "3.9"]  # and not 3.8, which nobody ran
+    assert downloads(served) == ["3.12", "3.6", "3.9"]  # and not 3.8, which no one ran
     assert first.count("installed in") == 3
 
     asked = len(served.requests)

@@ -69,7 +69,7 @@ def test_the_variable_chooses_it_too(tools: Path, served: mirror.Mirror, tmp_pat
     fresh.run(tools / "virtualenv", "-p", ">=3.12,<3.13", "x", cwd=tmp_path, env=env)
     assert "cpython-3.12." in made_from(tmp_path / "x")
 
-    # Without a version it makes an environment of the Python that it runs in, and asks nobody.
+    # Without a version it makes an environment of the Python that it runs in, and asks no one.
     served.reset_counts()
     fresh.run(tools / "virtualenv", "y", cwd=tmp_path, env=env)
     fresh.run(tools / "virtualenv", "-p", "python", "z", cwd=tmp_path, env=env)

@@ -118,7 +118,7 @@ _READ = 128 << 10
 
 
 def read_some(file: BinaryIO) -> bytes:
-    """The next bytes of `file`, empty at its end. Raises `StoreError` where the disk does not give them."""
+    """The next bytes of `file`, empty at its end. Raises `StoreError` if the disk does not give them."""
     try:
         return file.read(_READ)
     except OSError as error:
@@ -162,7 +162,7 @@ def parts_of(name: str, *, of: str = "") -> list[str]:
 
 def check_characters(name: str, member: str) -> None:
     """Refuse what a terminal would not show as it is, and what is a separator on some system."""
-    # On Windows a backslash is a separator. No Python has one in a name, so nobody has to be asked where we run.
+    # On Windows a backslash is a separator. No Python has one in a name, so no one has to be asked where we run.
     if not name.isprintable() or "\\" in name:
         reject(f"a character that no name should have, in {quoted(name)}", member)
 

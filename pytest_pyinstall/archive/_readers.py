@@ -7,7 +7,7 @@ A reader of our own, because `tarfile` costs three times as much and its filters
 
 Sources: POSIX.1-2024 ``pax`` (ustar and pax interchange formats), the GNU tar manual's "Basic Tar Format".
 
-Reads a zip: the members of its directory, in the order in which they lie in the file.
+Reads a zip: the members of its directory, in the order in which they are in the file.
 
 Source: PKWARE's APPNOTE 4.5 with Info-ZIP's external attributes.
 """
@@ -68,14 +68,14 @@ class Stream:
         self._unread, self._padding = size, -size % BLOCK
 
     def content(self) -> Iterator[memoryview]:
-        """The current member's content, or what of it nobody has read yet."""
+        """The current member's content, or what of it no one has read yet."""
         while self._unread:
             piece = self._take(self._unread)
             self._unread -= len(piece)
             yield piece
 
     def skip_content(self) -> None:
-        """Go behind the current member, whether or not somebody read it."""
+        """Go behind the current member, whether or not another process read it."""
         for _ in self.content():
             pass
         self.read(self._padding)
@@ -261,7 +261,7 @@ def _pax_records(content: bytes, member: str) -> Iterator[tuple[str, bytes]]:
 def zip_members(file: BinaryIO) -> Iterator[ArchiveMember]:
     """The members of the zip in `file`; of each, `pieces` before the next is asked for.
 
-    Raises `RefusedError` for what must not be unpacked, `BrokenError` for what cannot be read, and `StoreError` where
+    Raises `RefusedError` for what must not be unpacked, `BrokenError` for what cannot be read, and `StoreError` if
     the disk does not give it.
     """
     from zipfile import ZipFile

@@ -149,7 +149,7 @@ def _add_canonical_names(tree: Path, key: Key) -> None:
 
 
 def _name_dylibs(tree: Path, home: Path, run: Run) -> None:
-    """Extensions written in Rust or C that link libpython record its id, so it has to say where it will lie.
+    """Extensions written in Rust or C that link libpython record its id, so it has to say where it will be.
 
     Source: https://github.com/astral-sh/uv/issues/10598. Without Xcode's tools there is no way, and most never need it.
     """

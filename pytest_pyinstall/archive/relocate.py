@@ -1,4 +1,4 @@
-"""Where things lie in an installation, and which text in it names its own place.
+"""Where things are in an installation, and which text in it names its own place.
 
 Pure functions: `finish` applies them to a tree in scratch, `mirror` to what it packs.
 """
@@ -28,8 +28,8 @@ __all__ = [
 
 
 BUILT_PREFIX = "/install"
-"""The prefix that python-build-standalone configures with, and that `mirror.pack` writes for the same reason: whoever
-installs the archive recognises it and puts the final place there."""
+"""The prefix that python-build-standalone configures with, and that `mirror.pack` writes for the same reason: anyone
+who installs the archive recognises it and puts the final place there."""
 
 
 STANDALONE = "PYTHON_BUILD_STANDALONE"
@@ -63,7 +63,7 @@ can end in a ``SystemError`` (gh-106905)."""
 
 
 def standard_library(key: Key) -> tuple[str, ...]:
-    """Where the standard library may lie below an installation, the usual place first.
+    """Where the standard library may be below an installation, the usual place first.
 
     Source: uv's ``ManagedPythonInstallation::ensure_externally_managed``; the last ones are PyPy's before 3.8.
     """
@@ -227,7 +227,7 @@ def _makefile(text: str, prefixes: Iterable[str], home: str) -> str:
 
 
 def _pkgconfig(text: str, prefixes: Iterable[str]) -> str:
-    """Relocatable: pkg-config knows where the file lies, which uv relies on too, so nobody has to name a home."""
+    """Relocatable: pkg-config knows where the file is, which uv relies on too, so no one has to name a home."""
     relative = _relocation(prefixes, "${prefix}", escape=False)
     lines = text.split("\n")
     for number, line in enumerate(lines):
@@ -269,7 +269,7 @@ def _relocation(prefixes: Iterable[str], home: str, *, escape: bool = True) -> R
     """
     escaped_home = _PLAIN.sub(r"\\\g<0>", home)
     names = {home, *prefixes} - {""}
-    # home first: what was relocated before may lie below a place that is itself looked for.
+    # home first: what was relocated before may be below a place that is itself looked for.
     forms = sorted({form for name in names for form in (name, _PLAIN.sub(r"\\\g<0>", name))}, key=len, reverse=True)
     place = re.compile(
         r"(?:^|(?<=[\s'\"=:,;(\[{`|<>&!@])|(?<=-[A-Z])|(?<=-isystem))"

@@ -173,8 +173,8 @@ def unpack(archive: Archive, *, into: Path, known: FileDigests | None = None) ->
     ``PYTHON.json``), only ``install`` is written and given back.
 
     Afterwards `into` holds regular files, directories and symlinks, and nothing outside it was touched. Files are
-    0o755 where the archive lets anyone execute them and 0o644 otherwise, directories 0o755, whatever the umask; owners,
-    times and extended attributes are not kept. Hardlinks are links, or copies where the volume has none.
+    0o755 where the archive lets anyone execute them and 0o644 otherwise, directories 0o755, regardless of the umask;
+    owners, times and extended attributes are not kept. Hardlinks are links, or copies where the volume has none.
 
     An archive may hold regular files, directories, symlinks and hardlinks below one top folder. Symlinks are relative
     and stay inside it, both as written and as followed through the other links; they may lead to nothing there, which
@@ -191,7 +191,7 @@ def unpack(archive: Archive, *, into: Path, known: FileDigests | None = None) ->
 
 
 def unpack_file(file: BinaryIO, name: str, *, into: Path, known: FileDigests | None = None) -> Path:
-    """As `unpack`, for an archive of that `name` whose digest somebody compared; `file` stands at its beginning."""
+    """As `unpack`, for an archive of that `name` whose digest another process compared; `file` is at its beginning."""
     tree = TreeWriter(into, known)
     try:
         with closing(_members(file, name)) as members:

@@ -29,7 +29,7 @@ def unpack_apart(archive: Archive, *, into: Path, known: FileDigests) -> Path:
     """As `unpack`, and by the same code, in a child process that gets the file that was checked, not its name.
 
     Where no child can be had, or it ends without an answer, this process does it. A child whose parent was killed comes
-    to its end by itself, in a directory that is nobody's any more.
+    to its end by itself, in a directory that is no one's any more.
     """
     reply = _asked(archive, into)
     match reply:
@@ -62,7 +62,7 @@ def answer(name: str, into: str) -> None:
     json.dump(reply, sys.stdout)
 
 
-# Ctrl-C reaches every process of the terminal, and it is the parent's to decide what comes of it. Where we run from a
+# Ctrl-C reaches every process of the terminal, and it is the parent's to decide what comes of it. If we run from a
 # directory of PYTHONPATH, another version of us may be installed: that is not the same code.
 _CHILD = """\
 import os, signal, sys
@@ -76,7 +76,7 @@ unpack_apart.answer(*sys.argv[2:])
 
 
 def _asked(archive: Archive, into: Path) -> object:
-    """What the child says; None where it says nothing that can be understood."""
+    """What the child says; None if it says nothing that can be understood."""
     if not sys.executable or getattr(sys, "frozen", False):
         return None  # a frozen program is its own executable: it would start itself
     flags = ["-I", *(["-B"] if sys.dont_write_bytecode else [])]

@@ -75,7 +75,7 @@ def matrix_rows(requests: Iterable[Request], *, catalogue: Catalogue, target: Ta
     Experimental is what is free-threaded, or built for debugging, and what is not released yet. A minor or full version
     stays as it was asked for, also where `catalogue` has no build for `target`: the jobs may run elsewhere. Anything
     wider is narrowed to the newest version that fits. Raises `NoMatchError` for what nothing fits and for a version
-    that nobody works on yet, `UsageError` for a path.
+    that no one works on yet, `UsageError` for a path.
     """
     rows = {row.name: row for row in (_row(request, catalogue, target) for request in requests)}
     return tuple(rows.values())

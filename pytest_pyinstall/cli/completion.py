@@ -21,7 +21,7 @@ __all__ = ["complete"]
 
 
 def complete() -> None:
-    """Answer the shell that asks, and end the process. Does nothing where argcomplete is not installed."""
+    """Answer the shell that asks, and end the process. Does nothing if argcomplete is not installed."""
     try:
         import argcomplete
         from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter

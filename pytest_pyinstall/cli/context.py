@@ -1,7 +1,7 @@
 """What every command gets and gives: one call of the command line, and what it came to.
 
-Nothing here prints. An `CommandResult` carries lines for a person or a pipe, a document for ``--json``, and the errors that
-did not keep the rest from being done; `main` chooses between them.
+Nothing here prints. A `CommandResult` carries lines for a person or a pipe, a document for ``--json``, and the errors
+that did not keep the rest from being done; `main` chooses between them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class CommandResult(NamedTuple):
     that of the command that ``exec`` ran."""
 
     lines: tuple[str, ...] = ()
-    document: Mapping[str, Any] = {}  # nobody changes it
+    document: Mapping[str, Any] = {}  # no one changes it
     errors: tuple[PyinstallError, ...] = ()
     code: int | None = None
 
@@ -79,7 +79,7 @@ class CommandContext(NamedTuple):
     def requests(self, texts: Sequence[str]) -> tuple[Request, ...]:
         """What `texts` ask for; without any, what is configured for the project.
 
-        Raises `InvalidRequestError`, `NoMatchError`, and `UsageError` where nothing is configured.
+        Raises `InvalidRequestError`, `NoMatchError`, and `UsageError` if nothing is configured.
         """
         from pytest_pyinstall.configuration import corrected_at_origin, written
         from pytest_pyinstall.request.request import parse_requests
@@ -169,7 +169,7 @@ def table_lines(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
 
 
 def while_it_stands(store: Store, key: Key, look: Callable[[Key], T | None], is_fine: Callable[[T], bool]) -> T | None:
-    """What `look` finds of the tree of `key`; None where it is gone.
+    """What `look` finds of the tree of `key`; None if it is gone.
 
     What is not fine is told only of a tree that stays: one that is removed or replaced meanwhile is looked at again.
     """

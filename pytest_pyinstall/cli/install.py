@@ -59,7 +59,7 @@ MOST_SHOWN = 10  # differences of one installation, without --verbose
 
 
 def install(session: CommandContext, texts: Sequence[str], *, reinstall: bool) -> CommandResult:
-    """Everything that was asked for stands in the store; one failure hides no other result. The lines are paths."""
+    """Everything that was asked for is in the store; one failure hides no other result. The lines are paths."""
     requests = session.requests(texts)
     if not texts:
         # Configured for pytest, where a path is fine: there is nothing to install about it.
@@ -75,7 +75,7 @@ def find(session: CommandContext, texts: Sequence[str]) -> CommandResult:
 
 
 def _found(provisioner: Provisioner, request: Request) -> ProvisionResult:
-    """Where there is none here, the error says whether there is a build of it, as far as no connection is needed."""
+    """If there is none here, the error says whether there is a build of it, as far as no connection is needed."""
     try:
         return provisioner.find(request)
     except NoMatchError as error:
@@ -131,7 +131,7 @@ def list_pythons(session: CommandContext, texts: Sequence[str], *, with_availabl
 def upgrade(session: CommandContext, texts: Sequence[str], *, keep: bool) -> CommandResult:
     """The newest patch of each minor version that is installed, or that `texts` name, is in the store.
 
-    The older patches of it that are ours go, unless somebody works with them or `keep` is set.
+    The older patches of it that are ours go, unless a process works with them or `keep` is set.
     """
     provisioner = session.provisioner
     ours = [found.key for found in provisioner.store.installations() if found.record is not None]

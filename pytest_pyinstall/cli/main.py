@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         complete()
     words = list(sys.argv[1:] if argv is None else argv)
-    # Closed by whoever started us (`>&-`): what is said there is for nobody.
+    # Closed by the process that started us (`>&-`): what is said there is for no one.
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it is to stay open
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except BrokenPipeError:
-        # Whoever read our output has seen enough. What is still buffered must not fail again at the end.
+        # Anyone who read our output has seen enough. What is still buffered must not fail again at the end.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it is to stay open
         return 128 + 13
     except (KeyboardInterrupt, _Ended) as end:
@@ -188,7 +188,7 @@ def _print(text: str, stream: TextIO) -> None:
 
 
 class _Ended(BaseException):
-    """A signal that asks us to end. No Exception: nobody between here and there may take it for a failure."""
+    """A signal that asks us to end. No Exception: no one between here and there may take it for a failure."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

@@ -42,7 +42,8 @@ __all__ = ["remove", "remove_parser", "verify", "verify_parser"]
 
 
 def remove(session: CommandContext, texts: Sequence[str], *, everything: bool) -> CommandResult:
-    """What fits one of the requests is gone. What somebody else put into the store stays, unless it is named by key."""
+    """What fits one of the requests is gone. What another process put into the store stays, unless it is named by
+    key."""
     store = session.provisioner.store
     keys: list[Key] = []
     errors: list[PyinstallError] = []
@@ -118,7 +119,7 @@ def _removable(session: CommandContext, request: Request) -> tuple[list[Key], Py
     if ours:
         return ours, None
     if fitting:
-        message = f"{fitting[0]} was put into the store by somebody else, most likely uv"
+        message = f"{fitting[0]} was put into the store by another program, most likely uv"
         return [], NoMatchError(message, hint=f"pytest-pyinstall remove {fitting[0]}")
     return [], _not_installed(session, request)
 

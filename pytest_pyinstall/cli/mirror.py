@@ -179,8 +179,8 @@ def pull(
     there. Any number of pullers and packers may work on one directory.
 
     With a `signer`, only what they built is pulled: its bundle is verified before the archive is fetched, and comes to
-    lie beside it, where whoever requires attestations looks for it. One that lies there and holds is not fetched again.
-    Without, nobody asks for bundles.
+    are beside it, where anyone who requires attestations looks for it. One that is there and holds is not fetched
+    again. Without, no one asks for bundles.
 
     Raises what `fetch` raises, with a `signer` what `attest` raises, `CatalogueError` for a build whose URL leads out
     of `directory`, and `StoreError` when the disk refuses.
@@ -235,7 +235,7 @@ def _destination(directory: Path, build: Build) -> tuple[Path, str]:
     root, url = Path(os.path.abspath(directory)), build.url  # noqa: PTH100  # a symlinked mirror keeps its name
     if url.startswith(("https://", "http://")):
         parts = urlsplit(url)
-        # A user, a password or a token in it is for whoever pulls, not for the readers of the mirror.
+        # A user, a password or a token in it is for anyone who pulls, not for the readers of the mirror.
         url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
         path = Path(mirrored(replace(build, url=url), mirror=str(root), pypy_mirror=None))
     else:  # a file of this machine, which the readers of the mirror do not have
@@ -258,10 +258,10 @@ def _is_right(path: Path, build: Build) -> bool:
 def _publish(
     directory: Path, archive: BinaryIO | None, path: Path, build: Build, *, bundle: bytes | None = None
 ) -> None:
-    """Give the content of `archive` the name `path` (None: it lies there already), and put its row in the catalogue.
+    """Give the content of `archive` the name `path` (None: it is there already), and put its row in the catalogue.
 
     Both under one lock: of two packers of one key, the catalogue has to have the digest of the file that stays. A
-    `bundle` comes first: nobody finds the archive without it.
+    `bundle` comes first: no one finds the archive without it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with hold(directory / ".lock", timeout=_LOCK_TIMEOUT, purpose=f"to write into {directory}", setting="MIRROR"):
@@ -428,7 +428,7 @@ def mirror_parser(parser: argparse.ArgumentParser) -> None:
         if args.action == "pack":
             if args.pyinstall_attestation == "require":
                 raise UsageError(
-                    "mirror pack: nobody attests what is packed here; --require-attestation is for mirror pull",
+                    "mirror pack: no one attests what is packed here; --require-attestation is for mirror pull",
                     hint=f"pytest-pyinstall mirror pack {shlex.join([args.directory, *args.requests])}",
                 )
             return mirror_pack(session, directory, args.requests, tag=args.tag)

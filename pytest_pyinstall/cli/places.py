@@ -115,7 +115,7 @@ def cache_list(session: CommandContext) -> CommandResult:
 
 
 def cache_prune(session: CommandContext) -> CommandResult:
-    """Gone: partial downloads that nobody is at, archives that fail their check, environments that nobody will miss.
+    """Gone: partial downloads that no one is at, archives that fail their check, environments that no one will miss.
 
     What is kept unpacked goes where its archive is gone.
     """
@@ -132,7 +132,7 @@ def cache_prune(session: CommandContext) -> CommandResult:
 
 
 def cache_clear(session: CommandContext) -> CommandResult:
-    """Gone: every archive, packed and unpacked, catalogue and environment that nobody is writing or using."""
+    """Gone: every archive, packed and unpacked, catalogue and environment that no one is writing or using."""
     from pytest_pyinstall.download.cache import clear
     from pytest_pyinstall.interpreter.path_commands import stale_commands
     from pytest_pyinstall.store.tree_cache import cached_trees, stale_trees
@@ -193,7 +193,7 @@ def _place_lines(name: str, found: Place, decided_by: str) -> Iterator[str]:
 
 
 def _sharing(found: Mapping[str, Place]) -> tuple[bool, str]:
-    """Whether all lie on one volume, and what follows where they do not."""
+    """Whether all are on one volume, and what follows where they do not."""
     device = {name: each.volume and each.volume.device for name, each in found.items()}
     if len(set(device.values())) == 1:
         return True, "store, scratch and cache share one volume"
@@ -235,12 +235,12 @@ def _thrown_away(session: CommandContext, archives: Sequence[CachedFile], direct
         try:
             aside = throw_away(path)
         except FileNotFoundError:
-            continue  # somebody was faster
+            continue  # another process was faster
         except OSError as error:
             errors.append(StoreError(f"cannot remove {path}: {error.strerror or error}"))
             continue
         if aside is None:
-            session.display.say(f"{path} stays: somebody is at it")
+            session.display.say(f"{path} stays: another process is at it")
             continue
         delete(aside)
         freed += size

@@ -150,7 +150,7 @@ class _Pool:
 
 
 _SAFE = "!$%&'()*+,/:;=?@[]~"
-"""What may stand in a URL's path and query as it is; what is percent-encoded already stays so."""
+"""What may are in a URL's path and query as it is; what is percent-encoded already stays so."""
 
 
 @contextlib.contextmanager
@@ -173,7 +173,7 @@ _silence = _Silence()
 def _ssl_context(environ: Mapping[str, str], encrypted: bool) -> ssl.SSLContext:
     import httpcore2
 
-    if not encrypted:  # trusts nobody; loading the system's certificates takes 25 ms
+    if not encrypted:  # trusts no one; loading the system's certificates takes 25 ms
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     file, directory = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
     if not file and not directory:
@@ -246,7 +246,7 @@ T = TypeVar("T")
 class Connection:
     """One request on one connection, which can be cut from another thread.
 
-    `hidden` is a URL whose secrets must not be shown either; `stopped` is set when nobody wants the answer any more.
+    `hidden` is a URL whose secrets must not be shown either; `stopped` is set when no one wants the answer any more.
     """
 
     def __init__(
@@ -302,7 +302,7 @@ class Connection:
                 self._response.close()
 
     def cut(self) -> None:
-        """End it. Whoever waits for its bytes wakes up; closing would leave them waiting."""
+        """End it. The process that waits for its bytes wakes up; closing would leave them waiting."""
         with contextlib.suppress(OSError, AttributeError):
             # Not the method of an SSLSocket: that would go on in clear text.
             socket.socket.shutdown(self._stream.get_extra_info("socket"), socket.SHUT_RDWR)
@@ -366,7 +366,8 @@ class Connection:
             )
         if isinstance(error, OSError) or kinds & {"TimeoutException", "NetworkError", "RemoteProtocolError"}:
             spelled = next((_spelled(link) for link in links if isinstance(link, OSError)), "")
-            # Without a network no name is known, and a name that is wrong stays so: whoever waits is told soon.
+            # Without a network no name is known, and a name that is wrong stays so: the process that waits is told
+            # soon.
             is_nameless = any(isinstance(link, socket.gaierror) for link in links)
             return TransientError(f"{self._symptom(error, spelled)}, {where}", attempts=2 if is_nameless else None)
         return FetchError(f"{self._what}: cannot ask {where}: {type(error).__name__}", hint=HINT_OTHER_SERVER)

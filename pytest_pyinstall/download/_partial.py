@@ -43,7 +43,7 @@ class PartialDownload:
         """The partial download at `path`, new or as it was left. What cannot be resumed is removed at the end."""
         descriptor = _open_part(path)
         if not path.name.startswith(".") and not _is_ours_alone(descriptor):
-            # Somebody writes it although we hold the lock, which then was deleted: two may not fill one file.
+            # Another process writes it although we hold the lock, which then was deleted: two may not fill one file.
             with contextlib.suppress(OSError):
                 os.close(descriptor)
             path = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -74,7 +74,7 @@ class PartialDownload:
 
     @property
     def is_resumable(self) -> bool:
-        """Whether a later `fetch` can go on from here. One without a lock has a name that nobody looks for."""
+        """Whether a later `fetch` can go on from here. One without a lock has a name that no one looks for."""
         return bool(self.size and self.validator) and not self.path.name.startswith(".")
 
     def append(self, chunk: bytes) -> None:
@@ -100,7 +100,7 @@ class PartialDownload:
         """Give the checked file its name. Gives the open file, at offset 0."""
         with self._storing():
             if os.fstat(self._descriptor).st_size != self.size:
-                raise OSError(errno.EBUSY, "somebody else writes it, too")
+                raise OSError(errno.EBUSY, "another process writes it, too")
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             if not _RENAMES_OPEN_FILES:
                 return self._publish_closed(path)
@@ -131,7 +131,7 @@ class PartialDownload:
         return self.path.with_name(f"{self.path.name}.json")
 
     def _count(self, chunk: bytes) -> None:
-        # The descriptor stands behind the last of these bytes, always: nobody seeks in between.
+        # The descriptor is behind the last of these bytes, always: no one seeks in between.
         if len(self.head) < _HEAD:
             self.head += chunk[: _HEAD - len(self.head)]
         self._hash.update(chunk)
@@ -179,7 +179,7 @@ def _open_part(path: Path) -> int:
             # A second name for it would be written through, too.
             if stat.S_ISREG(facts.st_mode) and facts.st_nlink <= 1:
                 with contextlib.suppress(AttributeError):  # Windows
-                    os.fchmod(descriptor, 0o644)  # whatever the umask
+                    os.fchmod(descriptor, 0o644)  # regardless of the umask
                 return descriptor
             os.close(descriptor)
             path.unlink()
@@ -192,7 +192,7 @@ def _open_part(path: Path) -> int:
                 remove(path)  # a link, a socket, a directory: never the beginning of an archive
             except OSError as unremovable:
                 raise storage_error(path, unremovable) from unremovable
-    raise storage_error(path, OSError(errno.EBUSY, "somebody keeps changing it"))
+    raise storage_error(path, OSError(errno.EBUSY, "another process keeps changing it"))
 
 
 def _is_file(path: Path) -> bool:
@@ -203,8 +203,8 @@ def _is_file(path: Path) -> bool:
 
 
 def _is_ours_alone(descriptor: int) -> bool:
-    """Whether nobody else fills this very file, as far as the system can tell; ours until the descriptor is closed."""
-    if _RENAMES_OPEN_FILES:  # elsewhere a lock file cannot be deleted while somebody holds it
+    """Whether no one else fills this very file, as far as the system can tell; ours until the descriptor is closed."""
+    if _RENAMES_OPEN_FILES:  # elsewhere a lock file cannot be deleted while another process holds it
         with contextlib.suppress(OSError):
             return locks.lock_descriptor(descriptor)
     return True

@@ -143,7 +143,7 @@ class Response:
 
     @property
     def validator(self) -> str:
-        """What `If-Range` takes: a strong ETag, else a date (RFC 9110, section 13.1.5); nothing where there is none."""
+        """What `If-Range` takes: a strong ETag, else a date (RFC 9110, section 13.1.5); nothing if there is none."""
         etag = self.headers.get("etag", "")
         if etag:
             return self.entity_tag if etag.startswith('"') else ""
@@ -166,7 +166,7 @@ def _is_sendable(text: str) -> bool:
 
 
 def error_for_status(answer: Response, what: str, limits: RetryPolicy) -> Exception:
-    """What a status that nobody wants means."""
+    """What a status that no one wants means."""
     status, where = answer.status, redacted(answer.url)
     reason = f"HTTP {status} from {where}"
     if status in {408, 425, 429} or status >= 500:

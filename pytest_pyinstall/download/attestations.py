@@ -1,7 +1,7 @@
 """Verifies who built an archive before it is fetched: its bundle, and that bundle against a root of trust.
 
 A bundle is what GitHub's build attestations are: a DSSE envelope around an in-toto statement that names the archive's
-sha256, the certificate of the workflow that signed it, and the proof that this stands in a public log. `sigstore`
+sha256, the certificate of the workflow that signed it, and the proof that this is in a public log. `sigstore`
 verifies it, without network.
 
 Sources: https://github.com/sigstore/protobuf-specs (bundle), https://slsa.dev/spec/v1.0/provenance, and for the
@@ -76,7 +76,7 @@ def attest(
 
     The bundle is where the catalogue says, on the mirror, else the one beside the archive, with ``.sigstore.json`` or
     ``.sigstore`` behind its name. It is kept below `cache`, and nothing else is written. Raises `AttestationError`
-    where there is none, or none that holds, `FetchError` for a network that fails, and `UsageError` where `sigstore`
+    where there is none, or none that holds, `FetchError` for a network that fails, and `UsageError` if `sigstore`
     is not installed.
     """
     _trust(signer)  # what is missing is told before anything is fetched
@@ -184,7 +184,7 @@ class _Identity:
         names = cert.extensions.get_extension_for_class(SubjectAlternativeName).value
         identities = names.get_values_for_type(UniformResourceIdentifier)
         if len(names) != 1 or len(identities) != 1 or not self._signer.fits(identities[0]):
-            msg = f"it was signed by {', '.join(identities) or 'nobody we know'}, and not by {self._signer.workflow}"
+            msg = f"it was signed by {', '.join(identities) or 'no one we know'}, and not by {self._signer.workflow}"
             raise VerificationError(msg)
         self.found = identities[0]
 

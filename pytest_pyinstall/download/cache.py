@@ -1,8 +1,8 @@
 """The lock of one directory of the archive cache: it saves work, and decides nothing.
 
-An archive in the cache: where it lies, and whether it is still what it was.
+An archive in the cache: where it is, and whether it is still what it was.
 
-What lies in the cache, and what of it may go: for the command line.
+What is in the cache, and what of it may go: for the command line.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ __all__ = ["CachedFile", "archive_path", "cached_archives", "clear", "lock_archi
 
 @contextlib.contextmanager
 def lock_archive(path: Path, client: Client, until: float, waiting: Callable[[str], None]) -> Iterator[bool]:
-    """Hold the lock of the archive's directory, which is made; False where it could not be had.
+    """Hold the lock of the archive's directory, which is made; False if it could not be had.
 
-    Whoever holds it gets as long as it takes, provided that its download grows: a process that was stopped, or that
-    runs on another host where the lock never ends, keeps nobody.
+    the process that holds it gets as long as it takes, provided that its download grows: a process that was stopped, or
+    that runs on another host where the lock never ends, keeps no one.
     """
     part = path.with_name(f"{path.name}.part")
     clock, size, since = client.limits.clock, -1, client.limits.clock()
@@ -64,7 +64,7 @@ def lock_archive(path: Path, client: Client, until: float, waiting: Callable[[st
 
 
 def archive_path(cache: Path, build: Build) -> Path:
-    """Where the archive of `build` lies in the cache, once it is there."""
+    """Where the archive of `build` is in the cache, once it is there."""
     name = build.file_name
     # The name comes out of a URL. One that could mean something else here than a plain file gets a plain name.
     if not re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9_+.~@=-]{0,199}", name) or name.endswith(".part"):
@@ -112,7 +112,7 @@ def _flaw(file: BufferedReader, build: Build) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedFile:
-    """What lies in the cache. `used` is when it was last handed out, in seconds since the epoch."""
+    """What is in the cache. `used` is when it was last handed out, in seconds since the epoch."""
 
     path: Path
     sha256: str
@@ -129,7 +129,7 @@ def cached_archives(cache: Path) -> list[CachedFile]:
 
 
 def prune(cache: Path, *, now: float | None = None) -> list[CachedFile]:
-    """Remove partial downloads that nobody is writing, and archives that fail their check; returns what was removed.
+    """Remove partial downloads that no one is writing, and archives that fail their check; returns what was removed.
 
     A directory in an archive's place is removed with all that is in it.
 
@@ -139,11 +139,11 @@ def prune(cache: Path, *, now: float | None = None) -> list[CachedFile]:
     horizon = (time.time() if now is None else now) - 3600
 
     def is_unwanted(file: CachedFile, ours: bool) -> bool:
-        if file.is_directory:  # nobody of ours writes into one
+        if file.is_directory:  # no one of ours writes into one
             return True
         if not _is_partial(file.path):
             return _is_bad(file)
-        # Under the lock nobody writes the resumable one. The others' writers never had a lock.
+        # Under the lock no one writes the resumable one. The others' writers never had a lock.
         return (ours and not file.path.name.startswith(".")) or file.used < horizon
 
     removed = _sweep(cache, is_unwanted)
@@ -168,13 +168,14 @@ def _sweep(cache: Path, is_unwanted: Callable[[CachedFile, bool], bool]) -> list
     for directory in _directories(cache):
         with lock_now(directory) as ours:
             if ours is False:
-                continue  # somebody is downloading into it
+                continue  # another process is downloading into it
             for file in _files(directory):
                 if is_unwanted(file, bool(ours)):
                     _remove(file.path)
                     removed.append(file)
-            # The lock file goes last, while we hold it: whoever waits for it finds that it has no name any more and
-            # starts over. A directory in which somebody has begun again meanwhile is not empty, and stays.
+            # The lock file goes last, while we hold it: the process that waits for it finds that it has no name any
+            # more and starts over. A directory in which another process has begun again meanwhile is not empty, and
+            # stays.
             if not _files(directory):
                 with contextlib.suppress(OSError):
                     for note in (*directory.glob(f"*{_NOTE}"), directory / LOCK):
@@ -206,11 +207,11 @@ _NOTE = ".part.json"
 
 
 def _files(directory: Path) -> list[CachedFile]:
-    """What lies in one directory of the cache, except the lock and the notes beside partial downloads."""
+    """What is in one directory of the cache, except the lock and the notes beside partial downloads."""
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in sorted(directory.iterdir()):
-            with contextlib.suppress(FileNotFoundError):  # somebody was faster
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
                 facts = path.lstat()
                 if path.name != LOCK and not path.name.endswith(_NOTE):
                     found.append(

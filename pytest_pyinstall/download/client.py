@@ -154,7 +154,7 @@ class Client:
             return
 
         def begin() -> None:
-            with contextlib.suppress(Exception):  # whoever downloads hears it
+            with contextlib.suppress(Exception):  # the process that downloads hears it
                 transports.through(None, encrypted=url.startswith("https:"))
 
         threading.Thread(target=begin, name="pytest-pyinstall-http", daemon=True).start()
@@ -172,7 +172,7 @@ class Client:
         return self._stopped.is_set()
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless somebody stops us. Raises `FetchError` then."""
+        """Wait, unless a process stops us. Raises `FetchError` then."""
         if self.limits.sleep is not None:
             self.limits.sleep(seconds)
         else:

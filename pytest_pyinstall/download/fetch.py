@@ -8,7 +8,7 @@ Turns a build into an archive.
 
 The digest in the catalogue decides what an archive is; servers, mirrors, proxies and the cache only move bytes. So
 fetching is free to be stubborn about the network (retry, resume, use what is cached) and has to be strict about
-two things only: nobody reads a byte before size and sha256 match, and no secret leaves for a place, a message or a
+two things only: no one reads a byte before size and sha256 match, and no secret leaves for a place, a message or a
 log where it does not belong.
 
 Below the cache, fetching owns::
@@ -16,9 +16,9 @@ Below the cache, fetching owns::
     CACHE/archives/<sha256>/<file name>             a verified archive; verified again at each use
     CACHE/archives/<sha256>/<file name>.part        a download under way, or one that can be resumed
     CACHE/archives/<sha256>/<file name>.part.json   from where it came, and the validator to resume it with
-    CACHE/archives/<sha256>/.<random>.part          a download by somebody who could not have the lock
-    CACHE/archives/<sha256>/.lock                   held by whoever writes the .part; saves work, decides nothing
-    CACHE/catalogues/<sha256 of the URL>.json       a catalogue, and beside it .meta with ETag and digest
+    CACHE/archives/<sha256>/.<random>.part          a download by anyone who could not have the lock
+    CACHE/archives/<sha256>/.lock                   held by the process that writes the .part; saves work, decides
+    nothing CACHE/catalogues/<sha256 of the URL>.json       a catalogue, and beside it .meta with ETag and digest
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class DownloadProgress(Protocol):
     """
 
     def started(self, build: Build, total: int | None) -> None:
-        """The first bytes are about to come; `total` in bytes, None where nobody knows. Once for each `fetch`."""
+        """The first bytes are about to come; `total` in bytes, None if no one knows. Once for each `fetch`."""
 
     def advanced(self, build: Build, count: int) -> None:
         """So many bytes more are there. What a resumed download already had counts; negative when it starts over."""
@@ -224,7 +224,7 @@ def _check(part: PartialDownload, build: Build, url: str, answer: Response | Non
     is_page = (answer is not None and answer.is_page) or looks_like_a_page(part.head)
     if build.size is not None and part.size != build.size:
         if answer is not None and answer.total is None and not is_page:
-            # Nobody said how long it would be, so an early end looks like any other.
+            # No one said how long it would be, so an early end looks like any other.
             msg = f"the connection ended after {part.size} of {build.size} bytes, {redacted(url)}"
             raise TransientError(msg)
         raise _wrong_size(build, url, str(part.size), build.size, answer)
@@ -292,9 +292,9 @@ def fetch(
     listener = ProgressReporter(build, progress)
     try:
         with lock_archive(path, client, until, listener.waiting) as locked:
-            # Whoever held the lock before us has probably left it here.
+            # the process that held the lock before us has probably left it here.
             if file := open_cached(path, build, client):
-                LOGGER.info("%s: somebody else fetched the archive meanwhile: %s", build.key, path)
+                LOGGER.info("%s: another process fetched the archive meanwhile: %s", build.key, path)
                 return Archive(build=build, file=file)
             LOGGER.info("%s: the archive is not in the cache; fetching %s", build.key, redacted(url))
             name = f"{path.name}.part" if locked else f".{secrets.token_hex(8)}.part"

@@ -119,5 +119,5 @@ def encode_character(character):  # type: (str) -> str
 if __name__ == "__main__":
     sys.stdout.flush()
     document = "\n%s%s%s\n" % (sys.argv[1], encode(answer()), sys.argv[2])
-    # Past sys.stdout, whose encoding and line ends belong to whoever configured them, and in one write.
+    # Past sys.stdout, whose encoding and line ends belong to anyone who configured them, and in one write.
     os.write(1, document.encode("ascii"))

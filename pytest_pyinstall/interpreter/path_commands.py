@@ -56,7 +56,7 @@ class Commands(NamedTuple):
 def commands_on_path(
     interpreters: Iterable[Interpreter], *, environ: Mapping[str, str], cache: Path
 ) -> Iterator[Commands]:
-    """A command for each of `interpreters`, which nobody deletes while the block lasts.
+    """A command for each of `interpreters`, which no one deletes while the block lasts.
 
     Of several with one name (3.12.1 and 3.12.4) the first has it. Raises `StoreError` if there is no place for them, or
     if what is then found on ``PATH``, with the variables of `environ`, is not that interpreter.
@@ -260,7 +260,7 @@ def _command(interpreter: Interpreter, path: Path) -> Path:
         with open(descriptor, "wb") as file:
             file.write(content)
             if hasattr(os, "fchmod"):
-                os.fchmod(descriptor, 0o755)  # whatever the umask
+                os.fchmod(descriptor, 0o755)  # regardless of the umask
         if path.is_dir() and not path.is_symlink():
             delete(path)
         scratch.replace(path)

@@ -80,7 +80,7 @@ class Packages:
         missing = {difference.name for difference in differences if difference.what == "missing"}
         replaced = {(each.site, each.name) for each in self.theirs}
         whole_site = {
-            site for site in sites if not any(_is_of_nobody(name, site, published) for name in names - self.claimed)
+            site for site in sites if not any(_is_unclaimed(name, site, published) for name in names - self.claimed)
         }
         self.gone = tuple(
             each
@@ -116,7 +116,7 @@ def _inside(distribution: Distribution) -> Iterator[str]:
     return (name for name in distribution.files if name.startswith(f"{distribution.info}/"))
 
 
-def _is_of_nobody(name: str, site: str, published: tuple[Distribution, ...]) -> bool:
+def _is_unclaimed(name: str, site: str, published: tuple[Distribution, ...]) -> bool:
     """Whether `name` is damage to `site` itself: to the directory, or to what belongs to none of its distributions."""
     if name == site or site.startswith(f"{name}/"):
         return True
@@ -153,7 +153,7 @@ class _Row(NamedTuple):
 
 
 def _rows(tree: Path, info: str) -> list[_Row] | None:
-    """The rows of a RECORD; None where it is not there, empty, or names what is not in the installation."""
+    """The rows of a RECORD; None if it is not there, empty, or names what is not in the installation."""
     import csv  # as base64 and hashlib below: nothing needs them unless something differs
 
     site = posixpath.dirname(info)

@@ -1,6 +1,6 @@
-"""Makes a whole tree out of what stands in the store, and brings along what its user has added.
+"""Makes a whole tree out of what is in the store, and brings along what its user has added.
 
-A store that a CI cache or a backup restored may lie elsewhere, and may have lost modes, links and empty directories.
+A store that a CI cache or a backup restored may be elsewhere, and may have lost modes, links and empty directories.
 The record has all of them, so nothing has to be downloaded.
 """
 
@@ -54,7 +54,7 @@ def rebuild(home: Path, entries: Iterable[Entry], tree: Path) -> FileDigests | N
 
 
 def _take(source: Path, path: Path, entry: Entry, known: FileDigests) -> bool:
-    """Copied and not linked: somebody else may own the old file, or still have it open for writing."""
+    """Copied and not linked: another process may own the old file, or still have it open for writing."""
     import hashlib
 
     try:
@@ -130,7 +130,7 @@ def _remove(tree: Path, distribution: Distribution) -> None:
 
 
 def _copy(source: Path, path: Path, tree: Path) -> bool:
-    """Nothing is written through a link, and nothing that stands there is replaced."""
+    """Nothing is written through a link, and nothing that is there is replaced."""
     if os.path.lexists(path) or not path.parent.is_dir():
         return False
     if path.parent.resolve() != tree.resolve() / path.parent.relative_to(tree):

@@ -65,7 +65,7 @@ def sweep(scratch: Path) -> None:
 
     Only directories with names of ours are deleted, and no link is followed. The name says which process made one; the
     lock decides about those of another machine or container. The lock file goes first and while it is held, so that
-    somebody who just made it notices and makes another.
+    anyone who just made it notices and makes another.
     """
     for parent in children(scratch):
         if parent.is_symlink() or not parent.is_dir():
@@ -129,8 +129,8 @@ def _clear(directory: Path) -> None:
 def link_minor(root: Path, key: Key, *, installed: Sequence[Key], scratch: Path) -> None:
     """Let the minor link of `key` in `root` lead to the newest of `installed` that has the same, or to nothing.
 
-    Pre-releases only where there is nothing else. What is not a link is somebody's, and stays. Safe beside readers, not
-    beside another writer. Raises `OSError`.
+    Pre-releases only where there is nothing else. What is not a link is another program's, and stays. Safe beside
+    readers, not beside another writer. Raises `OSError`.
     """
     if key.implementation != "cpython":
         return
@@ -151,7 +151,7 @@ def link_minor(root: Path, key: Key, *, installed: Sequence[Key], scratch: Path)
         _winapi.CreateJunction(str(target), str(link))
         return
     if os.path.lexists(link) and (not link.is_symlink() or link.readlink() == target):
-        return  # right already, or a directory or file of somebody's, and not ours to replace
+        return  # right already, or a directory or file of another program's, and not ours to replace
     new = scratch / "link"
     new.symlink_to(target)
     try:

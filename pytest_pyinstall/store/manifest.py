@@ -1,12 +1,12 @@
 """The list of what was published: taken once, compared ever after.
 
-Nobody can tell from a directory's name whether what lies below it is whole. The list can: name, kind, size, mode and
+No one can tell from a directory's name whether what is below it is whole. The list can: name, kind, size, mode and
 digest of every entry. Comparing without reading the content costs one ``lstat`` for each entry.
 
 What was published, written down beside the store's installations.
 
 A record says which archive an installation came from and what its tree held when it was published. An installation
-without a record is somebody else's (uv makes such ones in a shared store); one that does not match its record is
+without a record is another program's (uv makes such ones in a shared store); one that does not match its record is
 broken.
 """
 
@@ -159,7 +159,7 @@ def unexpected(tree: Path, entries: tuple[Entry, ...]) -> list[str]:
 
 
 def check_owners(tree: Path, owners: frozenset[int]) -> None:
-    """Raise `ForeignOwnerError` if anything in `tree` belongs to none of `owners`. What goes away is nobody's."""
+    """Raise `ForeignOwnerError` if anything in `tree` belongs to none of `owners`. What goes away is no one's."""
     for name in ("", *(name for name, _ in _walk(tree))):
         path = os.path.join(tree, name)  # noqa: PTH118  # hot: 1500 entries
         with contextlib.suppress(OSError):
@@ -309,7 +309,7 @@ class Record:
             with open(descriptor, "w", encoding="utf-8") as file:
                 json.dump(document, file, separators=(",", ":"))
                 file.flush()
-                # An empty record after a power cut would make a whole tree look like somebody else's.
+                # An empty record after a power cut would make a whole tree look like another program's.
                 os.fsync(file.fileno())
             scratch.replace(path)
         finally:
@@ -317,7 +317,7 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """The record at `path`; None where there is none that can be understood. Raises `OSError` where it cannot be
+        """The record at `path`; None if there is none that can be understood. Raises `OSError` if it cannot be
         read for another reason than that it is missing."""
         try:
             with open_regular(path, OPEN_FLAGS) as file:
@@ -391,7 +391,7 @@ def is_same_tree(name: str, home: Path) -> bool:
 
 
 def build_of(home: Path) -> str:
-    """The release that the tree says it is of, which uv and we write into it; empty where it says nothing."""
+    """The release that the tree says it is of, which uv and we write into it; empty if it says nothing."""
     try:
         return (home / "BUILD").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):

@@ -1,6 +1,6 @@
 """Owns the install directory: look, claim, publish, list, verify, remove.
 
-The layout is uv's, so that one directory can serve uv and us at once; what is ours alone lies below
+The layout is uv's, so that one directory can serve uv and us at once; what is ours alone is below
 ``.pytest-pyinstall``, a name that uv passes by.
 
     STORE/.lock                                  uv's lock and ours, for the milliseconds of a publication
@@ -75,8 +75,8 @@ _MOST_LOOKS = 200
 class Installation:
     """A directory in the store that holds a Python.
 
-    With a `record` it is one of ours and as it was published. Without one it is somebody else's, most likely uv's, and
-    only running it can tell what it is.
+    With a `record` it is one of ours and as it was published. Without one it is another program's, most likely uv's,
+    and only running it can tell what it is.
     """
 
     key: Key
@@ -115,7 +115,7 @@ class Store:
     """The directory of installations at `root`. Making one of these touches nothing on disk.
 
     `boot` names the present run of the machine (`current_boot`). `on_wait` hears a sentence when a lock is held by
-    somebody else for more than a second.
+    another process for more than a second.
     """
 
     root: Path
@@ -127,7 +127,7 @@ class Store:
     def keys(self) -> list[Key]:
         """What has a directory here, whole or not, newest first. No lock; an absent store has nothing.
 
-        Raises `UnreadableStoreError` where the store cannot be read, or where others can write to it.
+        Raises `UnreadableStoreError` if the store cannot be read, or where others can write to it.
         """
         try:
             with os.scandir(self.root) as entries:
@@ -148,7 +148,7 @@ class Store:
         return sorted(keys, reverse=True)
 
     def look(self, key: Key, *, content: bool = False) -> Installation | BrokenInstallation | None:
-        """What stands under the name of `key`. No lock, no write, no network.
+        """What is under the name of `key`. No lock, no write, no network.
 
         Every entry of the record's list is compared by type, size and mode; with `content`, and if the content of this
         very tree was not compared since the machine started, by content, which is then noted in the record, if that can
@@ -157,8 +157,8 @@ class Store:
         """
         found, steady = self._look(key, content=content), 0
         for _ in range(_MOST_LOOKS):
-            # Between two system calls of somebody's publication the record is a step ahead of the tree; and a tree may
-            # be going away, or another taking its place. Broken is only what stays the same.
+            # Between two system calls of another program's publication the record is a step ahead of the tree; and a
+            # tree may be going away, or another taking its place. Broken is only what stays the same.
             if not isinstance(found, BrokenInstallation) or steady == len(_PAUSES):
                 break
             time.sleep(_PAUSES[steady])
@@ -173,8 +173,8 @@ class Store:
     def verify(self, key: Key) -> tuple[Difference, ...] | None:
         """Compare the content of every file with the record, and name what was added. No lock, no write.
 
-        Empty where all is as published, and for an installation without record, of which nothing is known. None where
-        nothing stands there, or not any more.
+        Empty if all is as published, and for an installation without record, of which nothing is known. None if
+        nothing is there, or not any more.
         """
         for _ in range(_MOST_LOOKS):
             before = self.tree_identity(key)
@@ -199,7 +199,7 @@ class Store:
         return (*differences, *(Difference(name, "added") for name in extra))
 
     def tree_identity(self, key: Key) -> object:
-        """Something that is equal as long as the same tree stands under the name of `key`; None where there is none."""
+        """Something that is equal as long as the same tree is under the name of `key`; None if there is none."""
         try:
             status = self.home(key).lstat()
         except OSError:
@@ -211,9 +211,9 @@ class Store:
     def claim(self, key: Key, *, content: bool = False) -> Iterator[Claim]:
         """Hold the right to fill `key`. `content` is that of `look`, for who wants to know whether it has to be filled.
 
-        Waits for whoever holds it now. On entry an empty scratch directory of our own exists, and what the dead left
-        is gone; on exit it is gone too, and what was published stays. Raises `LockTimeoutError` after `lock_timeout`
-        seconds, `StoreError` where the store cannot be written.
+        Waits for the process that holds it now. On entry an empty scratch directory of our own exists, and what the
+        dead left is gone; on exit it is gone too, and what was published stays. Raises `LockTimeoutError` after
+        `lock_timeout` seconds, `StoreError` if the store cannot be written.
         """
         self._prepare()
         with (
@@ -233,8 +233,8 @@ class Store:
     def lease(self, prefix: Path) -> Iterator[bool]:
         """Keep the installation at `prefix` from being removed. Filling it anew needs no lease: that leaves no gap.
 
-        False, and no lease, where `prefix` is not in this store, or where the store is not ours to write and whoever
-        filled it left no file to hold. Never waits for longer than a second. Whatever way the holder ends, the lease
+        False, and no lease, where `prefix` is not in this store, or where the store is not ours to write and anyone who
+        filled it left no file to hold. Never waits for longer than a second. However the holder ends, the lease
         does.
         """
         key = self._key_of(prefix)
@@ -247,8 +247,9 @@ class Store:
     def remove(self, key: Key) -> bool:
         """Take the installation away; False if there was none.
 
-        It is moved aside in one step before anything in it is deleted, so that nobody meets half of it. The minor link
-        then leads to the next patch. Raises `LockTimeoutError`, and `StoreError` where somebody has a `lease` of it.
+        It is moved aside in one step before anything in it is deleted, so that no one meets half of it. The minor link
+        then leads to the next patch. Raises `LockTimeoutError`, and `StoreError` if another process has a `lease` of
+        it.
         """
         if not os.path.lexists(self.home(key)):
             return False
@@ -269,8 +270,8 @@ class Store:
         return self.private / "records" / f"{key}.json"
 
     def guarded(self) -> tuple[Path, ...]:
-        """The directories that nobody else may write to: whoever can write there, or rename one above, decides what we
-        run."""
+        """The directories that no one else may write to: anyone who can write there, or rename one above, decides what
+        we run."""
         real = Path(os.path.realpath(self.root))
         return tuple(dict.fromkeys((self.private, self.root, *self.root.parents, *real.parents)))
 
@@ -312,7 +313,7 @@ class Store:
                 self._note_checked(record, inode=status.st_ino)
             return Installation(key=key, home=home, record=record)
         if status.st_ino not in {record.inode, record.replaces} and build_of(home) not in {"", record.build.tag}:
-            # Neither what we published nor what that took the place of, and of another release: somebody else's, most
+            # Neither what we published nor what that took the place of, and of another release: another program's, most
             # likely uv's. The inode alone tells nothing, for a store that was restored or copied has other ones.
             return Installation(key=key, home=home, record=None)
         return BrokenInstallation(key=key, home=home, record=record, differences=tuple(differences))
@@ -378,7 +379,7 @@ class Store:
     def _note_checked(self, record: Record, *, inode: int) -> None:
         key = record.build.key
         path = self.record_path(key)
-        # If somebody publishes, theirs is newer. If we cannot write, the next look compares again.
+        # If another process publishes, theirs is newer. If we cannot write, the next look compares again.
         with contextlib.suppress(OSError, StoreError):
             self._refuse_what_others_can_write()
             with seize(self._lock_path(key)) as is_ours:
@@ -400,7 +401,7 @@ class Store:
         self._refuse_what_others_can_write()
 
     def _refuse_what_others_can_write(self) -> None:
-        """Whoever can write here, or rename a directory above, decides what we run.
+        """Anyone who can write here, or rename a directory above, decides what we run.
 
         That is also who owns the store: root does, and we do. Who owns a directory above could put another store in
         place of this one, but not one that is ours.
@@ -512,7 +513,7 @@ class Claim:
         return self.store.home(self.key)
 
     def rebuild(self) -> Rebuilt | None:
-        """A tree in `scratch` made of what stands there now; None if the content of a file is lost.
+        """A tree in `scratch` made of what is there now; None if the content of a file is lost.
 
         Raises `StoreError`.
         """
@@ -547,7 +548,7 @@ class Claim:
     ) -> Installation:
         """Put `tree`, a finished directory in `scratch`, under its final name.
 
-        At no instant is there half a tree, and if one stood there before, there is at no instant none (but see
+        At no instant is there half a tree, and if one was there before, there is at no instant none (but see
         `files.put`). The old one is deleted afterwards. With `keep_added`, what its user added is brought along first,
         and if there was anything, `prove` is called with the tree and the names of that. The digests of files in
         `known` are taken from there. `left_out` are entries that `rebuild` left out of the tree. Record and minor link
@@ -582,7 +583,7 @@ class Claim:
                     by=f"pytest-pyinstall {version_of('pytest-pyinstall')}",
                     attestation=attestation,
                 )
-                # The record goes first: a tree without record would pass for somebody else's.
+                # The record goes first: a tree without record would pass for another program's.
                 record.write(store.record_path(self.key), scratch_directory=self.scratch)
                 replace_directory(tree, self.home)
                 store._link_minor(self.key, self.scratch)  # noqa: SLF001
@@ -613,7 +614,7 @@ class Claim:
     def remove(self) -> bool:
         """Move the installation into scratch, from where it is deleted when the claim ends; False if there is none.
 
-        Raises `StoreError` where somebody has a `Store.lease` of it.
+        Raises `StoreError` if another process has a `Store.lease` of it.
         """
         store = self.store
         lease = store._lease_path(self.key)  # noqa: SLF001

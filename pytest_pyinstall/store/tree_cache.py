@@ -1,9 +1,9 @@
 """Keeps unpacked archives in the cache, of which an installation is made out of links.
 
-    CACHE/trees/<sha256 of the archive>/list.json    what lies beside it, with the digest of every file
+    CACHE/trees/<sha256 of the archive>/list.json    what is beside it, with the digest of every file
     CACHE/trees/<sha256 of the archive>/<top>/       what the archive unpacked to
     CACHE/trees/.<place>-<pid>-<start>-<random>.new/ one that is being made
-    CACHE/trees/.lock                                held by whoever makes one; saves work, decides nothing
+    CACHE/trees/.lock                                held by the process that makes one; saves work, decides nothing
 
 An archive is unpacked once and kept from its second installation on: who installs a Python once has no use for it. The
 files share an installation's blocks (reflinks, where the volume has them) or are that installation's (hardlinks), so it
@@ -131,7 +131,7 @@ def link_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, FileDiges
 
 
 def add_tree(cache: Path, build: Build, tree: Path, known: FileDigests) -> bool:
-    """Keep `tree`, which was just unpacked out of the archive of `build` and is unchanged; False where that cannot be.
+    """Keep `tree`, which was just unpacked out of the archive of `build` and is unchanged; False if that cannot be.
 
     Safe to call at once from several processes: one keeps it.
     """
@@ -152,7 +152,9 @@ def add_tree(cache: Path, build: Build, tree: Path, known: FileDigests) -> bool:
                 entries = take_manifest(tree, known)
                 _linked(tree, new / tree.name, entries)
                 document = {"format": _FORMAT, "top": tree.name, "tree": [entry.to_json() for entry in entries]}
-                descriptor = os.open(new / _LIST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)  # whatever the umask
+                descriptor = os.open(
+                    new / _LIST, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644
+                )  # regardless of the umask
                 with open(descriptor, "w", encoding="utf-8") as file:
                     json.dump(document, file, separators=(",", ":"))
                 new.rename(kept)

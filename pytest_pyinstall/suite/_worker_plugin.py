@@ -1,4 +1,5 @@
-"""The plugin of a worker: an ordinary pytest session in an environment of the suite, which writes its reports to a file.
+"""The plugin of a worker: an ordinary pytest session in an environment of the suite, which writes its reports to a
+file.
 
 It is imported there as `_pyinstall_inner`, and never by the package itself. It needs pytest alone, 6.2 or newer, and
 is valid on Python 3.6.
@@ -60,7 +61,8 @@ _INIS = (
 class _Stream:
     """The file that the controller follows.
 
-    Everything that writing needs is bound when the session starts: a test may patch any module, for as long as it likes.
+    Everything that writing needs is bound when the session starts: a test may patch any module, for as long as it
+    likes.
     """
 
     def __init__(self, path):
@@ -121,7 +123,7 @@ class _Stream:
                 set_(name, (hard, hard))
 
     def end_if_alone(self):
-        """A controller that was killed did not end us, and nobody reads what we write."""
+        """A controller that was killed did not end us, and no one reads what we write."""
         if self._getppid() != self._parent:
             self._exit(3)
 
@@ -332,7 +334,7 @@ class _Teller:
 
 
 class _Nothing:
-    """A file for what nobody reads."""
+    """A file for what no one reads."""
 
     encoding = "utf-8"
 

@@ -29,7 +29,7 @@ class Found:
 def neighbours(count: int, outcome: Callable[[int], str | None]) -> Found | None:
     """Where `outcome` changes in ``range(count)``, asking about as few as can be: both ends, then halves.
 
-    An index whose outcome is None (there is no such build) is passed by. None where fewer than two are left.
+    An index whose outcome is None (there is no such build) is passed by. None if fewer than two are left.
     """
     left = list(range(count))
     known: dict[int, str] = {}
@@ -75,7 +75,7 @@ class Bisection(Suite):
         *,
         say: Callable[[str], None] | None,
     ) -> None:
-        """Raises `PyinstallError` where there is nothing to choose from."""
+        """Raises `PyinstallError` if there is nothing to choose from."""
         if len(requests) < 2:
             message = f"--python-bisect needs a range of Pythons, and {len(requests)} was asked for"
             raise UsageError(message, hint="--python 3.12.0..3.12.9")

@@ -72,7 +72,7 @@ def directory_of(cache: Path) -> Path:
 
 
 def lease(environment: Path) -> AbstractContextManager[bool]:
-    """Hold `environment`, whether it is there or not: while anybody does, nobody throws it away."""
+    """Hold `environment`, whether it is there or not: while anybody does, no one throws it away."""
     return locks.share(_beside(environment, "lease"))
 
 
@@ -98,13 +98,13 @@ def environments(cache: Path) -> list[Path]:
 
 
 def unwanted(cache: Path, *, now: float | None = None) -> list[Path]:
-    """What nobody will miss: leftovers, environments whose Python or project is gone, or unused for thirty days."""
+    """What no one will miss: leftovers, environments whose Python or project is gone, or unused for thirty days."""
     horizon = (time.time() if now is None else now) - _AGE
     return [path for path in environments(cache) if _is_unwanted(path, horizon)]
 
 
 def throw_away(path: Path, *, is_locked: bool = False) -> Path | None:
-    """Move it aside, so that nobody starts half an environment; the caller deletes what is returned.
+    """Move it aside, so that no one starts half an environment; the caller deletes what is returned.
 
     None if a session runs in it, or makes it. A caller that holds the lock for making it says so: `is_locked`. Raises
     `OSError`.
@@ -123,7 +123,7 @@ def _beside(path: Path, kind: str) -> Path:
 
 
 def _guards(path: Path) -> list[Path]:
-    """What is locked while somebody needs `path`: runs in it, or makes it."""
+    """What is locked while another process needs `path`: runs in it, or makes it."""
     # Scratch has a further ending, and an environment with a copy of the sources a part of its name that is about them.
     maker = path.name.lstrip(".").partition(".")[0].partition("-")[0]
     return [_beside(path, "lease"), path.with_name(f".{maker}.lock")]
@@ -169,9 +169,9 @@ def is_alike(project: Path) -> bool:
 
 
 def pack_editable(packages: Path, project: Path, *, into: Path) -> Path | None:
-    """A wheel in `into` that installs again what lies in the site-packages `packages` as the editable `project`.
+    """A wheel in `into` that installs again what is in the site-packages `packages` as the editable `project`.
 
-    None where that could be another thing under another Python or in another environment: with a file that was
+    None if that could be another thing under another Python or in another environment: with a file that was
     compiled, that is code, or that lies outside. Raises `OSError`. What is in `into` is whole.
     """
     try:
@@ -252,7 +252,7 @@ def _metadata(packages: Path, project: Path) -> Path | None:
 
 
 def _names(packages: Path, metadata: Path) -> list[str] | None:
-    """The files of the wheel; None where one is not what every environment would have."""
+    """The files of the wheel; None if one is not what every environment would have."""
     commands = _commands(metadata / "entry_points.txt")
     names = []
     with (metadata / "RECORD").open(encoding="utf-8", newline="") as record:

@@ -1,4 +1,4 @@
-"""Calls in the background that nobody has to wait for, and interrupts that come at a good moment.
+"""Calls in the background that no one has to wait for, and interrupts that come at a good moment.
 
 Runs the project's whole suite under each Python, and merges the reports into one session.
 
@@ -78,7 +78,8 @@ _T = TypeVar("_T")
 
 
 class Background(Generic[_T]):
-    """Runs calls, in order, in at most `count` threads. Whoever ends does not wait for them, as for an executor's."""
+    """Runs calls, in order, in at most `count` threads. The process that ends does not wait for them, as for an
+    executor's."""
 
     def __init__(self, count: int) -> None:
         self._calls: queue.SimpleQueue[tuple[Future[_T], Callable[[], _T]] | None] = queue.SimpleQueue()
@@ -110,7 +111,7 @@ class Background(Generic[_T]):
             future, call = waiting
             try:
                 future.set_result(call())
-            except BaseException as error:  # noqa: BLE001  # whoever asks for the result gets it
+            except BaseException as error:  # noqa: BLE001  # the process that asks for the result gets it
                 future.set_exception(error)
 
 

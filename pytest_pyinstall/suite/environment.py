@@ -71,7 +71,7 @@ class _Plan:
     left_alone: Sequence[Path] = ()
 
     def places(self) -> Iterator[tuple[Path, bool]]:
-        """Where it may be, and whether the project is editable in what is there."""
+        """If it may be, and whether the project is editable in what is there."""
         yield self.parent / f"{self.slot}-{self.state}", self.spec.editable
         if self.spec.project and self.spec.editable and self.interpreter.version_info[:2] < (3, 8):
             yield self.parent / f"{self.slot}-{self.state}-{self.inputs.sources(self.spec.project)[:12]}", False
@@ -92,8 +92,8 @@ def make_environment(
     """The environment of `interpreter` for what `recipe` says, made now if it is missing, damaged or out of date.
 
     It has pytest, the newest that this Python can have, what the recipe names, and the project. Any number of sessions
-    may ask at once: one makes it, the others wait. Until `held` is closed, nobody throws it away. `left_alone` are
-    directories that are no part of the project although they lie in it. Raises `NoMatchError` if the project does not
+    may ask at once: one makes it, the others wait. Until `held` is closed, no one throws it away. `left_alone` are
+    directories that are no part of the project although they are in it. Raises `NoMatchError` if the project does not
     support this Python, `EnvironmentCreationError` if something cannot be installed, `LockTimeoutError`, `StoreError`
     for the cache, `InvalidSettingError` for files of the project that cannot be read.
     """
@@ -521,7 +521,7 @@ pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
 def _warm(path: Path, interpreter: Interpreter, *, environ: Mapping[str, str]) -> None:
     """Compile what the start of pytest imports, if ``PYTHONDONTWRITEBYTECODE`` would have it compiled every time.
 
-    That variable is about directories that are not ours: what is compiled lies in the environment and in our store.
+    That variable is about directories that are not ours: what is compiled is in the environment and in our store.
     """
     if not environ.get("PYTHONDONTWRITEBYTECODE"):
         return  # the first session will leave it behind

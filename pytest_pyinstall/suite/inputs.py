@@ -117,7 +117,7 @@ def lines_of(text: str) -> list[str]:
 class Inputs:
     """What decides about the environment for `spec`. `parts` are the digests.
 
-    `left_alone` are directories that lie in the project and are no part of it. `copied` are the directories that are
+    `left_alone` are directories that are in the project and are no part of it. `copied` are the directories that are
     installed as they are now: (directory, name of the project). `named` are those that requirements name. Raises
     `InvalidSettingError` for unreadable files.
     """

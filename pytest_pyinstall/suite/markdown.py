@@ -59,7 +59,7 @@ def append_summary(matrix: Matrix, environ: Mapping[str, str], *, title: str) ->
         with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{markdown(matrix, title=title)}\n")
     except OSError:
-        return None  # somebody else's variable is no reason to fail
+        return None  # another program's variable is no reason to fail
     return path
 
 

@@ -65,7 +65,7 @@ def correct_names(config: pytest.Config) -> None:
 
 
 def last_failed(directory: Path) -> dict[str, bool]:
-    """What pytest has written below `directory` about tests that failed; empty where there is nothing."""
+    """What pytest has written below `directory` about tests that failed; empty if there is nothing."""
     try:
         found = json.loads((directory / "v" / "cache" / "lastfailed").read_bytes())
     except (OSError, ValueError):
@@ -254,7 +254,7 @@ class ReportReplayer:
         if nodeid not in row.nodeids and nodeid not in row.unforeseen:
             row.unforeseen.add(nodeid)
             self._count_collected()
-        # Without the terminal's plugin (`-p no:terminal`) nobody has words for it.
+        # Without the terminal's plugin (`-p no:terminal`) no one has words for it.
         status = self.config.hook.pytest_report_teststatus(report=report, config=self.config)
         category = status[0] if status else report.outcome
         if category in {"passed", "failed", "error", "skipped", "xfailed", "xpassed"}:

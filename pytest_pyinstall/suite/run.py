@@ -100,7 +100,7 @@ class InterpreterRun:
 
     @property
     def version(self) -> str:
-        """What it will say that it is; empty where there is no interpreter."""
+        """What it will say that it is; empty if there is no interpreter."""
         interpreter = self.choice.interpreter
         return ".".join(map(str, interpreter.version_info[:3])) if interpreter else ""
 
@@ -199,7 +199,7 @@ class WorkerSession:
         working_directory: Path,
         environ: Mapping[str, str],
     ) -> None:
-        """Start it. Raises `EnvironmentCreationError` where that cannot be done."""
+        """Start it. Raises `EnvironmentCreationError` if that cannot be done."""
         self.directory.mkdir(parents=True, exist_ok=True)
         stream = self.directory / "events"
         stream.touch()
@@ -294,7 +294,7 @@ class WorkerSession:
                 text = log.read().decode("utf-8", "backslashreplace")
         except OSError:
             return ""
-        # Of pytest's own heading and frames nobody learns anything.
+        # Of pytest's own heading and frames no one learns anything.
         text = text[max(0, text.find("Fatal Python error")) :]
         lines = [line for line in text.strip().splitlines() if not _OF_PYTEST.match(line)]
         return "\n".join(lines[-_TAIL:])

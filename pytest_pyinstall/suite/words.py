@@ -171,7 +171,7 @@ class WorkerWords:
 
     arguments: list[str]
     behind: list[str]
-    """What stands behind ``--``."""
+    """What is behind ``--``."""
     environment: list[str]
     ini: list[str]
     is_environment_changed: bool

@@ -46,7 +46,7 @@ __all__ = [
 
 
 def make_directory(path: Path) -> None:
-    """Make the directory `path` and what is missing above it, with no more rights than 0755, whatever the umask.
+    """Make the directory `path` and what is missing above it, with no more rights than 0755, regardless of the umask.
 
     Raises `OSError`. Other processes may create or remove it at the same time.
     """
@@ -108,7 +108,7 @@ OPEN_FLAGS = (
 
 
 def open_regular(path: Path, flags: int) -> BufferedReader:
-    """Open a file for reading; an `OSError` for anything else that may lie there."""
+    """Open a file for reading; an `OSError` for anything else that may be there."""
     descriptor = os.open(path, os.O_RDONLY | flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -160,7 +160,7 @@ def storage_error(path: Path, error: OSError) -> StoreError:
 def replace_directory(source: Path, destination: Path) -> bool:
     """Rename `source` to `destination`; if `destination` existed, it is at `source` afterwards.
 
-    True if something stood there. Both lie on one filesystem. On Linux and macOS the two change places in one system
+    True if something was there. Both are on one filesystem. On Linux and macOS the two change places in one system
     call; if the kernel or the filesystem cannot, the old one is moved aside first, and there is an instant at
     which `destination` is absent. Raises `OSError`. Safe beside readers; writers hold the store's lock.
     """
@@ -177,7 +177,7 @@ def replace_directory(source: Path, destination: Path) -> bool:
             if _exchange(source, destination):
                 return True
         except FileNotFoundError:
-            continue  # what stood there went away between the look and the exchange
+            continue  # what was there went away between the look and the exchange
         aside = source.with_name(f"{source.name}.{os.urandom(4).hex()}")
         _rename(destination, aside)
         _rename(source, destination)

@@ -240,7 +240,7 @@ def _open_or_make(path: Path) -> int:
         except FileExistsError:
             return _open_existing(path)
         if hasattr(os, "fchmod"):
-            os.fchmod(descriptor, 0o666)  # whatever the umask: other users and uv open it for writing
+            os.fchmod(descriptor, 0o666)  # regardless of the umask: other users and uv open it for writing
         return descriptor
     except OSError as error:
         if error.errno in _REFUSED:
@@ -344,5 +344,5 @@ def lock_now(directory: Path) -> Iterator[bool | None]:
         yield ours
     finally:
         if descriptor is not None:
-            with contextlib.suppress(OSError):  # the lock is gone whatever the disk says
+            with contextlib.suppress(OSError):  # the lock is gone regardless of the disk says
                 os.close(descriptor)

@@ -702,7 +702,7 @@ _entries = st.lists(
 
 
 def packed(entries: list[tuple[str, str, bytes, int, int]], layout: int, mode: str) -> bytes:
-    """A tar of as many of `entries` as can stand beside each other."""
+    """A tar of as many of `entries` as can are beside each other."""
     kinds = {"python": "directory"}
     files: dict[str, int] = {}
     buffer = io.BytesIO()

@@ -1,6 +1,6 @@
 """Every block of every page is run: by `test_docs` what a terminal shows, by others what they say, and the rest here.
 
-What no machine of tests can run stands in `NOT_RUN`, with the reason. A block that nobody runs fails a test.
+What no machine of tests can run is in `NOT_RUN`, with the reason. A block that no one runs fails a test.
 """
 
 import json
@@ -71,7 +71,7 @@ NOT_RUN = {
     "docs/libraries.md: pytest --python 3.8..3.13 --python-suite": "hours in others' sources: benchmarks/libraries.py",
     "docs/security.md: pytest-pyinstall mirror pull ./pythons 3.13": "asks GitHub, with a program of its own",
 }
-"""Blocks that nobody runs, and why. On no page: `setx` and a Dev Drive, which need Windows; `pre-commit install`."""
+"""Blocks that no one runs, and why. On no page: `setx` and a Dev Drive, which need Windows; `pre-commit install`."""
 
 ELSEWHERE = {
     "docs/howto/optional.md: 1 passed, 1 skipped in 0.01s": "test_without_plugin.py",
@@ -98,7 +98,7 @@ def runs(*starts: str) -> Callable[[Runner], Runner]:
 
 
 def way(block: Block) -> object:
-    """How it is run; None where nobody does."""
+    """How it is run; None if no one does."""
     if block.page == "docs/reference/errors.md":
         return "test_errors_at_doors.py"
     return next((how for ways in (RUNS, ELSEWHERE, NOT_RUN) if (how := ways.get(str(block)))), None)

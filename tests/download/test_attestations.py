@@ -1,4 +1,4 @@
-"""What an attestation has to say, and what happens to a Python that has none (a Sigstore of our own stands in)."""
+"""What an attestation has to say, and what happens to a Python that has none (a Sigstore of our own is in)."""
 
 import base64
 import copy
@@ -507,7 +507,7 @@ def test_a_server_that_fails_is_no_missing_proof(server: mirror.Mirror, here: Wo
 
 def test_what_is_packed_here_is_attested_by_nobody(here: Workshop, capsys: Capture) -> None:
     assert main(["mirror", "pack", "mine", sys.executable, "--require-attestation"]) == 2
-    assert "nobody attests what is packed here" in capsys.readouterr().err
+    assert "no one attests what is packed here" in capsys.readouterr().err
     assert not (here.directory / "mine").exists()
 
 
@@ -541,7 +541,7 @@ def test_a_mirror_that_was_pulled_without_gets_its_proofs_later_and_keeps_them(
     server.reset_counts()
     beside(here, None)
     assert pull("--require-attestation")[0] == 0
-    assert bundles(server) == [], "what lies there holds"
+    assert bundles(server) == [], "what is there holds"
 
     for wrong in (b"", b"{}", json.dumps(site.bundle("cd" * 32)).encode()):
         beside_it.write_bytes(wrong)

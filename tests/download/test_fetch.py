@@ -135,7 +135,7 @@ class Fetcher:
 
     @property
     def files(self) -> list[str]:
-        """What lies below the cache, but for the locks."""
+        """What is below the cache, but for the locks."""
         paths = self.cache.rglob("*")
         return sorted(path.name for path in paths if not path.is_dir() and path.name != ".lock")
 
@@ -1198,7 +1198,7 @@ def test_a_download_that_somebody_else_truncates_is_not_published(fetcher: Fetch
         with part.open("ab") as file:
             file.write(bytes(200_000))
         stalled.release()
-        with pytest.raises(StoreError, match="somebody else writes it"):
+        with pytest.raises(StoreError, match="another process writes it"):
             result.result()
     assert fetcher.files == []
     assert fetcher() == CONTENT
@@ -1235,7 +1235,7 @@ def test_a_partial_download_that_cannot_be_had(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "a.part").write_text("")
     (tmp_path / "b.part").hardlink_to(tmp_path / "a.part")
     monkeypatch.setattr(Path, "unlink", lambda *_: None)
-    with pytest.raises(StoreError, match="somebody keeps changing it"):
+    with pytest.raises(StoreError, match="another process keeps changing it"):
         _open_part(tmp_path / "b.part")
 
 

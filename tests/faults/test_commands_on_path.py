@@ -132,7 +132,7 @@ def test_p18_another_libpython_on_ld_library_path_is_not_taken(
 def test_p18_a_variable_that_makes_it_another_python_fails_the_session(
     workshop: Workshop, tally: Tally, door: str, variable: str
 ) -> None:
-    """The interpreter was asked in a clean environment; what stands on PATH gets the session's."""
+    """The interpreter was asked in a clean environment; what is on PATH gets the session's."""
     tally.attempt("a variable that redirects a Python")
     script = (
         "import os, runpy, sys\n"

@@ -105,7 +105,7 @@ def test_p16_a_full_disk_at_any_phase_is_a_clear_error_and_heals(
 
 
 def _on(workshop: Workshop, disk: Path) -> Workshop:
-    """Another one, whose store and cache lie on `disk`."""
+    """Another one, whose store and cache are on `disk`."""
     other = Workshop(workshop.directory, workshop.mirror)
     other.store, other.cache = disk / "store", disk / "cache"
     return other
@@ -254,7 +254,7 @@ def test_p7_p15_roots_store_serves_everyone_and_nobody_else_serves_root(
     workshop: Workshop, tally: Tally, request: pytest.FixtureRequest
 ) -> None:
     tally.attempt("another user's store")
-    public = Path(tempfile.mkdtemp(prefix="pyinstall-public-"))  # pytest's directories are for nobody else
+    public = Path(tempfile.mkdtemp(prefix="pyinstall-public-"))  # pytest's directories are for no one else
     request.addfinalizer(lambda: shutil.rmtree(public))
     public.chmod(0o755)
     workshop.store = public / "store"

@@ -221,7 +221,7 @@ def test_p11_what_somebody_else_throws_out_of_the_cache_is_gone(
                 tally.survive()
 
 
-# Taken while somebody removes it
+# Taken while another process removes it
 
 
 def run_exec(here: Workshop) -> None:

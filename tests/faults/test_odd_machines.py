@@ -19,7 +19,7 @@ NOBODY = 54321
 
 
 def as_nobody(workshop: Workshop, *command: str, environ: Mapping[str, str]) -> Ended:
-    """Run as that uid. It may read everything, since the interpreter may lie in root's home, and write nothing."""
+    """Run as that uid. It may read everything, since the interpreter may be in root's home, and write nothing."""
     setpriv = shutil.which("setpriv")
     if setpriv is None or os.geteuid() != 0:
         pytest.skip("needs root, and setpriv")

@@ -88,7 +88,7 @@ def test_p3_after_a_power_cut_in_the_middle_the_next_run_makes_it_whole(
             assert again.code == 0, (seed, cut, again.output)
             assert digest(workshop.home) == reference, (seed, cut)
             assert workshop.ours("verify").code == 0
-            # Where it was whole there was nothing to write, and nobody to sweep.
+            # If it was whole there was nothing to write, and no one to sweep.
             assert workshop.ours("install", "--reinstall", VERSION).code == 0
             assert workshop.leftovers() == []
             tally.survive()

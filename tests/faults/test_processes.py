@@ -32,7 +32,7 @@ def until_ended(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[
     try:
         yield process
     finally:
-        process.kill()  # also one that was stopped; nothing where it has ended
+        process.kill()  # also one that was stopped; nothing if it has ended
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()

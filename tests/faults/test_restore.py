@@ -52,7 +52,7 @@ WAYS = {
 
 @dataclass
 class Machine:
-    """Where a store is restored, and who uses it there, in which run of the machine."""
+    """Where a store is restored, and its users there, in which run of the machine."""
 
     directory: Path
     store: Path
@@ -107,7 +107,7 @@ class Machine:
 def reachable(view: Path) -> list[str]:
     """Commands that let every user reach the running Python and the code under test, in a mount namespace.
 
-    Both may lie below a home directory that is closed to others.
+    Both may be below a home directory that is closed to others.
     """
     places = {RUNNING.parents[1], Path(sys.prefix).resolve(), Path(pytest_pyinstall.__file__).parents[1].resolve()}
     closed = {
@@ -132,7 +132,7 @@ def reachable(view: Path) -> list[str]:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that other users may enter; pytest's own are for nobody else."""
+    """A directory that other users may enter; pytest's own are for no one else."""
     directory = Path(tempfile.mkdtemp(prefix="pyinstall-public-"))
     directory.chmod(0o755)
     yield directory

@@ -232,7 +232,7 @@ def test_a_copy_that_still_loads_the_original_is_not_taken_for_good(tmp_path: Pa
 @needs_compiler
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="was proved with ELF files only")
 def test_libraries_of_the_prefix_come_along(installed: Path, tmp_path: Path) -> None:
-    """As in a conda environment, whose OpenSSL lies in the prefix itself."""
+    """As in a conda environment, whose OpenSSL is in the prefix itself."""
     (tmp_path / "fact.c").write_text("int fact(void) { return 42; }")
     (tmp_path / "user.c").write_text("int fact(void); int user(void) { return fact(); }")
     library, dynload = installed / "lib", installed / f"lib/python{NEWEST}/lib-dynload"

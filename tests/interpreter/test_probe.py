@@ -291,7 +291,7 @@ def test_what_hangs_is_killed_with_its_children(script: Write, tmp_path: Path) -
 
 
 def wait_for_end_of(process: int) -> None:
-    """Returns never before the process ended: a killed orphan stays until somebody has reaped it."""
+    """Returns never before the process ended: a killed orphan stays until another process has reaped it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         os.kill(process, 0)

@@ -313,7 +313,7 @@ def test_an_empty_request_is_not_dropped(text: str, hint: str) -> None:
         ("python.exe", "the path of an executable", "./python.exe"),
         ("!!!", "a version", "3.12"),
         ("@3.12", "a version", "3.12"),
-        ("~nobody-is-called-so/python", "a version", "3.12"),
+        ("~no one-is-called-so/python", "a version", "3.12"),
         ("3." + "9" * 5000, "a version", "3.999"),
         ("3.9post" + "9" * 390, "a version", "3.9"),
     ],

@@ -296,7 +296,7 @@ def test_p15_an_access_control_list_in_a_tree_is_damage(store: Store, name: str)
     done = subprocess.run(["setfacl", "-m", "u:4242:rwx", home / name], check=False, capture_output=True)
     if done.returncode:
         pytest.skip("this filesystem has no access control lists")
-    if name == ".":  # whoever can write here can put another `lib` in its place
+    if name == ".":  # anyone who can write here can put another `lib` in its place
         with pytest.raises(UnreadableStoreError, match="user 4242 can write to"):
             store.look(KEY)
     else:
@@ -578,7 +578,7 @@ def test_p21_what_somebody_uses_is_not_removed(store: Store) -> None:
         with pytest.raises(StoreError, match=rf"in use, and stays: process {second.pid} "):
             store.remove(KEY)
         assert isinstance(store.look(KEY), Installation)
-        _publish(store)  # in place of it, without a gap: that harms nobody
+        _publish(store)  # in place of it, without a gap: that harms no one
         second.kill()
         second.wait()
         assert store.remove(KEY) is True

@@ -92,7 +92,7 @@ def test_blocks_are_shared_where_the_volume_can(tmp_path: Path, tree: Path) -> N
         (laid[0] / "lib/large").write_bytes(b"edited in place")
         shutil.rmtree(into)
         into.mkdir()
-        assert link_tree(volume / "cache", BUILD, into=into) is not None  # nobody else's file was changed by it
+        assert link_tree(volume / "cache", BUILD, into=into) is not None  # no one else's file was changed by it
 
 
 def _free(volume: Path) -> int:

@@ -53,7 +53,7 @@ def test_counting_what_was_collected(run: Run, project: Path) -> None:
 
 @pytest.fixture
 def covered(project: Path) -> Path:
-    """A module of which each Python runs its own half, and nobody the last function."""
+    """A module of which each Python runs its own half, and no one the last function."""
     extra = '\n[project.optional-dependencies]\ntest = ["pytest-cov"]\n'
     (project / "pyproject.toml").write_text(PYPROJECT + extra, "utf-8")
     (project / "demo.py").write_text(

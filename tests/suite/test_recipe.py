@@ -1,4 +1,4 @@
-"""What a project's files come to: what goes into the environments of its suite, and when they are made anew."""
+"""What a project's files come to: what goes into the environments of its suite, and when they are made again."""
 
 import subprocess
 from collections.abc import Callable

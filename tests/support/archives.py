@@ -111,7 +111,7 @@ def _kept(executable: Path) -> Path:
 
 
 def _forget_old() -> None:
-    """Nobody has asked for these since days, so nobody is in the middle of linking them."""
+    """No one has asked for these since days, so no one is in the middle of linking them."""
     for marker in _KEPT.glob("*/complete"):
         if marker.stat().st_mtime < time.time() - _DAYS * 86400:
             for file in sorted(marker.parent.rglob("*"), reverse=True):

@@ -1,4 +1,4 @@
-"""What every fault needs: a small Python to install, processes that may be killed, and an oracle that believes nobody.
+"""What every fault needs: a small Python to install, processes that may be killed, and an oracle that believes no one.
 
 The Python is a tree of some hundred files whose executable hands over to the running one, so that an installation
 takes tens of milliseconds, and a hundred of them are affordable. `benchmarks/faults.py` does the same to uv.
@@ -129,7 +129,7 @@ def distribution(name: str, version: str, *, minor: str, modules: int) -> dict[s
 
 
 def digest(tree: Path) -> Mapping[str, str] | None:
-    """Every entry below `tree` with its kind, mode and content; None where there is no such directory."""
+    """Every entry below `tree` with its kind, mode and content; None if there is no such directory."""
     if not tree.is_dir():
         return None
     found = {}
@@ -295,7 +295,7 @@ class Workshop:
         return ".part" in path.name or path.name.startswith(".")
 
     def forget(self) -> None:
-        """A store and a cache that nobody has used yet."""
+        """A store and a cache that no one has used yet."""
         for directory in (self.store, self.cache, self.temporary):
             shutil.rmtree(directory, ignore_errors=True)
         self.temporary.mkdir()

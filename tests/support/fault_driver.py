@@ -3,7 +3,7 @@
 Reads a JSON object with ``argv``, ``environ``, ``directory`` and ``output`` from each line of standard input; answers
 ``{"pid": …}`` at once, and ``{"code": …, "orphans": …}`` when the process has ended: its exit code, negative for a
 signal, and how many of its children outlived it. The process is reaped when the next line comes, so that its number is
-nobody else's while a test may still send it a signal.
+no one else's while a test may still send it a signal.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ def serve() -> None:
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
         _say({"code": code, "orphans": len(orphans)})
-        sys.stdin.readline()  # now nobody sends signals any more
+        sys.stdin.readline()  # now no one sends signals any more
         for child in (pid, *orphans):
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child, 0)

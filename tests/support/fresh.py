@@ -1,4 +1,4 @@
-"""Fresh virtual environments that hold a wheel of this project and somebody's tools, and samples to run them on.
+"""Fresh virtual environments that hold a wheel of this project and another program's tools, and samples to run them on.
 
 Each is made once and shared by all workers of a test run; tests only run what is in it. The tools are the real ones, in
 processes of their own, with a ``PATH`` on which no interpreter stands.
@@ -35,7 +35,7 @@ def wheel(root: Path) -> Path:
 
 
 def environment(root: Path, *tools: str) -> Path:
-    """Where the programs are of a virtual environment below `root` that has this project's wheel and `tools`."""
+    """If the programs are of a virtual environment below `root` that has this project's wheel and `tools`."""
     directory = root / "-".join(["with", *tools])
     made = [*wheel(root).glob("*.whl")]
     with FileLock(root / f"{directory.name}.lock"):

@@ -1,4 +1,4 @@
-"""Archives that nobody must unpack, each made by hand, with what is to be said about it.
+"""Archives that no one must unpack, each made by hand, with what is to be said about it.
 
 `HOSTILE` is the table. Every archive is otherwise a plausible Python, so that a reader gets as far as the one thing
 that is wrong with it. Some aim at ``outside``, an absolute path that the test watches; those that climb look for a
@@ -36,7 +36,7 @@ class Hostile:
     """An archive, the error that it must lead to, and what the error's message must say.
 
     `build` takes the absolute path of a directory that must not change. `member` is what the message calls the member,
-    empty where the whole archive is wrong.
+    empty if the whole archive is wrong.
     """
 
     name: str
@@ -263,7 +263,7 @@ def _symlinks() -> Iterable[Hostile]:
     yield _tar("symlink that climbs late", leaves, _symlink("python/l", "bin/../../outside"), member="python/l")
     yield _tar("long symlink that climbs", leaves, _gnu(b"K", b"./" * 100 + b"../outside"), _symlink("python/l", "x"))
     yield _tar("pax symlink that climbs", leaves, pax(("linkpath", "../outside")), _symlink("python/l", "x"))
-    # The kernel would stay inside; whoever shortens the target first, as os.path.normpath does, would not.
+    # The kernel would stay inside; anyone who shortens the target first, as os.path.normpath does, would not.
     yield _tar(
         "symlink that leaves only as written",
         leaves,

@@ -30,7 +30,7 @@ How it can misbehave (each gives a `Behaviour`; fields can be combined with `dat
     etag(text) / noetag()                   another validator / none, not even Last-Modified
     nothing to do with the body: headers({"X": "y"})
 
-`stall` has two events: ``behaviour.reached`` is set as soon as the server stands there (wait for it instead of
+`stall` has two events: ``behaviour.reached`` is set as soon as the server is there (wait for it instead of
 sleeping), and ``behaviour.release()`` lets it go on. Leaving the ``with`` block releases everybody.
 
 As an HTTP proxy it answers for whatever host it is asked (the path decides), and CONNECT with 405, or as scripted under
@@ -90,7 +90,7 @@ _BLOCK = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody asked for. `path` as it was sent, with its query; the names of `headers` in lower case."""
+    """What another process asked for. `path` as it was sent, with its query; the names of `headers` in lower case."""
 
     method: str
     path: str
@@ -122,7 +122,7 @@ class Behaviour:
     released: threading.Event = field(default_factory=threading.Event)
 
     def release(self) -> None:
-        """Let whoever stands still go on."""
+        """Let anyone who stands still go on."""
         self.released.set()
 
 
@@ -496,7 +496,7 @@ class _Reply:
 
 def _read_request(stream: io.BufferedReader) -> Request | None:
     if not stream.peek(1)[:1].isalpha():
-        return None  # the end, or somebody who speaks TLS and waits for an answer
+        return None  # the end, or anyone who speaks TLS and waits for an answer
     line = stream.readline(65536).decode("latin-1").split()
     if len(line) != 3:
         return None

@@ -27,7 +27,7 @@ TOLD = ("pytest", "pytest-xdist", "tox", "tox-uv", "nox", "uv")
 
 
 def made_programs(root: Path) -> Path | None:
-    """The commands of an environment below `root` with this project and `TOLD`, None where no index is in reach."""
+    """The commands of an environment below `root` with this project and `TOLD`, None if no index is in reach."""
     try:
         return fresh.environment(root, *TOLD)
     except (AssertionError, OSError, subprocess.SubprocessError) as error:

@@ -47,7 +47,7 @@ class World:
     """What a newcomer has: an empty home with one project in it, one Python, the programs that the pages use.
 
     `programs` is the directory of commands of a virtual environment that holds this project as it was built, and what
-    the pages tell to install; without it (no package index is in reach) the running interpreter stands in. Archives
+    the pages tell to install; without it (no package index is in reach) the running interpreter is in. Archives
     come from the directory `mirror` in place of the release host. No other Python is in sight, and the one that runs
     pytest is not to be taken for one of those that a page asks for.
     """

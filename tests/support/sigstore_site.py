@@ -1,8 +1,9 @@
 """A Sigstore of our own: a certificate authority, a log of certificates, a log of signatures, and what they vouch for.
 
 What comes out has the form of GitHub's build attestations: a bundle of version 0.3 with a DSSE envelope and an entry of
-kind ``dsse`` 0.0.1. Sources: RFC 6962 (certificate log, tree), https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md,
-https://github.com/transparency-dev/formats (checkpoint), https://github.com/sigstore/protobuf-specs (the documents).
+kind ``dsse`` 0.0.1. Sources: RFC 6962 (certificate log, tree),
+https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md, https://github.com/transparency-dev/formats (checkpoint),
+https://github.com/sigstore/protobuf-specs (the documents).
 """
 
 import base64
@@ -125,7 +126,7 @@ class Site:
         when: datetime | None = None,
         late: timedelta = timedelta(minutes=1),
     ) -> dict[str, Any]:
-        """It says that `workflow` built the file with that sha256, and stands in the log `late` after `when`."""
+        """It says that `workflow` built the file with that sha256, and is in the log `late` after `when`."""
         when = when or datetime.now(UTC) - DAY
         key = _key()
         certificate = self._certificate(key, workflow, issuer, repository, when)
