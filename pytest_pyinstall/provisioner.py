@@ -50,8 +50,7 @@ if TYPE_CHECKING:
 
     from packaging.version import Version
 
-    from pytest_pyinstall.download._http import HttpClient
-    from pytest_pyinstall.download.client import Client
+    from pytest_pyinstall.download.client import Client, HttpClient
     from pytest_pyinstall.download.fetch import DownloadProgress
     from pytest_pyinstall.project import Project
     from pytest_pyinstall.request.catalogue import Catalogue

@@ -397,7 +397,7 @@ def _marks(item: pytest.Item) -> object:
 
 
 def none_fits(choices: "Iterable[SessionPython]", specifier: object) -> str:
-    return f"none of the PythonProvider {', '.join(choice.id for choice in choices)} fits {specifier}"
+    return f"none of the Pythons {', '.join(choice.id for choice in choices)} fits {specifier}"
 
 
 def not_fitting(version: str, specifier: object) -> str:

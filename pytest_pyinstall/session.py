@@ -177,7 +177,7 @@ class PythonProvider:
         except (InvalidRequestError, NoMatchError) as error:
             raise corrected_at_origin(error, [asked], origin=origin) from None
         if len(requests) != 1:
-            message = f"{asked!s} means {len(requests)} PythonProvider, and one is wanted here"
+            message = f"{asked!s} means {len(requests)} Pythons, and one is wanted here"
             raise InvalidRequestError(message, hint=requests[-1].text if requests else "3.12")
         self._provide(requests)
         return _named([self._outcomes[requests[0]]])[0]

@@ -46,7 +46,7 @@ def interpreter(
 
 @dataclass
 class Machine:
-    """Stands for a provisioner on a machine that has these PythonProvider, and can get no other."""
+    """Stands for a provisioner on a machine that has these Pythons, and can get no other."""
 
     found: Found
     settings: Settings

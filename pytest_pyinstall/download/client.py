@@ -38,7 +38,7 @@ from pytest_pyinstall.system.urls import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Client", "open_client", "retry"]
+__all__ = ["Client", "HttpClient", "open_client", "retry"]
 
 
 T = TypeVar("T")

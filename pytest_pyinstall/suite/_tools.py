@@ -1,15 +1,31 @@
 """Reads the test dependencies that poetry, PDM, uv, hatch and pipenv keep in places of their own."""
 
 import ast
+import configparser
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.project import specifier_of_poetry
-from pytest_pyinstall.suite._files import as_list, as_table, read_toml
+from pytest_pyinstall.system import files
 
-__all__ = ["Dependencies", "hatch", "nox", "pdm", "pipenv", "pipenv_runtime", "poetry", "poetry_runtime", "uv"]
+__all__ = [
+    "Dependencies",
+    "as_list",
+    "as_table",
+    "hatch",
+    "nox",
+    "pdm",
+    "pipenv",
+    "pipenv_runtime",
+    "poetry",
+    "poetry_runtime",
+    "read_ini",
+    "read_toml",
+    "uv",
+]
 
 _HATCH_TEST = ("pytest-mock", "pytest-rerunfailures", "pytest-xdist[psutil]", "coverage[toml]")
 """What `hatch test` installs besides pytest unless `dependencies` says otherwise."""
@@ -200,3 +216,28 @@ def _markers(table: Mapping[str, Any]) -> Iterator[str]:
 
 def _strings(value: object) -> tuple[str, ...]:
     return tuple(item for item in as_list(value) if isinstance(item, str))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The document at `path`, empty if there is none. Raises `InvalidSettingError`."""
+    return files.read_toml(path) if path.exists() else {}
+
+
+def read_ini(path: Path) -> configparser.ConfigParser | None:
+    """The sections of the file at `path`, None if there is none. Raises `InvalidSettingError`."""
+    parser = configparser.ConfigParser(interpolation=None, strict=False, inline_comment_prefixes=None)
+    try:
+        return parser if parser.read(path, encoding="utf-8") else None
+    except (configparser.Error, OSError, UnicodeDecodeError) as error:
+        raise InvalidSettingError(f"{path} cannot be read: {error}") from error
+
+
+def as_table(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The table `name` of `document`, empty if it is missing or something else."""
+    value = document.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """`value` if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_pyinstall.errors import InvalidSettingError
-from pytest_pyinstall.suite._files import as_list, as_table, read_ini, read_toml
+from pytest_pyinstall.suite._tools import as_list, as_table, read_ini, read_toml
 
 __all__ = ["Tox", "ToxEnvironment", "read_tox"]
 

@@ -1,4 +1,4 @@
-"""Finds the two neighbours in a range of PythonProvider between which the outcome of one test changes."""
+"""Finds the two neighbours in a range of Pythons between which the outcome of one test changes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -105,7 +105,7 @@ class Bisection(Suite):
                 f"bisect: {self.test}",
                 f"  {found.outcomes[0]:<8} on {self._name(found.before)}",
                 f"  {found.outcomes[1]:<8} on {self._name(found.after)}",
-                f"  found with {found.asked} of {len(self.requests)} PythonProvider",
+                f"  found with {found.asked} of {len(self.requests)} Pythons",
             ]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -201,7 +201,7 @@ class Suite:
         first, *more = self.recipe.describe(interpreter for interpreter in found if interpreter is not None)
         names = ", ".join(variant.name for variant in self.variants if variant)
         each = f", each with {names}" if names else ""
-        under = f"{f'{count} PythonProvider' if count > 1 else 'one Python'}{each}{at_once}"
+        under = f"{f'{count} Pythons' if count > 1 else 'one Python'}{each}{at_once}"
         return [f"suite: {first}, under {under}", *(f"suite: {line}" for line in more)]
 
     @pytest.hookimpl(tryfirst=True)
@@ -249,7 +249,7 @@ class Suite:
             write_table(terminalreporter, self.matrix.tallies)
         if self._retelling is not None:
             write_missing_modules(terminalreporter, self._retelling.missing_modules)
-        title = f"{self.recipe.name or self.recipe.directory.name} on {len(self.rows)} PythonProvider"
+        title = f"{self.recipe.name or self.recipe.directory.name} on {len(self.rows)} Pythons"
         append_summary(self.matrix, os.environ, title=title)
         if target := self.config.getoption("pyinstall_report", None):
             path = self.config.invocation_params.dir / os.path.expanduser(target)  # noqa: PTH111

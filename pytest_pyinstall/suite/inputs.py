@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.project import read_project
-from pytest_pyinstall.suite._files import as_list, as_table, read_ini, read_toml
+from pytest_pyinstall.suite._tools import as_list, as_table, read_ini, read_toml
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, local_target
 
 __all__ = ["OPTION", "Inputs", "changes", "explicit_packages", "lines_of"]

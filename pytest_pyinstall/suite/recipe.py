@@ -11,8 +11,7 @@ from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.project import read_project
 from pytest_pyinstall.suite import _tools
-from pytest_pyinstall.suite._files import as_list, as_table, read_ini, read_toml
-from pytest_pyinstall.suite._tools import Dependencies
+from pytest_pyinstall.suite._tools import Dependencies, as_list, as_table, read_ini, read_toml
 from pytest_pyinstall.suite._tox import Tox, ToxEnvironment, read_tox
 from pytest_pyinstall.suite.variants import Variant
 

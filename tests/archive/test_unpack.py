@@ -453,7 +453,7 @@ def test_links_of_a_full_build_stay_in_install_p10(into: Path) -> None:
 
 
 def test_folders_that_nobody_named_count_too_p10(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_tree_writer, "BOUNDS", ArchiveLimits(members=100))
+    monkeypatch.setattr(_tree_writer, "LIMITS", ArchiveLimits(members=100))
 
     with pytest.raises(UnsafeArchiveError, match="more than 100 files and folders"):
         unpack(archive(gz(*(entry(f"python/{n}" + "/d" * 40, b"") for n in range(5)), END)), into=into)
@@ -462,7 +462,7 @@ def test_folders_that_nobody_named_count_too_p10(into: Path, monkeypatch: pytest
 
 
 def test_a_zip_with_too_many_members_is_refused_p10(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_readers, "BOUNDS", ArchiveLimits(members=3))
+    monkeypatch.setattr(_readers, "LIMITS", ArchiveLimits(members=3))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as written:
         for number in range(4):
