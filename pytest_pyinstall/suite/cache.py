@@ -62,8 +62,8 @@ _AGE = 30 * _DAY
 """Seconds without use, after which `unwanted` has it."""
 
 
-_OURS = re.compile(r"[0-9a-f]{24}(-[0-9a-f]{12})?|\.(wheel-)?[0-9a-f]{8,}.*")
-"""The names that we give. What has another one was put there by someone else, and is not ours to delete."""
+_OURS = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}|[0-9a-f]{24}(-[0-9a-f]{12})?|\.(wheel-)?[0-9a-f]{8,}.*")
+"""The names that we give, and gave (24 digits). What has another one was put there by someone else, and is not ours to delete."""
 
 
 def directory_of(cache: Path) -> Path:

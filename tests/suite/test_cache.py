@@ -20,7 +20,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def made(cache: Path, name: str, *, project: Path, days: float = 0) -> Path:
-    path = directory_of(cache) / name
+    path = directory_of(cache) / f"{name.encode().hex():0<16}-{0:016}"
     (path / "bin").mkdir(parents=True)
     (path / "bin" / "python").symlink_to(sys.executable)
     marker = path / "suite.json"
@@ -56,11 +56,13 @@ def test_environments_of_a_project_or_a_python_that_is_gone_may_go(cache: Path, 
 
 
 def test_scratch_may_go_unless_somebody_is_at_it(cache: Path) -> None:
-    scratch, gone = directory_of(cache) / ".abc.new", directory_of(cache) / ".abc.1.gone"
+    scratch, gone = directory_of(cache) / ".abcdef0123456789.new", directory_of(cache) / ".abcdef0123456789.1.gone"
     scratch.mkdir(parents=True)
     gone.mkdir()
     assert unwanted(cache) == [gone, scratch]
-    with locks.hold(directory_of(cache) / ".abc.lock", timeout=9, purpose="", setting=""):
+    (directory_of(cache) / "notes").mkdir()  # not ours
+    assert unwanted(cache) == [gone, scratch]
+    with locks.hold(directory_of(cache) / ".abcdef0123456789.lock", timeout=9, purpose="", setting=""):
         assert unwanted(cache) == [gone]
         assert throw_away(scratch) is None
     assert throw_away(scratch) is not None

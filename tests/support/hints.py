@@ -24,7 +24,9 @@ def trouble_with(hint: str) -> str:
     for piece in _pieces(hint):
         if not _OURS.search(piece):
             continue  # a request, a command of the system, or a word of advice
-        typed = piece if _COMMAND.fullmatch(piece) else piece.rpartition(": ")[2]
+        if piece.startswith("/"):
+            continue  # the very command of another program that failed
+        typed = piece if _COMMAND.fullmatch(piece) else piece.rpartition(": ")[2].removeprefix("export ")
         if not _COMMAND.fullmatch(typed):
             return f"nothing of {piece!r} can be typed"
         if trouble := _trouble(typed):
