@@ -63,7 +63,8 @@ _AGE = 30 * _DAY
 
 
 _OURS = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}|[0-9a-f]{24}(-[0-9a-f]{12})?|\.(wheel-)?[0-9a-f]{8,}.*")
-"""The names that we give, and gave (24 digits). What has another one was put there by someone else, and is not ours to delete."""
+"""The names that we give, and gave (24 digits). What has another one was put there by someone else, and is not ours to
+delete."""
 
 
 def directory_of(cache: Path) -> Path:
