@@ -239,7 +239,7 @@ class Provisioner:
         cache = self.settings.cache
         if other_writer(cache) is None:
             sweep_cache(cache)
-        sweep_temporary()
+        sweep_temporary(self.environ)
 
     def install(
         self, requests: Sequence[Request], *, reinstall: bool = False

@@ -184,9 +184,11 @@ def _temporary(parent: Path) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def sweep_temporary() -> None:
+def sweep_temporary(environ: Mapping[str, str]) -> None:
     """Delete the temporary directories that killed processes of ours left. Others' are not ours to judge."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    # Not `tempfile.gettempdir`: it writes a file to try the directory, and a process that is killed then leaves it.
+    parents = dict.fromkeys([*map(environ.get, ("TMPDIR", "TEMP", "TMP")), "/tmp", "/var/tmp"])  # noqa: S108  # only read
+    for directory in (path for parent in parents if parent for path in Path(parent).glob(f"{_PREFIX}*")):
         alive = directory / _ALIVE
         with contextlib.suppress(OSError):
             is_ours = not hasattr(os, "geteuid") or directory.lstat().st_uid == os.geteuid()
