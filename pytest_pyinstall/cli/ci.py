@@ -155,7 +155,6 @@ def _name(implementation: str, version: str, variant: str) -> str:
 def report(session: CommandContext, directory: Path, *, page: Path | None, as_markdown: bool) -> CommandResult:
     """The junit files below `directory` as one table, or as Markdown, and, with `page`, as a page there."""
     from pytest_pyinstall.suite import report
-    from pytest_pyinstall.suite.markdown import markdown
 
     matrix = report.read_junit(directory)
     title = f"{directory.name} on {len(matrix.tallies)} Pythons"
@@ -186,7 +185,7 @@ def report(session: CommandContext, directory: Path, *, page: Path | None, as_ma
     }
     errors = (PyinstallError(f"{len(failed)} of {len(matrix.rows)} tests failed"),) if failed else ()
     if as_markdown:
-        lines = markdown(matrix, title=title).splitlines()
+        lines = report.markdown(matrix, title=title).splitlines()
     return CommandResult(lines=tuple(lines), document=document, errors=errors)
 
 

@@ -33,7 +33,6 @@ from pytest_pyinstall.errors import PyinstallError, StoreError
 from pytest_pyinstall.session import PythonProvider, SessionPython, reason
 from pytest_pyinstall.suite.cache import directory_of
 from pytest_pyinstall.suite.environment import SuiteEnvironment, make_environment, variables_of
-from pytest_pyinstall.suite.markdown import append_summary
 from pytest_pyinstall.suite.options import (
     inner_arguments,
     is_interactive,
@@ -52,7 +51,7 @@ from pytest_pyinstall.suite.replay import (
     has_curious_reporters,
     last_failed,
 )
-from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, combine
+from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, append_summary, combine
 from pytest_pyinstall.suite.run import InterpreterRun, WorkerSession, label_of, prepare_plugin
 from pytest_pyinstall.suite.summary import (
     grouping,

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pyinstall.cli.main import main
-from pytest_pyinstall.suite.markdown import append_summary, markdown
-from pytest_pyinstall.suite.report import Cell, Matrix, Tally
+from pytest_pyinstall.suite.report import Cell, Matrix, Tally, append_summary, markdown
 
 LABELS = ("py3.9", "py3.13", "pypy3.11")
 
