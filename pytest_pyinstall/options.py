@@ -197,6 +197,16 @@ OPTIONS = (
         variable="",
     ),
     Option(
+        "shard",
+        "text",
+        "run the part K of N of the suite, cut evenly over Pythons, variants and tests by the durations in "
+        ".test_durations: one part for each CI job",
+        metavar="K/N",
+        field="",
+        ini="",
+        variable="",
+    ),
+    Option(
         "suite_install",
         "list",
         "what to install in each environment of the suite besides pytest (default: found in the project, and printed)",

@@ -56,6 +56,9 @@ class State:
 
     def start(self) -> None:
         """Provide what was requested; a worker takes it from the controller. Raises `pytest.UsageError`."""
+        if not self.is_suite and not self.is_worker and (shard := getattr(self.config.option, "pyinstall_shard", None)):
+            message = f"--python-shard {shard} cuts a suite, and --python-suite is not set"
+            raise pytest.UsageError(f"{message}\nhint: --python supported --python-suite --python-shard {shard}")
         if self.is_worker:
             self._take_over(self.config.workerinput.get("pyinstall", {}))  # type: ignore[attr-defined]  # xdist's
         elif not self._runs_nothing and (requested := requests_of(self.config)) is not None:

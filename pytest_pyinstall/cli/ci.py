@@ -152,8 +152,18 @@ def _name(implementation: str, version: str, variant: str) -> str:
     return f"{name}{version}{suffix}"
 
 
-def report(session: CommandContext, directory: Path, *, page: Path | None, as_markdown: bool) -> CommandResult:
-    """The junit files below `directory` as one table, or as Markdown, and, with `page`, as a page there."""
+def report(
+    session: CommandContext,
+    directory: Path,
+    *,
+    page: Path | None,
+    as_markdown: bool,
+    durations: Path | None = None,
+) -> CommandResult:
+    """The junit files below `directory` as one table, or as Markdown, and, with `page`, as a page there.
+
+    The durations of the tests go into the file `durations`, for ``--python-shard``.
+    """
     from pytest_pyinstall.suite import report
 
     matrix = report.read_junit(directory)
@@ -169,13 +179,14 @@ def report(session: CommandContext, directory: Path, *, page: Path | None, as_ma
         fine = [label for label in outcomes if label not in bad]
         lines.append(f"FAILED {test}[{','.join(bad)}]" + (f"; not on {', '.join(fine)}" if fine else ""))
     if page is not None:
-        try:
-            page.parent.mkdir(parents=True, exist_ok=True)
-            text = report.page(matrix, title=title)
-            page.write_text(text, encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            raise UsageError(f"cannot write {page}: {error.strerror or error}") from error
+        _write(page, report.page(matrix, title=title))
         session.display.say(f"the matrix as a page: {page}")
+    if durations is not None:
+        from pytest_pyinstall.suite.shard import durations_of_junit
+
+        found = durations_of_junit(sorted(directory.rglob("*.xml")))
+        _write(durations, json.dumps(found, indent=2) + "\n")
+        session.display.say(f"the durations of {len(found)} tests: {durations}")
     document = {
         "pythons": [
             {"name": tally.label, "counts": tally.counts, "seconds": round(tally.seconds, 3)}
@@ -187,6 +198,14 @@ def report(session: CommandContext, directory: Path, *, page: Path | None, as_ma
     if as_markdown:
         lines = report.markdown(matrix, title=title).splitlines()
     return CommandResult(lines=tuple(lines), document=document, errors=errors)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def matrix(
@@ -276,6 +295,9 @@ def report_parser(parser: argparse.ArgumentParser) -> None:
     parser.epilog = examples_text("report artifacts", "report artifacts --html matrix.html")
     parser.add_argument("directory", metavar="DIR", help="the directory of the JUnit files, at any depth")
     parser.add_argument("--html", metavar="FILE", help="also write the matrix as one self-contained page")
+    parser.add_argument(
+        "--durations", metavar="FILE", help="also write how long each test took, for --python-shard: .test_durations"
+    )
     parser.add_argument("--markdown", action="store_true", help='print Markdown, for "$GITHUB_STEP_SUMMARY"')
 
     def run(session: CommandContext, args: argparse.Namespace) -> CommandResult:
@@ -283,7 +305,8 @@ def report_parser(parser: argparse.ArgumentParser) -> None:
 
         directory = session.provisioner.directory
         page = None if args.html is None else directory / expand_user(args.html, origin="--html")
+        durations = None if args.durations is None else directory / expand_user(args.durations, origin="--durations")
         found = directory / expand_user(args.directory, origin="report")
-        return report(session, found, page=page, as_markdown=args.markdown)
+        return report(session, found, page=page, as_markdown=args.markdown, durations=durations)
 
     parser.set_defaults(run=run)

@@ -51,6 +51,7 @@ _SUMMARIES = (
 _OPTIONS = (
     "python-missing", "python-downloads", "python-preference", "python-store", "python-cache", "python-mirror",
     "python-catalogue", "python-attestation", "python-jobs", "python-report", "python-bisect", "python-with",
+    "python-shard",
 )  # fmt: skip
 _INIS = (
     "python", "missing", "downloads", "preference", "store", "cache", "mirror", "catalogue", "attestation", "path", "suite", "jobs",
@@ -167,6 +168,18 @@ class _Teller:
             self._collected([(item.nodeid, item.location) for item in session.items])
         if self.shows_fixtures:
             self.start = self._position()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node):
+        """xdist's workers collect, and leave out what is of other shards."""
+        if _document["cut"]:
+            node.workerinput["pyinstall_cut"] = _document["cut"]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node):
+        before = (getattr(node, "workeroutput", None) or {}).get("pyinstall_before_cut")
+        if before:
+            self.stream.tell("cut", before)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node, ids):
@@ -507,6 +520,40 @@ def pytest_itemcollected(item):
             continue  # the fixture says it, and a test without it runs
         if not fits:
             item.add_marker(pytest.mark.skip(reason="Python %s does not fit %s" % (version, specifier)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests of other shards. After ``-k`` and ``-m``, which choose the same tests in each shard."""
+    distributed = getattr(config, "workerinput", None)
+    cut = _document.get("cut") if distributed is None else distributed.get("pyinstall_cut")
+    if not cut:
+        return
+    if distributed is not None:
+        config.workeroutput["pyinstall_before_cut"] = len(items)
+    elif items:
+        _stream.tell("cut", len(items))
+    parts = parts_of([item.nodeid for item in items], cut["weights"], cut["durations"], cut["default"])
+    others = [item for item in items if parts[item.nodeid] != cut["own"]]
+    if others:
+        items[:] = [item for item in items if parts[item.nodeid] == cut["own"]]
+        config.hook.pytest_deselected(items=others)
+
+
+def parts_of(nodeids, weights, durations, default):
+    """The part that each test belongs to, of as many as there are `weights`.
+
+    The longest test comes first, and each goes to the part that is done with it first (the rule of pytest-split's
+    least_duration, and with equal weights the same parts). The order of collection does not count.
+    """
+    loads = [0] * len(weights)
+    parts = {}
+    for nodeid in sorted(set(nodeids), key=lambda nodeid: (-durations.get(nodeid, default), nodeid)):
+        duration = durations.get(nodeid, default)
+        part = min(range(len(weights)), key=lambda part: ((loads[part] + duration) / weights[part], part))
+        loads[part] += duration
+        parts[nodeid] = part
+    return parts
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)

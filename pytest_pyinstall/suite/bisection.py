@@ -79,6 +79,9 @@ class Bisection(Suite):
         if len(requests) < 2:
             message = f"--python-bisect needs a range of Pythons, and {len(requests)} was asked for"
             raise UsageError(message, hint="--python 3.12.0..3.12.9")
+        if shard := config.getoption("pyinstall_shard"):
+            message = f"--python-bisect runs one test, and --python-shard {shard} would leave it out"
+            raise UsageError(message, hint="--python-bisect NODEID without --python-shard")
         super().__init__(config, (), pythons, say=say)
         self.requests = requests
         self.test: str = config.getoption("pyinstall_bisect")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import queue
 import shutil
@@ -53,6 +54,7 @@ from pytest_pyinstall.suite.replay import (
 )
 from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, append_summary, combine
 from pytest_pyinstall.suite.run import InterpreterRun, WorkerSession, label_of, prepare_plugin
+from pytest_pyinstall.suite.shard import DURATIONS, FILES, CellPart, cut, describe, parse_shard, read_durations
 from pytest_pyinstall.suite.summary import (
     grouping,
     list_collected,
@@ -175,6 +177,11 @@ class Suite:
         }
         labels = list(cells)
         asked = self.words.asked(labels)
+        self.shard = parse_shard(text) if (text := config.getoption("pyinstall_shard")) else None
+        self._parts: dict[str, CellPart] = {}
+        if self.shard is not None:
+            self._parts = cut(asked, read_durations(config.rootpath / DURATIONS), self.shard)
+            asked = list(self._parts)
         self.rows = [
             InterpreterRun(label=label, choice=choice, variant=variant, words=self.words.for_python(label, labels))
             for label, (choice, variant) in cells.items()
@@ -201,7 +208,10 @@ class Suite:
         names = ", ".join(variant.name for variant in self.variants if variant)
         each = f", each with {names}" if names else ""
         under = f"{f'{count} Pythons' if count > 1 else 'one Python'}{each}{at_once}"
-        return [f"suite: {first}, under {under}", *(f"suite: {line}" for line in more)]
+        lines = [first + f", under {under}", *more]
+        if self.shard is not None:
+            lines.append(f"shard {self.shard}: {describe(self._parts)}")
+        return [f"suite: {line}" for line in lines]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
@@ -222,6 +232,8 @@ class Suite:
         try:
             self._run(session)
         finally:
+            files = {test.partition("::")[0] for test in self.matrix.rows}
+            add_property(self.config, FILES, json.dumps(sorted(files)))
             correct_names(self.config)
             self._clean()
             if self.is_interactive and capture is not None:
@@ -269,6 +281,9 @@ class Suite:
         ):
             return
         codes = {row.exit_code for row in self.rows if row.tally.note != "not asked for"}
+        if codes <= {0, 5} and any(row.before_cut for row in self.rows):
+            session.exitstatus = 0  # there are tests, and the other shards have them
+            return
         if len(codes) == 1 and (code := codes.pop()):
             session.exitstatus = code
 
@@ -404,6 +419,7 @@ class Suite:
             "label": row.label,
             "width": reporter._tw.fullwidth if reporter is not None else 80,  # noqa: SLF001  # no other way to ask
             "keeps_sections": self._keeps_sections,
+            "cut": self._parts[row.label]._asdict() if row.label in self._parts else None,
         }
 
     def _is_from_elsewhere(self, name: str) -> bool:

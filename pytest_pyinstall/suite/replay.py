@@ -152,6 +152,8 @@ class ReportReplayer:
                 self._collect_report(row, data)
             case ["collected", found, deselected]:
                 self._collected(row, found, deselected)
+            case ["cut", count]:
+                row.before_cut = count
             case ["w", *fields]:
                 self._warned(row, fields)
             case ["start", _, python, _] if row.choice.interpreter and python != row.version:

@@ -77,6 +77,8 @@ class InterpreterRun:
     is_over: bool = False
     items: list[tuple[str, tuple[str, int | None, str]]] = field(default_factory=list)
     collected: int | None = None
+    before_cut: int = 0
+    """How many tests there were before those of other shards were left out."""
     running: dict[str, float] = field(default_factory=dict)
     failures: int = 0
     has_collect_error: bool = False

@@ -1,0 +1,201 @@
+"""Which part of a suite one CI job runs, if ``--python-shard 2/3`` cuts it into three.
+
+All jobs make the same cut without talking to each other. The cells (a Python with a variant) are put on a line, each as
+long as its tests took the last time, and the line is cut into equal pieces. That needs only the names of the cells and
+the recorded durations, so a job makes no environment that it does not need. A cell that is cut is divided by its tests,
+when the worker has collected them (`_worker_plugin.parts_of`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+from xml.etree import ElementTree as ET
+
+from pytest_pyinstall.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = [
+    "DURATIONS",
+    "FILES",
+    "CellPart",
+    "Shard",
+    "cut",
+    "describe",
+    "durations_of_junit",
+    "parse_shard",
+    "read_durations",
+]
+
+DURATIONS = ".test_durations"
+"""The file of recorded durations in the root directory: its name and format are pytest-split's."""
+FILES = "pytest-pyinstall-files"
+"""The property of a suite's JUnit file that holds the paths of its test files, which make node ids of class names."""
+
+_OPTION = "--python-shard"
+_HINT = f"{_OPTION} 1/3"
+_SLACK = 20
+"""A cut that is closer to the end of a cell than this fraction of a shard is moved there: an environment costs more."""
+
+
+class Shard(NamedTuple):
+    """The `number` of one of `total` shards, from 1."""
+
+    number: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total}"
+
+
+class CellPart(NamedTuple):
+    """What one shard runs of a cell.
+
+    `weights` has the share of each shard that the cell is cut into, and `own` is the index of ours. `durations` are
+    those of the cell's tests in microseconds, by node id, and `default` is the one of any other test.
+    """
+
+    own: int
+    weights: tuple[int, ...]
+    durations: Mapping[str, int]
+    default: int
+
+    @property
+    def is_whole(self) -> bool:
+        return len(self.weights) == 1
+
+
+def parse_shard(text: str) -> Shard:
+    """``2/3``. Raises `UsageError`."""
+    match = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text, re.ASCII)
+    if match is None:
+        raise UsageError(f"{_OPTION}: {text!r} is not K/N, the shard K of N", hint=_HINT)
+    number, count = int(match[1]), int(match[2])
+    if not 1 <= number <= count:
+        numbers = f"1/{count} to {count}/{count}" if count else "1/N to N/N"
+        raise UsageError(f"{_OPTION}: there is no shard {text.strip()}, they are {numbers}", hint=_HINT)
+    return Shard(number, count)
+
+
+def read_durations(path: Path) -> dict[str, float]:
+    """Seconds by node id; empty without that file. Raises `UsageError` if it holds anything else.
+
+    A damaged file is an error and not ignored: another job may have a good copy, and would cut otherwise.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"{_OPTION}: cannot read {path}: {error.strerror or error}") from error
+    try:
+        found = json.loads(content)
+        if isinstance(found, list):  # of pytest-split before 0.7
+            found = dict(found)
+        durations = {str(nodeid): float(seconds) for nodeid, seconds in found.items()}
+        if not all(0 <= seconds < float("inf") for seconds in durations.values()):
+            raise ValueError("a duration is not a number of seconds")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{_OPTION}: {path} has no durations of tests: {error}"
+        raise UsageError(message, hint=f"pytest-pyinstall report DIR --durations {DURATIONS}") from error
+    return durations
+
+
+def cut(labels: Sequence[str], durations: Mapping[str, float], shard: Shard) -> dict[str, CellPart]:
+    """The cells that `shard` runs, in order, with the part of each. Together, the shards have each cell once."""
+    cells = _durations_by_cell(labels, durations)
+    known = [sum(found.values()) for found in cells.values() if found]
+    typical = max(1, sum(known) // len(known)) if known else 1
+    # In units of 1/total of a microsecond, so that every cut is a whole number and every machine comes to the same.
+    lengths = {label: shard.total * max(1, sum(found.values()) or typical) for label, found in cells.items()}
+    share = sum(lengths.values()) // shard.total
+    ends = [0]
+    for length in lengths.values():
+        ends.append(ends[-1] + length)
+    cuts = [_snapped(number * share, ends, share) for number in range(shard.total + 1)]
+    parts: dict[str, CellPart] = {}
+    for (label, found), (start, end) in zip(cells.items(), pairwise(ends), strict=True):
+        weights = {
+            number: overlap
+            for number, (left, right) in enumerate(pairwise(cuts), 1)
+            if (overlap := min(right, end) - max(left, start)) > 0
+        }
+        if shard.number in weights:
+            default = max(1, sum(found.values()) // len(found)) if found else 1
+            own = list(weights).index(shard.number)
+            parts[label] = CellPart(own, tuple(weights.values()), found, default)
+    return parts
+
+
+def describe(parts: Mapping[str, CellPart]) -> str:
+    """``py3.9, 40 % of py3.10``."""
+    return ", ".join(
+        label if part.is_whole else f"{round(100 * part.weights[part.own] / sum(part.weights))} % of {label}"
+        for label, part in parts.items()
+    )
+
+
+def _snapped(place: int, ends: Iterable[int], share: int) -> int:
+    nearest = min(ends, key=lambda end: abs(end - place))
+    return nearest if abs(nearest - place) * _SLACK <= share else place
+
+
+def _durations_by_cell(labels: Sequence[str], durations: Mapping[str, float]) -> dict[str, dict[str, int]]:
+    """Microseconds of each cell's tests, at least 1 each: those of the cell itself; else those of the other cells, on
+    average, and those that are recorded for no cell at all, as pytest-split does."""
+    own: dict[str, dict[str, int]] = {label: {} for label in labels}
+    anywhere: dict[str, int] = {}
+    for nodeid, seconds in durations.items():
+        duration = max(1, round(seconds * 1_000_000))
+        test, bracket, label = nodeid.removesuffix("]").rpartition("[")
+        if bracket and nodeid.endswith("]") and label in own:
+            own[label][test] = duration
+        else:
+            anywhere[nodeid] = duration
+    together: dict[str, list[int]] = {}
+    for found in own.values():
+        for test, duration in found.items():
+            together.setdefault(test, []).append(duration)
+    others = {test: sum(found) // len(found) for test, found in together.items()} | anywhere
+    return {label: found or others for label, found in own.items()}
+
+
+def durations_of_junit(paths: Iterable[Path]) -> dict[str, float]:
+    """Seconds by node id, out of the JUnit files of suites; the node ids end in their Python.
+
+    Raises `UsageError` if none of them is a suite's.
+    """
+    durations: dict[str, float] = {}
+    for path in paths:
+        root = ET.parse(path).getroot()  # noqa: S314  # files of the user's own jobs; no entities resolved
+        files: dict[str, str] = {}
+        for one in root.iter("property"):
+            if one.get("name") == FILES:
+                files |= {_class_name(file): file for file in json.loads(one.get("value", "[]"))}
+        for case in root.iter("testcase"):
+            if nodeid := _nodeid(case.get("classname", ""), case.get("name", ""), files):
+                durations[nodeid] = round(durations.get(nodeid, 0.0) + float(case.get("time") or 0), 6)
+    if not durations:
+        message = "--durations: no JUnit file here is one of --python-suite, which names the files of its tests"
+        raise UsageError(message, hint="pytest --python supported --python-suite --junitxml junit.xml")
+    return dict(sorted(durations.items()))
+
+
+def _class_name(file: str) -> str:
+    """What pytest makes of the path of a test file in a JUnit file."""
+    return file.replace("/", ".").removesuffix(".py")
+
+
+def _nodeid(class_name: str, name: str, files: Mapping[str, str]) -> str:
+    prefix, rest = class_name, ""
+    while prefix not in files:
+        prefix, dot, last = prefix.rpartition(".")
+        if not dot:
+            return ""
+        rest = f"{last}.{rest}" if rest else last
+    return "::".join([files[prefix], *filter(None, rest.split(".")), name])

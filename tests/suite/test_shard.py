@@ -1,0 +1,205 @@
+"""`--python-shard`: the jobs of a CI run have each test of each Python once, in equal parts."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from suite_world import NEW, Run, marks
+
+from pytest_pyinstall.errors import UsageError
+from pytest_pyinstall.suite import _worker_plugin
+from pytest_pyinstall.suite.shard import Shard, cut, durations_of_junit, parse_shard, read_durations
+
+parts_of: Any = _worker_plugin.parts_of  # it has no annotations, for Python 3.6
+TESTS = st.lists(st.sampled_from([f"t.py::test_{number}" for number in range(30)]), unique=True)
+CELLS = st.dictionaries(st.sampled_from(["py3.9", "py3.12", "pypy3.11", "py3.9-old", "py3.12-old"]), TESTS, min_size=1)
+SECONDS = st.one_of(st.just(0.0), st.floats(0, 1e6), st.floats(0, 1e-7))
+
+
+def assigned(cells: dict[str, list[str]], durations: dict[str, float], count: int) -> list[list[str]]:
+    """What each shard runs, each as if it were alone."""
+    shards = []
+    for number in range(1, count + 1):
+        found = []
+        for label, part in cut(list(cells), durations, Shard(number, count)).items():
+            weights, known, default = json.loads(json.dumps([part.weights, part.durations, part.default]))
+            # pytest-randomly and the like: the order is another one in each job.
+            tests = sorted(cells[label], reverse=bool(number % 2))
+            parts = parts_of(tests, weights, known, default)
+            found += [f"{test}[{label}]" for test in tests if parts[test] == part.own]
+        shards.append(found)
+    return shards
+
+
+@given(cells=CELLS, count=st.integers(1, 12), data=st.data())
+def test_each_test_is_in_exactly_one_shard(cells: dict[str, list[str]], count: int, data: st.DataObject) -> None:
+    ids = [f"{test}[{label}]" for label, tests in cells.items() for test in tests]
+    plain = [test for tests in cells.values() for test in tests]
+    keys = st.sampled_from([*ids, *plain, "t.py::test_gone[py3.9]", "t.py::test_gone[py3.7]"])
+    durations = data.draw(st.dictionaries(keys, SECONDS))
+    found = assigned(cells, durations, count)
+    assert Counter(test for shard in found for test in shard) == Counter(ids)
+
+
+@given(
+    lengths=st.lists(st.lists(st.floats(0.001, 10), min_size=1, max_size=20), min_size=1, max_size=5),
+    count=st.integers(1, 8),
+)
+def test_shards_take_as_long_as_each_other(lengths: list[list[float]], count: int) -> None:
+    """Up to the longest test, once for each end of a shard, and up to what moving a cut to the end of a cell allows."""
+    cells = {f"py3.{n}": [f"t.py::test_{m}" for m in range(len(tests))] for n, tests in enumerate(lengths)}
+    durations = {f"t.py::test_{m}[py3.{n}]": s for n, tests in enumerate(lengths) for m, s in enumerate(tests)}
+    total, longest = sum(durations.values()), max(durations.values())
+    for shard in assigned(cells, durations, count):
+        assert sum(durations[test] for test in shard) <= 1.1 * total / count + 2 * longest + 0.001
+
+
+def test_equal_parts_of_one_cell_are_those_of_the_least_duration_rule() -> None:
+    durations = {"a": 5, "b": 4, "c": 3, "d": 3, "e": 1}
+    assert parts_of("edcbax", [1, 1], durations, 2) == {"a": 0, "b": 1, "c": 1, "d": 0, "x": 1, "e": 0}
+
+
+def test_a_shard_has_whole_cells_if_they_divide_evenly() -> None:
+    labels = ["py3.9", "py3.10", "py3.11", "py3.12"]
+    durations = {f"t.py::test_a[{label}]": 1 + index / 100 for index, label in enumerate(labels)}
+    for number, pair in enumerate((labels[:2], labels[2:]), 1):
+        found = cut(labels, durations, Shard(number, 2))
+        assert list(found) == pair
+        assert all(part.is_whole for part in found.values())
+
+
+def test_a_slow_python_gets_more_shards() -> None:
+    durations = {"t.py::test_a[py3.9]": 1.0, "t.py::test_b[py3.9]": 1.0, "t.py::test_a[pypy3.11]": 6.0}
+    found = [list(cut(["py3.9", "pypy3.11"], durations, Shard(number, 4))) for number in (1, 2, 3, 4)]
+    assert found == [["py3.9"], ["pypy3.11"], ["pypy3.11"], ["pypy3.11"]]
+
+
+def test_a_cell_without_durations_is_taken_to_be_as_the_others_are() -> None:
+    durations = {"t.py::test_a[py3.9]": 3.0, "t.py::test_b[py3.9]": 1.0, "t.py::test_c": 2.0}
+    (part,) = cut(["py3.9", "py3.14"], durations, Shard(2, 2)).values()
+    assert dict(part.durations) == {"t.py::test_a": 3_000_000, "t.py::test_b": 1_000_000, "t.py::test_c": 2_000_000}
+
+
+@pytest.mark.parametrize("text", ["x", "", " ", "5/4", "0/3", "1/0", "-1/3", "1/3/5", "1.5/3", "٢/٣", "1"])
+def test_what_is_no_shard_is_a_usage_error_with_a_way_out(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^--python-shard: ") as caught:
+        parse_shard(text)
+    assert caught.value.hint == "--python-shard 1/3"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b'{"a": "x"}',
+        b'{"a": -1}',
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+        b"3",
+        b"null",
+        b"\xff",
+        b"[" * 99999,
+    ],
+)
+def test_a_damaged_file_of_durations_is_a_usage_error_with_a_way_out(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / ".test_durations"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"\.test_durations has no durations of tests") as caught:
+        read_durations(path)
+    assert caught.value.hint == "pytest-pyinstall report DIR --durations .test_durations"
+
+
+@pytest.mark.parametrize("content", ['{"a.py::test": 1.5}', '[["a.py::test", 1.5]]'])
+def test_both_formats_of_pytest_split_are_read(tmp_path: Path, content: str) -> None:
+    path = tmp_path / ".test_durations"
+    path.write_text(content, "utf-8")
+    assert read_durations(path) == {"a.py::test": 1.5}
+    assert read_durations(tmp_path / "none") == {}
+
+
+def test_durations_of_a_file_that_names_no_tests_files(tmp_path: Path) -> None:
+    (tmp_path / "junit.xml").write_text('<testsuite><testcase classname="a" name="b" time="1"/></testsuite>', "utf-8")
+    with pytest.raises(UsageError, match="--python-suite"):
+        durations_of_junit([tmp_path / "junit.xml"])
+
+
+class TestSessions:
+    pytestmark = marks
+
+    @pytest.fixture(autouse=True)
+    def modules(self, project: Path) -> None:
+        (project / "test_demo.py").write_text(
+            "import pytest\n"
+            "@pytest.mark.parametrize('text', ['a', 'b.c', 'd::e', 'x/y', 'f[g]'])\n"
+            "def test_text(text): pass\n"
+            "class TestIt:\n"
+            "    class TestInner:\n"
+            "        def test_deep(self): pass\n"
+            "def test_fails(): assert 0\n",
+            "utf-8",
+        )
+        (project / "pkg.dir").mkdir()
+        (project / "pkg.dir" / "test_more.py").write_text("def test_more(): pass\n", "utf-8")
+
+    def test_the_shards_run_each_test_once_and_their_junit_files_merge(
+        self, run: Run, project: Path, pytester: pytest.Pytester
+    ) -> None:
+        for number in (1, 2, 3):
+            run(f"--python-shard={number}/3", f"--junitxml=junit/{number}.xml").stdout.fnmatch_lines(
+                [f"suite: shard {number}/3: *% of py3.*"]
+            )
+        done = pytester.run(
+            sys.executable, "-m", "pytest_pyinstall", "report", "junit", "--durations", ".test_durations"
+        )
+        assert done.ret == 1
+        done.stdout.fnmatch_lines(
+            ["3.9 * 7 * 1 * 0 *", "3.12 * 7 * 1 * 0 *", "FAILED test_demo::test_fails[[]py3.*,py3.*[]]"]
+        )
+        recorded = json.loads((project / ".test_durations").read_text("utf-8"))
+        listed = run("--co", "-q").outlines
+        assert sorted(recorded) == sorted(line for line in listed if "::" in line)
+
+        # Now by time: one test takes as long as all others.
+        recorded = {nodeid: 7.0 if nodeid.endswith("test_more[py3.12]") else 0.5 for nodeid in recorded}
+        (project / ".test_durations").write_text(json.dumps(recorded), "utf-8")
+        seen = []
+        for number in (1, 2):
+            lines = [line for line in run(f"--python-shard={number}/2", "--co", "-q").outlines if "::" in line]
+            seen += lines
+            assert sum(recorded[line] for line in lines) == pytest.approx(7.25, abs=0.6)
+        assert sorted(seen) == sorted(recorded)
+
+    def test_a_shard_without_a_test_passes_and_a_typing_error_does_not(self, run: Run) -> None:
+        assert run("--python-shard=5/5", "pkg.dir", pythons=(NEW,)).ret == 0
+        assert run("--python-shard=1/1", "-k", "nothing_like_it", pythons=(NEW,)).ret == 5
+        assert run("--python-shard=2/2", "-k", "nothing_like_it", pythons=(NEW,)).ret == 5
+
+    def test_with_xdist_inside(self, run: Run, project: Path) -> None:
+        text = (project / "pyproject.toml").read_text("utf-8")
+        text += '[tool.pytest.ini_options]\npyinstall_suite_install = ["-e .", "pytest-xdist"]\n'
+        (project / "pyproject.toml").write_text(text, "utf-8")
+        passed = []
+        for number in (1, 2):
+            outcomes = run(f"--python-shard={number}/2", "-n2", pythons=(NEW,)).parseoutcomes()
+            passed.append(outcomes["passed"])
+        assert sum(passed) == 7
+        assert all(passed)
+        assert run("--python-shard=5/5", "-n2", "pkg.dir", pythons=(NEW,)).ret == 0
+
+    def test_each_mistake_is_one_message(self, run: Run, project: Path, pytester: pytest.Pytester) -> None:
+        result = run("--python-shard=5/4")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: --python-shard: there is no shard 5/4, they are 1/4 to 4/4"])
+        (project / ".test_durations").write_text('{"cut off', "utf-8")
+        run("--python-shard=1/4").stderr.fnmatch_lines(["ERROR: --python-shard: *.test_durations has no durations *"])
+        result = run("--python-shard=1/4", "--python-bisect=test_demo.py::test_fails")
+        result.stderr.fnmatch_lines(["ERROR: --python-bisect runs one test, *"])
+        alone = pytester.runpytest_subprocess("--python-shard=1/4")
+        alone.stderr.fnmatch_lines(["ERROR: --python-shard 1/4 cuts a suite, and --python-suite is not set"])
