@@ -17,9 +17,14 @@ pytest_plugins = ["pytester", "fault_table", "suite_world"]
 _OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "TOX_", "NOX_", "PIP_REQUIRE", "XDG_", "MISE_", "HATCH_")
 _INDEX = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_SYSTEM_CERTS")
 _ENVIRONMENTS = ("VIRTUAL_ENV", "VIRTUALENV_", "CONDA_")
+_RUNNERS = ("TOX_", "NOX_")
 
 
 def pytest_configure() -> None:
+    # tox exports TOX_WORK_DIR. A tox that a test starts would take this session's environment for its own and empty it.
+    # Modules copy the environment when they are imported, so this happens before tests are collected.
+    for name in [name for name in os.environ if name.startswith(_RUNNERS + _ENVIRONMENTS)]:
+        del os.environ[name]
     # What a shell starts in the background ignores Ctrl-C, and so does all that it starts; some tests send that signal.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

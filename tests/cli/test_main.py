@@ -848,9 +848,9 @@ def test_cache_lists_prunes_and_clears(cli: Cli, minor: str, isolated_home: Path
 
 def test_an_interpreter_packed_out_of_its_prefix_can_be_installed_from_the_mirror(cli: Cli, tmp_path: Path) -> None:
     place = tmp_path / "mirror"
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    version, executable = [*archives.interpreters().items()][-1]
 
-    packed = cli("mirror", "pack", str(place), sys.base_prefix, "--tag", "20260101")
+    packed = cli("mirror", "pack", str(place), str(executable.parents[1]), "--tag", "20260101")
     options = ["--python-mirror", str(place), "--python-catalogue", str(place / "catalogue.json")]
     installed = cli("install", version, *options)
 

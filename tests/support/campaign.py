@@ -237,7 +237,7 @@ class Workshop:
 
     @property
     def archive(self) -> Path:
-        return next((self.mirror / TAG).glob(f"cpython-{self.version}+*"))
+        return next((self.mirror / TAG).glob(f"cpython-{self.version}+*.tar.gz"))
 
     @property
     def environ(self) -> dict[str, str]:
