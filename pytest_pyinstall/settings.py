@@ -150,12 +150,12 @@ def _default(name: str, directory: Path) -> _Value:
 
 def expand_user(text: str, *, origin: str) -> Path:
     """`text` with ``~`` and ``~user`` replaced. Raises `InvalidSettingError`, which names `origin`."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
+    place = os.path.expanduser(text)  # noqa: PTH111  # to pathlib, ./~name is ~name
+    if place == text and text.startswith("~"):
         user = text.partition("/")[0].removeprefix("~")
         reason = f"there is no user {user!r}" if user else "there is no home directory for ~"
-        raise InvalidSettingError(f"{origin}: {text}: {reason}", hint="an absolute path") from None
+        raise InvalidSettingError(f"{origin}: {text}: {reason}", hint="an absolute path")
+    return Path(place)
 
 
 def home_directory() -> Path:

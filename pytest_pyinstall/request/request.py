@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -221,10 +222,13 @@ def _request(text: str, directory: Path) -> Request | None:
 def _path(text: str, directory: Path) -> Request | None:
     if "://" in text or re.search(r"[\x00-\x1f\x7f]", text):
         return None
-    try:
-        return Request(text=text, implementation=None, path=directory / Path(text).expanduser())
-    except RuntimeError:  # ``~name/python`` without a user of that name
-        return None
+    # Not Path.expanduser: to pathlib, ./~name is ~name.
+    place = os.path.expanduser(text)  # noqa: PTH111
+    if place == text and text.startswith("~"):
+        user = re.split(r"[/\\]", text[1:], maxsplit=1)[0]
+        reason = f"there is no user {user!r}" if user else "there is no home directory for ~"
+        raise InvalidRequestError(f"{text!r}: {reason}", hint="/usr/bin/python3")
+    return Request(text=text, implementation=None, path=directory / place)
 
 
 def _named(text: str, lowered: str) -> Request | None:

@@ -1,5 +1,6 @@
 """Reads from a project what goes into the environments that its suite runs in."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -237,7 +238,7 @@ def local_target(line: str, base: Path, beside: Path | None = None) -> LocalTarg
         return None
     extras = re.findall(r"[^,\s\[\]]+", f"{match['before'] or ''},{match['after'] or ''}")
     try:
-        path = (base / Path(place).expanduser()).resolve()
+        path = (base / os.path.expanduser(place)).resolve()  # noqa: PTH111  # to pathlib, ./~name is ~name
         if beside is not None and not _can_be_installed(path):
             other = (beside / place).resolve()
             path = other if _can_be_installed(other) else path

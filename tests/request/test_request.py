@@ -156,6 +156,25 @@ def test_a_tilde_is_the_home_directory() -> None:
     assert "~" not in str(path)
 
 
+@pytest.mark.parametrize("text", ["./~nosuchuser/python", "a/~/python", "../~root/python", "./~"])
+def test_a_tilde_inside_a_path_is_a_name(text: str) -> None:
+    assert Request.parse(text, directory=Path("/d")).path == Path("/d", text)
+
+
+@pytest.mark.parametrize("text", ["~nosuchuser/python", "~no one/bin/python", "3.12,~nosuchuser/python"])
+def test_the_home_directory_of_an_unknown_user_is_an_error(text: str) -> None:
+    user = text.partition("~")[2].partition("/")[0]
+    with pytest.raises(InvalidRequestError, match=f"there is no user '{user}'"):
+        parse_requests(text, directory=Path(), origin="find")
+
+
+def test_without_a_home_directory_a_tilde_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.expanduser", lambda text: text)
+
+    with pytest.raises(InvalidRequestError, match="there is no home directory for ~"):
+        Request.parse("~/bin/python")
+
+
 def test_a_path_wins_over_whatever_else_it_looks_like() -> None:
     assert Request.parse("./3.12").path == Path("3.12")
     assert Request.parse("../supported").path == Path("../supported")
@@ -313,7 +332,6 @@ def test_an_empty_request_is_not_dropped(text: str, hint: str) -> None:
         ("python.exe", "the path of an executable", "./python.exe"),
         ("!!!", "a version", "3.12"),
         ("@3.12", "a version", "3.12"),
-        ("~no one-is-called-so/python", "a version", "3.12"),
         ("3." + "9" * 5000, "a version", "3.999"),
         ("3.9post" + "9" * 390, "a version", "3.9"),
     ],
