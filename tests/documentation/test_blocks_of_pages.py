@@ -80,6 +80,10 @@ ELSEWHERE = {
     "README.md: python3 -m venv .venv && .venv/bin/pip install --quiet tox &": "test_readme.py",
     "CONTRIBUTING.md: python3 -m venv .venv && .venv/bin/pip install --quiet tox &": "test_readme.py",
     'docs/howto/ci.md: export PYTEST_PYINSTALL_STORE="$PWD/.pythons" PYTEST_PYINSTA': "test_ci_recipes.py",
+    "docs/howto/air-gapped.md: pytest-pyinstall exec --python 3.9 3.12 -- sh -ec '": "suite/test_offline_packages.py",
+    'docs/howto/air-gapped.md: export PIP_NO_INDEX=1 PIP_FIND_LINKS="$PWD/packages"    # fo': (
+        "suite/test_offline_packages.py"
+    ),
     "docs/suite.md: pytest --python 3.12.0..3.12.9 --python-bisect tests/test_de": "suite/test_controller.py",
     "docs/suite.md: bisect: tests/test_demo.py::test_it": "suite/test_controller.py",
 }
@@ -318,6 +322,15 @@ def _merges_the_reports_of_jobs(place: Place, block: Block) -> None:
     first, second = block.text.splitlines()
     place.run(f"{first}\nmkdir artifacts && mv junit-py39.xml artifacts/\n{second}")
     assert "3.9" in (place.project / "matrix.html").read_text()
+
+
+@runs("docs/suite.md: pytest --python 3.9..3.13 --python-suite --python-shard 1/3 ")
+def _cuts_a_suite(place: Place, block: Block) -> None:
+    place.demo()
+    place.write("test_it.py", "def test_it(): pass\n")
+    place.world.environ["PYTEST_PYINSTALL_MISSING"] = "skip"  # what this machine does not have
+    place.run(block.text)
+    assert "test_it.py::test_it[py3.9]" in json.loads((place.project / ".test_durations").read_text())
 
 
 @runs("docs/howto/air-gapped.md: export PYTEST_PYINSTALL_MIRROR=https://pythons.site.example ")

@@ -1,0 +1,94 @@
+"""A suite without a network: the commands of ``docs/howto/air-gapped.md``, with real pip and real uv."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from archives import interpreters
+from pages import DOCS, fenced
+from suite_world import NEW, OLD, marks
+
+pytestmark = marks
+NOWHERE = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+
+
+def commands(start: str) -> str:
+    """The block of the page that begins so, with the Pythons of this machine."""
+    [text] = [text for _, text in fenced(DOCS / "howto" / "air-gapped.md") if text.startswith(start)]
+    for words in (f"{OLD} {NEW}", f"{OLD},{NEW}"):
+        paths = words.replace(OLD, str(interpreters()[OLD])).replace(NEW, str(interpreters()[NEW]))
+        text = text.replace(f"--python {words}", f"--python {paths}")
+    return text
+
+
+def shell(text: str, directory: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        ["/bin/sh", "-euc", text],
+        cwd=directory,
+        env={**os.environ, "PATH": path, "PYTEST_PYINSTALL_PREFERENCE": "only-system", **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(name="packages", scope="module")
+def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What pip downloads, with the network that this machine has."""
+    directory = tmp_path_factory.mktemp("online")
+    _project(directory)
+    done = shell(commands("pytest-pyinstall exec"), directory)
+    assert not done.returncode, done.stderr
+    return directory / "packages"
+
+
+def _project(directory: Path) -> None:
+    (directory / "pyproject.toml").write_text(
+        """
+[build-system]
+requires = ["flit_core>=3.4,<4"]
+build-backend = "flit_core.buildapi"
+[project]
+name = "demo"
+version = "1"
+description = "A library"
+requires-python = ">=3.6"
+dependencies = ["wcwidth"]
+""",
+        "utf-8",
+    )
+    (directory / "demo.py").write_text("def one():\n    return 1\n", "utf-8")
+    (directory / "requirements-test.txt").write_text("toml\n", "utf-8")
+    (directory / "test_demo.py").write_text("import demo, toml, wcwidth\ndef test_it(): pass\n", "utf-8")
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_a_suite_takes_its_packages_from_a_directory(
+    installer: str, packages: Path, tmp_path: Path, isolated_home: Path
+) -> None:
+    _project(tmp_path)
+    shutil.copytree(packages, tmp_path / "packages")
+    environ = {**NOWHERE, "PIP_CONFIG_FILE": os.devnull, "UV_CACHE_DIR": str(tmp_path / "uv-cache")}
+    if installer == "pip":
+        (tmp_path / "no-uv").mkdir()
+        (tmp_path / "no-uv" / "uv.py").write_text("def find_uv_bin(): raise FileNotFoundError\n", "utf-8")
+        environ["PYTHONPATH"] = str(tmp_path / "no-uv")
+        found = shutil.which("uv")
+        environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent.parent / "none"), "/usr/bin", "/bin"])
+        assert not found or Path(found).parent not in {Path("/usr/bin"), Path("/bin")}
+    text = commands("export PIP_NO_INDEX").replace("pytest --", f"{sys.executable} -m pytest -p no:randomly --")
+    done = shell(text, tmp_path, **environ)
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.count(f"({installer})") == 2
+
+    for path in (tmp_path / "packages").glob("toml*"):
+        path.unlink()
+    shutil.rmtree(isolated_home / "pyinstall")
+    shutil.rmtree(tmp_path / "uv-cache", ignore_errors=True)
+    done = shell(text, tmp_path, **environ)
+    assert done.returncode == 1
+    assert "toml" in done.stdout
