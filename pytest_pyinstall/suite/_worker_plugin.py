@@ -171,7 +171,8 @@ class _Teller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node):
-        """xdist's workers collect, and leave out what is of other shards."""
+        """xdist's workers collect, and leave out what is of other shards or was not meant by an id."""
+        node.workerinput["pyinstall_ids"] = _ids
         if _document["cut"]:
             node.workerinput["pyinstall_cut"] = _document["cut"]
 
@@ -188,6 +189,10 @@ class _Teller:
 
     def _collected(self, found):
         self.is_told = True
+        nodeids = {nodeid for nodeid, _ in found}
+        for word, _ in _ids["places"]:
+            if _nodeid(self.config, word) in nodeids:
+                self.stream.tell("parameter", word)
         rows = []
         for nodeid, location in found:
             self.indices.setdefault(nodeid, len(rows))
@@ -346,6 +351,30 @@ class _Teller:
         self.stream.tell("stopping", reason if isinstance(reason, str) else "")
 
 
+class _Ids:
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config, items):
+        """An ending such as ``[py3.12]`` is a parameter if a test has it, and else the name of a Python."""
+        found = getattr(config, "workerinput", {}).get("pyinstall_ids") or _ids
+        nodeids = {item.nodeid for item in items}
+        places = [[_nodeid(config, word), _nodeid(config, base)] for word, base in found["places"]]
+        tests = {word: base for word, base in places if word in nodeids}
+        others = [_nodeid(config, place) for place in found["others"]]
+        others += [base for word, base in places if word not in nodeids]
+        if tests:
+            items[:] = [
+                item
+                for item in items
+                if item.nodeid in tests
+                or not any(_is_below(item.nodeid, base) for base in tests.values())
+                or any(_is_below(item.nodeid, place) for place in others)
+            ]
+        deselected = getattr(config.option, "deselect", None) or []
+        for index, word in enumerate(deselected):
+            if not any(nodeid.startswith(word) for nodeid in nodeids):
+                deselected[index] = found["deselect"].get(word, word)
+
+
 class _Nothing:
     """A file for what no one reads."""
 
@@ -419,6 +448,8 @@ class _JunitCase:
 
 _stream = None
 _document = {}
+# Node ids that name this Python, each with and without the name, the other arguments, and what --deselect may mean.
+_ids = {"places": [], "others": [], "deselect": {}}
 
 
 def main(path):
@@ -503,6 +534,7 @@ def pytest_configure(config):
         "requires_python(specifier): leave out the Pythons that do not fit",
     ):
         config.addinivalue_line("markers", line)
+    config.pluginmanager.register(_Ids(), "_pyinstall_ids")
     if not config.pluginmanager.hasplugin("pyinstall"):
         config.pluginmanager.register(_Fixtures(), "_pyinstall_fixtures")
 
@@ -667,22 +699,39 @@ def _is_of_controller(word, known):
 
 
 def _resolve_ids(config, parser, args, label):
-    """A word that may have been a conftest's option's value is a node id that names Pythons."""
+    """Keep of the node ids that name Pythons those that name this one, without the names."""
     import copy
 
-    for word in _document["doubtful"]:
-        places = parser.parse_known_args(args, namespace=copy.copy(config.option)).file_or_dir
-        if word not in map(str, places):
+    def places():
+        return list(map(str, parser.parse_known_args(args, namespace=copy.copy(config.option)).file_or_dir))
+
+    _ids["places"] = list(map(list, _document["places"].items()))
+    for word, (base, is_ours) in _document["doubtful"].items():
+        _ids["deselect"][word] = base if is_ours else word
+        if word not in places():
             continue
-        nodeid, _, labels = word[:-1].rpartition("[")
-        index = args.index(word)
-        if label in labels.split(","):
-            args[index] = nodeid
-        elif len(places) > 1:
-            del args[index]
+        if is_ours:
+            args[args.index(word)] = base
+            _ids["places"].append([word, base])
+        elif len(places()) > 1:
+            args.remove(word)
         else:
             _stream.tell("unasked")
             pytest.exit("no test of this Python was asked for", 5)
+    bases = [base for _, base in _ids["places"]]
+    _ids["others"] = [place for place in places() if place not in bases]
+
+
+def _nodeid(config, word):
+    """What pytest calls the test that an argument names."""
+    path, colons, rest = word.partition("::")
+    start = str(getattr(config, "invocation_params", config).dir)
+    path = os.path.relpath(os.path.join(start, path), str(config.rootdir))
+    return path.replace(os.sep, "/") + colons + rest
+
+
+def _is_below(nodeid, place):
+    return place == "." or nodeid == place or nodeid.startswith((place + "::", place + "[", place + "/"))
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -182,11 +182,13 @@ class Suite:
         if self.shard is not None:
             self._parts = cut(asked, read_durations(config.rootpath / DURATIONS), self.shard)
             asked = list(self._parts)
-        self.rows = [
+        rows = [
             InterpreterRun(label=label, choice=choice, variant=variant, words=self.words.for_python(label, labels))
             for label, (choice, variant) in cells.items()
-            if label in asked
         ]
+        self.rows = [row for row in rows if row.label in asked]
+        self._unasked = [row for row in rows if row.label not in asked] if self.shard is None else []
+        self._labels = labels
         self._seed = seed()
         self.matrix = Matrix(row.tally for row in self.rows)
         self.is_interactive = is_interactive(config, [(row.label, row.choice.asked[0]) for row in self.rows])
@@ -294,15 +296,12 @@ class Suite:
         background: Background[SuiteEnvironment] = Background(self.jobs)
         with holding_interrupts() as is_interrupted:
             try:
-                for row in self.rows:
-                    if row.choice.interpreter is None:
-                        retelling.missing(row, reason(row.choice), skips=self.pythons.skips_missing)
-                    else:
-                        row.preparing = background.submit(
-                            functools.partial(self._prepare, row.choice.interpreter, row.variant)
-                        )
+                self._begin(self.rows, background, retelling)
                 while not all(row.is_over for row in self.rows):
-                    if not self._step(retelling):
+                    is_idle = not self._step(retelling)
+                    if retelling.parameters and self._unasked:
+                        self._ask_all(background, retelling)
+                    if is_idle:
                         time.sleep(_PAUSE)
                     if session.shouldfail or session.shouldstop:
                         break
@@ -315,6 +314,27 @@ class Suite:
                 self._end()
         if not (session.shouldfail or session.shouldstop):
             self._combine_coverage(session)
+
+    def _begin(
+        self,
+        rows: Sequence[InterpreterRun],
+        background: Background[SuiteEnvironment],
+        retelling: ReportReplayer,
+    ) -> None:
+        for row in rows:
+            if row.choice.interpreter is None:
+                retelling.missing(row, reason(row.choice), skips=self.pythons.skips_missing)
+            else:
+                row.preparing = background.submit(functools.partial(self._prepare, row.choice.interpreter, row.variant))
+
+    def _ask_all(self, background: Background[SuiteEnvironment], retelling: ReportReplayer) -> None:
+        """What was taken for the name of a Python is a parameter of a test, which every Python runs."""
+        more, self._unasked = self._unasked, []
+        for row in more:
+            row.words = self.words.for_python(row.label, self._labels, retelling.parameters)
+        self.rows[:] = sorted([*self.rows, *more], key=lambda row: self._labels.index(row.label))
+        self.matrix.tallies[:] = [row.tally for row in self.rows]
+        self._begin(more, background, retelling)
 
     def _hear_the_rest(self, retelling: ReportReplayer) -> None:
         for row in self.rows:
@@ -406,6 +426,7 @@ class Suite:
             "is_environment_changed": row.words.is_environment_changed,
             "ini": row.words.ini,
             "is_ini_changed": row.words.is_ini_changed,
+            "places": row.words.places,
             "doubtful": row.words.doubtful,
             "ours": ours,
             "argv": self.words.raw(),

@@ -132,6 +132,8 @@ class ReportReplayer:
         self._tell_start = manager.subset_hook_caller("pytest_runtest_logstart", others)
         self._tell_finish = manager.subset_hook_caller("pytest_runtest_logfinish", others)
         self._shown: set[str] | None = None
+        self.parameters: set[str] = set()
+        """Arguments that end in what looks like the name of a Python, and is a parameter of a test."""
         self.before = session.testscollected
         """The tests of earlier Pythons, in a bisection."""
 
@@ -179,8 +181,22 @@ class ReportReplayer:
                     row.summaries.append(text)
             case ["unasked"]:
                 row.tally.note = "not asked for"
+            case ["parameter", word]:
+                self._found_parameter(word)
             case ["end", code]:
                 row.exit_code = code
+
+    def _found_parameter(self, word: str) -> None:
+        """A test has a parameter that looks like the name of a Python, so its id asks for every Python."""
+        if word in self.parameters:
+            return
+        self.parameters.add(word)
+        for row in self.rows:
+            words = row.words
+            if row.inner and words and word not in words.places and not words.doubtful.get(word, ("", False))[1]:
+                every = f"{word}[{','.join(row.label for row in self.rows)}]"
+                text = f"{word} is a test with that parameter, and this Python has not run it\nhint: {every}"
+                self._broken(row, text, note=row.tally.note)
 
     def _show_headings(self) -> None:
         """What the plugins of all workers that have started so far put into their headings."""
@@ -384,10 +400,10 @@ def said_by(rows: Sequence[InterpreterRun], name: str) -> dict[str, list[Interpr
 
 
 def _usage_error(tail: str) -> str:
-    """What pytest printed of it, from the first word that says what is wrong."""
-    lines = tail.splitlines()
+    """What pytest printed of it, from the first line that says what is wrong."""
+    lines = [line for line in tail.splitlines() if not re.match(r"(ERROR: )?usage: ", line)]
     for index, line in enumerate(lines):
-        if re.match(r"ERROR: |usage: |\S*Error\b", line):
+        if re.match(r"ERROR: |\S+: error: |\S*Error\b", line):
             return "\n".join(
                 line for line in lines[index:] if not re.match(r"=+ (no tests ran|.* in [\d.]+s).*=+$", line)
             ).strip()

@@ -8,7 +8,7 @@ import argparse
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -176,8 +176,11 @@ class WorkerWords:
     ini: list[str]
     is_environment_changed: bool
     is_ini_changed: bool
-    doubtful: list[str]
-    """Node ids that name Pythons, and may as well be values of options that only the worker knows."""
+    places: dict[str, str]
+    """Arguments that end in the name of this Python, and what they are without it: it may as well be a parameter."""
+    doubtful: dict[str, tuple[str, bool]]
+    """Words that end in names of Pythons, and may be values of options that only the worker knows, or what
+    ``--deselect`` names: what they are without the names, and whether this Python is among them."""
 
 
 @dataclass(slots=True)
@@ -213,25 +216,27 @@ class Words:
         return {piece.value for piece in self.all if piece.option == "-p" and piece.value}
 
     def asked(self, labels: Sequence[str]) -> list[str]:
-        """The labels that are asked for: those that node ids name, if any does, else all."""
-        found: set[str] = set()
-        for piece in self.all:
-            if piece.is_positional and not piece.may_be_value and (match := labelled(piece.words[0], labels)):
-                found.update(match[1])
-        return [label for label in labels if label in found or not found]
+        """The labels that the arguments ask for: if each of them names some, these, else all."""
+        places = [piece.words[0] for piece in self.all if piece.is_positional and not piece.may_be_value]
+        named = [labelled(word, labels) for word in places]
+        found = {label for match in named if match for label in match[1]}
+        return [label for label in labels if label in found or not all(named)] if named else list(labels)
 
-    def for_python(self, label: str, labels: Sequence[str]) -> WorkerWords:
+    def for_python(self, label: str, labels: Sequence[str], parameters: Collection[str] = ()) -> WorkerWords:
+        """What the worker called `label` gets. The words in `parameters` are known to end in no name of a Python."""
         dashes = next((index for index, piece in enumerate(self.arguments) if piece.option == "--"), None)
         before, after = self.arguments[:dashes], self.arguments[dashes:] if dashes is not None else []
-        environment, ini = (list(_adapted(pieces, label, labels)) for pieces in (self.environment, self.ini))
+        reader = _Reader(label, labels, parameters)
+        environment, ini = (list(reader.adapted(pieces)) for pieces in (self.environment, self.ini))
         return WorkerWords(
-            arguments=list(_adapted(before, label, labels)),
-            behind=list(_adapted(after, label, labels)),
+            arguments=list(reader.adapted(before)),
+            behind=list(reader.adapted(after)),
             environment=environment,
             ini=ini,
             is_environment_changed=environment != _joined(self.environment),
             is_ini_changed=ini != _joined(self.ini),
-            doubtful=[piece.words[0] for piece in self.all if piece.may_be_value and labelled(piece.words[0], labels)],
+            places=reader.places,
+            doubtful=reader.doubtful,
         )
 
     def raw(self) -> list[str]:
@@ -243,17 +248,38 @@ def _joined(pieces: Iterable[Piece]) -> list[str]:
     return [word for piece in pieces for word in piece.as_few_words().words]
 
 
-def _adapted(pieces: Iterable[Piece], label: str, labels: Sequence[str]) -> Iterator[str]:
-    for piece in pieces:
-        if piece.is_ours:
-            continue
-        value = piece.value
-        is_id = (piece.is_positional and not piece.may_be_value) or piece.option == "--deselect"
-        if is_id and value is not None and (match := labelled(value, labels)):
-            if label not in match[1]:
+class _Reader:
+    """Writes the words that one worker gets, and remembers those that may be read in two ways."""
+
+    def __init__(self, label: str, labels: Sequence[str], parameters: Collection[str]) -> None:
+        self._label = label
+        self._labels = labels
+        self._parameters = parameters
+        self.places: dict[str, str] = {}
+        self.doubtful: dict[str, tuple[str, bool]] = {}
+
+    def adapted(self, pieces: Iterable[Piece]) -> Iterator[str]:
+        for piece in pieces:
+            if piece.is_ours or (found := self._adapted(piece)) is None:
                 continue
-            piece = piece.with_value(match[0])  # noqa: PLW2901  # the same, for this Python
-        elif piece.option in _ONE_FILE and value and _PLACEHOLDER not in value:
-            piece = piece.with_value(with_label(value, label))  # noqa: PLW2901  # as above
-        for word in piece.as_few_words().words:
-            yield word.replace(_PLACEHOLDER, label)
+            for word in found.as_few_words().words:
+                yield word.replace(_PLACEHOLDER, self._label)
+
+    def _adapted(self, piece: Piece) -> Piece | None:
+        value = piece.value
+        if not value:
+            return piece
+        if piece.option in _ONE_FILE and _PLACEHOLDER not in value:
+            return piece.with_value(with_label(value, self._label))
+        is_id = piece.is_positional or piece.option == "--deselect"
+        match = labelled(value, self._labels) if is_id and value not in self._parameters else None
+        if match is None:
+            return piece
+        base, named = match
+        if piece.option or piece.may_be_value:
+            self.doubtful[value] = base, self._label in named
+            return piece
+        if self._label not in named:
+            return None
+        self.places[value] = base
+        return piece.with_value(base)

@@ -1,14 +1,36 @@
 """A small library, and sessions that run its suite under real Pythons of this machine: fixtures of `test_suite*`."""
 
-from collections.abc import Callable
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from archives import interpreters
 
-__all__ = ["NEW", "OLD", "PYPROJECT", "Run", "asked", "marks"]
+__all__ = [
+    "NEW",
+    "OLD",
+    "PYPROJECT",
+    "PYTHONS",
+    "Bench",
+    "Compare",
+    "Compared",
+    "Run",
+    "asked",
+    "environment_of",
+    "marks",
+    "outcomes_of",
+    "run_plain",
+]
 
 OLD, NEW = "3.9", "3.12"
+PYTHONS = ("3.12", "3.13")
 PYPROJECT = """
 [build-system]
 requires = ["flit_core>=3.4,<4"]
@@ -52,6 +74,7 @@ marks = [
 ]
 
 Run = Callable[..., pytest.RunResult]
+Bench = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +110,106 @@ def project(pytester: pytest.Pytester) -> Path:
     (pytester.path / "demo.py").write_text("def one():\n    return 1\n", encoding="utf-8")
     (pytester.path / "test_demo.py").write_text(TESTS, encoding="utf-8")
     return pytester.path
+
+
+@pytest.fixture(scope="session")
+def benches(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("benches")
+
+
+@pytest.fixture
+def bench(benches: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """`bench(*requirements)` makes an empty directory the current one. Its environments are made once for all tests.
+
+    The directory is a project without metadata, so nothing of it is installed. The names are relative to it:
+    `bench("pytest-benchmark", files={"test_it.py": "def test_it(): pass"})`.
+    """
+    used: list[Path] = []
+
+    def bench(*requirements: str, files: Mapping[str, str]) -> Path:
+        name = hashlib.sha256(" ".join(requirements).encode()).hexdigest()[:8]
+        place = benches / f"bench-{name}"
+        place.mkdir(exist_ok=True)
+        used.append(place)
+        (place / "requirements-test.txt").write_text("\n".join(requirements), encoding="utf-8")
+        for path, text in files.items():
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            (place / path).write_text(text, encoding="utf-8")
+        monkeypatch.chdir(place)
+        return place
+
+    yield bench
+    for place in used:
+        for path in place.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def environment_of(home: Path, project: Path, version: str) -> Path:
+    """The environment that a suite has made for `project` and that Python."""
+    for record in (home / "cache" / "environments").glob("*/suite.json"):
+        document = json.loads(record.read_text("utf-8"))
+        if document["project"] == str(project) and document["python"].startswith(f"cpython-{version}."):
+            return record.parent
+    raise AssertionError(f"no environment of {project} for {version}")
+
+
+Outcomes = dict[str, str]
+
+
+def outcomes_of(junit: Path) -> Outcomes:
+    """Each test's outcome in a JUnit file."""
+    found = {}
+    for case in ET.parse(junit).getroot().iter("testcase"):
+        tags = [child.tag for child in case if child.tag in {"failure", "error", "skipped"}]
+        found[f"{case.get('classname')}::{case.get('name')}"] = tags[0] if tags else "passed"
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What plain pytest and a suite came to: a result for each Python, and one."""
+
+    plain: dict[str, subprocess.CompletedProcess[str]]
+    suite: pytest.RunResult
+
+
+Compare = Callable[..., Compared]
+
+
+@pytest.fixture
+def compare(run: Run, shared_home: Path) -> Compare:
+    """Assert that a suite and plain pytest in the same environments agree on each test and on the exit code."""
+
+    def compare(*words: str, pythons: tuple[str, ...] = PYTHONS, environ: Mapping[str, str] = {}) -> Compared:
+        place = Path.cwd()
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in environ.items():
+                patch.setenv(name, value)
+            suite = run("--junitxml=suite.xml", *words, pythons=pythons)
+        ours = outcomes_of(place / "suite.xml") if (place / "suite.xml").exists() else {}
+        # That a session could not start is an error of its Python here, and only an exit code there.
+        ours = {name: outcome for name, outcome in ours.items() if not name.startswith("::[")}
+        plain = {}
+        theirs: Outcomes = {}
+        for version in pythons:
+            done = plain[version] = run_plain(
+                environment_of(shared_home, place, version), f"--junitxml={version}.xml", *words, environ=environ
+            )
+            assert "INTERNALERROR" not in done.stdout + done.stderr
+            if (place / f"{version}.xml").exists():
+                found = outcomes_of(place / f"{version}.xml")
+                theirs |= {f"{name}[py{version}]": outcome for name, outcome in found.items()}
+        assert ours == theirs, suite.stdout.str()
+        codes = {done.returncode for done in plain.values()}
+        expected = codes.pop() if len(codes) == 1 else pytest.ExitCode.TESTS_FAILED
+        assert suite.ret == expected, suite.stdout.str()
+        return Compared(plain, suite)
+
+    return compare
+
+
+def run_plain(environment: Path, *words: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
+    """Plain pytest in that environment."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
+    command = [str(environment / "bin" / "pytest"), "-p", "no:cacheprovider", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**variables, **environ})
