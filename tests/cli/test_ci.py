@@ -1,6 +1,13 @@
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from command_line import Cli, key, posix, start
 
 from pytest_pyinstall.cli.ci import MatrixRow, matrix_rows, matrix_text
 from pytest_pyinstall.errors import NoMatchError, UsageError
@@ -82,3 +89,191 @@ def test_a_variant_makes_a_job_for_each_python() -> None:
     ]
     assert json.loads(matrix_text(rows, "json")) == listed
     assert matrix_text(rows, "lines") == "3.12 django~=4.2\n3.12 lowest"
+
+
+# matrix
+CLASSIFIERS = """\
+[project]
+name = "x"
+version = "1"
+classifiers = [
+  "Programming Language :: Python :: 3.13",
+  "Programming Language :: Python :: 3.12",
+]
+"""
+
+
+def test_the_matrix_of_a_project_is_what_it_supports(cli: Cli, project: Path) -> None:
+    (project / "pyproject.toml").write_text(CLASSIFIERS)
+
+    github = cli("matrix")
+    lines = cli("matrix", "--format", "lines")
+    rows = cli("matrix", "--format", "json")
+
+    include = [
+        {"python-version": "3.12", "experimental": False},
+        {"python-version": "3.13", "experimental": False},
+    ]
+    assert github.document == {"include": include}
+    assert len(github.lines) == 1
+    assert lines.lines == ["3.12", "3.13"]
+    assert rows.document == include
+
+
+def test_free_threading_that_the_project_declares_has_rows_of_its_own(cli: Cli, project: Path) -> None:
+    declared = [
+        "Programming Language :: Python :: 3.14",
+        "Programming Language :: Python :: Free Threading :: 2 - Beta",
+    ]
+    (project / "pyproject.toml").write_text(f'[project]\nname = "x"\nversion = "1"\nclassifiers = {declared}\n')
+
+    assert cli("matrix", "--format", "lines").lines == ["3.14", "3.14t"]
+    assert cli("matrix", "supported,pypy3.11", "--format", "lines").lines == ["3.14", "pypy3.11", "3.14t"]
+    assert cli("matrix", "3.14", "--format", "lines").lines == ["3.14"]
+
+
+def test_free_threaded_rows_are_experimental(cli: Cli) -> None:
+    rows = cli("matrix", "3.13", "3.13t", "pypy3.11", "py312", "3.12", "--format", "json").document
+
+    assert [(row["python-version"], row["experimental"]) for row in rows] == [
+        ("3.13", False),
+        ("3.13t", True),
+        ("pypy3.11", False),
+        ("3.12", False),
+    ]
+
+
+def test_a_version_that_nobody_builds_any_more_stays_in_the_matrix(cli: Cli, mirrored: Path) -> None:
+    assert cli("matrix", "3.5", "--format", "lines").out == "3.5\n"
+
+
+@pytest.mark.parametrize(("request_text", "code"), [("3.99", 3), ("./python", 2), ("supported", 2)])
+def test_what_cannot_be_a_row_is_an_error(cli: Cli, mirrored: Path, request_text: str, code: int) -> None:
+    assert cli("matrix", request_text).code == code
+
+
+@posix
+def test_exec_puts_the_pythons_on_path_and_returns_the_exit_code(
+    versions: dict[str, str], minor: str, mirrored: Path
+) -> None:
+    script = f"python{minor} -c 'import sys; print(sys.version_info[:3], sys.prefix)'; exit 7"
+
+    with start("exec", "-q", "--python", minor, "--", "sh", "-c", script) as process:
+        out, err = process.communicate()
+
+    assert (process.returncode, err) == (7, "")
+    assert out.startswith(f"({', '.join(versions[minor].split('.'))})")
+    assert key(versions[minor]) in out
+
+
+@posix
+def test_environments_made_under_exec_outlive_it(minor: str, mirrored: Path, tmp_path: Path) -> None:
+    command = [f"python{minor}", "-m", "venv", "--without-pip", str(tmp_path / "env")]
+
+    with start("exec", "--python", minor, "--", *command) as process:
+        process.communicate()
+    said = subprocess.run(
+        [tmp_path / "env" / "bin" / "python", "-c", "print(1)"], check=True, capture_output=True, text=True
+    )
+
+    assert process.returncode == 0
+    assert said.stdout == "1\n"
+
+
+@posix
+def test_exec_leaves_no_temporary_directory_behind(minor: str, mirrored: Path, tmp_path: Path) -> None:
+    environ = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    (tmp_path / "tmp").mkdir()
+
+    with start("exec", "-q", "--python", minor, "--", "sh", "-c", f"command -v python{minor}", env=environ) as process:
+        out, _ = process.communicate()
+
+    assert out.startswith(str(tmp_path / "home" / "pyinstall" / "cache" / "commands"))
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@posix
+@pytest.mark.parametrize(("command", "code"), [("no-such-command", 127), ("/etc/passwd", 126), ("./project", 126)])
+def test_a_command_that_cannot_be_started_gives_the_code_of_a_shell(
+    cli: Cli, minor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    done = cli("exec", "-q", "--python", minor, "--", command)
+
+    assert done.code == code
+    assert command in done.err
+
+
+@posix
+def test_a_command_that_a_signal_ended_gives_128_and_its_number(cli: Cli, minor: str) -> None:
+    assert cli("exec", "--python", minor, "--", "sh", "-c", "kill -TERM $$").code == 128 + signal.SIGTERM
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_exec_passes_signals_on_and_waits(minor: str, mirrored: Path, number: int) -> None:
+    script = (
+        "import signal, sys\n"
+        f"signal.signal({int(number)}, lambda *_: sys.exit(5))\n"
+        "print('ready', flush=True)\n"
+        "signal.pause()\n"
+    )
+
+    # In a session of its own: a signal from a terminal would reach both.
+    options = {"start_new_session": True}
+    with start("exec", "-q", "--python", minor, "--", sys.executable, "-c", script, **options) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(10) == 5
+
+
+NOXFILE = """
+import nox
+
+
+@nox.session(python={versions!r})
+def tests(session):
+    session.run("python", "-c", "import sys; print('base', sys.base_prefix)")
+"""
+
+
+@posix
+@pytest.mark.parametrize("backend", ["virtualenv", "uv"])
+def test_nox_finds_its_pythons_under_exec(
+    project: Path, versions: dict[str, str], mirrored: Path, store: Path, backend: str
+) -> None:
+    pytest.importorskip("nox")
+    # virtualenv makes no environments for 3.8 and older any more.
+    oldest = 9 if backend == "virtualenv" else 8
+    # nox takes the Python that it runs on itself, wherever else there is one of its version.
+    others = [version for version in versions if version != "{}.{}".format(*sys.version_info)]
+    chosen = [version for version in others if int(version.partition(".")[2]) >= oldest][:2]
+    (project / "noxfile.py").write_text(NOXFILE.format(versions=chosen))
+    command = [sys.executable, "-m", "nox", "--default-venv-backend", backend]
+
+    options = ["--python-preference", "only-managed", "--python", *chosen]
+    with start("exec", "-q", *options, "--", *command) as process:
+        out, err = process.communicate()
+
+    assert process.returncode == 0, err
+    assert sorted(re.findall("base (.*)", out)) == sorted(str(store / key(versions[version])) for version in chosen)
+
+
+@pytest.mark.usefixtures("mirrored")
+def test_exec_does_not_run_without_all_its_pythons(cli: Cli, minor: str, project: Path) -> None:
+    done = cli("exec", "--python", minor, "3.99", "--", "touch", "ran")
+
+    assert done.code == 3
+    assert not (project / "ran").exists()
+
+
+@posix
+@pytest.mark.usefixtures("mirrored")
+def test_exec_runs_with_what_there_is_where_missing_ones_are_skipped(cli: Cli, minor: str, project: Path) -> None:
+    done = cli("exec", "--python-missing", "skip", "--python", minor, "3.99", "--", "touch", "ran")
+
+    assert done.code == 0
+    assert "left out: no build of Python 3.99" in done.err
+    assert (project / "ran").exists()

@@ -37,9 +37,7 @@ def served(mirror_directory: Path) -> Iterator[mirror.Mirror]:
         yield server
 
 
-def test_nox_sessions_find_their_pythons(tools: Path, served: mirror.Mirror, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    project.mkdir()
+def test_nox_sessions_find_their_pythons(tools: Path, served: mirror.Mirror, tmp_path: Path, project: Path) -> None:
     (project / "noxfile.py").write_text(NOXFILE)
     env = fresh.environ(tmp_path, mirror=served.url)
     missing = fresh.run(tools / "nox", cwd=project, env=env, codes=[1]).stdout

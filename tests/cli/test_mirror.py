@@ -13,6 +13,7 @@ import archives
 import pytest
 import uv
 from archives import NEWEST, OLDEST
+from command_line import Cli
 from mirror import Mirror, serve, status
 
 from pytest_pyinstall.cli.mirror import RELEASES, Pulled, _publish, pack, pull
@@ -31,7 +32,10 @@ from pytest_pyinstall.request.catalogue import mirrored, parse_catalogue
 from pytest_pyinstall.request.identity import Build, Key
 
 VERSIONS = list(archives.interpreters())
+
+
 ENVIRON = dict(os.environ)
+
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="packing was proved on POSIX systems only")
 
@@ -43,8 +47,6 @@ def catalogue(directory: Path) -> dict[str, Build]:
 
 
 # Packing
-
-
 @needs_posix
 def test_a_packed_archive_is_where_a_mirror_setting_looks_for_it(mirror_directory: Path) -> None:
     builds = catalogue(mirror_directory)
@@ -172,8 +174,6 @@ def test_uv_installs_it_over_http(mirror_directory: Path, tmp_path: Path) -> Non
 
 
 # Pulling
-
-
 Make = Callable[..., Build]
 
 
@@ -414,3 +414,35 @@ def test_what_changes_while_it_is_copied_is_not_published(make: Make, tmp_path: 
 
     assert not list(path.parent.iterdir())
     assert not (tmp_path / "mine" / "catalogue.json").exists()
+
+
+def test_an_interpreter_packed_out_of_its_prefix_can_be_installed_from_the_mirror(cli: Cli, tmp_path: Path) -> None:
+    place = tmp_path / "mirror"
+    version, executable = [*archives.interpreters().items()][-1]
+
+    packed = cli("mirror", "pack", str(place), str(executable.parents[1]), "--tag", "20260101")
+    options = ["--python-mirror", str(place), "--python-catalogue", str(place / "catalogue.json")]
+    installed = cli("install", version, *options)
+
+    assert packed.code == 0, packed.err
+    assert Path(packed.lines[0]).parent == place / "20260101"
+    assert installed.code == 0, installed.err
+
+
+def test_pulled_archives_can_be_installed_without_the_source(
+    cli: Cli, minor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "mirror"
+
+    pulled = cli("mirror", "pull", str(place), minor, "3.99")
+    monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", str(place))
+    monkeypatch.setenv("PYTEST_PYINSTALL_CATALOGUE", str(place / "catalogue.json"))
+    cli("cache", "clear")
+    installed = cli("install", minor)
+
+    assert (pulled.code, len(pulled.lines)) == (3, 1)
+    assert installed.code == 0, installed.err
+
+
+def test_nothing_is_pulled_where_downloads_are_switched_off(cli: Cli, minor: str, tmp_path: Path) -> None:
+    assert cli("mirror", "pull", str(tmp_path / "m"), minor, "--python-downloads", "never").code == 4

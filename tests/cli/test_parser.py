@@ -1,80 +1,84 @@
-"""Completion as a shell asks for it: through a real bash where there is one."""
-
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-argcomplete = pytest.importorskip("argcomplete")
-
-BASH = shutil.which("bash")
-
-REGISTER = """
-import sys
-from argcomplete.shell_integration import shellcode
-print(shellcode(["pytest-pyinstall"], shell="bash"))
-"""
+from command_line import Cli
 
 
-@pytest.fixture(name="program")
-def _program(tmp_path: Path) -> Path:
-    program = tmp_path / "programs" / "pytest-pyinstall"
-    program.parent.mkdir()
-    code = "import sys; from pytest_pyinstall.cli.main import main; sys.exit(main())"
-    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{code}' \"$@\"\n")
-    program.chmod(0o755)
-    return program
+def test_options_stand_on_either_side_of_the_command(cli: Cli, mirror_directory: Path, minor: str) -> None:
+    options = ["--python-mirror", str(mirror_directory), f"--python-catalogue={mirror_directory / 'catalogue.json'}"]
+
+    before = cli(*options, "-q", "install", minor)
+    after = cli("install", *options, minor, "-q", minor)
+
+    assert (before.code, after.code) == (0, 0)
+    assert before.out == after.out
 
 
-def completed(line: str, program: Path, cwd: Path) -> list[str]:
-    """What bash offers after `line`, as pressing the tab key would."""
-    assert BASH
-    script = "\n".join(
-        [
-            subprocess.run([sys.executable, "-c", REGISTER], check=True, capture_output=True, text=True).stdout,
-            "COMP_TYPE=63",
-            f"COMP_LINE={line!r}",
-            f"COMP_POINT={len(line)}",
-            f"COMP_WORDS=({line}{' ' + chr(39) * 2 if line.endswith(' ') else ''})",
-            "COMP_CWORD=$((${#COMP_WORDS[@]} - 1))",
-            "_python_argcomplete pytest-pyinstall",
-            'printf "%s\\n" "${COMPREPLY[@]}"',
-        ]
-    )
-    environ = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        [BASH, "--norc", "-c", script], cwd=cwd, env=environ, capture_output=True, text=True, timeout=100, check=True
-    )
-    return [word.strip() for word in done.stdout.splitlines() if word.strip()]
-
-
-@pytest.mark.skipif(BASH is None, reason="needs bash")
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("words", "hint"),
     [
-        ("pytest-pyinstall ins", {"install"}),
-        ("pytest-pyinstall ver", {"verify"}),
-        ("pytest-pyinstall install --rein", {"--reinstall"}),
-        ("pytest-pyinstall find sup", {"supported"}),
-        ("pytest-pyinstall install 3.1", {"3.12", "3.13", "3.13t"}),
-        ("pytest-pyinstall cache ", {"list", "prune", "clear"}),
-        ("pytest-pyinstall matrix --format ", {"github", "json", "lines"}),
-        ("pytest-pyinstall list --python-downloads ", {"auto", "never"}),
-        ("pytest-pyinstall exec --python pypy3.1", {"pypy3.10", "pypy3.11"}),
-        ("pytest-pyinstall mirror pull sub", {"subdirectory/"}),
+        ([], "pytest-pyinstall --help"),
+        (["instal"], "pytest-pyinstall --help"),
+        (["install", "--reinstal"], "pytest-pyinstall install --help"),
+        (["install", "3.x.y"], ""),
+        (["install", "--python-downloads", "often", "3.12"], "--python-downloads auto"),
+        (["find"], "pytest-pyinstall find 3.12"),
+        (["dir", "nowhere"], "pytest-pyinstall dir --help"),
+        (["dir", "--python", "3.12"], "pytest-pyinstall dir --cache-key"),
+        (["remove"], "pytest-pyinstall list"),
+        (["remove", "3.12", "--all"], "pytest-pyinstall list"),
+        (["cache", "burn"], "pytest-pyinstall cache --help"),
+        (["mirror", "pull", "--tag", "20261122", "x", "3.12"], ""),
+        (["exec", "--python", "3.12"], "pytest-pyinstall exec --python 3.12 -- COMMAND"),
     ],
 )
-def test_bash_completes(line: str, words: set[str], program: Path, tmp_path: Path) -> None:
-    (tmp_path / "subdirectory").mkdir()
+def test_usage_errors_end_with_2_and_do_nothing(cli: Cli, store: Path, words: list[str], hint: str) -> None:
+    done = cli(*words)
 
-    assert words <= set(completed(line, program, tmp_path))
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: ")
+    assert f"hint: {hint}" in done.err or not hint
+    assert not store.exists()
 
 
-@pytest.mark.skipif(BASH is None, reason="needs bash")
-def test_what_cannot_be_read_completes_to_less_and_says_nothing(program: Path, tmp_path: Path) -> None:
-    (tmp_path / "pytest.toml").write_text("broken [")
+def test_a_misspelt_command_is_told_its_name(cli: Cli) -> None:
+    assert "did you mean install?" in cli("instal").err
 
-    assert completed("pytest-pyinstall find sup", program, tmp_path) == ["supported"]
+
+COMMANDS = (
+    "install",
+    "list",
+    "find",
+    "upgrade",
+    "exec",
+    "matrix",
+    "remove",
+    "verify",
+    "dir",
+    "cache",
+    "mirror",
+    "report",
+)
+
+
+def test_help_fits_a_screen_and_names_every_command(cli: Cli) -> None:
+    done = cli("--help")
+
+    assert done.code == 0
+    assert len(done.lines) <= 24
+    assert max(map(len, done.lines)) <= 80
+    for command in COMMANDS:
+        assert f"\n  {command} " in done.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_fits_a_screen_and_shows_examples(
+    cli: Cli, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    done = cli(command, "--help")
+
+    assert done.code == 0
+    assert len(done.lines) <= 24
+    assert max(map(len, done.lines)) <= 80
+    assert f"\nexamples:\n  pytest-pyinstall {command}" in done.out

@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+from command_line import Cli, key
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pyproject.toml", "[tool.pytest]\npyinstall_python = ['{}']\n"),
+        ("pyproject.toml", "[tool.pytest.ini_options]\npyinstall_python = '{}'\n"),
+        ("pytest.ini", "[pytest]\naddopts = -ra --python {}\n"),
+        ("tox.ini", "[tox]\nenv_list = py\n[pytest]\npyinstall_python =\n    {}\n    current\n"),
+    ],
+)
+def test_install_without_request_installs_what_the_project_asks_for(
+    cli: Cli, project: Path, versions: dict[str, str], minor: str, name: str, text: str
+) -> None:
+    (project / name).write_text(text.format(minor))
+
+    done = cli("install")
+
+    assert (done.code, len(done.lines)) == (0, 1)
+    assert key(versions[minor]) in done.out
+
+
+def test_the_variable_goes_before_the_ini_value(
+    cli: Cli, project: Path, minor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "pytest.ini").write_text("[pytest]\npyinstall_python = 3.99\n")
+    monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", minor)
+
+    assert cli("install").code == 0
+
+
+def test_install_with_nothing_configured_is_a_usage_error(cli: Cli) -> None:
+    done = cli("install")
+
+    assert (done.code, done.out) == (2, "")
+    assert "hint: pytest-pyinstall install 3.13" in done.err
+
+
+def test_a_number_in_toml_is_a_usage_error_that_names_the_file(cli: Cli, project: Path) -> None:
+    (project / "pyproject.toml").write_text("[tool.pytest]\npyinstall_python = [3.10]\n")
+
+    done = cli("install")
+
+    assert done.code == 2
+    assert str(project / "pyproject.toml") in done.err
+    assert '"3.10"' in done.err

@@ -1,0 +1,292 @@
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import archives
+import pytest
+from command_line import TARGET, Cli, key, standard_library
+from packaging.version import Version
+
+from pytest_pyinstall.request.identity import Build, Key
+from pytest_pyinstall.store.store import Store
+from pytest_pyinstall.system.files import current_boot
+
+
+def test_install_prints_the_executable_and_talks_on_standard_error(
+    cli: Cli, versions: dict[str, str], minor: str, store: Path
+) -> None:
+    done = cli("install", minor)
+
+    assert done.code == 0
+    [executable] = done.lines
+    assert executable.startswith(str(store / key(versions[minor])))
+    said = subprocess.run(
+        [executable, "-c", "import ssl, sys; print(sys.version)"], check=True, capture_output=True, text=True
+    )
+    assert said.stdout.startswith(versions[minor])
+    first, last = done.err.splitlines()
+    assert re.fullmatch(rf"Downloading {re.escape(key(versions[minor]))} \([\d.]+ MiB\)", first)
+    assert re.fullmatch(rf"\+ {re.escape(key(versions[minor]))} installed in [\d.]+ s", last)
+
+
+def test_install_again_finds_it_there(cli: Cli, versions: dict[str, str], minor: str) -> None:
+    before = cli("install", minor)
+
+    after = cli("install", minor)
+
+    assert (after.code, after.out) == (0, before.out)
+    assert after.err == f"= {key(versions[minor])} was there\n"
+
+
+def test_reinstall_makes_it_anew(cli: Cli, minor: str) -> None:
+    executable = Path(cli("install", minor).out.strip())
+    before = executable.stat().st_ino
+
+    done = cli("install", "--reinstall", minor)
+
+    assert done.code == 0
+    assert "installed in" in done.err
+    assert executable.stat().st_ino != before
+
+
+def test_one_failure_hides_no_other_result(cli: Cli, minor: str) -> None:
+    done = cli("install", "3.99", minor)
+
+    assert done.code == 3
+    assert len(done.lines) == 1
+    assert Path(done.lines[0]).exists()
+    assert "error: no build of Python 3.99" in done.err
+    assert "hint: pytest-pyinstall list --all" in done.err
+
+
+def test_install_as_json_is_one_document_with_results_and_errors(
+    cli: Cli, versions: dict[str, str], minor: str
+) -> None:
+    done = cli("install", minor, "3.99", "--json")
+
+    good, bad = done.document["pythons"]
+    assert (good["request"], good["how"], good["version"], good["source"], good["error"]) == (
+        minor,
+        "installed",
+        versions[minor],
+        "store",
+        None,
+    )
+    assert Path(good["executable"]).exists()
+    assert bad["error"]["kind"] == "NoMatchError"
+    assert done.document["error"] == bad["error"]
+    assert done.document["exit_code"] == done.code == 3
+
+
+# list, find
+def test_list_shows_what_is_whole_what_is_broken_and_what_is_not_ours(
+    cli: Cli, versions: dict[str, str], minor: str, store: Path
+) -> None:
+    other = "3.12" if minor != "3.12" else "3.13"
+    cli("install", minor, other)
+    (standard_library(store, versions[minor]) / "os.py").unlink()
+    foreign = store / key("3.4.9") / "bin"
+    foreign.mkdir(parents=True)
+    (foreign / "python3.4").touch()
+
+    done = cli("list")
+
+    assert done.code == 0
+    rows = {row.split()[0]: row.split(maxsplit=3)[1:] for row in done.lines}
+    assert rows[versions[other]][:2] == [key(versions[other]), "store"]
+    assert Path(rows[versions[other]][2]).exists()
+    assert rows[versions[minor]][1] == "broken"
+    assert "os.py: missing" in rows[versions[minor]][2]
+    assert rows["3.4.9"][1] == "uv"
+    document = {row["version"]: row for row in cli("list", "--json").document["installed"]}
+    assert document[versions[minor]]["state"] == "broken"
+    assert document[versions[minor]]["differences"][0]["what"] == "missing"
+    assert (document["3.4.9"]["state"], document["3.4.9"]["source"]) == ("whole", "uv")
+    assert len(document[versions[other]]["sha256"]) == 64
+
+
+def test_list_all_adds_what_the_catalogue_offers(cli: Cli, versions: dict[str, str], minor: str) -> None:
+    cli("install", minor)
+
+    done = cli("list", "--all")
+
+    states = {row.split()[0]: row.split()[2] for row in done.lines if row.split()[2] in {"store", "available"}}
+    assert states.pop(versions[minor]) == "store"
+    assert states == {version: "available" for version in versions.values() if version != versions[minor]}
+    assert len(cli("list", "--all", "--json").document["available"]) == len(versions) - 1
+
+
+def test_list_all_without_catalogue_still_lists_what_is_installed(cli: Cli, minor: str, tmp_path: Path) -> None:
+    cli("install", minor)
+
+    done = cli("list", "--all", "--python-catalogue", str(tmp_path / "none.json"))
+
+    assert done.code == 4
+    assert [row.split()[2] for row in done.lines].count("store") == 1
+
+
+def test_list_shows_what_else_the_machine_has(cli: Cli, store: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    broken, other = tmp_path / "bin" / "python3.99", archives.interpreters()
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(broken.parent), *(str(path.parent) for path in other.values())]))
+
+    done = cli("list")
+
+    assert (done.code, done.err, store.exists()) == (0, "", False)
+    rows = {row.split()[-1]: row for row in done.lines}
+    for executable in other.values():
+        [row] = [row for path, row in rows.items() if os.path.realpath(path) == os.path.realpath(executable)]
+        assert row.split()[1].startswith("cpython-")
+    [row] = [row for row in done.lines if " broken " in row]
+    assert str(broken) in row
+    machine = cli("list", "--json").document["machine"]
+    assert {each["executable"] for each in machine} == {row.split()[-1] for row in done.lines if " broken " not in row}
+
+
+def test_list_with_requests_shows_what_fits_them(cli: Cli, versions: dict[str, str], minor: str) -> None:
+    cli("install", minor)
+    other = next(version for version in versions if version != minor)
+
+    done = cli("list", "--all", minor, versions[other])
+
+    names = [row.split()[1].split("-")[1] for row in done.lines]
+    assert names
+    assert all(name == versions[other] or name.startswith(f"{minor}.") for name in names)
+    assert {versions[minor], versions[other]} <= set(names)
+
+
+@pytest.mark.parametrize("words", [(), ("--all",)])
+def test_a_list_of_what_nobody_has_says_so(cli: Cli, words: tuple[str, ...], mirrored: Path) -> None:
+    done = cli("list", "3.77", *words)
+
+    assert (done.code, done.out) == (0, "")
+    assert "no Python that fits 3.77 is installed in" in done.err
+
+
+def test_a_list_of_what_is_no_request_is_a_usage_error(cli: Cli) -> None:
+    done = cli("list", "3,,9")
+
+    assert done.code == 2
+    assert "hint: pytest-pyinstall list" in done.err
+
+
+# upgrade
+def put_older(store: Path, version: str, *, variant: str = "") -> Key:
+    """An installation of ours of another patch; it is never run, so an empty executable will do."""
+    older = Key(implementation="cpython", version=Version(version), variant=variant, target=TARGET)
+    build = Build(key=older, url=f"https://release.test/{version}.tar.gz", sha256="ab" * 32, size=None, tag="20200101")
+    with Store(root=store, lock_timeout=10, boot=current_boot()).claim(older) as claim:
+        executable = claim.scratch / "tree" / older.executable
+        executable.parent.mkdir(parents=True)
+        executable.touch()
+        major, minor, patch = older.version.release
+        info = (major, minor, patch, "final", 0)
+        claim.publish(executable.parents[1], build=build, version_info=info, keep_added=False)
+    return older
+
+
+def kept_keys(store: Path) -> set[str]:
+    return {path.name for path in store.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != "."}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_upgrade_installs_the_newest_patch_and_removes_the_older(
+    cli: Cli, versions: dict[str, str], minor: str, store: Path, named: bool
+) -> None:
+    older = put_older(store, f"{minor}.0")
+    other = next(version for version in versions if version != minor)
+    if named:
+        put_older(store, "2.9.9")
+
+    done = cli("upgrade", minor) if named else cli("upgrade")
+
+    assert done.code == 0
+    [line] = [line for line in done.lines if versions[minor] in line]
+    assert Path(line).is_relative_to(store / key(versions[minor]))
+    assert f"- {older} removed" in done.err
+    others = {key("2.9.9")} if named else set()
+    assert kept_keys(store) == {key(versions[minor]), *others}
+    assert other not in done.out
+
+
+def test_upgrade_again_does_nothing(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
+    put_older(store, f"{minor}.0")
+    first = cli("upgrade", "--json")
+    assert first.document["removed"] == [key(f"{minor}.0")]
+
+    again = cli("upgrade", "--json")
+
+    assert (again.code, again.document["removed"]) == (0, [])
+    assert [row["how"] for row in again.document["pythons"]] == ["present"]
+    assert "installed" not in again.err
+
+
+def test_upgrade_keeps_the_older_ones_if_it_is_told_to(
+    cli: Cli, versions: dict[str, str], minor: str, store: Path
+) -> None:
+    put_older(store, f"{minor}.0")
+    assert cli("upgrade", "--keep").code == 0
+    assert kept_keys(store) == {key(versions[minor]), key(f"{minor}.0")}
+
+
+def test_upgrade_leaves_what_somebody_works_with(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
+    older = put_older(store, f"{minor}.0")
+    with Store(root=store, lock_timeout=10, boot=current_boot()).lease(store / str(older)):
+        done = cli("upgrade")
+    assert done.code == 0
+    assert f"{older} is in use, and stays" in done.err
+    assert kept_keys(store) == {key(versions[minor]), str(older)}
+
+
+def test_upgrade_keeps_variants_apart(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
+    threaded = put_older(store, f"{minor}.0", variant="freethreaded")
+    put_older(store, f"{minor}.0")
+    assert cli("upgrade", minor).code == 0
+    assert kept_keys(store) == {key(versions[minor]), str(threaded)}
+
+
+def test_upgrade_installs_what_is_named_and_not_there(cli: Cli, versions: dict[str, str], minor: str) -> None:
+    done = cli("upgrade", minor)
+    assert (done.code, len(done.lines)) == (0, 1)
+    assert versions[minor] in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "hint"),
+    [
+        ((), 3, "pytest-pyinstall install 3.13"),
+        (("3.9.1",), 2, "pytest-pyinstall upgrade 3.9"),
+        (("==3.9.1",), 2, "pytest-pyinstall upgrade 3.9"),
+        (("3.99",), 3, "pytest-pyinstall list --all"),
+        (("./python",), 2, "pytest-pyinstall upgrade 3.13"),
+    ],
+)
+def test_what_cannot_be_upgraded_says_why(
+    cli: Cli, mirrored: Path, words: tuple[str, ...], code: int, hint: str
+) -> None:
+    done = cli("upgrade", *words)
+    assert done.code == code
+    assert f"hint: {hint}" in done.err
+
+
+def test_find_prints_what_is_installed(cli: Cli, minor: str) -> None:
+    installed = cli("install", minor)
+
+    done = cli("find", minor)
+
+    assert (done.code, done.out, done.err) == (0, installed.out, "")
+
+
+@pytest.mark.usefixtures("mirrored")
+def test_find_never_downloads(cli: Cli, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    done = cli("find", "3.9..3.10", "--python-preference", "only-managed")
+
+    assert (done.code, done.out) == (3, "")
+    assert "hint: pytest-pyinstall install 3.9" in done.err
+    assert not store.exists()

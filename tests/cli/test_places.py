@@ -1,0 +1,93 @@
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import TARGET, Cli
+
+
+# dir
+def test_dir_says_for_each_directory_what_decided_it(cli: Cli, store: Path, tmp_path: Path, project: Path) -> None:
+    (project / "pytest.ini").write_text("[pytest]\npyinstall_cache = here\n")
+
+    document = cli("dir", "--json").document
+
+    directories = document["directories"]
+    assert directories["store"]["path"] == str(store)
+    assert directories["store"]["decided_by"] == "PYTEST_PYINSTALL_HOME"
+    assert directories["scratch"]["path"].startswith(str(store))
+    assert directories["archives"]["decided_by"] == "inside the cache"
+    assert not directories["store"]["exists"]
+    assert directories["store"]["writable"]
+    assert directories["store"]["volume"]["free"] > 0
+    assert document["one_volume"]
+
+
+def test_dir_names_the_file_of_an_ini_value(cli: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_PYINSTALL_HOME")
+    (project / "pytest.ini").write_text("[pytest]\npyinstall_cache = here\n")
+
+    done = cli("dir")
+
+    assert f"cache         {project / 'here'}\n" in done.out
+    assert f"pyinstall_cache in {project / 'pytest.ini'};" in done.out
+    assert done.lines[-1] == "store, scratch and cache share one volume"
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second volume")
+def test_dir_says_what_follows_from_two_volumes(cli: Cli, tmp_path: Path) -> None:
+    if Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second volume")
+
+    done = cli("dir", "--python-cache", "/dev/shm/pytest-pyinstall-cache")
+
+    assert "another volume" in done.lines[-1]
+    assert "copied" in done.lines[-1]
+    assert not cli("dir", "--json", "--python-cache", "/dev/shm/none").document["one_volume"]
+
+
+def test_dir_with_a_name_prints_that_path_alone(cli: Cli, store: Path) -> None:
+    assert cli("dir", "store").out == f"{store}\n"
+
+
+def test_the_cache_key_changes_with_the_builds_and_with_nothing_else(
+    cli: Cli, mirrored: Path, tmp_path: Path, minor: str, versions: dict[str, str]
+) -> None:
+    def cache_key(*words: str) -> str:
+        done = cli("dir", "--cache-key", *words)
+        assert done.code == 0
+        return done.out
+
+    other = next(version for version in versions if version != minor)
+    changed = tmp_path / "changed.json"
+    text = (mirrored / "catalogue.json").read_text()
+    changed.write_text(re.sub(r'"sha256": "....', '"sha256": "0000', text))
+
+    assert cache_key("--python", minor) == cache_key("--python", versions[minor])
+    assert cache_key("--python", minor, "--python", other) == cache_key("--python", f"{other},{minor}")
+    assert cache_key("--python", minor) != cache_key("--python", other)
+    assert cache_key("--python", minor) != cache_key("--python", minor, "--python-catalogue", str(changed))
+    assert re.fullmatch(rf"pyinstall-{TARGET}-[0-9a-f]{{16}}\n", cache_key("--python", minor))
+
+
+# cache
+def test_cache_lists_prunes_and_clears(cli: Cli, minor: str, isolated_home: Path) -> None:
+    cli("install", minor)
+    cache = isolated_home / "pyinstall" / "cache"
+    living, dead = cache / "environments" / ("a" * 24), cache / "environments" / ("d" * 24)
+    for environment in (living, dead):
+        (environment / "bin").mkdir(parents=True)
+    (living / "bin" / "python").symlink_to(sys.executable)
+    (dead / "bin" / "python").symlink_to("/nowhere/python")
+
+    listed = cli("cache", "list")
+    pruned = cli("cache", "prune")
+    cleared = cli("cache", "clear")
+
+    assert len(listed.lines) == 3
+    assert listed.err.startswith("1 archive and 2 environments, ")
+    assert pruned.lines == [str(dead)]
+    assert len(cleared.lines) == 2
+    assert str(living) in cleared.lines
+    assert cli("cache", "list").out == ""
+    assert [code.code for code in (listed, pruned, cleared)] == [0, 0, 0]
