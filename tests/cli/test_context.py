@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 from command_line import Cli, key
 
+from pytest_pyinstall.cli.main import main
+
 
 @pytest.mark.parametrize(
     ("name", "text"),
@@ -48,3 +50,20 @@ def test_a_number_in_toml_is_a_usage_error_that_names_the_file(cli: Cli, project
     assert done.code == 2
     assert str(project / "pyproject.toml") in done.err
     assert '"3.10"' in done.err
+
+
+@pytest.mark.parametrize("command", ["install", "find", "verify", "upgrade", "matrix", "exec", "dir --cache-key"])
+def test_what_is_no_request_is_corrected_with_its_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the hint of each goes through the parser, as every hint does."""
+    words = ["--python", "3,,9"] if command[0] in "ed" else ["3,,9"]
+    assert main([*command.split(), *words, *(["--", "true"] if command == "exec" else [])]) == 2
+    assert f"hint: pytest-pyinstall {command}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["install", "verify", "exec -- true", "dir --cache-key", "mirror pull DIR 3,,9"])
+def test_what_lacks_a_request_says_how_to_write_one(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(str(tmp_path))
+    main(command.split())
+    capsys.readouterr()

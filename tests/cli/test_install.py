@@ -9,6 +9,7 @@ import pytest
 from command_line import TARGET, Cli, key, standard_library
 from packaging.version import Version
 
+from pytest_pyinstall.cli.main import main
 from pytest_pyinstall.request.identity import Build, Key
 from pytest_pyinstall.store.store import Store
 from pytest_pyinstall.system.files import current_boot
@@ -290,3 +291,9 @@ def test_find_never_downloads(cli: Cli, store: Path, monkeypatch: pytest.MonkeyP
     assert (done.code, done.out) == (3, "")
     assert "hint: pytest-pyinstall install 3.9" in done.err
     assert not store.exists()
+
+
+def test_install_takes_python_as_exec_does(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["3.77"], ["--python", "3.77"], ["--python=3.77"], ["3.77", "--python", "3.77"]):
+        assert main(["install", *words]) == 3
+        assert "no build of Python 3.77" in capsys.readouterr().err

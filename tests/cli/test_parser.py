@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 from command_line import Cli
 
+from pytest_pyinstall.cli.main import main
+
 
 def test_options_stand_on_either_side_of_the_command(cli: Cli, mirror_directory: Path, minor: str) -> None:
     options = ["--python-mirror", str(mirror_directory), f"--python-catalogue={mirror_directory / 'catalogue.json'}"]
@@ -82,3 +84,32 @@ def test_the_help_of_a_command_fits_a_screen_and_shows_examples(
     assert len(done.lines) <= 24
     assert max(map(len, done.lines)) <= 80
     assert f"\nexamples:\n  pytest-pyinstall {command}" in done.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("--python 3.9 3.12 nox", "--python 3.9 3.12 -- nox"),
+        ("--python 3.9 3.12 nox -s tests", "--python 3.9 3.12 -- nox -s tests"),
+        ("--python=3.9,3.12 make test", "--python=3.9,3.12 -- make test"),
+        ("--python 3.9 python3.9 --version", "--python 3.9 -- python3.9 --version"),
+        ("--python 3.9 pypy3.11 nox", "--python 3.9 pypy3.11 -- nox"),
+        ("--python 3.9 -v --python-store /s nox", "--python 3.9 -v --python-store /s -- nox"),
+        ("python3.9 --version", "--python 3.13 -- python3.9 --version"),
+        ("nox", "--python 3.13 -- nox"),
+        ("--python 3.9", "--python 3.9 -- COMMAND"),
+        ("", "--python 3.13 -- COMMAND"),
+        ("--python 3.9 --", "--python 3.9 -- COMMAND"),
+    ],
+)
+def test_exec_without_dashes_says_what_was_meant(typed: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exec", *typed.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"error: exec: no command given; put it after --\nhint: pytest-pyinstall exec {hint}\n"
+
+
+@pytest.mark.parametrize("words", [("exec", "--help"), ("exec", "-h"), ("--version",), ("list", "--version")])
+def test_help_and_version_are_still_ours(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    assert capsys.readouterr().out

@@ -7,8 +7,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import httpx
-import httpx2
 import mirror as server
 import pytest
 
@@ -28,12 +26,6 @@ BUILD = Build(
     size=len(CONTENT),
     tag="20261122",
 )
-
-
-@pytest.fixture(params=[httpx, httpx2], ids=["httpx", "httpx2"])
-def library(request: pytest.FixtureRequest) -> ModuleType:
-    module: ModuleType = request.param
-    return module
 
 
 @pytest.fixture

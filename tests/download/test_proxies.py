@@ -9,8 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import httpx
-import httpx2
 import pytest
 import trustme
 from mirror import redirect, reset, serve, stall
@@ -30,29 +28,11 @@ BUILD = Build(
 )
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-def certificates(authority: trustme.CA, tmp_path: Path) -> str:
-    path = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
 @pytest.fixture
 def served(tmp_path: Path) -> Path:
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "a.tar.gz").write_bytes(CONTENT)
     return tmp_path / "mirror"
-
-
-@pytest.fixture(params=[httpx, httpx2], ids=["httpx", "httpx2"])
-def library(request: pytest.FixtureRequest) -> ModuleType:
-    module: ModuleType = request.param
-    return module
 
 
 def fetched(client: Client, url: str, cache: Path) -> bytes:

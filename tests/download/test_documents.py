@@ -1,0 +1,132 @@
+from pathlib import Path
+
+import pytest
+from downloads import Fetcher
+from mirror import (
+    cut,
+    endless,
+    html,
+    status,
+    trickle,
+)
+
+from pytest_pyinstall.errors import (
+    CatalogueError,
+    FetchError,
+    OfflineError,
+)
+
+
+def test_a_catalogue_is_asked_for_again_with_its_etag(fetcher: Fetcher) -> None:
+    fetcher.mirror.files["/c.json"] = b'{"a": 1}'
+    assert fetcher.text() == b'{"a": 1}'
+    assert fetcher.mirror.bytes_served == 8
+
+    assert fetcher.text() == b'{"a": 1}'
+    assert fetcher.mirror.bytes_served == 8
+
+    fetcher.mirror.files["/c.json"] = b'{"a": 2}'
+    assert fetcher.text() == b'{"a": 2}'
+    assert fetcher.text(offline=True) == b'{"a": 2}'
+    assert len(fetcher.mirror.requests) == 3
+
+
+def test_without_an_etag_a_catalogue_is_asked_for_with_its_date(fetcher: Fetcher) -> None:
+    date = "Sat, 21 Nov 2026 10:00:00 GMT"
+    fetcher.mirror.script("/c.json", status(200, {"Last-Modified": date}, b"{}"), status(304))
+
+    assert [fetcher.text(), fetcher.text()] == [b"{}", b"{}"]
+    assert fetcher.mirror.requests[1].headers["if-modified-since"] == date
+
+
+def test_a_server_out_of_reach_leaves_the_kept_catalogue(fetcher: Fetcher) -> None:
+    fetcher.mirror.files["/c.json"] = b"{}"
+    fetcher.text()
+    fetcher.mirror.always("*", status(503))
+
+    assert fetcher.text() == b"{}"
+    assert "503" in fetcher.warnings[-1]
+    assert "0 hours ago" in fetcher.warnings[-1]
+    assert len(fetcher.mirror.requests) == 3
+
+
+def test_a_server_that_says_no_is_believed(fetcher: Fetcher) -> None:
+    fetcher.mirror.files["/c.json"] = b"{}"
+    fetcher.text()
+    fetcher.mirror.always("*", status(404))
+
+    with pytest.raises(FetchError, match="404"):
+        fetcher.text()
+
+
+def test_a_server_out_of_reach_and_nothing_kept(fetcher: Fetcher) -> None:
+    fetcher.mirror.always("*", status(503))
+
+    with pytest.raises(FetchError, match="cannot download the catalogue: HTTP 503"):
+        fetcher.text()
+    with pytest.raises(OfflineError, match=r"c\.json"):
+        fetcher.text(offline=True)
+    assert len(fetcher.mirror.requests) == 5
+
+
+@pytest.mark.parametrize("damaged", [".json", ".meta"])
+def test_a_kept_catalogue_that_was_damaged_is_not_used(fetcher: Fetcher, damaged: str) -> None:
+    fetcher.mirror.files["/c.json"] = b'{"a": 1}'
+    fetcher.text()
+    next((fetcher.cache / "catalogues").glob(f"*{damaged}")).write_bytes(b"{}")
+
+    with pytest.raises(OfflineError):
+        fetcher.text(offline=True)
+    assert fetcher.text() == b'{"a": 1}'
+    assert fetcher.text(offline=True) == b'{"a": 1}'
+
+
+def test_a_catalogue_that_is_too_long(fetcher: Fetcher, tmp_path: Path) -> None:
+    fetcher.limit(catalogue_size=100_000)
+    fetcher.mirror.always("/c.json", endless())
+    (tmp_path / "c.json").write_bytes(bytes(100_001))
+
+    for url in (None, str(tmp_path / "c.json")):
+        with pytest.raises(CatalogueError, match="more than 100000 bytes"):
+            fetcher.text(url)
+
+
+def test_a_page_is_no_catalogue(fetcher: Fetcher) -> None:
+    fetcher.mirror.always("/c.json", html())
+
+    with pytest.raises(CatalogueError, match="HTML page"):
+        fetcher.text()
+
+
+def test_a_catalogue_may_trickle_only_so_long(fetcher: Fetcher) -> None:
+    fetcher.mirror.files["/c.json"] = bytes(10_000)
+    fetcher.limit(slow_time=0.1, slow_bytes=10_000)
+    fetcher.mirror.script("/c.json", trickle(step=10, pause=0.02), cut(after=100))
+
+    assert fetcher.text() == bytes(10_000)
+    assert len(fetcher.mirror.requests) == 3
+
+
+def test_a_catalogue_needs_no_writable_cache(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetcher.mirror.files["/c.json"] = b"{}"
+    fetcher.cache.write_text("in the way")
+
+    assert fetcher.text() == b"{}"
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_a_catalogue_may_be_a_file(fetcher: Fetcher, tmp_path: Path, form: str) -> None:
+    (tmp_path / "c.json").write_bytes(b"{}")
+
+    assert fetcher.text(form.format(tmp_path / "c.json"), offline=True) == b"{}"
+    with pytest.raises(FetchError, match="no such file"):
+        fetcher.text(form.format(tmp_path / "d.json"))
+
+
+def test_p13_the_url_of_a_kept_catalogue_is_no_file_name(fetcher: Fetcher) -> None:
+    fetcher.mirror.files["/c.json"] = b"{}"
+    fetcher.text(fetcher.mirror.url.replace("http://", "http://peep:hunter2@") + "/c.json?t0psecret")
+
+    everything = "".join(str(path) + path.read_text() for path in fetcher.cache.rglob("*") if path.is_file())
+    assert "hunter2" not in everything
+    assert "t0psecret" not in everything

@@ -1,0 +1,166 @@
+import contextlib
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+import trustme
+from downloads import BUILD, CONTENT, PATH, Fetcher, everything_about
+from mirror import (
+    reset,
+    serve,
+    stall,
+    status,
+    trickle,
+)
+
+from pytest_pyinstall.errors import (
+    FetchError,
+)
+
+
+def test_p12_a_trickle_of_headers_ends(fetcher: Fetcher) -> None:
+    fetcher.limit(headers=0.2)
+    fetcher.mirror.script(PATH, trickle(step=1, pause=0.02, headers=True))
+
+    assert fetcher() == CONTENT
+    assert fetcher.gets == 2
+
+
+def test_a_host_that_nobody_knows_is_given_up_soon(fetcher: Fetcher) -> None:
+    with pytest.raises(FetchError, match="2 attempts"):
+        fetcher(url="https://nowhere.invalid/a.tar.gz")
+
+    assert len(fetcher.pauses) == 1
+
+
+def test_p12_a_host_that_does_not_answer_is_left(fetcher: Fetcher) -> None:
+    fetcher.limit(connect=0.05, attempts=2)
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # its queue is full then
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+
+        with pytest.raises(FetchError, match=r"no connection within 0\.05 s"):
+            fetcher(url=f"http://127.0.0.1:{listener.getsockname()[1]}/x")
+
+
+def test_a_server_that_speaks_no_tls(fetcher: Fetcher) -> None:
+    with pytest.raises(FetchError, match="no connection: TLS: "):
+        fetcher(url=fetcher.mirror.url.replace("http:", "https:") + PATH)
+
+
+def test_nobody_listens(fetcher: Fetcher) -> None:
+    with serve(fetcher.cache.parent) as gone:
+        url = gone.url
+
+    with pytest.raises(FetchError, match="no connection: Connection refused"):
+        fetcher(url=url + PATH)
+
+    assert len(fetcher.pauses) == 4
+    assert fetcher.files == []
+
+
+@pytest.mark.parametrize("url", ["https://host/\x7f"])
+def test_what_the_library_cannot_ask_is_refused_at_once(fetcher: Fetcher, url: str) -> None:
+    with pytest.raises(FetchError, match="cannot ask"):
+        fetcher(url=url)
+    assert fetcher.pauses == []
+
+
+def test_https_with_named_certificates(
+    fetcher: Fetcher, authority: trustme.CA, certificates: str, tmp_path: Path
+) -> None:
+    fetcher.environ["SSL_CERT_FILE"] = certificates
+    with serve(tmp_path / "mirror", ca=authority) as secure:
+        secure.script(PATH, reset(after=100_000), stall(after=10))
+        fetcher.limit(read=0.3)
+        assert fetcher(url=secure.url + PATH) == CONTENT
+        assert secure.bytes_served == len(CONTENT)
+
+
+def test_an_unknown_certificate_is_refused_at_once(
+    fetcher: Fetcher, authority: trustme.CA, certificates: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", certificates)  # the process's own environment does not count
+    with serve(tmp_path / "mirror", ca=authority) as secure:
+        with pytest.raises(FetchError, match=r"certificate of .* is not trusted") as caught:
+            fetcher(url=secure.url + PATH)
+        assert secure.requests == []
+
+    assert "SSL_CERT_FILE" in caught.value.hint
+    assert fetcher.pauses == []
+
+
+def test_certificates_that_cannot_be_loaded(fetcher: Fetcher, tmp_path: Path) -> None:
+    fetcher.environ["SSL_CERT_FILE"] = str(tmp_path / "missing.pem")
+
+    with pytest.raises(FetchError, match=r"missing\.pem"):
+        fetcher(url=BUILD.url)
+
+
+def test_loopback_is_not_asked_through_a_proxy(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetcher.environ["ALL_PROXY"] = "http://127.0.0.1:9"
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+
+    assert fetcher() == CONTENT
+
+
+def test_the_proxies_of_the_process_do_not_count(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", fetcher.mirror.url)
+    fetcher.limit(attempts=1)
+
+    with pytest.raises(FetchError):
+        fetcher(url="https://mirror.invalid/x")
+
+    assert fetcher.mirror.requests == []
+
+
+@pytest.mark.parametrize(
+    ("code", "gets", "words"), [(407, 1, "wants a user"), (403, 1, "refuses it"), (503, 5, r"fails \(503\)")]
+)
+def test_a_proxy_that_does_not_want(fetcher: Fetcher, code: int, gets: int, words: str) -> None:
+    fetcher.environ["HTTPS_PROXY"] = fetcher.mirror.url.replace("http://", "me:hunter2@")
+    fetcher.mirror.always("release.test:443", status(code))
+
+    with pytest.raises(FetchError, match=words) as caught:
+        fetcher(url=BUILD.url)
+
+    assert len(fetcher.mirror.requests) == gets
+    assert "hunter2" not in everything_about(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["gopher://x", "http://x:y:z"])
+def test_a_proxy_that_cannot_be_used(fetcher: Fetcher, proxy: str) -> None:
+    fetcher.environ["HTTPS_PROXY"] = proxy
+    with pytest.raises(FetchError, match="this proxy cannot be used"):
+        fetcher(url=BUILD.url)
+
+
+def test_a_proxy_that_is_no_url(fetcher: Fetcher) -> None:
+    fetcher.environ["HTTPS_PROXY"] = "http://["
+    fetcher.limit(attempts=1)
+
+    with pytest.raises(FetchError):
+        fetcher(url=BUILD.url)
+
+
+def test_the_log_of_others_who_use_the_library_is_theirs(fetcher: Fetcher, caplog: pytest.LogCaptureFixture) -> None:
+    import httpx2
+
+    caplog.set_level(logging.DEBUG)
+    fetcher()
+    assert [record for record in caplog.records if not record.name.startswith("pytest_pyinstall")] == []
+
+    with httpx2.Client(trust_env=False) as client:
+        client.get(fetcher.mirror.url + PATH)
+    assert caplog.records
+
+
+def test_no_cookie_is_sent_back(fetcher: Fetcher) -> None:
+    fetcher.mirror.script(PATH, status(503, {"Set-Cookie": "a=b; Path=/"}))
+
+    fetcher()
+    assert "cookie" not in fetcher.mirror.requests[1].headers

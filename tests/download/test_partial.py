@@ -1,0 +1,163 @@
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from downloads import BUILD, CONTENT, NAME, PATH, Fetcher, break_at, in_process, wait_for_part
+from mirror import (
+    norange,
+    serve,
+    stall,
+)
+
+from pytest_pyinstall.download._partial import _open_part
+from pytest_pyinstall.download.fetch import fetch
+from pytest_pyinstall.errors import (
+    DigestMismatchError,
+    StoreError,
+)
+
+
+def test_p12_a_download_of_a_killed_process_is_resumed(fetcher: Fetcher) -> None:
+    stalled = stall(after=200_000)
+    fetcher.mirror.script(PATH, stalled)
+    with in_process(fetcher) as process:
+        wait_for_part(fetcher, 200_000)
+        process.send_signal(signal.SIGKILL)
+
+    assert fetcher() == CONTENT
+    assert fetcher.mirror.bytes_served == len(CONTENT)
+    assert fetcher.files == [NAME]
+
+
+def test_a_download_that_was_killed_before_its_rename_is_used(fetcher: Fetcher) -> None:
+    break_at(fetcher, 100_000)
+    fetcher.path.with_name(NAME + ".part").write_bytes(CONTENT)
+
+    assert fetcher() == CONTENT
+    assert fetcher.gets == 1
+
+
+def test_p11_a_partial_download_that_was_damaged_does_no_harm(fetcher: Fetcher) -> None:
+    break_at(fetcher, 100_000)
+    fetcher.path.with_name(NAME + ".part").write_bytes(bytes(100_000))
+
+    assert fetcher() == CONTENT
+    assert fetcher.files == [NAME]
+
+
+def test_a_partial_download_without_its_note_is_not_trusted(fetcher: Fetcher) -> None:
+    break_at(fetcher, 100_000)
+    fetcher.path.with_name(NAME + ".part.json").write_text("{}")
+
+    assert fetcher() == CONTENT
+    assert "range" not in fetcher.mirror.gets(PATH)[1].headers
+
+
+def test_a_partial_download_of_another_server_is_not_resumed(fetcher: Fetcher, tmp_path: Path) -> None:
+    break_at(fetcher, 100_000)
+    with serve(tmp_path / "mirror") as other:
+        assert fetcher(url=other.url + PATH) == CONTENT
+        assert "range" not in other.requests[0].headers
+
+
+@pytest.mark.parametrize("kind", ["symlink", "hardlink"])
+def test_a_planted_partial_download_is_not_written_through(fetcher: Fetcher, kind: str) -> None:
+    victim = fetcher.cache.parent / "victim"
+    victim.write_text("precious")
+    fetcher.path.parent.mkdir(parents=True)
+    part = fetcher.path.with_name(NAME + ".part")
+    part.symlink_to(victim) if kind == "symlink" else part.hardlink_to(victim)
+
+    assert fetcher() == CONTENT
+    assert victim.read_text() == "precious"
+
+
+def test_a_download_that_somebody_else_truncates_is_not_published(fetcher: Fetcher) -> None:
+    stalled = stall(after=200_000)
+    fetcher.mirror.script(PATH, stalled)
+    part = fetcher.path.with_name(NAME + ".part")
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(fetcher)
+        wait_for_part(fetcher, 200_000)
+        with part.open("ab") as file:
+            file.write(bytes(200_000))
+        stalled.release()
+        with pytest.raises(StoreError, match="another process writes it"):
+            result.result()
+    assert fetcher.files == []
+    assert fetcher() == CONTENT
+
+
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_where_open_files_cannot_be_renamed(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, is_swapped: bool
+) -> None:
+    monkeypatch.setattr("pytest_pyinstall.download._partial._RENAMES_OPEN_FILES", False)
+    if not is_swapped:
+        assert fetcher() == CONTENT
+        assert fetcher.path.read_bytes() == CONTENT
+        return
+    real = Path.replace
+
+    def swap(self: Path, target: Path) -> Path:
+        self.write_bytes(b"swapped")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", swap)
+    with pytest.raises(DigestMismatchError):
+        fetcher()
+
+
+def test_a_partial_download_makes_its_directory(tmp_path: Path) -> None:
+    os.close(_open_part(tmp_path / "a" / "b.part"))
+    (tmp_path / "c.part").hardlink_to(tmp_path / "a" / "b.part")
+    os.close(_open_part(tmp_path / "c.part"))
+    assert (tmp_path / "a" / "b.part").stat().st_nlink == 1
+
+
+def test_a_partial_download_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.part").write_text("")
+    (tmp_path / "b.part").hardlink_to(tmp_path / "a.part")
+    monkeypatch.setattr(Path, "unlink", lambda *_: None)
+    with pytest.raises(StoreError, match="another process keeps changing it"):
+        _open_part(tmp_path / "b.part")
+
+
+def test_p6_two_who_both_think_they_hold_the_lock_do_not_fill_one_file(fetcher: Fetcher) -> None:
+    stalled, again = replace(stall(after=100_000), flip_at=200_000), stall(after=10)
+    fetcher.mirror.script(PATH, stalled, norange(), again)
+    with fetcher.client() as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(fetcher)
+        wait_for_part(fetcher, 100_000)
+        (fetcher.path.parent / ".lock").unlink()
+        second = fetch(BUILD, url=fetcher.mirror.url + PATH, cache=fetcher.cache, client=client)
+        stalled.release()
+        assert again.reached.wait(30)
+
+        with second.file as file:
+            assert file.read() == CONTENT
+        again.release()
+        assert first.result() == CONTENT
+
+
+def test_p6_who_lost_the_name_does_not_publish_what_has_it_now(fetcher: Fetcher) -> None:
+    one, two = stall(after=100_000), stall(after=50_000)
+    fetcher.mirror.script(PATH, one, two)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(fetcher)
+        wait_for_part(fetcher, 100_000)
+        (fetcher.path.parent / ".lock").unlink()
+        fetcher.path.with_name(NAME + ".part").unlink()
+        fetcher.path.with_name(NAME + ".part.json").unlink()
+        second = pool.submit(fetcher)
+        wait_for_part(fetcher, 50_000)
+        one.release()
+
+        assert first.result() == CONTENT
+        assert not fetcher.path.exists()
+        two.release()
+        assert second.result() == CONTENT
+    assert fetcher.path.read_bytes() == CONTENT
