@@ -234,7 +234,7 @@ class Provisioner:
 
     def sweep(self) -> None:
         """Delete what killed processes left in the cache and in the temporary directory. Raises nothing."""
-        from pytest_pyinstall.interpreter.path_commands import sweep_temporary
+        from pytest_pyinstall.system.temporary import sweep_temporary
 
         cache = self.settings.cache
         if other_writer(cache) is None:

@@ -18,7 +18,6 @@ import json
 import os
 import re
 import shlex
-import tempfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +49,7 @@ from pytest_pyinstall.request.catalogue import document_place, key_name, mirrore
 from pytest_pyinstall.request.identity import Attestation, Build, Signer
 from pytest_pyinstall.system.files import OPEN_FLAGS, delete
 from pytest_pyinstall.system.locks import hold
+from pytest_pyinstall.system.temporary import temporary_directory
 from pytest_pyinstall.system.urls import redacted
 
 if TYPE_CHECKING:
@@ -137,9 +137,9 @@ def _pack(
     suffix = f"-{key.variant}" if key.variant else ""
     name = f"cpython-{key.version}+{tag}-{triple_of(key.target)}{suffix}-install_only.tar.gz"
     say(f"packing {key} from {packable.prefix}")
-    with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-") as scratch:
-        archive = Path(scratch, name)
-        contents = pack_one(packable, archive, scratch=Path(scratch), environ=environ)
+    with temporary_directory() as scratch:
+        archive = scratch / name
+        contents = pack_one(packable, archive, scratch=scratch, environ=environ)
         build = Build(
             key=key,
             url=f"{RELEASES}/{tag}/{quote(name)}",

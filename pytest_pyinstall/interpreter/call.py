@@ -14,19 +14,19 @@ import json
 import os
 import symtable
 import sys
-import tempfile
 from functools import cache
-from pathlib import Path
 from tokenize import TokenError
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.errors import CallError, UsageError
 from pytest_pyinstall.system.processes import run_into, signal_name, tail
+from pytest_pyinstall.system.temporary import temporary_directory
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from pytest_pyinstall.request.identity import Key
 
@@ -321,11 +321,11 @@ def call(
     """The value of `function` in the Python at `executable`, started with `environ`, as `Interpreter.call` promises."""
     __tracebackhide__ = True
     request = serialize_call(function, args, kwargs)
-    with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-", ignore_cleanup_errors=True) as directory:
+    with temporary_directory() as directory:
         # The value comes in a file of its own: no print can touch it, not even one of C code or a child process.
-        answer = Path(directory, "answer.json")
+        answer = directory / "answer.json"
         done = run_into(
-            Path(directory),
+            directory,
             [os.fspath(executable), "-c", bootstrap_source(), os.fspath(answer)],
             input=json.dumps(request),
             env=environ,

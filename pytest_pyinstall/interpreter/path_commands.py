@@ -28,8 +28,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.system.files import delete, make_directory, scratch_name
-from pytest_pyinstall.system.locks import seize, share
+from pytest_pyinstall.system.locks import share
 from pytest_pyinstall.system.permissions import is_noexec, other_writer
+from pytest_pyinstall.system.temporary import temporary_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.interpreter.interpreter import Interpreter
     from pytest_pyinstall.request.identity import Key
 
-__all__ = ["Commands", "commands_on_path", "links", "names", "stale_commands", "sweep_temporary"]
+__all__ = ["Commands", "commands_on_path", "links", "names", "stale_commands"]
 
 
 class Commands(NamedTuple):
@@ -109,7 +110,7 @@ def _in_temporary(wanted: Mapping[str, Interpreter], _: Path, stack: contextlib.
     parent = Path(tempfile.gettempdir())
     _refuse_unusable(parent)
     try:
-        directory = stack.enter_context(_temporary(parent))
+        directory = stack.enter_context(temporary_directory(parent))
         links(wanted.values(), directory)
     except (OSError, StoreError) as error:
         raise _UnusableError(getattr(error, "message", None) or f"{parent}: {error}") from error
@@ -167,35 +168,6 @@ def _ask(name: str, found: str, interpreter: Interpreter, variables: Sequence[st
     instead = f"is Python {said[0]} of {said[1]}" if len(said) == 2 else "does not work"
     message = f"with {' and '.join(variables)} set, {name} {instead}, and not {interpreter.executable}"
     raise StoreError(message, hint=f"unset {' '.join(variables)}")
-
-
-_PREFIX = "pytest-pyinstall-"
-_ALIVE = ".alive"
-
-
-@contextlib.contextmanager
-def _temporary(parent: Path) -> Iterator[Path]:
-    """A new directory in `parent` that is gone afterwards. Raises `OSError`."""
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-    try:
-        with share(directory / _ALIVE):
-            yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def sweep_temporary(environ: Mapping[str, str]) -> None:
-    """Delete the temporary directories that killed processes of ours left. Others' are not ours to judge."""
-    # Not `tempfile.gettempdir`: it writes a file to try the directory, and a process that is killed then leaves it.
-    parents = dict.fromkeys([*map(environ.get, ("TMPDIR", "TEMP", "TMP")), "/tmp", "/var/tmp"])  # noqa: S108  # only read
-    for directory in (path for parent in parents if parent for path in Path(parent).glob(f"{_PREFIX}*")):
-        alive = directory / _ALIVE
-        with contextlib.suppress(OSError):
-            is_ours = not hasattr(os, "geteuid") or directory.lstat().st_uid == os.geteuid()
-            if is_ours and not directory.is_symlink() and alive.is_file():
-                with seize(alive) as is_dead:
-                    if is_dead:
-                        shutil.rmtree(directory, ignore_errors=True)
 
 
 def stale_commands(cache: Path, *, everything: bool = False) -> list[Path]:

@@ -16,10 +16,8 @@ import functools
 import json
 import os
 import queue
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -66,6 +64,7 @@ from pytest_pyinstall.suite.summary import (
 )
 from pytest_pyinstall.suite.variants import Variant, parse_variants
 from pytest_pyinstall.system.permissions import other_writer
+from pytest_pyinstall.system.temporary import temporary_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -192,13 +191,13 @@ class Suite:
         self._seed = seed()
         self.matrix = Matrix(row.tally for row in self.rows)
         self.is_interactive = is_interactive(config, [(row.label, row.choice.asked[0]) for row in self.rows])
-        self._scratch = Path(tempfile.mkdtemp(prefix="pytest-pyinstall-suite-"))
+        self._held = contextlib.ExitStack()  # the scratch directory, and the environments that this session runs in
+        self._scratch = self._held.enter_context(temporary_directory())
         self._emits_all = True
         self._keeps_sections = True
         self._coverage: Coverage | None = None
         self._retelling: ReportReplayer | None = None
         self._said: deque[str] = deque()
-        self._held = contextlib.ExitStack()  # the environments that this session runs in
 
     # The session
 
@@ -498,7 +497,6 @@ class Suite:
             if row.inner is not None:
                 row.inner.close()
         self._held.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _combine_coverage(self, session: pytest.Session) -> None:
         """With the coverage of the newest Python's environment."""

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from pytest_pyinstall.suite.recipe import EnvironmentSpec, Recipe, local_target
 from pytest_pyinstall.suite.variants import Variant
 from pytest_pyinstall.system import locks
 from pytest_pyinstall.system.processes import run
+from pytest_pyinstall.system.temporary import temporary_directory
 
 __all__ = ["SuiteEnvironment", "make_environment", "variables_of"]
 
@@ -328,12 +328,12 @@ class _Filling:
     def run(self) -> bool:
         """`_run`, with files of requirements that pip reads as they are meant, and without what is ours."""
         spec = self._plan.spec
-        with tempfile.TemporaryDirectory(prefix="pytest-pyinstall-") as scratch:
-            words = (word for line in spec.requirements for word in words_of(line, spec.directory, Path(scratch)))
+        with temporary_directory() as scratch:
+            words = (word for line in spec.requirements for word in words_of(line, spec.directory, scratch))
             self._words = [self._pytest(), *words]
             text = explicit_packages(spec.project, self._plan.left_alone) if spec.project else ""
             if text and "DIST_EXTRA_CONFIG" not in self._environ:
-                config = Path(scratch, "extra.cfg")
+                config = scratch / "extra.cfg"
                 config.write_text(text, encoding="utf-8")
                 self._environ["DIST_EXTRA_CONFIG"] = str(config)
             return self._run()

@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import archives
 import mirror
 import pytest
 from campaign import VERSION, Workshop
@@ -80,6 +82,60 @@ def test_p8_a_session_that_is_killed_leaves_nothing_for_long(workshop: Workshop,
         subprocess.run(command, env=workshop.environ, cwd=project, capture_output=True, check=False)
     assert workshop.ours("install", VERSION).code == 0
     assert workshop.leftovers() == []
+    tally.survive()
+
+
+CALL = """\
+import os
+
+def end(pid):
+    import os
+    os.kill(pid, 9)
+
+def test_it(python):
+    python.call(end, os.getpid())
+"""
+KILLS = {
+    "a call": ("--python", VERSION, "test_it.py"),
+    "a suite": ("--python", "current", "--python-suite", "test_it.py"),
+}
+
+
+@pytest.mark.parametrize("what", KILLS)
+def test_p8_a_killed_session_leaves_no_temporary_directory_for_long(
+    workshop: Workshop, tally: Tally, what: str
+) -> None:
+    tally.attempt("SIGKILL of a session")
+    project = workshop.directory / "project"
+    project.mkdir()
+    suite = "import os\ndef test_it(): os.kill(os.getppid(), 9)\n"
+    (project / "pytest.ini").write_text("[pytest]\n")
+    (project / "test_it.py").write_text(CALL if what == "a call" else suite)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *KILLS[what]]
+    killed = subprocess.run(
+        command, env={**os.environ, **workshop.environ}, cwd=project, capture_output=True, check=False
+    )
+    assert killed.returncode == -9, killed.stdout
+    assert list(workshop.temporary.glob("pytest-pyinstall-*")) != []
+    assert workshop.ours("install", VERSION).code == 0
+    assert list(workshop.temporary.glob("pytest-pyinstall-*")) == []
+    tally.survive()
+
+
+def test_p8_a_killed_mirror_pack_leaves_no_temporary_directory_for_long(
+    workshop: Workshop, tally: Tally, tmp_path: Path
+) -> None:
+    tally.attempt("SIGKILL of mirror pack")
+    source = str(next(iter(archives.interpreters().values())).parents[1])
+    command = [sys.executable, "-m", "pytest_pyinstall", "mirror", "pack", str(tmp_path / "packed"), source]
+    with subprocess.Popen(command, env=workshop.environ, cwd=tmp_path) as process:
+        while not list(workshop.temporary.glob("pytest-pyinstall-*/?*")):
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.01)
+        process.kill()
+    assert list(workshop.temporary.glob("pytest-pyinstall-*")) != []
+    assert workshop.ours("install", VERSION).code == 0
+    assert list(workshop.temporary.glob("pytest-pyinstall-*")) == []
     tally.survive()
 
 

@@ -1,0 +1,109 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.system.temporary import sweep_temporary, temporary_directory
+
+
+@pytest.fixture(name="place")
+def _place(tmp_path: Path) -> Path:
+    place = tmp_path / "tmp"
+    place.mkdir()
+    return place
+
+
+@pytest.fixture(name="environ")
+def _environ(place: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    return {"TMPDIR": str(place)}
+
+
+def test_it_is_deleted_when_the_block_ends(place: Path, environ: Mapping[str, str]) -> None:
+    def fail() -> None:
+        with temporary_directory() as directory:
+            (directory / "sub").mkdir()
+            (directory / "sub" / "file").touch()
+            assert directory.parent == place
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert list(place.iterdir()) == []
+
+
+def test_a_sweep_keeps_the_directory_of_a_living_process(place: Path, environ: Mapping[str, str]) -> None:
+    with temporary_directory() as directory:
+        (directory / "file").touch()
+        sweep_temporary(environ)
+        assert (directory / "file").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_sweep_deletes_the_directory_of_a_killed_process(place: Path, environ: Mapping[str, str]) -> None:
+    script = (
+        "import os, pathlib, signal, sys\n"
+        "from pytest_pyinstall.system.temporary import temporary_directory\n"
+        "with temporary_directory(pathlib.Path(sys.argv[1])) as directory:\n"
+        "    (directory / 'file').write_text('x' * 9999)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(place)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(place.iterdir())) == 1
+
+    sweep_temporary(environ)
+
+    assert list(place.iterdir()) == []
+
+
+def test_a_sweep_deletes_an_empty_directory_only_after_an_hour(place: Path, environ: Mapping[str, str]) -> None:
+    """A process may be between making the directory and making its lock."""
+    new, old, used = (place / f"pytest-pyinstall-{name}" for name in ("new", "old", "used"))
+    for directory in (new, old, used):
+        directory.mkdir()
+    (used / "file").touch()
+    for directory in (old, used):
+        os.utime(directory, (1, 1))
+
+    sweep_temporary(environ)
+
+    assert sorted(place.iterdir()) == [new, used]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+def test_a_sweep_follows_no_link_and_touches_no_other_name(
+    place: Path, environ: Mapping[str, str], tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / ".alive").touch()
+    (place / "pytest-pyinstall-link").symlink_to(precious)
+    other = place / "pytest-of-others"
+    other.mkdir()
+    (other / ".alive").touch()
+
+    sweep_temporary(environ)
+
+    assert (precious / ".alive").exists()
+    assert (other / ".alive").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to give a directory away")
+def test_a_sweep_leaves_what_belongs_to_another_user(place: Path, environ: Mapping[str, str]) -> None:
+    theirs = place / "pytest-pyinstall-theirs"
+    theirs.mkdir()
+    (theirs / ".alive").touch()
+    os.chown(theirs, 12345, 12345)
+
+    sweep_temporary(environ)
+
+    assert (theirs / ".alive").exists()
+
+
+def test_a_missing_temporary_directory_is_no_error(tmp_path: Path) -> None:
+    sweep_temporary({"TMPDIR": str(tmp_path / "gone"), "TEMP": ""})
