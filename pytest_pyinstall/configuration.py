@@ -1,9 +1,10 @@
-"""What the project's pytest configuration says about us, for the doors that are not pytest.
+"""Reads our values from the project's pytest configuration, for the command line, tox and virtualenv.
 
-Source: ``_pytest/config/findpaths.py`` of pytest 9. The first file that configures pytest counts, in the directory or
-above it, and all others are left alone, whatever they hold.
+It also writes the corrected form of a mistyped request for the place that it came from: option, variable, ini value,
+mark or command.
 
-What to type, and where, in place of requests that cannot be meant.
+Source: ``_pytest/config/findpaths.py`` of pytest 9. Only the first file that configures pytest counts, in the directory
+or above it.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ __all__ = ["Configuration", "corrected_at_origin", "read_configuration", "with_o
 class Configuration:
     """The ``pyinstall_*`` values of one file, and our options among its ``addopts``.
 
-    `path` is the file, None if nothing configures pytest; `directory` is where its relative paths start. `ini` holds
-    every ``pyinstall_*`` value as the file has it. `requests` are the items of ``pyinstall_python``, unparsed, since
-    TOML may hold things that are no text: hand them to `parse_requests` with `origin`. `settings` are the values of
-    the other settings by the words of `options.SETTINGS`. `option_requests` and `options` are what ``addopts`` says in
-    ``--python`` and ``--python-*``: they are options, and go before the environment.
+    `path` is the file, None if nothing configures pytest. Relative paths in it start from `directory`. `ini` holds
+    every ``pyinstall_*`` value as written. `requests` are the items of ``pyinstall_python``, not parsed, because TOML
+    values need not be strings: pass them to `parse_requests` with `origin`. `settings` has the other values by their
+    names in `options.SETTINGS`. `option_requests` and `options` are the values of ``--python`` and ``--python-*`` in
+    ``addopts``; like all options, they take precedence over the environment.
     """
 
     directory: Path
@@ -45,15 +46,15 @@ class Configuration:
 
     @property
     def origin(self) -> str:
-        """What to call `requests` in a message."""
+        """The name of `requests` in a message."""
         return f"pyinstall_python in {self.path}"
 
     def make_settings(
         self, environ: Mapping[str, str], *, directory: Path, options: Mapping[str, str | None] | None = None
     ) -> Settings:
-        """The settings of a door that is not pytest.
+        """The settings of the command line, tox or virtualenv.
 
-        Its own `options` go before those in ``addopts``; relative paths in both start from `directory`. Raises
+        `options` take precedence over ``addopts``. Relative paths in both start from `directory`. Raises
         `InvalidSettingError`.
         """
         given = {name: value for name, value in (options or {}).items() if value}
@@ -67,10 +68,10 @@ class Configuration:
 
 
 def read_configuration(directory: Path) -> Configuration:
-    """The configuration that pytest would use when it is started in `directory` without arguments.
+    """The configuration that pytest would use if it were started in `directory` without arguments.
 
-    Nothing of the project is run or imported. Raises `InvalidSettingError`, which names the file, for one that cannot
-    be read, and for a setting that is no text.
+    The project is neither run nor imported. Raises `InvalidSettingError`, which names the file, if a file cannot be
+    read or a setting is not a string.
     """
     for place in (directory, *directory.parents):
         for name, read in _FILES.items():
@@ -141,7 +142,7 @@ _FILES: Mapping[str, Callable[[Path], Table | None]] = {
     "tox.ini": _tox_ini,
     "setup.cfg": _setup_cfg,
 }
-"""In the order in which pytest looks."""
+"""The files that pytest reads, in its order."""
 
 
 def _understood(path: Path, table: Table) -> Configuration:
@@ -188,7 +189,7 @@ def _words(addopts: object) -> list[str]:
             import shlex
 
             return shlex.split(addopts)
-        except ValueError:  # an open quote, which pytest itself will refuse
+        except ValueError:  # an unclosed quote, which pytest rejects itself
             return []
     return [word for word in addopts if isinstance(word, str)] if isinstance(addopts, list) else []
 
@@ -203,7 +204,7 @@ def _our_options(words: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def with_origin(error: PyinstallError, *, origin: str, hint: str = "") -> PyinstallError:
-    """As `error`, and its message begins with `origin`: the option, variable, ini value or mark that asked for it."""
+    """`error` with a message that begins with `origin`: the option, variable, ini value or mark of the request."""
     message = error.message if error.message.startswith(origin) else f"{origin}: {error.message}"
     said = type(error)(message, hint=hint or error.hint)
     said.__cause__ = error
@@ -211,21 +212,20 @@ def with_origin(error: PyinstallError, *, origin: str, hint: str = "") -> Pyinst
 
 
 def corrected_at_origin(error: PyinstallError, texts: Iterable[object], *, origin: str) -> PyinstallError:
-    """As `with_origin`; where the hint is a request, it has become all of `texts`, corrected, as they are at
-    `origin`."""
+    """As `with_origin`. A hint that is a request becomes all of `texts`, corrected, in the form used at `origin`."""
     hint = error.hint.strip('"')
     if not _is_request(hint):
         return with_origin(error, origin=origin)
     texts = list(texts)
     corrected = [text for item in texts if (text := _corrected(item))]
     if corrected == texts or not corrected or not all(map(_is_request, corrected)):
-        # It is about something else: a word, say, that means nothing for the project.
+        # The error has another cause: for example, "supported" in a project that declares no versions.
         corrected = [hint]
     return with_origin(error, origin=origin, hint=written(corrected, origin))
 
 
 def _corrected(item: object) -> str:
-    """`item` with each of its requests that is none replaced by what comes closest."""
+    """`item` with each invalid request replaced by the closest valid one."""
     if not isinstance(item, str):
         return _closest(item)
     pieces = (piece.strip() for piece in item.replace("\n", ",").split(","))
@@ -248,7 +248,7 @@ def _is_request(text: str) -> bool:
 
 
 def written(texts: Sequence[str], origin: str) -> str:  # noqa: PLR0911  # one for each place
-    """How to ask for `texts` at `origin`: an option, variable, ini value, mark, or command."""
+    """The requests `texts` in the form used at `origin`: an option, variable, ini value, mark or command."""
     quoted = ", ".join(json.dumps(text, ensure_ascii=False) for text in texts)
     match origin.split(maxsplit=1)[0]:
         case ("--python" | "--pyinstall-python") as flag:

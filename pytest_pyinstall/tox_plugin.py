@@ -1,8 +1,8 @@
-"""Gives tox the Pythons that its environments want, before it looks for them.
+"""Provides the Pythons that tox environments need, before tox looks for them.
 
-They are on ``PATH`` when tox has read the configuration: that is the one place where plain tox, the old virtualenv
-that it runs for Python 3.8 and older, and tox-uv all look. tox loads this module in every run, regardless of the
-command, so it imports next to nothing.
+The plugin puts them on ``PATH`` after tox has read its configuration. ``PATH`` is the only place that plain tox, the
+old virtualenv for Python 3.8 and older, and tox-uv all search. tox loads this module for every command, so it imports
+almost nothing.
 """
 
 import logging
@@ -39,7 +39,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 _RUNNING = frozenset({"run", "r", "run-parallel", "p", "legacy", "le", "exec", "e", "devenv", "d"})
-"""The commands that make environments. All others only look, and get nothing installed."""
+"""The commands that create environments. The others install nothing."""
 
 
 _runs: "WeakKeyDictionary[State, _Run]" = WeakKeyDictionary()
@@ -47,10 +47,10 @@ _runs: "WeakKeyDictionary[State, _Run]" = WeakKeyDictionary()
 
 @impl(trylast=True)  # after plugins that set base_python, which is read here
 def tox_add_env_config(env_conf: "EnvConfigSet", state: "State") -> None:
-    """Put what `env_conf` wants on ``PATH``, if this call of tox is going to make that environment.
+    """Put the Python of `env_conf` on ``PATH`` if this tox run will create that environment.
 
-    What is missing is installed first, for all selected environments at once. What cannot be had is told in one line,
-    and whether that fails or skips the environment is tox's own decision.
+    Missing Pythons are installed first, for all selected environments at once. If a Python cannot be provided, one line
+    says why, and tox decides whether the environment fails or is skipped.
     """
     if _makes_environments(state.conf.options):
         if state not in _runs:
@@ -65,7 +65,7 @@ def _makes_environments(options: "Parsed") -> bool:
 
 
 class _Run:
-    """One call of tox: which environments it is going to make, and what came of the Pythons that they want."""
+    """One tox run: the environments that it will create, and the results for their Pythons."""
 
     def __init__(self, state: "State") -> None:
         self._state = state
@@ -83,26 +83,26 @@ class _Run:
                 _put_on_path(chosen.interpreter, self._settings, self._commands)
 
     def _held(self, chosen: "ProvisionResult") -> "ProvisionResult":
-        """It, held until tox ends: no one removes it from our store while it is used."""
+        """`chosen`, leased until tox ends, so that `remove` does not delete it while it is used."""
         result = self._provisioner.held(chosen)
         self._results[chosen.request] = result
         return self._or_complaint(chosen.request) or chosen
 
     def _is_wanted(self, name: str, env_conf: "EnvConfigSet") -> bool:
-        if "depends" not in env_conf:  # a packaging environment, for the one that was prepared last
+        if "depends" not in env_conf:  # a packaging environment of the environment prepared last
             return self._is_package_wanted
         options = self._state.conf.options
         labels: set[str] = {*getattr(options, "labels", ())}
         is_labelled = bool(labels) and not labels.isdisjoint(env_conf["labels"]) and not _is_left_out(name, options)
-        # tox builds the environment for itself only where it is going to run in it.
+        # tox builds its provisioning environment only if it will run in it.
         is_own = name == self._state.conf.core["provision_tox_env"]
         is_wanted = name in self._selected or is_labelled or is_own
-        # With labels or factors the order says nothing: what is not selected may come first and share the packaging.
+        # With labels or factors, an environment that is not selected may come first and share the packaging.
         self._is_package_wanted = is_wanted or bool(labels or getattr(options, "factors", ()))
         return is_wanted
 
     def _choose(self, name: str, base_pythons: "Sequence[str]") -> "ProvisionResult | None":
-        """What tox is going to find for `base_pythons`, of which the first that is found wins."""
+        """The Python that tox will find for `base_pythons`; the first one found wins."""
         requests, has_alternative = self._requests(base_pythons)
         if len(requests) == 1 and not has_alternative:
             self._provide([*requests, *self._others(name)])
@@ -120,7 +120,7 @@ class _Run:
         return None
 
     def _requests(self, base_pythons: "Sequence[str]") -> "tuple[list[Request], bool]":
-        """The requests among `base_pythons`, up to one that tox finds without us, and whether there is such a one."""
+        """The requests in `base_pythons` up to the first that tox finds by itself, and if there is such a one."""
         from pytest_pyinstall.interpreter.other_tools import request_from_spec
         from pytest_pyinstall.request.identity import Target
 
@@ -134,7 +134,7 @@ class _Run:
         return requests, False
 
     def _others(self, name: str) -> "Iterator[Request]":
-        """What the other selected environments are going to want, as far as their names alone decide it."""
+        """The requests of the other selected environments whose names alone decide their Python."""
         for other in self._selected:
             if other == name or (spec := _named_python(other, self._state)) is None:
                 continue
@@ -167,7 +167,7 @@ class _Run:
 
     @cached_property
     def _provisioner(self) -> "Provisioner":
-        """One for the whole run: what it holds, it holds until tox ends."""
+        """One for the whole run: it keeps its leases until tox ends."""
         from pytest_pyinstall.progress import Lines, result_line
         from pytest_pyinstall.provisioner import ProvisionResult, open_provisioner
 
@@ -197,7 +197,7 @@ def _complain(base_pythons: "Sequence[str]") -> None:
 
 
 def _speaking_as_ourselves() -> "AbstractContextManager[None]":
-    """tox puts a name before each line: what is installed for all of them is not the first environment's."""
+    """Log as ``pyinstall``: an installation for all environments does not belong to the first one."""
     from contextlib import nullcontext
 
     from tox.report import ToxHandler
@@ -221,9 +221,9 @@ def _read_settings(state: "State") -> "Settings":
 
 
 def _selected(state: "State") -> "Iterator[str]":
-    """The environments that this call is going to make, as far as their names tell. Those of labels come on top.
+    """The environments that this run will create, judged by their names. Those with a label are added later.
 
-    Source: ``tox.session.env_select.EnvSelector``, which knows only when all of them are defined.
+    Source: ``tox.session.env_select.EnvSelector``, which works only after all environments are defined.
     """
     conf, options = state.conf, state.conf.options
     env_list = list(conf.core["env_list"])
@@ -253,14 +253,14 @@ def _base_pythons(env_conf: "EnvConfigSet") -> "Sequence[str]":
     try:
         base_pythons: list[str] = env_conf["base_python"]
     except (HandledError, Fail, Skip, ValueError):
-        return ()  # tox will say so itself, where it counts
+        return ()  # tox reports it itself
     except KeyError:
-        return ()  # an environment of another plugin, without Python
+        return ()  # another plugin's environment without Python
     return base_pythons
 
 
 def _named_python(name: str, state: "State") -> str | None:
-    """The Python that an environment's name asks for, None if its configuration has something to say as well."""
+    """The Python that the name of an environment asks for, None if its configuration sets one."""
     from tox.tox_env.python.api import Python
 
     for loader in state.conf.get_env(name).loaders:
@@ -279,10 +279,10 @@ def _named_python(name: str, state: "State") -> str | None:
 
 
 def _put_on_path(interpreter: "Interpreter", settings: "Settings", stack: ExitStack) -> None:
-    """Let everything that looks along ``PATH`` find `interpreter` by its versioned name, and no other new name."""
+    """Put the versioned name of `interpreter` on ``PATH``, and no other new name."""
     paths = os.environ.get("PATH", "").split(os.pathsep)
     if sys.platform == "win32":
-        # Discovery there knows python.exe alone. At the end, so that no one's `python` becomes another one.
+        # Discovery on Windows only looks for python.exe. At the end, so that `python` stays the same.
         directory = str(interpreter.base_executable.parent)
         if directory not in paths:
             os.environ["PATH"] = os.pathsep.join([*paths, directory])

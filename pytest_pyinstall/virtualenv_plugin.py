@@ -1,6 +1,6 @@
-"""The discovery that installs: ``virtualenv --discovery pyinstall -p 3.9 DIR``.
+"""A virtualenv discovery that installs missing Pythons: ``virtualenv --discovery pyinstall -p 3.9 DIR``.
 
-Source: ``virtualenv/discovery/builtin.py``, whose options, rules and results are kept.
+Source: ``virtualenv/discovery/builtin.py``; its options, rules and results still apply.
 """
 
 import logging
@@ -22,15 +22,15 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class Pyinstall(Builtin):
-    """virtualenv's own discovery, and where it would find nothing, a Python out of the store, installed if need be.
+    """virtualenv's own discovery. If it finds nothing, a Python from the store, which is installed if necessary.
 
-    Of several ``-p`` the first that is here wins, and if none is, the first that can be had. ``--try-first-with`` goes
-    before everything. What names no version (``-p python``), and a path, is looked for as ever. What could not be
-    installed is told in one line, and virtualenv ends as it does whenever it finds no interpreter.
+    With several ``-p``, the first Python that is present wins, otherwise the first that can be installed.
+    ``--try-first-with`` takes precedence. A path, or a name without a version (``-p python``), is looked up as usual.
+    If a Python cannot be installed, one line says why, and virtualenv reports that it found no interpreter.
     """
 
     def run(self) -> Any:
-        """Its ``PythonInfo``, None if there is no such interpreter."""
+        """The ``PythonInfo`` of the interpreter, None if there is none."""
         from pytest_pyinstall.errors import PyinstallError
         from pytest_pyinstall.interpreter.other_tools import explain, request_from_spec
         from pytest_pyinstall.request.identity import Target
@@ -55,7 +55,7 @@ class Pyinstall(Builtin):
         return None
 
     def _find(self, spec: str, request: "Request | None", provisioner: "Provisioner") -> Any:
-        """What is here already, without any download."""
+        """An interpreter that is already present. Downloads nothing."""
         from pytest_pyinstall.errors import NoMatchError, ProbeError
 
         if request is None:
@@ -65,7 +65,7 @@ class Pyinstall(Builtin):
         try:
             return self._look(str(provisioner.find(request).interpreter.executable))
         except (NoMatchError, ProbeError):
-            # virtualenv's own ways to look know places that ours do not, and that no one attests.
+            # virtualenv searches places that we do not; nothing there has an attestation.
             settings = provisioner.settings
             is_ours_alone = settings.preference == "only-managed" or settings.attestation == "require"
             return None if is_ours_alone else self._look(spec)
@@ -93,7 +93,7 @@ class Pyinstall(Builtin):
         return get_interpreter(spec, self.try_first_with, app_data=self.app_data, env=self._env)
 
     def _world(self) -> Mapping[str, str]:
-        # tox hands over only what its environments may see, and our settings are not among that.
+        # tox passes only the variables of `pass_env`, without our settings.
         return {**os.environ, **self._env}
 
 
