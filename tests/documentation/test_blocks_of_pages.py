@@ -104,7 +104,7 @@ def runs(*starts: str) -> Callable[[Runner], Runner]:
 def way(block: Block) -> object:
     """How it is run; None if no one does."""
     if block.page == "docs/reference/errors.md":
-        return "test_errors_at_doors.py"
+        return "test_errors.py"
     return next((how for ways in (RUNS, ELSEWHERE, NOT_RUN) if (how := ways.get(str(block)))), None)
 
 

@@ -1,6 +1,6 @@
 """P9, P12, P13: a network that lies, met by the command line: it gets there, or says why, and leaves nothing broken.
 
-What each fault means to a single download is in `tests/download/test_fetch.py`; here it is the whole line, from the
+What each fault means to a single download is in `tests/download`; here it is the whole line, from the
 command to the published tree. Random bytes, so that a share of them is a share of the download.
 """
 

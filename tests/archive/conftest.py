@@ -1,0 +1,22 @@
+"""Fixtures of unpacking: a directory to unpack into, and one that nothing may touch."""
+
+from pathlib import Path
+
+import pytest
+from unpacking import KEY
+
+
+@pytest.fixture
+def into(tmp_path: Path) -> Path:
+    scratch = tmp_path / "watched" / "store" / "scratch" / str(KEY)
+    scratch.mkdir(parents=True)
+    return scratch
+
+
+@pytest.fixture
+def outside(tmp_path: Path, into: Path) -> Path:
+    """A directory that must stay as it is; every climbing member of `HOSTILE` would come by there."""
+    for directory in (into.parent, into.parent.parent, tmp_path / "watched"):
+        (directory / "outside").mkdir()
+        (directory / "outside" / "victim").write_text("untouched")
+    return tmp_path / "watched" / "outside"
