@@ -1,6 +1,6 @@
 """The line: takes a request and gives back an interpreter.
 
-    request ─resolve→ build ─fetch→ archive ─unpack→ tree ─finish, prove, publish→ installation → interpreter
+    request ─resolve→ build ─fetch═unpack→ tree ─finish, prove, publish→ installation → interpreter
        └──────────────────────── discover (already on this machine) ────────────────────────┘
 
 Nothing else calls one step from another.
@@ -177,8 +177,6 @@ class Provisioner:
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
     _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
     _opened: Client | None = field(default=None, init=False)
-    _cores: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(os.cpu_count() or 1), init=False)
-    _unpacking: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def __post_init__(self) -> None:
         for option in SETTINGS:
@@ -702,30 +700,23 @@ class Provisioner:
         offline = settings.offline or settings.downloads == "never"  # a repair may find all in the cache
         if not is_again and not offline:
             self._client.warm_up(url)  # while we import the rest
-        from pytest_pyinstall.archive.unpack import unpack
+        from pytest_pyinstall.archive.streaming import StreamedUnpack
         from pytest_pyinstall.download.fetch import fetch
 
-        with self._naming_who_forbids_downloads():
-            archive = fetch(
-                build,
-                url=url,
-                cache=settings.cache,
-                client=self._client,
-                offline=offline,
-                progress=self.progress,
-            )
         known: FileDigests = {}
-        # Downloads wait for the network and may be many; more unpacking at once than there are cores takes longer.
-        with archive.file, self._cores:
-            if self._unpacking.acquire(blocking=False):
-                try:
-                    tree = unpack(archive, into=scratch, known=known)
-                finally:
-                    self._unpacking.release()
-            else:
-                from pytest_pyinstall.archive.unpack_apart import unpack_apart
-
-                tree = unpack_apart(archive, into=scratch, known=known)
+        with StreamedUnpack(build, into=scratch, known=known) as stream:
+            with self._naming_who_forbids_downloads():
+                archive = fetch(
+                    build,
+                    url=url,
+                    cache=settings.cache,
+                    client=self._client,
+                    offline=offline,
+                    progress=self.progress,
+                    sink=stream,
+                )
+            with archive.file:
+                tree = stream.tree(archive)
         if is_again:
             add_tree(settings.cache, build, tree, known)
         return tree, known

@@ -41,6 +41,7 @@ __all__ = [
     "read_some",
     "reject",
     "unpack_limit_for",
+    "unpack_limit_of",
     "windows_objection",
 ]
 
@@ -139,6 +140,11 @@ def unpack_limit_for(file: BinaryIO) -> int:
         file.seek(here)
     except OSError as error:
         raise read_error(error, file) from error
+    return unpack_limit_of(size)
+
+
+def unpack_limit_of(size: int) -> int:
+    """How many bytes an archive of `size` bytes may unpack to."""
     return min(LIMITS.unpacked, LIMITS.ratio_free + LIMITS.ratio * size)
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.request.identity import Archive
     from pytest_pyinstall.system.files import FileDigests
 
-__all__ = ["ahead", "decompressed", "unpack", "unpack_file"]
+__all__ = ["ahead", "archive_members", "decompressed", "tar_suffix", "unpack", "unpack_file", "unpack_members"]
 
 
 @contextmanager
@@ -82,7 +82,13 @@ def ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
 
 
 def decompressed(file: BinaryIO, suffix: str) -> Iterator[bytes]:
-    """All streams of `file` as one. What is no stream is refused, and so is one that does not come to its end."""
+    """All streams of `file` as one. What is no stream is refused, and so is one that does not come to its end.
+
+    Without a `suffix` it is not compressed.
+    """
+    if not suffix:
+        yield from iter(lambda: read_some(file), b"")
+        return
     new, damage = _decompressor(suffix)
     decompressor, data = new(), read_some(file)
     while True:
@@ -192,9 +198,16 @@ def unpack(archive: Archive, *, into: Path, known: FileDigests | None = None) ->
 
 def unpack_file(file: BinaryIO, name: str, *, into: Path, known: FileDigests | None = None) -> Path:
     """As `unpack`, for an archive of that `name` whose digest another process compared; `file` is at its beginning."""
+    return unpack_members(lambda: archive_members(file, name), name, into=into, known=known)
+
+
+def unpack_members(
+    open_members: Callable[[], Generator[ArchiveMember]], name: str, *, into: Path, known: FileDigests | None
+) -> Path:
+    """The top folder of the tree that the members of the archive `name` make; with its errors, which name it."""
     tree = TreeWriter(into, known)
     try:
-        with closing(_members(file, name)) as members:
+        with closing(open_members()) as members:
             for member in members:
                 tree.add(member)
         return tree.complete()
@@ -209,17 +222,25 @@ def unpack_file(file: BinaryIO, name: str, *, into: Path, known: FileDigests | N
 _ANOTHER_BUILD = "nothing of it is used; choose another build: pytest-pyinstall list --all"
 
 
-def _members(file: BinaryIO, name: str) -> Generator[ArchiveMember]:
-    lower = name.lower()
-    for suffix in (".gz", ".bz2", ".xz", ".zst"):
-        if lower.endswith((f".tar{suffix}", f".t{suffix[1:]}")):
-            budget = unpack_limit_for(file)
-            with ahead(decompressed(file, suffix)) as chunks:
-                yield from tar_members(Stream(chunks, budget=budget))
-            return
-    if lower.endswith(".tar"):
-        yield from tar_members(Stream(iter(lambda: read_some(file), b""), budget=unpack_limit_for(file)))
-    elif lower.endswith(".zip"):
+def archive_members(file: BinaryIO, name: str) -> Generator[ArchiveMember]:
+    """The members of an archive of that name, from where `file` is."""
+    suffix = tar_suffix(name)
+    if suffix:
+        budget = unpack_limit_for(file)
+        with ahead(decompressed(file, suffix)) as chunks:
+            yield from tar_members(Stream(chunks, budget=budget))
+    elif suffix is not None:
+        yield from tar_members(Stream(decompressed(file, suffix), budget=unpack_limit_for(file)))
+    elif name.lower().endswith(".zip"):
         yield from zip_members(file)
     else:
         reject("its name ends in none of .tar.gz, .tgz, .tar.bz2, .tar.xz, .tar.zst, .tar, .zip")
+
+
+def tar_suffix(name: str) -> str | None:
+    """The compression of a tar of that name, ``.gz`` to ``.zst``; empty if there is none, None if it is no tar."""
+    lower = name.lower()
+    for suffix in (".gz", ".bz2", ".xz", ".zst"):
+        if lower.endswith((f".tar{suffix}", f".t{suffix[1:]}")):
+            return suffix
+    return "" if lower.endswith(".tar") else None

@@ -9,14 +9,24 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from pytest_pyinstall.errors import DigestMismatchError, IntegrityError, StoreError
 from pytest_pyinstall.system import locks
 from pytest_pyinstall.system.files import OPEN_FLAGS, make_cache_directory, remove, storage_error
 from pytest_pyinstall.system.urls import redacted
 
-__all__ = ["PartialDownload"]
+__all__ = ["ArchiveSink", "PartialDownload"]
+
+
+class ArchiveSink(Protocol):
+    """Receives the bytes of an archive while they come, before it is known whether they are the right ones."""
+
+    def write(self, chunk: bytes) -> None:
+        """The next bytes."""
+
+    def restart(self) -> None:
+        """What was written so far counts for nothing: the archive comes from its first byte again."""
 
 
 _HEAD = 256
@@ -28,19 +38,21 @@ _RENAMES_OPEN_FILES = os.name != "nt"
 class PartialDownload:
     """A file that is being filled, and the digest of what it holds so far."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
+    def __init__(self, path: Path, descriptor: int, sink: ArchiveSink | None = None) -> None:
         self.path = path
-        self.size = 0
         self.url = ""
         self.validator = ""
         self._descriptor = descriptor
-        self.head = b""
-        self._hash = hashlib.sha256()
+        self._sink = sink
+        self._begin()
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path: Path) -> Iterator["PartialDownload"]:
-        """The partial download at `path`, new or as it was left. What cannot be resumed is removed at the end."""
+    def open(cls, path: Path, sink: ArchiveSink | None = None) -> Iterator["PartialDownload"]:
+        """The partial download at `path`, new or as it was left. What cannot be resumed is removed at the end.
+
+        `sink` receives what it holds, and what is appended to it.
+        """
         descriptor = _open_part(path)
         if not path.name.startswith(".") and not _is_ours_alone(descriptor):
             # Another process writes it although we hold the lock, which then was deleted: two may not fill one file.
@@ -48,7 +60,7 @@ class PartialDownload:
                 os.close(descriptor)
             path = path.with_name(f".{secrets.token_hex(8)}.part")
             descriptor = _open_part(path)
-        part = cls(path, descriptor)
+        part = cls(path, descriptor, sink)
         try:
             with part._storing():
                 part._load()
@@ -92,9 +104,8 @@ class PartialDownload:
             self._forget(with_bytes=False)
             if validator and not self.path.name.startswith("."):
                 self._note.write_text(json.dumps({"url": redacted(url), "validator": validator}), encoding="utf-8")
-        self.size, self.url, self.validator = 0, redacted(url), validator
-        self.head = b""
-        self._hash = hashlib.sha256()
+        self.url, self.validator = redacted(url), validator
+        self._begin()
 
     def publish(self, path: Path) -> BinaryIO:
         """Give the checked file its name. Gives the open file, at offset 0."""
@@ -130,12 +141,20 @@ class PartialDownload:
     def _note(self) -> Path:
         return self.path.with_name(f"{self.path.name}.json")
 
+    def _begin(self) -> None:
+        self.size, self.head = 0, b""
+        self._hash = hashlib.sha256()
+        if self._sink is not None:
+            self._sink.restart()
+
     def _count(self, chunk: bytes) -> None:
         # The descriptor is behind the last of these bytes, always: no one seeks in between.
         if len(self.head) < _HEAD:
             self.head += chunk[: _HEAD - len(self.head)]
         self._hash.update(chunk)
         self.size += len(chunk)
+        if self._sink is not None:
+            self._sink.write(chunk)  # the very bytes that were hashed
 
     def _load(self) -> None:
         try:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from io import BufferedReader
     from pathlib import Path
 
+    from pytest_pyinstall.download._partial import ArchiveSink
     from pytest_pyinstall.download.client import Client
     from pytest_pyinstall.request.identity import Build
 
@@ -72,8 +73,11 @@ def archive_path(cache: Path, build: Build) -> Path:
     return cache / "archives" / build.sha256 / name
 
 
-def open_cached(path: Path, build: Build, client: Client) -> BinaryIO | None:
-    """The entry of the cache, open and checked; one that fails its check is gone afterwards, as far as we may."""
+def open_cached(path: Path, build: Build, client: Client, sink: ArchiveSink | None = None) -> BinaryIO | None:
+    """The entry of the cache, open and checked; one that fails its check is gone afterwards, as far as we may.
+
+    `sink` receives the bytes while they are hashed.
+    """
     try:
         file = open_regular(path, OPEN_FLAGS)
     except (FileNotFoundError, NotADirectoryError):
@@ -83,7 +87,7 @@ def open_cached(path: Path, build: Build, client: Client) -> BinaryIO | None:
             raise storage_error(path, error) from error
         flaw = error.strerror or "unreadable"
     else:
-        flaw = _flaw(file, build)
+        flaw = _flaw(file, build, sink)
         if not flaw:
             with contextlib.suppress(OSError):  # a cache that is not ours, or read-only, works all the same
                 os.utime(path)
@@ -96,13 +100,24 @@ def open_cached(path: Path, build: Build, client: Client) -> BinaryIO | None:
     return None
 
 
-def _flaw(file: BufferedReader, build: Build) -> str:
+_READ = 1 << 18
+
+
+def _flaw(file: BufferedReader, build: Build, sink: ArchiveSink | None) -> str:
     """What is wrong with an open file; nothing, if it is the archive of `build`. Leaves it at offset 0."""
     try:
         size = os.fstat(file.fileno()).st_size
         if build.size is not None and size != build.size:
             return f"{size} instead of {build.size} bytes"
-        if hashlib.file_digest(file, "sha256").hexdigest() != build.sha256:
+        if sink is None:
+            digest = hashlib.file_digest(file, "sha256")
+        else:
+            digest = hashlib.sha256()
+            sink.restart()
+            while chunk := file.read(_READ):
+                digest.update(chunk)
+                sink.write(chunk)
+        if digest.hexdigest() != build.sha256:
             return "another sha256"
         file.seek(0)
     except OSError as error:

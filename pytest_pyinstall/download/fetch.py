@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
-from pytest_pyinstall.download._partial import PartialDownload
+from pytest_pyinstall.download._partial import ArchiveSink, PartialDownload
 from pytest_pyinstall.download._response import HINT_RETRY, Response, TransientError, looks_like_a_page, page_hint
 from pytest_pyinstall.download.cache import archive_path, lock_archive, open_cached
 from pytest_pyinstall.download.client import Client, retry
@@ -40,7 +40,7 @@ from pytest_pyinstall.request.identity import Archive, Build
 from pytest_pyinstall.system.files import OPEN_FLAGS, open_regular
 from pytest_pyinstall.system.urls import is_local, redacted
 
-__all__ = ["LOGGER", "DownloadProgress", "ProgressReporter", "download_into", "fetch", "open_file_url"]
+__all__ = ["LOGGER", "ArchiveSink", "DownloadProgress", "ProgressReporter", "download_into", "fetch", "open_file_url"]
 
 
 class DownloadProgress(Protocol):
@@ -262,8 +262,13 @@ def fetch(
     client: Client,
     offline: bool = False,
     progress: DownloadProgress | None = None,
+    sink: ArchiveSink | None = None,
 ) -> Archive:
     """The archive of `build`, from the cache, else from `url` (https, http, file, a path). The caller closes its file.
+
+    `sink` receives the bytes as they come, from the network, a partial download or the cache, and hears when they
+    begin anew. When `fetch` returns, it has received exactly the bytes of the archive; when `fetch` raises, what it
+    received counts for nothing.
 
     Afterwards ``archive_path(cache, build)`` holds it, mode 0644, and no partial download is left; after a network
     failure the partial download stays, to be resumed. A file of a mirror directory is copied into the cache while it
@@ -282,7 +287,7 @@ def fetch(
         msg = f"{build.key}: no sha256 to check {redacted(url)} against"
         raise IntegrityError(msg, hint="use a catalogue that has one: --python-catalogue URL")
     path = archive_path(cache, build)
-    if file := open_cached(path, build, client):
+    if file := open_cached(path, build, client, sink):
         LOGGER.info("%s: the archive is in the cache, with the right sha256: %s", build.key, path)
         return Archive(build=build, file=file)
     if offline and not is_local(url):
@@ -293,12 +298,12 @@ def fetch(
     try:
         with lock_archive(path, client, until, listener.waiting) as locked:
             # the process that held the lock before us has probably left it here.
-            if file := open_cached(path, build, client):
+            if file := open_cached(path, build, client, sink):
                 LOGGER.info("%s: another process fetched the archive meanwhile: %s", build.key, path)
                 return Archive(build=build, file=file)
             LOGGER.info("%s: the archive is not in the cache; fetching %s", build.key, redacted(url))
             name = f"{path.name}.part" if locked else f".{secrets.token_hex(8)}.part"
-            with PartialDownload.open(path.with_name(name)) as part:
+            with PartialDownload.open(path.with_name(name), sink) as part:
                 download_into(part, build, url, client, until, listener)
                 LOGGER.info("%s: size and sha256 are those of the catalogue; kept as %s", build.key, path)
                 return Archive(build=build, file=part.publish(path))

@@ -4,8 +4,12 @@ What each fault means to a single download is in `tests/download`; here it is th
 command to the published tree. Random bytes, so that a share of them is a share of the download.
 """
 
+import hashlib
+import io
+import json
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -162,6 +166,39 @@ def test_p12_nobody_listens(workshop: Workshop, tally: Tally) -> None:
     assert ended.code == 4, ended.output
     assert install(workshop, waits=False).code == 0
     assert workshop.is_whole()
+    tally.survive()
+
+
+@pytest.mark.parametrize("is_right", [False, True], ids=["another digest", "its digest"])
+def test_p9_nothing_of_an_archive_runs_or_stays_before_its_digest_matches(
+    workshop: Workshop, server: Mirror, tally: Tally, tmp_path: Path, is_right: bool
+) -> None:
+    """It is unpacked while it comes. Its Python leaves a mark when it is started."""
+    tally.attempt("an archive with another digest")
+    mark = tmp_path / "started"
+    buffer = io.BytesIO()
+    with tarfile.open(workshop.archive) as theirs, tarfile.open(fileobj=buffer, mode="w:gz") as ours:
+        for member in theirs:
+            content = opened.read() if member.isfile() and (opened := theirs.extractfile(member)) else b""
+            if content.startswith(b"#!/bin/sh"):
+                content = content.replace(b"exec", f"touch '{mark}'\nexec".encode())
+                member.size = len(content)
+            ours.addfile(member, io.BytesIO(content))
+    catalogue = json.loads((workshop.mirror / "catalogue.json").read_text("utf-8"))
+    for row in catalogue.values():
+        row["size"] = len(buffer.getvalue())
+        if is_right:
+            row["sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+    server.files["/catalogue.json"] = json.dumps(catalogue).encode()
+    server.files[place(workshop)] = buffer.getvalue()
+
+    ended = install(workshop, waits=False)
+
+    assert ended.code == (0 if is_right else 5), ended.output
+    assert mark.exists() == is_right
+    assert workshop.home.exists() == is_right
+    assert workshop.leftovers() == []
+    assert [path.name for path in workshop.cache.glob("archives/*/*.tar.gz")] == [workshop.archive.name] * is_right
     tally.survive()
 
 
