@@ -197,7 +197,7 @@ def unpack(archive: Archive, *, into: Path, known: FileDigests | None = None) ->
 
 
 def unpack_file(file: BinaryIO, name: str, *, into: Path, known: FileDigests | None = None) -> Path:
-    """As `unpack`, for an archive of that `name` whose digest another process compared; `file` is at its beginning."""
+    """As `unpack`, for an archive of that `name` that is our own; `file` is at its beginning."""
     return unpack_members(lambda: archive_members(file, name), name, into=into, known=known)
 
 
