@@ -17,10 +17,15 @@ def pytest_pyinstall_provided(interpreter: "Interpreter", config: pytest.Config)
     Called once for each Python, before a test uses it: when the session starts for those of ``--python``, during
     collection for those of marks, and during the test for those of ``install_python``. With pytest-xdist, it is called
     in the process that provided the Python. Not called if no test will run, as with ``--collect-only``. An exception
-    ends the session, or the test.
+    ends the session, or the test. With ``--python-suite`` it is called in the outer session, which loads no conftest.
     """
 
 
 @pytest.hookspec
 def pytest_pyinstall_environment(environment: "Environment", python: "Interpreter", config: pytest.Config) -> None:
-    """The fixture ``python_env`` has created `environment`, from `python`, and no test has used it yet."""
+    """`environment` was created from `python`, and no test has used it yet.
+
+    By the fixture ``python_env``, or by ``--python-suite``: then it is called in the outer session, which loads no
+    conftest, and once for each environment, which later sessions use too. What it installs stays. An exception fails
+    the test, or is the error of that Python, and the next session calls the hook again.
+    """

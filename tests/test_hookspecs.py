@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from archives import interpreters
 
 CONFTEST = """
 def pytest_pyinstall_provided(interpreter, config):
@@ -66,3 +67,50 @@ def test_an_environment_can_be_prepared(pytester: pytest.Pytester) -> None:
         """
     )
     pytester.runpytest_subprocess(f"--python={sys.executable}").assert_outcomes(passed=1)
+
+
+HOOKS = """
+import os, pytest
+
+def pytest_pyinstall_provided(interpreter, config):
+    with open(config.rootpath / "log.txt", "a") as file:
+        file.write("provided\\n")
+
+def pytest_pyinstall_environment(environment, python, config):
+    with open(config.rootpath / "log.txt", "a") as file:
+        places = environment.python.prefix, python.prefix
+        file.write(f"environment {[place == environment.path for place in places]}\\n")
+    if "FAIL" in os.environ:
+        pytest.fail("no disk for it")
+    environment.install("wcwidth")
+    assert environment.run("-c", "import wcwidth").returncode == 0
+"""
+SUITE = ("-p", "my_hooks", f"--python={sys.executable}", "--python-suite", "-o", "pyinstall_suite_install=iniconfig")
+
+
+def test_an_environment_of_a_suite_can_be_prepared_once(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The conftest is loaded in the inner session alone, which has no use for its hooks.
+    pytester.makepyfile(my_hooks=HOOKS, test_it="def test_it():\n    import wcwidth\n")
+    monkeypatch.setenv("FAIL", "1")
+    failed = pytester.runpytest_subprocess(*SUITE)
+    failed.assert_outcomes(errors=1)
+    failed.stdout.fnmatch_lines(["*a plugin's pytest_pyinstall_environment failed: *no disk for it (*my_hooks.py:*"])
+    monkeypatch.delenv("FAIL")
+    made = "environment [True, False]"
+    for expected in ([made, "provided", made, "provided"], ["provided"]):
+        if len(expected) == 1:
+            (pytester.path / "log.txt").unlink()
+        result = pytester.runpytest_subprocess(*SUITE)
+        result.assert_outcomes(passed=1)
+        result.stdout.no_fnmatch_line("*making an environment*")
+        assert sorted(logged(pytester)) == sorted(expected)
+
+
+def test_a_python_that_a_bisection_tries_is_announced(pytester: pytest.Pytester) -> None:
+    # The conftest is loaded in the inner session alone, which has no use for its hooks.
+    pytester.makepyfile(my_hooks=HOOKS, test_it="def test_it(): pass\n")
+    words = ["--python-bisect=test_it.py::test_it", f"--python={interpreters()['3.12']}"]
+    pytester.runpytest_subprocess(*SUITE, *words).stdout.fnmatch_lines(["*no change to look for"])
+    assert logged(pytester).count("provided") == 2

@@ -410,6 +410,14 @@ class _Fixtures:
         _cannot("python_env")
 
 
+class _Hooks:
+    def pytest_pyinstall_provided(self, interpreter, config):
+        pass
+
+    def pytest_pyinstall_environment(self, environment, python, config):
+        pass
+
+
 def _cannot(name):
     if sys.version_info < (3, 11):
         pytest.skip("the fixture `%s` needs pytest-pyinstall, which is for Python 3.11 and newer" % name)
@@ -537,6 +545,7 @@ def pytest_configure(config):
     config.pluginmanager.register(_Ids(), "_pyinstall_ids")
     if not config.pluginmanager.hasplugin("pyinstall"):
         config.pluginmanager.register(_Fixtures(), "_pyinstall_fixtures")
+        config.pluginmanager.add_hookspecs(_Hooks)  # a conftest that implements them is fine here too
 
 
 def pytest_itemcollected(item):

@@ -130,6 +130,7 @@ class Bisection(Suite):
             self.say(f"bisect: passing by {request.text}: {reason(choice)}")
             return None
         self._choices[index] = choice
+        self.config.hook.pytest_pyinstall_provided(interpreter=choice.interpreter, config=self.config)
         # The key's whole version, because patch versions of one minor version are what differs here.
         label = f"py{choice.interpreter.key.display_name}"
         words = self.words.for_python(label, [label])

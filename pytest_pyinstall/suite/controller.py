@@ -20,18 +20,27 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
 
-from pytest_pyinstall.errors import PyinstallError, StoreError
+from pytest_pyinstall.errors import EnvironmentCreationError, PyinstallError, StoreError
+from pytest_pyinstall.interpreter.interpreter import Environment
 from pytest_pyinstall.session import PythonProvider, SessionPython, reason
 from pytest_pyinstall.suite.cache import directory_of
-from pytest_pyinstall.suite.environment import SuiteEnvironment, make_environment, variables_of
+from pytest_pyinstall.suite.environment import (
+    SuiteEnvironment,
+    is_prepared,
+    make_environment,
+    mark_as_prepared,
+    variables_of,
+)
 from pytest_pyinstall.suite.options import (
     inner_arguments,
     is_interactive,
@@ -374,6 +383,7 @@ class Suite:
                 happened = True
                 try:
                     row.made = row.preparing.result()
+                    self._announce(row.choice.interpreter, row.made)
                     self._start(row, row.made)
                     active += 1
                 except PyinstallError as error:
@@ -381,6 +391,29 @@ class Suite:
             if retelling.session.shouldfail or retelling.session.shouldstop:
                 break
         return happened
+
+    def _announce(self, python: Interpreter | None, made: SuiteEnvironment) -> None:
+        """Let other plugins prepare an environment, once, before a test runs in it.
+
+        Here and not in the threads that make environments, because a hook of pytest may expect to be called in this
+        one. Raises `EnvironmentCreationError`. Then the environment is not marked, and the next session calls the hook
+        again.
+        """
+        hook = self.config.hook.pytest_pyinstall_environment
+        if python is None or not hook.get_hookimpls() or is_prepared(made.path):
+            return
+        own = replace(python, executable=made.python, prefix=made.path, source="environment")
+        try:
+            hook(environment=Environment(path=made.path, python=own), python=python, config=self.config)
+        except (pytest.exit.Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # also those of pytest.fail, which are no Exception
+            frames = traceback.extract_tb(error.__traceback__)
+            frame = next((frame for frame in frames if frame.name == hook.name), frames[-1])
+            said = error.message if isinstance(error, PyinstallError) else f"{type(error).__name__}: {error}"
+            message = f"a plugin's pytest_pyinstall_environment failed: {said} ({frame.filename}:{frame.lineno})"
+            raise EnvironmentCreationError(message) from error
+        mark_as_prepared(made.path)
 
     def _start(self, row: InterpreterRun, made: SuiteEnvironment) -> None:
         assert row.choice.interpreter is not None  # noqa: S101  # by the order of the hooks

@@ -36,7 +36,7 @@ from pytest_pyinstall.system import locks
 from pytest_pyinstall.system.processes import run
 from pytest_pyinstall.system.temporary import temporary_directory
 
-__all__ = ["SuiteEnvironment", "make_environment", "variables_of"]
+__all__ = ["SuiteEnvironment", "is_prepared", "make_environment", "mark_as_prepared", "variables_of"]
 
 _FORM = "3"
 """Changes when what we put into an environment does."""
@@ -148,6 +148,25 @@ def variables_of(environment: SuiteEnvironment, label: str, environ: Mapping[str
         name = re.sub(r"\W", "_", label)
         variables["TOX_PARALLEL_ENV"] = "_".join(filter(None, (environ.get("TOX_PARALLEL_ENV"), name)))
     return variables
+
+
+_PREPARED = Path("pytest-pyinstall", "prepared")
+"""In an environment: the hooks of other plugins have seen it."""
+
+
+def is_prepared(environment: Path) -> bool:
+    return (environment / _PREPARED).exists()
+
+
+def mark_as_prepared(environment: Path) -> None:
+    """What hooks of other plugins have changed in it belongs to it. Raises `StoreError`."""
+    try:
+        take_stock(environment)
+        (environment / _PREPARED).parent.mkdir(exist_ok=True)
+        (environment / _PREPARED).touch()
+    except OSError as error:
+        message = f"cannot write into the environment {environment}: {error.strerror or error}"
+        raise StoreError(message, hint="another directory: --python-cache DIR") from error
 
 
 def _refuse_unsupported(interpreter: Interpreter, recipe: Recipe) -> None:
