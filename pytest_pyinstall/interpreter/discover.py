@@ -117,10 +117,10 @@ def discover(
     installations of uv, pyenv, hatch, nox, mise, asdf and pdm and at `current`, and after them along `PATH`, and on
     Windows in the registry, through python-discovery. `environ` and `home` say where to look.
 
-    Two names of one interpreter count once. Shims never count, and in place of a virtual environment on `PATH` counts
-    the interpreter that it was made from; only `current` may be one. What does not work is passed by, after
-    `on_skip(path, error)`. For a caller that wants all of them, `at_once` are asked at a
-    time. Nothing is written. Each iterator belongs to one thread.
+    Two names of one interpreter count once. Shims never count. In place of a virtual environment, `current` or on
+    `PATH`, counts the interpreter that it was created from, which has none of its packages. What does not work is
+    passed by, after `on_skip(path, error)`. For a caller that wants all of them, `at_once` are asked at a time. Nothing
+    is written. Each iterator belongs to one thread.
     """
     if request.path is not None:
         executable = (executable_in(request.path, target) if request.path.is_dir() else None) or request.path
@@ -153,7 +153,16 @@ def discover(
                 _passed_by(request, candidate, f"it answers as {found.key}")
             else:
                 seen.add(base)
-                yield found
+                yield _base_of(found, environ=environ, timeout=timeout) if is_environment else found
+
+
+def _base_of(environment: Interpreter, *, environ: Mapping[str, str], timeout: float) -> Interpreter:
+    """The interpreter that `environment` was created from, or `environment` itself if that does not work alone."""
+    try:
+        return probe(environment.base_executable, source=environment.source, environ=environ, timeout=timeout)
+    except ProbeError as error:
+        _LOGGER.debug("%s does not work: %s", environment.base_executable, error.message)
+        return environment
 
 
 def _passed_by(request: Request, candidate: Candidate, reason: str) -> None:

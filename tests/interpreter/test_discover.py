@@ -301,12 +301,32 @@ def test_an_environment_behind_another_name_does_not_count(machine: Machine) -> 
     assert machine.find(NEWEST) == []
 
 
-def test_the_current_one_may_be_an_environment(machine: Machine) -> None:
-    environment = probe(OTHERS[NEWEST], environ=os.environ).environment(machine.home / "env")
+def test_the_base_of_the_current_environment_answers_without_its_packages(machine: Machine) -> None:
+    base = probe(OTHERS[NEWEST], environ=os.environ)
+    environment = base.environment(machine.home / "env")
 
     (found,) = machine.find(NEWEST, current=environment.python.executable)
 
-    assert (found.source, found.prefix) == ("current", environment.path)
+    assert (found.source, found.prefix) == ("current", base.base_prefix)
+    assert found.prefix != environment.path
+
+
+def test_a_current_environment_whose_base_does_not_start_answers_itself(machine: Machine) -> None:
+    home = machine.home / "base" / "bin"
+    home.mkdir(parents=True)
+    base = home / f"python{NEWEST}"
+    base.symlink_to(OTHERS[NEWEST])
+    environment = probe(OTHERS[NEWEST], environ=os.environ).environment(machine.home / "env")
+    settings = environment.path / "pyvenv.cfg"
+    lines = settings.read_text().splitlines()
+    settings.write_text("\n".join(f"home = {home}" if line.startswith("home") else line for line in lines) + "\n")
+    base.unlink()
+    base.write_text("#!/bin/sh\nexit 1\n")
+    base.chmod(0o755)
+
+    found = machine.find(NEWEST, current=environment.python.executable)
+
+    assert [each.source for each in found] == ["current"]
 
 
 def test_a_base_comes_before_the_current_environment_made_from_it(machine: Machine) -> None:
