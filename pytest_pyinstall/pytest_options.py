@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ini_value",
+    "is_from_command_line",
     "is_own_directory",
     "is_suite",
     "owner_of_python_option",
@@ -155,13 +156,25 @@ def requests_of(config: pytest.Config) -> tuple[Iterable[object], str, Path] | N
         return None
     invoked = config.invocation_params.dir
     if texts := config.getoption(_PYTHON.dest):
-        return texts, _where_option_stands(config), invoked
+        return _typed(config) or texts, _where_option_stands(config), invoked
     if text := os.environ.get(_PYTHON.variable):
         return [text], _PYTHON.variable, invoked
     if items := _in_ini(config):
         where = "" if config.inipath is None else f" in {config.inipath}"
         return items, f"{_PYTHON.ini}{where}", _ini_directory(config)
     return None
+
+
+def _typed(config: pytest.Config) -> Sequence[str]:
+    """What the command line alone asks for: it replaces what ``addopts`` asks for, and pytest would add the two."""
+    parser = config.pluginmanager.get_plugin(_INI_PARSER).parser  # type: ignore[union-attr]  # we registered it
+    arguments = parser.parse_known_args([str(word) for word in config.invocation_params.args])
+    return getattr(arguments, _PYTHON.dest, None) or ()
+
+
+def is_from_command_line(origin: str) -> bool:
+    """Whether the user typed the request just now; ``addopts`` and variables are configuration."""
+    return origin in _PYTHON.flags
 
 
 def _where_option_stands(config: pytest.Config) -> str:

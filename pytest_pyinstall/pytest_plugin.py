@@ -117,9 +117,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         lines.append(f"pyinstall: --python is that of {name}; --pyinstall-python asks for Pythons")
     if state is None or not state.choices:
         return lines
-    from pytest_pyinstall.session import header
+    from pytest_pyinstall.session import detailed_header, header
 
-    return [*lines, *(header(choice) for choice in state.choices)]
+    width = config.get_terminal_writer().fullwidth
+    skips = state.pythons.skips_missing
+    summary = header(state.choices, width=width, skips=skips, looks_only=state.looks_only)
+    if config.get_verbosity() > 0:
+        details = [detailed_header(choice) for choice in state.choices]
+        return [*lines, *details, *(line for line in summary if line.startswith("missing")), *state.notes]
+    return [*lines, *summary, *state.notes]
 
 
 def pytest_collection(session: pytest.Session) -> None:
@@ -192,14 +198,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = {PYTHON_FIXTURE, "python", "pythons", "python_env"}
     if session.items:
         state.uses = any(not wanted.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items)
-    if state.failed and not state.is_worker and not state.looks_only:
-        failed: dict[str, str] = {}
-        for item in session.items:
-            if (param := python_param(item)) in state.failed:
-                test = item.nodeid.partition("[")[0]
-                failed.setdefault(param.id, f"{test}: @pytest.mark.python: {param.error}")
-        if failed:
-            raise pytest.UsageError("\n".join(failed.values()))
+    state.fail_if_used(session.items)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -246,10 +245,7 @@ def _python(request: pytest.FixtureRequest, _pyinstall_python: None) -> "Interpr
 @pytest.fixture(scope="session", name="pythons")
 def _pythons(request: pytest.FixtureRequest) -> "tuple[Interpreter, ...]":
     """All requested Pythons of the session, in their order. Without any, the Python that runs pytest."""
-    state = state_of(request.config)
-    if not state.choices:
-        return (state.running(),)
-    return tuple(choice.interpreter for choice in state.choices if choice.interpreter is not None)
+    return state_of(request.config).all()
 
 
 @pytest.fixture(name="python_env")

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_pyinstall.pytest_options import ini_value, is_suite, requests_of, settings_of, step_level
+from pytest_pyinstall.pytest_options import (
+    ini_value,
+    is_from_command_line,
+    is_suite,
+    requests_of,
+    settings_of,
+    step_level,
+)
 
 if TYPE_CHECKING:
     from pytest_pyinstall.interpreter.interpreter import Interpreter
@@ -35,6 +42,8 @@ class State:
         self.choices: tuple[SessionPython, ...] = ()
         self.commands: list[str] = []
         self.failed: set[SessionPython] = set()
+        self.origin = ""
+        self.notes: list[str] = []
         self._announced: set[Interpreter] = set()
         self.uses: bool | None = None
         self.is_line_open = False
@@ -79,19 +88,31 @@ class State:
 
     def _provide(self, texts: Iterable[object], origin: str, directory: Path) -> None:
         enters_path = ini_value(self.config, "pyinstall_path") and not self.looks_only  # before anything is installed
+        self.origin = origin
+        is_strict = is_from_command_line(origin)
         if self.is_suite:
             # What cannot be had is a failure of that Python alone.
             self.choices = self.pythons.choose(texts, origin=origin, directory=directory)
-        else:
+        elif is_strict:
             self.choices = self.pythons.choose_all(texts, origin=origin, directory=directory)
+        else:
+            # Perhaps no test that is selected uses what is missing: `fail_if_used` knows when the tests are collected.
+            self.choices = self.pythons.choose_configured(texts, origin=origin, directory=directory)
         self._announce(self.choices)
         if not enters_path:
             return
+        from pytest_pyinstall.errors import PyinstallError
         from pytest_pyinstall.interpreter.path_commands import commands_on_path
 
         interpreters = [choice.interpreter for choice in self.choices if choice.interpreter]
         cache = self.pythons.provisioner.settings.cache
-        commands = self._stack.enter_context(commands_on_path(interpreters, environ=os.environ, cache=cache))
+        try:
+            commands = self._stack.enter_context(commands_on_path(interpreters, environ=os.environ, cache=cache))
+        except PyinstallError as error:
+            if is_strict or self.is_suite:
+                raise
+            self.notes.append(f"pyinstall: no commands on PATH: {error.message.splitlines()[0]}")
+            return
         self.commands = list(commands.names)
         self._path_directories = commands.directories
         self._enter_path()
@@ -262,8 +283,7 @@ class State:
             return pytest.param(choice.interpreter, id=choice.id)
         from pytest_pyinstall.session import reason
 
-        # The session's own would have ended the session, were they not to be skipped.
-        if self.looks_only or choice in self.choices or self.pythons.skips(choice):
+        if self.looks_only or choice.error is None or self.pythons.skips(choice):
             return pytest.param(choice, id=choice.id, marks=pytest.mark.skip(reason=reason(choice)))
         self.failed.add(choice)
         return pytest.param(choice, id=choice.id)
@@ -345,6 +365,41 @@ class State:
             )
         return self.interpreter(fitting[0])
 
+    def all(self) -> "tuple[Interpreter, ...]":
+        """Those of the session, without those whose tests are skipped. Fails the test if another is missing."""
+        if not self.choices:
+            return (self.running(),)
+        return tuple(
+            self.interpreter(choice)
+            for choice in self.choices
+            if choice.interpreter is not None or not (choice.error is None or self.pythons.skips(choice))
+        )
+
+    def fail_if_used(self, items: "Iterable[pytest.Item]") -> None:
+        """End the session if one of the tests runs with a Python that is missing. Raises `pytest.UsageError`."""
+        if not self.failed or self.is_worker or self.looks_only:
+            return
+        configured: dict[SessionPython, None] = {}
+        marked: dict[str, str] = {}
+        for item in items:
+            if (param := python_param(item)) not in self.failed:
+                continue
+            if param in self.choices:
+                configured[param] = None
+            else:
+                test = item.nodeid.partition("[")[0]
+                marked.setdefault(param.id, f"{test}: @pytest.mark.python: {param.error}")
+        messages = list(marked.values())
+        if configured:
+            from pytest_pyinstall.session import failure_of
+
+            message = str(failure_of(list(configured), count=len(self.choices), origin=self.origin))
+            if any(choice.is_missing for choice in configured):
+                message += "\nhint: pytest --python-missing skip\nhint: pytest --python current"
+            messages.append(message)
+        if messages:
+            raise pytest.UsageError("\n".join(messages))
+
     def running(self) -> "Interpreter":
         """The one that runs the tests. Fails the test where it cannot be asked."""
         return or_fail(lambda: self.pythons.running())  # noqa: PLW0108  # `pythons` may raise too
@@ -375,7 +430,7 @@ class State:
         if choice.interpreter is not None:
             self._announce([choice])
             return choice.interpreter
-        if choice.error is None or choice in self.choices or self.pythons.skips(choice):
+        if choice.error is None or self.pythons.skips(choice):
             pytest.skip(reason(choice))
         raise choice.error
 

@@ -16,6 +16,7 @@ from pytest_pyinstall.errors import (
     FetchError,
     InvalidRequestError,
     NoMatchError,
+    OfflineError,
     ProbeError,
     PyinstallError,
     SeveralFailedError,
@@ -27,7 +28,16 @@ from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_prov
 from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.settings import Settings
 
-__all__ = ["PythonProvider", "SessionPython", "admits", "header", "parse_specifier", "reason"]
+__all__ = [
+    "PythonProvider",
+    "SessionPython",
+    "admits",
+    "detailed_header",
+    "failure_of",
+    "header",
+    "parse_specifier",
+    "reason",
+]
 
 
 _NAMES = {"cpython": "CPython", "pypy": "PyPy", "graalpy": "GraalPy"}
@@ -154,14 +164,29 @@ class PythonProvider:
         Raises one `PyinstallError` that tells every failure, except those that the session's tests are skipped for.
         """
         choices = self.choose(texts, origin=origin, directory=directory)
-        failed = [(choice.asked[0], choice.error) for choice in choices if choice.error and not self.skips(choice)]
-        if len(failed) == 1 and len(choices) == 1:
-            raise with_origin(failed[0][1], origin=origin) from failed[0][1]
-        if failed:
-            told = (f"{error}" if asked in error.message else f"{asked}: {error}" for asked, error in failed)
-            message = f"{origin}: {len(failed)} of {len(choices)} Pythons cannot be used:\n" + "\n".join(told)
-            raise SeveralFailedError(message, results=[error for _, error in failed])
+        if failed := [choice for choice in choices if choice.error and not self.skips(choice)]:
+            raise failure_of(failed, count=len(choices), origin=origin)
         return choices
+
+    def choose_configured(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[SessionPython, ...]:
+        """As `choose`, for what a configuration asks for and perhaps no test uses.
+
+        A word such as ``supported`` that needs a catalogue out of reach is a missing Python too.
+        """
+        texts = list(texts)
+        try:
+            return self.choose(texts, origin=origin, directory=directory)
+        except FetchError:
+            requests = parse_requests(texts, directory=directory, origin=origin)
+        known: dict[Request, None] = {}
+        for request in requests:
+            try:
+                known.update(dict.fromkeys(self.provisioner.parse([request])))
+            except FetchError as error:
+                self._outcomes[request] = _Outcome(request=request, error=error, is_missing=True)
+                known[request] = None
+        self._provide(list(known))
+        return _named([self._outcomes[request] for request in known])
 
     def skips(self, choice: SessionPython) -> bool:
         """Whether tests are skipped for what `choice` lacks."""
@@ -285,7 +310,97 @@ def reason(choice: SessionPython) -> str:
     return first if asked in first else f"{asked}: {first}"
 
 
-def header(choice: SessionPython) -> str:
+def failure_of(failed: Sequence[SessionPython], *, count: int, origin: str) -> PyinstallError:
+    """One error that names every failure among the `count` Pythons that `origin` asked for."""
+    told = [(choice.asked[0], choice.error) for choice in failed if choice.error]
+    if len(told) == 1 and count == 1:
+        return with_origin(told[0][1], origin=origin)
+    texts = (f"{error}" if asked in error.message else f"{asked}: {error}" for asked, error in told)
+    message = f"{origin}: {len(told)} of {count} Pythons cannot be used:\n" + "\n".join(texts)
+    return SeveralFailedError(message, results=[error for _, error in told])
+
+
+def header(choices: Sequence[SessionPython], *, width: int, skips: bool = False, looks_only: bool = False) -> list[str]:
+    """The lines of pytest's header: one for the Pythons that answered, and one for those that are missing.
+
+    Each fits into `width`. With `skips`, tests of missing Pythons are skipped.
+    """
+    lines = []
+    if here := [choice for choice in choices if choice.interpreter is not None]:
+        groups: dict[str, list[SessionPython]] = {}
+        for choice in here:
+            groups.setdefault(_how(replace(choice, seconds=0.0)), []).append(choice)
+        full = " ".join(
+            f"{' '.join(_version_names(group, here))} ({_how(max(group, key=lambda choice: choice.seconds), ', ')})"
+            for group in groups.values()
+        )
+        names = " ".join(_version_names(here, here))
+        lines.append(_first_that_fits("pythons: ", [full, names, " ".join(choice.id for choice in here)], "", width))
+    if missing := [choice for choice in choices if choice.interpreter is None]:
+        reasons: dict[str, list[str]] = {}
+        for choice in missing:
+            reasons.setdefault(_short_reason(choice), []).append(choice.id)
+        full = " ".join(f"{' '.join(_as_ranges(ids))} ({why})" for why, ids in reasons.items())
+        names = " ".join(_as_ranges([choice.id for choice in missing]))
+        advice = "; --python-missing skip or --python current"
+        if looks_only or not any(choice.is_missing for choice in missing):
+            advice = ""
+        elif skips:
+            advice = "; their tests are skipped"
+        lines.append(_first_that_fits("missing: ", [full, names], advice, width))
+    return lines
+
+
+def _first_that_fits(start: str, texts: Sequence[str], end: str, width: int) -> str:
+    room = width - len(start) - len(end)
+    text = next((text for text in texts if len(text) <= room), texts[-1])
+    if len(text) > room:
+        text = f"{text[: max(0, room - 2)].rpartition(' ')[0]} …"
+    return f"{start}{text}{end}"
+
+
+def _version_names(choices: Iterable[SessionPython], among: Iterable[SessionPython]) -> Iterator[str]:
+    """For each the whole version, ``3.13.0t``, or its id if `among` has that version twice."""
+    versions = [choice.interpreter.key.display_name for choice in among if choice.interpreter]
+    for choice in choices:
+        if choice.interpreter:
+            name = choice.interpreter.key.display_name
+            yield name if versions.count(name) == 1 else choice.id
+
+
+def _as_ranges(ids: Sequence[str]) -> Iterator[str]:
+    """The ids, three or more minor versions in a row as a range: ``3.9..3.13``."""
+    at = 0
+    while at < len(ids):
+        end = at
+        while end + 1 < len(ids) and ids[end + 1] == _next_minor(ids[end]):
+            end += 1
+        if end - at < 2:
+            end = at
+        yield ids[at] if end == at else f"{ids[at]}..{ids[end]}"
+        at = end + 1
+
+
+def _next_minor(name: str) -> str:
+    match = re.fullmatch(r"3\.(\d+)", name)
+    return f"3.{int(match[1]) + 1}" if match else ""
+
+
+def _short_reason(choice: SessionPython) -> str:
+    match choice.error:
+        case None:
+            return "not installed"
+        case OfflineError():
+            return "offline"
+        case FetchError():
+            return "cannot be downloaded"
+        case NoMatchError():
+            return "not found"
+        case _:
+            return "not found" if choice.is_missing else "broken"
+
+
+def detailed_header(choice: SessionPython) -> str:
     """What was asked, what answered, whether it was installed now, and where it lives."""
     asked = ", ".join(choice.asked)
     interpreter = choice.interpreter
@@ -297,9 +412,11 @@ def header(choice: SessionPython) -> str:
     return f"python {asked} -> {name} {interpreter.version}{variant} ({_how(choice)}) {interpreter.executable}"
 
 
-def _how(choice: SessionPython) -> str:
-    took = f" in {choice.seconds:.1f} s" if choice.seconds else ""
+def _how(choice: SessionPython, before_time: str = " in ") -> str:
+    took = f"{before_time}{choice.seconds:.1f} s" if choice.seconds else ""
     source = choice.interpreter.source if choice.interpreter else ""
+    if choice.asked == ("current",):
+        return "current"
     return {"installed": f"installed now{took}", "repaired": f"repaired now{took}", "found": f"found: {source}"}.get(
         choice.how, "was there"
     )

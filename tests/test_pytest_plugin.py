@@ -99,7 +99,8 @@ def test_missing_pythons_are_installed_and_each_runs_the_test(pytester: pytest.P
     )
     again = pytester.runpytest_subprocess("--python", "3.9")
     again.assert_outcomes(passed=1)
-    again.stdout.fnmatch_lines(["python 3.9 -> CPython 3.9.* (was there) *"])
+    again.stdout.fnmatch_lines(["pythons: 3.9.* (was there)"])
+    again.stdout.no_fnmatch_line("python 3.9 -> *")
     again.stdout.no_fnmatch_line("Downloading*")
 
 
@@ -115,7 +116,8 @@ def test_without_a_request_the_running_interpreter_runs_the_test_once(pytester: 
     result = pytester.runpytest_inprocess("-v")
     result.assert_outcomes(passed=1)
     assert ids(result) == ["test_it"]
-    result.stdout.no_fnmatch_line("python * -> *")
+    result.stdout.no_fnmatch_line("python* -> *")
+    result.stdout.no_fnmatch_line("pythons:*")
     assert installed() == []
 
 
@@ -184,6 +186,14 @@ def test_option_beats_environment_beats_ini(
     assert ids(pytester.runpytest_inprocess("-v", "--python=3.11")) == ["test_it[3.11]"]
     monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", "")
     assert ids(pytester.runpytest_inprocess("-v")) == ["test_it[3.9]"]
+
+
+def test_the_command_line_beats_addopts(pytester: pytest.Pytester, full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytester.makeini("[pytest]\naddopts = --python 3.9")
+    monkeypatch.setenv("PYTEST_ADDOPTS", f"{os.environ['PYTEST_ADDOPTS']} --python 3.10")
+    pytester.makepyfile("def test_it(python): pass")
+    assert ids(pytester.runpytest_inprocess("-v")) == ["test_it[3.9]", "test_it[3.10]"]
+    assert ids(pytester.runpytest_inprocess("-v", "--python", "3.11")) == ["test_it[3.11]"]
 
 
 def test_every_setting_has_an_ini_value_with_paths_from_the_ini_file(
@@ -740,9 +750,108 @@ def test_another_option_of_ours_is_not_taken_for_the_place(pytester: pytest.Pyte
 
 def test_what_does_not_exist_is_told_with_its_place(pytester: pytest.Pytester, full: Path) -> None:
     place = pytester.makepyprojecttoml('[tool.pytest]\npyinstall_python = "3.99"\npyinstall_downloads = "auto"\n')
+    pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_subprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: pyinstall_python in {place}: *3.99*", "hint: *"])
+
+
+CONFIGURED = {
+    "ini": 'pyinstall_python = ["3.9", "3.99"]',
+    "addopts": 'addopts = ["--python", "3.9,3.99"]',
+    "variable": "",
+}
+
+
+@pytest.fixture(name="configured", params=CONFIGURED)
+def _configured(
+    request: pytest.FixtureRequest, pytester: pytest.Pytester, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project whose configuration asks for one Python that is here and one that cannot be had."""
+    pytester.makepyprojecttoml(f"[tool.pytest]\n{CONFIGURED[request.param]}\n")
+    if request.param == "variable":
+        monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", "3.9,3.99")
+
+
+MISSING_LINE = "missing: 3.99 (offline); --python-missing skip or --python current"
+
+
+@pytest.mark.usefixtures("configured")
+def test_what_is_configured_and_missing_is_a_line_where_no_selected_test_uses_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        def test_plain(): pass
+        @pytest.mark.python("3.9")
+        def test_own(python): pass
+        @pytest.mark.requires_python("<3.10")
+        def test_old(python): pass
+        def test_each(python): pass
+        """
+    )
+    result = pytester.runpytest_subprocess("-k", "not each")
+    result.assert_outcomes(passed=3, deselected=2)
+    result.stdout.fnmatch_lines_random(["pythons: 3.9.* (was there)", MISSING_LINE])
+    result = pytester.runpytest_subprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: *1 of 2 Pythons*",
+            "*3.99*",
+            "hint: *",
+            "hint: pytest --python-missing skip",
+            "hint: pytest --python current",
+        ]
+    )
+    result.stderr.no_fnmatch_line("*Traceback*")
+    current = pytester.runpytest_subprocess("--python", "current")
+    current.assert_outcomes(passed=3, skipped=1)
+    current.stdout.fnmatch_lines(["pythons: * (current)"])
+    skipped = pytester.runpytest_subprocess("--python-missing", "skip")
+    skipped.assert_outcomes(passed=4, skipped=1)
+    skipped.stdout.fnmatch_lines(["missing: 3.99 (offline); their tests are skipped"])
+
+
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize(
+    "body", ["def test_it(pythons): pass", "def test_it(request): request.getfixturevalue('pythons')"]
+)
+def test_a_test_of_all_pythons_fails_without_one_of_them(pytester: pytest.Pytester, body: str) -> None:
+    pytester.makepyfile(f"{body}\ndef test_plain(): pass")
+    result = pytester.runpytest_subprocess()
+    outcomes = result.parseoutcomes()
+    assert outcomes.pop("passed") == 1
+    assert [*outcomes] in (["error"], ["errors"], ["failed"])
+    result.stdout.fnmatch_lines(["*3.99*", "hint: *"])
+
+
+@pytest.mark.usefixtures("xdist", "configured")
+def test_an_xdist_worker_fails_the_tests_of_a_missing_python(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(python): pass\ndef test_plain(): pass")
+    result = pytester.runpytest_subprocess("-n1")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*3.99*", "hint: *"])
+
+
+def test_missing_commands_on_path_end_no_session_that_did_not_ask_for_them(
+    pytester: pytest.Pytester, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", "3.9")
+    pytester.makeconftest(
+        """
+        from pytest_pyinstall.errors import StoreError
+        from pytest_pyinstall.interpreter import path_commands
+        def refuse(*args, **kwargs):
+            raise StoreError("nothing can be started from here")
+        path_commands.commands_on_path = refuse
+        """
+    )
+    pytester.makepyfile("def test_it(): pass")
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["pyinstall: no commands on PATH: nothing can be started from here"])
+    result = pytester.runpytest_subprocess("--python", "3.9")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
 
 
 @pytest.mark.parametrize(
@@ -778,7 +887,7 @@ def test_a_python_that_says_another_version_than_its_name_fails_the_session(
     lie = f'#!/bin/sh\nexec {interpreters()["3.11"]} "$@"\n'.encode()
     executable.write_bytes(lie + b"#" * (state.st_size - len(lie)))
     os.utime(executable, ns=(state.st_atime_ns, state.st_mtime_ns))
-    result = pytester.runpytest_inprocess("--python=3.9", "--python-missing=skip")
+    result = pytester.runpytest_inprocess("-v", "--python=3.9", "--python-missing=skip")
     if result.ret == 0:  # the store saw the difference and put it right, which is as good
         result.stdout.fnmatch_lines(["python 3.9 -> CPython 3.9.* (repaired now*"])
     else:

@@ -1,6 +1,6 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -9,6 +9,7 @@ from packaging.specifiers import SpecifierSet
 
 from pytest_pyinstall.errors import (
     DigestMismatchError,
+    FetchError,
     InvalidRequestError,
     NoMatchError,
     OfflineError,
@@ -20,7 +21,15 @@ from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.request.request import Request
-from pytest_pyinstall.session import PythonProvider, SessionPython, admits, header, parse_specifier, reason
+from pytest_pyinstall.session import (
+    PythonProvider,
+    SessionPython,
+    admits,
+    detailed_header,
+    header,
+    parse_specifier,
+    reason,
+)
 from pytest_pyinstall.settings import Settings
 
 HERE = Path("/project")
@@ -55,8 +64,12 @@ class Machine:
     environ: Mapping[str, str] = field(default_factory=dict)
     installs: bool = False
     on_result: Callable[[Request, object, float], None] | None = None
+    unreachable: str = ""
 
     def parse(self, requests: Iterable[Request]) -> tuple[Request, ...]:
+        requests = list(requests)
+        if self.unreachable in [request.text for request in requests]:
+            raise FetchError("no catalogue")
         return tuple(dict.fromkeys(requests))
 
     def held(self, result: ProvisionResult) -> ProvisionResult:
@@ -155,7 +168,7 @@ def test_requests_that_come_to_one_interpreter_are_one_choice() -> None:
     python = interpreter("cpython-3.9.18")
     (choice,) = choose({"3.9": python, ">=3.9,<3.10": python})
     assert choice.asked == ("3.9", ">=3.9,<3.10")
-    assert header(choice) == f"python 3.9, >=3.9,<3.10 -> CPython 3.9.18 (found: pyenv) {python.executable}"
+    assert detailed_header(choice) == f"python 3.9, >=3.9,<3.10 -> CPython 3.9.18 (found: pyenv) {python.executable}"
 
 
 def test_a_virtual_environment_is_not_the_interpreter_it_was_made_from(tmp_path: Path) -> None:
@@ -183,8 +196,45 @@ def test_looking_installs_nothing_and_tries_nothing() -> None:
     here, missing = room.choose_all(["3.9", "3.6"], origin="test", directory=HERE)
     assert here.interpreter is not None
     assert missing.error is None
-    assert header(missing).startswith("python 3.6 -> missing: not here")
+    assert detailed_header(missing).startswith("python 3.6 -> missing: not here")
     assert not cast("Machine", room.provisioner).installs
+
+
+def test_the_header_is_one_line_of_the_versions_that_answered() -> None:
+    found = {text: interpreter(f"cpython-{text}.1") for text in ("3.9", "3.10", "3.13")}
+    choices = choose(found)
+    assert header(choices, width=80) == ["pythons: 3.9.1 3.10.1 3.13.1 (found: pyenv)"]
+    installed = [replace(choices[0], how="installed", seconds=0.4), *choices[1:]]
+    installed.append(replace(choices[0], id="3.9.1-b", how="installed", seconds=1.84))
+    assert header(installed, width=80) == ["pythons: 3.9 3.9.1-b (installed now, 1.8 s) 3.10.1 3.13.1 (found: pyenv)"]
+    assert header(installed, width=40) == ["pythons: 3.9 3.10.1 3.13.1 3.9.1-b"]
+    assert header(installed, width=26) == ["pythons: 3.9 3.10 3.13 …"]
+
+
+def test_the_header_says_in_one_line_what_is_missing_and_the_ways_out() -> None:
+    offline = {text: OfflineError("no network") for text in ("3.9", "3.10", "3.11", "3.12", "3.13")}
+    choices = choose(offline)
+    (line,) = header(choices, width=80)
+    assert line == "missing: 3.9..3.13 (offline); --python-missing skip or --python current"
+    assert header(choices, width=80, skips=True) == ["missing: 3.9..3.13 (offline); their tests are skipped"]
+    various = choose({"3.9": DigestMismatchError("x"), "3.10": interpreter("cpython-3.10.1"), "3.14": FetchError("x")})
+    assert header(various, width=100) == [
+        "pythons: 3.10.1 (found: pyenv)",
+        "missing: 3.9 (broken) 3.14 (cannot be downloaded); --python-missing skip or --python current",
+    ]
+    assert header(various, width=80)[1] == "missing: 3.9 3.14; --python-missing skip or --python current"
+    assert header(choose({}, "3.6", looks_only=True), width=80, looks_only=True) == ["missing: 3.6 (not installed)"]
+
+
+def test_what_a_word_means_may_be_out_of_reach() -> None:
+    room = pythons({"3.9": interpreter("cpython-3.9.18")})
+    machine = cast("Machine", room.provisioner)
+    machine.unreachable = "supported"
+    with pytest.raises(FetchError):
+        room.choose(["3.9", "supported"], origin="test", directory=HERE)
+    here, missing = room.choose_configured(["3.9", "supported"], origin="test", directory=HERE)
+    assert here.interpreter is not None
+    assert (missing.id, missing.is_missing, str(missing.error)) == ("supported", True, "no catalogue")
 
 
 def test_one_message_tells_every_failure() -> None:
