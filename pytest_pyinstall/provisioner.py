@@ -1,9 +1,9 @@
-"""The line: takes a request and gives back an interpreter.
+"""Provides an interpreter for a request: from the store, from this machine, or from a download.
 
-    request ─resolve→ build ─fetch═unpack→ tree ─finish, prove, publish→ installation → interpreter
-       └──────────────────────── discover (already on this machine) ────────────────────────┘
+    request ─resolve→ build ─install→ installation → interpreter
+       └────── discover (already on this machine) ──────┘
 
-Nothing else calls one step from another.
+`installing` has the steps of ``install``. Nothing else calls one step after another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from pytest_pyinstall.errors import (
     CatalogueError,
@@ -30,23 +30,22 @@ from pytest_pyinstall.errors import (
     ProbeError,
     PyinstallError,
     SeveralFailedError,
-    StoreError,
     UsageError,
     printable,
 )
+from pytest_pyinstall.installing import How, Installer
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.options import SETTINGS
 from pytest_pyinstall.request.identity import Target
 from pytest_pyinstall.request.request import ANY, Request, parse_requests
 from pytest_pyinstall.settings import Settings, home_directory
-from pytest_pyinstall.store.manifest import Difference
-from pytest_pyinstall.store.store import BrokenInstallation, Installation, Store
+from pytest_pyinstall.store.store import BrokenInstallation, Store
 from pytest_pyinstall.system.files import current_boot, sweep_cache
-from pytest_pyinstall.system.permissions import is_noexec, other_writer
+from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.urls import redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from packaging.version import Version
 
@@ -54,8 +53,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.download.fetch import DownloadProgress
     from pytest_pyinstall.project import Project
     from pytest_pyinstall.request.catalogue import Catalogue
-    from pytest_pyinstall.request.identity import Attestation, Build, Key
-    from pytest_pyinstall.system.files import FileDigests
+    from pytest_pyinstall.request.identity import Build
 
 __all__ = ["ProvisionResult", "Provisioner", "open_provisioner", "provision", "provision_all"]
 
@@ -64,9 +62,6 @@ _DAY = 86400.0
 
 _TRIES = 3
 """How often a Python is provided that another process removes before it is held."""
-
-
-How = Literal["installed", "repaired", "present", "found"]
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -289,7 +284,7 @@ class Provisioner:
     def repair(self, broken: BrokenInstallation) -> Interpreter:
         """Put back what was published, without a gap for those who run it; what another process added stays."""
         try:
-            return self._fill(broken.record.build, keep_added=True)[0]
+            return self.installer.install(broken.record.build, keep_added=True)[0]
         except PyinstallError as error:
             raise type(error)(f"{broken}, and it could not be repaired: {error.message}", hint=error.hint) from error
 
@@ -321,6 +316,21 @@ class Provisioner:
             boot=current_boot(),
             trusted=self.settings.trusted_stores,
             on_wait=self._say,
+        )
+
+    @cached_property
+    def installer(self) -> Installer:
+        """What installs builds into `store`."""
+        return Installer(
+            settings=self.settings,
+            environ=self.environ,
+            target=self.target,
+            store=self.store,
+            client=lambda: self._client,
+            catalogue=lambda: self.catalogue,
+            origin_of=self.origin_of,
+            progress=self.progress,
+            say=self._say,
         )
 
     @cached_property
@@ -537,7 +547,7 @@ class Provisioner:
             if not request.fits(key, target=self.target, allow_prereleases=allow_prereleases):
                 _LOGGER.debug("%s: passed by: %s in the store is another Python", request.text, key)
                 continue
-            found = self.examine(key)
+            found = self.installer.examine(key)
             if isinstance(found, Interpreter):
                 _LOGGER.debug("%s: taken: %s in the store, whole", request.text, key)
                 return ProvisionResult(request=request, interpreter=found, how="present")
@@ -549,44 +559,6 @@ class Provisioner:
             _LOGGER.debug("%s: passed by: %s in the store cannot be used as it is", request.text, key)
         _LOGGER.debug("%s: nothing in the store %s fits", request.text, self.store.root)
         return None
-
-    def examine(self, key: Key) -> Interpreter | BrokenInstallation | None:
-        """What is under the name of `key`, compared with its record and then run; None for what is of no use here.
-
-        One that does not start is compared by content, and is broken in any case: byte code is in no list.
-        """
-        found = self.store.look(key)
-        if found is None or isinstance(found, BrokenInstallation):
-            return found if found is None or self._is_attested(found) else None
-        answer = self._interpreter(found)
-        if not isinstance(answer, ProbeError):
-            return answer
-        found = self.store.look(key, content=True)
-        if isinstance(found, Installation) and found.record is not None:
-            reason = Difference(key.executable, "changed", f"does not start: {answer.message}")
-            return BrokenInstallation(key=key, home=found.home, record=found.record, differences=(reason,))
-        return found if isinstance(found, BrokenInstallation) else None
-
-    def _interpreter(self, found: Installation | BrokenInstallation | None) -> Interpreter | ProbeError | None:
-        """The Python of an installation, which says itself who it is; the error of one of ours that does not start."""
-        if not isinstance(found, Installation):
-            return None
-        if not self._is_attested(found):
-            _LOGGER.info("%s: passed by: of its archive nothing was attested when it was installed", found.key)
-            return None
-        from pytest_pyinstall.interpreter.probe import probe
-
-        source = "uv" if found.record is None else "store"
-        try:
-            answered = probe(found.executable, source=source, environ=self.environ, expected=found.key)
-        except ProbeError as error:
-            if not self.store.tree_identity(found.key):  # it was removed meanwhile
-                return None
-            if found.record is not None:
-                return error
-            self._say(f"passing by {found.home}, which another process put into the store: {error.message}")
-            return None
-        return answered if found.record is None else _ours(found.key, found.home, answered.version_info)
 
     def _install(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> ProvisionResult:
         if not reinstall and (provided := self._present(request, repair=True)):
@@ -613,7 +585,7 @@ class Provisioner:
             if not reinstall and (provided := self._present(request, repair=True, allow_prereleases=True)):
                 return provided
             raise
-        interpreter, how = self._fill(build, reinstall=reinstall)
+        interpreter, how = self.installer.install(build, reinstall=reinstall)
         return ProvisionResult(request=request, interpreter=interpreter, how=how)
 
     def _refuse_downloads(self, what: str, *, is_explicit: bool) -> None:
@@ -624,155 +596,6 @@ class Provisioner:
         msg = f"Python {what} is not here, and downloads are switched off ({origin}: {downloads})"
         hint = f"pytest-pyinstall install {what}" if downloads == "manual" else "--python-downloads auto"
         raise OfflineError(msg, hint=hint)
-
-    def _fill(self, build: Build, *, reinstall: bool = False, keep_added: bool = False) -> tuple[Interpreter, How]:
-        """Lock, fetch, unpack, finish, prove, publish: the only way into the store.
-
-        With `keep_added` it is repaired: out of what is there if no content is lost, and with what its user added.
-        """
-        from pytest_pyinstall.archive.finish import finish
-
-        # Who repairs may have found what only the content tells.
-        with self.store.claim(build.key, content=keep_added) as claim:
-            if not reinstall and isinstance(interpreter := self._interpreter(claim.installation), Interpreter):
-                _LOGGER.info("%s: another process installed it meanwhile", build.key)
-                return interpreter, "present"  # another process filled it while we waited
-            _LOGGER.debug("%s: claimed; the work is done in %s", build.key, claim.scratch)
-            was_broken = claim.installation is not None and self._is_attested(claim.installation)
-            rebuilt = claim.rebuild() if keep_added and was_broken else None
-            if rebuilt is None:
-                attestation = self._attestation(build)
-                tree, known = self._unpacked(build, claim.scratch)
-                _LOGGER.debug("%s: unpacked", build.key)
-            else:
-                attestation, tree, known = rebuilt.record.attestation, rebuilt.tree, rebuilt.known
-                _LOGGER.info("%s: made again of what is there: no content is lost", build.key)
-            prefixes = {rebuilt.record.home} if rebuilt else set()
-            finish(tree, key=build.key, home=claim.home, tag=build.tag, prefixes=prefixes)
-            proven = self._prove(tree, build)
-            _LOGGER.debug("%s: it runs here, and says of itself what its key says", build.key)
-            published = claim.publish(
-                tree,
-                build=build,
-                version_info=proven.version_info,
-                keep_added=keep_added,
-                known=known,
-                attestation=attestation,
-                left_out=rebuilt.left_out if rebuilt else (),
-                prove=partial(self._prove_with_added, key=build.key),
-            )
-            _LOGGER.info("%s: published as %s", build.key, published.home)
-        return _ours(
-            published.key, published.home, proven.version_info
-        ), "repaired" if was_broken and not reinstall else "installed"
-
-    def _prove_with_added(self, tree: Path, names: Sequence[str], *, key: Key) -> None:
-        """What its user added must not keep it from starting."""
-        from pytest_pyinstall.interpreter.probe import probe
-
-        try:
-            probe(tree / key.executable, environ=self.environ, expected=key)
-        except ProbeError as error:
-            # What Python runs by itself first: most likely it is one of these.
-            names = sorted(names, key=lambda name: not name.endswith((".pth", "customize.py")))
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            msg = f"{key} starts as published, but not with what was added to it ({', '.join(names[:3])}{more})"
-            hint = f"this removes what was added: pytest-pyinstall install --reinstall {key}"
-            raise ProbeError(f"{msg}: {error.message}", hint=hint) from error
-
-    def _unpacked(self, build: Build, scratch: Path) -> tuple[Path, FileDigests]:
-        """The tree of `build` in `scratch`, and the digests of its files: of what the cache keeps, else fetched."""
-        from pytest_pyinstall.download.cache import archive_path
-        from pytest_pyinstall.request.catalogue import mirrored
-        from pytest_pyinstall.store.tree_cache import add_tree, link_tree
-
-        settings = self.settings
-        try:
-            laid = link_tree(settings.cache, build, into=scratch)
-        except OSError as error:
-            raise self.store.unwritable(error) from error
-        if laid is not None:
-            return laid
-        if not archive_path(settings.cache, build).exists():
-            build = self._downloadable(build)
-        url = mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror)
-        is_again = archive_path(settings.cache, build).exists()
-        offline = settings.offline or settings.downloads == "never"  # a repair may find all in the cache
-        if not is_again and not offline:
-            self._client.warm_up(url)  # while we import the rest
-        from pytest_pyinstall.archive.streaming import StreamedUnpack
-        from pytest_pyinstall.download.fetch import fetch
-
-        known: FileDigests = {}
-        with StreamedUnpack(build, into=scratch, known=known) as stream:
-            with self._naming_who_forbids_downloads():
-                archive = fetch(
-                    build,
-                    url=url,
-                    cache=settings.cache,
-                    client=self._client,
-                    offline=offline,
-                    progress=self.progress,
-                    sink=stream,
-                )
-            with archive.file:
-                tree = stream.tree(archive)
-        if is_again:
-            add_tree(settings.cache, build, tree, known)
-        return tree, known
-
-    def _downloadable(self, build: Build) -> Build:
-        """`build` with the URL that the catalogue has now: a record keeps no user, password or query of it."""
-        if self.settings.catalogue is not None:
-            with contextlib.suppress(PyinstallError):
-                return next((each for each in self.catalogue.builds if each.sha256 == build.sha256), build)
-        return build
-
-    def _attestation(self, build: Build) -> Attestation | None:
-        """Proof of who built it, where that is required; asked for before the archive is."""
-        settings = self.settings
-        if settings.attestation != "require":
-            return None
-        from pytest_pyinstall.download.attestations import attest
-
-        with self._naming_who_forbids_downloads():
-            attestation = attest(
-                build,
-                mirror=settings.mirror,
-                pypy_mirror=settings.pypy_mirror,
-                signer=settings.signer,
-                client=self._client,
-                cache=settings.cache,
-                offline=settings.offline or settings.downloads == "never",
-            ).attestation
-        _LOGGER.info("%s: built by %s", build.key, attestation.identity)
-        return attestation
-
-    def _is_attested(self, found: Installation | BrokenInstallation) -> bool:
-        """Whether its archive was, where that is required, by whom we believe now."""
-        if self.settings.attestation != "require":
-            return True
-        attestation = found.record.attestation if found.record else None
-        return attestation is not None and attestation.is_by(self.settings.signer)
-
-    def _prove(self, tree: Path, build: Build) -> Interpreter:
-        """What cannot start here, or is not what its key says, is never published."""
-        from pytest_pyinstall.interpreter.probe import probe
-
-        try:
-            return probe(tree / build.key.executable, environ=self.environ, expected=build.key)
-        except ProbeError as error:
-            if is_noexec(tree):
-                msg = f"nothing can be started from the store {self.settings.store}: its volume is mounted noexec"
-                raise StoreError(msg, hint="a store on another volume: --python-store DIR") from error
-            if build.key.target != self.target:
-                msg = f"{build.key} is built for {build.key.target} and does not start here, on {self.target}: "
-                raise ProbeError(
-                    msg + error.message, hint=f"pytest-pyinstall install {build.key.display_name}"
-                ) from error
-            msg = f"{build.file_name} holds no {build.key.display_name} that works here: {error.message}"
-            hint = f"pytest-pyinstall list --all  # is the catalogue right about it? ({self.origin_of(build)})"
-            raise ProbeError(msg, hint=hint) from error
 
     def _each(
         self, function: Callable[[Request], ProvisionResult], requests: Sequence[Request]
@@ -805,34 +628,6 @@ class Provisioner:
         if self._opened is not None:  # else nothing was ever downloaded
             self._opened.stop()
 
-    @contextlib.contextmanager
-    def _naming_who_forbids_downloads(self) -> Iterator[None]:
-        """Let an `OfflineError` name the setting that caused it, and the value that allows downloads."""
-        try:
-            yield
-        except OfflineError as error:
-            origins = self.settings.origins
-            name, value = ("downloads", "auto") if self.settings.downloads != "auto" else ("offline", "0")
-            if (origin := origins.get(name)) is None:
-                raise  # a command that never downloads
-            hint = f"{origin} {value}" if origin.startswith("--") else f"{origin}={value}"
-            message = f"{error.message} ({origin})"
-            raise OfflineError(message, hint=f"{hint} allows downloads") from error
-
     def _say(self, sentence: str) -> None:
         if self.warn is not None:
             self.warn(printable(sentence))
-
-
-def _ours(key: Key, home: Path, version_info: tuple[int, int, int, str, int]) -> Interpreter:
-    """What the Python of an installation said of itself when it was published: it need not be run again to know."""
-    executable = home / key.executable
-    return Interpreter(
-        executable=executable,
-        key=key,
-        version_info=version_info,
-        prefix=home,
-        base_prefix=home,
-        base_executable=executable,
-        source="store",
-    )

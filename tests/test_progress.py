@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from pytest_pyinstall.errors import NoMatchError
+from pytest_pyinstall.installing import How
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.progress import Bars, Lines, Silence, display_on, result_line, size_text
-from pytest_pyinstall.provisioner import How, ProvisionResult
+from pytest_pyinstall.provisioner import ProvisionResult
 from pytest_pyinstall.request.identity import Build, Key
 from pytest_pyinstall.request.request import Request
 
