@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, PyinstallError
@@ -21,12 +21,12 @@ from pytest_pyinstall.options import BY_NAME, SETTINGS
 from pytest_pyinstall.request.request import parse_requests
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.system.files import read_toml
+from pytest_pyinstall.system.values import Value
 
 __all__ = ["Configuration", "corrected_at_origin", "read_configuration", "with_origin", "written"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
+class Configuration(Value):
     """The ``pyinstall_*`` values of one file, and our options among its ``addopts``.
 
     `path` is the file, None if nothing configures pytest. Relative paths in it start from `directory`. `ini` holds
@@ -38,11 +38,11 @@ class Configuration:
 
     directory: Path
     path: Path | None = None
-    ini: Mapping[str, object] = field(default_factory=dict)
+    ini: Mapping[str, object] = MappingProxyType({})
     requests: tuple[object, ...] = ()
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = MappingProxyType({})
     option_requests: tuple[str, ...] = ()
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = MappingProxyType({})
 
     @property
     def origin(self) -> str:

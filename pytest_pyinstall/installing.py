@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +17,7 @@ from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.store.manifest import Difference
 from pytest_pyinstall.store.store import BrokenInstallation, Installation, Store
 from pytest_pyinstall.system.permissions import is_noexec
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,8 +39,7 @@ How = Literal["installed", "repaired", "present", "found"]
 _LOGGER = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installer:
+class Installer(Value):
     """Installs builds into `store`, from any number of threads.
 
     `client`, `catalogue` and `origin_of` are called when the first download needs them. `say` hears sentences that a

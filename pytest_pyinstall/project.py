@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import configparser
 import re
-from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from packaging.version import Version
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, NoMatchError
 from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.system.files import read_toml
+from pytest_pyinstall.system.values import Value, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -40,8 +40,7 @@ _MINOR_CLASSIFIER = re.compile(r"Programming Language :: Python :: ([0-9]+)\.([0
 _FREE_THREADING = "Programming Language :: Python :: Free Threading"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class Project(Value):
     """What a project declares. `path` is the file that decided it: pyproject.toml, setup.cfg or setup.py."""
 
     path: Path | None = None
@@ -80,8 +79,7 @@ def directory_of_project(start: Path) -> Path | None:
     return next((place for place in (start, *start.parents) if next(_sources(place), None)), None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
+class _Source(Value):
     """What one file or table says. `dynamic` are the fields that it leaves to others, None for all."""
 
     path: Path

@@ -15,7 +15,6 @@ import shlex
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -43,6 +42,7 @@ from pytest_pyinstall.store.store import BrokenInstallation, Store
 from pytest_pyinstall.system.files import current_boot, sweep_cache
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.urls import redacted
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -124,8 +124,7 @@ def open_provisioner(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProvisionResult:
+class ProvisionResult(Value):
     """What a request came to. `how`: ``installed`` or ``repaired`` now, was ``present`` in the store, or was ``found``
     on the machine."""
 
@@ -149,7 +148,6 @@ def unwrap(results: Sequence[ProvisionResult | PyinstallError]) -> list[Provisio
     )
 
 
-@dataclass(kw_only=True)
 class Provisioner:
     """Holds what several requests share: the catalogue, the connections, the store. Use it as a context manager.
 
@@ -159,21 +157,33 @@ class Provisioner:
     threads.
     """
 
-    settings: Settings
-    environ: Mapping[str, str]
-    user_home: Path
-    directory: Path
-    executable: Path
-    target: Target = field(default_factory=Target.current)
-    http: HttpClient | None = None
-    progress: DownloadProgress | None = None
-    warn: Callable[[str], None] | None = None
-    on_result: Callable[[Request, ProvisionResult | PyinstallError, float], None] | None = None
-    _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
-    _lock: threading.RLock = field(default_factory=threading.RLock, init=False)
-    _opened: Client | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        environ: Mapping[str, str],
+        user_home: Path,
+        directory: Path,
+        executable: Path,
+        target: Target | None = None,
+        http: HttpClient | None = None,
+        progress: DownloadProgress | None = None,
+        warn: Callable[[str], None] | None = None,
+        on_result: Callable[[Request, ProvisionResult | PyinstallError, float], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.environ = environ
+        self.user_home = user_home
+        self.directory = directory
+        self.executable = executable
+        self.target = target or Target.current()
+        self.http = http
+        self.progress = progress
+        self.warn = warn
+        self.on_result = on_result
+        self._stack = contextlib.ExitStack()
+        self._lock = threading.RLock()
+        self._opened: Client | None = None
         for option in SETTINGS:
             if (value := getattr(self.settings, option.field)) is not None:
                 origin = self.settings.origins.get(option.name, "default")

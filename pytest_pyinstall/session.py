@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from pytest_pyinstall.progress import Lines
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_provisioner
 from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.settings import Settings
+from pytest_pyinstall.system.values import Value, replace
 
 __all__ = [
     "PythonProvider",
@@ -46,8 +46,7 @@ _NAMES = {"cpython": "CPython", "pypy": "PyPy", "graalpy": "GraalPy"}
 _MOST_AT_ONCE = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionPython:
+class SessionPython(Value):
     """One of the Pythons that tests run with, or why it is not here.
 
     `id` is how test ids name it, `asked` are the requests that came to it. Either `interpreter` answered in this
@@ -95,8 +94,7 @@ class SessionPython:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outcome:
+class _Outcome(Value):
     """What one request came to."""
 
     request: Request

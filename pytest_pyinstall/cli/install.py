@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -33,6 +32,7 @@ from pytest_pyinstall.request.request import Request
 from pytest_pyinstall.store.manifest import Difference
 from pytest_pyinstall.store.store import BrokenInstallation, Installation, Store
 from pytest_pyinstall.system.urls import without_secrets
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -226,8 +226,7 @@ def _result_json(request: Request, result: ProvisionResult | PyinstallError) -> 
 # list
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Installed:
+class _Installed(Value):
     """What `list` tells of one installation, all of it found in one look."""
 
     found: Installation | BrokenInstallation

@@ -10,12 +10,12 @@ from __future__ import annotations
 import random
 import re
 import time
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import FetchError
 from pytest_pyinstall.system.urls import redacted
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -35,8 +35,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(Value):
     """When to stop hoping. Times in seconds, sizes in bytes; the last four are seams for tests.
 
     `total` bounds one `fetch` with all its retries, `connect` one connection, `headers` the time from a request to
@@ -102,14 +101,13 @@ def proxy_refused(status: str, where: str, what: str) -> Exception:
     return TransientError(f"the proxy fails ({status if status.isdigit() else 'no answer'}): {where}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
+class Response(Value):
     """Status and headers (their names in lower case) of what came from `url`; `chunks` are its body as it comes."""
 
     url: str
     status: int
     headers: Mapping[str, str]
-    chunks: Iterator[bytes] = field(repr=False)
+    chunks: Iterator[bytes]
 
     def iter_body(self, limits: RetryPolicy, until: float) -> Iterator[bytes]:
         """The body, for as long as it comes fast enough and the deadline has not passed."""

@@ -11,7 +11,6 @@ certificate's extensions https://github.com/sigstore/fulcio/blob/main/docs/oid-i
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from pytest_pyinstall.errors import AttestationError, CatalogueError, FetchError
 from pytest_pyinstall.request.catalogue import mirrored
 from pytest_pyinstall.request.identity import PREDICATE, ROOT_HINT, Attestation, Build, Signer
 from pytest_pyinstall.system.urls import redacted
+from pytest_pyinstall.system.values import Value, replace
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -54,8 +54,7 @@ _MOST = 30  # bundles in one document
 _MORE = "what is verified, and against what: docs/security.md, Attestations"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class Proof(Value):
     """A document in which one bundle holds, and what that says."""
 
     attestation: Attestation
@@ -129,8 +128,7 @@ def verify_bundle(text: bytes, *, build: Build, signer: Signer, origin: str = "t
     raise AttestationError(f"{build.key}: the attestation {origin} does not hold: {reason:.600}", hint=_MORE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Trust:
+class _Trust(Value):
     """`verifier` goes by a root whose file has the sha256 `root`; empty for that of the public Sigstore."""
 
     verifier: "Verifier"

@@ -14,11 +14,11 @@ import os
 import re
 import stat
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from pytest_pyinstall.system.files import OPEN_FLAGS, make_cache_directory, open_regular, remove, storage_error
 from pytest_pyinstall.system.locks import LOCK, lock_now
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,8 +125,7 @@ def _flaw(file: BufferedReader, build: Build, sink: ArchiveSink | None) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CachedFile:
+class CachedFile(Value):
     """What is in the cache. `used` is when it was last handed out, in seconds since the epoch."""
 
     path: Path

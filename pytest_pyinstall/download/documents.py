@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.download._response import Response, RetryPolicy, UnreachableError, looks_like_a_page, page_hint
@@ -24,15 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["CATALOGUE", "CachedDocument", "fetch_text", "kept_since", "revalidate", "too_long"]
 
 
-@dataclass(slots=True, kw_only=True)
 class CachedDocument:
     """A document that was fetched before, if it was and is still what it was then."""
 
-    path: Path
-    body: bytes | None = None
-    etag: str = ""
-    modified: str = ""
-    since: float = 0.0
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.body: bytes | None = None
+        self.etag = ""
+        self.modified = ""
+        self.since = 0.0
 
     @classmethod
     def load(cls, cache: Path, url: str, *, warn: Callable[[str], None] = lambda _: None) -> CachedDocument:
@@ -40,7 +39,7 @@ class CachedDocument:
 
         A catalogue decides what is installed, so one that others can write is not used, and `warn` hears of it.
         """
-        kept = cls(path=cache / "catalogues" / f"{hashlib.sha256(url.encode()).hexdigest()}.json")
+        kept = cls(cache / "catalogues" / f"{hashlib.sha256(url.encode()).hexdigest()}.json")
         if other := other_writer(kept.path.parent):
             warn(f"{other}: the catalogues that are kept there are not used")
             return kept

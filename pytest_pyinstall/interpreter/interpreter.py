@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +14,7 @@ from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.interpreter import environment as venv
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.system.processes import run, signal_name, tail
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,8 +38,7 @@ class RunError(subprocess.CalledProcessError):
         return f"{shown}\n{ending}{said}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Interpreter:
+class Interpreter(Value):
     """A Python: what it reported about itself, and ways to use it.
 
     `executable` is the file to run. `base_executable` is the same, except for a virtual environment: there it is the
@@ -173,8 +172,7 @@ class Interpreter:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class Environment(Value):
     """A virtual environment: `python` is its own `Interpreter`."""
 
     path: Path

@@ -15,7 +15,6 @@ import os
 import platform
 import re
 import shutil
-from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +25,7 @@ from python_discovery import PythonSpec
 from pytest_pyinstall.errors import InvalidRequestError
 from pytest_pyinstall.request.identity import ARCHITECTURE_WORDS, Key, Target
 from pytest_pyinstall.request.request import Request
+from pytest_pyinstall.system.values import Value, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -60,8 +60,7 @@ EXECUTABLE_FORM = re.compile(
 _SHIM_MAKERS = {"mise", "asdf", "pyenv", "rtx", "proto", "vfox"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(Value):
     """A file that may be an interpreter, and what its name says; None if it says nothing."""
 
     executable: Path

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, cast
@@ -24,6 +23,7 @@ from pytest_pyinstall.errors import ProbeError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.request.identity import Key, Target
 from pytest_pyinstall.system.processes import end_with_us, forget, kill
+from pytest_pyinstall.system.values import replace
 
 __all__ = ["probe"]
 

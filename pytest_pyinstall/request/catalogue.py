@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from packaging.version import Version
 
 from pytest_pyinstall.errors import CatalogueError
 from pytest_pyinstall.request.identity import ARCHITECTURE_WORDS, LIBC_WORDS, SYSTEM_WORDS, Build, Key, Target
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -70,8 +70,7 @@ _DEFAULT_HINT = "--python-catalogue pbs"
 _UPGRADE_HINT = "python -m pip install --upgrade pbs-installer"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
+class Catalogue(Value):
     """The builds that we know, of all targets, in no particular order.
 
     `origin` says where they come from, without credentials, for messages. `without_digest` are the keys of the rows

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-from dataclasses import dataclass
 from functools import cache, total_ordering
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -21,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from packaging.version import InvalidVersion, Version
 
 from pytest_pyinstall.errors import UsageError
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,8 +78,8 @@ LIBC_WORDS = frozenset({"gnu", "gnueabi", "gnueabihf", "musl", "musleabi", "musl
 """The C libraries that we know; ``none`` off Linux."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Target:
+@total_ordering
+class Target(Value):
     """The system that a Python runs on, in the words of uv's keys.
 
     `os` is ``linux``, ``macos``, ``windows`` (or any other word that a catalogue uses); `arch` is ``x86_64``,
@@ -92,6 +92,11 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.os}-{self.arch}-{self.libc}"
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, Target):
+            return NotImplemented
+        return (self.os, self.arch, self.libc) < (other.os, other.arch, other.libc)
 
     @staticmethod
     def current() -> Target:
@@ -131,8 +136,7 @@ def _libc(system: str, arch: str) -> str:
 
 
 @total_ordering
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class Key(Value):
     """Which Python it is. The text form is uv's, and names the installation, its lock and every log line about it.
 
     >>> str(Key.parse("cpython-3.13.1+freethreaded-linux-x86_64-gnu").version)
@@ -239,8 +243,7 @@ PREDICATE = "https://slsa.dev/provenance/v1"
 ROOT_HINT = "a trusted_root.json of Sigstore: PYTEST_PYINSTALL_ATTESTATION_ROOT=FILE"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Signer:
+class Signer(Value):
     """Whom we believe. `workflow` is ``OWNER/REPOSITORY/.github/workflows/FILE``, on github.com unless it begins with
     ``https://``, with ``@refs/heads/…`` if only that branch or tag counts. `issuer` vouched for the identity
     of its run. `root` is the file of a trusted root, empty for that of the public Sigstore."""
@@ -277,8 +280,7 @@ class Signer:
         return self.workflow if self.workflow.startswith("https://") else f"https://github.com/{self.workflow}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attestation:
+class Attestation(Value):
     """What was verified of an archive before it was unpacked.
 
     `identity` is the URL of the workflow with its ref, `repository` what it was run for, `predicate` the kind of
@@ -304,20 +306,19 @@ class Attestation:
         )  # fmt: skip
 
     def to_json(self) -> dict[str, str]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self._names}
 
     @classmethod
     def from_json(cls, document: Any) -> Self:
         """Raises `ValueError`, `TypeError` or `KeyError` for anything that `to_json` did not make."""
-        facts = {name: document[name] for name in cls.__slots__}
+        facts = {name: document[name] for name in cls._names}
         if not all(isinstance(fact, str) for fact in facts.values()):
             msg = "not an attestation"
             raise TypeError(msg)
         return cls(**facts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
+class Build(Value):
     """An archive that can be installed: its URL, and the digest that it must have.
 
     `size` is in bytes and None if the catalogue does not have it. `attestation` is where the catalogue says that
@@ -338,8 +339,7 @@ class Build:
         return PurePosixPath(unquote(urlsplit(self.url).path)).name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Archive:
+class Archive(Value):
     """A file whose size and sha256 were checked. Only `fetch` makes one.
 
     `file` is open for reading, at offset 0. It is the descriptor that was hashed, so renaming another file over the

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +27,7 @@ from pytest_pyinstall.request._grammar import (
 from pytest_pyinstall.request.identity import ARCHITECTURE_WORDS, LIBC_WORDS, SYSTEM_WORDS, Target
 from pytest_pyinstall.request.suggestions import suggestions
 from pytest_pyinstall.system.urls import redacted
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -72,8 +72,7 @@ _SPECIFIER_FORM = re.compile(rf"({NAME})?@?\s*((?:{OPERATOR}).*)")
 _CLAUSE_FORM = re.compile(rf"\s*({OPERATOR})\s*(\S*[0-9*])({VARIANT})\s*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Value):
     """Which Python was asked for.
 
     >>> Request.parse("pypy3.11").implementation

@@ -17,14 +17,14 @@ import errno
 import json
 import os
 import stat
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pytest_pyinstall.request.identity import Attestation, Build, Key
 from pytest_pyinstall.store._distributions import Distribution, read_distributions
 from pytest_pyinstall.system.files import OPEN_FLAGS, open_regular, scratch_name
 from pytest_pyinstall.system.urls import without_secrets
+from pytest_pyinstall.system.values import Value, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +54,7 @@ EntryKind = Literal["file", "directory", "link"]
 _KINDS: dict[object, EntryKind] = {"file": "file", "directory": "directory", "link": "link"}
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One row of the list. `name` is relative, with ``/`` between its parts; `digest` is the sha256 of a file, the
     target of a link, and empty for a directory."""
 
@@ -78,8 +77,7 @@ class Entry:
         return cls(name, _KINDS[kind], mode, size, digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(NamedTuple):
     """What is not as it was published: ``missing``, ``changed`` (with a reason) or ``unexpected``."""
 
     name: str
@@ -257,8 +255,7 @@ _FORMAT = 1
 _MOST_BYTES = 64 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Value):
     """One ``records/<key>.json``.
 
     `home` is the final path that the tree was finished for. `inode` is the top directory's, `boot` the run of the

@@ -22,7 +22,6 @@ import re
 import stat
 import sys
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +45,7 @@ from pytest_pyinstall.store.manifest import (
 from pytest_pyinstall.system.files import FileDigests, children, delete, is_abandoned, make_directory
 from pytest_pyinstall.system.locks import hold, holder, seize, share
 from pytest_pyinstall.system.permissions import user_name, who_else_can_write
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,8 +71,7 @@ _PAUSES = (0.005, 0.02)
 _MOST_LOOKS = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Installation:
+class Installation(Value):
     """A directory in the store that holds a Python.
 
     With a `record` it is one of ours and as it was published. Without one it is another program's, most likely uv's,
@@ -88,8 +87,7 @@ class Installation:
         return self.home / self.key.executable
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokenInstallation:
+class BrokenInstallation(Value):
     """An installation of ours that is not as it was published any more, with what differs."""
 
     key: Key
@@ -110,8 +108,7 @@ class BrokenInstallation:
         return any(each.what == "missing" or not each.reason.startswith("has mode ") for each in lost)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Store:
+class Store(Value):
     """The directory of installations at `root`. Making one of these touches nothing on disk.
 
     `boot` names the present run of the machine (`current_boot`). `on_wait` hears a sentence when a lock is held by
@@ -488,8 +485,7 @@ class Store:
         return StoreError(msg, hint=f"another directory: {_SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rebuilt:
+class Rebuilt(Value):
     """A tree made by `Claim.rebuild`, with the digests of its files and what of `record` the user has replaced."""
 
     tree: Path
@@ -498,8 +494,7 @@ class Rebuilt:
     record: Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(Value):
     """The right to fill one key, held. `scratch` is an empty directory on the store's own filesystem."""
 
     store: Store

@@ -14,9 +14,10 @@ import shutil
 import stat
 import struct
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from pytest_pyinstall.system.values import Value
 
 __all__ = [
     "Other",
@@ -172,8 +173,7 @@ def is_noexec(directory: Path) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Volume:
+class Volume(Value):
     """A filesystem. `device` tells two apart; `filesystem` is its kind, empty if it is unknown."""
 
     device: int
@@ -186,8 +186,7 @@ class Volume:
         return f"{kind}{self.mount_point}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Value):
     """A directory that may not be there yet; `volume` and `is_writable` are then those of the nearest that is."""
 
     path: Path

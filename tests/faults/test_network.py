@@ -27,12 +27,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its small Pytho
 _IMPATIENT = """
 import sys
 import pytest_pyinstall.download._response as limits
-limits.RetryPolicy.__init__.__kwdefaults__.update(
+defaults = dict(
     backoff=0.01, longest_backoff=0.05, longest_retry_after=0.3, read=1.0, headers=1.0, connect=2.0, total=30.0,
     slow_bytes=60_000, slow_time=2.0,
 )
 if sys.argv[1] == "busy":  # a machine that has much to do answers late, too
-    limits.RetryPolicy.__init__.__kwdefaults__.update(read=20.0, headers=20.0, total=100.0)
+    defaults.update(read=20.0, headers=20.0, total=100.0)
+for name, value in defaults.items():
+    setattr(limits.RetryPolicy, name, value)
 del sys.argv[1]
 from pytest_pyinstall.cli.main import main
 sys.exit(main(sys.argv[1:]))
