@@ -46,7 +46,7 @@ from pytest_pyinstall.errors import (
 )
 from pytest_pyinstall.interpreter.pack import Packable, look_at, pack_one
 from pytest_pyinstall.request.catalogue import document_place, key_name, mirrored, row_of, triple_of
-from pytest_pyinstall.request.identity import Attestation, Build, Signer
+from pytest_pyinstall.request.identity import Attestation, Build, Key, Signer
 from pytest_pyinstall.system.files import OPEN_FLAGS, delete
 from pytest_pyinstall.system.locks import hold
 from pytest_pyinstall.system.temporary import temporary_directory
@@ -118,12 +118,13 @@ def pack(
         msg = f"the tag of a mirror is a date like 20261122, not {tag!r}"
         raise UsageError(msg)
     say = progress or (lambda _: None)
-    packed: dict[Path, Packed] = {}
+    packed: dict[tuple[Path, Key], Packed] = {}
     try:
         for executable in executables:
             packable = look_at(executable, environ=environ)
-            if packable.prefix not in packed:
-                packed[packable.prefix] = _pack(directory, packable, tag=tag, environ=environ, say=say)
+            place = (packable.prefix, packable.key)  # /usr is the prefix of several
+            if place not in packed:
+                packed[place] = _pack(directory, packable, tag=tag, environ=environ, say=say)
     except OSError as error:
         msg = f"cannot pack into {directory}: {error}"
         raise StoreError(msg) from error
@@ -135,7 +136,7 @@ def _pack(
 ) -> Packed:
     key = packable.key
     suffix = f"-{key.variant}" if key.variant else ""
-    name = f"cpython-{key.version}+{tag}-{triple_of(key.target)}{suffix}-install_only.tar.gz"
+    name = f"{key.implementation}-{key.version}+{tag}-{triple_of(key.target)}{suffix}-install_only.tar.gz"
     say(f"packing {key} from {packable.prefix}")
     with temporary_directory() as scratch:
         archive = scratch / name

@@ -28,6 +28,7 @@ from pytest_pyinstall.archive.relocate import (
     variables_text,
 )
 from pytest_pyinstall.errors import PackError, ProbeError
+from pytest_pyinstall.interpreter import _system_python
 from pytest_pyinstall.interpreter._elf import has_debug_sections, is_elf, read_dynamic
 from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.request.identity import Key
@@ -47,12 +48,23 @@ class Packable:
     prefix: Path
     modules: tuple[str, ...]
     is_standalone: bool
+    extension_suffix: str = ""
+    """The end of the names of its extension modules, and of no other Python's in the same directory."""
+    libpython: Path | None = None
+    """The shared library that it has loaded, if it consists of one."""
+
+    @property
+    def is_of_system(self) -> bool:
+        """Whether it is spread over directories that it shares with other programs."""
+        return self.prefix == _system_python.PREFIX
 
     @property
     def library(self) -> str:
         """The path of the standard library below the prefix."""
         if self.key.target.os == "windows":
             return "Lib"
+        if self.key.implementation == "pypy":
+            return f"lib/pypy{self.minor}"
         suffix = "t" if self.key.is_free_threaded else ""
         return f"lib/python{self.minor}{suffix}"
 
@@ -78,11 +90,12 @@ def look_at(executable: Path, *, environ: Mapping[str, str]) -> Packable:
     """The base of `executable`, if it can be packed.
 
     Nothing is written. Raises `ProbeError` for what is no interpreter, and `PackError`, with the way out, for one that
-    cannot work from another place: another implementation, the operating system's own Python, a macOS framework.
+    cannot work from another place: another implementation, unless it is a PyPy of Linux in /usr; a macOS framework.
     """
     asked = probe(executable, environ=environ)
     base = probe(asked.base_executable, environ=environ) if asked.prefix != asked.base_prefix else asked
-    if base.implementation != "cpython":
+    is_system_pypy = base.implementation == "pypy" and base.base_prefix == _system_python.PREFIX
+    if base.implementation != "cpython" and not is_system_pypy:
         msg = f"only CPython can be packed, and {executable} is {base.implementation}"
         raise PackError(msg, hint=f"pytest-pyinstall mirror pull DIR {base.key.display_name}")
     answer = _ask(base.executable, environ)
@@ -92,6 +105,8 @@ def look_at(executable: Path, *, environ: Mapping[str, str]) -> Packable:
         prefix=base.base_prefix,
         modules=tuple(answer["modules"]),
         is_standalone=answer["standalone"],
+        extension_suffix=answer["extension_suffix"],
+        libpython=_system_python.libpython(answer["mapped"]),
     )
     _refuse_what_cannot_move(packable, answer)
     return packable
@@ -134,7 +149,8 @@ variable = sysconfig.get_config_var
 print(json.dumps({
     "modules": modules, "mapped": mapped, "library": os.path.dirname(os.__file__),
     "framework": variable("PYTHONFRAMEWORK") or "", "shared": bool(variable("Py_ENABLE_SHARED")),
-    "standalone": bool(variable("PYTHON_BUILD_STANDALONE")),
+    "standalone": bool(variable("PYTHON_BUILD_STANDALONE")), "extension_suffix": variable("EXT_SUFFIX") or "",
+    "path": [entry for entry in sys.path if entry],
 }))
 """
 
@@ -158,19 +174,20 @@ def _ask(executable: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _refuse_what_cannot_move(packable: Packable, answer: Mapping[str, Any]) -> None:
-    way_out = f"pyenv install {packable.minor}"
+    debug = "--debug " if packable.key.is_debug else ""
+    way_out = f"pyenv install {debug}{packable.minor}{'t' if packable.key.is_free_threaded else ''}"
     where = f"{packable.executable} cannot be packed"
     prefix, system = packable.prefix, packable.key.target.os
     if system == "windows":
         return
-    if prefix in {Path("/usr"), Path("/")}:
-        msg = f"{where}: it belongs to the operating system, which patches it and spreads it over {prefix}"
+    if prefix == Path("/") or (packable.is_of_system and system != "linux"):
+        msg = f"{where}: it belongs to the operating system, which spreads it over {prefix}"
         raise PackError(msg, hint=way_out)
     if answer["framework"] or (system == "macos" and answer["shared"] and not packable.is_standalone):
         msg = f"{where}: it finds {answer['framework'] or 'libpython'} by an absolute path"
         raise PackError(msg, hint=f"PYTHON_CONFIGURE_OPTS=--disable-shared {way_out}")
     expected = prefix / packable.library
-    if Path(answer["library"]).resolve() != expected.resolve() or not any(expected.glob("_sysconfigdata_*.py")):
+    if Path(answer["library"]).resolve() != expected.resolve() or not any(expected.glob("_sysconfigdata*.py")):
         msg = f"{where}: its standard library is not in {expected} but in {answer['library']}"
         raise PackError(msg, hint=way_out)
 
@@ -209,11 +226,17 @@ _TESTS = frozenset(
 def _select(packable: Packable) -> _Selection:
     """Pick by name what belongs to this Python: a prefix such as /usr/local is shared with others."""
     selection = _Selection()
-    picker = _Picker(packable.prefix, packable.library, selection)
-    for path in _roots(packable):
-        picker.add(path)
-    if packable.key.target.os == "linux":
-        _add_libraries_beside(selection, packable.prefix)
+    picker = _Picker(packable.prefix, packable.library, selection, packable.extension_suffix)
+    if packable.is_of_system:
+        for path in (packable.prefix / packable.library, *packable.prefix.glob(f"include/python{packable.minor}*")):
+            picker.add(path)
+        executable = packable.executable.resolve()
+        selection.files |= _system_python.files(executable, packable.key, packable.library, packable.libpython)
+    else:
+        for path in _roots(packable):
+            picker.add(path)
+        if packable.key.target.os == "linux":
+            _add_libraries_beside(selection, packable.prefix)
     members = {*selection.files, *selection.content, *selection.links}
     for relative, target in list(selection.links.items()):
         if os.path.normpath(PurePosixPath(relative).parent / target).replace(os.sep, "/") not in members:
@@ -251,6 +274,7 @@ class _Picker:
     prefix: Path
     library: str
     selection: _Selection
+    extension_suffix: str = ""
 
     def add(self, path: Path) -> None:
         relative = path.relative_to(self.prefix).as_posix()
@@ -287,6 +311,8 @@ class _Picker:
     def _is_unwanted(self, path: PurePosixPath) -> bool:
         if path.name in {"EXTERNALLY-MANAGED", "BUILD", "sitecustomize.py", "usercustomize.py"}:
             return True
+        if ".cpython-" in path.name and path.suffix == ".so" and self.extension_suffix:
+            return not path.name.endswith(self.extension_suffix)  # of a debug build that shares the directory
         return path.suffix == ".pyc" or (path.suffix == ".a" and path.name.startswith("libpython"))
 
 
@@ -334,6 +360,8 @@ def _make_relocatable(
         dynamic = read_dynamic(copy.read_bytes())
         needed.update(PurePosixPath(name).name for name in dynamic.needed)
         search = tuple(_relative_search(entry, relative, packable) for entry in dynamic.search)
+        if packable.is_of_system and packable.libpython and packable.libpython.name in dynamic.needed:
+            search = (_system_python.search_of_libpython(relative),)
         if search != dynamic.search:
             by_search_path.setdefault(":".join(dict.fromkeys(search)), []).append(copy)
     if by_search_path:
@@ -378,12 +406,17 @@ def _make_text_relocatable(selection: _Selection, packable: Packable) -> None:
     if packable.key.target.os == "windows":
         return
     python = packable.key.executable
+    if packable.is_of_system:
+        selection.content |= _system_python.wheels_in_place(selection.files, packable.library)
     for relative, path in selection.files.items():
         is_script = relative.startswith("bin/") and not _is_binary(path)
         if not is_script and not any(fnmatchcase(relative, pattern) for pattern in FILES_WITH_PREFIX):
             continue
         content = path.read_bytes()
-        content = relocate_text(relative, content, prefixes=packable.places, home=BUILT_PREFIX, python=python)
+        if packable.is_of_system:
+            content = _system_python.relocated(content, packable.library)
+        else:
+            content = relocate_text(relative, content, prefixes=packable.places, home=BUILT_PREFIX, python=python)
         if PurePosixPath(relative).name.startswith("_sysconfigdata_"):
             content = _marked(content)
         selection.content[relative] = content
@@ -436,7 +469,13 @@ def _prove(archive: Path, packable: Packable, place: Path, environ: Mapping[str,
         complaints.append(f"it believes that it lives in {copy.base_prefix}")
     if missing := [name for name in packable.modules if name not in answer["modules"]]:
         complaints.append(f"it cannot import {', '.join(missing)}")
-    if back := [name for name in answer["mapped"] if name.startswith(tuple(f"{root}/" for root in packable.places))]:
+    roots = packable.places
+    if packable.is_of_system:  # whose other libraries are those of each machine
+        roots = tuple(map(str, filter(None, (packable.prefix / packable.library, packable.libpython))))
+    loaded = [
+        name for name in answer["mapped"] if name.startswith(tuple(f"{root}/" for root in roots)) or name in roots
+    ]
+    if back := [*loaded, *(entry for entry in answer["path"] if not Path(entry).is_relative_to(home.resolve()))]:
         complaints.append(f"it still loads {back[0]}")
     if complaints:
         msg = f"a packed copy of {packable.executable} does not work from another place: {'; '.join(complaints)}"

@@ -23,7 +23,6 @@ from pytest_pyinstall.errors import (
     DigestMismatchError,
     FetchError,
     OfflineError,
-    PackError,
     ProbeError,
     StoreError,
     UsageError,
@@ -101,14 +100,6 @@ def test_what_cannot_be_packed_leaves_nothing(tmp_path: Path) -> None:
         pack(tmp_path / "mirror", [tmp_path / "nothing"], tag=archives.TAG, environ=ENVIRON)
 
     assert not (tmp_path / "mirror").exists()
-
-
-@pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="the operating system has no Python of its own")
-def test_the_operating_systems_python_is_refused_with_a_way_out(tmp_path: Path) -> None:
-    with pytest.raises(PackError, match="belongs to the operating system") as caught:
-        pack(tmp_path, [Path("/usr/bin/python3")], tag=archives.TAG, environ=ENVIRON)
-
-    assert caught.value.hint.startswith("pyenv install 3.")
 
 
 def test_a_tag_is_a_date(tmp_path: Path) -> None:

@@ -1,18 +1,21 @@
 """P18, P24: Debian's PyPy and its debug build of CPython, which ``.ci/run`` installs, are Pythons like any other."""
 
 import os
-import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.errors import PackError
+from pytest_pyinstall import provision
+from pytest_pyinstall.cli.mirror import pack
+from pytest_pyinstall.interpreter._system_python import relocated
 from pytest_pyinstall.interpreter.discover import discover
 from pytest_pyinstall.interpreter.interpreter import Interpreter
-from pytest_pyinstall.interpreter.pack import look_at
+from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.request.identity import Target
 from pytest_pyinstall.request.request import Request
+from pytest_pyinstall.settings import Settings
 
 PYTHONS = {
     "pypy": "/usr/bin/pypy3" if Path("/usr/bin/pypy3").exists() else "",
@@ -96,11 +99,78 @@ def test_fixtures_and_suite(pytester: pytest.Pytester, monkeypatch: pytest.Monke
     done.stdout.fnmatch_lines(["*2 passed*"])
 
 
-@pytest.mark.parametrize("kind", PYTHONS)
-def test_packing_it_is_refused_with_the_way_out(kind: str) -> None:
-    """Both are spread over /usr, and PyPy's own archives move by themselves."""
-    with pytest.raises(PackError) as caught:
-        look_at(Path(PYTHONS[kind]), environ=os.environ)
-    command = caught.value.hint.split()
-    assert command[:2] in (["pytest-pyinstall", "mirror"], ["pyenv", "install"])
-    assert shutil.which("pytest-pyinstall", path=str(Path(sys.executable).parent))
+HIDING = """
+for place in /usr/lib/python3.11 /usr/lib/pypy3.9 /usr/share/python-wheels; do
+  ! [ -d $place ] || mount -t tmpfs none $place
+done
+for place in /usr/bin/pypy3.9 /usr/bin/python3.11d /usr/bin/python3.11 /usr/lib/*/libpypy3.9-c.so; do
+  ! [ -f $place ] || mount --bind /dev/null $place
+done
+exec "$0" "$@"
+"""
+
+
+def elsewhere(*words: str) -> str:
+    """What a command prints on a machine without these Pythons. Without the right to hide them: on this one."""
+    hidden = ["unshare", "--mount", "/bin/sh", "-euc", HIDING]
+    may_hide = subprocess.run([*hidden, "/bin/true"], check=False, capture_output=True).returncode == 0
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    done = subprocess.run(
+        [*(hidden if may_hide else ()), *words], check=False, capture_output=True, text=True, env=environ
+    )
+    assert not done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", [*PYTHONS, "release"])
+def test_it_is_packed_and_runs_from_another_place(kind: str, tmp_path: Path) -> None:
+    executable = Path(PYTHONS.get(kind, "/usr/bin/python3"))
+    (packed,) = pack(tmp_path / "mirror", [executable], tag="20261122", environ=os.environ)
+    original = probe(executable, environ=os.environ)
+    assert packed.build.key == original.key
+
+    settings = Settings(
+        store=tmp_path / "store",
+        cache=tmp_path / "cache",
+        mirror=str(tmp_path / "mirror"),
+        catalogue=str(tmp_path / "mirror" / "catalogue.json"),
+        preference="only-managed",
+    )
+    python = provision(original.key.display_name, settings)
+    assert python.key == original.key
+    script = "import ssl, sqlite3, sys, sysconfig; print(sys.prefix, sysconfig.get_paths()['include'], sys.path)"
+    prefix, include, *path = elsewhere(str(python.executable), "-I", "-c", script).split()
+    assert Path(prefix) == python.prefix
+    assert Path(include).is_relative_to(python.prefix)
+    assert "/usr" not in " ".join(path)
+    elsewhere(str(python.executable), "-m", "venv", str(tmp_path / "venv"))
+    assert str(tmp_path) in elsewhere(str(tmp_path / "venv" / "bin" / "python"), "-m", "pip", "--version")
+
+    assert python.call(_implementation, 1) == [1, original.implementation, original.debug]
+    environment = python.environment(tmp_path / "environment")
+    assert elsewhere(str(environment.python.executable), "-c", "print(7)") == "7\n"
+
+
+def test_one_call_packs_all_three(tmp_path: Path) -> None:
+    packed = pack(
+        tmp_path, [Path("/usr/bin/python3"), *map(Path, PYTHONS.values())], tag="20261122", environ=os.environ
+    )
+    assert len({each.path for each in packed}) == 3
+
+
+def test_tools_of_the_machine_keep_their_place() -> None:
+    text = b"""
+ 'BINDIR': '/usr/bin', 'INSTALL': '/usr/bin/install -c', 'prefix': '/usr', 'TZPATH': '/usr/share/zoneinfo',
+ 'BINLIBDEST': '/usr/lib/x86_64-linux-gnu/python3.11', 'INCLUDEPY': '/usr/include/python3.11d',
+ 'DESTLIB': '/usr/lib/python3.11', 'WHEEL_PKG_DIR': '/usr/share/python-wheels/',
+ 'X': '/usr/lib/python3.12',
+exec_prefix=/usr
+"""
+    expected = b"""
+ 'BINDIR': '/install/bin', 'INSTALL': '/usr/bin/install -c', 'prefix': '/install', 'TZPATH': '/usr/share/zoneinfo',
+ 'BINLIBDEST': '/install/lib/python3.11', 'INCLUDEPY': '/install/include/python3.11d',
+ 'DESTLIB': '/install/lib/python3.11', 'WHEEL_PKG_DIR': '/install/lib/python3.11/ensurepip/_bundled/',
+ 'X': '/usr/lib/python3.12',
+exec_prefix=/install
+"""
+    assert relocated(text, "lib/python3.11") == expected

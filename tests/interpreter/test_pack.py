@@ -181,7 +181,13 @@ def posing(tmp_path: Path) -> Callable[[str], Path]:
     ("lines", "message", "hint"),
     [
         ("sys.implementation.name = 'pypy'", "only CPython can be packed", "mirror pull"),
-        ("sys.base_prefix = sys.prefix = '/usr'", "belongs to the operating system", f"pyenv install {NEWEST}"),
+        ("sys.base_prefix = sys.prefix = '/'", "belongs to the operating system", f"pyenv install {NEWEST}"),
+        ("sys.base_prefix = sys.prefix = '/usr'", "its standard library is not in /usr", f"pyenv install {NEWEST}"),
+        (
+            "sys.gettotalrefcount = int; sys.base_prefix = sys.prefix = '/'",
+            "operating",
+            f"pyenv install --debug {NEWEST}",
+        ),
         ("variables['PYTHONFRAMEWORK'] = 'Python'", "finds Python by an absolute path", "--disable-shared"),
         ("import os; os.__file__ = '/opt/split/os.py'", "its standard library is not in", "pyenv install"),
         ("variables['PYTHONFRAMEWORK'] = object()", "cannot say what it is made of", ""),
