@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_pyinstall.catalogues import Catalogues
     from pytest_pyinstall.download.client import Client
     from pytest_pyinstall.download.fetch import DownloadProgress
-    from pytest_pyinstall.request.catalogue import Catalogue
     from pytest_pyinstall.request.identity import Attestation, Build, Key, Target
     from pytest_pyinstall.settings import Settings
     from pytest_pyinstall.system.files import FileDigests
@@ -42,7 +42,7 @@ _LOGGER = logging.getLogger(__name__)
 class Installer(Value):
     """Installs builds into `store`, from any number of threads.
 
-    `client`, `catalogue` and `origin_of` are called when the first download needs them. `say` hears sentences that a
+    `client` is called when something has to be downloaded. `say` hears sentences that a
     person should see, `progress` the downloads.
     """
 
@@ -50,9 +50,8 @@ class Installer(Value):
     environ: Mapping[str, str]
     target: Target
     store: Store
+    catalogues: Catalogues
     client: Callable[[], Client]
-    catalogue: Callable[[], Catalogue]
-    origin_of: Callable[[Build], str]
     progress: DownloadProgress | None
     say: Callable[[str], None]
 
@@ -162,7 +161,7 @@ class Installer(Value):
         """`build` with the URL that the catalogue has now: a record keeps no user, password or query of it."""
         if self.settings.catalogue is not None:
             with contextlib.suppress(PyinstallError):
-                return next((each for each in self.catalogue().builds if each.sha256 == build.sha256), build)
+                return next((each for each in self.catalogues.configured.builds if each.sha256 == build.sha256), build)
         return build
 
     def _prove(self, tree: Path, build: Build) -> Interpreter:
@@ -181,7 +180,8 @@ class Installer(Value):
                     msg + error.message, hint=f"pytest-pyinstall install {build.key.display_name}"
                 ) from error
             msg = f"{build.file_name} holds no {build.key.display_name} that works here: {error.message}"
-            hint = f"pytest-pyinstall list --all  # is the catalogue right about it? ({self.origin_of(build)})"
+            origin = self.catalogues.origin_of(build)
+            hint = f"pytest-pyinstall list --all  # is the catalogue right about it? ({origin})"
             raise ProbeError(msg, hint=hint) from error
 
     def _prove_with_added(self, tree: Path, names: Sequence[str], *, key: Key) -> None:

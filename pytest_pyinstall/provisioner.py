@@ -20,8 +20,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from pytest_pyinstall.catalogues import Catalogues
 from pytest_pyinstall.errors import (
-    CatalogueError,
     FetchError,
     InvalidRequestError,
     NoMatchError,
@@ -47,18 +47,12 @@ from pytest_pyinstall.system.values import Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from packaging.version import Version
-
     from pytest_pyinstall.download.client import Client, HttpClient
     from pytest_pyinstall.download.fetch import DownloadProgress
     from pytest_pyinstall.project import Project
-    from pytest_pyinstall.request.catalogue import Catalogue
-    from pytest_pyinstall.request.identity import Build
 
 __all__ = ["ProvisionResult", "Provisioner", "open_provisioner", "provision", "provision_all"]
 
-
-_DAY = 86400.0
 
 _TRIES = 3
 """How often a Python is provided that another process removes before it is held."""
@@ -184,6 +178,7 @@ class Provisioner:
         self._stack = contextlib.ExitStack()
         self._lock = threading.RLock()
         self._opened: Client | None = None
+        self.catalogues = Catalogues(settings=self.settings, target=self.target, client=lambda: self._client)
         for option in SETTINGS:
             if (value := getattr(self.settings, option.field)) is not None:
                 origin = self.settings.origins.get(option.name, "default")
@@ -218,7 +213,7 @@ class Provisioner:
             pinned=lambda: read_pinned(self.directory),
             project=self.project,
             executable=self.executable,
-            released=self._released,
+            released=self.catalogues.released,
             today=datetime.now(UTC).date(),
         )
 
@@ -336,9 +331,8 @@ class Provisioner:
             environ=self.environ,
             target=self.target,
             store=self.store,
+            catalogues=self.catalogues,
             client=lambda: self._client,
-            catalogue=lambda: self.catalogue,
-            origin_of=self.origin_of,
             progress=self.progress,
             say=self._say,
         )
@@ -349,114 +343,6 @@ class Provisioner:
         from pytest_pyinstall.project import read_project
 
         return read_project(self.directory)
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The builds that exist, as the settings say. Raises `CatalogueError`, `FetchError`."""
-        with self._lock:
-            return self._catalogue
-
-    @cached_property
-    def _catalogue(self) -> Catalogue:
-        from pytest_pyinstall.request.catalogue import default_catalogue, parse_catalogue
-
-        place = self.settings.catalogue
-        if place == "uv":
-            return self.uv_catalogue
-        if place in {None, "pbs"}:
-            catalogue = default_catalogue()
-        else:
-            from pytest_pyinstall.download.documents import fetch_text
-
-            text = fetch_text(place, client=self._client, cache=self.settings.cache, offline=self.settings.offline)
-            catalogue = parse_catalogue(text, origin=place)
-        _LOGGER.debug(
-            "catalogue %s: %d builds, and %d refused for want of a sha256",
-            catalogue.origin,
-            len(catalogue.builds),
-            len(catalogue.without_digest),
-        )
-        return catalogue
-
-    @property
-    def uv_catalogue(self) -> Catalogue:
-        """The builds in the document that uv publishes, or that the mirror holds of it. Kept for a day without asking.
-
-        Raises `CatalogueError`, `FetchError`.
-        """
-        with self._lock:
-            return self._uv_catalogue
-
-    @cached_property
-    def _uv_catalogue(self) -> Catalogue:
-        from pytest_pyinstall.request.catalogue import UV_NAME, document_place, parse_catalogue
-
-        catalogue = parse_catalogue(self.uv_document, origin=document_place(self.settings.mirror), name=UV_NAME)
-        _LOGGER.debug("catalogue %s: %d builds", catalogue.origin, len(catalogue.builds))
-        return catalogue
-
-    @cached_property
-    def uv_document(self) -> bytes:
-        """The text of it, as `mirror pull` keeps it. Raises `FetchError`."""
-        from pytest_pyinstall.download.documents import fetch_text
-        from pytest_pyinstall.request.catalogue import document_place
-
-        settings = self.settings
-        place = document_place(settings.mirror)
-        _LOGGER.info("asking for the document that uv publishes: %s", redacted(place))
-        return fetch_text(
-            place,
-            client=self._client,
-            cache=settings.cache,
-            offline=settings.offline or settings.downloads == "never",
-            what="cannot download the document that uv publishes",
-            max_age=_DAY,
-            attempts=2,
-        )
-
-    @property
-    def asked_uv(self) -> bool:
-        """Whether the document of uv was read."""
-        return "uv_document" in self.__dict__
-
-    def resolve(self, request: Request) -> Build:
-        """The build that answers `request`.
-
-        Unless a catalogue is configured, the document that uv publishes is asked for what ``pbs-installer`` cannot
-        answer: pre-releases, debug and musl builds, GraalPy, CPU variants, builds whose digest it lacks. Raises
-        `NoMatchError`, `CatalogueError`, `FetchError`.
-        """
-        from pytest_pyinstall.request.resolve import is_conceivable, resolve
-
-        catalogue = self.catalogue
-        try:
-            build = resolve(request, catalogue, self.target)
-        except NoMatchError as error:
-            if self.settings.catalogue is not None or not is_conceivable(request, catalogue):
-                raise
-            return resolve(request, self._uv_catalogue_after(error), self.target)
-        if request.names_prerelease and self.settings.catalogue is None and not build.key.version.is_prerelease:
-            # A range such as >=3.15.0a1: only the other document knows of pre-releases that are newer.
-            with contextlib.suppress(FetchError, NoMatchError):
-                return max(build, resolve(request, self.uv_catalogue, self.target), key=lambda each: each.key)
-        return build
-
-    def origin_of(self, build: Build) -> str:
-        """Which catalogue answered with `build`, for messages."""
-        other = self.__dict__.get("_uv_catalogue")
-        return other.origin if other is not None and build in other.builds else self.catalogue.origin
-
-    def _uv_catalogue_after(self, error: NoMatchError) -> Catalogue:
-        """What `error` says that ``pbs-installer`` lacks. Raises an error that says both what was sought and what is
-        wrong."""
-        try:
-            return self.uv_catalogue
-        except OfflineError as offline:
-            message = f"{error.message}, and the document that uv publishes, which lists more, is not in the cache"
-            raise NoMatchError(message, hint=error.hint) from offline
-        except FetchError as trouble:
-            message = f"{error.message}, and the document that lists more cannot be had: {trouble.message}"
-            raise CatalogueError(message, hint="--python-catalogue FILE") from trouble
 
     @property
     def _client(self) -> Client:
@@ -473,16 +359,6 @@ class Provisioner:
                     )
                 )
             return self._opened
-
-    def _released(self) -> tuple[Version, ...]:
-        from pytest_pyinstall.request.resolve import released
-
-        versions = released(self.catalogue, self.target)
-        if versions or self.settings.catalogue is not None:
-            return versions
-        with contextlib.suppress(FetchError):  # musl, say: a word that means nothing here says so itself
-            return released(self.uv_catalogue, self.target)
-        return versions
 
     def _provide(self, request: Request) -> ProvisionResult:
         preference = self.settings.preference
@@ -583,13 +459,13 @@ class Provisioner:
                 msg = f"{request.text} is {what}: it can be used, but not installed"
                 raise NoMatchError(msg, hint="pytest-pyinstall install 3.12")
             self._refuse_downloads(request.text, is_explicit=is_explicit)
-            build = self.resolve(request)
+            build = self.catalogues.resolve(request)
             _LOGGER.info(
                 "%s: the best build for it is %s of release %s, by the catalogue %s",
                 request.text,
                 build.key,
                 build.tag,
-                self.origin_of(build),
+                self.catalogues.origin_of(build),
             )
         except (NoMatchError, FetchError):
             if not reinstall and (provided := self._present(request, repair=True, allow_prereleases=True)):

@@ -221,13 +221,15 @@ def test_a_python_that_only_the_document_lists_is_installed_and_the_mirror_that_
     assert cli("find", "3.6").code == 0
 
 
-def test_a_machine_with_musl_is_served_without_configuration(site: server.Mirror, tmp_path: Path) -> None:
+def test_a_machine_with_musl_is_served_without_configuration(
+    site: server.Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = Settings.from_environ(dict(os.environ), directory=tmp_path)
+    monkeypatch.setattr(Target, "current", lambda: MUSL)
     with open_provisioner(settings, directory=tmp_path) as provisioner:
-        provisioner.target = MUSL
         for text in ("3.12", "3.13t", "latest"):
             [request] = provisioner.parse(text)
-            assert provisioner.resolve(request).key.target == MUSL
+            assert provisioner.catalogues.resolve(request).key.target == MUSL
     assert len(site.gets(NAME)) == 1
 
 

@@ -220,7 +220,7 @@ def matrix(
     requests = session.requests(texts or ["supported"])
     if not texts or any("supported" in text.lower() for text in texts):
         requests += free_threaded(session.requests(["supported"]), project=provisioner.project)
-    rows = matrix_rows(requests, catalogue=provisioner.catalogue, target=provisioner.target)
+    rows = matrix_rows(requests, catalogue=provisioner.catalogues.configured, target=provisioner.target)
     rows = tuple(replace(row, variant=variant) for row in rows for variant in variants or ("",))
     text = matrix_text(rows, form)
     return CommandResult(lines=(text,), document={"include": [row.to_json() for row in rows]})

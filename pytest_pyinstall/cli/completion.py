@@ -61,7 +61,11 @@ def _requests(prefix: str, **_: object) -> list[str]:
         provisioner = open_provisioner(settings, directory=directory)
         names |= {key.display_name for key in provisioner.store.keys() if key.target == provisioner.target}  # noqa: SIM118  # no dict
         if settings.catalogue is None or Path(settings.catalogue).is_file():
-            keys = (build.key for build in provisioner.catalogue.builds if build.key.target == provisioner.target)
+            keys = (
+                build.key
+                for build in provisioner.catalogues.configured.builds
+                if build.key.target == provisioner.target
+            )
             names |= {key.display_name.replace(str(key.version), key.minor_version) for key in keys}
     except PyinstallError:
         pass  # a shell that completes is no place for messages

@@ -82,7 +82,7 @@ def _found(provisioner: Provisioner, request: Request) -> ProvisionResult:
         if urlsplit(provisioner.settings.catalogue or "").scheme in {"http", "https"}:
             raise
         try:
-            provisioner.resolve(request)
+            provisioner.catalogues.resolve(request)
         except NoMatchError as none:
             raise NoMatchError(f"{error.message}, and {none.message}", hint=none.hint) from error
         except PyinstallError:  # a catalogue that cannot be read is another question
@@ -203,7 +203,7 @@ def _newest(request: Request, ours: Sequence[Key], provisioner: Provisioner) -> 
     """The one Python that is to be installed; what is installed already if the catalogue has nothing newer."""
     here = max((key for key in ours if _fits(request, key, provisioner)), default=None)
     try:
-        best = provisioner.resolve(request).key
+        best = provisioner.catalogues.resolve(request).key
     except NoMatchError:
         if here is None:
             return request  # installing it says why there is none
@@ -294,10 +294,10 @@ def _machine_row(each: Interpreter, provisioner: Provisioner) -> tuple[str, str,
 def _available(session: CommandContext, installed: set[Key]) -> list[Build]:
     """The newest build of each key for this target that is not installed, newest first."""
     provisioner = session.provisioner
-    known = list(provisioner.catalogue.builds)
+    known = list(provisioner.catalogues.configured.builds)
     if provisioner.settings.catalogue is None:
         try:
-            known = [*provisioner.uv_catalogue.builds, *known]
+            known = [*provisioner.catalogues.uv.builds, *known]
         except PyinstallError as error:
             session.display.say(f"without pre-releases, debug and musl builds, and GraalPy: {error.message}")
     builds: dict[Key, Build] = {}

@@ -367,7 +367,7 @@ def mirror_pull(session: CommandContext, directory: Path, texts: Sequence[str]) 
         def pulled(request: Request) -> list[Pulled]:
             return pull(
                 directory,
-                [provisioner.resolve(request)],
+                [provisioner.catalogues.resolve(request)],
                 client=client,
                 cache=settings.cache,
                 mirror=settings.mirror,
@@ -379,8 +379,8 @@ def mirror_pull(session: CommandContext, directory: Path, texts: Sequence[str]) 
 
         results = list(each_request(pulled, requests))
     done = [each for result in results if not isinstance(result, PyinstallError) for each in result]
-    if done and provisioner.asked_uv:
-        _put_document(directory, provisioner.uv_document)
+    if done and provisioner.catalogues.asked_uv:
+        _put_document(directory, provisioner.catalogues.uv_document)
     document = {
         "archives": [
             {

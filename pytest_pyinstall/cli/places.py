@@ -82,7 +82,7 @@ def cache_key(session: CommandContext, texts: Sequence[str]) -> CommandResult:
     provisioner = session.provisioner
     requests = session.requests(texts)
     wanted = [request for request in requests if request.path is None]
-    builds = {provisioner.resolve(request) for request in wanted}
+    builds = {provisioner.catalogues.resolve(request) for request in wanted}
     lines = sorted(f"{build.key} {build.sha256}" for build in builds)
     digest = hashlib.sha256("\n".join([str(_CACHE_KEY_FORM), str(provisioner.target), *lines]).encode()).hexdigest()
     key = f"pyinstall-{provisioner.target}-{digest[:16]}"

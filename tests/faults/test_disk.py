@@ -385,7 +385,7 @@ def test_p16_a_store_that_vanishes_in_use_is_made_again(workshop: Workshop, tall
         shutil.rmtree(workshop.store)
         assert provisioner.provide_one(VERSION).how == "installed"
         assert workshop.is_whole()
-        build = next(iter(provisioner.catalogue.builds))
+        build = next(iter(provisioner.catalogues.configured.builds))
         with pytest.raises(StoreError), provisioner.store.claim(workshop.key) as claim:  # noqa: PT012  # in this order
             shutil.rmtree(workshop.store)
             claim.publish(

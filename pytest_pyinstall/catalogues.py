@@ -1,0 +1,169 @@
+"""The lists of builds that a request is resolved against.
+
+These are the configured catalogue, or, without one, that of ``pbs-installer``, and for what it lacks the document that
+uv publishes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pytest_pyinstall.errors import CatalogueError, FetchError, NoMatchError, OfflineError
+from pytest_pyinstall.system.urls import redacted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from packaging.version import Version
+
+    from pytest_pyinstall.download.client import Client
+    from pytest_pyinstall.request.catalogue import Catalogue
+    from pytest_pyinstall.request.identity import Build, Target
+    from pytest_pyinstall.request.request import Request
+    from pytest_pyinstall.settings import Settings
+
+__all__ = ["Catalogues"]
+
+
+_DAY = 86400.0
+
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Catalogues:
+    """Reads each catalogue once, when it is first needed, from any number of threads.
+
+    `client` is called when a catalogue has to be downloaded.
+    """
+
+    def __init__(self, *, settings: Settings, target: Target, client: Callable[[], Client]) -> None:
+        self.settings = settings
+        self.target = target
+        self.client = client
+        self._lock = threading.RLock()
+
+    @property
+    def configured(self) -> Catalogue:
+        """The catalogue of the setting ``catalogue``, or that of ``pbs-installer``.
+
+        Raises `CatalogueError`, `FetchError`.
+        """
+        with self._lock:
+            return self._configured
+
+    @cached_property
+    def _configured(self) -> Catalogue:
+        from pytest_pyinstall.request.catalogue import default_catalogue, parse_catalogue
+
+        place = self.settings.catalogue
+        if place == "uv":
+            return self.uv
+        if place in {None, "pbs"}:
+            catalogue = default_catalogue()
+        else:
+            from pytest_pyinstall.download.documents import fetch_text
+
+            text = fetch_text(place, client=self.client(), cache=self.settings.cache, offline=self.settings.offline)
+            catalogue = parse_catalogue(text, origin=place)
+        _LOGGER.debug(
+            "catalogue %s: %d builds, and %d refused for want of a sha256",
+            catalogue.origin,
+            len(catalogue.builds),
+            len(catalogue.without_digest),
+        )
+        return catalogue
+
+    @property
+    def uv(self) -> Catalogue:
+        """The builds in `uv_document`. Raises `CatalogueError`, `FetchError`."""
+        with self._lock:
+            return self._uv
+
+    @cached_property
+    def _uv(self) -> Catalogue:
+        from pytest_pyinstall.request.catalogue import UV_NAME, document_place, parse_catalogue
+
+        catalogue = parse_catalogue(self.uv_document, origin=document_place(self.settings.mirror), name=UV_NAME)
+        _LOGGER.debug("catalogue %s: %d builds", catalogue.origin, len(catalogue.builds))
+        return catalogue
+
+    @cached_property
+    def uv_document(self) -> bytes:
+        """The document that uv publishes, from the mirror if there is one. The cache answers for a day.
+
+        Raises `FetchError`.
+        """
+        from pytest_pyinstall.download.documents import fetch_text
+        from pytest_pyinstall.request.catalogue import document_place
+
+        settings = self.settings
+        place = document_place(settings.mirror)
+        _LOGGER.info("asking for the document that uv publishes: %s", redacted(place))
+        return fetch_text(
+            place,
+            client=self.client(),
+            cache=settings.cache,
+            offline=settings.offline or settings.downloads == "never",
+            what="cannot download the document that uv publishes",
+            max_age=_DAY,
+            attempts=2,
+        )
+
+    @property
+    def asked_uv(self) -> bool:
+        """Whether `uv_document` was read."""
+        return "uv_document" in self.__dict__
+
+    def resolve(self, request: Request) -> Build:
+        """The build that answers `request`.
+
+        If no catalogue is configured, this also looks in `uv` for what ``pbs-installer`` lacks: pre-releases, debug and
+        musl builds, GraalPy, CPU variants, builds without a digest. Raises `NoMatchError`, `CatalogueError`,
+        `FetchError`.
+        """
+        from pytest_pyinstall.request.resolve import is_conceivable, resolve
+
+        catalogue = self.configured
+        try:
+            build = resolve(request, catalogue, self.target)
+        except NoMatchError as error:
+            if self.settings.catalogue is not None or not is_conceivable(request, catalogue):
+                raise
+            return resolve(request, self._uv_after(error), self.target)
+        if request.names_prerelease and self.settings.catalogue is None and not build.key.version.is_prerelease:
+            # A range such as >=3.15.0a1: only the other document knows of pre-releases that are newer.
+            with contextlib.suppress(FetchError, NoMatchError):
+                return max(build, resolve(request, self.uv, self.target), key=lambda each: each.key)
+        return build
+
+    def released(self) -> tuple[Version, ...]:
+        """The stable versions of CPython for this target, ascending."""
+        from pytest_pyinstall.request.resolve import released
+
+        versions = released(self.configured, self.target)
+        if versions or self.settings.catalogue is not None:
+            return versions
+        with contextlib.suppress(FetchError):  # such as musl; the keyword itself reports that it means nothing here
+            return released(self.uv, self.target)
+        return versions
+
+    def origin_of(self, build: Build) -> str:
+        """Where the catalogue that lists `build` comes from, for messages."""
+        other = self.__dict__.get("_uv")
+        return other.origin if other is not None and build in other.builds else self.configured.origin
+
+    def _uv_after(self, error: NoMatchError) -> Catalogue:
+        """`uv`, in which to look for what caused `error`. Raises an error that names both causes."""
+        try:
+            return self.uv
+        except OfflineError as offline:
+            message = f"{error.message}, and the document that uv publishes, which lists more, is not in the cache"
+            raise NoMatchError(message, hint=error.hint) from offline
+        except FetchError as trouble:
+            message = f"{error.message}, and the document that lists more cannot be had: {trouble.message}"
+            raise CatalogueError(message, hint="--python-catalogue FILE") from trouble
