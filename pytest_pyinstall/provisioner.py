@@ -252,12 +252,16 @@ class Provisioner:
         Raises `NoMatchError`, and `ProbeError` for a path that is no Python.
         """
         broken: list[BrokenInstallation] = []
-        for look in self._looks(request, repair=False, broken=broken):
+        dead: list[str] = []
+        for look in self._looks(request, repair=False, broken=broken, dead=dead):
             if provided := look(request):
                 return provided
         if broken:
             raise NoMatchError(str(broken[0]), hint=f"pytest-pyinstall verify --repair {broken[0].key}")
         msg = f"no Python {request.text} here"
+        if dead:
+            more = f", and so are {len(dead) - 1} more" if len(dead) > 1 else ""
+            msg = f"{msg} that works; {dead[0]}{more}"
         raise NoMatchError(msg, hint=f"pytest-pyinstall install {shlex.quote(request.text)}")
 
     def machine(
@@ -266,16 +270,21 @@ class Provisioner:
         """What the machine has beside our store, newest first: all of it, or what fits one of `requests`."""
         from pytest_pyinstall.interpreter.discover import discover
 
-        found = discover(
-            ANY,
-            environ=self.environ,
-            home=self.user_home,
-            target=self.target,
-            current=self.executable,
-            allow_prereleases=True,
-            on_skip=on_broken,
-            at_once=2 * (os.cpu_count() or 1),
-        )
+        found = {
+            each.executable: each
+            # Nothing whose name says another Python is asked, and so nothing of that kind is called broken.
+            for request in ([ANY] if any(each.path for each in requests) else requests or [ANY])
+            for each in discover(
+                request,
+                environ=self.environ,
+                home=self.user_home,
+                target=self.target,
+                current=self.executable,
+                allow_prereleases=True,
+                on_skip=on_broken,
+                at_once=2 * (os.cpu_count() or 1),
+            )
+        }.values()
         root = Path(os.path.realpath(self.store.root))
         others = [each for each in found if not Path(os.path.realpath(each.base_prefix)).is_relative_to(root)]
         wanted = [
@@ -372,12 +381,18 @@ class Provisioner:
         return self._add(request)
 
     def _looks(
-        self, request: Request, *, repair: bool, broken: list[BrokenInstallation] | None = None
+        self,
+        request: Request,
+        *,
+        repair: bool,
+        broken: list[BrokenInstallation] | None = None,
+        dead: list[str] | None = None,
     ) -> list[Callable[[Request], ProvisionResult | None]]:
         """Where to look for an answer before anything is installed, in this order."""
         present = partial(self._present, repair=repair, broken=broken)
+        found = partial(self._found, dead=dead)
         if request.path is not None:
-            return [self._found]
+            return [found]
         if self.settings.attestation == "require":
             # No one attests what else the machine has.
             if self.settings.preference == "only-system":
@@ -386,16 +401,16 @@ class Provisioner:
             return [present]
         match self.settings.preference:
             case "managed":
-                return [present, self._found]
+                return [present, found]
             case "only-managed":
                 return [present]
             case "system":
-                return [self._found, present]
+                return [found, present]
             case "only-system":
-                return [self._found]
+                return [found]
 
-    def _found(self, request: Request) -> ProvisionResult | None:
-        """What the machine has beside our store."""
+    def _found(self, request: Request, *, dead: list[str] | None = None) -> ProvisionResult | None:
+        """What the machine has beside our store. What does not start is said, or added to `dead`."""
         from pytest_pyinstall.interpreter.discover import discover
 
         interpreters = discover(
@@ -404,7 +419,7 @@ class Provisioner:
             home=self.user_home,
             target=self.target,
             current=self.executable,
-            on_skip=lambda path, error: self._say(f"passing by {path}: {error.message}"),
+            on_skip=lambda _, error: self._say(error.message) if dead is None else dead.append(error.message),
         )
         interpreter = next(interpreters, None)
         if interpreter is None:

@@ -68,6 +68,8 @@ class State:
         if not self.is_suite and not self.is_worker and (shard := getattr(self.config.option, "pyinstall_shard", None)):
             message = f"--python-shard {shard} cuts a suite, and --python-suite is not set"
             raise pytest.UsageError(f"{message}\nhint: --python supported --python-suite --python-shard {shard}")
+        if not self.is_suite and not self.looks_only and getattr(self.config.option, "pyinstall_report", None):
+            self._begin_report()
         if self.is_worker:
             self._take_over(self.config.workerinput.get("pyinstall", {}))  # type: ignore[attr-defined]  # xdist's
         elif not self._runs_nothing and (requested := requests_of(self.config)) is not None:
@@ -122,6 +124,29 @@ class State:
 
         suite = Suite(self.config, self.choices, self.pythons, say=self._teller())
         self.config.pluginmanager.register(suite, "pyinstall-suite")
+
+    def _begin_report(self) -> None:
+        from pytest_pyinstall.pytest_report import FixtureReport
+
+        def columns() -> Iterable[tuple[str, str]]:
+            for choice in self.choices:
+                yield choice.id, choice.interpreter.key.display_name if choice.interpreter else choice.id
+
+        report = FixtureReport(self.config, label_of=self._label_of, columns=columns)
+        self.config.pluginmanager.register(report, "pyinstall-fixture-report")
+
+    def _label_of(self, item: pytest.Item) -> str | None:
+        """The id of the Python that `item` runs with; None if it uses none of ours."""
+        if PYTHON_FIXTURE not in getattr(item, "fixturenames", ()):
+            return None
+        param = python_param(item)
+        if param is None:
+            return ".".join(map(str, sys.version_info[:2]))
+        for choices in (self.choices, *self._marked.values()):
+            for choice in choices:
+                if param in {choice, choice.interpreter}:
+                    return choice.id
+        return str(getattr(param, "version", param))
 
     def _begin_bisection(self, texts: Iterable[object], origin: str, directory: Path) -> None:
         """Nothing is installed before it is tried."""

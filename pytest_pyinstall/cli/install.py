@@ -104,11 +104,14 @@ def list_pythons(session: CommandContext, texts: Sequence[str], *, with_availabl
         )
 
     installed = [each for each in _installed(provisioner) if is_wanted(each.found.key)]
-    broken: list[tuple[Path, str]] = []
-    machine = provisioner.machine(requests, on_broken=lambda path, error: broken.append((path, error.message)))
+    broken: dict[Path, str] = {}
+    machine = provisioner.machine(requests, on_broken=lambda path, error: broken.update({path: error.message}))
     rows = [_installed_row(each, provisioner) for each in installed]
     rows += [_machine_row(each, provisioner) for each in machine]
-    rows += [("", "", "broken", f"{path} ({reason})") for path, reason in broken if not requests]
+    rows += [
+        ("-", "-", "broken", f"{path} ({reason.removeprefix(f'{path} is broken: ')})")
+        for path, reason in broken.items()
+    ]
     document: dict[str, Any] = {
         "installed": [_installed_json(each) for each in installed],
         "machine": [interpreter_json(each) for each in machine],

@@ -130,7 +130,7 @@ class _Check:
 
     key: Key
     home: Path
-    state: Literal["whole", "broken", "repaired", "unusable"]
+    state: Literal["whole", "broken", "repaired"]
     is_ours: bool
     differences: tuple[Difference, ...] = ()
     error: PyinstallError | None = None
@@ -172,7 +172,7 @@ def _checked(session: CommandContext, key: Key, *, repair: bool) -> _Check | Non
         found = provisioner.store.look(key)
         differences = provisioner.store.verify(key)
     except UnreadableStoreError as refusal:
-        return _Check(key=key, home=provisioner.store.home(key), state="unusable", is_ours=True, error=refusal)
+        return _Check(key=key, home=provisioner.store.home(key), state="broken", is_ours=True, error=refusal)
     if found is None or differences is None:
         return None
     names = {difference.name for difference in differences}
@@ -195,14 +195,14 @@ def _checked(session: CommandContext, key: Key, *, repair: bool) -> _Check | Non
         probe(found.home / key.executable, environ=provisioner.environ, expected=key)
     except ProbeError as dead:
         if found.record is None:
-            return _Check(state="unusable", error=dead, **facts)
+            return _Check(state="broken", error=dead, **facts)
         # Its files are as published, so byte code or what was added keeps it from starting.
         reason = Difference(key.executable, "changed", f"does not start: {dead.message}")
         broken = BrokenInstallation(key=key, home=found.home, record=found.record, differences=(reason,))
         if repair:
             return _repaired(provisioner, broken, facts)
         hint = f"pytest-pyinstall verify --repair {name_of(key, provisioner)}"
-        return _Check(state="unusable", error=ProbeError(str(broken), hint=hint), **facts)
+        return _Check(state="broken", error=ProbeError(str(broken), hint=hint), **facts)
     return _Check(state="whole", **facts)
 
 

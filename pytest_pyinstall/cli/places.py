@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -261,7 +262,7 @@ def dir_parser(parser: argparse.ArgumentParser) -> None:
         "share one. With a NAME, print only that path."
     )
     parser.epilog = examples_text("dir", "dir store", "dir --cache-key --python 3.12")
-    parser.add_argument("name", nargs="?", choices=PLACES, metavar="NAME", help=", ".join(PLACES))
+    parser.add_argument("name", nargs="?", metavar="NAME", help=", ".join(PLACES))
     parser.add_argument("--cache-key", action="store_true", help="print a key for a CI cache of the store")
     parser.add_argument(
         "--python",
@@ -275,11 +276,25 @@ def dir_parser(parser: argparse.ArgumentParser) -> None:
     def run(session: CommandContext, args: argparse.Namespace) -> CommandResult:
         if args.cache_key:
             return cache_key(session, args.python)
+        if args.name not in {None, *PLACES}:
+            message = f"dir: {args.name!r} is not one of {', '.join(PLACES)}"
+            raise UsageError(message, hint=_meant(args.name))
         if args.python:
             raise UsageError("dir: --python goes with --cache-key", hint="pytest-pyinstall dir --cache-key")
         return places(session, args.name)
 
     parser.set_defaults(run=run)
+
+
+def _meant(name: str) -> str:
+    """What someone who asks for the directory of a Python wants to type."""
+    from pytest_pyinstall.request.request import parse_requests
+
+    try:
+        parse_requests([name], directory=Path(), origin="dir")
+    except PyinstallError:
+        return "pytest-pyinstall dir"
+    return f"pytest-pyinstall find {shlex.quote(name)}"
 
 
 def cache_parser(parser: argparse.ArgumentParser) -> None:

@@ -86,7 +86,7 @@ def _ask(executable: Path, environ: Mapping[str, str], timeout: float, stop: thr
     if returncode == 2 and b"Unknown option: -I" in output:  # Python 2, which deserves to be named
         returncode, output = _run(executable, ["-E", "-s", "-B"], environ, deadline, timeout, stop)
     if returncode != 0:
-        msg = f"{executable} is no Python that works: it {_ending(returncode)}{_tail(output)}"
+        msg = f"{executable} is broken: it {_ending(returncode)}{_tail(output)}"
         raise ProbeError(msg, hint=_by_hand(executable))
     text = output.decode("utf-8", "replace")
     _, started, rest = text.rpartition(_START)

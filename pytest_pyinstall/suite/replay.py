@@ -35,6 +35,7 @@ __all__ = [
     "last_failed",
     "remember_failures",
     "said_by",
+    "text_of",
 ]
 
 
@@ -277,7 +278,7 @@ class ReportReplayer:
         category = status[0] if status else report.outcome
         if category in {"passed", "failed", "error", "skipped", "xfailed", "xpassed"}:
             row.tally.count(category)
-            text = _text_of(report) if category != "passed" else ""
+            text = text_of(report) if category != "passed" else ""
             seconds = float(data.get("duration") or 0)
             self.matrix.put(nodeid, row.label, Cell(outcome=category, seconds=seconds, text=text))
         if report.failed and not hasattr(report, "wasxfail"):
@@ -293,7 +294,7 @@ class ReportReplayer:
         row.has_collect_error |= report.failed
         row.failures += report.failed
         row.tally.count(outcome)
-        self.matrix.put(data["nodeid"] or "collection", row.label, Cell(outcome=outcome, text=_text_of(report)))
+        self.matrix.put(data["nodeid"] or "collection", row.label, Cell(outcome=outcome, text=text_of(report)))
         if match := _MISSING_MODULE.search(report.longreprtext):
             self.missing_modules.setdefault(match[1].partition(".")[0])
         self.config.hook.pytest_collectreport(report=report)
@@ -434,7 +435,7 @@ def _tuples(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _text_of(report: Any) -> str:
+def text_of(report: Any) -> str:
     longrepr = report.longrepr
     if isinstance(longrepr, tuple) and len(longrepr) == 3:
         return f"{longrepr[0]}:{longrepr[1]}: {longrepr[2]}"

@@ -144,6 +144,11 @@ def test_list_shows_what_else_the_machine_has(cli: Cli, store: Path, tmp_path: P
         assert row.split()[1].startswith("cpython-")
     [row] = [row for row in done.lines if " broken " in row]
     assert str(broken) in row
+    assert [line.split() for line in cli("list", "3.99").lines] == [row.split()]
+    assert not [row for row in cli("list", "3.9").lines if " broken " in row]
+    found = cli("find", "3.99")
+    assert found.code == 3
+    assert f"no Python 3.99 here that works; {broken} is broken: it ended with exit code 3" in found.err
     machine = cli("list", "--json").document["machine"]
     assert {each["executable"] for each in machine} == {row.split()[-1] for row in done.lines if " broken " not in row}
 

@@ -102,7 +102,7 @@ def test_verify_runs_what_it_cannot_compare(cli: Cli, store: Path) -> None:
     done = cli("verify")
 
     assert done.code == 7
-    assert done.lines[0].startswith(f"{key('3.4.9')}  unusable")
+    assert done.lines[0].startswith(f"{key('3.4.9')}  broken")
 
 
 def test_verify_of_what_is_not_installed_is_an_error(cli: Cli) -> None:

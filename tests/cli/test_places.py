@@ -50,6 +50,17 @@ def test_dir_with_a_name_prints_that_path_alone(cli: Cli, store: Path) -> None:
     assert cli("dir", "store").out == f"{store}\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("3.13", "find 3.13"), (">=3.9", "find '>=3.9'"), ("stroe", "dir"), ("--cahce-key", None)]
+)
+def test_dir_of_what_is_no_directory_says_what_was_meant(cli: Cli, name: str, hint: str | None) -> None:
+    done = cli("dir", name)
+
+    assert done.code == 2
+    assert name in done.err
+    assert hint is None or done.err.endswith(f"hint: pytest-pyinstall {hint}\n")
+
+
 def test_the_cache_key_changes_with_the_builds_and_with_nothing_else(
     cli: Cli, mirrored: Path, tmp_path: Path, minor: str, versions: dict[str, str]
 ) -> None:

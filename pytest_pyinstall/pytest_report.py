@@ -1,0 +1,86 @@
+"""``--python-report`` without ``--python-suite``: a page of the tests that use the fixture `python`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_pyinstall.suite.replay import text_of
+from pytest_pyinstall.suite.report import Cell, Matrix, Tally
+from pytest_pyinstall.suite.summary import write_page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+__all__ = ["FixtureReport"]
+
+_OUTCOMES = {"passed", "failed", "error", "skipped", "xfailed", "xpassed"}
+
+
+class FixtureReport:
+    """A plugin of pytest and of xdist's workers: these say which Python a report is of, the session writes the page.
+
+    `label_of` is the id of the Python that a test runs with, None for a test without one. `columns` are the ids and
+    versions of the session's Pythons.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        *,
+        label_of: Callable[[pytest.Item], str | None],
+        columns: Callable[[], Iterable[tuple[str, str]]],
+    ) -> None:
+        self.config = config
+        self.matrix = Matrix([])
+        self._label_of = label_of
+        self._columns = columns
+        self._tallies: dict[str, Tally] = {}
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, None]:
+        outcome = yield
+        if (label := self._label_of(item)) is not None:
+            # xdist sends what a report has in its `__dict__`.
+            outcome.get_result().pyinstall_column = [_without(item.nodeid, label), label]
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if not hasattr(report, "pyinstall_column") or hasattr(self.config, "workerinput"):
+            return
+        test, label = report.pyinstall_column
+        tally = self._tally(label)
+        tally.seconds += report.duration
+        status = self.config.hook.pytest_report_teststatus(report=report, config=self.config)
+        category = status[0] if status else report.outcome
+        if category in _OUTCOMES:
+            tally.count(category)
+            text = text_of(report) if category != "passed" else ""
+            self.matrix.put(test, label, Cell(outcome=category, seconds=report.duration, text=text))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if not self.matrix.rows:
+            said = "no test used the fixture `python`; --python-suite runs the whole suite with each Python"
+            terminalreporter.write_line(f"--python-report: {said}")
+            return
+        self.matrix.tallies = list(self._tallies.values())
+        target = os.path.expanduser(self.config.getoption("pyinstall_report"))  # noqa: PTH111  # raises nothing
+        count = len(self._tallies)
+        title = f"{self.config.rootpath.name} on {count} Python{'s' if count > 1 else ''}"
+        write_page(terminalreporter, self.matrix, self.config.invocation_params.dir / target, title=title)
+
+    def _tally(self, label: str) -> Tally:
+        if not self._tallies:
+            for name, version in self._columns():
+                self._tallies[name] = Tally(label=name, python=version)
+        return self._tallies.setdefault(label, Tally(label=label, python=label))
+
+
+def _without(nodeid: str, label: str) -> str:
+    """The id of a test without that of its Python: ``test_it[3.9-B]`` is ``test_it[B]`` under each of them."""
+    test, bracket, ids = nodeid.partition("[")
+    if not bracket:
+        return nodeid
+    others = f"-{ids.removesuffix(']')}-".replace(f"-{label}-", "-", 1)[1:-1]
+    return f"{test}[{others}]" if others else test
