@@ -1,7 +1,8 @@
-"""Every class of the hierarchy can be met by a user, and says what `docs/reference/errors.md` shows under its name."""
+"""Every class of the hierarchy: a user can meet it, and it shows what `docs/reference/errors.md` shows."""
 
 import json
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -265,3 +266,64 @@ def shown_under(name: str) -> str:
     match = re.search(rf"^### `?{name}`?$.*?^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert match, f"the page shows nothing under {name}"
     return match[1]
+
+
+@pytest.mark.parametrize("kind", [getattr(errors, name) for name in errors.__all__], ids=errors.__all__)
+def test_an_error_survives_pickling_and_shows_its_hint_on_a_line_of_its_own(kind: type[errors.PyinstallError]) -> None:
+    error = kind("what went wrong", "3.12")
+
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert (type(copy), copy.message, copy.hint) == (kind, "what went wrong", "3.12")
+    assert str(copy) == "what went wrong\nhint: 3.12"
+    assert str(kind("what went wrong")) == "what went wrong"
+
+
+def test_facts_of_an_error_survive_pickling() -> None:
+    call = errors.CallError("it raised", exception="ValueError", traceback="Traceback …")
+    several = errors.SeveralFailedError("two failed", results=[errors.NoMatchError("no"), 1, errors.StoreError("full")])
+
+    copied_call, copied_several = pickle.loads(pickle.dumps((call, several)))
+
+    assert (copied_call.exception, copied_call.traceback) == ("ValueError", "Traceback …")
+    assert [type(each) for each in copied_several.results] == [errors.NoMatchError, int, errors.StoreError]
+    assert [each.message for each in copied_several.errors] == ["no", "full"]
+
+
+def test_the_exit_code_of_several_failures_is_the_first_ones() -> None:
+    found = [errors.StoreError("full"), errors.NoMatchError("no")]
+    assert errors.SeveralFailedError("x", results=found).exit_code == errors.StoreError.exit_code == 6
+    assert errors.SeveralFailedError("x", results=found[::-1]).exit_code == 3
+    assert errors.SeveralFailedError("x").exit_code == 1
+
+
+def test_the_exit_codes_are_those_of_the_reference() -> None:
+    codes = {name: getattr(errors, name).exit_code for name in errors.__all__}
+    families = {
+        "UsageError": 2,
+        "NoMatchError": 3,
+        "FetchError": 4,
+        "IntegrityError": 5,
+        "StoreError": 6,
+        "ProbeError": 7,
+    }
+    for name, code in codes.items():
+        kind = getattr(errors, name)
+        [expected] = [value for family, value in families.items() if issubclass(kind, getattr(errors, family))] or [1]
+        assert code == expected, name
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain ä €", "plain ä €"),
+        ("a\nb\tc", "a\nb\tc"),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("bell\a nul\0", "bell\\x07 nul\\x00"),
+        ("right\u202eleft", "right\\u202eleft"),
+        ("undecodable \udcff", "undecodable \udcff"),
+    ],
+)
+def test_control_characters_of_a_message_are_escaped(text: str, shown: str) -> None:
+    assert errors.PyinstallError(text).message == shown
+    assert errors.PyinstallError("x", text).hint == shown

@@ -1,0 +1,221 @@
+"""Who else can write to a directory, on real directories with real owners, modes and access control lists."""
+
+import os
+import stat
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.system import permissions
+from pytest_pyinstall.system.permissions import (
+    Other,
+    OtherWriter,
+    Place,
+    is_noexec,
+    is_ours_alone,
+    other_writer,
+    place,
+    user_name,
+    who_else_can_write,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="access rights are not checked there")
+
+as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+STRANGER = 54321  # no machine has this user or this group
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Path:
+    directory = tmp_path / "ours"
+    directory.mkdir(mode=0o755)
+    return directory
+
+
+def writer(directory: Path) -> tuple[str, str] | None:
+    """Which directory can be written to by whom, by name and flag."""
+    found = other_writer(directory)
+    return found and (found.directory.name, found.other.flag)
+
+
+def test_a_directory_that_only_its_owner_can_write_to_is_ours(ours: Path) -> None:
+    assert other_writer(ours) is None
+    assert is_ours_alone(ours, below=ours.parent)
+
+
+@pytest.mark.parametrize("mode", [0o757, 0o777, 0o702, 0o1777])
+def test_a_directory_that_everyone_can_write_to_is_not_ours_even_with_the_sticky_bit(ours: Path, mode: int) -> None:
+    ours.chmod(mode)
+
+    assert other_writer(ours) == OtherWriter(ours, Other("everyone", "o"))
+    assert not is_ours_alone(ours, below=ours.parent)
+
+
+def test_the_message_and_the_way_out_name_the_directory(tmp_path: Path) -> None:
+    directory = tmp_path / "some where"
+    directory.mkdir()
+    directory.chmod(0o757)
+
+    found = other_writer(directory)
+
+    assert found
+    assert str(found) == f"everyone can write to {directory}"
+    assert found.way_out == f"chmod o-w '{directory}'"
+    directory.chmod(0o755)
+    assert other_writer(directory) is None
+
+
+def test_a_parent_counts_because_whoever_can_write_there_can_rename_the_directory(ours: Path) -> None:
+    inner = ours / "inner"
+    inner.mkdir(mode=0o755)
+    ours.chmod(0o777)
+
+    assert writer(inner) == ("ours", "o")
+    ours.chmod(0o1777)  # with the sticky bit, as /tmp, others can add and rename nothing
+    assert writer(inner) is None
+
+
+def test_a_directory_that_does_not_exist_is_judged_by_the_one_above_it(ours: Path) -> None:
+    missing = ours / "a" / "b"
+    assert writer(missing) is None
+    ours.chmod(0o777)
+    assert writer(missing) == ("ours", "o")
+
+
+def test_a_link_is_judged_by_where_it_leads_and_by_where_it_is(tmp_path: Path, ours: Path) -> None:
+    open_to_all = tmp_path / "open"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    (tmp_path / "link").symlink_to(open_to_all / "inner", target_is_directory=True)
+    (open_to_all / "inner").mkdir(mode=0o755)
+    (open_to_all / "out").symlink_to(ours, target_is_directory=True)
+
+    assert writer(tmp_path / "link") == ("open", "o")
+    assert writer(open_to_all / "out") == ("open", "o")
+    assert not is_ours_alone(tmp_path / "link", below=tmp_path)
+
+
+@as_root
+def test_an_owner_who_is_neither_us_nor_root_is_named(ours: Path) -> None:
+    os.chown(ours, STRANGER, -1)
+
+    found = other_writer(ours)
+
+    assert found
+    assert str(found) == f"{ours} belongs to user {STRANGER}"
+    assert found.way_out == ""
+
+
+@as_root
+def test_a_group_that_can_write_is_named_unless_only_we_are_in_it(ours: Path) -> None:
+    import grp
+    import pwd
+
+    user = next(user for user in pwd.getpwall() if user.pw_uid)
+    shared = grp.getgrgid(user.pw_gid)
+    os.chown(ours, -1, shared.gr_gid)
+    ours.chmod(0o775)
+    assert other_writer(ours) == OtherWriter(ours, Other(f"group {shared.gr_name}", "g"))
+
+    os.chown(ours, -1, 0)
+    assert other_writer(ours) is None
+
+
+def test_a_group_without_an_entry_is_ours_only_if_we_are_in_it() -> None:
+    permissions._is_ours_alone.cache_clear()
+    assert permissions._is_ours_alone(STRANGER, os.geteuid()) is (os.getegid() == STRANGER)
+    assert permissions._is_ours_alone(os.getegid(), STRANGER)  # a container that runs with an arbitrary uid
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+NO_ONE = 0xFFFFFFFF
+BASE = [(0x01, 7, NO_ONE), (0x04, 5, NO_ONE), (0x10, 7, NO_ONE), (0x20, 5, NO_ONE)]
+
+
+@as_root
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="access control lists of Linux")
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [
+        ((0x02, 7, STRANGER), f"user {STRANGER}"),
+        ((0x02, 5, STRANGER), None),
+        ((0x02, 7, 0), None),
+        ((0x08, 7, STRANGER), f"group {STRANGER}"),
+        ((0x08, 5, STRANGER), None),
+    ],
+    ids=["user writes", "user reads", "root writes", "group writes", "group reads"],
+)
+def test_an_access_control_list_is_read(ours: Path, entry: tuple[int, int, int], name: str | None) -> None:
+    permissions._is_ours_alone.cache_clear()
+    ours.chmod(0o775)
+    entries = sorted([*BASE, entry])
+    try:
+        os.setxattr(ours, "system.posix_acl_access", acl(*entries))
+    except OSError as error:
+        pytest.skip(f"this volume has none: {error}")
+
+    found = other_writer(ours)
+
+    assert (found and found.other.name) == name
+    assert not found or found.way_out.startswith("chmod g-w ")
+
+
+def test_the_mask_of_a_list_counts_and_a_parents_owner_does_not(ours: Path) -> None:
+    status = os.stat_result((stat.S_IFDIR | 0o755, 0, 0, 1, STRANGER, STRANGER, 0, 0, 0, 0))
+    assert who_else_can_write(status, is_parent=True) is None
+    assert who_else_can_write(status, is_parent=False) == Other(f"user {STRANGER}", "")
+
+
+def test_a_user_without_a_name_is_a_number() -> None:
+    assert user_name(STRANGER) == str(STRANGER)
+    assert user_name(0) == "root"
+
+
+def test_the_place_of_a_directory_says_what_is_there(ours: Path) -> None:
+    found = place(ours)
+
+    assert (found.path, found.exists, found.is_writable) == (ours, True, True)
+    assert found.volume
+    assert found.volume.device == ours.stat().st_dev
+    assert found.volume.free > 0
+    assert found.volume.mount_point.is_mount()
+    assert ours.is_relative_to(found.volume.mount_point)
+
+
+def test_the_place_of_what_is_not_there_is_the_nearest_directory_and_nothing_is_made(ours: Path) -> None:
+    found = place(ours / "a" / "b")
+
+    assert (found.exists, found.is_writable) == (False, True)
+    assert found.volume == place(ours).volume
+    assert list(ours.iterdir()) == []
+
+
+def test_below_a_file_nothing_can_be_written(ours: Path) -> None:
+    (ours / "file").touch()
+
+    assert place(ours / "file" / "store") == Place(
+        path=ours / "file" / "store", exists=False, is_writable=False, volume=place(ours).volume
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="Linux")
+def test_a_volume_has_the_name_of_its_filesystem() -> None:
+    found = place(Path("/proc"))
+    assert found.volume
+    assert str(found.volume) == "proc on /proc"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="Linux")
+def test_noexec_is_seen() -> None:
+    mounted = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    flags = {fields[4]: "noexec" in fields[5].split(",") for fields in mounted if Path(fields[4]).is_dir()}
+
+    assert {Path(where): is_noexec(Path(where)) for where in ("/", "/proc")} == {
+        Path(where): flags[where] for where in ("/", "/proc")
+    }
+    assert not is_noexec(Path("/there/is/no/such/directory"))

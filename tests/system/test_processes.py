@@ -1,0 +1,255 @@
+"""Programs that are run, killed, and ended with this process: real processes, real signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.errors import EnvironmentCreationError
+from pytest_pyinstall.system import processes
+from pytest_pyinstall.system.processes import (
+    CANNOT_RUN,
+    NOT_FOUND,
+    end_with_us,
+    execute,
+    forget,
+    kill,
+    own_group,
+    run,
+    run_into,
+    run_tool,
+    signal_name,
+    tail,
+)
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+SLEEP = "import time; time.sleep(600)"
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    patience = threading.Event()
+    for _ in range(3000):
+        if is_so():
+            return
+        patience.wait(0.01)
+    pytest.fail("it did not become true")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def python(code: str, *words: str) -> list[str]:
+    return [sys.executable, "-c", code, *words]
+
+
+def test_run_gives_the_exit_code_and_both_streams() -> None:
+    code = "import sys; print(sys.stdin.read()); print('err', file=sys.stderr); sys.exit(3)"
+    done = run(python(code), input="given", env=os.environ)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "given\n", "err\n")
+
+
+def test_run_shows_bytes_that_are_no_utf_8_and_has_no_input_of_ours() -> None:
+    code = "import os, sys; os.write(1, b'\\xff\\xfe'); assert sys.stdin.read() == ''"
+    assert run(python(code), input=None, env=os.environ).stdout == "\\xff\\xfe"
+
+
+def test_run_has_the_environment_and_the_directory_that_it_is_given(tmp_path: Path) -> None:
+    code = "import os; print(os.environ['A'], 'HOME' in os.environ, os.getcwd())"
+    done = run(python(code), input=None, env={"A": "1"}, cwd=tmp_path)
+    assert done.stdout.split() == ["1", "False", str(tmp_path)]
+
+
+def test_run_ends_what_takes_too_long() -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        run(python(SLEEP), input=None, env=os.environ, timeout=0.5)
+
+
+@posix
+def test_run_into_files_does_not_wait_for_what_the_command_leaves_running(tmp_path: Path) -> None:
+    code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid)"
+
+    done = run_into(tmp_path, python(code), input="", env=os.environ)
+
+    left = int(done.stdout)
+    try:
+        assert is_alive(left)
+    finally:
+        os.kill(left, signal.SIGKILL)
+
+
+def test_the_tail_of_a_text_is_its_end() -> None:
+    assert tail("short\n\n") == "short"
+    assert tail("x" * 10 + "end", 3) == "…end"
+    assert tail("abc", 3) == "abc"
+
+
+@posix
+def test_a_signal_has_its_name_and_a_number_without_one_says_so() -> None:
+    assert signal_name(9) == "SIGKILL"
+    assert signal_name(1000) == "signal 1000"
+
+
+def test_a_tool_that_fails_raises_with_the_end_of_its_words_and_without_passwords() -> None:
+    code = "print(*range(100), sep='\\n'); print('https://user:hunter2@host/simple'); raise SystemExit(4)"
+
+    with pytest.raises(EnvironmentCreationError) as caught:
+        run_tool(python(code, "https://u:hunter2@h/"), environ=os.environ, what="cannot install x")
+
+    lines = caught.value.message.splitlines()
+    assert lines[0] == "cannot install x, exit code 4"
+    assert (lines[1], lines[-2], len(lines)) == ("81", "99", 21)
+    assert "hunter2" not in str(caught.value)
+    assert sys.executable in caught.value.hint
+
+
+def test_a_tool_that_is_not_there_says_which(tmp_path: Path) -> None:
+    missing = tmp_path / "no such tool"
+    with pytest.raises(EnvironmentCreationError, match="cannot be started: No such file") as caught:
+        run_tool([str(missing)], environ={}, what="cannot build")
+    assert caught.value.hint == f"ls -l '{missing}'"
+
+
+def test_a_tool_that_works_says_nothing() -> None:
+    run_tool(python("print('fine')"), environ=os.environ, what="x")
+
+
+@posix
+def test_a_tool_that_is_interrupted_takes_along_what_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / "pid"
+    code = f"import os, subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); "
+    code += "new = sys.argv[1] + '.new'; open(new, 'w').write(str(p.pid)); os.rename(new, sys.argv[1]); p.wait()"
+
+    def interrupted(*_: object, **__: object) -> None:
+        wait_until(note.exists)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_tool(python(code, str(note)), environ=os.environ, what="x")
+    wait_until(lambda: not is_alive(int(note.read_text())))
+
+
+@posix
+def test_kill_ends_the_whole_group_and_may_come_late() -> None:
+    code = (
+        f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid, flush=True)\n{SLEEP}"
+    )
+    with subprocess.Popen(python(code), stdout=subprocess.PIPE, **own_group()) as process:
+        assert process.stdout
+        child = int(process.stdout.readline())
+        kill(process)
+        assert process.returncode == -signal.SIGKILL
+        wait_until(lambda: not is_alive(child))
+        kill(process)  # it has ended: nothing else gets the signal
+
+
+ENDING = """
+import os, signal, subprocess, sys, time
+from pytest_pyinstall.system.processes import end_with_us, forget, own_group
+sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+watched = subprocess.Popen(sleep, stdout=subprocess.DEVNULL, **own_group())
+end_with_us(watched, group=True)
+alone = subprocess.Popen(sleep, stdout=subprocess.DEVNULL)
+end_with_us(alone, group=False)
+forgotten = subprocess.Popen(sleep, stdout=subprocess.DEVNULL, **own_group())
+end_with_us(forgotten, group=True)
+forget(forgotten, group=True)
+print(watched.pid, alone.pid, forgotten.pid, flush=True)
+{end}
+"""
+
+
+@posix
+@pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)", "raise SystemExit(3)"])
+def test_what_was_registered_ends_with_the_process_however_that_ends_and_nothing_else(end: str) -> None:
+    done = subprocess.run(python(ENDING.format(end=end)), stdout=subprocess.PIPE, check=False)
+    watched, alone, forgotten = map(int, done.stdout.split())
+    try:
+        wait_until(lambda: not is_alive(watched) and not is_alive(alone))
+        assert is_alive(forgotten)
+    finally:
+        os.kill(forgotten, signal.SIGKILL)
+
+
+@posix
+def test_a_watchdog_that_was_killed_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    watchdog = processes._Watchdog()
+    monkeypatch.setattr(processes, "_watchdog", watchdog)
+    with subprocess.Popen(python(SLEEP), **own_group()) as process:
+        reading, writing = os.pipe()
+        os.close(reading)  # as a shell that has ended: a write to it is a broken pipe
+        watchdog._pipe = writing
+        end_with_us(process, group=True)
+        assert watchdog._pipe is not None
+        os.close(watchdog._pipe)  # this process "has ended"
+        assert process.wait(30) == -signal.SIGKILL
+        watchdog._pipe = None
+        forget(process, group=True)
+
+
+@posix
+@pytest.mark.parametrize(
+    ("code", "expected"), [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137), ("pass", 0)]
+)
+def test_execute_returns_the_code_of_a_shell(code: str, expected: int) -> None:
+    assert execute(python(code), environ=os.environ) == (expected, "")
+
+
+@posix
+def test_execute_finds_programs_on_the_path_that_the_command_gets(tmp_path: Path) -> None:
+    environ = {"PATH": str(tmp_path), "CODE": "5"}
+    assert execute(["tool"], environ=environ) == (NOT_FOUND, "tool: command not found")
+    (tmp_path / "tool").write_text('#!/bin/sh\nexit "$CODE"\n')
+    assert execute(["tool"], environ=environ) == (CANNOT_RUN, "tool: Permission denied")
+    (tmp_path / "tool").chmod(0o755)
+    assert execute(["tool"], environ=environ) == (5, "")
+
+
+@posix
+def test_execute_says_why_a_command_cannot_be_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert execute([str(tmp_path)], environ={}) == (CANNOT_RUN, f"{tmp_path}: Permission denied")
+    assert execute([str(tmp_path / "file")], environ={}) == (CANNOT_RUN, f"{tmp_path / 'file'}: Permission denied")
+    code, reason = execute(["with\0nul"], environ={})
+    assert code == CANNOT_RUN
+    assert "null byte" in reason
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_execute_passes_signals_on_and_puts_the_handlers_back(number: int, tmp_path: Path) -> None:
+    before = signal.getsignal(number)
+    ready = tmp_path / "ready"
+    code = f"import signal, sys, time; signal.signal({int(number)}, lambda *_: sys.exit(42)); "
+    code += f"open({str(ready)!r}, 'w').close(); time.sleep(600)"
+
+    def send() -> None:
+        wait_until(ready.exists)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    assert execute(python(code), environ=os.environ) == (42, "")
+    sender.join()
+    assert signal.getsignal(number) is before
+
+
+@posix
+def test_execute_works_in_a_thread_that_cannot_set_handlers() -> None:
+    found: list[tuple[int, str]] = []
+    thread = threading.Thread(target=lambda: found.append(execute(python("raise SystemExit(6)"), environ=os.environ)))
+    thread.start()
+    thread.join()
+    assert found == [(6, "")]
