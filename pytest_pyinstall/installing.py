@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_pyinstall.errors import OfflineError, ProbeError, PyinstallError, StoreError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
+from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.manifest import Difference
-from pytest_pyinstall.store.store import BrokenInstallation, Installation, Store
 from pytest_pyinstall.system.permissions import is_noexec
 from pytest_pyinstall.system.values import Value
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.download.fetch import DownloadProgress
     from pytest_pyinstall.request.identity import Attestation, Build, Key, Target
     from pytest_pyinstall.settings import Settings
+    from pytest_pyinstall.store.store import Store
     from pytest_pyinstall.system.files import FileDigests
 
 __all__ = ["How", "Installer"]
@@ -126,7 +127,7 @@ class Installer(Value):
         try:
             laid = link_tree(settings.cache, build, into=scratch)
         except OSError as error:
-            raise self.store.unwritable(error) from error
+            raise self.store.access.unwritable(error) from error
         if laid is not None:
             return laid
         if not archive_path(settings.cache, build).exists():

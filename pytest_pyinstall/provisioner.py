@@ -38,7 +38,7 @@ from pytest_pyinstall.options import SETTINGS
 from pytest_pyinstall.request.identity import Target
 from pytest_pyinstall.request.request import ANY, Request, parse_requests
 from pytest_pyinstall.settings import Settings, home_directory
-from pytest_pyinstall.store.store import BrokenInstallation, Store
+from pytest_pyinstall.store.store import Store
 from pytest_pyinstall.system.files import current_boot, sweep_cache
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.urls import redacted
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.download.client import Client, HttpClient
     from pytest_pyinstall.download.fetch import DownloadProgress
     from pytest_pyinstall.project import Project
+    from pytest_pyinstall.store.installation import BrokenInstallation
 
 __all__ = ["ProvisionResult", "Provisioner", "open_provisioner", "provision", "provision_all"]
 

@@ -29,8 +29,8 @@ from pytest_pyinstall.errors import InUseError, NoMatchError, PyinstallError, Un
 from pytest_pyinstall.progress import size_text
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
 from pytest_pyinstall.request.request import Request
+from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.manifest import Difference
-from pytest_pyinstall.store.store import BrokenInstallation, Installation, Store
 from pytest_pyinstall.system.urls import without_secrets
 from pytest_pyinstall.system.values import Value
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.interpreter.interpreter import Interpreter
     from pytest_pyinstall.request.identity import Build, Key
+    from pytest_pyinstall.store.store import Store
 
 __all__ = [
     "MOST_SHOWN",

@@ -26,8 +26,8 @@ from pytest_pyinstall.errors import (
     UnreadableStoreError,
     UsageError,
 )
+from pytest_pyinstall.store.installation import BrokenInstallation
 from pytest_pyinstall.store.manifest import Difference
-from pytest_pyinstall.store.store import BrokenInstallation
 
 if TYPE_CHECKING:
     import argparse

@@ -2,29 +2,24 @@
 
 SCRATCH/<key>/.<place>-<pid>-<start>-<random>/         what is being made
 SCRATCH/<key>/.<place>-<pid>-<start>-<random>.alive    locked for as long as its maker lives
-
-The links ``cpython-3.12-…`` that lead to the newest patch, so that a path written down today is good tomorrow.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
-import sys
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.system.files import children, delete, is_abandoned, make_directory, scratch_name
 from pytest_pyinstall.system.locks import has_shared_locks, hold, seize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from pytest_pyinstall.request.identity import Key
 
-__all__ = ["link_minor", "own_directory", "stale_directories", "sweep"]
+__all__ = ["own_directory", "stale_directories", "sweep"]
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -124,38 +119,3 @@ def _clear(directory: Path) -> None:
     delete(_alive(directory))
     with contextlib.suppress(OSError):
         directory.parent.rmdir()
-
-
-def link_minor(root: Path, key: Key, *, installed: Sequence[Key], scratch: Path) -> None:
-    """Let the minor link of `key` in `root` lead to the newest of `installed` that has the same, or to nothing.
-
-    Pre-releases only where there is nothing else. What is not a link is another program's, and stays. Safe beside
-    readers, not beside another writer. Raises `OSError`.
-    """
-    if key.implementation != "cpython":
-        return
-    link = root / key.minor_link
-    peers = [peer for peer in installed if peer.minor_link == key.minor_link]
-    stable = [peer for peer in peers if not peer.version.is_prerelease]
-    best = max(stable or peers, default=None)
-    if best is None:
-        with contextlib.suppress(FileNotFoundError):
-            link.unlink()
-        return
-    target = root / str(best)
-    if sys.platform == "win32":
-        import _winapi  # junctions: a symlink asks for a privilege that few have
-
-        if os.path.lexists(link):
-            link.rmdir()
-        _winapi.CreateJunction(str(target), str(link))
-        return
-    if os.path.lexists(link) and (not link.is_symlink() or link.readlink() == target):
-        return  # right already, or a directory or file of another program's, and not ours to replace
-    new = scratch / "link"
-    new.symlink_to(target)
-    try:
-        new.replace(link)
-    except OSError:
-        new.unlink()
-        raise

@@ -15,51 +15,39 @@ The layout is uv's, so that one directory can serve uv and us at once; what is o
 from __future__ import annotations
 
 import contextlib
-import errno
-import logging
 import os
 import re
 import stat
-import sys
 import time
-from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_pyinstall.errors import InUseError, StoreError, UnreadableStoreError
+from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.request.identity import Key
-from pytest_pyinstall.store._distributions import Packages, read_distributions
-from pytest_pyinstall.store._scratch import link_minor, own_directory, stale_directories
+from pytest_pyinstall.store._access import SETTING, Access
+from pytest_pyinstall.store._distributions import Packages
+from pytest_pyinstall.store._scratch import own_directory, stale_directories
+from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.manifest import (
     Difference,
-    Entry,
     ForeignOwnerError,
     Record,
     build_of,
-    check_owners,
     find_differences,
     is_same_tree,
-    take_manifest,
     unexpected,
 )
-from pytest_pyinstall.system.files import FileDigests, children, delete, is_abandoned, make_directory
-from pytest_pyinstall.system.locks import hold, holder, seize, share
-from pytest_pyinstall.system.permissions import user_name, who_else_can_write
+from pytest_pyinstall.system.files import children, delete, is_abandoned, make_directory
+from pytest_pyinstall.system.locks import hold, seize, share
 from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_pyinstall.request.identity import Attestation, Build
-    from pytest_pyinstall.store._distributions import Distribution
+    from pytest_pyinstall.store.claim import Claim
 
-__all__ = ["BrokenInstallation", "Claim", "Installation", "Rebuilt", "Store"]
-
-
-_SETTING = "--python-store"
-
-
-_LOGGER = logging.getLogger(__name__)
+__all__ = ["Store"]
 
 
 _OLD_LEFTOVER = re.compile(r"\..+\.(?:json|seal)\.\d+\.[0-9a-f]{8}|.+\.seal")
@@ -69,43 +57,6 @@ _PAUSES = (0.005, 0.02)
 
 
 _MOST_LOOKS = 200
-
-
-class Installation(Value):
-    """A directory in the store that holds a Python.
-
-    With a `record` it is one of ours and as it was published. Without one it is another program's, most likely uv's,
-    and only running it can tell what it is.
-    """
-
-    key: Key
-    home: Path
-    record: Record | None
-
-    @property
-    def executable(self) -> Path:
-        return self.home / self.key.executable
-
-
-class BrokenInstallation(Value):
-    """An installation of ours that is not as it was published any more, with what differs."""
-
-    key: Key
-    home: Path
-    record: Record
-    differences: tuple[Difference, ...]
-
-    def __str__(self) -> str:
-        first, *others = self.differences
-        more = f" and {len(others)} more" if others else ""
-        return f"{self.key} {'is broken' if self.lacks_content else 'was moved or restored'}: {first}{more}"
-
-    @property
-    def lacks_content(self) -> bool:
-        """Whether more is lost than a restored copy loses: its place, modes, links and empty directories."""
-        files = {entry.name for entry in self.record.entries if entry.kind == "file"}
-        lost = (each for each in self.differences if each.name in files)
-        return any(each.what == "missing" or not each.reason.startswith("has mode ") for each in lost)
 
 
 class Store(Value):
@@ -136,8 +87,8 @@ class Store(Value):
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise self._unreadable(error) from error
-        self._refuse_what_others_can_write()
+            raise self.access.unreadable(error) from error
+        self.access.check_directories()
         keys = []
         for name in names:
             with contextlib.suppress(ValueError):
@@ -185,7 +136,7 @@ class Store(Value):
             except (FileNotFoundError, NotADirectoryError):
                 continue  # it went away in the middle
             except OSError as error:
-                raise self._unreadable(error) from error
+                raise self.access.unreadable(error) from error
             if self.tree_identity(key) == before:  # else the record and what was added may be of two trees
                 break
             time.sleep(_PAUSES[0])
@@ -212,13 +163,15 @@ class Store(Value):
         dead left is gone; on exit it is gone too, and what was published stays. Raises `LockTimeoutError` after
         `lock_timeout` seconds, `StoreError` if the store cannot be written.
         """
+        from pytest_pyinstall.store.claim import Claim
+
         self._prepare()
         with (
             hold(
                 self._lock_path(key),
                 timeout=self.lock_timeout,
                 purpose=f"for {key}",
-                setting=_SETTING,
+                setting=SETTING,
                 note=self._lock_path(key).with_suffix(".holder"),
                 on_wait=self.on_wait,
             ),
@@ -238,7 +191,7 @@ class Store(Value):
         if key is None:
             yield False
             return
-        with share(self._lease_path(key)) as is_held:
+        with share(self.lease_path(key)) as is_held:
             yield is_held
 
     def remove(self, key: Key) -> bool:
@@ -266,11 +219,10 @@ class Store(Value):
         """Where the record of `key` lies, if there is one."""
         return self.private / "records" / f"{key}.json"
 
-    def guarded(self) -> tuple[Path, ...]:
-        """The directories that no one else may write to: anyone who can write there, or rename one above, decides what
-        we run."""
-        real = Path(os.path.realpath(self.root))
-        return tuple(dict.fromkeys((self.private, self.root, *self.root.parents, *real.parents)))
+    @cached_property
+    def access(self) -> Access:
+        """Who else could change what is here."""
+        return Access(root=self.root, private=self.private, trusted=self.trusted)
 
     def leftovers(self) -> list[Path]:
         """The scratch directories that the dead left behind. No lock."""
@@ -286,21 +238,21 @@ class Store(Value):
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise self.access.unreadable(error) from error
         if not stat.S_ISDIR(status.st_mode):
             # A link leads to a tree that is not the store's to judge; uv passes it by as well.
             return None
-        self._refuse_what_others_decide(home, status, has_record=record is not None)
+        self.access.check_installation(home, status, has_record=record is not None)
         if record is None:
             return Installation(key=key, home=home, record=None)
         is_checked = record.boot == self.boot and record.inode == status.st_ino and record.distributions is not None
         content = content or not is_checked
         try:
-            differences = find_differences(home, record.entries, content=content, owners=self._owners)
+            differences = find_differences(home, record.entries, content=content, owners=self.access.owners)
         except ForeignOwnerError as error:
-            raise self._foreign(error) from error
+            raise self.access.foreign(error) from error
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise self.access.unreadable(error) from error
         if differences and record.distributions:
             differences = Packages(home, record.distributions, differences, content=content).damage(differences)
         if not is_same_tree(record.home, home):
@@ -315,49 +267,24 @@ class Store(Value):
             return Installation(key=key, home=home, record=None)
         return BrokenInstallation(key=key, home=home, record=record, differences=tuple(differences))
 
-    def _refuse_what_others_decide(self, home: Path, status: os.stat_result, *, has_record: bool) -> None:
-        """What has a record is looked at entry by entry when it is compared."""
-        if self._owners is None:
-            return
-        if status.st_mode & 0o022 and (who := who_else_can_write(status, is_parent=False, path=home)) and who.flag:
-            msg = f"{who.name} can write to {home}, and could change what you run"
-            raise UnreadableStoreError(msg, hint=f"chmod {who.flag}-w {home}")
-        try:
-            if status.st_uid not in self._owners:
-                raise ForeignOwnerError(str(home), status.st_uid)  # one message for both
-            if not has_record:
-                check_owners(home, self._owners)
-        except ForeignOwnerError as error:
-            raise self._foreign(error) from error
-        except FileNotFoundError:
-            pass  # it is being removed
-        except OSError as error:
-            raise self._unreadable(error) from error
-
     def _record(self, key: Key) -> Record | None:
         """What is written down about `key`. A record of another key says nothing."""
         path = self.record_path(key)
         try:
             record = Record.read(path)
-            if record is not None and self._owners is not None and (uid := path.stat().st_uid) not in self._owners:
-                raise self._foreign(ForeignOwnerError(str(path), uid))
+            owners = self.access.owners
+            if record is not None and owners is not None and (uid := path.stat().st_uid) not in owners:
+                raise self.access.foreign(ForeignOwnerError(str(path), uid))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self._unreadable(error) from error
+            raise self.access.unreadable(error) from error
         return record if record is not None and record.build.key == key else None
-
-    @property
-    def _owners(self) -> frozenset[int] | None:
-        """Who may own what is used from here; None for everybody."""
-        if sys.platform == "win32" or self.root in self.trusted:
-            return None
-        return frozenset({0, os.geteuid()})
 
     def _lock_path(self, key: Key) -> Path:
         return self.private / "locks" / f"{key}.lock"
 
-    def _lease_path(self, key: Key) -> Path:
+    def lease_path(self, key: Key) -> Path:
         return self.private / "locks" / f"{key}.lease"
 
     def _key_of(self, prefix: Path) -> Key | None:
@@ -368,9 +295,9 @@ class Store(Value):
             return Key.parse(real.name)
         return None
 
-    def _make_lease(self, key: Key) -> None:
+    def make_lease(self, key: Key) -> None:
         """So that who may only read the store can have a lease too."""
-        with share(self._lease_path(key)):
+        with share(self.lease_path(key)):
             pass
 
     def _note_checked(self, record: Record, *, inode: int) -> None:
@@ -378,13 +305,13 @@ class Store(Value):
         path = self.record_path(key)
         # If another process publishes, theirs is newer. If we cannot write, the next look compares again.
         with contextlib.suppress(OSError, StoreError):
-            self._refuse_what_others_can_write()
+            self.access.check_directories()
             with seize(self._lock_path(key)) as is_ours:
                 if is_ours and Record.read(path) == record:
                     record.checked(self.home(key), inode=inode, boot=self.boot).write(path)
 
     def _prepare(self) -> None:
-        self._refuse_what_others_can_write()
+        self.access.check_directories()
         try:
             if self._scratch_directory.is_symlink():  # anyone may delete it, and nothing of ours follows it
                 self._scratch_directory.unlink()
@@ -394,34 +321,8 @@ class Store(Value):
             with contextlib.suppress(FileExistsError), open(os.open(self._ignore, flags, 0o644), "wb") as file:
                 file.write(b"*")
         except OSError as error:
-            raise self.unwritable(error) from error
-        self._refuse_what_others_can_write()
-
-    def _refuse_what_others_can_write(self) -> None:
-        """Anyone who can write here, or rename a directory above, decides what we run.
-
-        That is also who owns the store: root does, and we do. Who owns a directory above could put another store in
-        place of this one, but not one that is ours.
-        """
-        if sys.platform == "win32" or self.root in self.trusted:
-            return
-        own = {self.root, self.private, *(self.private / name for name in ("locks", "scratch", "records"))}
-        for directory in (*self.guarded(), *own):
-            try:
-                status = directory.stat()
-            except OSError:
-                continue
-            who = who_else_can_write(status, is_parent=directory not in own, path=directory)
-            if who:
-                plant = f"and could plant a Python in the store {self.root}"
-                trust = f"PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
-                if who.flag:
-                    msg = f"{who.name} can write to {directory}, {plant}"
-                    hint = f"chmod {who.flag}-w {directory}, or, if that is meant: {trust}"
-                else:
-                    msg = f"{directory} belongs to {who.name}, who is neither you nor root, {plant}"
-                    hint = f"a store of your own: {_SETTING} DIR, or, if you trust them: {trust}"
-                raise UnreadableStoreError(msg, hint=hint)
+            raise self.access.unwritable(error) from error
+        self.access.check_directories()
 
     @property
     def _ignore(self) -> Path:
@@ -437,10 +338,10 @@ class Store(Value):
         with contextlib.ExitStack() as stack:
             try:
                 scratch = stack.enter_context(
-                    own_directory(self._scratch_directory, str(key), timeout=self.lock_timeout, setting=_SETTING)
+                    own_directory(self._scratch_directory, str(key), timeout=self.lock_timeout, setting=SETTING)
                 )
             except OSError as error:
-                raise self.unwritable(error) from error
+                raise self.access.unwritable(error) from error
             for path in children(self.private / "records"):
                 # Of who died in `_note_checked`; and what the first version left.
                 if is_abandoned(path) or _OLD_LEFTOVER.fullmatch(path.name):
@@ -448,190 +349,20 @@ class Store(Value):
             yield scratch
 
     @contextlib.contextmanager
-    def _publishing(self) -> Iterator[None]:
+    def publishing(self) -> Iterator[None]:
         """uv takes this lock for a whole download; we only for renames."""
         with hold(
             self.root / ".lock",
             timeout=self.lock_timeout,
             purpose=f"to write to {self.root}",
-            setting=_SETTING,
+            setting=SETTING,
             note=self.private / "locks" / "store.holder",
             on_wait=self.on_wait,
         ):
             yield
 
-    def _link_minor(self, key: Key, scratch: Path) -> None:
+    def link_minor(self, key: Key, scratch: Path) -> None:
         """Let the minor link lead to the newest patch that stands here."""
+        from pytest_pyinstall.store._minor_links import link_minor
+
         link_minor(self.root, key, installed=self.keys(), scratch=scratch)
-
-    def _unreadable(self, error: OSError) -> UnreadableStoreError:
-        msg = f"cannot read the store {self.root}: {error.filename or ''}: {error.strerror or error}"
-        return UnreadableStoreError(msg, hint=f"another directory: {_SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
-
-    def _foreign(self, error: ForeignOwnerError) -> UnreadableStoreError:
-        who = user_name(error.uid)
-        msg = (
-            f"{error.path} belongs to user {who}, who is neither you nor root, and could change the Python that you run"
-        )
-        hint = f"chown -R it, remove it, or, if you trust {who}: PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
-        return UnreadableStoreError(msg, hint=hint)
-
-    def unwritable(self, error: OSError) -> StoreError:
-        """What to say of a write below the store that failed."""
-        where = error.filename2 or error.filename or self.root
-        msg = f"cannot write to the store {self.root}: {where}: {error.strerror or error}"
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return StoreError(msg, hint=f"make room there, or use another disk: {_SETTING} DIR")
-        return StoreError(msg, hint=f"another directory: {_SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
-
-
-class Rebuilt(Value):
-    """A tree made by `Claim.rebuild`, with the digests of its files and what of `record` the user has replaced."""
-
-    tree: Path
-    known: FileDigests
-    left_out: tuple[Entry, ...]
-    record: Record
-
-
-class Claim(Value):
-    """The right to fill one key, held. `scratch` is an empty directory on the store's own filesystem."""
-
-    store: Store
-    key: Key
-    scratch: Path
-    installation: Installation | BrokenInstallation | None
-
-    @property
-    def home(self) -> Path:
-        """The final name of what is made here."""
-        return self.store.home(self.key)
-
-    def rebuild(self) -> Rebuilt | None:
-        """A tree in `scratch` made of what is there now; None if the content of a file is lost.
-
-        Raises `StoreError`.
-        """
-        from pytest_pyinstall.store._rebuild import rebuild
-
-        old = self.installation
-        if old is None or old.record is None or old.record.distributions is None:
-            return None
-        entries = old.record.entries
-        try:
-            differences = find_differences(old.home, entries, content=True)
-            packages = Packages(old.home, old.record.distributions, differences, content=True)
-            names = packages.claimed.union(*(each.files for each in packages.gone))
-            left_out = tuple(entry for entry in entries if entry.name in names)
-            tree = self.scratch / "rebuilt"
-            known = rebuild(old.home, (entry for entry in entries if entry.name not in names), tree)
-        except OSError as error:
-            raise self.store.unwritable(error) from error
-        return None if known is None else Rebuilt(tree=tree, known=known, left_out=left_out, record=old.record)
-
-    def publish(
-        self,
-        tree: Path,
-        *,
-        build: Build,
-        version_info: tuple[int, int, int, str, int],
-        keep_added: bool,
-        known: FileDigests | None = None,
-        attestation: Attestation | None = None,
-        left_out: tuple[Entry, ...] = (),
-        prove: Callable[[Path, tuple[str, ...]], object] | None = None,
-    ) -> Installation:
-        """Put `tree`, a finished directory in `scratch`, under its final name.
-
-        At no instant is there half a tree, and if one was there before, there is at no instant none (but see
-        `files.put`). The old one is deleted afterwards. With `keep_added`, what its user added is brought along first,
-        and if there was anything, `prove` is called with the tree and the names of that. The digests of files in
-        `known` are taken from there. `left_out` are entries that `rebuild` left out of the tree. Record and minor link
-        are written under the store's lock. Raises `LockTimeoutError`, `StoreError`, and what `prove` raises.
-        """
-        from importlib.metadata import version as version_of
-
-        from pytest_pyinstall.system.files import replace_directory
-
-        store, old = self.store, self.installation
-        try:
-            entries = tuple(sorted((*take_manifest(tree, known), *left_out), key=lambda entry: entry.name))
-            published = read_distributions(tree, entries)
-            if keep_added and old is not None and old.record is not None:
-                if left_out:
-                    published = old.record.distributions or published
-                brought = self._bring_along(old.home, old.record, tree, published)
-                if brought and prove is not None:
-                    prove(tree, brought)
-            with store._publishing():  # noqa: SLF001  # a claim is the store's own hand
-                before = _inode(self.home)
-                record = Record(
-                    build=build,
-                    home=str(self.home),
-                    version_info=version_info,
-                    entries=entries,
-                    inode=tree.stat().st_ino,
-                    replaces=before,
-                    boot=store.boot,
-                    distributions=published,
-                    published=datetime.now(UTC).isoformat(timespec="seconds"),
-                    by=f"pytest-pyinstall {version_of('pytest-pyinstall')}",
-                    attestation=attestation,
-                )
-                # The record goes first: a tree without record would pass for another program's.
-                record.write(store.record_path(self.key), scratch_directory=self.scratch)
-                replace_directory(tree, self.home)
-                store._link_minor(self.key, self.scratch)  # noqa: SLF001
-                store._make_lease(self.key)  # noqa: SLF001
-        except OSError as error:
-            raise store.unwritable(error) from error
-        return Installation(key=self.key, home=self.home, record=record)
-
-    def _bring_along(
-        self, home: Path, record: Record, tree: Path, published: tuple[Distribution, ...]
-    ) -> tuple[str, ...]:
-        from pytest_pyinstall.archive.relocate import relocate_text
-        from pytest_pyinstall.store._rebuild import bring_along
-
-        def relocate(name: str, content: bytes) -> bytes:
-            new, python = str(self.home), self.key.executable
-            return relocate_text(name, content, prefixes={record.home}, home=new, python=python)
-
-        return bring_along(
-            home,
-            tree,
-            entries=record.entries,
-            published=published,
-            differences=find_differences(home, record.entries, content=True),
-            relocate=relocate,
-        )
-
-    def remove(self) -> bool:
-        """Move the installation into scratch, from where it is deleted when the claim ends; False if there is none.
-
-        Raises `StoreError` if another process has a `Store.lease` of it.
-        """
-        store = self.store
-        lease = store._lease_path(self.key)  # noqa: SLF001
-        store._make_lease(self.key)  # noqa: SLF001  # uv makes none
-        try:
-            with store._publishing(), seize(lease) as is_unused:  # noqa: SLF001
-                if not os.path.lexists(self.home):
-                    return False
-                if not is_unused:
-                    msg = f"{self.key} is in use, and stays: {holder(lease)} works with it"
-                    raise InUseError(msg, hint=f"pytest-pyinstall remove {self.key}")
-                self.home.rename(self.scratch / "removed")
-                _LOGGER.info("%s: moved aside, to be deleted: %s", self.key, self.home)
-                store.record_path(self.key).unlink(missing_ok=True)
-                store._link_minor(self.key, self.scratch)  # noqa: SLF001
-        except OSError as error:
-            raise store.unwritable(error) from error
-        return True
-
-
-def _inode(path: Path) -> int:
-    try:
-        return path.lstat().st_ino
-    except FileNotFoundError:
-        return 0

@@ -12,8 +12,9 @@ from packaging.version import Version
 
 from pytest_pyinstall.errors import LockTimeoutError, StoreError, UnreadableStoreError
 from pytest_pyinstall.request.identity import Build, Key, Target
+from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.manifest import Record
-from pytest_pyinstall.store.store import BrokenInstallation, Installation, Store
+from pytest_pyinstall.store.store import Store
 from pytest_pyinstall.system.files import current_boot
 
 LINUX = Target(os="linux", arch="x86_64", libc="gnu")

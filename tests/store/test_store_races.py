@@ -15,7 +15,8 @@ from archives import NEWEST
 from mirror import Mirror
 
 from pytest_pyinstall.request.identity import Key
-from pytest_pyinstall.store.store import Installation, Store
+from pytest_pyinstall.store.installation import Installation
+from pytest_pyinstall.store.store import Store
 from pytest_pyinstall.system.files import current_boot
 
 VERSIONS = list(archives.interpreters())

@@ -1,0 +1,104 @@
+"""Who else could change what runs from the store, and what to say if it cannot be read or written."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+from pytest_pyinstall.errors import StoreError, UnreadableStoreError
+from pytest_pyinstall.store.manifest import ForeignOwnerError, check_owners
+from pytest_pyinstall.system.permissions import user_name, who_else_can_write
+from pytest_pyinstall.system.values import Value
+
+__all__ = ["SETTING", "Access"]
+
+
+SETTING = "--python-store"
+
+
+class Access(Value):
+    """The checks of one store. Those in `trusted` are not checked."""
+
+    root: Path
+    private: Path
+    trusted: frozenset[Path]
+
+    def guarded(self) -> tuple[Path, ...]:
+        """The directories that no one else may write to: anyone who can write there, or rename one above, decides what
+        we run."""
+        real = Path(os.path.realpath(self.root))
+        return tuple(dict.fromkeys((self.private, self.root, *self.root.parents, *real.parents)))
+
+    @property
+    def owners(self) -> frozenset[int] | None:
+        """Who may own what is used from here; None for everybody."""
+        if sys.platform == "win32" or self.root in self.trusted:
+            return None
+        return frozenset({0, os.geteuid()})
+
+    def check_directories(self) -> None:
+        """Anyone who can write here, or rename a directory above, decides what we run.
+
+        That is also who owns the store: root does, and we do. Who owns a directory above could put another store in
+        place of this one, but not one that is ours.
+        """
+        if sys.platform == "win32" or self.root in self.trusted:
+            return
+        own = {self.root, self.private, *(self.private / name for name in ("locks", "scratch", "records"))}
+        for directory in (*self.guarded(), *own):
+            try:
+                status = directory.stat()
+            except OSError:
+                continue
+            who = who_else_can_write(status, is_parent=directory not in own, path=directory)
+            if who:
+                plant = f"and could plant a Python in the store {self.root}"
+                trust = f"PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
+                if who.flag:
+                    msg = f"{who.name} can write to {directory}, {plant}"
+                    hint = f"chmod {who.flag}-w {directory}, or, if that is meant: {trust}"
+                else:
+                    msg = f"{directory} belongs to {who.name}, who is neither you nor root, {plant}"
+                    hint = f"a store of your own: {SETTING} DIR, or, if you trust them: {trust}"
+                raise UnreadableStoreError(msg, hint=hint)
+
+    def check_installation(self, home: Path, status: os.stat_result, *, has_record: bool) -> None:
+        """What has a record is looked at entry by entry when it is compared."""
+        if self.owners is None:
+            return
+        if status.st_mode & 0o022 and (who := who_else_can_write(status, is_parent=False, path=home)) and who.flag:
+            msg = f"{who.name} can write to {home}, and could change what you run"
+            raise UnreadableStoreError(msg, hint=f"chmod {who.flag}-w {home}")
+        try:
+            if status.st_uid not in self.owners:
+                raise ForeignOwnerError(str(home), status.st_uid)  # one message for both
+            if not has_record:
+                check_owners(home, self.owners)
+        except ForeignOwnerError as error:
+            raise self.foreign(error) from error
+        except FileNotFoundError:
+            pass  # it is being removed
+        except OSError as error:
+            raise self.unreadable(error) from error
+
+    def foreign(self, error: ForeignOwnerError) -> UnreadableStoreError:
+        who = user_name(error.uid)
+        msg = (
+            f"{error.path} belongs to user {who}, who is neither you nor root, and could change the Python that you run"
+        )
+        hint = f"chown -R it, remove it, or, if you trust {who}: PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
+        return UnreadableStoreError(msg, hint=hint)
+
+    def unreadable(self, error: OSError) -> UnreadableStoreError:
+        msg = f"cannot read the store {self.root}: {error.filename or ''}: {error.strerror or error}"
+        return UnreadableStoreError(msg, hint=f"another directory: {SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
+
+    def unwritable(self, error: OSError) -> StoreError:
+        """What to say of a write below the store that failed."""
+        where = error.filename2 or error.filename or self.root
+        msg = f"cannot write to the store {self.root}: {where}: {error.strerror or error}"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return StoreError(msg, hint=f"make room there, or use another disk: {SETTING} DIR")
+        return StoreError(msg, hint=f"another directory: {SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
