@@ -7,12 +7,12 @@ uv publishes.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import CatalogueError, FetchError, NoMatchError, OfflineError
+from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.urls import redacted
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ __all__ = ["Catalogues"]
 _DAY = 86400.0
 
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = StepLogger(__name__)
 
 
 class Catalogues:

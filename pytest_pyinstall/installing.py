@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +15,7 @@ from pytest_pyinstall.errors import OfflineError, ProbeError, PyinstallError, St
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.manifest import Difference
+from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.permissions import is_noexec
 from pytest_pyinstall.system.values import Value
 
@@ -37,7 +37,7 @@ __all__ = ["How", "Installer"]
 How = Literal["installed", "repaired", "present", "found"]
 
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = StepLogger(__name__)
 
 
 class Installer(Value):

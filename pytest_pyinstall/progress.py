@@ -5,7 +5,6 @@ All three hear the same things: downloads (they are a `listener.Progress`), sent
 
 from __future__ import annotations
 
-import logging
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
@@ -106,8 +105,14 @@ def steps_told(say: Callable[[str], object], *, level: int) -> Iterator[None]:
     That is what is in the log of ``pytest_pyinstall``: which candidate was taken, which was passed by and why, what
     was fetched from where, waits for locks, and what was published.
     """
+    import logging
+
+    class Steps(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(f"  {record.getMessage()}")
+
     logger = logging.getLogger("pytest_pyinstall")
-    handler = _Steps(say, level)
+    handler = Steps(level)
     before = logger.level
     logger.addHandler(handler)
     if logger.getEffectiveLevel() > level:
@@ -117,15 +122,6 @@ def steps_told(say: Callable[[str], object], *, level: int) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(before)
-
-
-class _Steps(logging.Handler):
-    def __init__(self, say: Callable[[str], object], level: int) -> None:
-        super().__init__(level)
-        self._say = say
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._say(f"  {record.getMessage()}")
 
 
 class Silence:

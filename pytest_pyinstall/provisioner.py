@@ -9,13 +9,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shlex
 import sys
 import threading
 import time
-from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -40,6 +38,7 @@ from pytest_pyinstall.request.request import ANY, Request, parse_requests
 from pytest_pyinstall.settings import Settings, home_directory
 from pytest_pyinstall.store.store import Store
 from pytest_pyinstall.system.files import current_boot, sweep_cache
+from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.urls import redacted
 from pytest_pyinstall.system.values import Value
@@ -59,7 +58,7 @@ _TRIES = 3
 """How often a Python is provided that another process removes before it is held."""
 
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = StepLogger(__name__)
 
 
 def provision(
@@ -180,7 +179,7 @@ class Provisioner:
         self._lock = threading.RLock()
         self._opened: Client | None = None
         self.catalogues = Catalogues(settings=self.settings, target=self.target, client=lambda: self._client)
-        for option in SETTINGS:
+        for option in SETTINGS if _LOGGER.is_heard else ():
             if (value := getattr(self.settings, option.field)) is not None:
                 origin = self.settings.origins.get(option.name, "default")
                 _LOGGER.debug("setting %s: %s (%s)", option.name, redacted(str(value)), origin)
@@ -207,6 +206,8 @@ class Provisioner:
         requests = tuple(requests)
         if not any(request.word for request in requests):
             return requests
+        from datetime import UTC, datetime
+
         from pytest_pyinstall.project import read_pinned, resolve_keywords
 
         return resolve_keywords(

@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
 
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.options import BY_NAME, OPTIONS, Option
@@ -71,6 +70,10 @@ class Settings(NamedTuple):
     def directories(self) -> tuple[Path, ...]:
         """The directories that are ours, wherever they are: even inside a project they are no part of it."""
         mirrors = [value for value in (self.mirror, self.pypy_mirror) if value]
+        if not mirrors:
+            return (self.store, self.cache)
+        from urllib.parse import urlsplit
+
         paths = (urlsplit(value).path if value.startswith("file:") else value for value in mirrors)
         local = (Path(path) for path in paths if path.startswith(os.sep) or "://" not in path)
         return (self.store, self.cache, *local)
@@ -193,6 +196,8 @@ def _location(option: Option, value: _Value) -> str:
     """A URL or a keyword as it is written, anything else as an absolute path."""
     if value.text in option.keywords:
         return value.text
+    from urllib.parse import urlsplit
+
     try:
         parts = urlsplit(value.text)
         _ = parts.port

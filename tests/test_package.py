@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import campaign
 import pytest
 
 import pytest_pyinstall
@@ -128,6 +129,63 @@ def test_a_session_without_a_request_imports_nothing_of_ours(pytester: pytest.Py
         """
     )
     pytester.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=1)
+
+
+NOT_FOR_WHAT_IS_HERE = {
+    *(
+        "concurrent.futures",
+        "ctypes",
+        "dataclasses",
+        "datetime",
+        "difflib",
+        "email",
+        "filelock",
+        "hashlib",
+        "httpcore2",
+    ),
+    *("importlib.metadata", "ipaddress", "logging", "pbs_installer", "platform", "random", "rich", "shutil", "socket"),
+    *("ssl", "tempfile", "traceback", "urllib.parse"),
+}
+"""What a command that has nothing to do must not import: each costs a millisecond or more."""
+
+BY_COMMAND = {
+    ("--version",): {"pathlib", "subprocess", "threading", "json", "packaging.version", "pytest_pyinstall.provisioner"},
+    ("--help",): {"pathlib", "subprocess", "json", "packaging.version", "pytest_pyinstall.provisioner"},
+    ("install", "--help"): {"httpcore2", "rich", "filelock"},
+    ("find", "VERSION"): NOT_FOR_WHAT_IS_HERE,
+    ("install", "VERSION"): NOT_FOR_WHAT_IS_HERE,
+    ("list", "VERSION"): {"filelock", "httpcore2", "pbs_installer", "rich", "ssl"},
+}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment for a process whose store has one Python, and whose settings name no URL."""
+    directory = tmp_path_factory.mktemp("installed")
+    workshop = campaign.Workshop(directory, campaign.make_mirror(directory / "mirror"))
+    assert workshop.ours("install", workshop.version).code == 0
+    ours = {name: value for name, value in workshop.environ.items() if not name.endswith(("_MIRROR", "_CATALOGUE"))}
+    return {**ours, "VERSION": workshop.version}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its small Python is a shell script")
+@pytest.mark.parametrize("words", BY_COMMAND, ids=" ".join)
+def test_a_command_imports_only_what_it_uses(installed: dict[str, str], words: tuple[str, ...]) -> None:
+    code = """
+import sys
+from pytest_pyinstall.cli.main import main
+code = main(sys.argv[1:])
+print("\\n", code, *sys.modules)
+"""
+    known = {"inspect", "dataclasses"} if sys.version_info >= (3, 13) else set()  # by packaging.version, from 3.13 on
+    argv = [installed["VERSION"] if word == "VERSION" else word for word in words]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}", *argv],
+        env=installed, cwd=installed["HOME"], capture_output=True, text=True, check=False, timeout=200,
+    )  # fmt: skip
+    exit_code, *modules = done.stdout.splitlines()[-1].split()
+    assert exit_code == "0", done.stderr
+    assert sorted(BY_COMMAND[words] & set(modules) - known) == []
 
 
 @pytest.fixture(scope="session")

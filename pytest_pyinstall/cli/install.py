@@ -6,7 +6,6 @@ import argparse
 import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 
 from pytest_pyinstall.cli.context import (
     REQUEST_HELP,
@@ -80,7 +79,7 @@ def _found(provisioner: Provisioner, request: Request) -> ProvisionResult:
     try:
         return provisioner.find(request)
     except NoMatchError as error:
-        if urlsplit(provisioner.settings.catalogue or "").scheme in {"http", "https"}:
+        if (provisioner.settings.catalogue or "").lower().startswith(("http:", "https:")):
             raise
         try:
             provisioner.catalogues.resolve(request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from pytest_pyinstall.cli.parser import arguments_of, command_of
@@ -198,11 +198,6 @@ class _Ended(BaseException):
 @contextmanager
 def _ending_in_order() -> Iterator[None]:
     """SIGTERM and SIGHUP end us as Ctrl-C does: children are gone, and scratch is, before we are."""
-    import threading
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def end(number: int, _: FrameType | None) -> NoReturn:
         raise _Ended(number)
@@ -211,7 +206,11 @@ def _ending_in_order() -> Iterator[None]:
     if sys.platform != "win32":
         numbers.append(signal.SIGHUP)
     # Who ignores one of them (nohup) goes on ignoring it.
-    before = {number: signal.signal(number, end) for number in numbers if signal.getsignal(number) == signal.SIG_DFL}
+    before = {}
+    with suppress(ValueError):  # not the main thread: signals are not ours to handle
+        for number in numbers:
+            if signal.getsignal(number) == signal.SIG_DFL:
+                before[number] = signal.signal(number, end)
     try:
         yield
     finally:

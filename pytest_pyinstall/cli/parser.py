@@ -8,9 +8,11 @@ command that was chosen is imported.
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyinstall.errors import UsageError
 from pytest_pyinstall.options import SETTINGS
@@ -78,9 +80,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
             raise _no_command(options, command)
     shared, rest = _shared_parser().parse_known_args(head)
     if shared.version:
-        from importlib.metadata import version as version_of
-
-        return argparse.Namespace(text=f"pytest-pyinstall {version_of('pytest-pyinstall')}")
+        return argparse.Namespace(text=f"pytest-pyinstall {_own_version()}")
     if rest[:1] in (["-h"], ["--help"], ["help"]):
         return argparse.Namespace(text=_HELP.rstrip())
     name = _command(rest)
@@ -100,6 +100,18 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
         arguments.requests = [*arguments.requests, *getattr(arguments, "python", ())]
     arguments.command, arguments.text = name, None
     return arguments
+
+
+def _own_version() -> str:
+    """As `importlib.metadata.version`, whose imports cost more than everything else that `--version` does."""
+    for place in sys.path:
+        with suppress(OSError):
+            for name in os.listdir(place or "."):  # noqa: PTH208  # names, and `pathlib` is not imported yet
+                if name.startswith("pytest_pyinstall-") and name.endswith(".dist-info"):
+                    return name.removeprefix("pytest_pyinstall-").removesuffix(".dist-info")
+    from importlib.metadata import version
+
+    return version("pytest-pyinstall")
 
 
 def _command(rest: Sequence[str]) -> str:
@@ -173,6 +185,23 @@ def completed_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Knows the width of the terminal: argparse makes one for each option and would import `shutil` for that."""
+
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, **{"width": _columns() - 2, **options})
+
+
+def _columns() -> int:
+    """As `shutil.get_terminal_size`."""
+    with suppress(ValueError):
+        if (columns := int(os.environ.get("COLUMNS", ""))) > 0:
+            return columns
+    with suppress(AttributeError, ValueError, OSError):
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    return 80
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         hint = f"{self.prog} --help"
@@ -182,7 +211,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _shared_parser() -> _Parser:
-    parser = _Parser(prog="pytest-pyinstall", add_help=False, allow_abbrev=False)
+    parser = _Parser(prog="pytest-pyinstall", add_help=False, allow_abbrev=False, formatter_class=_Formatter)
     _add_shared(parser)
     return parser
 
@@ -211,7 +240,7 @@ def _command_parser(name: str) -> _Parser:
         prog=f"pytest-pyinstall {name}",
         allow_abbrev=False,
         add_help=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     _add_command(name)(parser)
     parser.add_argument("-h", "--help", action="help", help="show this help; for common options: pytest-pyinstall -h")

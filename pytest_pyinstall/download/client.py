@@ -8,7 +8,6 @@ No secret leaves for a place, a message or a log where it does not belong.
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -25,6 +24,7 @@ from pytest_pyinstall.download._response import (
     error_for_status,
 )
 from pytest_pyinstall.errors import FetchError
+from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.urls import (
     basic_authorization,
     is_local,
@@ -44,7 +44,7 @@ __all__ = ["Client", "HttpClient", "open_client", "retry"]
 T = TypeVar("T")
 
 
-_RETRY_LOGGER = logging.getLogger(__name__)
+_RETRY_LOGGER = StepLogger(__name__)
 
 
 def retry(
@@ -84,7 +84,7 @@ def retry(
     raise UnreachableError(msg, hint=fault.hint or HINT_RETRY) from fault.__cause__
 
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = StepLogger(__name__)
 
 
 @contextlib.contextmanager

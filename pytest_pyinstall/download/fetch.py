@@ -23,7 +23,6 @@ Below the cache, fetching owns::
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import secrets
@@ -38,6 +37,7 @@ from pytest_pyinstall.download.client import Client, retry
 from pytest_pyinstall.errors import DigestMismatchError, FetchError, IntegrityError, OfflineError, SizeMismatchError
 from pytest_pyinstall.request.identity import Archive, Build
 from pytest_pyinstall.system.files import OPEN_FLAGS, open_regular
+from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.urls import is_local, redacted
 
 __all__ = ["LOGGER", "ArchiveSink", "DownloadProgress", "ProgressReporter", "download_into", "fetch", "open_file_url"]
@@ -251,7 +251,7 @@ def _what(build: Build) -> str:
     return f"cannot download {build.key}"
 
 
-LOGGER = logging.getLogger(__name__)
+LOGGER = StepLogger(__name__)
 
 
 def fetch(

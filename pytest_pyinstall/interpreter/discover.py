@@ -8,7 +8,6 @@ decides; a name never does.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -33,6 +32,7 @@ from pytest_pyinstall.interpreter.other_tools import (
 )
 from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.request.identity import Key, Target
+from pytest_pyinstall.system.log import StepLogger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -83,7 +83,7 @@ def _informative(name: str) -> tuple[bool, Version]:
     return (bool(match) and name.lower().startswith("python"), Version(version or "0"))
 
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = StepLogger(__name__)
 
 
 _MOST_PATCHES = 40

@@ -7,7 +7,6 @@ The venv is written by hand, in about a millisecond: the files are those of PEP 
 import contextlib
 import os
 import shlex
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -115,6 +114,8 @@ def _fill_posix(path: Path, key: Key, base_executable: Path) -> bool:
 
 def _fill_windows(path: Path, key: Key, base_executable: Path) -> bool:
     """venv's layout on Windows, whose executables are the small launchers that the interpreter brings along."""
+    import shutil
+
     templates = base_executable.parent / "Lib" / "venv" / "scripts" / "nt"
     threaded, debug = "t" if key.is_free_threaded else "", "_d" if key.is_debug else ""
     launchers = {}
@@ -192,6 +193,8 @@ def _unwritable(path: Path, error: OSError) -> EnvironmentCreationError:
 
 
 def _empty(path: Path, *, remove: bool) -> None:
+    import shutil
+
     for entry in _entries(path):
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -237,6 +236,8 @@ class Environment(Value):
 
     def _program(self, name: str, variables: Mapping[str, str]) -> str:
         path = os.pathsep.join(filter(None, (str(self.bin), variables.get("PATH"))))
+        import shutil
+
         found = shutil.which(name, path=path)
         if found is None:
             msg = f"there is no program {name!r} in {self.bin}, nor on PATH"

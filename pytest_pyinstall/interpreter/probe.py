@@ -2,9 +2,7 @@
 
 import errno
 import json
-import logging
 import os
-import pkgutil
 import re
 import shlex
 import signal
@@ -22,13 +20,14 @@ from packaging.version import Version
 from pytest_pyinstall.errors import ProbeError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.request.identity import Key, Target
+from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.processes import end_with_us, forget, kill
 from pytest_pyinstall.system.values import replace
 
 __all__ = ["probe"]
 
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = StepLogger(__name__)
 
 
 _START, _END = "<pytest-pyinstall-probe>", "</pytest-pyinstall-probe>"
@@ -173,7 +172,9 @@ def _start(
 
 @cache
 def _script() -> str:
-    return cast("bytes", pkgutil.get_data("pytest_pyinstall.interpreter", "_probe_script.py")).decode()
+    # As `pkgutil.get_data`, whose import costs more than the file; from a zip as well.
+    loader: Any = sys.modules[__name__].__spec__.loader  # type: ignore[union-attr]
+    return cast("bytes", loader.get_data(str(Path(__file__).with_name("_probe_script.py")))).decode()
 
 
 def _clean(environ: Mapping[str, str]) -> dict[str, str]:

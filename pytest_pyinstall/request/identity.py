@@ -9,13 +9,12 @@ A row of the catalogue, and the archive that it becomes once its bytes were chec
 
 from __future__ import annotations
 
-import hashlib
-import platform
+import os
 import sys
+from contextlib import suppress
 from functools import cache, total_ordering
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
-from urllib.parse import unquote, urlsplit
 
 from packaging.version import InvalidVersion, Version
 
@@ -40,9 +39,6 @@ __all__ = [
     "Signer",
     "Target",
 ]
-
-
-_OPERATING_SYSTEMS = {"Linux": "linux", "Darwin": "macos", "Windows": "windows"}
 
 
 _PLATFORMS = {"darwin": "macos", "win32": "windows"}
@@ -118,21 +114,38 @@ class Target(Value):
 
 @cache
 def _current() -> Target:
-    system = _OPERATING_SYSTEMS.get(platform.system(), platform.system().lower())
-    machine = platform.machine().lower()
+    system = _PLATFORMS.get(sys.platform) or os.uname().sysname.lower()
+    machine = _machine().lower()
     arch = _ARCHITECTURES.get(machine, machine)
     if arch == "x86_64" and sys.maxsize < 2**32:
         arch = "x86"  # a 32-bit Python on a 64-bit Windows
     return Target(os=system, arch=arch, libc=_libc(system, arch))
 
 
+def _machine() -> str:
+    if sys.platform != "win32":
+        return os.uname().machine
+    import platform
+
+    return platform.machine()
+
+
 def _libc(system: str, arch: str) -> str:
     if system != "linux":
         return "none"
     suffix = "eabihf" if arch == "armv7" else ""
-    if platform.libc_ver()[0] != "glibc" and any(Path("/lib").glob("ld-musl-*.so.1")):
+    if not _is_glibc() and any(Path("/lib").glob("ld-musl-*.so.1")):
         return "musl" + suffix
     return "gnu" + suffix
+
+
+def _is_glibc() -> bool:
+    with suppress(ValueError, OSError, AttributeError):
+        if (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
+            return True
+    import platform
+
+    return platform.libc_ver()[0] == "glibc"
 
 
 @total_ordering
@@ -273,6 +286,8 @@ class Signer(Value):
 
     def root_digest(self) -> str:
         """The sha256 of that file's content, empty for the root of the public Sigstore. Raises `UsageError`."""
+        import hashlib
+
         return hashlib.sha256(self.read_root()).hexdigest() if self.root else ""
 
     @property
@@ -336,6 +351,8 @@ class Build(Value):
     @property
     def file_name(self) -> str:
         """The last part of the URL's path, percent-decoded: ``cpython-3.12.4+20261021-….tar.gz``."""
+        from urllib.parse import unquote, urlsplit
+
         return PurePosixPath(unquote(urlsplit(self.url).path)).name
 
 

@@ -25,7 +25,6 @@ from pytest_pyinstall.request._grammar import (
     written_version,
 )
 from pytest_pyinstall.request.identity import ARCHITECTURE_WORDS, LIBC_WORDS, SYSTEM_WORDS, Target
-from pytest_pyinstall.request.suggestions import suggestions
 from pytest_pyinstall.system.urls import redacted
 from pytest_pyinstall.system.values import Value
 
@@ -307,6 +306,8 @@ def _refusal(text: str) -> InvalidRequestError:
     """The error for a text that fits no row: the row it comes closest to, and what to write there."""
     if not text:
         return InvalidRequestError(_EMPTY, hint="3.12")
+    from pytest_pyinstall.request.suggestions import suggestions
+
     lowered = text[:LONGEST_TEXT].lower()
     suggestion = next((slip for slip in suggestions(lowered) if _is_request(slip)), "3.12")
     told = redacted(text)

@@ -7,12 +7,12 @@ SCRATCH/<key>/.<place>-<pid>-<start>-<random>.alive    locked for as long as its
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.system.files import children, delete, is_abandoned, make_directory, scratch_name
 from pytest_pyinstall.system.locks import has_shared_locks, hold, seize
+from pytest_pyinstall.system.log import StepLogger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["own_directory", "stale_directories", "sweep"]
 
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = StepLogger(__name__)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from pytest_pyinstall.store._distributions import Packages, read_distributions
 from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.manifest import Entry, Record, find_differences, take_manifest
 from pytest_pyinstall.system.locks import holder, seize
+from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Claim", "Rebuilt"]
 
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = StepLogger(__name__)
 
 
 class Rebuilt(Value):

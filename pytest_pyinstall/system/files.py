@@ -8,12 +8,10 @@ Puts a directory under a name that is taken, without an instant at which the nam
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import functools
 import os
 import re
-import shutil
 import stat
 import sys
 import time
@@ -137,6 +135,8 @@ def remove(path: Path) -> None:
         for name in folders:
             if not (folder := Path(parent, name)).is_symlink():
                 _writable(folder)
+    import shutil
+
     while os.path.lexists(path):
         with contextlib.suppress(FileNotFoundError):  # another process deletes it too
             shutil.rmtree(path)
@@ -217,6 +217,8 @@ def _exchange(source: Path, destination: Path) -> bool:
         return False
     if call(os.fsencode(source), os.fsencode(destination)) == 0:
         return True
+    import ctypes
+
     code = ctypes.get_errno()
     if code in _CANNOT:
         return False
@@ -225,6 +227,8 @@ def _exchange(source: Path, destination: Path) -> bool:
 
 @functools.cache
 def _system_call() -> Callable[[bytes, bytes], int] | None:
+    import ctypes
+
     try:
         library = ctypes.CDLL(None, use_errno=True)
         if sys.platform == "linux":

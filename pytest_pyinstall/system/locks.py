@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import os
 import stat
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import LockTimeoutError, StoreError
 from pytest_pyinstall.system.files import make_directory
+from pytest_pyinstall.system.log import StepLogger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = StepLogger(__name__)
 
 
 _POLL = 0.01
@@ -195,6 +194,7 @@ def _shared(path: Path) -> int | None:
 def holder(path: Path, note: Path | None = None) -> str:
     """Who holds the lock file `path`, as far as the file `note` and the system tell."""
     import socket
+    from datetime import UTC, datetime
 
     pids = _pids_from_proc(path)
     try:
@@ -292,6 +292,7 @@ def _is_still(path: Path, descriptor: int) -> bool:
 def _write(note: Path) -> None:
     """Leave word of who we are. Only the name of the program: an argument may hold a password."""
     import socket
+    from datetime import UTC, datetime
 
     text = json.dumps(
         {

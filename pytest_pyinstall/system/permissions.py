@@ -10,7 +10,6 @@ import functools
 import os
 import re
 import shlex
-import shutil
 import stat
 import struct
 import sys
@@ -212,6 +211,8 @@ def _volume(directory: Path, device: int) -> Volume:
     mount_point = directory
     while not mount_point.is_mount() and mount_point != mount_point.parent:
         mount_point = mount_point.parent
+    import shutil
+
     try:
         free = shutil.disk_usage(directory).free
     except OSError:

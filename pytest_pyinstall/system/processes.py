@@ -12,7 +12,6 @@ import contextlib
 import functools
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -277,6 +276,8 @@ def execute(command: Sequence[str], *, environ: Mapping[str, str]) -> tuple[int,
     standard streams, and our signals: SIGTERM and SIGHUP are passed on, SIGINT too unless a terminal has sent it to
     both of us. It is waited for in every case.
     """
+    import shutil
+
     program = shutil.which(command[0], path=environ.get("PATH")) or command[0]
     with _passing_signals_on() as receivers:
         try:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +29,9 @@ def temporary_directory(parent: Path | None = None) -> Iterator[Path]:
 
     It holds a file ``.alive``; everything else in it is yours. Raises `OSError` if it cannot be made.
     """
+    import shutil
+    import tempfile
+
     directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
     try:
         with share(directory / _ALIVE):
@@ -52,6 +53,8 @@ def sweep_temporary(environ: Mapping[str, str]) -> None:
             if alive.is_file():
                 with seize(alive) as is_dead:
                     if is_dead:
+                        import shutil
+
                         shutil.rmtree(directory, ignore_errors=True)
             elif time.time() - status.st_mtime > _AN_HOUR:
                 directory.rmdir()  # its maker was killed before it made the lock; anything else is not empty

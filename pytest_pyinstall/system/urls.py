@@ -6,16 +6,15 @@ Which proxy to ask, by the conventions of curl.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
 from binascii import b2a_base64
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
 
 from pytest_pyinstall.errors import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
 __all__ = [
     "basic_authorization",
@@ -57,6 +56,8 @@ def without_secrets(url: str) -> str:
     """`url` without user, password, query and fragment, as it may be stored; it may no longer be downloadable."""
     if is_local(url):
         return url
+    from urllib.parse import urlsplit, urlunsplit
+
     try:
         parts = urlsplit(url)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
@@ -90,6 +91,8 @@ def origin(parts: SplitResult) -> tuple[str, str, int]:
 
 def resolve_redirect(base: str, location: str) -> str:
     """The target of a redirect from `base`; a `location` that cannot be joined is returned as it is."""
+    from urllib.parse import urljoin
+
     try:
         return urljoin(base, location)
     except ValueError:
@@ -100,12 +103,16 @@ def basic_authorization(parts: SplitResult) -> str:
     """The header with the user and password of a URL; empty if it has none."""
     if parts.username is None and parts.password is None:
         return ""
+    from urllib.parse import unquote
+
     pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     return f"Basic {_base64(pair)}"
 
 
 def secrets_in(*urls: str) -> frozenset[str]:
     """The parts of these URLs that must not be shown, in each form in which they might turn up."""
+    from urllib.parse import unquote, urlsplit
+
     found = set()
     for url in urls:
         try:
@@ -143,6 +150,8 @@ def proxy_for(parts: SplitResult, environ: Mapping[str, str]) -> str | None:
 
 
 def _is_bypassed(host: str, port: int, no_proxy: str) -> bool:
+    import ipaddress
+
     for entry in no_proxy.lower().replace(",", " ").split():
         if entry == "*":
             return True

@@ -1,0 +1,35 @@
+"""Steps are logged where `logging` is there to hear them, and cost no import where it is not."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from pytest_pyinstall.system.log import StepLogger
+
+
+def test_a_step_is_logged_under_its_name_and_from_its_place(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "pytest_pyinstall.some")
+    logger = StepLogger("pytest_pyinstall.some")
+    logger.info("%s came", "it")
+    logger.debug("all of it")
+
+    assert logger.is_heard
+    assert [(record.name, record.levelno, record.getMessage()) for record in caplog.records] == [
+        ("pytest_pyinstall.some", logging.INFO, "it came"),
+        ("pytest_pyinstall.some", logging.DEBUG, "all of it"),
+    ]
+    assert {record.filename for record in caplog.records} == {"test_log.py"}
+
+
+def test_without_logging_nothing_is_imported_and_nothing_is_said() -> None:
+    code = """
+import sys
+from pytest_pyinstall.system.log import StepLogger
+logger = StepLogger("x")
+logger.info("%s", "step")
+print("logging" in sys.modules, logger.is_heard)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout.split(), done.stderr) == (["False", "False"], "")
