@@ -1,0 +1,27 @@
+"""Fixtures of interpreters: the newest and the oldest Python of this machine."""
+
+from pathlib import Path
+
+import pytest
+from archives import NEWEST, OLDEST
+from machines import Machine
+from pythons import asked
+
+from pytest_pyinstall.interpreter.interpreter import Interpreter
+
+
+@pytest.fixture
+def python() -> Interpreter:
+    return asked(NEWEST)
+
+
+@pytest.fixture
+def oldest() -> Interpreter:
+    return asked(OLDEST)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    home = tmp_path / "machine"
+    (home / "path").mkdir(parents=True)
+    return Machine(home)
