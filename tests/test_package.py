@@ -12,6 +12,7 @@ from typing import Any
 
 import campaign
 import pytest
+from packaging.requirements import Requirement
 
 import pytest_pyinstall
 
@@ -243,3 +244,32 @@ def test_what_is_installed_says_the_version_of_this_checkout() -> None:
     assert importlib.metadata.version("pytest-pyinstall") == project["version"]
     assert "pytest>=9.1" in project["dependencies"]
     assert project["requires-python"] == ">=3.11"
+
+
+WHEELS_OF_ISAL = {
+    ("linux", "x86_64", "3.11", "CPython"): True,
+    ("linux", "aarch64", "3.15", "CPython"): True,
+    ("darwin", "arm64", "3.14", "CPython"): True,
+    ("darwin", "x86_64", "3.13", "CPython"): True,
+    ("win32", "AMD64", "3.12", "CPython"): True,
+    ("win32", "ARM64", "3.13", "CPython"): False,
+    ("win32", "x86", "3.13", "CPython"): False,
+    ("linux", "armv7l", "3.13", "CPython"): False,
+    ("linux", "i686", "3.13", "CPython"): False,
+    ("linux", "ppc64le", "3.13", "CPython"): False,
+    ("linux", "riscv64", "3.13", "CPython"): False,
+    ("linux", "s390x", "3.13", "CPython"): False,
+    ("linux", "x86_64", "3.16", "CPython"): False,
+    ("linux", "x86_64", "3.11", "PyPy"): False,
+    ("freebsd14", "x86_64", "3.13", "CPython"): False,
+}
+
+
+@pytest.mark.parametrize("machine", WHEELS_OF_ISAL, ids=" ".join)
+def test_isal_is_a_dependency_where_it_need_not_be_built(machine: tuple[str, str, str, str]) -> None:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (isal,) = (each for each in map(Requirement, project["dependencies"]) if each.name == "isal")
+    names = ("sys_platform", "platform_machine", "python_version", "platform_python_implementation")
+    assert isal.marker is not None
+    assert isal.marker.evaluate(dict(zip(names, machine, strict=True))) is WHEELS_OF_ISAL[machine]
+    assert project["optional-dependencies"]["speed"] == []

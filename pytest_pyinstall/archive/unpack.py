@@ -131,7 +131,7 @@ def _decompressor(suffix: str) -> tuple[Callable[[], _Decompressor], tuple[type[
     if suffix == ".zst":
         zstd = _module("compression.zstd", "backports.zstd")
         return zstd.ZstdDecompressor, (zstd.ZstdError,)
-    with suppress(ImportError):  # the extra `speed`: less than half of zlib's time
+    with suppress(ImportError):  # a dependency where it has wheels: less than half of zlib's time
         igzip = import_module("isal.igzip_lib")
         return partial(igzip.IgzipDecompressor, flag=igzip.DECOMP_GZIP), (igzip.error, ValueError)
     zlib = _module("zlib_ng.zlib_ng", "zlib")
