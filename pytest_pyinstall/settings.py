@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
@@ -147,7 +148,10 @@ def _default(name: str, directory: Path) -> _Value:
 
     # A container that runs with an arbitrary uid has neither a home nor a passwd entry. What others could plant in a
     # temporary directory is refused there as anywhere.
-    temporary = Path(tempfile.gettempdir(), f"pytest-pyinstall-home-{os.geteuid()}", name)
+    user = ""
+    if sys.platform != "win32":  # whose temporary directory is the user's own
+        user = f"-{os.geteuid()}"
+    temporary = Path(tempfile.gettempdir(), f"pytest-pyinstall-home{user}", name)
     return _Value(str(temporary), "default without a home directory", directory)
 
 

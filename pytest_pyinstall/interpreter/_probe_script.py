@@ -69,7 +69,7 @@ def configured_home():  # type: () -> str | None
 
 
 def machine():  # type: () -> str
-    if hasattr(os, "uname"):
+    if sys.platform != "win32":
         return os.uname()[4]
     # Windows: what the executable was built for, which an emulated one cannot learn from the environment.
     for mark, name in (("ARM64", "arm64"), ("AMD64", "amd64"), ("ARM", "arm")):

@@ -49,8 +49,9 @@ __all__ = ["add_tree", "cached_trees", "link_tree", "stale_trees", "trees_direct
 
 if sys.platform == "linux":
     from fcntl import ioctl
-else:
-    ioctl = None  # macOS has clonefile(2) and Windows ReFS, which Python does not reach: hardlinks there
+
+_SHARES_BLOCKS = sys.platform == "linux"
+"""macOS has clonefile(2) and Windows ReFS, which Python does not reach: hardlinks there."""
 
 
 _FORMAT = 1
@@ -199,7 +200,7 @@ def _linked(source: Path, destination: Path, entries: tuple[Entry, ...] | list[E
     """Symlinks come last, so that nothing is written through one."""
     there, here = f"{source}{os.sep}", f"{destination}{os.sep}"
     _mkdir(os.fspath(destination))
-    may_share = ioctl is not None
+    may_share = _SHARES_BLOCKS
     for entry in entries:
         if entry.kind == "directory":
             _mkdir(here + entry.name)
@@ -227,16 +228,16 @@ def _copy(source: str, destination: str, mode: int, *, share_blocks: bool = Fals
         with open(descriptor, "wb") as copy:
             if hasattr(os, "fchmod"):
                 os.fchmod(copy.fileno(), mode)
-            if not share_blocks:
+            if sys.platform == "linux" and share_blocks:
+                try:
+                    ioctl(copy.fileno(), _FICLONE, original.fileno())
+                except OSError as error:
+                    if error.errno not in _NO_SHARING:
+                        raise
+                    os.unlink(destination)
+                    return False
+            else:
                 copy.write(original.read())
-                return True
-            try:
-                ioctl(copy.fileno(), _FICLONE, original.fileno())
-            except OSError as error:
-                if error.errno not in _NO_SHARING:
-                    raise
-                os.unlink(destination)
-                return False
     return True
 
 

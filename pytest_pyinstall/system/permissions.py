@@ -96,7 +96,7 @@ def who_else_can_write(status: os.stat_result, *, is_parent: bool, path: Path | 
     With `path`, its access control list is read too, if it has one.
     """
     mode = status.st_mode
-    if is_parent and mode & stat.S_ISVTX:
+    if sys.platform == "win32" or (is_parent and mode & stat.S_ISVTX):
         return None  # as in /tmp, others can add there, and rename nothing of ours
     if mode & stat.S_IWOTH:
         return Other("everyone", "o")
@@ -115,9 +115,11 @@ def who_else_can_write(status: os.stat_result, *, is_parent: bool, path: Path | 
 
 def _acl_writers(path: Path, status: os.stat_result) -> tuple[set[int], set[int]]:
     """The users and groups that can write by the access control list of `path` (acl(5), linux/posix_acl_xattr.h)."""
+    if sys.platform != "linux":
+        return set(), {status.st_gid}
     try:
         raw = os.getxattr(path, "system.posix_acl_access")
-    except (OSError, AttributeError):  # it has none, or this system or filesystem has none
+    except OSError:  # it has none, or this filesystem has none
         return set(), {status.st_gid}
     users, groups = set(), set()
     for tag, permissions, number in struct.iter_unpack("<HHI", raw[4:]):
@@ -134,6 +136,8 @@ def _acl_writers(path: Path, status: os.stat_result) -> tuple[set[int], set[int]
 @functools.cache
 def _is_ours_alone(gid: int, uid: int) -> bool:
     """Whether only we and root are in the group. Many systems give every user such a group, and a umask of 002."""
+    if sys.platform == "win32":
+        return True
     import grp
     import pwd
 
@@ -146,6 +150,8 @@ def _is_ours_alone(gid: int, uid: int) -> bool:
 
 
 def _group_name(gid: int) -> str:
+    if sys.platform == "win32":
+        return str(gid)
     import grp
 
     with contextlib.suppress(KeyError):
@@ -155,6 +161,8 @@ def _group_name(gid: int) -> str:
 
 def user_name(uid: int) -> str:
     """The name of a user, or the number if there is no name."""
+    if sys.platform == "win32":
+        return str(uid)
     import pwd
 
     with contextlib.suppress(KeyError):

@@ -240,29 +240,30 @@ _KILL_ON_JOB_CLOSE = 0x2000
 _EXTENDED_LIMITS = 9
 
 
-@functools.cache
-def _job() -> int:  # pragma: no cover  # Windows
-    """A job object, which ends with everything in it when the last handle to it is closed: when we end."""
-    import ctypes
+if sys.platform == "win32":  # pragma: no cover
 
-    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]  # only on Windows
-    kernel.CreateJobObjectW.restype = ctypes.c_void_p
-    job = kernel.CreateJobObjectW(None, None)
-    # JOBOBJECT_EXTENDED_LIMIT_INFORMATION: LimitFlags is behind two 64-bit integers.
-    size = 144 if ctypes.sizeof(ctypes.c_void_p) == 8 else 112
-    limits = ctypes.create_string_buffer(size)
-    ctypes.c_uint32.from_buffer(limits, 16).value = _KILL_ON_JOB_CLOSE
-    kernel.SetInformationJobObject(ctypes.c_void_p(job), _EXTENDED_LIMITS, limits, size)
-    return int(job or 0)
+    @functools.cache
+    def _job() -> int:
+        """A job object, which ends with everything in it when the last handle to it is closed: when we end."""
+        import ctypes
 
+        kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel.CreateJobObjectW.restype = ctypes.c_void_p
+        job = kernel.CreateJobObjectW(None, None)
+        # JOBOBJECT_EXTENDED_LIMIT_INFORMATION: LimitFlags is behind two 64-bit integers.
+        size = 144 if ctypes.sizeof(ctypes.c_void_p) == 8 else 112
+        limits = ctypes.create_string_buffer(size)
+        ctypes.c_uint32.from_buffer(limits, 16).value = _KILL_ON_JOB_CLOSE
+        kernel.SetInformationJobObject(ctypes.c_void_p(job), _EXTENDED_LIMITS, limits, size)
+        return int(job or 0)
 
-def _put_into_job(process: subprocess.Popen[Any]) -> None:  # pragma: no cover  # Windows
-    import ctypes
+    def _put_into_job(process: subprocess.Popen[Any]) -> None:
+        import ctypes
 
-    with contextlib.suppress(OSError, AttributeError):
-        kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]  # only on Windows
-        handle = int(process._handle)  # type: ignore[attr-defined]  # noqa: SLF001  # there is no public one
-        kernel.AssignProcessToJobObject(ctypes.c_void_p(_job()), ctypes.c_void_p(handle))
+        with contextlib.suppress(OSError, AttributeError):
+            kernel = ctypes.WinDLL("kernel32", use_last_error=True)
+            handle = int(process._handle)  # type: ignore[attr-defined]  # noqa: SLF001  # there is no public one
+            kernel.AssignProcessToJobObject(ctypes.c_void_p(_job()), ctypes.c_void_p(handle))
 
 
 CANNOT_RUN, NOT_FOUND = 126, 127

@@ -55,7 +55,7 @@ def into(tmp_path: Path) -> Path:
 @pytest.fixture
 def hardlinks(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a volume that cannot share blocks."""
-    monkeypatch.setattr("pytest_pyinstall.store.tree_cache.ioctl", None)
+    monkeypatch.setattr("pytest_pyinstall.store.tree_cache._SHARES_BLOCKS", False)
 
 
 @pytest.mark.usefixtures("hardlinks")
