@@ -274,11 +274,33 @@ def _make(
         _remove(final)
         scratch.rename(final)
         return final, editable
+    except EnvironmentCreationError as error:
+        raise _without_scratch(error, scratch, interpreter) from error
     except OSError as error:
         message = f"cannot make an environment below {plan.parent}: {error.strerror or error}"
         raise StoreError(message, hint="another directory: --python-cache DIR") from error
     finally:
         _remove(scratch)
+
+
+def _without_scratch(
+    error: EnvironmentCreationError, scratch: Path, interpreter: Interpreter
+) -> EnvironmentCreationError:
+    """The same for a user who looks when `scratch` is gone: an installer's command only asks, of the Python itself."""
+    name = interpreter.key.display_name
+    message = error.message.replace(str(scratch), f"an environment of {name}")
+    try:
+        words = shlex.split(error.hint)
+    except ValueError:
+        words = [error.hint]
+    python = str(venv.executable(scratch, interpreter.key))
+    if python in words and "install" in words:
+        words.insert(words.index("install") + 1, "--dry-run")
+    words = [str(interpreter.base_executable) if word == python else word for word in words]
+    hint = error.hint
+    if str(scratch) in hint:
+        hint = shlex.join(word.replace(str(scratch), f"env-{name}") for word in words)
+    return type(error)(message, hint=hint)
 
 
 def _pytest_version(path: Path, interpreter: Interpreter) -> str:

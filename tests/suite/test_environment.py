@@ -580,3 +580,25 @@ def test_test_databases_of_django_have_a_name_for_each_python(run: Run, pytester
     result = run("-rP", pythons=("3.11", NEW))
     result.assert_outcomes(passed=2)
     assert len({line for line in result.outlines if line.startswith("named")}) == 2
+
+
+def test_an_installers_error_names_no_directory_that_is_gone(run: Run, pytester: pytest.Pytester) -> None:
+    write(
+        pytester.path,
+        {
+            "pyproject.toml": FLIT
+            + NAMED
+            + "[tool.pytest.ini_options]\npyinstall_suite_install = ['none @ file:///no/such/none-1-py3-none-any.whl']\n",
+            "demo.py": "x = 1\n",
+        },
+    )
+    prove(pytester.path, "demo.x == 1")
+    result = run(pythons=(NEW,))
+    shown = result.stdout.str() + result.stderr.str()
+    assert ".new" not in shown
+    assert f"into an environment of {NEW}" in shown
+    [hint] = {line.strip("E ") for line in shown.splitlines() if "hint: " in line}
+    words = hint.partition("hint: ")[2].split()
+    assert "--dry-run" in words
+    for word in words:
+        assert not word.startswith("/") or Path(word).exists()
