@@ -1,8 +1,6 @@
 """`--python-suite` in projects that are not ours, with real interpreters and real inner sessions."""
 
-import itertools
 import json
-import math
 import os
 import re
 import shutil
@@ -15,8 +13,6 @@ from xml.etree import ElementTree as ET
 import pytest
 from archives import interpreters
 from suite_world import NEW, OLD, PYPROJECT, Run, asked, marks
-
-from pytest_pyinstall.suite.bisection import neighbours
 
 pytestmark = marks
 
@@ -398,91 +394,6 @@ def test_without_a_request_the_way_out_is_told(project: Path, pytester: pytest.P
     result.stderr.fnmatch_lines(["*no Python was asked for*", "hint: --python supported --python-suite"])
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "expected"),
-    [
-        ("aaaaabbbbb", (4, 5)),
-        ("abbbbbbbbb", (0, 1)),
-        ("aaaaaaaaab", (8, 9)),
-        ("ab", (0, 1)),
-        ("..aa.b..", (3, 5)),
-        ("aaaa", (0, 3)),
-        ("...a...", None),
-        ("", None),
-    ],
-)
-def test_bisecting_finds_the_neighbours_with_few_questions(outcomes: str, expected: tuple[int, int] | None) -> None:
-    asked: list[int] = []
-
-    def outcome(index: int) -> str | None:
-        asked.append(index)
-        return None if outcomes[index] == "." else outcomes[index]
-
-    found = neighbours(len(outcomes), outcome)
-    assert (found and (found.before, found.after)) == expected
-    assert len(asked) == len(set(asked))
-    if "." not in outcomes:
-        assert len(asked) <= 2 + len(outcomes).bit_length()
-
-
-def test_bisect_names_the_builds_between_which_a_test_changes(run: Run, project: Path) -> None:
-    versions = tuple(version for version in interpreters() if version != "3.6")
-    result = run("--python-bisect", "test_demo.py::test_old", pythons=versions)
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(
-        [
-            "bisect: test_demo.py::test_old",
-            "  fails    on cpython-3.9.*",
-            "  passes   on cpython-3.10.*",
-            f"  found with * of {len(versions)} Pythons",
-        ]
-    )
-    # Both ends, and as many of the others as halving takes; of environments, no more were made.
-    tried = result.stdout.str().count("bisect: trying")
-    assert tried <= 2 + math.ceil(math.log2(len(versions) - 1))
-    assert result.stdout.str().count("making an environment") <= tried
-    same = run("--python-bisect", "test_demo.py::test_fine")
-    assert same.ret == 1
-    same.stdout.fnmatch_lines(["bisect: * passes on both *"])
-
-
-def test_bisect_finds_the_patch_version(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = _two_patch_versions()
-    minor = ".".join(map(str, one[0][:2]))
-    monkeypatch.setenv("PATH", os.pathsep.join(str(path.parent) for _, path in (one, other)), prepend=os.pathsep)
-    (project / "test_demo.py").write_text(
-        f"import sys\ndef test_it():\n    assert sys.version_info[:3] < {other[0]}\n", "utf-8"
-    )
-    last = other[0][2] + 1
-    words = (f"--python={minor}.0..{minor}.{last}", "--python-downloads=never", "--python-bisect=test_demo.py::test_it")
-    result = run(*words, pythons=())
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(
-        [
-            f"  passes   on cpython-{'.'.join(map(str, one[0]))}-*",
-            f"  fails    on cpython-{'.'.join(map(str, other[0]))}-*",
-            f"  found with 2 of {last + 1} Pythons",
-        ]
-    )
-    assert result.stdout.str().count("making an environment") <= 2
-
-
-def _two_patch_versions() -> list[tuple[tuple[int, int, int], Path]]:
-    """Two neighbours, with their executables; the test is skipped where this machine has them not."""
-    found: dict[tuple[int, int, int], Path] = {}
-    for path in (*interpreters().values(), *Path("/usr/bin").glob("python3.[0-9]*")):
-        code = "import sys; print(*sys.version_info[:3])"
-        done = subprocess.run([path, "-c", code], capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            major, minor, patch = map(int, done.stdout.split())
-            found.setdefault((major, minor, patch), path)
-    versions = sorted(version for version in found if version >= (3, 8, 0))
-    for one, other in itertools.pairwise(versions):
-        if one[:2] == other[:2]:
-            return [(one, found[one]), (other, found[other])]
-    pytest.skip("needs two patch versions of one minor version")
-
-
 def test_the_page_is_written_where_it_was_asked_for(run: Run, project: Path) -> None:
     run("--python-report=out/matrix.html", "-k", "old").stdout.fnmatch_lines(["the matrix as a page: *matrix.html"])
     text = (project / "out" / "matrix.html").read_text("utf-8")
@@ -521,12 +432,3 @@ def test_a_module_that_nothing_has_leads_to_what_is_installed(run: Run, project:
     result = run()
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["hint: * has the module no_such_module: pyinstall_suite_install names"])
-
-
-@pytest.mark.parametrize(
-    "test", ["test_demo.py::test_nope", "test_nope.py::test_it", "test_demo.py::TestNope::test_it"]
-)
-def test_bisecting_a_mistyped_test_says_that_it_is_not_found(run: Run, project: Path, test: str) -> None:
-    result = run(f"--python-bisect={test}")
-    assert result.ret != pytest.ExitCode.OK
-    result.stdout.fnmatch_lines([f"bisect: {test} is not found on both *"])

@@ -13,9 +13,6 @@ import pytest
 from archives import interpreters
 from suite_world import NEW, OLD, PYPROJECT, Run, asked, marks
 
-from pytest_pyinstall.request.request import parse_requests
-from pytest_pyinstall.suite.bisection import neighbours
-
 pytestmark = marks
 
 
@@ -219,18 +216,3 @@ def test_a_session_whose_tests_use_no_python_says_what_would_run_them(pytester: 
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_subprocess(f"--python={sys.executable}", timeout=300)
     assert result.stdout.str().count("--python-suite runs the whole suite") == 1
-
-
-def test_a_range_of_patch_versions_is_searched_by_halves() -> None:
-    names = [request.text for request in parse_requests(["3.12.0..3.12.9"], directory=Path(), origin="--python")]
-    assert names == [f"3.12.{number}" for number in range(10)]
-    tried: list[str] = []
-
-    def outcome(index: int) -> str | None:
-        tried.append(names[index])
-        return None if names[index] == "3.12.5" else "passes" if index < 4 else "fails"
-
-    found = neighbours(len(names), outcome)
-    assert found is not None
-    assert (names[found.before], names[found.after]) == ("3.12.3", "3.12.4")
-    assert len(tried) <= 5

@@ -1,0 +1,108 @@
+"""What tox would install for each Python."""
+
+import pytest
+from recipes import PROJECT, Write, python, told
+
+from pytest_pyinstall.suite.recipe import read_recipe
+
+
+def test_a_testenv_that_installs_nothing_is_passed_by(write: Write) -> None:
+    directory = write(
+        pyproject_DOT_toml=PROJECT + '[dependency-groups]\ndev = ["z"]\n', tox_DOT_ini="[testenv]\ncommands = pytest\n"
+    )
+    assert told(read_recipe(directory)) == ("the project and its dependency group 'dev'", (), ("z",))
+
+
+def test_factors_of_a_tox_ini_hold_for_their_python(write: Write) -> None:
+    deps = (
+        "[base]\ndeps =\n    first\n    py39: second\n"
+        "[testenv]\nextras =\n    fast\n    py39: old\ndeps =\n    always\n    py39: nine\n    py{38,39}: both\n"
+        "    py{310-313}: new\n    py38,pypy: neither\n    -r{toxinidir}/needs.txt\n    {[base]deps}\n    # a comment\n"
+        "    !py39: not-nine\n    !py38: not-eight\n    py39:close\n    {env:SOME:given}\n    trio  # why\n"
+    )
+    directory = write(setup_DOT_py="from setuptools import setup\nsetup(name='demo')\n", tox_DOT_ini=deps)
+    recipe = read_recipe(directory)
+    needs = f"-r{directory}/needs.txt"
+    assert told(recipe)[1:] == (
+        ("fast", "old"),
+        ("always", "nine", "both", needs, "first", "second", "not-eight", "close", "given", "trio"),
+    )
+    assert told(recipe, "3.11")[2] == ("always", "new", needs, "first", "not-nine", "not-eight", "given", "trio")
+    assert len(recipe.describe([python("3.11")])) == 1
+
+
+def test_what_is_not_understood_of_tox_is_named(write: Write) -> None:
+    directory = write(
+        pyproject_DOT_toml=PROJECT,
+        tox_DOT_ini="[testenv]\ndeps =\n    a\n    {[no]such}\n    {env:DEP}\n    django42: Django<5\n",
+    )
+    recipe = read_recipe(directory)
+    assert told(recipe)[2] == ("a",)
+    (first, left_out) = recipe.describe([python()])
+    assert first == "the project and what tox.ini [testenv] installs"
+    for words in ("{[no]such}", "{env:DEP}", "django42: Django<5", "pyinstall_suite_install"):
+        assert words in left_out
+
+
+@pytest.mark.parametrize(
+    ("envlist", "version", "expected", "name"),
+    [
+        ("py{39,312}-django{42,52}", "3.12", ("Django~=5.2",), "py312-django52"),
+        ("py39-django42\n    py312-django{42,52}", "3.9", ("Django~=4.2",), "py39-django42"),
+        ("lint, test", "3.9", ("for-test",), "test"),
+        ("py39, lint", "3.9", ("for-39",), None),
+    ],
+)
+def test_the_environment_of_tox_is_chosen_for_each_python_and_named(
+    write: Write, envlist: str, version: str, expected: tuple[str, ...], name: str | None
+) -> None:
+    text = (
+        f"[tox]\nenvlist =\n    {envlist}\n[testenv]\ndeps =\n    django42: Django~=4.2\n    django52: Django~=5.2\n"
+        "[testenv:test]\ndeps = for-test\n[testenv:lint]\ndeps = ruff\ncommands = ruff check\n"
+    )
+    if "py39, lint" in envlist:
+        text += "[testenv:py{38,39}]\ndeps = for-39\n"
+    recipe = read_recipe(write(pyproject_DOT_toml=PROJECT, tox_DOT_ini=text))
+    assert told(recipe, version)[2] == expected
+    assert (", as in " in recipe.describe([python(version)])[0]) is (name is not None)
+    assert name is None or recipe.describe([python(version)])[0].endswith(f", as in {name}")
+
+
+def test_toml_tables_of_tox(write: Write) -> None:
+    directory = write(
+        pyproject_DOT_toml=PROJECT,
+        tox_DOT_toml='[env_run_base]\ndeps = "a\\nb"\n[env."3.9"]\ndeps = [{replace = "ref", '
+        'of = ["env_run_base", "deps"], extend = true}, "nine"]\n[env.py310]\ndeps = ["ten", {replace = "no"}]\n',
+    )
+    recipe = read_recipe(directory)
+    assert told(recipe)[2] == ("a", "b", "nine")
+    assert told(recipe, "3.10")[2] == ("ten",)
+    assert 'replace = "no"' in recipe.describe([python("3.10")])[1]
+    assert told(recipe, "3.11")[2] == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tox_DOT_toml", '[env_run_base]\ndeps = ["d"]\nextras = ["e"]\n'),
+        ("setup_DOT_cfg", "[metadata]\nname = demo\n[tox:testenv]\ndeps = d\nextras = e\n"),
+    ],
+)
+def test_other_places_where_tox_is_configured(write: Write, name: str, text: str) -> None:
+    recipe = read_recipe(write(pyproject_DOT_toml=PROJECT, **{name: text}))
+    assert told(recipe)[1:] == (("e",), ("d",))
+
+
+def test_tox_in_pyproject(write: Write) -> None:
+    recipe = read_recipe(write(pyproject_DOT_toml=PROJECT + '[tool.tox.env_run_base]\ndeps = ["d"]\n'))
+    assert told(recipe) == ("the project and what pyproject.toml [tool.tox] installs", (), ("d",))
+    legacy = "[tool.tox]\nlegacy_tox_ini = '''\n[testenv]\ndeps = x\n'''\n"
+    assert told(read_recipe(write(pyproject_DOT_toml=PROJECT + legacy)))[2] == ("x",)
+
+
+def test_groups_of_tox_are_the_projects(write: Write) -> None:
+    directory = write(
+        pyproject_DOT_toml=PROJECT + '[dependency-groups]\nown = ["g"]\n',
+        tox_DOT_ini="[testenv]\ndependency_groups = own\ndeps = d\n",
+    )
+    assert told(read_recipe(directory))[2] == ("g", "d")
