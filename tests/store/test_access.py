@@ -1,0 +1,126 @@
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from published import KEY, names_in, publish
+
+from pytest_pyinstall.errors import StoreError, UnreadableStoreError
+from pytest_pyinstall.store.installation import BrokenInstallation, Installation
+from pytest_pyinstall.store.store import Store
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
+@pytest.mark.parametrize("name", [".", "lib", "lib/python3.12/os.py", "bin/python3.12"])
+@pytest.mark.parametrize("has_record", [True, False])
+def test_p15_a_tree_of_somebody_else_is_refused(store: Store, name: str, has_record: bool) -> None:
+    home = publish(store).home
+    if not has_record:
+        store.record_path(KEY).unlink()
+    os.chown(home / name, 4242, 4242)
+
+    with pytest.raises(UnreadableStoreError, match="belongs to user 4242, who is neither you nor root"):
+        store.look(KEY)
+    assert isinstance(replace(store, trusted=frozenset({store.root})).look(KEY), Installation)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
+@pytest.mark.parametrize("name", ["locks", "scratch", "records", "records/{key}.json"])
+def test_p15_what_is_ours_alone_and_belongs_to_somebody_else_is_refused(store: Store, name: str) -> None:
+    publish(store)
+    os.chown(store.private / name.format(key=KEY), 4242, 4242)
+
+    look = store.look if name.endswith(".json") else lambda _: store.keys()
+    with pytest.raises(UnreadableStoreError, match="belongs to user 4242"):
+        look(KEY)
+
+
+@pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs access control lists")
+@pytest.mark.parametrize("name", [".", "lib", "lib/python3.12/os.py"])
+def test_p15_an_access_control_list_in_a_tree_is_damage(store: Store, name: str) -> None:
+    home = publish(store).home
+    done = subprocess.run(["setfacl", "-m", "u:4242:rwx", home / name], check=False, capture_output=True)
+    if done.returncode:
+        pytest.skip("this filesystem has no access control lists")
+    if name == ".":  # anyone who can write here can put another `lib` in its place
+        with pytest.raises(UnreadableStoreError, match="user 4242 can write to"):
+            store.look(KEY)
+    else:
+        assert isinstance(store.look(KEY), BrokenInstallation)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX modes")
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_p15_a_refused_store_is_not_written_to(store: Store, mode: int) -> None:
+    store.root.mkdir()
+    store.root.chmod(mode)
+
+    with pytest.raises(UnreadableStoreError), store.claim(KEY):
+        pass
+    assert names_in(store.root) == []
+
+
+def test_p15_a_store_that_everyone_can_write_is_refused(store: Store) -> None:
+    publish(store)
+    store.root.chmod(0o777)
+
+    with pytest.raises(UnreadableStoreError, match="everyone can write to") as caught:
+        store.keys()
+    assert "chmod o-w" in caught.value.hint
+    with pytest.raises(UnreadableStoreError), store.claim(KEY):
+        pass
+    assert replace(store, trusted=frozenset({store.root})).keys() == [KEY]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX owners and modes")
+@pytest.mark.parametrize("where", ["store", "parent"])
+def test_p15_a_store_that_a_group_with_others_in_it_can_write_is_refused(
+    store: Store, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store)
+    directory = store.root if where == "store" else store.root.parent
+    directory.chmod(0o775)
+    assert store.keys() == [KEY]  # a group of our own
+
+    monkeypatch.setattr("pytest_pyinstall.system.permissions._is_ours_alone", lambda *_: False)
+    with pytest.raises(UnreadableStoreError, match=r"^group .* can write to") as caught:
+        store.keys()
+    assert f"chmod g-w {directory}" in caught.value.hint
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
+def test_p15_a_store_that_belongs_to_somebody_else_is_refused_unless_it_is_trusted(store: Store) -> None:
+    publish(store)
+    os.chown(store.root, 1000, 1000)
+
+    with pytest.raises(UnreadableStoreError, match=r"belongs to user .*, who is neither you nor root") as caught:
+        store.keys()
+    assert f"PYTEST_PYINSTALL_TRUSTED_STORE={store.root}" in caught.value.hint
+    with pytest.raises(UnreadableStoreError), store.claim(KEY):
+        pass
+    assert replace(store, trusted=frozenset({store.root})).keys() == [KEY]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
+def test_p15_what_is_behind_a_link_is_judged_too(store: Store, tmp_path: Path) -> None:
+    publish(store)
+    place = tmp_path / "open"
+    place.mkdir()
+    place.chmod(0o777)
+    store.root.rename(place / "store")
+    store.root.symlink_to(place / "store")
+
+    with pytest.raises(UnreadableStoreError, match="everyone can write to"):
+        store.keys()
+
+
+def test_a_file_in_place_of_the_store_is_a_clear_error(store: Store) -> None:
+    store.root.touch()
+
+    with pytest.raises(UnreadableStoreError, match="Not a directory"):
+        store.keys()
+    with pytest.raises(StoreError, match="Not a directory"), store.claim(KEY):
+        pass

@@ -1,0 +1,115 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from published import KEY, OLDER, VERSION_INFO, build_of, names_in, publish, tree_in
+
+from pytest_pyinstall.errors import LockTimeoutError
+from pytest_pyinstall.store.installation import BrokenInstallation, Installation
+from pytest_pyinstall.store.store import Store
+
+
+def test_the_record_says_what_was_published(store: Store) -> None:
+    publish(store)
+    document = json.loads((store.private / "records" / f"{KEY}.json").read_text())
+
+    assert document["sha256"] == "ab" * 32
+    assert document["key"] == str(KEY)
+    assert document["by"].startswith("pytest-pyinstall ")
+    assert ["lib/python3.12/os.py", "file", 0o644, 11] in [row[:4] for row in document["tree"]]
+
+
+@pytest.mark.parametrize(
+    "occupy", [lambda home: home.touch(), lambda home: home.symlink_to("nowhere"), lambda home: home.mkdir()]
+)
+def test_whatever_stands_under_the_final_name_gives_way(store: Store, occupy: Callable[[Path], None]) -> None:
+    store.root.mkdir()
+    occupy(store.home(KEY))
+
+    assert publish(store) == store.look(KEY)
+
+
+def test_a_link_under_the_final_name_is_never_written_through(store: Store, tmp_path: Path) -> None:
+    somebodys = tmp_path / "somebodys"
+    somebodys.mkdir()
+    store.root.mkdir()
+    store.home(KEY).symlink_to(somebodys)
+    publish(store)
+
+    assert names_in(somebodys) == []
+    assert not store.home(KEY).is_symlink()
+
+
+def test_repair_keeps_what_somebody_added(store: Store) -> None:
+    home = publish(store).home
+    package = home / "lib/python3.12/site-packages/package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("mine")
+    (home / "bin/tool").write_text("mine too")
+    (home / "lib/python3.12/os.py").unlink()
+    publish(store, keep_added=True)
+
+    assert isinstance(store.look(KEY), Installation)
+    assert (package / "__init__.py").read_text() == "mine"
+    assert (home / "bin/tool").read_text() == "mine too"
+    assert sorted(str(difference) for difference in store.verify(KEY) or ()) == [
+        "bin/tool: added",
+        "lib/python3.12/site-packages: added",
+    ]
+
+
+def test_a_store_that_moved_is_published_anew(store: Store, tmp_path: Path) -> None:
+    publish(store)
+    moved = replace(store, root=tmp_path / "moved")
+    store.root.rename(moved.root)
+
+    found = moved.look(KEY)
+    assert isinstance(found, BrokenInstallation)
+    assert "was made for" in str(found)
+
+
+def test_removing_takes_record_and_link_along(store: Store) -> None:
+    publish(store)
+
+    assert store.remove(KEY) is True
+    assert store.remove(KEY) is False
+    assert names_in(store.root) == [".gitignore", ".lock", ".pytest-pyinstall"]
+    assert names_in(store.private / "records") == []
+    assert names_in(store.private / "scratch") == []
+
+
+def test_p5_another_key_is_not_waited_for(store: Store) -> None:
+    with store.claim(KEY):
+        publish(replace(store, lock_timeout=0), OLDER)
+
+
+def test_p6_two_writers_of_one_key_without_lock_both_end_well(store: Store) -> None:
+    with store.claim(KEY) as first:
+        (store.private / "locks" / f"{KEY}.lock").unlink()
+        with store.claim(KEY) as second:
+            assert first.scratch != second.scratch
+            mine = tree_in(first.scratch, "first")
+            theirs = tree_in(second.scratch, "second")
+            second.publish(theirs, build=build_of(KEY), version_info=VERSION_INFO, keep_added=False)
+        first.publish(mine, build=build_of(KEY), version_info=VERSION_INFO, keep_added=False)
+
+    assert isinstance(store.look(KEY), Installation)
+    assert (store.home(KEY) / "bin/python3.12").read_text() == "first"
+
+
+def test_uvs_lock_is_waited_for(store: Store) -> None:
+    publish(store)
+    script = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
+    pytest.importorskip("fcntl", reason="needs flock")
+    with subprocess.Popen(
+        [sys.executable, "-I", "-c", script, str(store.root / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(LockTimeoutError, match=f"process {holder.pid} "):
+            publish(replace(store, lock_timeout=0.1), OLDER)
+        holder.kill()

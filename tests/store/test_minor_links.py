@@ -1,0 +1,44 @@
+import os
+from dataclasses import replace
+
+from packaging.version import Version
+from published import KEY, OLDER, names_in, publish
+
+from pytest_pyinstall.store.store import Store
+
+
+def test_the_minor_link_leads_to_the_highest_patch(store: Store) -> None:
+    link = store.root / "cpython-3.12-linux-x86_64-gnu"
+    publish(store)
+    publish(store, OLDER)
+    assert link.readlink() == store.home(KEY)
+
+    store.remove(KEY)
+    assert link.readlink() == store.home(OLDER)
+
+    store.remove(OLDER)
+    assert not os.path.lexists(link)
+
+
+def test_a_prerelease_takes_the_minor_link_only_where_nothing_is_stable(store: Store) -> None:
+    early = replace(KEY, version=Version("3.13.0rc1"))
+    stable = replace(KEY, version=Version("3.13.0"))
+    link = store.root / "cpython-3.13-linux-x86_64-gnu"
+    publish(store, early)
+    assert link.readlink() == store.home(early)
+    publish(store, stable)
+    assert link.readlink() == store.home(stable)
+
+
+def test_only_cpython_has_a_minor_link(store: Store) -> None:
+    publish(store, replace(KEY, implementation="pypy"))
+
+    assert "pypy-3.12-linux-x86_64-gnu" not in names_in(store.root)
+
+
+def test_a_minor_link_that_is_somebodys_directory_stays(store: Store) -> None:
+    (store.root / KEY.minor_link).mkdir(parents=True)
+    publish(store)
+
+    assert (store.root / KEY.minor_link).is_dir()
+    assert not (store.root / KEY.minor_link).is_symlink()

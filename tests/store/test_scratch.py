@@ -1,0 +1,58 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+from published import KEY, OLDER, names_in, publish
+
+from pytest_pyinstall.store.store import Store
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symlinks")
+@pytest.mark.parametrize("where", ["scratch", "scratch/{key}", "scratch/{key}/{name}"])
+def test_p11_scratch_that_is_a_link_empties_nothing(store: Store, tmp_path: Path, where: str) -> None:
+    publish(store)
+    precious = tmp_path / "precious"
+    (precious / str(OLDER) / "12-0123abcd").mkdir(parents=True)
+    (precious / "12-0123abcd").mkdir()
+    (precious / "12-0123abcd.alive").touch()
+    (precious / "file").touch()
+    link = store.private / where.format(key=KEY, name="12-0123abcd")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.exists():
+        link.rmdir()
+    link.symlink_to(precious)
+    before = sorted(precious.rglob("*"))
+
+    store.leftovers()
+    publish(store, OLDER)
+    assert sorted(precious.rglob("*")) == before
+
+
+def test_p11_what_has_no_name_of_ours_in_scratch_stays(store: Store) -> None:
+    publish(store)
+    for name in ("notes", "12-abc", ".hidden", "12-0123abcd.d"):
+        (store.private / "scratch" / str(KEY) / name).mkdir(parents=True)
+    publish(store, OLDER)
+    assert names_in(store.private / "scratch" / str(KEY)) == sorted(("notes", "12-abc", ".hidden", "12-0123abcd.d"))
+
+
+def test_p8_the_next_writer_sweeps_what_the_dead_left(store: Store) -> None:
+    script = """
+import os, signal, sys
+from pathlib import Path
+from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.store.store import Store
+with Store(root=Path(sys.argv[1])).claim(Key.parse(sys.argv[2])) as claim:
+    (claim.scratch / "half").write_text("x" * 1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    for key in (KEY, OLDER, KEY):
+        subprocess.run([sys.executable, "-c", script, str(store.root), str(key)], check=False)
+    assert len(store.leftovers()) == 1
+
+    with store.claim(replace(KEY, version=Version("3.13.0"))):
+        assert store.leftovers() == []
+    assert names_in(store.private / "scratch") == []
