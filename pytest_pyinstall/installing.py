@@ -61,8 +61,6 @@ class Installer(Value):
 
         With `keep_added` it is repaired: out of what is there if no content is lost, and with what its user added.
         """
-        from pytest_pyinstall.archive.finish import finish
-
         # Who repairs may have found what only the content tells.
         with self.store.claim(build.key, content=keep_added) as claim:
             if not reinstall and isinstance(interpreter := self._interpreter(claim.installation), Interpreter):
@@ -78,6 +76,8 @@ class Installer(Value):
             else:
                 attestation, tree, known = rebuilt.record.attestation, rebuilt.tree, rebuilt.known
                 _LOGGER.info("%s: made again of what is there: no content is lost", build.key)
+            from pytest_pyinstall.archive.finish import finish
+
             prefixes = {rebuilt.record.home} if rebuilt else set()
             finish(tree, key=build.key, home=claim.home, tag=build.tag, prefixes=prefixes)
             proven = self._prove(tree, build)

@@ -16,6 +16,9 @@ import pytest
 from campaign import RUNNING, VERSION, Workshop, digest, make_mirror
 from fault_table import Tally
 
+from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.store.store import Store
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX signals, and /proc")
 
 
@@ -242,3 +245,39 @@ def test_p8_killed_sessions_leave_no_temporary_directories(workshop: Workshop, t
     assert workshop.ours("exec", "--python", VERSION, "--", "true").code == 0
     assert list(workshop.temporary.iterdir()) == []
     tally.survive()
+
+
+_WAITING = """
+import os, sys
+from pytest_pyinstall.provisioner import open_provisioner
+def heard(sentence):
+    print(*sys.modules, flush=True)
+with open_provisioner(warn=heard) as provisioner:
+    print(provisioner.catalogues.resolve(provisioner.parse([sys.argv[1]])[0]).key, flush=True)
+    sys.stdin.readline()
+    provisioner.install(provisioner.parse([sys.argv[1]]))
+"""
+
+
+def test_p4_a_process_that_waits_for_another_has_imported_no_downloader(workshop: Workshop) -> None:
+    """With a catalogue that is here; one at a URL has to be downloaded before it is known what to wait for."""
+    workshop.forget()
+    environ = {name: value for name, value in workshop.environ.items() if not name.endswith("_CATALOGUE")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", _WAITING, "3.12"], env=environ, cwd=workshop.directory,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with until_ended(process):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        key = Key.parse(process.stdout.readline().strip())
+        with Store(root=workshop.store).claim(key):
+            process.stdin.write("\n")
+            process.stdin.flush()
+            modules = set(process.stdout.readline().split())
+        process.kill()
+        process.stdin.close()
+    assert "pytest_pyinstall.store.claim" in modules
+    for name in ("download.fetch", "download.client", "archive.streaming", "archive.unpack", "archive.finish"):
+        assert f"pytest_pyinstall.{name}" not in modules, name
+    assert modules & {"httpcore2", "ssl", "isal", "subprocess", "rich"} <= {"subprocess"}
