@@ -17,6 +17,7 @@ from pytest_pyinstall.archive.relocate import (
 )
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.system.files import write_atomically
 
 __all__ = ["EXTERNALLY_MANAGED", "finish", "run_tool"]
 
@@ -114,15 +115,7 @@ def _replace(path: Path, content: bytes) -> bool:
         if path.read_bytes() == content and not path.is_symlink():
             return False
         mode = path.stat().st_mode & 0o777
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    try:
-        new.write_bytes(content)
-        new.chmod(mode)
-        new.replace(path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
+    write_atomically(path, content, mode=mode, ignore_umask=True)
     return True
 
 

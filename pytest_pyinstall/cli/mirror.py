@@ -12,7 +12,6 @@ Served over HTTP, or named as a directory or ``file://`` URL, it is a mirror for
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import json
 import os
@@ -47,7 +46,7 @@ from pytest_pyinstall.errors import (
 from pytest_pyinstall.interpreter.pack import Packable, look_at, pack_one
 from pytest_pyinstall.request.catalogue import document_place, key_name, mirrored, row_of, triple_of
 from pytest_pyinstall.request.identity import Attestation, Build, Key, Signer
-from pytest_pyinstall.system.files import OPEN_FLAGS, delete
+from pytest_pyinstall.system.files import children, delete, is_abandoned, new_file, write_atomically
 from pytest_pyinstall.system.locks import hold
 from pytest_pyinstall.system.temporary import temporary_directory
 from pytest_pyinstall.system.urls import redacted
@@ -313,16 +312,11 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
 
     The caller holds the mirror's lock, so that what has such a name was left by someone who was killed.
     """
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
-        delete(left)
-    new = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")
-    try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o666)
-        with open(descriptor, "wb") as file:
-            yield file
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    for left in children(path.parent):
+        if is_abandoned(left) is not False:
+            delete(left)
+    with new_file(path, mode=0o666) as file:
+        yield file
 
 
 def _sha256(path: Path) -> str:
@@ -398,10 +392,8 @@ def mirror_pull(session: CommandContext, directory: Path, texts: Sequence[str]) 
 def _put_document(directory: Path, text: bytes) -> None:
     """For those who use the mirror with ``--python-mirror`` alone: what pbs-installer lacks is found there too."""
     path = Path(document_place(str(directory)))
-    scratch = path.with_name(f".{path.name}.part")
     try:
-        scratch.write_bytes(text)
-        scratch.replace(path)
+        write_atomically(path, text, mode=0o666)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
 

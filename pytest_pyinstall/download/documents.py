@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import re
@@ -12,7 +11,7 @@ from pytest_pyinstall.download._response import Response, RetryPolicy, Unreachab
 from pytest_pyinstall.download.client import Client, retry
 from pytest_pyinstall.download.fetch import LOGGER, open_file_url
 from pytest_pyinstall.errors import CatalogueError, FetchError, OfflineError, StoreError
-from pytest_pyinstall.system.files import make_cache_directory, scratch_name
+from pytest_pyinstall.system.files import make_cache_directory, write_atomically
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.urls import is_local, redacted, without_secrets
 
@@ -71,14 +70,10 @@ class CachedDocument:
         meta = {"etag": etag, "modified": modified, "sha256": hashlib.sha256(body).hexdigest(), "since": now}
         # Two files, renamed one after the other: the digest in the second says whether they belong together.
         for path, content in ((self.path, body), (self._meta, json.dumps(meta).encode())):
-            scratch = path.with_name(scratch_name(".part"))
             try:
                 make_cache_directory(path.parent)
-                scratch.write_bytes(content)
-                scratch.replace(path)
+                write_atomically(path, content)
             except (OSError, StoreError):
-                with contextlib.suppress(OSError):
-                    scratch.unlink()
                 return
 
     def confirm(self, now: float) -> None:

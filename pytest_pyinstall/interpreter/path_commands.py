@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_pyinstall.errors import StoreError
-from pytest_pyinstall.system.files import delete, make_directory, scratch_name
+from pytest_pyinstall.system.files import discard, make_directory, write_atomically
 from pytest_pyinstall.system.locks import share
 from pytest_pyinstall.system.permissions import is_noexec, other_writer
 from pytest_pyinstall.system.temporary import temporary_directory
@@ -228,18 +228,9 @@ def _command(interpreter: Interpreter, path: Path) -> Path:
         content = b'#!/bin/sh\n%sexec %s "$@"\n' % (_own_libraries(interpreter), _quoted(executable))
     if _holds(path, content):
         return path
-    scratch = path.with_name(scratch_name())
-    try:
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755)
-        with open(descriptor, "wb") as file:
-            file.write(content)
-            if hasattr(os, "fchmod"):
-                os.fchmod(descriptor, 0o755)  # regardless of the umask
-        if path.is_dir() and not path.is_symlink():
-            delete(path)
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        discard(path)
+    write_atomically(path, content, mode=0o755, ignore_umask=True)
     return path
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 from pytest_pyinstall.request.identity import Attestation, Build, Key
 from pytest_pyinstall.store._distributions import Distribution, read_distributions
-from pytest_pyinstall.system.files import OPEN_FLAGS, open_regular, scratch_name
+from pytest_pyinstall.system.files import OPEN_FLAGS, new_file, open_regular
 from pytest_pyinstall.system.urls import without_secrets
 from pytest_pyinstall.system.values import Value, replace
 
@@ -300,17 +300,9 @@ class Record(Value):
             "attestation": self.attestation and self.attestation.to_json(),
             "tree": [entry.to_json() for entry in self.entries],
         }
-        scratch = (scratch_directory or path.parent) / scratch_name()
-        try:
-            descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            with open(descriptor, "w", encoding="utf-8") as file:
-                json.dump(document, file, separators=(",", ":"))
-                file.flush()
-                # An empty record after a power cut would make a whole tree look like another program's.
-                os.fsync(file.fileno())
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        # An empty record after a power cut would make a whole tree look like another program's: hence `sync`.
+        with new_file(path, sync=True, scratch_directory=scratch_directory) as file:
+            file.write(json.dumps(document, separators=(",", ":")).encode())
 
     @classmethod
     def read(cls, path: Path) -> Self | None:

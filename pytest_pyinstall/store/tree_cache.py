@@ -15,7 +15,6 @@ each time before anything is made of it, and one that differs costs the whole ke
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -31,6 +30,7 @@ from pytest_pyinstall.store.manifest import Entry, may_change, take_manifest
 from pytest_pyinstall.system.files import (
     FileDigests,
     children,
+    discard,
     is_abandoned,
     make_cache_directory,
     remove,
@@ -75,7 +75,7 @@ def cached_trees(cache: Path) -> list[Path]:
 def stale_trees(cache: Path) -> list[Path]:
     """What dead processes left behind."""
     directory = trees_directory(cache)
-    if not any(path.name.endswith(_NEW) for path in children(directory)):
+    if not any(path.name.endswith((_NEW, ".gone")) for path in children(directory)):
         return []
     with lock_now(directory) as ours:
         return _left_over(directory, is_locked=bool(ours))
@@ -119,14 +119,14 @@ def link_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, FileDiges
         known = _laid(kept / top, into / top, entries)
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         _clear(into)
-        _throw_away(kept)
+        discard(kept)
         return None
     except OSError as error:
         _clear(into)
         if error.errno in _NO_ROOM:
             raise
         if error.errno not in _NO_LINKS:
-            _throw_away(kept)
+            discard(kept)
         return None
     return into / top, known
 
@@ -265,13 +265,6 @@ def _compared(directory: Path, entries: list[Entry]) -> FileDigests:
 
 def _is_plain(name: str) -> bool:
     return bool(name) and not name.startswith("/") and not {"", ".", ".."} & set(name.split("/"))
-
-
-def _throw_away(kept: Path) -> None:
-    aside = kept.with_name(scratch_name(_NEW))
-    with contextlib.suppress(OSError):
-        kept.rename(aside)
-        remove(aside)
 
 
 def _clear(into: Path) -> None:

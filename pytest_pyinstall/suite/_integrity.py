@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_pyinstall.system.files import current_boot
+from pytest_pyinstall.system.files import current_boot, write_atomically
 
 __all__ = ["damage", "take_stock"]
 
@@ -163,10 +163,4 @@ def _digest(path: str) -> str:
 
 
 def _write(path: Path, document: object) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}")
-    try:
-        scratch.write_text(json.dumps(document), encoding="utf-8", errors="surrogateescape")
-        scratch.replace(path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+    write_atomically(path, json.dumps(document).encode("utf-8", "surrogateescape"))

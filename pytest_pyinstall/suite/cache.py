@@ -23,6 +23,7 @@ import contextlib
 import csv
 import email
 import hashlib
+import io
 import json
 import os
 import re
@@ -31,11 +32,12 @@ import time
 import zipfile
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.system import locks
+from pytest_pyinstall.system.files import move_aside, new_file, write_atomically
 
 if TYPE_CHECKING:
     from pytest_pyinstall.suite.inputs import Inputs
@@ -110,13 +112,11 @@ def throw_away(path: Path, *, is_locked: bool = False) -> Path | None:
     None if a session runs in it, or makes it. A caller that holds the lock for making it says so: `is_locked`. Raises
     `OSError`.
     """
-    aside = path.with_name(f".{path.name.lstrip('.')}.{os.urandom(4).hex()}.gone")
     with ExitStack() as stack:
         guards = _guards(path)[:1] if is_locked else _guards(path)
         if not all(stack.enter_context(locks.seize(guard)) for guard in guards):
             return None
-        path.rename(aside)
-    return aside
+        return move_aside(path)
 
 
 def _beside(path: Path, kind: str) -> Path:
@@ -192,12 +192,8 @@ def pack_editable(packages: Path, project: Path, *, into: Path) -> Path | None:
     for name in _OF_INSTALLATION:
         with contextlib.suppress(FileNotFoundError):
             (into / name).write_bytes((found / name).read_bytes())
-    scratch = into / f".{os.getpid()}-{os.urandom(4).hex()}.new"
-    try:
-        _write(scratch, packages, names, record=f"{found.name}/RECORD")
-        scratch.replace(wheel)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with new_file(wheel) as file:
+        _write(file, packages, names, record=f"{found.name}/RECORD")
     return wheel
 
 
@@ -219,10 +215,9 @@ def install_as_editable(packages: Path, wheel: Path) -> None:
             continue
         path.write_bytes(content)
         rows.append([f"{metadata.name}/{each}", f"sha256={_record_digest(content)}", str(len(content))])
-    scratch = metadata / ".RECORD.new"
-    with scratch.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
-    scratch.replace(metadata / "RECORD")
+    written = io.StringIO(newline="")
+    csv.writer(written, lineterminator="\n").writerows(rows)
+    write_atomically(metadata / "RECORD", written.getvalue().encode())
 
 
 def wheels_of(shelf: Path, project: Path, inputs: Inputs) -> Path:
@@ -283,7 +278,7 @@ def _is_plain(path: Path) -> bool:
     return all(os.path.isabs(line) for line in lines if line.strip())  # noqa: PTH117  # text
 
 
-def _write(target: Path, packages: Path, names: list[str], *, record: str) -> None:
+def _write(target: BinaryIO, packages: Path, names: list[str], *, record: str) -> None:
     rows = []
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in names:

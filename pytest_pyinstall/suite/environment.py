@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from pytest_pyinstall.suite.inputs import OPTION, Inputs, changes, explicit_pack
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, Recipe, local_target
 from pytest_pyinstall.suite.variants import Variant
 from pytest_pyinstall.system import locks
+from pytest_pyinstall.system.files import delete, discard
 from pytest_pyinstall.system.processes import run
 from pytest_pyinstall.system.temporary import temporary_directory
 
@@ -233,7 +233,7 @@ def _throw_away_older(plan: _Plan, final: Path) -> None:
         if path != final:
             with suppress(OSError):
                 if aside := throw_away(path, is_locked=True):
-                    shutil.rmtree(aside, ignore_errors=True)
+                    delete(aside)
 
 
 # Making
@@ -252,7 +252,7 @@ def _make(
     interpreter, spec = plan.interpreter, plan.spec
     try:
         for left in plan.parent.glob(f".{plan.slot}-*.new"):
-            _remove(left)
+            discard(left)
         python = venv.create(scratch, key=interpreter.key, base_executable=interpreter.base_executable, environ=environ)
         places = {editable: final for final, editable in plan.places()}
         editable = _Filling(plan, scratch, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say).run()
@@ -271,7 +271,7 @@ def _make(
         _warm(scratch, interpreter, environ=environ)
         (scratch / "suite.json").write_text(json.dumps(record, indent=1), encoding="utf-8", errors="surrogateescape")
         take_stock(scratch)
-        _remove(final)
+        discard(final)
         scratch.rename(final)
         return final, editable
     except EnvironmentCreationError as error:
@@ -280,7 +280,7 @@ def _make(
         message = f"cannot make an environment below {plan.parent}: {error.strerror or error}"
         raise StoreError(message, hint="another directory: --python-cache DIR") from error
     finally:
-        _remove(scratch)
+        discard(scratch)
 
 
 def _without_scratch(
@@ -327,18 +327,6 @@ def _relocate(directory: Path, scratch: Path, final: Path) -> None:
         content = path.read_bytes()
         if before in content and not content.startswith((b"\x7fELF", b"MZ")):
             path.write_bytes(content.replace(before, after))
-
-
-def _remove(path: Path) -> None:
-    if not os.path.lexists(path):
-        return
-    # Aside first: what is half gone must not be found under its name.
-    aside = path.with_name(f".{path.name.lstrip('.')}.{os.urandom(4).hex()}.gone")
-    try:
-        path.rename(aside)
-    except OSError:
-        aside = path
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 # Installing

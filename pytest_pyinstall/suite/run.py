@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.interpreter import environment as venv
 from pytest_pyinstall.suite.report import Tally
+from pytest_pyinstall.system.files import write_atomically
 from pytest_pyinstall.system.processes import end_with_us, forget, own_group
 
 if TYPE_CHECKING:
@@ -163,14 +164,10 @@ def _is_written(path: Path, content: bytes) -> bool:
     with contextlib.suppress(OSError):
         if path.read_bytes() == content:
             return True
-    aside = path.with_suffix(f".{os.getpid()}-{os.urandom(4).hex()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content)
-        aside.replace(path)
+        write_atomically(path, content)
     except OSError:
-        with contextlib.suppress(OSError):
-            aside.unlink()
         return False
     return True
 

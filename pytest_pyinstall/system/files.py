@@ -1,8 +1,7 @@
-"""Directories that others make, fill and delete at the same time.
+"""Files and directories that several processes make, replace and delete at the same time.
 
-Files of the cache: opened so that a planted file does no harm.
-
-Puts a directory under a name that is taken, without an instant at which the name leads nowhere.
+A `scratch_name` belongs to the process that made it, and `is_abandoned` says if that process is dead. Nothing here
+follows a link that another program planted.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pytest_pyinstall.errors import InvalidSettingError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from io import BufferedReader
 
 __all__ = [
@@ -30,9 +29,12 @@ __all__ = [
     "children",
     "current_boot",
     "delete",
+    "discard",
     "is_abandoned",
     "make_cache_directory",
     "make_directory",
+    "move_aside",
+    "new_file",
     "open_regular",
     "read_toml",
     "remove",
@@ -40,6 +42,7 @@ __all__ = [
     "scratch_name",
     "storage_error",
     "sweep_cache",
+    "write_atomically",
 ]
 
 
@@ -70,17 +73,82 @@ def children(directory: Path) -> list[Path]:
         return []
 
 
+def write_atomically(
+    path: Path, content: bytes, *, mode: int = 0o644, ignore_umask: bool = False, scratch_directory: Path | None = None
+) -> None:
+    """Put a file with `content` at `path`, as `new_file` does. Raises `OSError`."""
+    with new_file(path, mode=mode, ignore_umask=ignore_umask, scratch_directory=scratch_directory) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def new_file(
+    path: Path,
+    *,
+    mode: int = 0o644,
+    ignore_umask: bool = False,
+    sync: bool = False,
+    scratch_directory: Path | None = None,
+) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` when the block ends; if it ends with an error, `path` stays as it was.
+
+    A reader sees the old file or the whole new one, and a link at `path` is replaced, not followed. The umask
+    takes rights from `mode`, unless `ignore_umask`. With `sync`, a power cut cannot leave an empty file.
+    Until the block ends, the file has a `scratch_name` in `scratch_directory`, which is on the same volume, or beside
+    `path`. Of several writers at once, the last one wins. Raises `OSError`.
+    """
+    scratch = (scratch_directory or path.parent) / scratch_name()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS
+    try:
+        with open(os.open(scratch, flags, mode), "wb") as file:
+            if ignore_umask and hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), mode)
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        scratch.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise
+
+
+def move_aside(path: Path) -> Path:
+    """Rename `path` to a private name beside it, which is returned, so that no one finds half of what is being deleted.
+
+    Raises `OSError`. `sweep_cache` deletes what has such a name if this process is killed before it does.
+    """
+    aside = path.with_name(scratch_name(".gone"))
+    path.rename(aside)
+    return aside
+
+
+def discard(path: Path) -> None:
+    """Move `path` aside, then delete it, as far as that is possible. Raises nothing."""
+    try:
+        path = move_aside(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        pass  # a directory that we cannot write to: delete what is in it
+    delete(path)
+
+
 def delete(path: Path) -> None:
     """Delete `path`, whatever it is, as far as that is possible. Raises nothing."""
     import shutil
 
     with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-            if os.path.lexists(path):
-                _delete_with_one_descriptor(path)
-        else:
+        if not path.is_dir() or path.is_symlink():
             path.unlink(missing_ok=True)
+            return
+        shutil.rmtree(path, ignore_errors=True)
+        if os.path.lexists(path):
+            with contextlib.suppress(OSError):
+                remove(path)  # a directory in it is read-only
+        if os.path.lexists(path):
+            _delete_with_one_descriptor(path)
 
 
 def _delete_with_one_descriptor(directory: Path) -> None:

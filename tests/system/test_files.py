@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 
 from pytest_pyinstall.system import files
-from pytest_pyinstall.system.files import replace_directory
+from pytest_pyinstall.system.files import (
+    delete,
+    discard,
+    is_abandoned,
+    move_aside,
+    new_file,
+    replace_directory,
+    sweep_cache,
+    write_atomically,
+)
+
+posix = pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
 
 
 @pytest.fixture(params=["system call", "renames"])
@@ -86,3 +97,131 @@ def test_writers_without_a_lock_leave_one_whole_tree(tmp_path: Path, way: str) -
 def test_another_error_is_not_swallowed(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         replace_directory(tmp_path / "missing", tmp_path / "final")
+
+
+def _names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir() if path.name != "home")
+
+
+def test_a_written_file_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with path.open("rb") as reader:
+        write_atomically(path, b"new")
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+    assert _names(tmp_path) == ["file"]
+
+
+def test_a_link_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    path = tmp_path / "file"
+    path.symlink_to(victim)
+    write_atomically(path, b"new")
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink()
+
+
+def test_an_error_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write_half() -> None:
+        with new_file(path) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert path.read_bytes() == b"old"
+    assert _names(tmp_path) == ["file"]
+
+
+def test_a_file_that_cannot_take_its_place_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_atomically(tmp_path / "directory", b"new")
+    assert _names(tmp_path) == ["directory"]
+
+
+def test_what_is_being_written_has_a_name_that_a_sweep_finds(tmp_path: Path) -> None:
+    path, scratch = tmp_path / "file", tmp_path / "scratch"
+    scratch.mkdir()
+    for directory in (None, scratch):
+        with new_file(path, scratch_directory=directory) as file:
+            name = Path(os.readlink(f"/proc/self/fd/{file.fileno()}")) if sys.platform == "linux" else None
+            (made,) = (each for each in (directory or tmp_path).iterdir() if each.name.startswith("."))
+            assert name in {None, made}
+            assert is_abandoned(made) is False  # we live
+        assert is_abandoned(made.with_name(made.name.replace(f"-{os.getpid()}-", "-1-"))) is True
+
+
+@posix
+@pytest.mark.parametrize(
+    ("mode", "ignore_umask", "expected"), [(0o644, False, 0o600), (0o755, True, 0o755), (0o666, False, 0o600)]
+)
+def test_the_umask_takes_rights_unless_it_is_ignored(
+    tmp_path: Path, mode: int, ignore_umask: bool, expected: int
+) -> None:
+    path = tmp_path / "file"
+    before = os.umask(0o077)
+    try:
+        write_atomically(path, b"", mode=mode, ignore_umask=ignore_umask)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == expected
+
+
+def test_sync_writes_to_the_disk_before_the_file_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_size, path.exists())))
+    with new_file(path, sync=True) as file:
+        file.write(b"new")
+    assert synced == [(3, False)]
+
+
+def test_discarding_deletes_a_file_a_link_and_a_directory_but_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
+    victim = _directory(tmp_path / "victim", "precious")
+    tree = _directory(tmp_path / "tree", "text")
+    (tree / "link").symlink_to(victim)
+    (tmp_path / "link").symlink_to(victim)
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    (tmp_path / "file").write_text("text")
+    for name in ("tree", "link", "dangling", "file", "absent"):
+        discard(tmp_path / name)
+    assert _names(tmp_path) == ["victim"]
+    assert (victim / "file").read_text() == "precious"
+
+
+def test_what_is_discarded_loses_its_name_before_anything_in_it_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _directory(tmp_path / "tree", "text")
+    seen = []
+
+    def look(aside: Path) -> None:
+        seen.append((path.exists(), (aside / "file").read_text()))
+        delete(aside)
+
+    monkeypatch.setattr(files, "delete", look)
+    discard(path)
+    assert seen == [(False, "text")]
+    assert _names(tmp_path) == []
+
+
+def test_a_sweep_finishes_what_a_killed_process_had_moved_aside(tmp_path: Path) -> None:
+    for parent in ("environments", "trees", "commands"):
+        (tmp_path / parent).mkdir()
+        move_aside(_directory(tmp_path / parent / "old", "text"))
+    sweep_cache(tmp_path)
+    assert [_names(tmp_path / parent) for parent in ("environments", "trees", "commands")] == [[], [], []]
+
+
+@posix
+def test_a_directory_that_is_read_only_is_deleted(tmp_path: Path) -> None:
+    path = _directory(tmp_path / "tree", "text")
+    path.chmod(0o555)
+    delete(path)
+    assert not path.exists()
