@@ -12,11 +12,11 @@ Judges the names in an archive: which can be plain names inside a tree, on every
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, NoReturn
 
 from pytest_pyinstall.errors import StoreError
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,8 +63,7 @@ class ArchiveMember(NamedTuple):
     pieces: Iterator[bytes | memoryview] = iter(())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveLimits:
+class ArchiveLimits(Value):
     """What no Python needs more of: the largest builds known, PBS's debug builds, stay below a third of each."""
 
     unpacked: int = 4 << 30

@@ -1,1 +1,1 @@
-"""How bytes get here: one client, retries, resume, a verified cache."""
+"""Downloads files: one client, retries, resuming, and a cache that is verified."""

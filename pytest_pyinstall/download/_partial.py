@@ -1,4 +1,4 @@
-"""A download under way, or one that can be resumed: a ``.part`` file and the note beside it."""
+"""A running download, or one that can be resumed: a ``.part`` file, and a note beside it."""
 
 import contextlib
 import errno
@@ -20,13 +20,13 @@ __all__ = ["ArchiveSink", "PartialDownload"]
 
 
 class ArchiveSink(Protocol):
-    """Receives the bytes of an archive while they come, before it is known whether they are the right ones."""
+    """Receives the bytes of an archive while they arrive, before its digest was checked."""
 
     def write(self, chunk: bytes) -> None:
         """The next bytes."""
 
     def restart(self) -> None:
-        """What was written so far counts for nothing: the archive comes from its first byte again."""
+        """Forget what was written so far: the archive begins again with its first byte."""
 
 
 _HEAD = 256
@@ -36,7 +36,7 @@ _RENAMES_OPEN_FILES = os.name != "nt"
 
 
 class PartialDownload:
-    """A file that is being filled, and the digest of what it holds so far."""
+    """A file that grows, and the digest of its content so far."""
 
     def __init__(self, path: Path, descriptor: int, sink: ArchiveSink | None = None) -> None:
         self.path = path
@@ -49,13 +49,13 @@ class PartialDownload:
     @classmethod
     @contextlib.contextmanager
     def open(cls, path: Path, sink: ArchiveSink | None = None) -> Iterator["PartialDownload"]:
-        """The partial download at `path`, new or as it was left. What cannot be resumed is removed at the end.
+        """Open the partial download at `path`, or create it. If it cannot be resumed, it is removed at the end.
 
-        `sink` receives what it holds, and what is appended to it.
+        `sink` receives its content, and then what is appended to it.
         """
         descriptor = _open_part(path)
         if not path.name.startswith(".") and not _is_ours_alone(descriptor):
-            # Another process writes it although we hold the lock, which then was deleted: two may not fill one file.
+            # We hold the lock, but another process writes this file: its lock file was deleted. Use a file of our own.
             with contextlib.suppress(OSError):
                 os.close(descriptor)
             path = path.with_name(f".{secrets.token_hex(8)}.part")
@@ -69,7 +69,7 @@ class PartialDownload:
             part._forget(with_bytes=True)
             raise
         except BaseException:
-            # Keep what the next attempt can build on, and nothing else.
+            # Keep only what the next attempt can resume.
             if not part.is_resumable:
                 part._forget(with_bytes=True)
             raise
@@ -81,12 +81,12 @@ class PartialDownload:
         return self._hash.hexdigest()
 
     def is_continued_by(self, url: str) -> bool:
-        """Whether the server of `url` can be asked for the rest."""
+        """Whether it came from `url` and the server can be asked for the rest."""
         return bool(self.size and self.validator) and self.url == redacted(url)
 
     @property
     def is_resumable(self) -> bool:
-        """Whether a later `fetch` can go on from here. One without a lock has a name that no one looks for."""
+        """Whether a later `fetch` can resume it. Without a lock its name is random, and no other process finds it."""
         return bool(self.size and self.validator) and not self.path.name.startswith(".")
 
     def append(self, chunk: bytes) -> None:
@@ -97,7 +97,7 @@ class PartialDownload:
         self._count(chunk)
 
     def restart(self, *, url: str = "", validator: str = "") -> None:
-        """Empty it, and remember what the bytes to come can be resumed with."""
+        """Empty it, and note the URL and the validator that the next bytes can be resumed with."""
         with self._storing():
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.ftruncate(self._descriptor, 0)
@@ -108,15 +108,15 @@ class PartialDownload:
         self._begin()
 
     def publish(self, path: Path) -> BinaryIO:
-        """Give the checked file its name. Gives the open file, at offset 0."""
+        """Rename the checked file to `path`. Returns it, open, at offset 0."""
         with self._storing():
             if os.fstat(self._descriptor).st_size != self.size:
                 raise OSError(errno.EBUSY, "another process writes it, too")
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             if not _RENAMES_OPEN_FILES:
                 return self._publish_closed(path)
-            # If it has lost its name (`cache clear`, or a lock that does not exclude), the bytes are still good, and
-            # another one's bytes must not be published in their place.
+            # If it has lost its name (`cache clear`, or locks that do not work), its bytes are still good. What has the
+            # name now is another process's file, and must not be published.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._descriptor), self.path.lstat()):
                     self.path.replace(path)
@@ -125,7 +125,7 @@ class PartialDownload:
             return os.fdopen(descriptor, "rb")
 
     def _publish_closed(self, path: Path) -> BinaryIO:
-        """The same where what is open cannot be renamed: let go, and check again what has the name then."""
+        """The same if an open file cannot be renamed: close it, rename it, and check again what has the name."""
         self._close()
         self.path.replace(path)
         self._forget(with_bytes=False)
@@ -148,7 +148,7 @@ class PartialDownload:
             self._sink.restart()
 
     def _count(self, chunk: bytes) -> None:
-        # The descriptor is behind the last of these bytes, always: no one seeks in between.
+        # The descriptor is always behind the last of these bytes: nothing else seeks in it.
         if len(self.head) < _HEAD:
             self.head += chunk[: _HEAD - len(self.head)]
         self._hash.update(chunk)
@@ -195,7 +195,7 @@ def _open_part(path: Path) -> int:
         try:
             descriptor = os.open(path, flags, 0o644)
             facts = os.fstat(descriptor)
-            # A second name for it would be written through, too.
+            # With a second name, we would write into another file, too.
             if stat.S_ISREG(facts.st_mode) and facts.st_nlink <= 1:
                 with contextlib.suppress(AttributeError):  # Windows
                     os.fchmod(descriptor, 0o644)  # regardless of the umask
@@ -208,7 +208,7 @@ def _open_part(path: Path) -> int:
             if last or _is_file(path):
                 raise storage_error(path, error) from error
             try:
-                remove(path)  # a link, a socket, a directory: never the beginning of an archive
+                remove(path)  # a link, a socket or a directory is not the beginning of an archive
             except OSError as unremovable:
                 raise storage_error(path, unremovable) from unremovable
     raise storage_error(path, OSError(errno.EBUSY, "another process keeps changing it"))
@@ -218,11 +218,11 @@ def _is_file(path: Path) -> bool:
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
-        return True  # nothing there that would be in the way
+        return True  # nothing is in the way
 
 
 def _is_ours_alone(descriptor: int) -> bool:
-    """Whether no one else fills this very file, as far as the system can tell; ours until the descriptor is closed."""
+    """Whether no other process writes this file, as far as the system can tell. True until the descriptor is closed."""
     if _RENAMES_OPEN_FILES:  # elsewhere a lock file cannot be deleted while another process holds it
         with contextlib.suppress(OSError):
             return locks.lock_descriptor(descriptor)

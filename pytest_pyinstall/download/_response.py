@@ -1,9 +1,4 @@
-"""When a download is given up.
-
-What a failed request means: that it may pass by itself, or what to do about it.
-
-A server's answer: what its headers say, and its body for as long as it comes fast enough.
-"""
+"""A response: what its headers say, when it is too slow, and whether a failed request can be retried."""
 
 from __future__ import annotations
 
@@ -36,12 +31,12 @@ __all__ = [
 
 
 class RetryPolicy(Value):
-    """When to stop hoping. Times in seconds, sizes in bytes; the last four are seams for tests.
+    """When to give up. Times are in seconds, sizes in bytes; the last four are for tests.
 
-    `total` bounds one `fetch` with all its retries, `connect` one connection, `headers` the time from a request to
-    the end of its answer's headers, `read` a silence in the body. An answer that brings less than `slow_bytes` in
-    `slow_time` is given up. `attempts` failures in a row end it; one that brought `worth` bytes further begins the
-    count anew. `abandoned`: how long another process's download may stand still before we download beside it.
+    `total` limits one `fetch` with all its retries, `connect` one connection, `headers` the time from a request to the
+    end of the response's headers, `read` a pause in the body. A response is given up if it brings less than
+    `slow_bytes` in `slow_time`. After `attempts` failures in a row, `fetch` fails; an attempt that gets `worth` bytes
+    further resets the count. If another process's download does not grow for `abandoned`, we start our own.
     """
 
     total: float = 1800.0
@@ -75,7 +70,7 @@ STOPPED = "stopped while downloading"
 
 
 class TransientError(Exception):
-    """A failure that may pass by itself, if not more than `attempts` in a row end so."""
+    """A failure after which a retry can help, at most `attempts` times in a row."""
 
     def __init__(
         self, reason: str, *, retry_after: float | None = None, hint: str = "", attempts: int | None = None
@@ -88,11 +83,11 @@ class TransientError(Exception):
 
 
 class UnreachableError(FetchError):
-    """Such failures went on for too long."""
+    """The retries failed, too."""
 
 
 def proxy_refused(status: str, where: str, what: str) -> Exception:
-    """What it means that a proxy answered `status` instead of the server."""
+    """The error if a proxy answers with `status` instead of the server."""
     if status == "407":
         hint = "HTTPS_PROXY=http://user:password@host:port"
         return FetchError(f"{what}: the proxy wants a user and a password (407): {where}", hint=hint)
@@ -102,7 +97,7 @@ def proxy_refused(status: str, where: str, what: str) -> Exception:
 
 
 class Response(Value):
-    """Status and headers (their names in lower case) of what came from `url`; `chunks` are its body as it comes."""
+    """A response from `url`. The names of `headers` are in lower case; `chunks` is the body as it arrives."""
 
     url: str
     status: int
@@ -110,7 +105,7 @@ class Response(Value):
     chunks: Iterator[bytes]
 
     def iter_body(self, limits: RetryPolicy, until: float) -> Iterator[bytes]:
-        """The body, for as long as it comes fast enough and the deadline has not passed."""
+        """The body. Raises `TransientError` if it arrives too slowly, or after the deadline."""
         since, count = limits.clock(), 0
         for chunk in self.chunks:
             yield chunk
@@ -127,7 +122,7 @@ class Response(Value):
 
     @property
     def total(self) -> int | None:
-        """How long the whole file is, as far as the server says."""
+        """The length of the whole file, if the server says it."""
         if self.status == 206:
             text = self.headers.get("content-range", "").rpartition("/")[2]
         else:
@@ -141,7 +136,7 @@ class Response(Value):
 
     @property
     def validator(self) -> str:
-        """What `If-Range` takes: a strong ETag, else a date (RFC 9110, section 13.1.5); nothing if there is none."""
+        """The value for `If-Range`: a strong ETag or a date (RFC 9110, section 13.1.5); empty if there is neither."""
         etag = self.headers.get("etag", "")
         if etag:
             return self.entity_tag if etag.startswith('"') else ""
@@ -150,7 +145,7 @@ class Response(Value):
 
     @property
     def entity_tag(self) -> str:
-        """The ETag, if it is one that can be sent back: of visible ASCII (RFC 9110, section 8.8.3)."""
+        """The ETag, if it can be sent back, that is, if it is visible ASCII (RFC 9110, section 8.8.3)."""
         etag = self.headers.get("etag", "")
         return etag if _is_sendable(etag) else ""
 
@@ -164,7 +159,7 @@ def _is_sendable(text: str) -> bool:
 
 
 def error_for_status(answer: Response, what: str, limits: RetryPolicy) -> Exception:
-    """What a status that no one wants means."""
+    """The error for an unexpected status."""
     status, where = answer.status, redacted(answer.url)
     reason = f"HTTP {status} from {where}"
     if status in {408, 425, 429} or status >= 500:
@@ -180,17 +175,17 @@ def error_for_status(answer: Response, what: str, limits: RetryPolicy) -> Except
 
 
 def looks_like_a_page(head: bytes) -> bool:
-    """Whether a file that begins so is HTML, whatever its headers say."""
+    """Whether a file that begins with `head` is HTML, whatever its headers say."""
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
 
 
 def page_hint(url: str) -> str:
-    """What to do when HTML came instead of a file."""
+    """The hint for HTML instead of a file."""
     return f"a login page or a proxy answered; open it in a browser: {redacted(url)}"
 
 
 def _retry_after(headers: Mapping[str, str], wall_clock: Callable[[], float]) -> float | None:
-    """Seconds to wait, if the server says so, in seconds or as a date; by its own clock, if it tells the time."""
+    """The seconds to wait, if the server says so, in seconds or as a date by its own clock."""
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}", text):
         return float(text)

@@ -1,8 +1,8 @@
-"""Verifies who built an archive before it is fetched: its bundle, and that bundle against a root of trust.
+"""Verifies, before an archive is fetched, who built it.
 
-A bundle is what GitHub's build attestations are: a DSSE envelope around an in-toto statement that names the archive's
-sha256, the certificate of the workflow that signed it, and the proof that this is in a public log. `sigstore`
-verifies it, without network.
+The proof is a bundle, the format of GitHub's build attestations: a DSSE envelope around an in-toto statement with the
+archive's sha256, the certificate of the workflow that signed it, and the proof that it is in a public log. `sigstore`
+verifies it offline, against a trusted root.
 
 Sources: https://github.com/sigstore/protobuf-specs (bundle), https://slsa.dev/spec/v1.0/provenance, and for the
 certificate's extensions https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md.
@@ -33,7 +33,7 @@ __all__ = ["SUFFIX", "Proof", "attest", "verify_bundle"]
 
 
 SUFFIX = ".sigstore.json"
-"""Behind the name of an archive: that of its bundle."""
+"""The endings that a bundle's name adds to the name of its archive."""
 
 
 _SUFFIXES = (SUFFIX, ".sigstore")
@@ -55,7 +55,7 @@ _MORE = "what is verified, and against what: docs/security.md, Attestations"
 
 
 class Proof(Value):
-    """A document in which one bundle holds, and what that says."""
+    """A document with a valid bundle, and what the bundle says."""
 
     attestation: Attestation
     text: bytes
@@ -71,14 +71,14 @@ def attest(
     cache: Path,
     offline: bool,
 ) -> Proof:
-    """Proof that `signer` built the archive of `build`, which comes from `mirror` or `pypy_mirror` where there is one.
+    """Prove that `signer` built the archive of `build`, which comes from `mirror` or `pypy_mirror` if they are set.
 
-    The bundle is where the catalogue says, on the mirror, else the one beside the archive, with ``.sigstore.json`` or
-    ``.sigstore`` behind its name. It is kept below `cache`, and nothing else is written. Raises `AttestationError`
-    where there is none, or none that holds, `FetchError` for a network that fails, and `UsageError` if `sigstore`
-    is not installed.
+    The bundle is at the place that the catalogue names, on the mirror, or beside the archive with the ending
+    ``.sigstore.json`` or ``.sigstore``. It is kept below `cache`; nothing else is written. Raises `AttestationError`
+    if there is none or none is valid, `FetchError` if the network fails, and `UsageError` if `sigstore` is not
+    installed.
     """
-    _trust(signer)  # what is missing is told before anything is fetched
+    _trust(signer)  # if something is missing, say so before anything is fetched
     if build.attestation:
         bundle = replace(build, url=build.attestation)
         places = [mirrored(bundle, mirror=mirror, pypy_mirror=pypy_mirror)]
@@ -108,10 +108,10 @@ def attest(
 
 
 def verify_bundle(text: bytes, *, build: Build, signer: Signer, origin: str = "the bundle") -> Attestation:
-    """What `text`, one bundle or several (as JSON Lines, or as GitHub's API answers), proves about `build`.
+    """Verify `text`: one bundle or several, as JSON Lines or in the format of GitHub's API.
 
-    One that holds is enough. Raises `AttestationError` with the reason of the first that does not, and `UsageError`
-    where `sigstore` is not installed.
+    One valid bundle is enough. Raises `AttestationError` with the reason why the first is not valid, and `UsageError`
+    if `sigstore` is not installed.
     """
     trust = _trust(signer)
     reason = "it holds no bundle"
@@ -129,14 +129,14 @@ def verify_bundle(text: bytes, *, build: Build, signer: Signer, origin: str = "t
 
 
 class _Trust(Value):
-    """`verifier` goes by a root whose file has the sha256 `root`; empty for that of the public Sigstore."""
+    """`verifier` uses the root whose file has the sha256 `root`; `root` is empty for the public Sigstore."""
 
     verifier: "Verifier"
     root: str
 
 
 class _NotProvenError(Exception):
-    """The signature is right, and says something else."""
+    """The signature is valid, but for something else."""
 
 
 def _verified(bundle: Any, sha256: str, signer: Signer, trust: _Trust, digest: str) -> Attestation:
@@ -169,7 +169,7 @@ def _verified(bundle: Any, sha256: str, signer: Signer, trust: _Trust, digest: s
 
 
 class _Identity:
-    """The policy that the certificate is that of the signer's workflow, on whatever ref the signer leaves open."""
+    """The policy: the certificate belongs to the signer's workflow, on any ref if the signer names none."""
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
@@ -203,7 +203,7 @@ def _bundles(text: bytes) -> Iterator[Any]:
 
 
 def _behind(url: str, suffix: str) -> str:
-    """`url` with `suffix` behind its path: a query, such as a token, stays last."""
+    """`url` with `suffix` added to its path; a query, such as a token, stays at the end."""
     if "://" not in url:
         return url + suffix
     parts = urlsplit(url)
@@ -234,7 +234,7 @@ def _trust_in(signer: Signer, root: str) -> _Trust:
 
 
 def _public_root() -> str:
-    """The trusted root that `sigstore` brings along. `Verifier.production` would copy it into the home directory."""
+    """The trusted root inside `sigstore`. `Verifier.production` would copy it into the home directory."""
     from importlib.resources import files
 
     place = quote("https://tuf-repo-cdn.sigstore.dev", safe="")

@@ -1,9 +1,4 @@
-"""The lock of one directory of the archive cache: it saves work, and decides nothing.
-
-An archive in the cache: where it is, and whether it is still what it was.
-
-What is in the cache, and what of it may go: for the command line.
-"""
+"""The cache of archives: the path of each, its check and its lock, and what `cache list`, `prune` and `clear` do."""
 
 from __future__ import annotations
 
@@ -34,10 +29,10 @@ __all__ = ["CachedFile", "archive_path", "cached_archives", "clear", "lock_archi
 
 @contextlib.contextmanager
 def lock_archive(path: Path, client: Client, until: float, waiting: Callable[[str], None]) -> Iterator[bool]:
-    """Hold the lock of the archive's directory, which is made; False if it could not be had.
+    """Hold the lock of the archive's directory, which is created. Yields False if it cannot be acquired.
 
-    the process that holds it gets as long as it takes, provided that its download grows: a process that was stopped, or
-    that runs on another host where the lock never ends, keeps no one.
+    The lock only saves work. Its holder gets as much time as it needs while its download grows. A process that was
+    stopped, or one on another host whose lock never ends, does not block the others.
     """
     part = path.with_name(f"{path.name}.part")
     clock, size, since = client.limits.clock, -1, client.limits.clock()
@@ -65,16 +60,16 @@ def lock_archive(path: Path, client: Client, until: float, waiting: Callable[[st
 
 
 def archive_path(cache: Path, build: Build) -> Path:
-    """Where the archive of `build` is in the cache, once it is there."""
+    """The path of the archive of `build` in the cache."""
     name = build.file_name
-    # The name comes out of a URL. One that could mean something else here than a plain file gets a plain name.
+    # The name comes from a URL. If it could be anything but a plain file name, use a plain one.
     if not re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9_+.~@=-]{0,199}", name) or name.endswith(".part"):
         name = "archive"
     return cache / "archives" / build.sha256 / name
 
 
 def open_cached(path: Path, build: Build, client: Client, sink: ArchiveSink | None = None) -> BinaryIO | None:
-    """The entry of the cache, open and checked; one that fails its check is gone afterwards, as far as we may.
+    """Open the cached archive and check it. If it fails the check, it is deleted, as far as permissions allow.
 
     `sink` receives the bytes while they are hashed.
     """
@@ -104,7 +99,7 @@ _READ = 1 << 18
 
 
 def _flaw(file: BufferedReader, build: Build, sink: ArchiveSink | None) -> str:
-    """What is wrong with an open file; nothing, if it is the archive of `build`. Leaves it at offset 0."""
+    """What is wrong with an open file; empty if it is the archive of `build`. Leaves it at offset 0."""
     try:
         size = os.fstat(file.fileno()).st_size
         if build.size is not None and size != build.size:
@@ -126,7 +121,7 @@ def _flaw(file: BufferedReader, build: Build, sink: ArchiveSink | None) -> str:
 
 
 class CachedFile(Value):
-    """What is in the cache. `used` is when it was last handed out, in seconds since the epoch."""
+    """A file in the cache. `used` is the time of its last use, in seconds since the epoch."""
 
     path: Path
     sha256: str
@@ -143,21 +138,20 @@ def cached_archives(cache: Path) -> list[CachedFile]:
 
 
 def prune(cache: Path, *, now: float | None = None) -> list[CachedFile]:
-    """Remove partial downloads that no one is writing, and archives that fail their check; returns what was removed.
+    """Remove abandoned partial downloads and archives that fail their check. Returns what was removed.
 
-    A directory in an archive's place is removed with all that is in it.
-
-    What a running download holds stays. A partial download without a lock counts as dead an hour after its last byte,
-    twice as long as any download may take. Raises `StoreError` naming the file that cannot be removed.
+    A directory in the place of an archive is removed with its content. The files of a running download are kept. A
+    partial download without a lock is abandoned an hour after its last byte, twice the time that a download can take.
+    Raises `StoreError`, which names the file that cannot be removed.
     """
     horizon = (time.time() if now is None else now) - 3600
 
     def is_unwanted(file: CachedFile, ours: bool) -> bool:
-        if file.is_directory:  # no one of ours writes into one
+        if file.is_directory:  # we never create one here
             return True
         if not _is_partial(file.path):
             return _is_bad(file)
-        # Under the lock no one writes the resumable one. The others' writers never had a lock.
+        # While we hold the lock, no process writes the resumable one. The others are written without a lock.
         return (ours and not file.path.name.startswith(".")) or file.used < horizon
 
     removed = _sweep(cache, is_unwanted)
@@ -169,7 +163,7 @@ def prune(cache: Path, *, now: float | None = None) -> list[CachedFile]:
 
 
 def clear(cache: Path) -> list[CachedFile]:
-    """Remove every archive, partial download and catalogue that no running download holds; returns what was removed."""
+    """Remove every archive, partial download and catalogue, except those of running downloads. Returns them."""
     removed = _sweep(cache, lambda _file, _ours: True)
     for file in _documents(cache):
         _remove(file.path)
@@ -187,9 +181,8 @@ def _sweep(cache: Path, is_unwanted: Callable[[CachedFile, bool], bool]) -> list
                 if is_unwanted(file, bool(ours)):
                     _remove(file.path)
                     removed.append(file)
-            # The lock file goes last, while we hold it: the process that waits for it finds that it has no name any
-            # more and starts over. A directory in which another process has begun again meanwhile is not empty, and
-            # stays.
+            # The lock file goes last, while we hold it: a process that waits for it notices that it has lost its name,
+            # and starts over. If another process has begun a download meanwhile, the directory is not empty, and stays.
             if not _files(directory):
                 with contextlib.suppress(OSError):
                     for note in (*directory.glob(f"*{_NOTE}"), directory / LOCK):
@@ -221,7 +214,7 @@ _NOTE = ".part.json"
 
 
 def _files(directory: Path) -> list[CachedFile]:
-    """What is in one directory of the cache, except the lock and the notes beside partial downloads."""
+    """The files in one directory of the cache, without the lock and the notes beside partial downloads."""
     found = []
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for path in sorted(directory.iterdir()):

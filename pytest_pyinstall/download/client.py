@@ -1,8 +1,6 @@
-"""Tries again, for as long as a failure may pass by itself.
+"""The HTTP client: the only module that opens URLs.
 
-How we talk to servers. The only module that opens URLs.
-
-No secret leaves for a place, a message or a log where it does not belong.
+It retries what can succeed later, and lets no secret reach another server, a message or a log.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ def retry(
     waiting: Callable[[str], None],
     reached: Callable[[], int] = lambda: 0,
 ) -> T:
-    """The result of `attempt`, which is repeated for as long as its failures may pass by themselves."""
+    """Call `attempt`, and repeat it while it fails with a `TransientError`."""
     limits = client.limits
     failures, tries, furthest = 0, 0, reached()
     while True:
@@ -96,7 +94,7 @@ def open_client(
     warn: Callable[[str], None] | None = None,
     http: HttpClient | None = None,
 ) -> Iterator[Client]:
-    """A `Client` for as long as the ``with`` block lasts. Opens no connection and imports nothing by itself."""
+    """A `Client` for the ``with`` block. Opens no connection and imports nothing until the first request."""
     client = Client(
         environ=environ, insecure_hosts=insecure_hosts, limits=limits or RetryPolicy(), warn=warn, http=http
     )
@@ -107,17 +105,17 @@ def open_client(
 
 
 class Client:
-    """How we talk to servers. One is enough for all threads of a session; each `fetch` of theirs runs on its own.
+    """Sends requests for all threads of a session, which can download at the same time.
 
-    From `environ` come the proxies (``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy``, in lower or upper
-    case) and ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``; otherwise the certificates are the system's. Nothing is read from
-    the process's own environment, and no netrc and no token is ever used: a server gets the user and password that its
-    own URL holds. Loopback is never asked through a proxy.
+    `environ` has the proxies (``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy``, in lower or upper case),
+    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``; without the last two, the system's certificates are used. Nothing is read
+    from the process's own environment. No netrc and no token is used: a server receives only the user and password of
+    its own URL. Requests to loopback use no proxy.
 
-    `insecure_hosts` (``host`` or ``host:port``) may be asked over plain http, which `warn` hears about once for each.
+    `insecure_hosts` (``host`` or ``host:port``) are allowed over plain http; `warn` is called once for each.
 
-    With `http`, an `httpx.Client` or `httpx2.Client` of the caller's, that client sends the requests and decides about
-    proxies, certificates and its own authentication; `environ` counts for none of them. It is not closed.
+    If `http` is given, that `httpx.Client` or `httpx2.Client` sends the requests, with its own proxies, certificates
+    and authentication instead of those in `environ`. It is not closed.
     """
 
     def __init__(
@@ -140,7 +138,7 @@ class Client:
         self._connections: set[Connection] = set()
 
     def warn(self, text: str) -> None:
-        """Say something aloud, once."""
+        """Warn, once for each text."""
         with self._guard:
             is_new = text not in self._warned
             self._warned.add(text)
@@ -148,19 +146,19 @@ class Client:
             self._warn(text)
 
     def warm_up(self, url: str) -> None:
-        """Begin, in a thread, with what the first request for `url` has to wait for: imports, certificates."""
+        """Start a thread that imports the HTTP library and loads the certificates for the first request to `url`."""
         transports = self._transport
         if not isinstance(transports, Transports) or is_local(url):
             return
 
         def begin() -> None:
-            with contextlib.suppress(Exception):  # the process that downloads hears it
+            with contextlib.suppress(Exception):  # the request itself will raise it
                 transports.through(None, encrypted=url.startswith("https:"))
 
         threading.Thread(target=begin, name="pytest-pyinstall-http", daemon=True).start()
 
     def stop(self) -> None:
-        """End every download under way, in whichever thread, at once: each raises `FetchError`. For Ctrl-C."""
+        """End all running downloads, in any thread, at once: each raises `FetchError`. For Ctrl-C."""
         self._stopped.set()
         with self._guard:
             connections = list(self._connections)
@@ -172,7 +170,7 @@ class Client:
         return self._stopped.is_set()
 
     def pause(self, seconds: float) -> None:
-        """Wait, unless a process stops us. Raises `FetchError` then."""
+        """Wait. Raises `FetchError` if `stop` is called meanwhile."""
         if self.limits.sleep is not None:
             self.limits.sleep(seconds)
         else:
@@ -188,11 +186,10 @@ class Client:
     def answer(
         self, url: str, headers: Mapping[str, str], *, until: float, accept: set[int], what: str
     ) -> Iterator[Response]:
-        """The answer to a GET, after at most five redirects, with a status out of `accept`; its body is unread.
+        """The response to a GET, after at most five redirects, with a status in `accept`. Its body is not read yet.
 
-        Raises `TransientError` for what may pass by itself, `FetchError` for everything else, its message beginning
-        with `what`. No exception of the HTTP library comes out of here, nor its words: both hold URLs as they are, and
-        those hold secrets.
+        Raises `TransientError` if a retry can help, otherwise `FetchError`, whose message begins with `what`. Neither
+        exceptions nor messages of the HTTP library leave this method: they contain URLs with their secrets.
         """
         parts = self._permitted(url, None, what)
         home, authorization, is_home = origin(parts), basic_authorization(parts), True
@@ -228,12 +225,12 @@ class Client:
             if hop < self.limits.redirects:
                 parts = self._permitted(resolve_redirect(bare, location), parts, what)
                 if origin(parts) != home:
-                    authorization, is_home = "", False  # and it does not come back if a later hop does
+                    authorization, is_home = "", False  # even if a later hop leads back
         msg = f"{what}: more than {self.limits.redirects} redirects from {redacted(url)}"
         raise FetchError(msg, hint=HINT_OTHER_SERVER)
 
     def _permitted(self, url: str, previous: SplitResult | None, what: str) -> SplitResult:
-        """The parts of a URL that we may ask."""
+        """The parts of a URL, if it is allowed."""
         whence = f"{redacted(urlunsplit(previous))} redirects to " if previous is not None else ""
         try:
             parts = urlsplit(url)

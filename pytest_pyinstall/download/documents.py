@@ -1,4 +1,4 @@
-"""A catalogue that was fetched before, kept with its ETag."""
+"""Downloads catalogues, and keeps each with its ETag."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["CATALOGUE", "CachedDocument", "fetch_text", "kept_since", "revalidat
 
 
 class CachedDocument:
-    """A document that was fetched before, if it was and is still what it was then."""
+    """The cached copy of a document. `body` is None if there is none, or if it was damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,9 +34,9 @@ class CachedDocument:
 
     @classmethod
     def load(cls, cache: Path, url: str, *, warn: Callable[[str], None] = lambda _: None) -> CachedDocument:
-        """What is kept of `url` below `cache`; without a body if nothing whole is there.
+        """The copy of `url` below `cache`.
 
-        A catalogue decides what is installed, so one that others can write is not used, and `warn` hears of it.
+        A catalogue decides what is installed, so a copy that others can write is not used, and `warn` is called.
         """
         kept = cls(cache / "catalogues" / f"{hashlib.sha256(url.encode()).hexdigest()}.json")
         if other := other_writer(kept.path.parent):
@@ -55,10 +55,10 @@ class CachedDocument:
         return kept
 
     def save(self, body: bytes, answer: Response, now: float) -> None:
-        """Keep `body`; if the cache cannot be written, nothing is kept.
+        """Keep `body`. If the cache cannot be written, nothing is kept.
 
-        Users, passwords and queries of the URLs in it are left out, since a cache travels. What then is kept is no
-        answer to the server's ETag, and only used if the server cannot be reached.
+        Users, passwords and queries of the URLs in it are removed, because caches are copied between machines. The
+        ETag does not fit such a copy, so it is used only if the server cannot be reached.
         """
         kept = _URL.sub(_without_secrets, body)
         if kept == body:
@@ -103,7 +103,7 @@ def _without_secrets(match: re.Match[bytes]) -> bytes:
 
 
 def revalidate(kept: CachedDocument, url: str, client: Client, until: float, what: str) -> bytes:
-    """The document as the server has it now, which is kept; the kept one where the server says that it is the same."""
+    """The document as the server has it now, which is kept; the kept copy if the server says that it is the same."""
     headers = {}
     if kept.body is not None and kept.etag:
         headers = {"If-None-Match": kept.etag}
@@ -130,13 +130,13 @@ CATALOGUE = "cannot download the catalogue"
 
 
 def too_long(url: str, limits: RetryPolicy) -> CatalogueError:
-    """The error for a document that is longer than any catalogue."""
+    """The error for a document that is longer than a catalogue can be."""
     msg = f"more than {limits.catalogue_size} bytes cannot be a catalogue: {redacted(url)}"
     return CatalogueError(msg, hint="--python-catalogue URL")
 
 
 def kept_since(cache: Path, url: str) -> float | None:
-    """When the copy of `url` below `cache` was last known to be what the server has; None without a copy."""
+    """When the copy of `url` below `cache` was last compared with the server's; None without a copy."""
     kept = CachedDocument.load(cache, url)
     return None if kept.body is None else kept.since
 
@@ -151,14 +151,14 @@ def fetch_text(
     max_age: float = 0.0,
     attempts: int | None = None,
 ) -> bytes:
-    """What is at `url` (https, http, file, or a path), at most 64 MiB of it: for catalogues.
+    """Read a catalogue from `url` (https, http, file, or a path), at most 64 MiB.
 
-    `what` begins the sentence of an error.
+    `what` is the beginning of error messages.
 
-    What came over http(s) is kept below the cache. Once it is older than `max_age` seconds, the server is asked with
-    its ETag, at most `attempts` times. If the server cannot be reached, or `offline` is set, the kept copy is used (the
-    former with a warning). A cache that cannot be written is no obstacle. Raises `OfflineError`, `FetchError`, and
-    `CatalogueError` for a document that is too long. Safe to call at once from several processes.
+    A document from http(s) is kept below the cache. If the copy is older than `max_age` seconds, the server is asked
+    with its ETag, at most `attempts` times. If the server cannot be reached, the copy is used with a warning; if
+    `offline` is set, without one. The cache need not be writable. Raises `OfflineError`, `FetchError`, and
+    `CatalogueError` for a document that is too long. Several processes can call it at once.
     """
     LOGGER.debug("reading the catalogue %s", redacted(url))
     if is_local(url):

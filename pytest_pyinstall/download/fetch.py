@@ -1,24 +1,17 @@
-"""Who hears how downloads go.
+"""Turns a build into an archive whose size and sha256 match, from the cache, a server or a mirror directory.
 
-Opens what a path or a file URL of a mirror or a catalogue names.
+The digest in the catalogue decides what an archive is. Servers, mirrors, proxies and the cache only transport bytes. So
+`fetch` may try hard (it retries, resumes, and uses what is cached), and is strict about two things: it returns only an
+archive whose size and sha256 match, and no secret reaches another server, a message or a log.
 
-Fills a partial download from a server or a mirror directory, and checks what came.
-
-Turns a build into an archive.
-
-The digest in the catalogue decides what an archive is; servers, mirrors, proxies and the cache only move bytes. So
-fetching is free to be stubborn about the network (retry, resume, use what is cached) and has to be strict about
-two things only: no one reads a byte before size and sha256 match, and no secret leaves for a place, a message or a
-log where it does not belong.
-
-Below the cache, fetching owns::
+These files below the cache belong to this module::
 
     CACHE/archives/<sha256>/<file name>             a verified archive; verified again at each use
-    CACHE/archives/<sha256>/<file name>.part        a download under way, or one that can be resumed
-    CACHE/archives/<sha256>/<file name>.part.json   from where it came, and the validator to resume it with
-    CACHE/archives/<sha256>/.<random>.part          a download by anyone who could not have the lock
-    CACHE/archives/<sha256>/.lock                   held by the process that writes the .part; saves work, decides
-    nothing CACHE/catalogues/<sha256 of the URL>.json       a catalogue, and beside it .meta with ETag and digest
+    CACHE/archives/<sha256>/<file name>.part        a running download, or one that can be resumed
+    CACHE/archives/<sha256>/<file name>.part.json   its URL, and the validator to resume it with
+    CACHE/archives/<sha256>/.<random>.part          a download of a process that could not get the lock
+    CACHE/archives/<sha256>/.lock                   held by the process that writes the .part; it only saves work
+    CACHE/catalogues/<sha256 of the URL>.json       a catalogue, and beside it .meta with ETag and digest
 """
 
 from __future__ import annotations
@@ -44,24 +37,24 @@ __all__ = ["LOGGER", "ArchiveSink", "DownloadProgress", "ProgressReporter", "dow
 
 
 class DownloadProgress(Protocol):
-    """Hears how downloads go, from the thread that downloads; an archive that was cached is not talked about.
+    """Receives the progress of downloads, in the thread that downloads. Archives from the cache are not reported.
 
-    One that also has ``waiting(build, reason)`` hears why nothing comes for now: a retry, or another process that is
-    downloading the same file. An exception out of `advanced` ends the download; what came is kept to be resumed.
+    If it also has a method ``waiting(build, reason)``, that is called when nothing arrives for now: before a retry, or
+    while another process downloads the same file. An exception from `advanced` ends the download; it can be resumed.
     """
 
     def started(self, build: Build, total: int | None) -> None:
-        """The first bytes are about to come; `total` in bytes, None if no one knows. Once for each `fetch`."""
+        """The first bytes are about to arrive. `total` is in bytes, or None if it is unknown. Once for each `fetch`."""
 
     def advanced(self, build: Build, count: int) -> None:
-        """So many bytes more are there. What a resumed download already had counts; negative when it starts over."""
+        """`count` more bytes are there, including those of a resumed download. Negative if it starts over."""
 
     def finished(self, build: Build) -> None:
-        """Nothing more will come, for better or worse. Once after each `started`."""
+        """The download has ended or failed. Once after each `started`."""
 
 
 class ProgressReporter:
-    """Tells a `DownloadProgress`, if there is one, each thing once."""
+    """Calls a `DownloadProgress`, if there is one, once for each event."""
 
     def __init__(self, build: Build, progress: DownloadProgress | None) -> None:
         self._build = build
@@ -124,7 +117,7 @@ def _local_paths(url: str) -> list[Path]:
 
 
 def _spellings(path: Path) -> list[Path]:
-    """`path`, and the names under which downloaders and web servers keep a file whose name has a ``+`` in it."""
+    """`path`, and the other names that downloaders and web servers give to a file with a ``+`` in its name."""
     name = unquote(path.name)
     names = (path.name, name, name.replace("+", "%2B"), name.replace("+", "%2b"))
     return [path.with_name(each) for each in dict.fromkeys(names)] if path.name else [path]
@@ -133,7 +126,7 @@ def _spellings(path: Path) -> list[Path]:
 def download_into(
     part: PartialDownload, build: Build, url: str, client: Client, until: float, listener: ProgressReporter
 ) -> None:
-    """Make `part` the archive of `build`. One that is something else in the end is fetched anew, once."""
+    """Fill `part` with the archive of `build`. If it turns out to be another file, fetch it once more."""
 
     def attempt() -> None:
         if is_local(url):
@@ -165,7 +158,7 @@ def _receive(
     part: PartialDownload, build: Build, url: str, client: Client, until: float, listener: ProgressReporter
 ) -> None:
     if part.size and part.sha256 == build.sha256:
-        return  # it broke, or its writer died, after the last byte
+        return  # the process that wrote it ended after the last byte
     headers = {}
     if part.is_continued_by(url) and (build.size is None or part.size < build.size):
         headers = {"Range": f"bytes={part.size}-", "If-Range": part.validator}
@@ -213,7 +206,7 @@ def _copy(part: PartialDownload, build: Build, url: str, client: Client, listene
                 raise FetchError(msg, hint=HINT_RETRY) from error
             if not chunk:
                 break
-            if part.size + len(chunk) > most:  # it grows under our hands
+            if part.size + len(chunk) > most:  # the file grows while we read it
                 raise _wrong_size(build, url, f"more than {most}", most, None)
             part.append(chunk)
             listener.at(part.size, size)
@@ -224,7 +217,7 @@ def _check(part: PartialDownload, build: Build, url: str, answer: Response | Non
     is_page = (answer is not None and answer.is_page) or looks_like_a_page(part.head)
     if build.size is not None and part.size != build.size:
         if answer is not None and answer.total is None and not is_page:
-            # No one said how long it would be, so an early end looks like any other.
+            # The server did not say how long it is, so an early end looks like any other end.
             msg = f"the connection ended after {part.size} of {build.size} bytes, {redacted(url)}"
             raise TransientError(msg)
         raise _wrong_size(build, url, str(part.size), build.size, answer)
@@ -264,24 +257,23 @@ def fetch(
     progress: DownloadProgress | None = None,
     sink: ArchiveSink | None = None,
 ) -> Archive:
-    """The archive of `build`, from the cache, else from `url` (https, http, file, a path). The caller closes its file.
+    """Return the archive of `build`, from the cache or from `url` (https, http, file, a path). The caller closes it.
 
-    `sink` receives the bytes as they come, from the network, a partial download or the cache, and hears when they
-    begin anew. When `fetch` returns, it has received exactly the bytes of the archive; when `fetch` raises, what it
-    received counts for nothing.
+    `sink` receives the bytes as they arrive, from the network, a partial download or the cache, and is told to restart
+    if they begin again. When `fetch` returns, it has received exactly the bytes of the archive. When `fetch` raises,
+    what it received is worthless.
 
-    Afterwards ``archive_path(cache, build)`` holds it, mode 0644, and no partial download is left; after a network
-    failure the partial download stays, to be resumed. A file of a mirror directory is copied into the cache while it
-    is hashed: such a directory may be on a network filesystem, writable by others, or gone tomorrow, and then the same
-    descriptor would not give the same bytes twice. An entry of the cache that fails its check is thrown away and
-    fetched anew; so is, once, a download that does.
+    Afterwards it is at ``archive_path(cache, build)`` with mode 0644, and no partial download is left. After a network
+    failure the partial download is kept, to be resumed. A file of a mirror directory is copied into the cache while it
+    is hashed, because such a directory can be on a network filesystem, writable by others, or gone tomorrow. If a
+    cached archive fails its check, it is deleted and fetched again. If a download fails it, it is fetched once more.
 
-    Raises `OfflineError` when it would need a connection and `offline` is set, `FetchError` when the network, a server
-    or a mirror directory does not give it, `SizeMismatchError` or `DigestMismatchError` when what it gives is something
-    else, `StoreError` when the cache cannot be written, or is full (then nothing new is left in it).
+    Raises `OfflineError` if it needs a connection and `offline` is set, `FetchError` if the network, a server or a
+    mirror directory fails, `SizeMismatchError` or `DigestMismatchError` if they have another file, and `StoreError` if
+    the cache cannot be written or is full. Then nothing new is left in it.
 
-    Threads and processes may ask for the same build at once: one downloads, the others wait for it, as long as it
-    gets on. Without locks (no flock, a deleted lock file) they download beside each other, each into its own file.
+    Threads and processes can call it for the same build at once: one downloads, the others wait while it makes
+    progress. Without locks (no flock, a deleted lock file), each downloads into a file of its own.
     """
     if not re.fullmatch(r"[0-9a-f]{64}", build.sha256):
         msg = f"{build.key}: no sha256 to check {redacted(url)} against"

@@ -21,7 +21,6 @@ import os
 import re
 import stat
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -190,6 +189,8 @@ def _laid(source: Path, destination: Path, entries: list[Entry]) -> FileDigests:
     files = [entry for entry in entries if entry.kind == "file"]
     known: FileDigests = {}
     # Both leave the interpreter to the other most of the time: reading does, and so does hashing.
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(2) as executor:
         for part in executor.map(lambda half: _compared(destination, half), (files[::2], files[1::2])):
             known |= part
