@@ -279,7 +279,7 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> Any:
-        return None if self._retelling is None else self._retelling.statuses.get(report)
+        return None if self._retelling is None else self._retelling.status_of(report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

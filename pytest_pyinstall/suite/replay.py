@@ -124,8 +124,7 @@ class ReportReplayer:
         self.matrix = matrix
         self.missing_modules: dict[str, None] = {}
         """The modules that test modules could not import, in order."""
-        self.statuses: weakref.WeakKeyDictionary[Any, tuple[str, str, Any]] = weakref.WeakKeyDictionary()
-        """What the plugins of a worker say that a report means, for those that core pytest would see otherwise."""
+        self._statuses: dict[int, tuple[str, str, Any]] = {}  # by id: the reports of subtests cannot be hashed
         self._emits_all = emits_all
         self._reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
         others = [self._reporter] if self._reporter is not None else []
@@ -312,8 +311,13 @@ class ReportReplayer:
         report.node = row.node
         if status is not None:
             category, letter, word = status
-            self.statuses[report] = (category, letter, tuple(word) if isinstance(word, list) else word)
+            self._statuses[id(report)] = (category, letter, tuple(word) if isinstance(word, list) else word)
+            weakref.finalize(report, self._statuses.pop, id(report), None).atexit = False
         return report
+
+    def status_of(self, report: Any) -> tuple[str, str, Any] | None:
+        """What the plugins of a worker say that a report means, if core pytest would see it otherwise."""
+        return self._statuses.get(id(report))
 
     def _warned(self, row: InterpreterRun, fields: list[Any]) -> None:
         message, module, name, filename, lineno, nodeid, when = fields

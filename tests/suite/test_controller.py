@@ -432,3 +432,18 @@ def test_a_module_that_nothing_has_leads_to_what_is_installed(run: Run, project:
     result = run()
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["hint: * has the module no_such_module: pyinstall_suite_install names"])
+
+
+def test_subtests_are_told_as_plain_pytest_tells_them(run: Run, project: Path) -> None:
+    """Their reports cannot be hashed."""
+    (project / "test_demo.py").write_text(
+        "def test_it(subtests):\n"
+        "    for number in range(3):\n"
+        "        with subtests.test(number=number):\n"
+        "            assert number != 1\n",
+        "utf-8",
+    )
+    result = run(pythons=(NEW,))
+    result.stdout.fnmatch_lines(["*subtest*", "*SUBFAIL*test_it*"])
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    assert result.ret == 1
