@@ -1,5 +1,6 @@
 """Finds the two neighbours in a range of Pythons between which the outcome of one test changes."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -83,6 +84,10 @@ class Bisection(Suite):
             message = f"--python-bisect runs one test, and --python-shard {shard} would leave it out"
             raise UsageError(message, hint="--python-bisect NODEID without --python-shard")
         super().__init__(config, (), pythons, say=say)
+        if len(self.variants) > 1:
+            first, *_ = texts = [variant.text for variant in self.variants if variant]
+            message = f"--python-bisect runs one test with one set of dependencies, not with {', '.join(texts)}"
+            raise UsageError(message, hint=f"--python-with {shlex.quote(first)}")
         self.requests = requests
         self.test: str = config.getoption("pyinstall_bisect")
         self._choices: dict[int, SessionPython] = {}
@@ -132,10 +137,14 @@ class Bisection(Suite):
         self._choices[index] = choice
         self.config.hook.pytest_pyinstall_provided(interpreter=choice.interpreter, config=self.config)
         # The key's whole version, because patch versions of one minor version are what differs here.
-        label = f"py{choice.interpreter.key.display_name}"
+        (variant,) = self.variants
+        label = f"py{choice.interpreter.key.display_name}" + (f"-{variant.name}" if variant else "")
         words = self.words.for_python(label, [label])
         row = InterpreterRun(
-            label=label, choice=choice, words=replace(words, behind=[*(words.behind or ["--"]), self.test])
+            label=label,
+            choice=choice,
+            variant=variant,
+            words=replace(words, behind=[*(words.behind or ["--"]), self.test]),
         )
         self.rows = [row]
         self._tallies[index] = row.tally

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pytest_pyinstall.errors import UsageError
 
-__all__ = ["Variant", "parse_variants"]
+__all__ = ["Variant", "keyword_expression", "parse_variants"]
 
 _RESOLUTIONS = ("lowest", "lowest-direct", "highest")
 _OPERATORS = {"==": "", "~=": "", "===": "", ">=": "-ge", "<=": "-le", "<": "-lt", ">": "-gt", "!=": "-ne"}
@@ -62,3 +62,24 @@ def _name_of(requirements: Iterable[str], resolutions: list[str]) -> str:
             parts.append(f"{match[1]}{_OPERATORS.get(match[2] or '==', '')}{(match[3] or '').removesuffix('.*')}")
     name = re.sub(r"[^\w.+-]", "", "+".join(parts)) or "with"
     return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1].rstrip('+-.')}~"
+
+
+_WORD = re.compile(r"[\w:+\-.\[\]\\/]+")
+"""A word of an expression of ``-k``, as pytest reads it."""
+_NOTHING = "no_test_has_this_name_a1b2c3"
+
+
+def keyword_expression(expression: str, label: str) -> str:
+    """What the worker called `label` gets as ``-k``: a word that is the name of its Python, of its variant, or of both
+    together is true there, besides what it means as part of a test's name.
+
+    So ``-k "parse and django4.2"`` runs nothing with another variant. The whole name has to match: a word such as ``3``
+    is part of every name of a Python, and of the names of some tests.
+    """
+    python, _, variant = label.partition("-")
+    names = {name.lower() for name in (label, python, variant) if name}
+
+    def known(match: re.Match[str]) -> str:
+        return f"({match[0]} or not {_NOTHING})" if match[0].lower() in names else match[0]
+
+    return _WORD.sub(known, expression)

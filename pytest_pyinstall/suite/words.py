@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from pytest_pyinstall.suite.variants import keyword_expression
+
 __all__ = ["Piece", "Words", "WorkerWords", "labelled", "read_words", "with_label"]
 
 _ONE_FILE = {"--benchmark-json"}
@@ -269,8 +271,9 @@ class _Reader:
         value = piece.value
         if not value:
             return piece
-        if piece.option in _ONE_FILE and _PLACEHOLDER not in value:
-            return piece.with_value(with_label(value, self._label))
+        if piece.option == "-k" or (piece.option in _ONE_FILE and _PLACEHOLDER not in value):
+            change = keyword_expression if piece.option == "-k" else with_label
+            return piece.with_value(change(value, self._label))
         is_id = piece.is_positional or piece.option == "--deselect"
         match = labelled(value, self._labels) if is_id and value not in self._parameters else None
         if match is None:

@@ -9,7 +9,7 @@ import pytest
 from suite_world import NEW, OLD, Run, marks
 
 from pytest_pyinstall.errors import UsageError
-from pytest_pyinstall.suite.variants import Variant, parse_variants
+from pytest_pyinstall.suite.variants import Variant, keyword_expression, parse_variants
 
 pytestmark = marks
 TWO = ("--python-with=wcwidth==0.2.12", "--python-with=new: wcwidth==0.2.13")
@@ -108,3 +108,64 @@ def test_a_variant_is_part_of_the_record(run: Run, versions: Path, shared_home: 
     records = (shared_home / "cache" / "environments").glob("*/suite.json")
     found = [json.loads(path.read_text("utf-8")) for path in records]
     assert sum(record["project"] == str(versions) for record in found) == 2
+
+
+@pytest.mark.parametrize(
+    ("expression", "matches"),
+    [
+        ("parse", ["py3.9-new", "py3.9-old", "py3.12-old"]),
+        ("new", ["py3.9-new"]),
+        ("NEW and parse", ["py3.9-new"]),
+        ("not py3.9", ["py3.12-old"]),
+        ("py3.9-old or py3.12-old", ["py3.9-old", "py3.12-old"]),
+        ("not(new or py3.12)", ["py3.9-old"]),
+        ("3.9 or py3 or ol", []),  # parts of names name nothing
+    ],
+)
+def test_an_expression_of_k_knows_the_names_of_pythons_and_variants(expression: str, matches: list[str]) -> None:
+    from _pytest.mark.expression import Expression
+
+    def is_chosen(label: str) -> bool:
+        return Expression.compile(keyword_expression(expression, label)).evaluate(
+            lambda word, /, **_: word.lower() in "test_parse"
+        )
+
+    assert [label for label in ("py3.9-new", "py3.9-old", "py3.12-old") if is_chosen(label)] == matches
+
+
+def test_k_chooses_variants_and_coverage_is_of_all_of_them(run: Run, versions: Path) -> None:
+    text = (versions / "pyproject.toml").read_text("utf-8")
+    text += '[tool.pytest.ini_options]\npyinstall_suite_install = ["-e .", "pytest-cov"]\n'
+    (versions / "pyproject.toml").write_text(text, "utf-8")
+    (versions / "demo.py").write_text(
+        "import importlib.metadata as metadata\n"
+        "def one():\n"
+        "    if metadata.version('wcwidth') == '0.2.12':\n"
+        "        return 1\n"
+        "    return 2\n",
+        "utf-8",
+    )
+    (versions / "test_demo.py").write_text("import demo\ndef test_one(): assert demo.one() in (1, 2)\n", "utf-8")
+    both = run(*TWO, "--cov=demo", "--cov-report=term-missing", "--cov-fail-under=100", pythons=(NEW,))
+    both.assert_outcomes(passed=2)
+    both.stdout.fnmatch_lines(["demo.py * 100%"])
+    assert both.ret == 0
+    one = run(*TWO, "-k", "new and one", "--cov=demo", "--cov-report=term-missing", pythons=(NEW,))
+    one.assert_outcomes(passed=1, deselected=1)
+    one.stdout.fnmatch_lines(["demo.py * 80% * 4"])
+
+
+def test_a_bisection_runs_with_one_variant(run: Run, versions: Path) -> None:
+    words = ("--python-bisect=test_demo.py::test_version",)
+    result = run(*words, "--python-with=wcwidth==0.2.13")
+    result.stdout.fnmatch_lines(["3.12.* wcwidth0.2.13 *", "bisect: test_demo.py::test_version passes on both *"])
+    result.stdout.no_fnmatch_line("*fails*")
+    failing = run(*words, "--python-with=wcwidth==0.2.12")
+    failing.stdout.fnmatch_lines(["bisect: test_demo.py::test_version fails on both *"])
+    several = run(*words, *TWO)
+    several.stderr.fnmatch_lines(
+        [
+            "ERROR: --python-bisect runs one test with one set of dependencies, not with wcwidth==0.2.12, *",
+            "hint: --python-with wcwidth==0.2.12",
+        ]
+    )
