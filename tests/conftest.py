@@ -7,12 +7,14 @@ from pathlib import Path
 
 import archives
 import hints
+import mirror
 import pytest
 
 from pytest_pyinstall.errors import PyinstallError
+from pytest_pyinstall.provisioner import Provisioner, open_provisioner
 from pytest_pyinstall.settings import Settings
 
-pytest_plugins = ["pytester", "fault_table", "suite_world"]
+pytest_plugins = ["pytester", "fault_table", "suite_world", "plugin_world"]
 
 _OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "TOX_", "NOX_", "PIP_REQUIRE", "XDG_", "MISE_", "HATCH_")
 _INDEX = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_SYSTEM_CERTS")
@@ -66,6 +68,19 @@ def settings(tmp_path: Path, mirror_directory: Path) -> Settings:
         preference="only-managed",
         lock_timeout=200,
     )
+
+
+@pytest.fixture
+def provisioner(settings: Settings) -> Iterator[Provisioner]:
+    with open_provisioner(settings) as provisioner:
+        yield provisioner
+
+
+@pytest.fixture
+def server(mirror_directory: Path) -> Iterator[mirror.Mirror]:
+    """The mirror on loopback, with a list of what was requested."""
+    with mirror.serve(mirror_directory) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

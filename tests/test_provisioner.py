@@ -1,43 +1,27 @@
-import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import archives
-import mirror
 import pytest
 from archives import NEWEST
 from mirror import Mirror
 
 from pytest_pyinstall import Interpreter, provision, provision_all
 from pytest_pyinstall.errors import (
-    DigestMismatchError,
     FetchError,
     InvalidRequestError,
     NoMatchError,
-    OfflineError,
     ProbeError,
-    PyinstallError,
     SeveralFailedError,
 )
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_provisioner
 from pytest_pyinstall.settings import Settings
 
 VERSIONS = list(archives.interpreters())
+
+
 needs_two = pytest.mark.skipif(len(VERSIONS) < 2, reason="needs a second interpreter on this machine")
-
-
-@pytest.fixture
-def server(mirror_directory: Path) -> Iterator[Mirror]:
-    with mirror.serve(mirror_directory) as server:
-        yield server
-
-
-@pytest.fixture
-def provisioner(settings: Settings) -> Iterator[Provisioner]:
-    with open_provisioner(settings) as provisioner:
-        yield provisioner
 
 
 def test_what_is_missing_is_installed_and_then_used(settings: Settings) -> None:
@@ -49,14 +33,6 @@ def test_what_is_missing_is_installed_and_then_used(settings: Settings) -> None:
     assert first.executable.is_relative_to(settings.store)
     assert f"{first.version.major}.{first.version.minor}" == NEWEST
     assert first.run("-c", "import sys; print(sys.prefix)").stdout.strip() == str(first.prefix)
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_every_python_of_this_machine_installs_and_works(settings: Settings, version: str) -> None:
-    interpreter = provision(version, settings)
-
-    # The modules that need shared libraries are the ones that a bad archive breaks first.
-    assert interpreter.run("-c", "import ssl, sqlite3, ctypes; print('ok')").stdout == "ok\n"
 
 
 @needs_two
@@ -95,19 +71,6 @@ def test_the_same_python_asked_for_twice_is_installed_once(provisioner: Provisio
     ]
 
 
-def test_a_damaged_installation_is_repaired_by_itself(settings: Settings, provisioner: Provisioner) -> None:
-    interpreter = provision(NEWEST, settings)
-    (interpreter.prefix / f"lib/python{NEWEST}/json/__init__.py").unlink()
-    warnings: list[str] = []
-    provisioner.warn = warnings.append
-
-    provided = provisioner.provide_one(NEWEST)
-
-    assert provided.how == "repaired"
-    assert provided.interpreter.run("-c", "import json").returncode == 0
-    assert "json/__init__.py: missing; repairing it" in warnings[0]
-
-
 def test_a_damaged_installation_is_not_found(settings: Settings, provisioner: Provisioner) -> None:
     interpreter = provision(NEWEST, settings)
     interpreter.executable.write_bytes(b"")
@@ -116,71 +79,11 @@ def test_a_damaged_installation_is_not_found(settings: Settings, provisioner: Pr
         provisioner.find(provisioner.parse([NEWEST])[0])
 
 
-def test_repair_without_the_archive_says_what_is_damaged_and_missing(settings: Settings, tmp_path: Path) -> None:
-    interpreter = provision(NEWEST, settings)
-    interpreter.executable.write_bytes(b"")
-
-    with pytest.raises(PyinstallError) as caught:
-        provision(NEWEST, settings._replace(mirror=str(tmp_path / "nowhere"), cache=tmp_path / "empty"))
-    assert "broken" in str(caught.value)
-    assert "nowhere" in str(caught.value)
-
-
 def test_p2_a_deleted_interpreter_is_never_success(settings: Settings) -> None:
     interpreter = provision(NEWEST, settings)
     interpreter.executable.unlink()
 
     assert provision(NEWEST, settings).run("-c", "print(1)").stdout == "1\n"
-
-
-def test_p9_a_wrong_digest_installs_nothing(settings: Settings, tmp_path: Path, mirror_directory: Path) -> None:
-    catalogue = tmp_path / "catalogue.json"
-    rows = json.loads((mirror_directory / "catalogue.json").read_text())
-    for row in rows.values():
-        row["sha256"] = "0" * 64
-    catalogue.write_text(json.dumps(rows))
-
-    with pytest.raises(DigestMismatchError):
-        provision(NEWEST, settings._replace(catalogue=str(catalogue)))
-    assert _installations(settings) == []
-
-
-def test_p9_a_build_without_digest_is_refused_and_said(
-    settings: Settings, tmp_path: Path, mirror_directory: Path
-) -> None:
-    catalogue = tmp_path / "catalogue.json"
-    rows = json.loads((mirror_directory / "catalogue.json").read_text())
-    for row in rows.values():
-        row["sha256"] = None
-    catalogue.write_text(json.dumps(rows))
-
-    with pytest.raises(NoMatchError, match="sha256"):
-        provision(NEWEST, settings._replace(catalogue=str(catalogue)))
-
-
-@needs_two
-def test_p2_an_archive_that_holds_another_version_is_never_published(
-    settings: Settings, tmp_path: Path, mirror_directory: Path
-) -> None:
-    rows = json.loads((mirror_directory / "catalogue.json").read_text())
-    by_minor = {row["minor"]: row for row in rows.values()}
-    older, newer = (by_minor[int(version.split(".")[1])] for version in (VERSIONS[0], NEWEST))
-    for word in ("url", "sha256", "size"):
-        newer[word] = older[word]
-    catalogue = tmp_path / "catalogue.json"
-    catalogue.write_text(json.dumps(rows))
-
-    with pytest.raises(ProbeError, match=r"\.tar\.gz holds no") as caught:
-        provision(NEWEST, settings._replace(catalogue=str(catalogue)))
-    assert str(catalogue) in caught.value.hint
-    assert _installations(settings) == []
-
-
-def test_downloads_that_are_off_are_said_with_the_way_out(settings: Settings) -> None:
-    with pytest.raises(OfflineError, match="downloads are switched off") as caught:
-        provision(NEWEST, settings._replace(downloads="never"))
-    assert caught.value.hint == "--python-downloads auto"
-    assert not settings.store.exists()
 
 
 def test_offline_uses_what_the_cache_has(settings: Settings, tmp_path: Path, server: Mirror) -> None:
@@ -239,21 +142,6 @@ def test_install_fills_the_store_whatever_the_machine_has(settings: Settings) ->
 
     assert isinstance(result, ProvisionResult)
     assert result.interpreter.source == "store"
-
-
-def test_reinstalling_makes_a_new_tree(settings: Settings, provisioner: Provisioner) -> None:
-    before = provision(NEWEST, settings).prefix.stat().st_ino
-    (result,) = provisioner.install(provisioner.parse([NEWEST]), reinstall=True)
-
-    assert isinstance(result, ProvisionResult)
-    assert result.how == "installed"
-    assert result.interpreter.prefix.stat().st_ino != before
-
-
-def test_p10_nothing_in_an_installation_can_be_written_by_others(settings: Settings) -> None:
-    prefix = provision(NEWEST, settings).prefix
-
-    assert [path for path in prefix.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o7022] == []
 
 
 def test_p7_a_read_only_store_serves_without_a_write(settings: Settings) -> None:
@@ -326,10 +214,6 @@ def test_what_uv_installed_and_somebody_broke_is_replaced(
     assert interpreter.run("-c", "print(1)").stdout == "1\n"
 
 
-def _installations(settings: Settings) -> list[str]:
-    return sorted(path.name for path in settings.store.glob("[!.]*-*")) if settings.store.exists() else []
-
-
 @pytest.fixture
 def uv() -> str:
     import uv as package
@@ -343,18 +227,6 @@ def test_what_holds_for_all_is_told_once(settings: Settings, tmp_path: Path) -> 
 
     assert str(caught.value).count("nowhere.json") == 1
     assert len(caught.value.errors) == 3
-
-
-def test_a_repair_downloads_nothing_where_downloads_are_off(settings: Settings, tmp_path: Path, server: Mirror) -> None:
-    remote = settings._replace(mirror=server.url)
-    interpreter = provision(NEWEST, remote)
-    interpreter.executable.write_bytes(b"")
-    count = len(server.requests)
-
-    with pytest.raises(OfflineError, match="broken"):
-        provision(NEWEST, remote._replace(downloads="never", cache=tmp_path / "empty"))
-    assert len(server.requests) == count
-    assert provision(NEWEST, remote._replace(downloads="never")).run("-c", "print(1)").stdout == "1\n"
 
 
 def test_one_text_is_one_item(settings: Settings) -> None:

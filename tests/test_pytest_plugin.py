@@ -1,88 +1,15 @@
 import json
 import os
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
-from archives import interpreters, packed
+from archives import interpreters
+from plugin_world import USES_PYTHON, ids, installed, marks, store
 
-from pytest_pyinstall.provisioner import Provisioner
-from pytest_pyinstall.settings import Settings
-
-VERSIONS = ("3.9", "3.10", "3.11")
-OTHERS = ("randomly", "cacheprovider", "hypothesispytest", "anyio", "timeout")
-RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
-
-needs_interpreters = pytest.mark.skipif(
-    any(version not in interpreters() for version in VERSIONS),
-    reason=f"needs real interpreters to pack: {', '.join(VERSIONS)}",
-)
-pytestmark = needs_interpreters
-
-USES_PYTHON = """
-def test_it(python):
-    answered = python.run("-c", "import sys; print('%d.%d' % sys.version_info[:2])").stdout.strip()
-    assert answered == "%d.%d" % python.version_info[:2]
-"""
-
-
-@pytest.fixture(scope="session")
-def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return packed(tmp_path_factory.mktemp("mirror"), [interpreters()[version] for version in VERSIONS])
-
-
-@pytest.fixture(scope="session")
-def full_home(mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose store has all of `VERSIONS`; tests only read it."""
-    home = tmp_path_factory.mktemp("home")
-    settings = Settings(
-        store=home / "store", cache=home / "cache", mirror=str(mirror), catalogue=str(mirror / "catalogue.json"),
-        preference="only-managed",
-    )  # fmt: skip
-    provisioner = Provisioner(
-        settings=settings, environ={}, user_home=home, directory=home, executable=Path(sys.executable)
-    )
-    with provisioner:
-        results = provisioner.provide(provisioner.parse(VERSIONS))
-    assert not [result for result in results if isinstance(result, Exception)]
-    return home
-
-
-@pytest.fixture(autouse=True)
-def only_the_mirror(pytester: pytest.Pytester, mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No Python but those of the mirror and the running one, and no plugin that shuffles or is slow to import."""
-    monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", str(mirror))
-    monkeypatch.setenv("PYTEST_PYINSTALL_CATALOGUE", str(mirror / "catalogue.json"))
-    monkeypatch.setenv("PYTEST_PYINSTALL_PREFERENCE", "only-managed")
-    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in OTHERS))
-    monkeypatch.setenv("PATH", "/usr/bin" if Path("/usr/bin").is_dir() else "")
-
-
-@pytest.fixture
-def full(full_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PYTEST_PYINSTALL_HOME", str(full_home))
-    monkeypatch.setenv("PYTEST_PYINSTALL_DOWNLOADS", "never")
-    return full_home
-
-
-def store() -> Path:
-    return Path(os.environ["PYTEST_PYINSTALL_HOME"], "store")
-
-
-def installed() -> list[str]:
-    return sorted(path.name for path in store().glob("cpython-*.*.*-*")) if store().is_dir() else []
-
-
-def ids(result: pytest.RunResult) -> list[str]:
-    """The tests of ``--collect-only -q`` or ``-v``, without their files."""
-    lines = (line.split(" ")[0] for line in result.outlines if ".py::" in line)
-    return list(dict.fromkeys(line.partition("::")[2] for line in lines))
+pytestmark = marks
 
 
 # Requests
-
-
 def test_missing_pythons_are_installed_and_each_runs_the_test(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(USES_PYTHON)
     result = pytester.runpytest_subprocess("-v", "--python", "3.9", "--python=3.11")
@@ -197,7 +124,7 @@ def test_the_command_line_beats_addopts(pytester: pytest.Pytester, full: Path, m
 
 
 def test_every_setting_has_an_ini_value_with_paths_from_the_ini_file(
-    pytester: pytest.Pytester, full: Path, mirror: Path, monkeypatch: pytest.MonkeyPatch
+    pytester: pytest.Pytester, full: Path, packed_mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HOME", "MIRROR", "CATALOGUE", "PREFERENCE", "DOWNLOADS"):
         monkeypatch.delenv(f"PYTEST_PYINSTALL_{name}")
@@ -210,8 +137,8 @@ def test_every_setting_has_an_ini_value_with_paths_from_the_ini_file(
         pyinstall_preference = only-managed
         pyinstall_store = their/store
         pyinstall_cache = their/cache
-        pyinstall_mirror = {mirror}
-        pyinstall_catalogue = {mirror / "catalogue.json"}
+        pyinstall_mirror = {packed_mirror}
+        pyinstall_catalogue = {packed_mirror / "catalogue.json"}
         """
     )
     pytester.path.joinpath("their").symlink_to(full)
@@ -251,8 +178,6 @@ def test_a_path_is_that_executable(pytester: pytest.Pytester, full: Path) -> Non
 
 
 # Sessions that run no test
-
-
 @pytest.mark.parametrize(
     "option",
     ["--help", "--version", "--markers", "--fixtures", "--fixtures-per-test", "--setup-plan", "--collect-only"],
@@ -291,8 +216,6 @@ def test_fixtures_and_markers_are_listed(pytester: pytest.Pytester) -> None:
 
 
 # Fixtures
-
-
 def test_a_fixture_of_the_users_own_wins_and_is_not_parametrized(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makeconftest("import pytest\n@pytest.fixture\ndef python(pythons): return 'theirs'")
     pytester.makepyfile(
@@ -541,165 +464,7 @@ def test_a_python_of_the_users_own_without_environments_is_a_clear_failure(pytes
     result.stdout.no_fnmatch_line("*AttributeError*")
 
 
-# Markers
-
-
-def test_a_test_may_have_its_own_pythons(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        test_function="""
-        import pytest
-        @pytest.mark.python("3.9", "3.10")
-        def test_it(python): pass
-        def test_plain(python): pass
-        """,
-        test_module="""
-        import pytest
-        pytestmark = pytest.mark.python("3.9..3.10")
-        def test_it(python): pass
-        @pytest.mark.python("3.9")
-        class TestIn:
-            def test_it(self, python): pass
-            @pytest.mark.python("3.10")
-            def test_own(self, python): pass
-        """,
-    )
-    result = pytester.runpytest_inprocess("-v", "--strict-markers")
-    result.assert_outcomes(passed=7)
-    assert sorted(ids(result)) == [
-        *("TestIn::test_it[3.9]", "TestIn::test_own[3.10]"),
-        *("test_it[3.10]", "test_it[3.9]", "test_plain"),
-    ]
-    assert len(installed()) == 2
-
-
-def test_requires_python_leaves_out_what_does_not_fit(pytester: pytest.Pytester, full: Path) -> None:
-    pytester.makepyfile(
-        """
-        import pytest
-        pytestmark = pytest.mark.requires_python(">=3.10")
-        def test_it(python): pass
-        @pytest.mark.requires_python("<3.11")
-        def test_both(python): pass
-        @pytest.mark.requires_python(">=3.50")
-        def test_none(python): pass
-        @pytest.mark.python("3.9", "3.11")
-        def test_own(python): pass
-        def test_without(): pass
-        """
-    )
-    result = pytester.runpytest_inprocess("-v", "-rs", "--python=3.9..3.11")
-    result.assert_outcomes(passed=5, skipped=1)
-    assert set(ids(result)) == {
-        *("test_it[3.10]", "test_it[3.11]", "test_both[3.10]", "test_none[none-fits]", "test_own[3.11]"),
-        "test_without",
-    }
-    result.stdout.fnmatch_lines(["SKIPPED*none of the Pythons 3.9, 3.10, 3.11 fits *3.50*"])
-
-
-def test_requires_python_holds_for_the_running_interpreter(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        f"""
-        import pytest
-        @pytest.mark.requires_python("=={RUNNING}.*")
-        def test_fits(python): pass
-        @pytest.mark.requires_python("<3.0")
-        def test_does_not(python): pass
-        """
-    )
-    result = pytester.runpytest_inprocess("-v", "-rs")
-    result.assert_outcomes(passed=1, skipped=1)
-    assert ids(result) == ["test_fits", "test_does_not"]
-
-
-@pytest.mark.parametrize(
-    ("mark", "said"),
-    [
-        ("python()", "names no Python"),
-        ("python(3.10)", "*3.1 is a float, not a string*"),
-        ("python(version='3.10')", "*no keywords, such as version*"),
-        ("python('three')", "*three*"),
-        ("python('3.9,,3.10')", "*nothing stands between two commas*"),
-        ("python(['3.9'])", "*is a list, not a string*"),
-        ("requires_python()", "names no versions"),
-        ("requires_python('3.10')", "*'3.10' is no version specifier*"),
-        ("requires_python(3)", "*3 is no version specifier*"),
-        ("requires_python(minimum='3.10')", "*no keywords, such as minimum*"),
-    ],
-)
-def test_a_mark_that_cannot_be_meant_is_a_clear_collection_error(
-    pytester: pytest.Pytester, full: Path, mark: str, said: str
-) -> None:
-    pytester.makepyfile(f"import pytest\n@pytest.mark.{mark}\ndef test_it(python): pass")
-    result = pytester.runpytest_inprocess("--python=3.9")
-    assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines([f"*::test_it: @pytest.mark.*{said}*", "hint: *"])
-    result.stdout.no_fnmatch_line("*Traceback*")
-    result.stdout.no_fnmatch_line("*_plugin.py*")
-
-
-def test_a_test_that_parametrizes_python_indirectly_is_given_what_it_asks_for(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        import pytest
-        @pytest.mark.parametrize("python", ["3.9", ">=3.10,<3.11"], indirect=True)
-        @pytest.mark.parametrize("number", [1, 2])
-        def test_it(python, number, request):
-            assert python.version_info[:2] == {"3.9": (3, 9)}.get(request.node.callspec.params["python"], (3, 10))
-        @pytest.mark.parametrize(("python",), [("3.1",), (3,)], indirect=["python"])
-        def test_wrong(python): pass
-        """
-    )
-    result = pytester.runpytest_inprocess("-v", "--python=3.11")
-    result.assert_outcomes(passed=4, errors=2)
-    result.stdout.fnmatch_lines_random(["*no *3.1*", "*3 is a int, not a string*"])
-    result.stdout.no_fnmatch_line("*Traceback*")
-    result.stdout.no_fnmatch_line("*During handling*")
-
-
-def test_a_hook_that_parametrizes_python_is_given_what_it_asks_for(pytester: pytest.Pytester, full: Path) -> None:
-    hook = """
-        def pytest_generate_tests(metafunc):
-            if "python" in metafunc.fixturenames:
-                metafunc.parametrize("python", {}, indirect=True)
-        """
-    pytester.makeconftest(hook.format(["3.9", "3.10"]))
-    pytester.makepyfile(
-        """
-        import pytest
-        @pytest.mark.requires_python("<3.11")
-        def test_it(python): assert python.version_info[1] in (9, 10)
-        """
-    )
-    pytester.runpytest_inprocess("--python=3.11").assert_outcomes(passed=2)
-    pytester.runpytest_inprocess().assert_outcomes(passed=2)
-    pytester.makeconftest("")
-    pytester.makepyfile(hook.format(["3.9"]) + "\n        def test_it(python): assert python.version_info[1] == 9")
-    pytester.runpytest_inprocess("--python=3.11").assert_outcomes(passed=1)
-
-
-def test_a_mark_that_cannot_be_had_ends_the_session_unless_its_test_is_deselected(
-    pytester: pytest.Pytester, full: Path
-) -> None:
-    pytester.makepyfile(
-        """
-        import pytest
-        @pytest.mark.python("3.1", "3.9")
-        def test_old(python): pass
-        def test_it(): pass
-        """
-    )
-    result = pytester.runpytest_inprocess()
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: *3.1*", "hint: *"])
-    pytester.runpytest_inprocess("-k", "test_it").assert_outcomes(passed=1, deselected=2)
-    skipped = pytester.runpytest_inprocess("-v", "--python-missing=skip")
-    skipped.assert_outcomes(passed=2, skipped=1)
-    assert ids(skipped) == ["test_old[3.1]", "test_old[3.9]", "test_it"]
-
-
 # What cannot be had
-
-
 def test_a_session_that_cannot_have_its_pythons_ends_with_one_message(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_subprocess("--python=3.9,3.6", "--python=3.99", "--python=/no/such/python3")
@@ -877,7 +642,7 @@ def test_tests_of_a_missing_python_are_skipped_with_the_reason(pytester: pytest.
 
 
 def test_a_python_that_says_another_version_than_its_name_fails_the_session(
-    pytester: pytest.Pytester, mirror: Path
+    pytester: pytest.Pytester, packed_mirror: Path
 ) -> None:
     """P18"""
     pytester.makepyfile("def test_it(python): pass")
@@ -895,86 +660,7 @@ def test_a_python_that_says_another_version_than_its_name_fails_the_session(
         result.stderr.fnmatch_lines(["ERROR: *is cpython-3.11.*, not cpython-3.9.*", "hint: *"])
 
 
-# PATH
-
-
-DOCUMENTED = '''
-"""Serialise with one Python, load with another: the interpreters are looked for on PATH."""
-import shutil
-import subprocess
-import pytest
-
-NAMES = ["python3.9", "python3.10", "python3.11"]
-
-@pytest.fixture(params=NAMES)
-def writer(request, tmp_path):
-    return Runner(request.param, tmp_path / "data.pickle")
-
-@pytest.fixture(params=NAMES)
-def reader(request, writer):
-    return Runner(request.param, writer.file)
-
-class Runner:
-    def __init__(self, name, file):
-        self.path = shutil.which(name)
-        if not self.path:
-            pytest.skip(f"{name!r} not found")
-        self.file = file
-
-    def run(self, code):
-        return subprocess.check_output([self.path, "-c", code, str(self.file)], text=True)
-
-@pytest.mark.parametrize("value", [42, {}, {1: 3}])
-def test_objects_travel(writer, reader, value):
-    writer.run(f"import pickle, sys; pickle.dump({value!r}, open(sys.argv[1], 'wb'), protocol=2)")
-    assert reader.run("import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')))").strip() == repr(value)
-'''
-
-
-def test_the_suite_in_pytests_documentation_finds_every_python_on_path(pytester: pytest.Pytester, full: Path) -> None:
-    pytester.makepyfile(DOCUMENTED)
-    if not any(shutil.which(f"python{version}") for version in VERSIONS):
-        pytester.runpytest_inprocess().assert_outcomes(skipped=27)
-    result = pytester.runpytest_subprocess("--python", "3.9..3.11")
-    result.assert_outcomes(passed=27)
-    result.stdout.fnmatch_lines(
-        ["pyinstall: no test used the fixture `python`; python3.9, python3.10, python3.11 on PATH; *-suite runs*"]
-    )
-
-
-def test_path_is_as_before_when_the_session_is_over(pytester: pytest.Pytester, full: Path) -> None:
-    before = os.environ["PATH"]
-    pytester.makepyfile(
-        """
-        import os, shutil
-        def test_it(python):
-            first = os.environ["PATH"].split(os.pathsep)[0]
-            assert os.path.dirname(shutil.which("python3.9")) == first
-        """
-    )
-    result = pytester.runpytest_inprocess("-s", "--python=3.9")
-    result.assert_outcomes(passed=1)
-    assert os.environ["PATH"] == before
-
-
-def test_path_is_left_alone_where_that_is_configured(pytester: pytest.Pytester, full: Path) -> None:
-    pytester.makeini("[pytest]\npyinstall_path = false")
-    pytester.makepyfile(
-        f"""
-        import os
-        def test_it(python):
-            assert os.environ["PATH"] == {os.environ["PATH"]!r}
-        def test_without(): pass
-        """
-    )
-    pytester.runpytest_inprocess("--python=3.9").assert_outcomes(passed=2)
-    result = pytester.runpytest_inprocess("--python=3.9", "-k", "without")
-    result.stdout.fnmatch_lines(["pyinstall: no test used the fixture `python`; --python-suite runs *"])
-
-
 # Output
-
-
 def test_quiet_sessions_say_nothing_about_downloads(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_inprocess("-q", "--python=3.9")
@@ -1002,66 +688,12 @@ def test_progress_of_a_marked_test_is_neither_captured_nor_mixed_into_lines(pyte
 
 
 # xdist
-
-
 XDIST = pytest.mark.usefixtures("xdist")
 
 
 @pytest.fixture
 def xdist() -> None:
     pytest.importorskip("xdist")
-
-
-@XDIST
-def test_xdist_workers_get_the_pythons_from_the_controller(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(
-        """
-        import subprocess
-        import pytest
-        def pytest_configure(config):
-            if hasattr(config, "workerinput"):
-                class Refused(subprocess.Popen):
-                    def __init__(self, command, *args, **kwargs):
-                        assert "python" not in str(command), "a worker asked a Python who it is"
-                        super().__init__(command, *args, **kwargs)
-                subprocess.Popen = Refused
-        """
-    )
-    pytester.makepyfile(
-        """
-        import os, shutil
-        def test_it(python, pythons, worker_id):
-            assert worker_id != "master"
-            assert python in pythons and len(pythons) == 2
-            assert shutil.which("python%d.%d" % python.version_info[:2])
-            names = os.environ["PATH"].split(os.pathsep)
-            assert len(set(names)) == len(names)
-        """
-    )
-    result = pytester.runpytest_subprocess("-v", "-n2", "--python=3.9,3.6", "--python=3.10", "--python-missing=skip")
-    result.assert_outcomes(passed=2, skipped=1)
-    result.stdout.fnmatch_lines(["python 3.9 -> CPython 3.9*installed now*"])
-    result.stdout.fnmatch_lines_random(["*PASSED*test_it[[]3.9[]]*", "*SKIPPED*test_it[[]3.6[]]*"])
-    result.stdout.no_fnmatch_line("pyinstall: no test used*")
-    assert len(installed()) == 2
-
-
-@XDIST
-def test_marks_mean_the_same_in_every_xdist_worker(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(
-        """
-        import pytest
-        @pytest.mark.python("3.9", "3.10")
-        def test_it(python): pass
-        @pytest.mark.python("3.1")
-        def test_none(python): pass
-        def test_plain(python): pass
-        """
-    )
-    result = pytester.runpytest_subprocess("-n2")
-    result.assert_outcomes(passed=3, errors=1)
-    result.stdout.fnmatch_lines(["*no *3.1*"])
-    assert len(installed()) == 2
 
 
 @XDIST
@@ -1074,8 +706,6 @@ def test_unused_pythons_are_mentioned_with_xdist_too(pytester: pytest.Pytester, 
 
 
 # What others do
-
-
 def test_a_conftest_with_a_python_option_of_its_own_works_with_us_and_without(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--python')")
     pytester.makepyfile("def test_it(pytestconfig): assert pytestconfig.getoption('--python') == 'x'")

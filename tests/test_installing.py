@@ -1,0 +1,137 @@
+"""The line from a build to an installation: with real archives, interpreters and servers."""
+
+import json
+from pathlib import Path
+
+import archives
+import pytest
+from archives import NEWEST
+from mirror import Mirror
+
+from pytest_pyinstall import provision
+from pytest_pyinstall.errors import (
+    DigestMismatchError,
+    NoMatchError,
+    OfflineError,
+    ProbeError,
+    PyinstallError,
+)
+from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
+from pytest_pyinstall.settings import Settings
+
+VERSIONS = list(archives.interpreters())
+
+
+needs_two = pytest.mark.skipif(len(VERSIONS) < 2, reason="needs a second interpreter on this machine")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_python_of_this_machine_installs_and_works(settings: Settings, version: str) -> None:
+    interpreter = provision(version, settings)
+
+    # The modules that need shared libraries are the ones that a bad archive breaks first.
+    assert interpreter.run("-c", "import ssl, sqlite3, ctypes; print('ok')").stdout == "ok\n"
+
+
+def test_a_damaged_installation_is_repaired_by_itself(settings: Settings, provisioner: Provisioner) -> None:
+    interpreter = provision(NEWEST, settings)
+    (interpreter.prefix / f"lib/python{NEWEST}/json/__init__.py").unlink()
+    warnings: list[str] = []
+    provisioner.warn = warnings.append
+
+    provided = provisioner.provide_one(NEWEST)
+
+    assert provided.how == "repaired"
+    assert provided.interpreter.run("-c", "import json").returncode == 0
+    assert "json/__init__.py: missing; repairing it" in warnings[0]
+
+
+def test_repair_without_the_archive_says_what_is_damaged_and_missing(settings: Settings, tmp_path: Path) -> None:
+    interpreter = provision(NEWEST, settings)
+    interpreter.executable.write_bytes(b"")
+
+    with pytest.raises(PyinstallError) as caught:
+        provision(NEWEST, settings._replace(mirror=str(tmp_path / "nowhere"), cache=tmp_path / "empty"))
+    assert "broken" in str(caught.value)
+    assert "nowhere" in str(caught.value)
+
+
+def test_p9_a_wrong_digest_installs_nothing(settings: Settings, tmp_path: Path, mirror_directory: Path) -> None:
+    catalogue = tmp_path / "catalogue.json"
+    rows = json.loads((mirror_directory / "catalogue.json").read_text())
+    for row in rows.values():
+        row["sha256"] = "0" * 64
+    catalogue.write_text(json.dumps(rows))
+
+    with pytest.raises(DigestMismatchError):
+        provision(NEWEST, settings._replace(catalogue=str(catalogue)))
+    assert _installations(settings) == []
+
+
+def test_p9_a_build_without_digest_is_refused_and_said(
+    settings: Settings, tmp_path: Path, mirror_directory: Path
+) -> None:
+    catalogue = tmp_path / "catalogue.json"
+    rows = json.loads((mirror_directory / "catalogue.json").read_text())
+    for row in rows.values():
+        row["sha256"] = None
+    catalogue.write_text(json.dumps(rows))
+
+    with pytest.raises(NoMatchError, match="sha256"):
+        provision(NEWEST, settings._replace(catalogue=str(catalogue)))
+
+
+@needs_two
+def test_p2_an_archive_that_holds_another_version_is_never_published(
+    settings: Settings, tmp_path: Path, mirror_directory: Path
+) -> None:
+    rows = json.loads((mirror_directory / "catalogue.json").read_text())
+    by_minor = {row["minor"]: row for row in rows.values()}
+    older, newer = (by_minor[int(version.split(".")[1])] for version in (VERSIONS[0], NEWEST))
+    for word in ("url", "sha256", "size"):
+        newer[word] = older[word]
+    catalogue = tmp_path / "catalogue.json"
+    catalogue.write_text(json.dumps(rows))
+
+    with pytest.raises(ProbeError, match=r"\.tar\.gz holds no") as caught:
+        provision(NEWEST, settings._replace(catalogue=str(catalogue)))
+    assert str(catalogue) in caught.value.hint
+    assert _installations(settings) == []
+
+
+def test_downloads_that_are_off_are_said_with_the_way_out(settings: Settings) -> None:
+    with pytest.raises(OfflineError, match="downloads are switched off") as caught:
+        provision(NEWEST, settings._replace(downloads="never"))
+    assert caught.value.hint == "--python-downloads auto"
+    assert not settings.store.exists()
+
+
+def test_reinstalling_makes_a_new_tree(settings: Settings, provisioner: Provisioner) -> None:
+    before = provision(NEWEST, settings).prefix.stat().st_ino
+    (result,) = provisioner.install(provisioner.parse([NEWEST]), reinstall=True)
+
+    assert isinstance(result, ProvisionResult)
+    assert result.how == "installed"
+    assert result.interpreter.prefix.stat().st_ino != before
+
+
+def test_p10_nothing_in_an_installation_can_be_written_by_others(settings: Settings) -> None:
+    prefix = provision(NEWEST, settings).prefix
+
+    assert [path for path in prefix.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o7022] == []
+
+
+def _installations(settings: Settings) -> list[str]:
+    return sorted(path.name for path in settings.store.glob("[!.]*-*")) if settings.store.exists() else []
+
+
+def test_a_repair_downloads_nothing_where_downloads_are_off(settings: Settings, tmp_path: Path, server: Mirror) -> None:
+    remote = settings._replace(mirror=server.url)
+    interpreter = provision(NEWEST, remote)
+    interpreter.executable.write_bytes(b"")
+    count = len(server.requests)
+
+    with pytest.raises(OfflineError, match="broken"):
+        provision(NEWEST, remote._replace(downloads="never", cache=tmp_path / "empty"))
+    assert len(server.requests) == count
+    assert provision(NEWEST, remote._replace(downloads="never")).run("-c", "print(1)").stdout == "1\n"

@@ -1,0 +1,300 @@
+"""What a session remembers: marks choose among its Pythons, PATH has them, and xdist's workers get them."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from plugin_world import RUNNING, VERSIONS, ids, installed, marks
+
+pytestmark = marks
+
+
+# Markers
+def test_a_test_may_have_its_own_pythons(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_function="""
+        import pytest
+        @pytest.mark.python("3.9", "3.10")
+        def test_it(python): pass
+        def test_plain(python): pass
+        """,
+        test_module="""
+        import pytest
+        pytestmark = pytest.mark.python("3.9..3.10")
+        def test_it(python): pass
+        @pytest.mark.python("3.9")
+        class TestIn:
+            def test_it(self, python): pass
+            @pytest.mark.python("3.10")
+            def test_own(self, python): pass
+        """,
+    )
+    result = pytester.runpytest_inprocess("-v", "--strict-markers")
+    result.assert_outcomes(passed=7)
+    assert sorted(ids(result)) == [
+        *("TestIn::test_it[3.9]", "TestIn::test_own[3.10]"),
+        *("test_it[3.10]", "test_it[3.9]", "test_plain"),
+    ]
+    assert len(installed()) == 2
+
+
+def test_requires_python_leaves_out_what_does_not_fit(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        pytestmark = pytest.mark.requires_python(">=3.10")
+        def test_it(python): pass
+        @pytest.mark.requires_python("<3.11")
+        def test_both(python): pass
+        @pytest.mark.requires_python(">=3.50")
+        def test_none(python): pass
+        @pytest.mark.python("3.9", "3.11")
+        def test_own(python): pass
+        def test_without(): pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-v", "-rs", "--python=3.9..3.11")
+    result.assert_outcomes(passed=5, skipped=1)
+    assert set(ids(result)) == {
+        *("test_it[3.10]", "test_it[3.11]", "test_both[3.10]", "test_none[none-fits]", "test_own[3.11]"),
+        "test_without",
+    }
+    result.stdout.fnmatch_lines(["SKIPPED*none of the Pythons 3.9, 3.10, 3.11 fits *3.50*"])
+
+
+def test_requires_python_holds_for_the_running_interpreter(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        f"""
+        import pytest
+        @pytest.mark.requires_python("=={RUNNING}.*")
+        def test_fits(python): pass
+        @pytest.mark.requires_python("<3.0")
+        def test_does_not(python): pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-v", "-rs")
+    result.assert_outcomes(passed=1, skipped=1)
+    assert ids(result) == ["test_fits", "test_does_not"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "said"),
+    [
+        ("python()", "names no Python"),
+        ("python(3.10)", "*3.1 is a float, not a string*"),
+        ("python(version='3.10')", "*no keywords, such as version*"),
+        ("python('three')", "*three*"),
+        ("python('3.9,,3.10')", "*nothing stands between two commas*"),
+        ("python(['3.9'])", "*is a list, not a string*"),
+        ("requires_python()", "names no versions"),
+        ("requires_python('3.10')", "*'3.10' is no version specifier*"),
+        ("requires_python(3)", "*3 is no version specifier*"),
+        ("requires_python(minimum='3.10')", "*no keywords, such as minimum*"),
+    ],
+)
+def test_a_mark_that_cannot_be_meant_is_a_clear_collection_error(
+    pytester: pytest.Pytester, full: Path, mark: str, said: str
+) -> None:
+    pytester.makepyfile(f"import pytest\n@pytest.mark.{mark}\ndef test_it(python): pass")
+    result = pytester.runpytest_inprocess("--python=3.9")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines([f"*::test_it: @pytest.mark.*{said}*", "hint: *"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*_plugin.py*")
+
+
+def test_a_test_that_parametrizes_python_indirectly_is_given_what_it_asks_for(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.parametrize("python", ["3.9", ">=3.10,<3.11"], indirect=True)
+        @pytest.mark.parametrize("number", [1, 2])
+        def test_it(python, number, request):
+            assert python.version_info[:2] == {"3.9": (3, 9)}.get(request.node.callspec.params["python"], (3, 10))
+        @pytest.mark.parametrize(("python",), [("3.1",), (3,)], indirect=["python"])
+        def test_wrong(python): pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-v", "--python=3.11")
+    result.assert_outcomes(passed=4, errors=2)
+    result.stdout.fnmatch_lines_random(["*no *3.1*", "*3 is a int, not a string*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    result.stdout.no_fnmatch_line("*During handling*")
+
+
+def test_a_hook_that_parametrizes_python_is_given_what_it_asks_for(pytester: pytest.Pytester, full: Path) -> None:
+    hook = """
+        def pytest_generate_tests(metafunc):
+            if "python" in metafunc.fixturenames:
+                metafunc.parametrize("python", {}, indirect=True)
+        """
+    pytester.makeconftest(hook.format(["3.9", "3.10"]))
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.requires_python("<3.11")
+        def test_it(python): assert python.version_info[1] in (9, 10)
+        """
+    )
+    pytester.runpytest_inprocess("--python=3.11").assert_outcomes(passed=2)
+    pytester.runpytest_inprocess().assert_outcomes(passed=2)
+    pytester.makeconftest("")
+    pytester.makepyfile(hook.format(["3.9"]) + "\n        def test_it(python): assert python.version_info[1] == 9")
+    pytester.runpytest_inprocess("--python=3.11").assert_outcomes(passed=1)
+
+
+def test_a_mark_that_cannot_be_had_ends_the_session_unless_its_test_is_deselected(
+    pytester: pytest.Pytester, full: Path
+) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.python("3.1", "3.9")
+        def test_old(python): pass
+        def test_it(): pass
+        """
+    )
+    result = pytester.runpytest_inprocess()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *3.1*", "hint: *"])
+    pytester.runpytest_inprocess("-k", "test_it").assert_outcomes(passed=1, deselected=2)
+    skipped = pytester.runpytest_inprocess("-v", "--python-missing=skip")
+    skipped.assert_outcomes(passed=2, skipped=1)
+    assert ids(skipped) == ["test_old[3.1]", "test_old[3.9]", "test_it"]
+
+
+# PATH
+DOCUMENTED = '''
+"""Serialise with one Python, load with another: the interpreters are looked for on PATH."""
+import shutil
+import subprocess
+import pytest
+
+NAMES = ["python3.9", "python3.10", "python3.11"]
+
+@pytest.fixture(params=NAMES)
+def writer(request, tmp_path):
+    return Runner(request.param, tmp_path / "data.pickle")
+
+@pytest.fixture(params=NAMES)
+def reader(request, writer):
+    return Runner(request.param, writer.file)
+
+class Runner:
+    def __init__(self, name, file):
+        self.path = shutil.which(name)
+        if not self.path:
+            pytest.skip(f"{name!r} not found")
+        self.file = file
+
+    def run(self, code):
+        return subprocess.check_output([self.path, "-c", code, str(self.file)], text=True)
+
+@pytest.mark.parametrize("value", [42, {}, {1: 3}])
+def test_objects_travel(writer, reader, value):
+    writer.run(f"import pickle, sys; pickle.dump({value!r}, open(sys.argv[1], 'wb'), protocol=2)")
+    assert reader.run("import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')))").strip() == repr(value)
+'''
+
+
+def test_the_suite_in_pytests_documentation_finds_every_python_on_path(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile(DOCUMENTED)
+    if not any(shutil.which(f"python{version}") for version in VERSIONS):
+        pytester.runpytest_inprocess().assert_outcomes(skipped=27)
+    result = pytester.runpytest_subprocess("--python", "3.9..3.11")
+    result.assert_outcomes(passed=27)
+    result.stdout.fnmatch_lines(
+        ["pyinstall: no test used the fixture `python`; python3.9, python3.10, python3.11 on PATH; *-suite runs*"]
+    )
+
+
+def test_path_is_as_before_when_the_session_is_over(pytester: pytest.Pytester, full: Path) -> None:
+    before = os.environ["PATH"]
+    pytester.makepyfile(
+        """
+        import os, shutil
+        def test_it(python):
+            first = os.environ["PATH"].split(os.pathsep)[0]
+            assert os.path.dirname(shutil.which("python3.9")) == first
+        """
+    )
+    result = pytester.runpytest_inprocess("-s", "--python=3.9")
+    result.assert_outcomes(passed=1)
+    assert os.environ["PATH"] == before
+
+
+def test_path_is_left_alone_where_that_is_configured(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makeini("[pytest]\npyinstall_path = false")
+    pytester.makepyfile(
+        f"""
+        import os
+        def test_it(python):
+            assert os.environ["PATH"] == {os.environ["PATH"]!r}
+        def test_without(): pass
+        """
+    )
+    pytester.runpytest_inprocess("--python=3.9").assert_outcomes(passed=2)
+    result = pytester.runpytest_inprocess("--python=3.9", "-k", "without")
+    result.stdout.fnmatch_lines(["pyinstall: no test used the fixture `python`; --python-suite runs *"])
+
+
+# xdist
+XDIST = pytest.mark.usefixtures("xdist")
+
+
+@pytest.fixture
+def xdist() -> None:
+    pytest.importorskip("xdist")
+
+
+@XDIST
+def test_xdist_workers_get_the_pythons_from_the_controller(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        import subprocess
+        import pytest
+        def pytest_configure(config):
+            if hasattr(config, "workerinput"):
+                class Refused(subprocess.Popen):
+                    def __init__(self, command, *args, **kwargs):
+                        assert "python" not in str(command), "a worker asked a Python who it is"
+                        super().__init__(command, *args, **kwargs)
+                subprocess.Popen = Refused
+        """
+    )
+    pytester.makepyfile(
+        """
+        import os, shutil
+        def test_it(python, pythons, worker_id):
+            assert worker_id != "master"
+            assert python in pythons and len(pythons) == 2
+            assert shutil.which("python%d.%d" % python.version_info[:2])
+            names = os.environ["PATH"].split(os.pathsep)
+            assert len(set(names)) == len(names)
+        """
+    )
+    result = pytester.runpytest_subprocess("-v", "-n2", "--python=3.9,3.6", "--python=3.10", "--python-missing=skip")
+    result.assert_outcomes(passed=2, skipped=1)
+    result.stdout.fnmatch_lines(["python 3.9 -> CPython 3.9*installed now*"])
+    result.stdout.fnmatch_lines_random(["*PASSED*test_it[[]3.9[]]*", "*SKIPPED*test_it[[]3.6[]]*"])
+    result.stdout.no_fnmatch_line("pyinstall: no test used*")
+    assert len(installed()) == 2
+
+
+@XDIST
+def test_marks_mean_the_same_in_every_xdist_worker(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        import pytest
+        @pytest.mark.python("3.9", "3.10")
+        def test_it(python): pass
+        @pytest.mark.python("3.1")
+        def test_none(python): pass
+        def test_plain(python): pass
+        """
+    )
+    result = pytester.runpytest_subprocess("-n2")
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*no *3.1*"])
+    assert len(installed()) == 2
