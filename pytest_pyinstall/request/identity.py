@@ -10,6 +10,7 @@ A row of the catalogue, and the archive that it becomes once its bytes were chec
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from functools import cache, total_ordering
@@ -333,6 +334,9 @@ class Attestation(Value):
         return cls(**facts)
 
 
+_PLAIN_URL = re.compile(r"[a-z]+://[A-Za-z0-9.:-]+(?:/[A-Za-z0-9_.+~@=-]+)+")
+
+
 class Build(Value):
     """An archive that can be installed: its URL, and the digest that it must have.
 
@@ -351,6 +355,8 @@ class Build(Value):
     @property
     def file_name(self) -> str:
         """The last part of the URL's path, percent-decoded: ``cpython-3.12.4+20261021-….tar.gz``."""
+        if _PLAIN_URL.fullmatch(self.url):
+            return self.url.rpartition("/")[2]
         from urllib.parse import unquote, urlsplit
 
         return PurePosixPath(unquote(urlsplit(self.url).path)).name
