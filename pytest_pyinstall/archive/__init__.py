@@ -1,1 +1,1 @@
-"""From an archive to a tree that is ready for its place; trusts nothing in it."""
+"""Unpacks archives without trusting them, and prepares the tree for its final place."""

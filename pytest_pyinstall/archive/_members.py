@@ -1,13 +1,4 @@
-"""One thing that an archive wants to have made.
-
-What no Python needs more of: the bounds that every archive is held to.
-
-Turns an archive down: what must not be unpacked, and what cannot be understood to its end.
-
-Reads an archive's file, and says how much it may unpack to.
-
-Judges the names in an archive: which can be plain names inside a tree, on every system.
-"""
+"""What readers and writers of archives share: a member, the limits, the errors, and the check of names."""
 
 from __future__ import annotations
 
@@ -54,7 +45,7 @@ class MemberKind(Enum):
 
 
 class ArchiveMember(NamedTuple):
-    """One thing that an archive wants to have made. `pieces` can be read once, before the next member is asked for."""
+    """A file, directory or link in an archive. `pieces` can be read once, before the next member is read."""
 
     name: str
     kind: MemberKind
@@ -64,7 +55,7 @@ class ArchiveMember(NamedTuple):
 
 
 class ArchiveLimits(Value):
-    """What no Python needs more of: the largest builds known, PBS's debug builds, stay below a third of each."""
+    """The limits of an archive. The largest known builds, the debug builds of PBS, need less than a third of each."""
 
     unpacked: int = 4 << 30
     ratio: int = 100
@@ -90,15 +81,15 @@ TOO_MUCH = "and with them more than an archive of its size may unpack to"
 
 
 class RejectedError(Exception):
-    """What must not be unpacked; `unpack` adds the archive's name."""
+    """The archive must not be unpacked. `unpack` adds its name."""
 
 
 class BrokenError(Exception):
-    """What cannot be understood to its end; `unpack` adds the archive's name."""
+    """The archive cannot be read to its end. `unpack` adds its name."""
 
 
 def reject(reason: str, member: str = "") -> NoReturn:
-    """Raise `RejectedError` for the archive, or for the one `member` of it."""
+    """Raise `RejectedError` for the archive, or for one `member` of it."""
     msg = f"{quoted(member)}: {reason}" if member else reason
     raise RejectedError(msg)
 
@@ -118,7 +109,7 @@ _READ = 128 << 10
 
 
 def read_some(file: BinaryIO) -> bytes:
-    """The next bytes of `file`, empty at its end. Raises `StoreError` if the disk does not give them."""
+    """The next bytes of `file`, empty at its end. Raises `StoreError` if the disk fails."""
     try:
         return file.read(_READ)
     except OSError as error:
@@ -126,13 +117,13 @@ def read_some(file: BinaryIO) -> bytes:
 
 
 def read_error(error: OSError, file: BinaryIO) -> StoreError:
-    """What to raise where `file` cannot be read."""
+    """The error if `file` cannot be read."""
     msg = f"cannot read {getattr(file, 'name', 'the archive')}: {error.strerror or error}"
     return StoreError(msg, "fetch it anew after: pytest-pyinstall cache clear")
 
 
 def unpack_limit_for(file: BinaryIO) -> int:
-    """How many bytes an archive of this size may unpack to."""
+    """How many bytes the rest of `file` may unpack to."""
     try:
         here = file.tell()
         size = file.seek(0, os.SEEK_END) - here
@@ -148,7 +139,7 @@ def unpack_limit_of(size: int) -> int:
 
 
 def parts_of(name: str, *, of: str = "") -> list[str]:
-    """The folders and the last name that `name` consists of; refuses what cannot be a plain name inside a tree."""
+    """The parts of the path `name`. Rejects a name that cannot be a plain path inside a tree."""
     member = of or name
     check_characters(name, member)
     if name.startswith("/"):
@@ -166,14 +157,14 @@ def parts_of(name: str, *, of: str = "") -> list[str]:
 
 
 def check_characters(name: str, member: str) -> None:
-    """Refuse what a terminal would not show as it is, and what is a separator on some system."""
-    # On Windows a backslash is a separator. No Python has one in a name, so no one has to be asked where we run.
+    """Reject characters that a terminal cannot show, or that are a separator on some system."""
+    # A backslash is a separator on Windows. No Python has one in a name, so it is rejected everywhere.
     if not name.isprintable() or "\\" in name:
         reject(f"a character that no name should have, in {quoted(name)}", member)
 
 
 def check_length(name: str, member: str, *, limit: int) -> None:
-    """Refuse a name of more than `limit` bytes, or with a part that no volume takes."""
+    """Reject a name of more than `limit` bytes, or with a part that is too long for any volume."""
     if len(name) <= LIMITS.component and name.isascii():
         return
     encoded = name.encode()
@@ -185,7 +176,7 @@ def check_length(name: str, member: str, *, limit: int) -> None:
 
 
 def check_for_windows(parts: list[str], member: str) -> None:
-    """On Windows, refuse what it would make something else of."""
+    """Reject, on Windows, a name that Windows changes."""
     if os.name == "nt":  # pragma: no cover (needs Windows' rules for names)
         for part in parts:
             if objection := windows_objection(part):
@@ -193,7 +184,7 @@ def check_for_windows(parts: list[str], member: str) -> None:
 
 
 def windows_objection(part: str) -> str:
-    """Why Windows would make something else of `part`, or nothing.
+    """Why Windows would change the name `part`; empty if it does not.
 
     Source: Microsoft's "Naming Files, Paths, and Namespaces".
     """
@@ -210,7 +201,7 @@ def windows_objection(part: str) -> str:
 
 
 def decoded(raw: bytes, member: str) -> str:
-    """The text of a name in an archive, which has to be UTF-8."""
+    """The text of a name in an archive, which must be UTF-8."""
     try:
         return raw.decode()
     except UnicodeDecodeError:

@@ -1,15 +1,10 @@
-"""The unpacked bytes of a tar, block by block, and never more of them than its budget.
+"""Reads the members of tar and zip archives, and never more bytes than the archive's budget.
 
-Reads a tar: its headers, pax's and GNU's extensions of them, and the members that they announce.
+The tar reader is our own, because `tarfile` takes three times as long and its filters are not a boundary: on CPython
+3.11.7 the ``data`` filter lets a known archive write outside. It reads ustar with the extensions of pax and GNU.
 
-A reader of our own, because `tarfile` costs three times as much and its filters are no boundary: on CPython 3.11.7 the
-``data`` filter lets a known archive write outside.
-
-Sources: POSIX.1-2024 ``pax`` (ustar and pax interchange formats), the GNU tar manual's "Basic Tar Format".
-
-Reads a zip: the members of its directory, in the order in which they are in the file.
-
-Source: PKWARE's APPNOTE 4.5 with Info-ZIP's external attributes.
+Sources: POSIX.1-2024 ``pax`` (ustar and pax interchange formats), the GNU tar manual's "Basic Tar Format", PKWARE's
+APPNOTE 4.5 with Info-ZIP's external attributes.
 """
 
 from __future__ import annotations
@@ -45,7 +40,7 @@ BLOCK = 512
 
 
 class Stream:
-    """The unpacked bytes of an archive, in their order and within a budget."""
+    """The unpacked bytes of an archive, in order and within a budget."""
 
     def __init__(self, chunks: Iterator[bytes], *, budget: int) -> None:
         self._chunks = chunks
@@ -68,21 +63,21 @@ class Stream:
         self._unread, self._padding = size, -size % BLOCK
 
     def content(self) -> Iterator[memoryview]:
-        """The current member's content, or what of it no one has read yet."""
+        """The rest of the current member's content."""
         while self._unread:
             piece = self._take(self._unread)
             self._unread -= len(piece)
             yield piece
 
     def skip_content(self) -> None:
-        """Go behind the current member, whether or not another process read it."""
+        """Skip the rest of the current member, and its padding."""
         for _ in self.content():
             pass
         self.read(self._padding)
         self._padding = 0
 
     def expect_zeros(self) -> None:
-        """Read on to the end of the file, so that what follows the archive is judged, not passed over."""
+        """Read to the end of the file, so that what follows the archive is checked too."""
         rest = bytes(self._chunk[self._at :]) or self._next()
         while rest:
             if rest.count(0) != len(rest):
@@ -108,9 +103,9 @@ class Stream:
 
 
 def tar_members(stream: Stream) -> Iterator[ArchiveMember]:
-    """The members of the tar in `stream`, which is read to its end; of each, `pieces` before the next is asked for.
+    """The members of the tar in `stream`, which is read to its end. Read `pieces` of each before the next member.
 
-    Raises `RefusedError` for what must not be unpacked and `BrokenError` for what cannot be read.
+    Raises `RejectedError` for what must not be unpacked and `BrokenError` for what cannot be read.
     """
     said: dict[str, str] = {}  # what extension headers say about the next member
     headers = 0
@@ -139,8 +134,8 @@ def _tar_member(header: bytes, kind: bytes, said: dict[str, str], stream: Stream
     if kind == b"S" or "sparse" in said:
         reject("a sparse file", name)
     if "size" in said and said["size"] != str(size):
-        # A number that two readers take from two places: so a member hides inside another one (CVE-2025-62518). Only
-        # files of 8 GiB and more need the second place, and those are too large anyway.
+        # Two readers can take the size from two places, and so a member can hide in another one (CVE-2025-62518). Only
+        # files of 8 GiB and more need the second place, and they are too large anyway.
         reject(f"two sizes, {size} and {quoted(said['size'])}", name)
     if kind == b"\0":  # tars from before POSIX
         kind = b"5" if name.endswith("/") else b"0"
@@ -174,7 +169,7 @@ _REFUSED_KINDS = {b"3": "a character device", b"4": "a block device", b"6": "a f
 
 
 def _check_header(header: bytes) -> None:
-    # adler32 over 256 bytes holds one more than their sum, and takes a tenth of sum()'s time.
+    # The low half of adler32 is the sum of the bytes plus one, and takes a tenth of the time of sum().
     total = (adler32(header[:256]) & 0xFFFF) + (adler32(header[256:]) & 0xFFFF) - 2
     field = header[148:156]
     if _octal(field) != total - sum(field) + 8 * ord(" "):
@@ -205,7 +200,7 @@ def _octal(field: bytes) -> int | None:
 
 
 def _number(field: bytes, what: str, member: str) -> int:
-    """A tar header's number: octal digits, or GNU's base 256 where those do not suffice."""
+    """A number in a tar header: octal digits, or GNU's base 256 for larger ones."""
     number = _octal(field)
     if number is not None:
         return number
@@ -226,7 +221,7 @@ def _extension(stream: Stream, header: bytes) -> bytes:
 
 
 def _say(said: dict[str, str], kind: bytes, content: bytes, member: str) -> None:
-    """Add to `said` what the extension header tells. Nothing may be said twice: readers differ in what they believe."""
+    """Add the fields of an extension header to `said`. None may occur twice: readers disagree on which counts."""
     if kind in {b"L", b"K"}:
         records = [(_EXTENSIONS[kind], content.rstrip(b"\0"))]
     else:
@@ -245,12 +240,12 @@ def _say(said: dict[str, str], kind: bytes, content: bytes, member: str) -> None
 
 
 def _pax_records(content: bytes, member: str) -> Iterator[tuple[str, bytes]]:
-    """The records of a pax header: ``<length> <key>=<value>\\n``, and each length is exactly right."""
+    """The records of a pax header, ``<length> <key>=<value>\\n``. Each length must be exactly right."""
     at = 0
     while at < len(content):
         digits = content[at : at + 20].partition(b" ")[0]
         end = at + int(digits) if digits.isdigit() else 0
-        record = content[at + len(digits) + 1 : end]  # empty, where the length ends before it
+        record = content[at + len(digits) + 1 : end]  # empty if the length ends before it
         key, equals, value = record[:-1].partition(b"=")
         if not (key and equals and record.endswith(b"\n") and end <= len(content)):
             corrupt(f"a pax header cannot be read, near {quoted(member)}")
@@ -259,10 +254,10 @@ def _pax_records(content: bytes, member: str) -> Iterator[tuple[str, bytes]]:
 
 
 def zip_members(file: BinaryIO) -> Iterator[ArchiveMember]:
-    """The members of the zip in `file`; of each, `pieces` before the next is asked for.
+    """The members of the zip in `file`, in their order in the file. Read `pieces` of each before the next member.
 
-    Raises `RefusedError` for what must not be unpacked, `BrokenError` for what cannot be read, and `StoreError` if
-    the disk does not give it.
+    Raises `RejectedError` for what must not be unpacked, `BrokenError` for what cannot be read, and `StoreError` if
+    the disk fails.
     """
     from zipfile import ZipFile
 
@@ -283,7 +278,7 @@ def zip_members(file: BinaryIO) -> Iterator[ArchiveMember]:
 def _zip_member(file: BinaryIO, archive: ZipFile, info: ZipInfo) -> ArchiveMember:
     from zipfile import ZIP_DEFLATED, ZIP_STORED
 
-    name = info.orig_filename  # `filename` has lost what stood after a NUL, and Windows' backslashes
+    name = info.orig_filename  # `filename` lacks what follows a NUL, and Windows' backslashes
     mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
     kind = stat.S_IFMT(mode)
     if info.flag_bits & 0x1 or info.compress_type not in {ZIP_STORED, ZIP_DEFLATED}:
@@ -320,7 +315,7 @@ def _zip_errors(file: BinaryIO) -> Iterator[None]:
     try:
         yield
     except (OSError, BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, zlib_error) as error:
-        # zipfile hides some errors of the disk behind its own; and it goes to any offset that it is told (EINVAL).
+        # zipfile hides some errors of the disk in its own, and seeks to any offset in the file (EINVAL).
         disk = error if isinstance(error, OSError) else error.__context__
         if isinstance(disk, OSError) and disk.errno != errno.EINVAL:
             raise read_error(disk, file) from error

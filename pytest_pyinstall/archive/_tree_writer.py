@@ -1,8 +1,6 @@
-"""Follows the symlinks of an archive, before any of them is made.
+"""Writes the tree of an archive, member by member, and checks its symlinks before any of them is made.
 
-Makes the tree of an archive on disk, member by member.
-
-Nothing here asks the disk where a name leads: what exists is what we made, and we remember it.
+It never asks the disk where a name leads: only what we made exists, and we remember it.
 """
 
 # ruff: noqa: PTH101, PTH102, PTH211, S103 (plain names cost a third of pathlib's; 0o755 is what we promise)
@@ -47,7 +45,7 @@ class LinkTarget(NamedTuple):
 
 
 def check_as_written(path: str, target: str, *, home: int) -> None:
-    """Refuse a target that leaves when `..` is taken literally, as ``os.path.normpath`` and installers do."""
+    """Reject a target that leaves the tree if `..` is taken literally, as ``os.path.normpath`` and installers do."""
     if not target:
         reject("a symlink to nowhere", path)
     if target.startswith("/"):
@@ -113,10 +111,10 @@ _CIRCLE = f"leads in a circle, or over more than {LIMITS.links} links"
 
 
 class TreeWriter:
-    """The tree below `root`, and the memory of all that was made in it. The digests of its files go into `known`.
+    """Writes a tree below `root`, and remembers everything in it. The digests of its files are added to `known`.
 
-    Nothing is ever opened that was there before (``O_EXCL``), nothing is made below anything but a directory that we
-    made, and no symlink exists before the last file was written: there is nothing to be led astray by.
+    Nothing that exists is opened (``O_EXCL``), everything is made in directories that we made, and symlinks are made
+    after the last file. So nothing can be written outside.
     """
 
     def __init__(self, root: Path, known: FileDigests | None = None) -> None:
@@ -137,7 +135,7 @@ class TreeWriter:
             raise StoreError(msg, f"remove it and try again: {self._root}")
 
     def add(self, member: ArchiveMember) -> None:
-        """Make `member`; symlinks wait for `complete`. Raises `RefusedError`, and `StoreError` if the disk refuses."""
+        """Write `member`; symlinks wait for `complete`. Raises `RejectedError`, and `StoreError` if the disk fails."""
         parts = parts_of(member.name)
         if not self._wants(parts, member):
             return
@@ -160,7 +158,7 @@ class TreeWriter:
         self._made[path] = MemberKind.FILE if member.kind is MemberKind.HARDLINK else member.kind
 
     def _wants(self, parts: list[str], member: ArchiveMember) -> bool:
-        """Whether it is to be made; refuses what is not below the one top folder."""
+        """Whether it is written. Rejects what is not below the one top folder."""
         if len(parts) <= 1 and member.kind is not MemberKind.DIRECTORY:
             reject(f"{member.kind.value} beside the top folder", member.name)
         if not parts:  # "./"
@@ -169,18 +167,18 @@ class TreeWriter:
         if parts[0] != self._top:
             reject(f"a second top folder, beside {quoted(self._top)}", member.name)
         if parts[1:] == ["PYTHON.json"]:
-            # PBS writes it first, so that of its build objects, several times the size of the rest, none is written.
+            # PBS puts it first, so we write none of its build objects, which are several times the size of the rest.
             self._is_full = True
         return not self._is_full or parts[1:2] == ["install"]
 
     def complete(self) -> Path:
-        """The tree's home, after the symlinks were checked against everything else and made."""
+        """Check the symlinks against everything else and make them. Returns the home of the tree."""
         if not self._top:
             reject("it holds nothing")
         home = f"{self._top}/install" if self._is_full else self._top
         if self._made.get(home) is not MemberKind.DIRECTORY:
             reject("there is no such folder", home)
-        # Without PYTHON.json in front, things beside install are there already; links beside it are not needed.
+        # If PYTHON.json does not come first, files beside install exist already. Links beside it are not needed.
         links = {path: target for path, target in self._targets.items() if path.startswith(f"{home}/")}
         depth = home.count("/") + 1
         for path, target in links.items():
@@ -237,7 +235,7 @@ class TreeWriter:
                 os.close(descriptor)
             raise
         try:
-            os.close(descriptor)  # NFS tells only here that the disk is full
+            os.close(descriptor)  # only here NFS reports that the disk is full
         except OSError as error:
             raise _store_error(error, where) from error
 
@@ -250,7 +248,7 @@ class TreeWriter:
             raise _store_error(error, where) from error
         if _fchmod is not None:
             try:
-                _fchmod(descriptor, mode)  # the umask is the process's: we cannot set it aside, only overrule it
+                _fchmod(descriptor, mode)  # whatever the umask of the process is
             except OSError as error:
                 os.close(descriptor)
                 raise _store_error(error, where) from error
@@ -295,7 +293,7 @@ _NO_HARDLINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOP
 def _write_all(descriptor: int, piece: bytes | memoryview, where: str) -> None:
     try:
         written = os.write(descriptor, piece)
-        while written < len(piece):  # a signal, or a disk that has just become full: the next call tells
+        while written < len(piece):  # a signal, or a disk that has just become full: the next call fails
             written += os.write(descriptor, piece[written:])
     except OSError as error:
         raise _store_error(error, where) from error

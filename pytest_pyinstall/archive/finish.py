@@ -26,11 +26,10 @@ EXTERNALLY_MANAGED = """\
 [externally-managed]
 Error=This Python installation is managed by uv and should not be modified.
 """
-"""To the byte what uv writes (PEP 668).
+"""Exactly what uv writes (PEP 668).
 
-uv rewrites this file, in place, in each installation that it passes by in a store that we share. With a text of our
-own the two tools would overwrite each other for ever, and a reader could meet an empty file in between; with the same
-text uv's write changes nothing that anyone could see.
+In a shared store, uv rewrites this file in place in each installation that it looks at. With another text, both tools
+would overwrite each other again and again, and a reader could find an empty file. With the same text, nothing changes.
 """
 
 
@@ -48,15 +47,14 @@ def run_tool(command: Sequence[str]) -> None:
 def finish(tree: Path, *, key: Key, home: Path, tag: str, prefixes: Iterable[str] = (), run: Run = run_tool) -> None:
     """Make the unpacked `tree` of `key` ready to be renamed to `home`.
 
-    Afterwards everything in it that names a place names `home`: sysconfig data, Makefile, config scripts, scripts in
-    ``bin``; ``.pc`` files name none. It carries ``EXTERNALLY-MANAGED``, the names ``python``, ``python3`` and
-    ``python3.X`` beside the interpreter and, where `tag` is not empty, the file ``BUILD`` by which uv knows the
-    release. What the tree lacks is passed by, so PyPy and GraalPy come through here too; on Windows no text names a
-    place.
+    Afterwards sysconfig data, the Makefile, config scripts and the scripts in ``bin`` contain `home`; ``.pc`` files
+    contain no path. The tree has ``EXTERNALLY-MANAGED``, the names ``python``, ``python3`` and ``python3.X`` beside the
+    interpreter and, if `tag` is not empty, the file ``BUILD`` from which uv reads the release. Files that the tree
+    lacks are skipped, as in PyPy and GraalPy; on Windows no text contains a path.
 
-    Every file is replaced by a new one, never written in place, because the tree may be made of hardlinks into a
-    cache. Finishing a finished tree changes nothing. Raises `StoreError` when the disk refuses. Not safe for two
-    callers on one tree: scratch belongs to one claim.
+    Each file is replaced by a new one and never written in place, because the tree can consist of hardlinks into a
+    cache. Finishing a tree twice changes nothing. Raises `StoreError` if the disk fails. Two callers must not finish
+    one tree at once.
 
     Source: uv's ``ensure_*`` methods of ``ManagedPythonInstallation``, which do less (they leave ``-L/install/lib``,
     the Makefile and ``libdir`` of ``.pc`` files as they are) and do it after publishing.
@@ -109,7 +107,7 @@ def _scripts(directory: Path) -> Iterable[Path]:
 
 
 def _replace(path: Path, content: bytes) -> bool:
-    """Put a new file with `content` at `path`; the mode stays. False when that is what it held already."""
+    """Put a new file with `content` at `path`, with the same mode. Returns False if it had that content already."""
     mode = 0o644
     with contextlib.suppress(FileNotFoundError):
         if path.read_bytes() == content and not path.is_symlink():
@@ -120,7 +118,7 @@ def _replace(path: Path, content: bytes) -> bool:
 
 
 def _forget_bytecode(path: Path) -> None:
-    """Where all times in a tree are equal, a stale ``.pyc`` of equal source size would be taken for current."""
+    """If all times in a tree are equal, a stale ``.pyc`` whose source has the same size would pass for current."""
     for stale in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
         stale.unlink()
 
@@ -142,9 +140,9 @@ def _add_canonical_names(tree: Path, key: Key) -> None:
 
 
 def _name_dylibs(tree: Path, home: Path, run: Run) -> None:
-    """Extensions written in Rust or C that link libpython record its id, so it has to say where it will be.
+    """Extensions in Rust or C that link libpython record its id, so the id must be its final path.
 
-    Source: https://github.com/astral-sh/uv/issues/10598. Without Xcode's tools there is no way, and most never need it.
+    Source: https://github.com/astral-sh/uv/issues/10598. It needs Xcode's tools; most users never need the id.
     """
     for path in sorted(tree.glob("lib/libpython3*.dylib")):
         if path.is_symlink():

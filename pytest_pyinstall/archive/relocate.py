@@ -1,6 +1,6 @@
-"""Where things are in an installation, and which text in it names its own place.
+"""The layout of an installation, and how the files in it that contain its path are changed.
 
-Pure functions: `finish` applies them to a tree in scratch, `mirror` to what it packs.
+These are pure functions: `finish` applies them to a tree in scratch, `mirror` to what it packs.
 """
 
 import ast
@@ -28,8 +28,8 @@ __all__ = [
 
 
 BUILT_PREFIX = "/install"
-"""The prefix that python-build-standalone configures with, and that `mirror.pack` writes for the same reason: anyone
-who installs the archive recognises it and puts the final place there."""
+"""The prefix that python-build-standalone configures with. `mirror.pack` writes it too, so that whatever installs the
+archive recognises it and replaces it with the final path."""
 
 
 STANDALONE = "PYTHON_BUILD_STANDALONE"
@@ -48,9 +48,9 @@ FILES_WITH_PREFIX = (
     "lib/*/_sysconfig_vars_*.json",
     "lib/*/_sysconfigdata_*.py",
 )
-"""The text files that name the place of an installation, besides the scripts in ``bin``.
+"""The text files that contain the path of an installation, besides the scripts in ``bin``.
 
-The sysconfig data comes last: it records the prefix by which an interrupted run knows what is left to do.
+The sysconfig data comes last: from its prefix, the next run sees whether an earlier one was interrupted.
 """
 
 
@@ -63,7 +63,7 @@ can end in a ``SystemError`` (gh-106905)."""
 
 
 def standard_library(key: Key) -> tuple[str, ...]:
-    """Where the standard library may be below an installation, the usual place first.
+    """Where the standard library can be below an installation, the usual place first.
 
     Source: uv's ``ManagedPythonInstallation::ensure_externally_managed``; the last ones are PyPy's before 3.8.
     """
@@ -76,10 +76,10 @@ def standard_library(key: Key) -> tuple[str, ...]:
 
 
 def relocate_text(relative_path: str, content: bytes, *, prefixes: Iterable[str], home: str, python: str) -> bytes:
-    """The content of a tree's text file as it has to be at `home`.
+    """The content of a tree's text file for its final place `home`.
 
-    `prefixes` are the places that the file may name now, `python` is the path of the interpreter below `home`.
-    Returns `content` itself where nothing has to change; running it twice changes nothing more.
+    `prefixes` are the paths that the file can contain now, `python` is the path of the interpreter below `home`.
+    Returns `content` itself if nothing has to change. Calling it twice changes nothing more.
     """
     path = PurePosixPath(relative_path)
     if path.name.endswith((".so", ".a", ".o", ".pyc")) or b"\0" in content[:1024]:
@@ -99,7 +99,7 @@ def relocate_text(relative_path: str, content: bytes, *, prefixes: Iterable[str]
 
 
 def read_variables(text: str) -> dict[str, object]:
-    """The ``build_time_vars`` of a ``_sysconfigdata_*.py``, without running it; empty when there are none.
+    """The ``build_time_vars`` of a ``_sysconfigdata_*.py``, without running it; empty if there are none.
 
     The file assigns one dictionary of literals in CPython 3.6 to 3.15, see ``sysconfig._generate_posix_vars``.
     """
@@ -108,7 +108,7 @@ def read_variables(text: str) -> dict[str, object]:
 
 @lru_cache(maxsize=1)
 def _parsed(text: str) -> Mapping[str, object]:
-    """Of the file that was asked for last: who asks for its prefix goes on to change it."""
+    """Caches the last file: after its prefix was read, it is usually changed."""
     try:
         with _PARSING:
             tree = ast.parse(text)
@@ -121,10 +121,10 @@ def _parsed(text: str) -> Mapping[str, object]:
 
 
 def variables_text(variables: Mapping[str, object]) -> str:
-    """`variables` as a ``_sysconfigdata_*.py``, in the very form in which uv writes it.
+    """`variables` as a ``_sysconfigdata_*.py``, exactly as uv writes it.
 
-    uv reads, patches and writes the file of each installation that it passes by, so in a shared store the two tools
-    do not fight over quotes.
+    uv reads, patches and writes this file in each installation that it looks at. With the same form, the two tools do
+    not rewrite each other's file in a shared store.
     """
     lines = [
         f"    {_literal(name)}: {_literal(variables[name])}"
@@ -135,7 +135,7 @@ def variables_text(variables: Mapping[str, object]) -> str:
 
 
 def polyglot(python: str) -> str:
-    """The first lines of a Python script that finds `python` beside itself, wherever the tree lies.
+    """The first lines of a Python script that finds `python` beside itself, wherever the tree is.
 
     For a shell they are a command, for Python a string. Source: the scripts of python-build-standalone. A plain
     ``#!`` line can hold neither a space nor more than 127 characters.
@@ -147,7 +147,7 @@ def _literal(value: object) -> str:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-# What the build host called its compilers, and what every machine calls its own. uv has the same replacement as a
+# The names of the build host's compilers, and the names on every machine. uv has the same replacement as a
 # list, generated from the targets of python-build-standalone.
 _COMPILERS = (
     (re.compile(r"(?<![^\s=])(?:/\S*/)?(?:\w+-linux-(?:gnu|musl)\w*-)?(?:musl-)?clang(?:-\d+)?(?=\s|$)"), "cc"),
@@ -167,7 +167,7 @@ def _variable(name: str, value: str, relocate: Relocate) -> str:
     if name == "AR":
         return "ar"
     if "-isysroot" in value:
-        # The SDK of the build host, which this machine has elsewhere or not at all.
+        # The SDK of the build host: this machine has it elsewhere, or not at all.
         value = _SYSROOT.sub("", value).rstrip()
     if name in _COMPILER_VARIABLES:
         for compiler, plain in _COMPILERS:
@@ -227,7 +227,7 @@ def _makefile(text: str, prefixes: Iterable[str], home: str) -> str:
 
 
 def _pkgconfig(text: str, prefixes: Iterable[str]) -> str:
-    """Relocatable: pkg-config knows where the file is, which uv relies on too, so no one has to name a home."""
+    """Make it relocatable: pkg-config knows where the file is, so it need not contain `home`. uv relies on this too."""
     relative = _relocation(prefixes, "${prefix}", escape=False)
     lines = text.split("\n")
     for number, line in enumerate(lines):
@@ -262,14 +262,14 @@ _PLAIN = re.compile(r"[^\w@%+=:,./~-]")
 
 
 def _relocation(prefixes: Iterable[str], home: str, *, escape: bool = True) -> Relocate:
-    """Replace each of `prefixes` where it stands as a path of its own: not ``/usr/bin/install``, not ``/install-sh``.
+    """Replace each of `prefixes` if it is a path of its own, unlike in ``/usr/bin/install`` or ``/install-sh``.
 
-    A value that is a path alone gets `home` as it is. In anything longer, a command line for example, its special
-    characters are escaped for the shell (and for `shlex.split`), unless they stand between quotes already.
+    If the value is only a path, `home` is inserted as it is. In longer values, such as command lines, its special
+    characters are escaped for the shell (and for `shlex.split`), unless they are in quotes already.
     """
     escaped_home = _PLAIN.sub(r"\\\g<0>", home)
     names = {home, *prefixes} - {""}
-    # home first: what was relocated before may be below a place that is itself looked for.
+    # `home` first: a path that was relocated before can be below one of the prefixes.
     forms = sorted({form for name in names for form in (name, _PLAIN.sub(r"\\\g<0>", name))}, key=len, reverse=True)
     place = re.compile(
         r"(?:^|(?<=[\s'\"=:,;(\[{`|<>&!@])|(?<=-[A-Z])|(?<=-isystem))"

@@ -1,8 +1,8 @@
 """Unpacks an archive while its bytes arrive: from the network, or from a cached file that is being hashed.
 
-The tree is in scratch, where nothing is started, finished or linked. Only `StreamedUnpack.tree` gives it out, for an
-`Archive`, which only `fetch` makes, after size and digest matched. Until then the last step, making the symlinks,
-has not happened either: it needs the end of the archive, and the end is announced by `StreamedUnpack.tree`.
+The tree is in scratch, where nothing is run, finished or linked. Only `StreamedUnpack.tree` returns it, and it takes an
+`Archive`, which only `fetch` makes after size and digest matched. Until then the symlinks do not exist either: they are
+made at the end of the archive, which `StreamedUnpack.tree` announces.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _MOST = 16 << 20
 class StreamedUnpack:
     """The tree of one archive, made in the empty directory `into` while its bytes are written here.
 
-    It is what `fetch` takes as its `sink`. The digests of the files go into `known`. A zip, whose directory is at its
-    end, is unpacked when all of it is there.
+    Pass it to `fetch` as `sink`. The digests of the files are added to `known`. A zip has its directory at the end, so
+    it is unpacked after it has arrived.
 
-    A failure to unpack does not end the download: if the bytes turn out to be the wrong ones, it means nothing. `tree`
-    raises it. Use it as a context manager: its thread has ended when the block is left, however it is left. What was
-    written until then stays in `into`, whose owner sweeps it.
+    If unpacking fails, the download goes on, because the bytes may turn out to be wrong anyway; `tree` raises the
+    error. Use it as a context manager: when the block ends, its thread has ended. What was written by then stays in
+    `into`, and its owner deletes it.
     """
 
     def __init__(self, build: Build, *, into: Path, known: FileDigests) -> None:
@@ -60,7 +60,7 @@ class StreamedUnpack:
         self._stop()
 
     def write(self, chunk: bytes) -> None:
-        """The next bytes of the archive, which may still turn out to be wrong."""
+        """Unpack the next bytes of the archive. They may still turn out to be wrong."""
         if self._suffix is None:
             return
         if self._thread is None:
@@ -69,7 +69,7 @@ class StreamedUnpack:
         self._feed.write(chunk)
 
     def restart(self) -> None:
-        """What came so far is not the beginning of the archive: throw away what was made of it."""
+        """Delete what was unpacked so far: the archive begins again."""
         if self._thread is None:
             return
         self._stop()
@@ -98,7 +98,7 @@ class StreamedUnpack:
         except BaseException as error:  # noqa: BLE001  # `tree` raises it
             self._error = error
         finally:
-            self._feed.close()  # no one reads any more: the download does not wait for room
+            self._feed.close()  # nothing reads it any more, so the download must not wait for room
 
     def _members(self) -> Generator[ArchiveMember]:
         size = self._build.size
@@ -110,7 +110,7 @@ class StreamedUnpack:
                 self._feed.close()  # what decompresses ahead may be waiting for bytes
 
     def _chunks(self) -> Iterator[bytes]:
-        """The unpacked bytes; never more than the bytes that came until now may unpack to."""
+        """The unpacked bytes, limited by the ratio to the bytes that have arrived so far."""
         made = 0
         for chunk in decompressed(cast("BinaryIO", self._feed), self._suffix or ""):
             made += len(chunk)
@@ -135,11 +135,11 @@ def _size_of(file: BinaryIO) -> int:
 
 
 class _AbandonedError(Exception):
-    """The rest of the archive does not come."""
+    """The rest of the archive will not arrive."""
 
 
 class _Feed:
-    """The bytes of an archive that have come so far, as a file that is read once."""
+    """The bytes of an archive that have arrived so far, as a file that is read once."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -159,20 +159,20 @@ class _Feed:
                 self._changed.notify_all()
 
     def complete(self) -> None:
-        """Nothing more comes: the archive was checked."""
+        """The archive has ended, and was checked."""
         with self._changed:
             self._is_complete = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """No one reads the rest."""
+        """Nothing reads the rest."""
         with self._changed:
             self._is_closed = True
             self._chunks.clear()
             self._changed.notify_all()
 
     def read(self, _: int = -1) -> bytes:
-        """One chunk; empty at the end of the archive, which is known when it was checked."""
+        """The next chunk; empty at the end of the archive. Waits for it, or for `complete`."""
         with self._changed:
             while not (self._chunks or self._is_complete or self._is_closed):
                 self._changed.wait()
@@ -186,7 +186,7 @@ class _Feed:
             return chunk
 
     def until_closed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """`chunks`, but none of those that were made ahead after the rest was given up."""
+        """`chunks`, without those that were made ahead before `close`."""
         for chunk in chunks:
             if self._is_closed:
                 raise _AbandonedError

@@ -1,10 +1,7 @@
-"""Decompresses an archive's file: gzip, bzip2, xz and zstd, a few chunks ahead of who reads them.
+"""Unpacks an archive into a tree, without trusting the archive.
 
-Source: RFC 1952 (gzip).
-
-Turns an archive into a tree, trusting nothing in it.
-
-The readers (`tarball`, `zipball`) say what an archive wants to have made; `new_tree` judges it and makes it.
+`_readers` reads its members, `_tree_writer` checks and writes them. Compressed archives (gzip, bzip2, xz, zstd) are
+decompressed in a thread, a few chunks ahead. Source: RFC 1952 (gzip).
 """
 
 from __future__ import annotations
@@ -44,10 +41,10 @@ __all__ = ["ahead", "archive_members", "decompressed", "tar_suffix", "unpack", "
 
 @contextmanager
 def ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-    """`chunks`, made in a thread, up to four before they are asked for.
+    """`chunks`, made in a thread, up to four in advance.
 
-    Decompressing and writing both leave the interpreter to others: on two cores, this is a quarter of the time saved.
-    The thread has ended when the block is left, however it is left.
+    Decompressing and writing both release the interpreter's lock: on two cores, this saves a quarter of the time. When
+    the block ends, the thread has ended.
     """
     made: SimpleQueue[bytes | BaseException] = SimpleQueue()
     room = Semaphore(4)
@@ -82,9 +79,9 @@ def ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
 
 
 def decompressed(file: BinaryIO, suffix: str) -> Iterator[bytes]:
-    """All streams of `file` as one. What is no stream is refused, and so is one that does not come to its end.
+    """The content of all compressed streams in `file`. Anything else, and a truncated stream, is rejected.
 
-    Without a `suffix` it is not compressed.
+    If `suffix` is empty, the file is not compressed.
     """
     if not suffix:
         yield from iter(lambda: read_some(file), b"")
@@ -110,7 +107,7 @@ def decompressed(file: BinaryIO, suffix: str) -> Iterator[bytes]:
 
 
 class _Decompressor(Protocol):
-    """What `bz2`, `lzma`, `compression.zstd` and `isal` agree on."""
+    """The interface that `bz2`, `lzma`, `compression.zstd` and `isal` share."""
 
     @property
     def eof(self) -> bool: ...
@@ -122,7 +119,7 @@ class _Decompressor(Protocol):
 
 
 def _decompressor(suffix: str) -> tuple[Callable[[], _Decompressor], tuple[type[Exception], ...]]:
-    """What makes a decompressor for one stream, and the errors that mean that the stream is broken."""
+    """A function that makes a decompressor for one stream, and the errors that it raises for a broken stream."""
     if suffix == ".bz2":
         return _module("bz2").BZ2Decompressor, (OSError, ValueError)
     if suffix == ".xz":
@@ -139,7 +136,7 @@ def _decompressor(suffix: str) -> tuple[Callable[[], _Decompressor], tuple[type[
 
 
 def _module(*names: str) -> Any:
-    """The first of these modules that is here: a Python is not always built with all of its own."""
+    """The first of these modules that can be imported: a Python can be built without some of its own."""
     for name in names:
         with suppress(ImportError):
             return import_module(name)
@@ -150,7 +147,7 @@ def _module(*names: str) -> Any:
 
 
 class _Inflater:
-    """zlib's decompressor for one gzip stream, in the shape of the others."""
+    """zlib's decompressor for one gzip stream, with the interface of the others."""
 
     def __init__(self, zlib: Any) -> None:
         self._inflate = zlib.decompressobj(wbits=31)
@@ -172,39 +169,38 @@ class _Inflater:
 
 
 def unpack(archive: Archive, *, into: Path, known: FileDigests | None = None) -> Path:
-    """The top folder of the archive's tree, inside the empty directory `into`.
+    """Unpack `archive` into the empty directory `into`. Returns the top folder of the tree.
 
-    The file is read to its end from where it stands. The digests of its files go into
-    `known`. Of a "full" archive of python-build-standalone (one with a
-    ``PYTHON.json``), only ``install`` is written and given back.
+    The file is read from its current position to its end. The digests of its files are added to `known`. For a "full"
+    archive of python-build-standalone (one with a ``PYTHON.json``), only ``install`` is written and returned.
 
-    Afterwards `into` holds regular files, directories and symlinks, and nothing outside it was touched. Files are
-    0o755 where the archive lets anyone execute them and 0o644 otherwise, directories 0o755, regardless of the umask;
-    owners, times and extended attributes are not kept. Hardlinks are links, or copies where the volume has none.
+    Afterwards `into` contains regular files, directories and symlinks, and nothing outside it has changed. Files are
+    0o755 if the archive makes them executable for any user, otherwise 0o644; directories are 0o755. The umask does not
+    matter. Owners, times and extended attributes are not kept. Hardlinks are copied if the volume has none.
 
-    An archive may hold regular files, directories, symlinks and hardlinks below one top folder. Symlinks are relative
-    and stay inside it, both as written and as followed through the other links; they may lead to nothing there, which
-    terminfo's do. Directories may come twice, symlinks twice if they agree, anything else once; a hardlink names an
-    earlier regular file. Names that the volume takes for one name are refused by the volume itself: whatever we make
-    must not have been there. Compressed streams may be several, one after the other, but behind the tar's end there may
-    be nothing but zeros. Size, ratio, count, depth and names are bounded.
+    An archive can contain regular files, directories, symlinks and hardlinks below one top folder. Symlinks must be
+    relative and stay inside it, as written and if followed through the other links; their target need not exist, as
+    with terminfo. A directory can occur twice, a symlink twice if both are the same, anything else once. A hardlink
+    names an earlier regular file. If the volume takes two names for one, creating the second fails, because nothing
+    that exists is opened. There can be several compressed streams in a row, but after the end of the tar only zeros.
+    Size, ratio, count, depth and names are limited.
 
-    Raises `UnsafeArchiveError` for what must not be unpacked, `IntegrityError` for what is broken or cut off, and
-    `StoreError` where the disk or the machine refuses. What was written until then stays in `into`: it is scratch, and
-    its owner sweeps it. Not safe with two calls on one `into`; any number of others may run at once.
+    Raises `UnsafeArchiveError` for content that must not be unpacked, `IntegrityError` for a broken or truncated
+    archive, and `StoreError` if the disk or the machine fails. What was written by then stays in `into`, and its owner
+    deletes it. Calls with different directories can run at once.
     """
     return unpack_file(archive.file, archive.build.file_name, into=into, known=known)
 
 
 def unpack_file(file: BinaryIO, name: str, *, into: Path, known: FileDigests | None = None) -> Path:
-    """As `unpack`, for an archive of that `name` that is our own; `file` is at its beginning."""
+    """As `unpack`, for an archive that we have made ourselves. `file` is at its beginning."""
     return unpack_members(lambda: archive_members(file, name), name, into=into, known=known)
 
 
 def unpack_members(
     open_members: Callable[[], Generator[ArchiveMember]], name: str, *, into: Path, known: FileDigests | None
 ) -> Path:
-    """The top folder of the tree that the members of the archive `name` make; with its errors, which name it."""
+    """Write the members of the archive `name`. Returns the top folder of the tree; errors contain `name`."""
     tree = TreeWriter(into, known)
     try:
         with closing(open_members()) as members:
@@ -223,7 +219,7 @@ _ANOTHER_BUILD = "nothing of it is used; choose another build: pytest-pyinstall 
 
 
 def archive_members(file: BinaryIO, name: str) -> Generator[ArchiveMember]:
-    """The members of an archive of that name, from where `file` is."""
+    """The members of the archive `name`, from the current position of `file`."""
     suffix = tar_suffix(name)
     if suffix:
         budget = unpack_limit_for(file)
