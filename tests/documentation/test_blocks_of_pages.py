@@ -84,6 +84,7 @@ ELSEWHERE = {
     'docs/howto/air-gapped.md: export PIP_NO_INDEX=1 PIP_FIND_LINKS="$PWD/packages"    # fo': (
         "suite/test_offline_packages.py"
     ),
+    "docs/howto/variants.md: ____ test_render — on py3.9-django4.2, py3.13-django4.2; not": "suite/test_variants.py",
     "docs/suite.md: pytest --python 3.12.0..3.12.9 --python-bisect tests/test_de": "suite/test_controller.py",
     "docs/suite.md: bisect: tests/test_demo.py::test_it": "suite/test_controller.py",
 }
@@ -322,6 +323,22 @@ def _merges_the_reports_of_jobs(place: Place, block: Block) -> None:
     first, second = block.text.splitlines()
     place.run(f"{first}\nmkdir artifacts && mv junit-py39.xml artifacts/\n{second}")
     assert "3.9" in (place.project / "matrix.html").read_text()
+
+
+@runs('docs/howto/variants.md: pytest --python 3.9,3.13 --python-suite --python-with "wcwid')
+def _runs_variants(place: Place, block: Block) -> None:
+    place.demo()
+    place.write("test_it.py", "import wcwidth\n\ndef test_it(): pass\n")
+    assert "4 passed" in place.run(block.text)
+
+
+@runs("docs/howto/variants.md: [tool.pytest]")
+def _configures_variants(place: Place, block: Block) -> None:
+    place.write("pyproject.toml", block.text)
+    place.write(
+        "test_it.py", "def test_it(pytestconfig): assert len(pytestconfig.getini('pyinstall_suite_with')) == 2\n"
+    )
+    assert "1 passed" in place.run("pytest -q --python current test_it.py")
 
 
 @runs("docs/suite.md: pytest --python 3.9..3.13 --python-suite --python-shard 1/3 ")
