@@ -758,9 +758,27 @@ def pytest_cmdline_main(config):
             setattr(option, name, value)
     if getattr(option, "randomly_seed", None) == "default":
         option.randomly_seed = _document["seed"]
+    if any("ssh=" in str(spec) or "socket=" in str(spec) for spec in getattr(option, "tx", None) or ()):
+        _reach_other_hosts(config)
     _name_files(config, [name for name in _FILES if name not in reports])
     _stream.tell("start", pytest.__version__, "%d.%d.%d" % sys.version_info[:3], str(config.rootdir))
     config.pluginmanager.register(_Teller(_stream, config), "_pyinstall_teller")
+
+
+def _reach_other_hosts(config):
+    """xdist copies the project to a directory there, and starts pytest with our arguments."""
+    # The plugin that ``-p`` names is imported from that directory.
+    config.option.rsyncdir = list(config.option.rsyncdir or ()) + [__file__]
+    # Each Python in a directory of its own, because its pytest is copied there too.
+    chdir = "//chdir=pyexecnetcache-" + re.sub(r"[^\w.+-]", "_", _document["label"])
+    config.option.tx = [
+        spec + chdir if ("ssh=" in spec or "socket=" in spec) and "chdir=" not in spec else spec
+        for spec in map(str, config.option.tx)
+    ]
+    # Our root directory is no directory there, or another one.
+    params = config.invocation_params
+    args = [arg for arg in params.args if not str(arg).startswith("--rootdir=")]
+    config.invocation_params = type(params)(args=args, plugins=params.plugins, dir=params.dir)
 
 
 def _name_files(config, names):
