@@ -1,0 +1,158 @@
+"""A tree made of what is in the store, and what the user has added to it."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.store._rebuild import bring_along, rebuild
+from pytest_pyinstall.store.manifest import Entry, find_differences, take_manifest
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = tmp_path / "home"
+    (home / "bin").mkdir(parents=True)
+    (home / "bin/python3.12").write_text("#!/bin/sh\n")
+    (home / "bin/python3.12").chmod(0o755)
+    (home / "bin/python3").symlink_to("python3.12")
+    (home / "lib/empty").mkdir(parents=True)
+    (home / "lib/os.py").write_text("import sys\n")
+    return home
+
+
+@pytest.fixture
+def entries(home: Path) -> tuple[Entry, ...]:
+    return tuple(take_manifest(home))
+
+
+def test_a_rebuilt_tree_is_as_it_was_published(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
+    known = rebuild(home, entries, tmp_path / "tree")
+
+    assert tuple(take_manifest(tmp_path / "tree")) == entries
+    assert known
+    for inode, (size, time, _) in known.items():
+        [path] = [path for path in (tmp_path / "tree").rglob("*") if path.lstat().st_ino == inode]
+        assert (path.stat().st_size, path.stat().st_mtime_ns) == (size, time)
+
+
+def test_lost_modes_links_and_empty_directories_come_back(
+    home: Path, entries: tuple[Entry, ...], tmp_path: Path
+) -> None:
+    (home / "bin/python3.12").chmod(0o600)
+    (home / "bin/python3").unlink()
+    (home / "lib/empty").rmdir()
+
+    assert rebuild(home, entries, tmp_path / "tree") is not None
+    assert tuple(take_manifest(tmp_path / "tree")) == entries
+    assert (tmp_path / "tree/bin/python3").readlink() == Path("python3.12")
+
+
+def test_files_are_copies_and_not_links(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
+    rebuild(home, entries, tmp_path / "tree")
+    assert (tmp_path / "tree/lib/os.py").stat().st_nlink == 1
+
+
+def loses(home: Path) -> None:
+    (home / "lib/os.py").unlink()
+
+
+def changes(home: Path) -> None:
+    (home / "lib/os.py").write_text("import xyz\n")
+
+
+def empties(home: Path) -> None:
+    (home / "lib/os.py").write_text("")
+
+
+def links(home: Path) -> None:
+    (home / "lib/os.py").rename(home / "elsewhere")
+    (home / "lib/os.py").symlink_to("../elsewhere")
+
+
+def pipes(home: Path) -> None:
+    (home / "lib/os.py").unlink()
+    os.mkfifo(home / "lib/os.py")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links and pipes")
+@pytest.mark.parametrize("damage", [loses, changes, empties, links, pipes])
+def test_without_the_content_of_a_file_nothing_is_made(
+    home: Path, entries: tuple[Entry, ...], tmp_path: Path, damage: object
+) -> None:
+    assert callable(damage)
+    damage(home)
+
+    assert rebuild(home, entries, tmp_path / "tree") is None
+    assert not (tmp_path / "tree").exists()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a//b", "./x", "bin/../../x"])
+def test_p10_a_list_that_climbs_makes_nothing(home: Path, tmp_path: Path, name: str) -> None:
+    entry = Entry(name=name, kind="file", mode=0o644, size=1, digest="0" * 64)
+    assert rebuild(home, [entry], tmp_path / "tree") is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]
+
+
+def brought(home: Path, entries: tuple[Entry, ...], tree: Path) -> tuple[str, ...]:
+    rebuild(home, entries, tree) if not tree.exists() else None
+    return bring_along(
+        home,
+        tree,
+        entries=entries,
+        published=(),
+        differences=find_differences(home, entries, content=True),
+        relocate=lambda _, content: content.replace(b"/old", b"/new"),
+    )
+
+
+def test_what_was_added_comes_along_and_byte_code_stays(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (home / "lib/mine/__pycache__").mkdir(parents=True)
+    (home / "lib/mine/__pycache__/x.pyc").touch()
+    (home / "lib/mine/x.py").write_text("x = 1\n")
+    (home / "bin/tool").write_text("#!/old/bin/python\n")
+    (home / "lib/link").symlink_to("os.py")
+
+    names = brought(home, entries, tree)
+
+    assert set(names) >= {"bin/tool", "lib/link"}
+    assert (tree / "lib/mine/x.py").read_text() == "x = 1\n"
+    assert not (tree / "lib/mine/__pycache__").exists()
+    assert (tree / "bin/tool").read_text() == "#!/new/bin/python\n"
+    assert (tree / "lib/link").readlink() == Path("os.py")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs pipes")
+def test_what_cannot_be_copied_stays_behind(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
+    (home / "lib/mine").mkdir()
+    os.mkfifo(home / "lib/mine/pipe")
+    os.mkfifo(home / "lib/pipe")
+    (home / "lib/mine/x.py").touch()
+
+    assert "lib/pipe" not in brought(home, entries, tmp_path / "tree")
+    assert sorted(path.name for path in (tmp_path / "tree/lib/mine").iterdir()) == ["x.py"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_p11_nothing_is_written_through_a_link_or_over_what_is_there(
+    home: Path, entries: tuple[Entry, ...], tmp_path: Path
+) -> None:
+    tree, outside = tmp_path / "tree", tmp_path / "outside"
+    outside.mkdir()
+    rebuild(home, entries, tree)
+    (home / "lib/mine").mkdir()
+    (home / "lib/mine/x.py").touch()
+    (home / "lib/added.py").write_text("of the user")
+    (tree / "lib/mine").symlink_to(outside, target_is_directory=True)
+    (tree / "lib/added.py").write_text("was there")
+    (home / "lib/empty/x.py").touch()
+    (tree / "lib/empty").rmdir()
+    (tree / "lib/empty").symlink_to(outside, target_is_directory=True)
+
+    brought(home, entries, tree)
+
+    assert list(outside.iterdir()) == []
+    assert (tree / "lib/added.py").read_text() == "was there"
+    assert stat.S_ISLNK((tree / "lib/mine").lstat().st_mode)

@@ -1,0 +1,166 @@
+"""Whether an environment is still what was made; real files, and byte code of a real Python."""
+
+import json
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.suite import _integrity
+from pytest_pyinstall.suite._integrity import damage, take_stock
+
+SITE = "lib/python3/site-packages"
+PYTHON = Path(sys.executable)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    environment = tmp_path / "environment"
+    (environment / SITE / "demo-1.dist-info").mkdir(parents=True)
+    (environment / SITE / "demo.py").write_text("one = 1\n")
+    (environment / "bin").mkdir()
+    (environment / "bin/tool").write_text("#!/bin/sh\n")
+    (environment / "bin/python").symlink_to(PYTHON)
+    take_stock(environment)
+    return environment
+
+
+def compiled(environment: Path) -> Path:
+    return Path(py_compile.compile(str(environment / SITE / "demo.py"), doraise=True) or "")
+
+
+def later(path: Path) -> None:
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
+
+
+def test_an_environment_that_nothing_changed_is_whole(environment: Path) -> None:
+    assert damage(environment, PYTHON) is None
+    compiled(environment)
+    assert damage(environment, PYTHON) is None
+
+
+def removes(environment: Path) -> None:
+    (environment / SITE / "demo.py").unlink()
+
+
+def shortens(environment: Path) -> None:
+    (environment / SITE / "demo.py").write_text("one\n")
+
+
+def rewrites(environment: Path) -> None:
+    (environment / SITE / "demo.py").write_text("two = 2\n")
+    later(environment / SITE / "demo.py")
+
+
+def relinks(environment: Path) -> None:
+    (environment / "bin/python").unlink()
+    (environment / "bin/python").symlink_to("/usr/bin/other")
+
+
+def unlinks(environment: Path) -> None:
+    (environment / "bin/python").unlink()
+
+
+def installs(environment: Path) -> None:
+    (environment / SITE / "extra-1.dist-info").mkdir()
+
+
+def cuts_byte_code(environment: Path) -> None:
+    path = compiled(environment)
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def zeroes_byte_code(environment: Path) -> None:
+    path = compiled(environment)
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (removes, f"{SITE}/demo.py is missing"),
+        (shortens, f"{SITE}/demo.py has 4 bytes in place of 8"),
+        (rewrites, f"{SITE}/demo.py was changed"),
+        (relinks, "bin/python was changed"),
+        (unlinks, "bin/python is missing"),
+        (installs, "extra-1.dist-info was installed into it"),
+        (cuts_byte_code, "is damaged"),
+        (zeroes_byte_code, "is damaged"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_damage_is_named(environment: Path, harm: Callable[[Path], None], said: str) -> None:
+    harm(environment)
+
+    assert said in (damage(environment, PYTHON) or "")
+
+
+def test_another_time_with_the_same_content_is_noted_and_no_damage(environment: Path) -> None:
+    later(environment / "bin/tool")
+
+    assert damage(environment, PYTHON) is None
+    rows = {row[0]: row[2] for row in json.loads((environment / "content.json").read_bytes())["files"]}
+    assert rows["bin/tool"] == (environment / "bin/tool").stat().st_mtime_ns
+
+
+def test_after_another_boot_content_is_compared_even_if_size_and_time_are_the_same(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = environment / SITE / "demo.py"
+    time = path.stat().st_mtime_ns
+    path.write_text("two = 2\n")
+    os.utime(path, ns=(time, time))
+    assert damage(environment, PYTHON) is None  # nothing but a power cut does that
+
+    monkeypatch.setattr(_integrity, "current_boot", lambda: "another")
+    assert damage(environment, PYTHON) == f"{SITE}/demo.py was changed"
+
+
+def test_byte_code_that_was_loaded_once_is_not_loaded_again(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled(environment)
+    assert damage(environment, PYTHON) is None
+
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it was loaded again"))
+    assert damage(environment, PYTHON) is None
+
+
+def test_an_environment_whose_python_does_not_start_says_so(environment: Path, tmp_path: Path) -> None:
+    compiled(environment)
+    broken = environment / "bin/broken"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+
+    assert damage(environment, broken) == "bin/broken does not start"
+
+
+@pytest.mark.parametrize("name", ["suite.json", ".lock", "bytecode.json", "pytest-pyinstall/plugin.py"])
+def test_what_is_ours_may_come_and_go(environment: Path, name: str) -> None:
+    (environment / name).parent.mkdir(exist_ok=True)
+    (environment / name).write_text("{}")
+    take_stock(environment)
+    (environment / name).unlink()
+
+    assert damage(environment, PYTHON) is None
+
+
+def test_a_list_that_cannot_be_read_raises(environment: Path) -> None:
+    (environment / "content.json").write_text("{")
+    with pytest.raises(ValueError, match="Expecting"):
+        damage(environment, PYTHON)
+    shutil.copy(environment / "bin/tool", environment / "content.json")
+    with pytest.raises(ValueError, match="Expecting"):
+        damage(environment, PYTHON)
+
+
+def test_an_environment_that_cannot_be_written_is_judged_all_the_same(
+    environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later(environment / "bin/tool")
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError(30, "Read-only")))
+    assert damage(environment, PYTHON) is None
