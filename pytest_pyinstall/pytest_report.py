@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,7 +35,7 @@ class FixtureReport:
         columns: Callable[[], Iterable[tuple[str, str]]],
     ) -> None:
         self.config = config
-        self.matrix = Matrix([])
+        self.matrix = Matrix([], when=[datetime.now(UTC)])
         self._label_of = label_of
         self._columns = columns
         self._tallies: dict[str, Tally] = {}

@@ -25,6 +25,7 @@ from collections import deque
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -198,7 +199,7 @@ class Suite:
         self._unasked = [row for row in rows if row.label not in asked] if self.shard is None else []
         self._labels = labels
         self._seed = seed()
-        self.matrix = Matrix(row.tally for row in self.rows)
+        self.matrix = Matrix((row.tally for row in self.rows), when=[datetime.now(UTC)])
         self.is_interactive = is_interactive(config, [(row.label, row.choice.asked[0]) for row in self.rows])
         self._held = contextlib.ExitStack()  # the scratch directory, and the environments that this session runs in
         self._scratch = self._held.enter_context(temporary_directory())

@@ -6,11 +6,13 @@ Combines the coverage of several Pythons into one file and one report.
 
 from __future__ import annotations
 
+import contextlib
 import html
 import json
 import re
 import subprocess
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -73,8 +75,10 @@ class Cell:
 class Matrix:
     """Tests as rows in the order in which they were first seen, Pythons as columns."""
 
-    def __init__(self, tallies: Iterable[Tally]) -> None:
+    def __init__(self, tallies: Iterable[Tally], *, when: Sequence[datetime] = ()) -> None:
         self.tallies = list(tallies)
+        self.when = list(when)
+        """When its sessions started."""
         self.rows: dict[str, dict[str, Cell]] = {}
 
     def put(self, test: str, label: str, cell: Cell) -> None:
@@ -158,10 +162,13 @@ def read_junit(directory: Path) -> Matrix:
         if root.tag not in {"testsuites", "testsuite"}:
             continue
         named, labels = _label_of(path, directory), _labels_in(root)
+        matrix.when += _starts(root)
         for case in root.iter("testcase"):
             test, label, cell = _case(case, named, labels)
             if label not in tallies:
-                tallies[label] = Tally(label=label, python=label.removeprefix("py") if label[2:3].isdigit() else label)
+                shown = label.removeprefix("py") if label[2:3].isdigit() else label
+                # The table of a suite names a variant so, too.
+                tallies[label] = Tally(label=label, python=shown.replace("-", " ", 1) if label in labels else shown)
             tally = tallies[label]
             tally.count(cell.outcome)
             tally.seconds += cell.seconds
@@ -172,6 +179,23 @@ def read_junit(directory: Path) -> Matrix:
         raise UsageError(f"{directory}: no junit files there", hint="pytest --junitxml junit-py39.xml")
     matrix.tallies = sorted(tallies.values(), key=lambda tally: _natural(tally.label))
     return matrix
+
+
+def _starts(root: ET.Element) -> Iterator[datetime]:
+    for suite in root.iter("testsuite"):
+        with contextlib.suppress(ValueError):
+            yield datetime.fromisoformat(suite.get("timestamp", ""))
+
+
+def _shown_time(times: Iterable[datetime]) -> str:
+    """``2026-11-28 06:00 UTC``, and the last one too if the sessions started at different times.
+
+    Old pytests write the local time of their machine without its zone, and so it is shown.
+    """
+    shown = sorted(
+        f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if time.tzinfo else f"{time:%Y-%m-%d %H:%M}" for time in times
+    )
+    return " to ".join(dict.fromkeys([*shown[:1], *shown[-1:]]))
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
@@ -232,6 +256,7 @@ def page(matrix: Matrix, *, title: str) -> str:
     document = {
         "labels": [tally.python or tally.label for tally in matrix.tallies],
         "outcomes": ["none", *OUTCOMES],
+        "when": _shown_time(matrix.when),
         "tallies": [
             {"pytest": tally.pytest, "counts": tally.counts, "seconds": round(tally.seconds, 2), "note": tally.note}
             for tally in matrix.tallies

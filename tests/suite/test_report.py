@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,24 @@ def test_in_a_file_of_a_suite_the_end_of_an_id_names_the_python(tmp_path: Path) 
     assert list(matrix.rows) == ["tests.test_a::test_one[a]", "tests.test_a::test_two"]
 
 
+def test_the_dates_of_junit_files_are_those_of_the_page(tmp_path: Path) -> None:
+    for name, when in (("py39", "2026-11-28T07:30:00.1+01:00"), ("py310", "2026-11-28T06:45:10+00:00"), ("x", "?")):
+        text = JUNIT.format(inner="").replace('name="pytest"', f'name="pytest" timestamp="{when}"')
+        (tmp_path / f"junit-{name}.xml").write_text(text, "utf-8")
+    assert '"when":"2026-11-28 06:30 UTC to 2026-11-28 06:45 UTC"' in page(read_junit(tmp_path), title="demo")
+
+
+def test_a_variant_is_named_as_in_the_table_of_the_suite(tmp_path: Path) -> None:
+    properties = '<properties><property name="pytest-pyinstall" value="py3.9-django4.2 py3.9-django5.2"/></properties>'
+    text = (
+        JUNIT.format(inner="")
+        .replace("test_one", "test_one[py3.9-django4.2]")
+        .replace("test_two", "t[py3.9-django5.2]")
+    )
+    (tmp_path / "all.xml").write_text(text.replace('name="pytest">', f'name="pytest">{properties}'), "utf-8")
+    assert [tally.python for tally in read_junit(tmp_path).tallies] == ["3.9 django4.2", "3.9 django5.2"]
+
+
 @pytest.mark.parametrize("parameter", ["py39", "py3.9", "pypy311", "3.9", "graalpy3.12", "py3.9-x"])
 def test_in_any_other_file_the_end_of_an_id_is_a_parameter(tmp_path: Path, parameter: str) -> None:
     (tmp_path / "junit-py312.xml").write_text(JUNIT.format(inner="").replace("_one", f"_one[{parameter}]"), "utf-8")
@@ -76,7 +95,10 @@ def test_a_directory_without_junit_files_and_a_broken_file_are_told(tmp_path: Pa
 
 def big_matrix(rows: int) -> Matrix:
     labels = ["py3.9", "py3.10", "py3.11", "py3.12", "py3.13"]
-    matrix = Matrix([Tally(label=label, python=label[2:], pytest="9", counts={"passed": rows}) for label in labels])
+    tallies = [Tally(label=label, python=label[2:], pytest="9", counts={"passed": rows}, seconds=2) for label in labels]
+    tallies[0].counts = {"passed": rows - 1, "failed": 1}
+    tallies[-1].python = "3.13 django5.2"
+    matrix = Matrix(tallies, when=[datetime(2026, 11, 28, 6, 30, tzinfo=UTC)])
     for number in range(rows):
         for label in labels:
             failed = number == 777 and label == "py3.9"
@@ -96,7 +118,8 @@ def test_the_page_is_one_file_that_asks_for_nothing_else(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
-def test_a_browser_shows_the_matrix_filters_it_and_opens_a_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [1200, 390])
+def test_a_browser_shows_the_matrix_filters_it_and_opens_a_failure(tmp_path: Path, width: int) -> None:
     script = """
 <script>
 addEventListener("load", () => setTimeout(() => {
@@ -109,6 +132,8 @@ addEventListener("load", () => setTimeout(() => {
   $(".cell.failed").click(); out.text = $("aside pre").textContent; out.heading = $("aside h2 span").textContent;
   out.open = getComputedStyle($("aside")).display;
   $("#text").value = "nothing like it"; $("#text").oninput(); out.none = $(".empty").textContent;
+  out.summary = $("#summary").textContent;
+  out.last = [...document.querySelectorAll("#columns div:last-child > *")].map(e => e.textContent);
   out.wide = document.documentElement.scrollWidth <= innerWidth;
   out.ms = performance.now() - start;
   document.title = "RESULT" + JSON.stringify(out) + "END";
@@ -118,7 +143,7 @@ addEventListener("load", () => setTimeout(() => {
     path.write_text(page(big_matrix(8000), title="demo").replace("</body>", script + "</body>"), "utf-8")
     command = [
         str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-        "--window-size=1200,800",
+        f"--window-size={width},800",
         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom", path.as_uri(),
     ]  # fmt: skip
     for _ in range(3):  # on a busy machine the browser may print the page before it ran the script
@@ -135,5 +160,7 @@ addEventListener("load", () => setTimeout(() => {
     assert out["heading"] == "tests/test_7.py::test_777 — failed on 3.9"
     assert out["open"] == "flex"
     assert out["none"] == "No such tests."
+    assert out["summary"] == ("2026-11-28 06:30 UTC · 39999 passed · 1 failed · 10.0 s · 1 of 5 columns with failures")
+    assert out["last"] == ["3.13", "django5.2", "8000 passed"]
     assert out["wide"] is True
     assert out["ms"] < 3000
