@@ -1,8 +1,8 @@
 """The one table of options.
 
 pytest's options and ini values, the environment variables, the options of the command line, shell completion, the
-tables of the documentation and the tests are made from it. To add an option, add a row here and read it where it
-counts; a row that is a setting has a field of that name in `settings.Settings`.
+tables of the documentation and the tests are made from it. To add an option, add a row here and use its value; a row
+that is a setting has a field of that name in `settings.Settings`.
 
 Every pytest session imports this module, so it imports nothing.
 """
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 class Option:
     """One row.
 
-    `option` (``--python-store``), `ini` (``pyinstall_store``) and `variable` (``PYTEST_PYINSTALL_STORE``) are how each
-    door names it, empty if that door does not have it; `uv` is the variable of uv that means the same. `field` is its
-    name in `Settings`, empty if it is none of the settings. `words` are the values that it takes, if these are
-    limited; the first is the default. `keywords` are words that it takes beside a URL or a path. `metavar` stands for
-    its value in usage lines, and `help` says what it does.
+    `option` (``--python-store``), `ini` (``pyinstall_store``) and `variable` (``PYTEST_PYINSTALL_STORE``) are its
+    names, empty if it has none there; `uv` is uv's variable for the same. `field` is its name in `Settings`, empty if
+    it is not a setting. `words` are the allowed values, if they are limited; the first is the default. `keywords` are
+    words that are allowed beside a URL or a path. `metavar` is the placeholder in usage lines, and `help` the
+    description.
     """
 
     __slots__ = (
@@ -304,4 +304,4 @@ OPTIONS = (
 BY_NAME = {option.name: option for option in OPTIONS}
 
 SETTINGS = tuple(option for option in OPTIONS if option.field and option.option)
-"""The settings that every door of ours takes as an option."""
+"""The settings that each door accepts as an option."""

@@ -1,7 +1,7 @@
 # PYTHON_ARGCOMPLETE_OK
-"""The command line: prints, and turns an error into an exit code.
+"""The command line: runs a command, prints its result, and turns an error into an exit code.
 
-Data goes to standard output; talk, progress and errors go to standard error.
+Results go to standard output, and messages, progress and errors to standard error.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the words of the command line say (default: those of this process), and return the exit code.
+    """Run the command in `argv` (default: the arguments of this process), and return the exit code.
 
-    0 done; 2 usage; 3 no such Python; 4 network; 5 integrity; 6 store; 7 an interpreter that does not work; 1 anything
-    else of ours; `exec` returns the command's. 130 after Ctrl-C, 143 after SIGTERM.
+    0 success; 2 usage; 3 no such Python; 4 network; 5 integrity; 6 store; 7 an interpreter that does not work; 1 other
+    errors; 130 after Ctrl-C, 143 after SIGTERM. `exec` returns the exit code of its command.
     """
     if "_ARGCOMPLETE" in os.environ and argv is None:
         from pytest_pyinstall.cli.completion import complete
 
         complete()
     words = list(sys.argv[1:] if argv is None else argv)
-    # Closed by the process that started us (`>&-`): what is said there is for no one.
+    # If the process that started us closed them (`>&-`), drop the output.
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it is to stay open
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
@@ -45,13 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except BrokenPipeError:
-        # Anyone who read our output has seen enough. What is still buffered must not fail again at the end.
+        # The reader of our output has closed it. Drop what is still buffered, or the flush at exit fails again.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it is to stay open
         return 128 + 13
     except (KeyboardInterrupt, _Ended) as end:
         return _interrupted(end)
     except Exception as error:
-        # What cleans up may fail because it was interrupted, as argparse's own does, and hide why.
+        # An interrupted cleanup can fail in another way, and hide the interruption. argparse's does.
         interruption = _interruption(error)
         if interruption is None:
             raise
@@ -86,7 +86,7 @@ def _run(words: list[str]) -> int:
     if arguments.text is not None:
         _print(arguments.text, sys.stdout)
         return 0
-    # Only now: what has a typing error in it, and what asks for help or the version, needs none of this.
+    # Imported only now: usage errors, --help and --version do not need it.
     from pytest_pyinstall.cli.context import CommandResult
     from pytest_pyinstall.progress import display_on
 
@@ -130,7 +130,7 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[CommandCon
         directory=directory,
         progress=display,
         warn=display.say,
-        # Failures are told at the end, with their hints.
+        # Errors are printed at the end, with their hints.
         on_result=lambda request, result, seconds: (
             None if isinstance(result, PyinstallError) else display.result(request, result, seconds)
         ),
@@ -146,7 +146,7 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[CommandCon
 
 
 def _finish(outcome: CommandResult, *, command: str, is_json: bool) -> int:
-    """Print what a command came to."""
+    """Print the result of a command."""
     first = outcome.errors[0] if outcome.errors else None
     if is_json:
         import json
@@ -162,14 +162,14 @@ def _finish(outcome: CommandResult, *, command: str, is_json: bool) -> int:
         _print(json.dumps(document, indent=2), sys.stdout)
     else:
         for line in outcome.lines:
-            # What prints paths for a script prints them as they are.
+            # Commands whose paths are read by scripts print them unchanged.
             _print(line if command in {"install", "find", "dir"} else printable(line), sys.stdout)
-    sys.stdout.flush()  # before the errors, where both go to one place
-    told: set[str] = set()  # a catalogue that is out of reach is the same story for each request
+    sys.stdout.flush()  # before the errors, in case both go to one place
+    printed: set[str] = set()  # several requests can fail for the same reason
     for error in outcome.errors:
         for each in error.errors if isinstance(error, SeveralFailedError) else (error,):
-            if str(each) not in told:
-                told.add(str(each))
+            if str(each) not in printed:
+                printed.add(str(each))
                 _print(f"error: {each.message}", sys.stderr)
                 if each.hint:
                     _print(f"hint: {each.hint}", sys.stderr)
@@ -179,7 +179,7 @@ def _finish(outcome: CommandResult, *, command: str, is_json: bool) -> int:
 def _print(text: str, stream: TextIO) -> None:
     try:
         stream.write(f"{text}\n")
-    except UnicodeEncodeError:  # a name that is no text, or a terminal without UTF-8
+    except UnicodeEncodeError:  # undecodable bytes in a name, or a terminal without UTF-8
         encoding = stream.encoding or "ascii"
         stream.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
 
@@ -188,7 +188,7 @@ def _print(text: str, stream: TextIO) -> None:
 
 
 class _Ended(BaseException):
-    """A signal that asks us to end. No Exception: no one between here and there may take it for a failure."""
+    """A signal asks us to end. It is not an `Exception`, so that nothing on the way handles it as an error."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -197,7 +197,7 @@ class _Ended(BaseException):
 
 @contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """SIGTERM and SIGHUP end us as Ctrl-C does: children are gone, and scratch is, before we are."""
+    """End at SIGTERM and SIGHUP as at Ctrl-C: first end child processes and delete scratch."""
 
     def end(number: int, _: FrameType | None) -> NoReturn:
         raise _Ended(number)
@@ -205,7 +205,7 @@ def _ending_in_order() -> Iterator[None]:
     numbers = [signal.SIGTERM]
     if sys.platform != "win32":
         numbers.append(signal.SIGHUP)
-    # Who ignores one of them (nohup) goes on ignoring it.
+    # If one of them is ignored (nohup), it stays ignored.
     before = {}
     with suppress(ValueError):  # not the main thread: signals are not ours to handle
         for number in numbers:

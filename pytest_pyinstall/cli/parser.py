@@ -1,8 +1,7 @@
 """Parses the command line, and has the text of ``--help``.
 
-Subparsers of argparse take options only on their own side of the command, and none between requests. So every command
-has a parser of its own, beside its body, and the options that all commands take are read before. Only the file of the
-command that was chosen is imported.
+The subparsers of argparse do not accept options before the command, or between requests. So the common options are
+parsed first, and each command has a parser of its own in the file of its body. Only that file is imported.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "mirror": "mirror",
     "report": "ci",
 }
-"""Each command, and the file beside this one that has its parser and its body."""
+"""Each command, and the module in this package with its parser and its body."""
 
 _HELP = """\
 usage: pytest-pyinstall [options] COMMAND ...     (more: COMMAND --help)
@@ -66,17 +65,17 @@ Example: pytest-pyinstall exec --python 3.9 3.13t -- nox
 
 
 def arguments_of(words: Sequence[str]) -> argparse.Namespace:
-    """The command and all options, in any order. `text` is what is printed instead of running a command.
+    """Parse the command and its options, in any order. If `text` is set, print it and run no command.
 
-    `run` takes a `Session` and the namespace. For ``exec``, `tail` is the command. Raises `UsageError`, and
-    `SystemExit` after ``COMMAND --help``.
+    `run` takes a `CommandContext` and the namespace. For ``exec``, `tail` is the command to run. Raises `UsageError`,
+    and `SystemExit` after ``COMMAND --help``.
     """
     end = words.index("--") if "--" in words else len(words)
     head, tail = words[:end], words[end + 1 :]
     if command_of(words) == "exec" and end == len(words):
         options, command = _without_dashes(head)
         if command[:1] not in (["-h"], ["--help"]):
-            # Before anything of it is read: ``exec python3.9 --version`` asks python3.9.
+            # Before parsing: in ``exec python3.9 --version``, the option belongs to python3.9.
             raise _no_command(options, command)
     shared, rest = _shared_parser().parse_known_args(head)
     if shared.version:
@@ -96,7 +95,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
         more = ["--", *tail] if tail else []
         arguments = command_parser.parse_intermixed_args([*rest[1:], *more], argparse.Namespace(**vars(shared)))
     if hasattr(arguments, "requests"):
-        # As `exec` takes them; for the other commands they are positional.
+        # `exec` has them as `--python`, the other commands as arguments.
         arguments.requests = [*arguments.requests, *getattr(arguments, "python", ())]
     arguments.command, arguments.text = name, None
     return arguments
@@ -135,7 +134,7 @@ def _no_command(options: Sequence[str], command: Sequence[str]) -> UsageError:
 
 
 def _without_dashes(head: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Which of the words of ``exec --python 3.9 3.12 nox -s tests`` are ours, and which are the command."""
+    """Split ``exec --python 3.9 3.12 nox -s tests`` into our options and the command."""
     words = list(head)
     words.remove("exec")
     with_value = {option.option for option in SETTINGS}

@@ -1,1 +1,1 @@
-"""What was asked for, and which build answers it. No I/O."""
+"""Parses requests and chooses the build for each. No I/O."""

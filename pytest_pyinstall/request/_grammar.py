@@ -1,7 +1,4 @@
-"""What requests are made of: words, the names of implementations and variants, and how a version is written.
-
-Takes a range of versions apart (``3.9..3.13``, ``pypy3.10..3.11``, ``3.12.0..3.12.9``).
-"""
+"""The parts of requests: words, names of implementations and variants, versions, and ranges such as ``3.9..3.13``."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ __all__ = [
 
 
 WORDS = ("supported", "lowest", "latest", "current", "pinned")
-"""The requests that stand for something else; `project.expand` says for what."""
+"""Requests that mean other requests; `project.resolve_keywords` expands them."""
 
 
 IMPLEMENTATIONS = {
@@ -78,7 +75,7 @@ _VERSION_FORM = re.compile(
 
 
 class WrittenVersion(NamedTuple):
-    """The parts of a version as it was written: as many numbers as were named."""
+    """The parts of a version in a request, with the numbers that it names."""
 
     numbers: tuple[int, ...]
     prerelease: str
@@ -113,7 +110,7 @@ _RANGE_FORM = re.compile(rf"({NAME})?(@?)([0-9][^@]*?)\.\.({NAME})?@?([0-9].*)")
 
 
 def range_members(text: str) -> tuple[str, ...] | None:
-    """The members of ``3.9..3.13``, None if `text` is no range. Raises `InvalidRequestError` for an impossible one."""
+    """The members of ``3.9..3.13``; None if it is not a range. Raises `InvalidRequestError` for an impossible one."""
     match = _RANGE_FORM.fullmatch(text.lower()) if len(text) <= LONGEST_TEXT else None
     if not match:
         return None

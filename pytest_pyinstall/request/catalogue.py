@@ -58,10 +58,10 @@ _TAG = re.compile(r"/download/(?P<release>[^/]+)/[^/]*$|-v(?P<pypy>[0-9.]+)-[^/]
 _DEFAULT = "pbs-installer"
 
 UV_DOCUMENT = "https://raw.githubusercontent.com/astral-sh/uv/main/crates/uv-python/download-metadata.json"
-"""The document in which uv publishes its builds. A mirror has it under the same file name."""
+"""The document with uv's builds. A mirror has it under the same file name."""
 
 UV_NAME = "of uv"
-"""What messages call that catalogue."""
+"""The name of that catalogue in messages."""
 
 
 _DEFAULT_HINT = "--python-catalogue pbs"
@@ -71,10 +71,10 @@ _UPGRADE_HINT = "python -m pip install --upgrade pbs-installer"
 
 
 class Catalogue(Value):
-    """The builds that we know, of all targets, in no particular order.
+    """Builds of all targets, in no particular order.
 
-    `origin` says where they come from, without credentials, for messages. `without_digest` are the keys of the rows
-    that were refused because the document has no sha256 for them.
+    `origin` is their source for messages, without credentials. `without_digest` are the keys of rows that were skipped
+    because they have no sha256.
     """
 
     builds: tuple[Build, ...]
@@ -86,9 +86,9 @@ class Catalogue(Value):
 def default_catalogue() -> Catalogue:
     """The catalogue inside ``pbs-installer``: CPython with free-threaded builds, and PyPy, for all targets.
 
-    Kept for the life of the process. Of each Python the ``install_only`` archive is taken; Linux means the GNU libc
-    there. The file is read without importing the package, whose import takes ten times as long and bends its URLs
-    by an environment variable. Raises `CatalogueError` if the package has no such file.
+    It is read once in a process. It uses the ``install_only`` archive of each Python; Linux means the GNU libc. The
+    file is read without importing the package, whose import takes ten times as long and changes its URLs if an
+    environment variable is set. Raises `CatalogueError` if the package has no such file.
     """
     spec = find_spec("pbs_installer")
     places = [Path(place) / "versions.json" for place in (spec and spec.submodule_search_locations) or ()]
@@ -106,12 +106,10 @@ def default_catalogue() -> Catalogue:
 def parse_catalogue(text: bytes | str, *, origin: str, base_url: str | None = None, name: str = "") -> Catalogue:
     """The builds of a document in the JSON schema of uv's ``--python-downloads-json-url``.
 
-    Entries for systems, architectures, libcs, implementations and variants that we do not know are skipped, and so
-    is nothing else: an entry that is broken makes the document broken. An entry with a null sha256 goes to
-    `without_digest`. `name` is what messages call it, in place of `origin`. Relative URLs start from `base_url`, or
-    from `origin` if that is a URL or an absolute path.
-    An entry may carry a ``size`` in bytes, and in ``attestation`` the URL of its Sigstore bundle. Raises
-    `CatalogueError`.
+    Only entries for unknown systems, architectures, libcs, implementations and variants are skipped; a broken entry is
+    an error. An entry with a null sha256 goes to `without_digest`. Messages call the catalogue `name`, or `origin`.
+    Relative URLs start from `base_url`, or from `origin` if that is a URL or an absolute path. An entry can have a
+    ``size`` in bytes, and an ``attestation``, the URL of its Sigstore bundle. Raises `CatalogueError`.
 
     Source: ``JsonPythonDownload`` in uv's ``crates/uv-python/src/downloads.rs``.
     """
@@ -136,13 +134,13 @@ def parse_catalogue(text: bytes | str, *, origin: str, base_url: str | None = No
 
 
 def mirrored(build: Build, *, mirror: str | None, pypy_mirror: str | None) -> str:
-    """The place to fetch `build` from: a URL, or the absolute path below a mirror that is a directory.
+    """The place to fetch `build` from: a URL, or an absolute path if the mirror is a directory.
 
-    A mirror takes the place of the release host and keeps the rest of the path: ``MIRROR/20261021/cpython-….tar.gz``
-    for python-build-standalone and ``MIRROR/graal-24.2.2/…`` for GraalPy. `pypy_mirror` takes the place of
-    ``https://downloads.python.org/pypy``; without it PyPy comes from ``MIRROR/pypy/…``. Of any other URL the host is
-    replaced. A file, and what is already below the mirror, does not change. In a directory, names are
-    percent-decoded, as the files are called after a download.
+    A mirror replaces the release host and keeps the rest of the path: ``MIRROR/20261021/cpython-….tar.gz`` for
+    python-build-standalone and ``MIRROR/graal-24.2.2/…`` for GraalPy. `pypy_mirror` replaces
+    ``https://downloads.python.org/pypy``; without it, PyPy comes from ``MIRROR/pypy/…``. In any other URL, the host is
+    replaced. Files, and URLs below the mirror, do not change. In a directory, names are percent-decoded, like the
+    names of downloaded files.
     """
     url = build.url
     if not url.startswith(("https://", "http://")):
@@ -164,12 +162,12 @@ def _below(mirror: str, path: str) -> str:
     if "://" not in mirror:
         return str(Path(mirror, *unquote(path).split("/")[1:]))
     parts = urlsplit(mirror)
-    # Not urljoin: the mirror may carry a query, such as a token, that belongs behind the path.
+    # Not urljoin: the mirror can have a query, such as a token, that must follow the path.
     return urlunsplit(parts._replace(path=parts.path.rstrip("/") + path))
 
 
 class _BrokenEntryError(Exception):
-    """An entry that cannot be read. The text names it."""
+    """An entry cannot be read. The text names it."""
 
 
 _CatalogueRow = tuple[Key, str, str | None, int | None, str, str | None]
@@ -188,7 +186,7 @@ def _collect(rows: Iterable[_CatalogueRow], *, origin: str) -> Catalogue:
 
 
 def _document(text: bytes | str) -> Any:
-    """The parsed JSON. Raises `ValueError` for whatever is none."""
+    """The parsed JSON. Raises `ValueError` if it is not an object."""
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -225,7 +223,7 @@ def _version(major: int, minor: int, patch: int, prerelease: str) -> Version:
 
 @cache
 def _target(system: str, family: str, level: str | None, libc: str) -> Target | None:
-    """The target in our words, None for one that we do not know. `level` is uv's ``v3`` of ``x86_64_v3``."""
+    """The target in our words, or None if it is unknown. `level` is uv's ``v3`` of ``x86_64_v3``."""
     arch = ARCHITECTURE_WORDS.get(f"{family}_{level}" if level else family)
     if system not in SYSTEM_WORDS or arch is None or libc not in LIBC_WORDS:
         return None
@@ -244,7 +242,7 @@ def _uv_rows(document: dict[str, Any], absolute: Callable[[str], str]) -> Iterat
 
 
 def _uv_row(entry: Any, absolute: Callable[[str], str]) -> _CatalogueRow | None:
-    """One entry, None for what we do not know. Raises `KeyError`, `TypeError` or `ValueError` for a broken one."""
+    """One entry, or None for an unknown kind. Raises `KeyError`, `TypeError` or `ValueError` if it is broken."""
     if type(entry) is not dict:
         message = f"a JSON object is needed, not a {_kind(entry)},"
         raise TypeError(message)
@@ -338,7 +336,7 @@ def triple_of(target: Target) -> str:
     return f"{arch}-{_TRIPLE_SYSTEMS.get(target.os, f'unknown-{target.os}-{target.libc}')}"
 
 
-# How uv's download-metadata.json spells what its keys, and ours, spell otherwise.
+# Words in uv's download-metadata.json that differ from those in its keys and ours.
 _SYSTEMS = {"macos": "darwin"}
 
 
@@ -360,7 +358,7 @@ def _arch(key: Key) -> dict[str, str | None]:
 
 
 def row_of(build: Build) -> dict[str, object]:
-    """A row in the schema of uv's ``download-metadata.json``, and the size, which uv passes over."""
+    """A row in the schema of uv's ``download-metadata.json``, with the size, which uv ignores."""
     version = build.key.version
     return {
         "name": build.key.implementation,

@@ -1,11 +1,4 @@
-"""What a Python is and where it runs: operating system, architecture and C library.
-
-The identity of a Python: implementation, version, variant and target, and its text form.
-
-Also who built an archive according to its signature, and which signers we trust.
-
-A row of the catalogue, and the archive that it becomes once its bytes were checked.
-"""
+"""The identity of a Python (implementation, version, variant, target), its build, its archive and who signed that."""
 
 from __future__ import annotations
 
@@ -58,7 +51,7 @@ _ARCHITECTURES = {
 
 
 SYSTEM_WORDS: Mapping[str, str] = {"linux": "linux", "macos": "macos", "darwin": "macos", "windows": "windows"}
-"""Each word by which keys and catalogues name a system that we know, and ours for it."""
+"""The words for systems in keys and catalogues, and our word for each."""
 
 
 ARCHITECTURE_WORDS: Mapping[str, str] = _ARCHITECTURES | {
@@ -68,11 +61,11 @@ ARCHITECTURE_WORDS: Mapping[str, str] = _ARCHITECTURES | {
         *("powerpc64le", "powerpc64", "s390x", "riscv64gc", "loongarch64"),
     )
 }
-"""Each word by which keys and catalogues name an architecture that we know, and ours for it."""
+"""The words for architectures in keys and catalogues, and our word for each."""
 
 
 LIBC_WORDS = frozenset({"gnu", "gnueabi", "gnueabihf", "musl", "musleabi", "musleabihf", "none"})
-"""The C libraries that we know; ``none`` off Linux."""
+"""The C libraries; ``none`` if the system is not Linux."""
 
 
 @total_ordering
@@ -80,7 +73,7 @@ class Target(Value):
     """The system that a Python runs on, in the words of uv's keys.
 
     `os` is ``linux``, ``macos``, ``windows`` (or any other word that a catalogue uses); `arch` is ``x86_64``,
-    ``aarch64``, ``x86_64_v3``, …; `libc` is ``gnu``, ``musl``, ``gnueabihf``, … and ``none`` off Linux.
+    ``aarch64``, ``x86_64_v3``, …; `libc` is ``gnu``, ``musl``, ``gnueabihf``, … and ``none`` if `os` is not ``linux``.
     """
 
     os: str
@@ -97,7 +90,7 @@ class Target(Value):
 
     @staticmethod
     def current() -> Target:
-        """The machine, or rather the system and libc of the Python, that we run on."""
+        """The target of the running Python."""
         return _current()
 
     @classmethod
@@ -151,12 +144,12 @@ def _is_glibc() -> bool:
 
 @total_ordering
 class Key(Value):
-    """Which Python it is. The text form is uv's, and names the installation, its lock and every log line about it.
+    """The identity of a Python. Its text form is that of uv; installations, locks and log messages use it.
 
     >>> str(Key.parse("cpython-3.13.1+freethreaded-linux-x86_64-gnu").version)
     '3.13.1'
 
-    `variant` is empty for the usual build, else ``freethreaded``, ``debug``, ``freethreaded+debug`` or ``gil``.
+    `variant` is empty for the usual build, otherwise ``freethreaded``, ``debug``, ``freethreaded+debug`` or ``gil``.
     For PyPy and GraalPy `version` is the version of the language, not of the product.
     """
 
@@ -176,7 +169,7 @@ class Key(Value):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read the text form. Raises `ValueError` for anything that is not exactly one."""
+        """Parse the text form. Raises `ValueError` for any other text."""
         parts = text.split("-")
         if len(parts) != 5 or not all(parts):
             msg = f"not a key (implementation-version-os-arch-libc): {text!r}"
@@ -209,7 +202,7 @@ class Key(Value):
 
     @property
     def suffix(self) -> str:
-        """What a free-threaded or debug build puts behind its version: ``t``, ``d``, ``td``, or nothing."""
+        """What a free-threaded or debug build adds to its version: ``t``, ``d``, ``td``, or nothing."""
         return ("t" if self.is_free_threaded else "") + ("d" if self.is_debug else "")
 
     @property
@@ -234,7 +227,7 @@ class Key(Value):
 
     @property
     def display_name(self) -> str:
-        """How the command line and messages name it: ``3.12.4``, ``3.13.1t``, ``pypy3.11.13``."""
+        """Its name on the command line and in messages: ``3.12.4``, ``3.13.1t``, ``pypy3.11.13``."""
         name = "" if self.implementation == "cpython" else self.implementation
         return f"{name}{self.version}{self.suffix}"
 
@@ -251,16 +244,16 @@ GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
 
 
 PREDICATE = "https://slsa.dev/provenance/v1"
-"""The kind of statement that is believed."""
+"""The kind of statement that is accepted."""
 
 
 ROOT_HINT = "a trusted_root.json of Sigstore: PYTEST_PYINSTALL_ATTESTATION_ROOT=FILE"
 
 
 class Signer(Value):
-    """Whom we believe. `workflow` is ``OWNER/REPOSITORY/.github/workflows/FILE``, on github.com unless it begins with
-    ``https://``, with ``@refs/heads/…`` if only that branch or tag counts. `issuer` vouched for the identity
-    of its run. `root` is the file of a trusted root, empty for that of the public Sigstore."""
+    """The signer that we trust. `workflow` is ``OWNER/REPOSITORY/.github/workflows/FILE``, on github.com unless it
+    begins with ``https://``; ``@refs/heads/…`` restricts it to a branch or tag. `issuer` confirmed the identity of the
+    workflow's run. `root` is the file of a trusted root, empty for that of the public Sigstore."""
 
     workflow: str = RELEASE_WORKFLOW
     issuer: str = GITHUB_ISSUER
@@ -272,13 +265,13 @@ class Signer(Value):
         return self._url.partition("/.github/workflows/")[0]
 
     def fits(self, identity: str) -> bool:
-        """Whether `identity`, the URL of a workflow and the ref it ran on, is this one's."""
+        """Whether `identity`, the URL of a workflow with the ref of its run, belongs to this signer."""
         url, _, ref = identity.partition("@")
         wanted, _, wanted_ref = self._url.partition("@")
         return url == wanted and bool(ref) and ref == (wanted_ref or ref)
 
     def read_root(self) -> bytes:
-        """The content of the trusted root's file, as it is now. Raises `UsageError`."""
+        """The content of the trusted root's file now. Raises `UsageError`."""
         try:
             return Path(self.root).read_bytes()
         except OSError as error:
@@ -297,12 +290,12 @@ class Signer(Value):
 
 
 class Attestation(Value):
-    """What was verified of an archive before it was unpacked.
+    """What was verified about an archive before it was unpacked.
 
-    `identity` is the URL of the workflow with its ref, `repository` what it was run for, `predicate` the kind of
-    statement, `root` the sha256 of the trusted root's file, `bundle` that of the document that holds the signature.
-    Of the public Sigstore `root` is empty: its newer roots come from whom the older ones name, and two installations of
-    `sigstore` that share a store may well bring two of them along.
+    `identity` is the URL of the workflow with its ref, `repository` the repository that it ran for, `predicate` the
+    kind of statement, `root` the sha256 of the trusted root's file, `bundle` that of the document with the signature.
+    For the public Sigstore, `root` is empty: each of its roots is signed by the keys of the one before, and two
+    installations of `sigstore` that share a store can contain different ones.
     """
 
     identity: str
@@ -313,8 +306,8 @@ class Attestation(Value):
     bundle: str
 
     def is_by(self, signer: Signer) -> bool:
-        """Whether what was verified is what `signer` asks for now, by the root as its file is now. Raises `UsageError`
-        for a root that cannot be read."""
+        """Whether it is what `signer` requires now, with the present content of the root's file. Raises `UsageError`
+        if the root cannot be read."""
         return (
             signer.fits(self.identity)
             and (self.issuer, self.repository, self.predicate) == (signer.issuer, signer.repository, PREDICATE)
@@ -326,7 +319,7 @@ class Attestation(Value):
 
     @classmethod
     def from_json(cls, document: Any) -> Self:
-        """Raises `ValueError`, `TypeError` or `KeyError` for anything that `to_json` did not make."""
+        """Raises `ValueError`, `TypeError` or `KeyError` if `document` is not from `to_json`."""
         facts = {name: document[name] for name in cls._names}
         if not all(isinstance(fact, str) for fact in facts.values()):
             msg = "not an attestation"
@@ -340,9 +333,8 @@ _PLAIN_URL = re.compile(r"[a-z]+://[A-Za-z0-9.:-]+(?:/[A-Za-z0-9_.+~@=-]+)+")
 class Build(Value):
     """An archive that can be installed: its URL, and the digest that it must have.
 
-    `size` is in bytes and None if the catalogue does not have it. `attestation` is where the catalogue says that
-    the archive's Sigstore bundle is. `tag` is the release it came with
-    (``20261021``), empty if there is none. A build always has a digest.
+    `size` is in bytes, or None if the catalogue does not have it. `attestation` is the URL of the archive's Sigstore
+    bundle, if the catalogue has one. `tag` is the release (``20261021``), or empty. A build always has a digest.
     """
 
     key: Key
@@ -365,8 +357,8 @@ class Build(Value):
 class Archive(Value):
     """A file whose size and sha256 were checked. Only `fetch` makes one.
 
-    `file` is open for reading, at offset 0. It is the descriptor that was hashed, so renaming another file over the
-    path between the check and the unpacking does not change the content.
+    `file` is open for reading, at offset 0. It is the descriptor that was hashed: if another file is renamed over the
+    path after the check, the content of `file` stays the same.
     """
 
     build: Build

@@ -1,4 +1,4 @@
-"""What was asked for, parsed once."""
+"""Parses requests."""
 
 from __future__ import annotations
 
@@ -72,14 +72,15 @@ _CLAUSE_FORM = re.compile(rf"\s*({OPERATOR})\s*(\S*[0-9*])({VARIANT})\s*")
 
 
 class Request(Value):
-    """Which Python was asked for.
+    """A request for a Python.
 
     >>> Request.parse("pypy3.11").implementation
     'pypy'
 
-    `text` is what was written. `implementation` is None if any will do. `variant` is empty for the usual build,
-    else as in `Key`, or ``any``. `os`, `arch` and `libc` are None if the request leaves them open. With a `path`, that
-    executable was asked for and nothing else counts; with a `word`, the request still has to be expanded.
+    `text` is the text of the request. `implementation` is None if any is accepted. `variant` is empty for the usual
+    build, otherwise as in `Key`, or ``any``. `os`, `arch` and `libc` are None if the request does not name them. If
+    `path` is set, the request means that executable, and the other fields do not matter. If `word` is set, the request
+    must still be expanded.
     """
 
     text: str
@@ -97,10 +98,10 @@ class Request(Value):
 
     @classmethod
     def parse(cls, text: str, *, directory: Path = Path()) -> Request:
-        """The one request that `text` is; a relative path in it starts from `directory`.
+        """Parse a single request; a relative path in it starts from `directory`.
 
-        Nothing is looked up: whether such a Python exists shows later. Raises `InvalidRequestError` for a text that
-        is no request, or that is several.
+        It does not check whether such a Python exists. Raises `InvalidRequestError` if `text` is not a request, or is
+        several.
         """
         requests = _requests(text.strip(), directory)
         if len(requests) > 1:
@@ -110,14 +111,14 @@ class Request(Value):
 
     @property
     def names_prerelease(self) -> bool:
-        """Whether the request itself speaks of a pre-release: ``3.15.0rc1``, ``>=3.15.0a1``."""
+        """Whether the request names a pre-release: ``3.15.0rc1``, ``>=3.15.0a1``."""
         return bool(self.specifier.prereleases)
 
     def fits(self, key: Key, *, target: Target, allow_prereleases: bool = False) -> bool:
         """Whether `key` matches the request, on `target` unless the request names another one.
 
-        A variant fits only a request for exactly that variant, and a pre-release only one that names a pre-release,
-        unless `allow_prereleases`. Nothing fits a path or a word.
+        A variant fits only a request for exactly that variant. A pre-release fits only a request that names one, unless
+        `allow_prereleases`. Nothing fits a path or a word.
         """
         return (
             self.path is None
@@ -144,15 +145,15 @@ class Request(Value):
 
 
 ANY = Request(text="any", implementation=None, variant="any")
-"""Every Python of this target. Not what ``any`` means in a key, which leaves out the variants."""
+"""Every Python of this target. In a key, ``any`` does not include the variants."""
 
 
 def parse_requests(texts: Iterable[object], *, directory: Path, origin: str) -> tuple[Request, ...]:
-    """Every request in `texts`, in order: commas and line ends separate requests, ranges become their members.
+    """Parse every request in `texts`, in order. Commas and line ends separate requests; ranges become their members.
 
-    `origin` names the option, variable or ini value that the texts came from; relative paths start from `directory`.
-    Words (`WORDS`) stay requests for `project.expand`. Raises `InvalidRequestError`, which names `origin`, for the
-    first item that is no request, that is empty, or that is no string: TOML reads ``[3.10]`` as the number 3.1.
+    `origin` names the option, variable or ini value of the texts; relative paths start from `directory`. Words
+    (`WORDS`) stay requests, which `project.resolve_keywords` expands. Raises `InvalidRequestError`, which names
+    `origin`, for the first item that is not a request, empty, or not a string: TOML reads ``[3.10]`` as the number 3.1.
     """
     requests: list[Request] = []
     for item in [texts] if isinstance(texts, str) else texts:
@@ -185,7 +186,7 @@ def _no_string(item: object, origin: str) -> InvalidRequestError:
 
 
 def _pieces(line: str) -> Iterator[str]:
-    """The requests of a line. The commas of a specifier stay: a clause after one belongs to the one before it."""
+    """The requests of a line. A comma before a clause belongs to the specifier and does not separate requests."""
     piece, *parts = line.split(",")
     for part in parts:
         if re.match(rf"\s*(?:{OPERATOR})", part) and _SPECIFIER_FORM.fullmatch(piece.strip().lower()):
@@ -197,7 +198,7 @@ def _pieces(line: str) -> Iterator[str]:
 
 
 def _requests(text: str, directory: Path) -> tuple[Request, ...]:
-    """The one request that `text` is, or the members of the range."""
+    """The request in `text`, or the members of a range."""
     if request := _request(text, directory):
         return (request,)
     if members := range_members(text):
@@ -206,7 +207,7 @@ def _requests(text: str, directory: Path) -> tuple[Request, ...]:
 
 
 def _request(text: str, directory: Path) -> Request | None:
-    """The request that `text` is, None if it is none or several."""
+    """The request in `text`, or None if it is not exactly one."""
     if any(separator in text for separator in _SEPARATORS):
         return _path(text, directory)
     if not text or len(text) > LONGEST_TEXT:
@@ -264,7 +265,7 @@ def _specified(text: str, lowered: str) -> Request | None:
 
 
 def _keyed(text: str, lowered: str) -> Request | None:
-    """``cpython-3.12``, ``cpython-3.12.3-linux-x86_64-gnu``, ``any-3.12-any-any-any``: any part may be left out.
+    """``cpython-3.12``, ``cpython-3.12.3-linux-x86_64-gnu``, ``any-3.12-any-any-any``: any part can be left out.
 
     Source: uv's ``PythonDownloadRequest::from_str``.
     """
@@ -303,7 +304,7 @@ def _is_request(text: str) -> bool:
 
 
 def _refusal(text: str) -> InvalidRequestError:
-    """The error for a text that fits no row: the row it comes closest to, and what to write there."""
+    """The error for a text that is not a request, with the closest kind of request and a suggestion."""
     if not text:
         return InvalidRequestError(_EMPTY, hint="3.12")
     from pytest_pyinstall.request.suggestions import suggestions
@@ -317,7 +318,7 @@ def _refusal(text: str) -> InvalidRequestError:
 
 
 def _row(text: str) -> str:
-    """The name of the row that a valid `text` belongs to."""
+    """The name in `_ROWS` for a valid `text`."""
     if (parsed := _request(text, Path())) is None:
         return "range" if ".." in text else "list"
     if parsed.path or parsed.word:

@@ -28,10 +28,10 @@ def resolve(request: Request, catalogue: Catalogue, target: Target) -> Build:
 
 
 def candidates(request: Request, catalogue: Catalogue, target: Target) -> tuple[Build, ...]:
-    """Every build that may answer `request`, the best first.
+    """Every build that fits `request`, the best first.
 
-    Pre-releases are among them only if one is named or nothing stable fits. Of several implementations CPython
-    comes first, of several builds of one Python the latest release.
+    Pre-releases are included only if the request names one, or if nothing stable fits. CPython comes before other
+    implementations, and the latest release of a Python before its other builds.
     """
     fits = [build for build in catalogue.builds if request.fits(build.key, target=target)]
     if not fits and not request.names_prerelease:
@@ -40,7 +40,7 @@ def candidates(request: Request, catalogue: Catalogue, target: Target) -> tuple[
 
 
 def is_conceivable(request: Request, catalogue: Catalogue) -> bool:
-    """Whether another catalogue may know of a build of it: not of 3.77, while `catalogue` ends with 3.15."""
+    """Whether another catalogue can have a build for it. None has 3.77 while `catalogue` ends with 3.15."""
     if request.path is not None or request.word is not None:
         return False
     newest = max((build.key.version.minor for build in catalogue.builds if build.key.version.major == 3), default=99)
@@ -93,7 +93,7 @@ def _no_match(request: Request, catalogue: Catalogue, target: Target) -> NoMatch
 
 
 def _is_alike(key: Key, request: Request) -> bool:
-    """Whether only version and target can be what keeps `key` from fitting."""
+    """Whether `key` fits except for its version and target."""
     return request.implementation in {key.implementation, None} and key.variant == request.variant.replace("gil", "")
 
 
@@ -134,7 +134,7 @@ def _nearest(request: Request, keys: list[Key]) -> str:
 
 
 def _wanted(request: Request) -> Version | None:
-    """The version that the request speaks of, or the first of several."""
+    """The version in the request, or the first of several."""
     versions = []
     for clause in request.specifier:
         try:

@@ -1,4 +1,4 @@
-"""Guesses what was meant by a text that is no request."""
+"""Suggests requests for a text that is not one."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ __all__ = ["suggestions"]
 
 
 def suggestions(text: str) -> Iterator[str]:
-    """What may have been meant by `text` (lower case), the likeliest first. Not all of it is valid."""
+    """Suggestions for `text` (lower case), the likeliest first. Not all of them are valid."""
     if "://" not in text:
         text = text.strip("\"'`()[]{}; \t,")
         yield text
