@@ -25,7 +25,7 @@ def test_options_stand_on_either_side_of_the_command(cli: Cli, mirror_directory:
         (["install", "3.x.y"], ""),
         (["install", "--python-downloads", "often", "3.12"], "--python-downloads auto"),
         (["find"], "pytest-pyinstall find 3.12"),
-        (["dir", "nowhere"], "pytest-pyinstall dir --help"),
+        (["dir", "nowhere"], "pytest-pyinstall dir"),
         (["dir", "--python", "3.12"], "pytest-pyinstall dir --cache-key"),
         (["remove"], "pytest-pyinstall list"),
         (["remove", "3.12", "--all"], "pytest-pyinstall list"),
