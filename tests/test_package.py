@@ -189,6 +189,38 @@ print("\\n", code, *sys.modules)
     assert sorted(BY_COMMAND[words] & set(modules) - known) == []
 
 
+NOT_FOR_WHAT_IS_PRESENT = {
+    *("httpcore2", "pbs_installer", "rich"),
+    *(f"pytest_pyinstall.{name}" for name in ("archive.unpack", "archive.finish", "download.fetch", "store.claim")),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its small Python is a shell script")
+def test_a_session_whose_pythons_are_present_imports_nothing_that_installs(
+    installed: dict[str, str], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(
+        f"""
+        import sys
+        def test_it(python):
+            assert python.run("-c", "print(1)").stdout == "1\\n"
+            assert sorted(set({sorted(NOT_FOR_WHAT_IS_PRESENT)}) & set(sys.modules)) == []
+        """
+    )
+    for name, value in installed.items():
+        monkeypatch.setenv(name, value)
+    pytester.runpytest_subprocess(
+        "-p", "no:randomly", "-p", "no:xdist", "--python", installed["VERSION"]
+    ).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("door", ["tox_plugin", "virtualenv_plugin"])
+def test_a_door_imports_nothing_that_installs(door: str) -> None:
+    pytest.importorskip(door.partition("_")[0])
+    code = f"import sys, pytest_pyinstall.{door}; print(*sys.modules)"
+    assert sorted(NOT_FOR_WHAT_IS_PRESENT & set(run(code).split())) == []
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
     pytest.importorskip("hatchling")
