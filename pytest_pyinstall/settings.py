@@ -229,7 +229,7 @@ def _signer(environ: Mapping[str, str], directory: Path) -> Signer:
     if "root" in given:
         given["root"] = str(_path(rows["root"], _Value(given["root"], rows["root"].variable, directory)))
     signer = Signer(**given)
-    if not re.fullmatch(
+    if signer.workflow != RELEASE_WORKFLOW and not re.fullmatch(
         r"(https://[^/@\s]+/)?[^/@\s]+/[^/@\s]+/\.github/workflows/[^/@\s]+(@refs/\S+)?", signer.workflow
     ):
         variable = rows["workflow"].variable

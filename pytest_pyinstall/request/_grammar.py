@@ -106,12 +106,12 @@ def written_version(text: str) -> WrittenVersion | None:
 _LONGEST_RANGE = 100
 
 
-_RANGE_FORM = re.compile(rf"({NAME})?(@?)([0-9][^@]*?)\.\.({NAME})?@?([0-9].*)")
+_RANGE_FORM = rf"({NAME})?(@?)([0-9][^@]*?)\.\.({NAME})?@?([0-9].*)"  # compiled when a request needs it
 
 
 def range_members(text: str) -> tuple[str, ...] | None:
     """The members of ``3.9..3.13``; None if it is not a range. Raises `InvalidRequestError` for an impossible one."""
-    match = _RANGE_FORM.fullmatch(text.lower()) if len(text) <= LONGEST_TEXT else None
+    match = re.fullmatch(_RANGE_FORM, text.lower()) if len(text) <= LONGEST_TEXT else None
     if not match:
         return None
     name, at, first, other_name, last = match.groups()

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-_PLATFORMS = {"darwin": "macos", "win32": "windows"}
+_PLATFORMS = {"darwin": "macos", "linux": "linux", "win32": "windows"}
 
 
 _ARCHITECTURES = {
@@ -327,7 +327,7 @@ class Attestation(Value):
         return cls(**facts)
 
 
-_PLAIN_URL = re.compile(r"[a-z]+://[A-Za-z0-9.:-]+(?:/[A-Za-z0-9_.+~@=-]+)+")
+_PLAIN_URL = r"[a-z]+://[A-Za-z0-9.:-]+(?:/[A-Za-z0-9_.+~@=-]+)+"
 
 
 class Build(Value):
@@ -347,7 +347,7 @@ class Build(Value):
     @property
     def file_name(self) -> str:
         """The last part of the URL's path, percent-decoded: ``cpython-3.12.4+20261021-….tar.gz``."""
-        if _PLAIN_URL.fullmatch(self.url):
+        if re.fullmatch(_PLAIN_URL, self.url):
             return self.url.rpartition("/")[2]
         from urllib.parse import unquote, urlsplit
 

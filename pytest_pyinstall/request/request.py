@@ -65,10 +65,11 @@ _SEPARATORS = "/\\" if sys.platform == "win32" else "/"
 _NAMED_FORM = re.compile(rf"({NAME})?(@?)([0-9].*)?")
 
 
-_SPECIFIER_FORM = re.compile(rf"({NAME})?@?\s*((?:{OPERATOR}).*)")
+# Compiled when a request needs them: most are versions.
+_SPECIFIER_FORM = rf"({NAME})?@?\s*((?:{OPERATOR}).*)"
 
 
-_CLAUSE_FORM = re.compile(rf"\s*({OPERATOR})\s*(\S*[0-9*])({VARIANT})\s*")
+_CLAUSE_FORM = rf"\s*({OPERATOR})\s*(\S*[0-9*])({VARIANT})\s*"
 
 
 class Request(Value):
@@ -189,7 +190,7 @@ def _pieces(line: str) -> Iterator[str]:
     """The requests of a line. A comma before a clause belongs to the specifier and does not separate requests."""
     piece, *parts = line.split(",")
     for part in parts:
-        if re.match(rf"\s*(?:{OPERATOR})", part) and _SPECIFIER_FORM.fullmatch(piece.strip().lower()):
+        if re.match(rf"\s*(?:{OPERATOR})", part) and re.fullmatch(_SPECIFIER_FORM, piece.strip().lower()):
             piece += f",{part}"
         else:
             yield piece.strip()
@@ -248,10 +249,10 @@ def _named(text: str, lowered: str) -> Request | None:
 
 def _specified(text: str, lowered: str) -> Request | None:
     """``>=3.10,<3.13``, ``pypy>=3.10``, ``>=3.14t``."""
-    match = _SPECIFIER_FORM.fullmatch(lowered)
+    match = re.fullmatch(_SPECIFIER_FORM, lowered)
     if not match:
         return None
-    clauses = [_CLAUSE_FORM.fullmatch(clause) for clause in match[2].split(",")]
+    clauses = [re.fullmatch(_CLAUSE_FORM, clause) for clause in match[2].split(",")]
     variants = {clause[3] for clause in clauses if clause and clause[3]}
     if not all(clauses) or len(variants) > 1:
         return None

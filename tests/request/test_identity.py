@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -65,6 +66,17 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     identity._current.cache_clear()
 
 
+def on(
+    machine: pytest.MonkeyPatch, system: str, name: str, *, libc: str = "glibc 2.36", maxsize: int = sys.maxsize
+) -> None:
+    """Let the machine be of that `system`, architecture and C library."""
+    word = {"Darwin": "darwin", "Linux": "linux", "Windows": "win32"}.get(system, f"{system.lower()}14")
+    uname = SimpleNamespace(sysname=system, machine=name)
+    machine.setattr(identity, "sys", SimpleNamespace(platform=word, maxsize=maxsize))
+    machine.setattr(identity, "os", SimpleNamespace(uname=lambda: uname, confstr=lambda _: libc))
+    machine.setattr(platform, "machine", lambda: name)
+
+
 @pytest.mark.parametrize(
     ("system", "name", "text"),
     [
@@ -78,15 +90,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 def test_the_current_target_is_that_of_this_machine(
     machine: pytest.MonkeyPatch, system: str, name: str, text: str
 ) -> None:
-    machine.setattr(platform, "system", lambda: system)
-    machine.setattr(platform, "machine", lambda: name)
-    machine.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+    on(machine, system, name)
     assert str(Target.current()) == text
 
 
 def test_musl_is_known_by_its_loader(machine: pytest.MonkeyPatch) -> None:
-    machine.setattr(platform, "system", lambda: "Linux")
-    machine.setattr(platform, "machine", lambda: "x86_64")
+    on(machine, "Linux", "x86_64", libc="")
     machine.setattr(platform, "libc_ver", lambda: ("", ""))
     machine.setattr(
         Path, "glob", lambda _, pattern: iter([Path("/lib/ld-musl-x86_64.so.1")] if "musl" in pattern else [])
@@ -95,8 +104,7 @@ def test_musl_is_known_by_its_loader(machine: pytest.MonkeyPatch) -> None:
 
 
 def test_a_32_bit_python_on_a_64_bit_system_is_a_32_bit_target(machine: pytest.MonkeyPatch) -> None:
-    machine.setattr(platform, "machine", lambda: "AMD64")
-    machine.setattr(sys, "maxsize", 2**31 - 1)
+    on(machine, "Windows", "AMD64", maxsize=2**31 - 1)
     assert Target.current().arch == "x86"
 
 
