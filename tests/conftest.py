@@ -1,6 +1,7 @@
 """What every test has: a home of its own, and none of this machine's settings."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,27 @@ def pytest_configure() -> None:
     # What a shell starts in the background ignores Ctrl-C, and so does all that it starts; some tests send that signal.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_REPORT = pytest.StashKey[pytest.TestReport]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report: pytest.TestReport = yield  # type: ignore[assignment]  # what pluggy sends
+    if call.when == "call":
+        item.stash[_REPORT] = report
+    return report  # type: ignore[return-value]  # as above
+
+
+@pytest.fixture
+def pytester(pytester: pytest.Pytester, request: pytest.FixtureRequest) -> Iterator[pytest.Pytester]:
+    """Its directories go when the test has passed, as `tmp_path` does by `tmp_path_retention_policy`."""
+    yield pytester
+    report = request.node.stash.get(_REPORT, None)
+    if report is None or not report.failed:
+        shutil.rmtree(pytester.path, ignore_errors=True)
+        shutil.rmtree(os.environ["PYTEST_DEBUG_TEMPROOT"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
