@@ -80,7 +80,7 @@ def test_what_pbs_lacks_is_answered_by_the_document(cli: Cli, site: server.Mirro
 
 
 @pytest.mark.parametrize("request_text", ["3", "3.12", "3.13t", ">=3.10,<3.13", "pypy3.11", "3.77", "2.7"])
-def test_it_is_not_asked_for_what_pbs_answers_nor_for_what_nobody_has(
+def test_it_is_not_requested_for_what_pbs_has_nor_for_what_does_not_exist(
     cli: Cli, site: server.Mirror, request_text: str
 ) -> None:
     done = resolve(cli, request_text)

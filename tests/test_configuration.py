@@ -139,7 +139,7 @@ def hint(*texts: object, origin: str) -> str:
         ("elsewhere", "3.9,3.11"),
     ],
 )
-def test_the_hint_is_all_of_it_corrected_as_it_stands_there(origin: str, typed: str) -> None:
+def test_the_hint_is_the_whole_value_corrected_in_its_own_syntax(origin: str, typed: str) -> None:
     assert hint("3.9", "3.1l", origin=origin) == typed
 
 
@@ -171,7 +171,7 @@ def test_a_hint_that_is_no_request_stays() -> None:
     assert str(corrected_at_origin(error, ["3.99"], origin="x")) == f"x: {error}"
 
 
-def test_nobody_is_blamed_twice() -> None:
+def test_an_error_names_its_origin_once() -> None:
     error = with_origin(NoMatchError("no build"), origin="pyinstall_python")
 
     assert with_origin(error, origin="pyinstall_python").message == "pyinstall_python: no build"

@@ -68,7 +68,7 @@ def test_p9_a_wrong_digest_installs_nothing(settings: Settings, tmp_path: Path, 
     assert _installations(settings) == []
 
 
-def test_p9_a_build_without_digest_is_refused_and_said(
+def test_p9_a_build_without_digest_is_an_error_with_its_reason(
     settings: Settings, tmp_path: Path, mirror_directory: Path
 ) -> None:
     catalogue = tmp_path / "catalogue.json"
@@ -99,7 +99,7 @@ def test_p2_an_archive_that_holds_another_version_is_never_published(
     assert _installations(settings) == []
 
 
-def test_downloads_that_are_off_are_said_with_the_way_out(settings: Settings) -> None:
+def test_if_downloads_are_off_the_message_has_the_way_out(settings: Settings) -> None:
     with pytest.raises(OfflineError, match="downloads are switched off") as caught:
         provision(NEWEST, settings._replace(downloads="never"))
     assert caught.value.hint == "--python-downloads auto"

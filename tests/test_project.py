@@ -164,7 +164,7 @@ setuptools.setup(name="de" "mo", classifiers=CLASSIFIERS, python_requires=comput
 
 
 @pytest.mark.parametrize("text", ["print 'Python 2'", "\0", "", "x = 1", "setup(**metadata)"])
-def test_a_setup_py_that_tells_nothing_declares_nothing(tmp_path: Path, text: str) -> None:
+def test_a_setup_py_without_literals_declares_nothing(tmp_path: Path, text: str) -> None:
     assert project(tmp_path, setup_py=text) == Project(path=tmp_path / "setup.py")
 
 
@@ -306,7 +306,7 @@ def test_current_is_the_running_executable() -> None:
     assert current.text == "current"
 
 
-def test_the_catalogue_is_asked_only_where_it_is_needed() -> None:
+def test_the_catalogue_is_read_only_if_it_is_needed() -> None:
     def released() -> Iterable[Version]:
         raise AssertionError
 
@@ -421,7 +421,7 @@ def test_a_version_file_that_names_nothing_says_so(tmp_path: Path, text: str) ->
         read_pinned(tmp_path)
 
 
-def test_pinned_is_replaced_where_it_stands_and_its_words_too() -> None:
+def test_pinned_is_replaced_in_place_and_its_words_too() -> None:
     requests = parse_requests(["3.9", "pinned", "3.14"], directory=Path(), origin="test")
     found = resolve_keywords(
         requests,

@@ -201,7 +201,7 @@ def test_p22_what_uv_installed_is_used(settings: Settings, tmp_path: Path, uv: s
     assert interpreter.prefix.resolve().is_relative_to(settings.store.resolve())
 
 
-def test_what_uv_installed_and_somebody_broke_is_replaced(
+def test_a_broken_installation_of_uv_is_replaced(
     settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path
 ) -> None:
     test_p22_what_uv_installed_is_used(settings, tmp_path, uv, mirror_directory)
@@ -221,7 +221,7 @@ def uv() -> str:
     return str(package.find_uv_bin())
 
 
-def test_what_holds_for_all_is_told_once(settings: Settings, tmp_path: Path) -> None:
+def test_equal_failures_are_reported_once(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(SeveralFailedError) as caught:
         provision_all(["3.97", "3.98", "3.99"], settings._replace(catalogue=str(tmp_path / "nowhere.json")))
 

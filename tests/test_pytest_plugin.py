@@ -378,9 +378,7 @@ def test_a_fixture_of_the_session_that_asks_for_python_is_made_again_for_another
     assert result.stdout.str().count("finished") == 3
 
 
-def test_fixtures_of_the_session_that_ask_for_python_are_made_again_whoever_asks_first(
-    pytester: pytest.Pytester, full: Path
-) -> None:
+def test_session_fixtures_that_use_python_are_made_again_in_any_order(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile("""
         import pytest
         @pytest.fixture(scope="session")
@@ -487,7 +485,7 @@ def test_a_session_that_cannot_have_its_pythons_ends_with_one_message(pytester: 
         ("", "", "", 'addopts = ["--python", "3.1l"]', "--python in addopts of {}"),
     ],
 )
-def test_what_is_mistyped_is_told_with_its_place_and_what_to_type_there(
+def test_a_mistyped_request_is_reported_with_its_place_and_a_correction(
     pytester: pytest.Pytester,
     monkeypatch: pytest.MonkeyPatch,
     option: str,
@@ -513,7 +511,7 @@ def test_another_option_of_ours_is_not_taken_for_the_place(pytester: pytest.Pyte
     result.stderr.fnmatch_lines([f"ERROR: --python in addopts of {place}: '3.1l' names no Python*"])
 
 
-def test_what_does_not_exist_is_told_with_its_place(pytester: pytest.Pytester, full: Path) -> None:
+def test_a_python_that_does_not_exist_is_reported_with_its_place(pytester: pytest.Pytester, full: Path) -> None:
     place = pytester.makepyprojecttoml('[tool.pytest]\npyinstall_python = "3.99"\npyinstall_downloads = "auto"\n')
     pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_subprocess()

@@ -237,7 +237,7 @@ def test_what_a_word_means_may_be_out_of_reach() -> None:
     assert (missing.id, missing.is_missing, str(missing.error)) == ("supported", True, "no catalogue")
 
 
-def test_one_message_tells_every_failure() -> None:
+def test_one_message_lists_every_failure() -> None:
     room = pythons({"3.9": interpreter("cpython-3.9.18"), "3.10": OfflineError("no network", hint="wait")})
     with pytest.raises(SeveralFailedError) as caught:
         room.choose_all(["3.9", "3.10", "3.6"], origin="test", directory=HERE)

@@ -34,7 +34,7 @@ def talk(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return capsys.readouterr().err
 
 
-def test_verbose_tells_each_step_of_an_installation(capsys: pytest.CaptureFixture[str], minor: str) -> None:
+def test_verbose_prints_each_step_of_an_installation(capsys: pytest.CaptureFixture[str], minor: str) -> None:
     told = talk(capsys, "install", minor, "-v")
 
     expected = [
@@ -61,7 +61,7 @@ def test_a_second_installation_says_that_the_archive_was_in_the_cache(
     assert "the archive is in the cache, with the right sha256" in talk(capsys, "install", minor, "-v")
 
 
-def test_verbose_tells_what_was_passed_by_and_why(
+def test_verbose_prints_what_was_skipped_and_why(
     capsys: pytest.CaptureFixture[str], minor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "bin" / f"python{minor}"
@@ -77,12 +77,12 @@ def test_verbose_tells_what_was_passed_by_and_why(
     assert f"{minor}: taken: cpython-{minor}." in told
 
 
-def test_without_verbose_no_step_is_told(capsys: pytest.CaptureFixture[str], minor: str) -> None:
+def test_without_verbose_no_step_is_printed(capsys: pytest.CaptureFixture[str], minor: str) -> None:
     assert "published as" not in talk(capsys, "install", minor)
     assert logging.getLogger(OURS).level == logging.NOTSET
 
 
-def test_no_password_is_told(
+def test_no_password_is_printed(
     capsys: pytest.CaptureFixture[str], minor: str, mirror_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with server.serve(mirror_directory) as served:
@@ -116,7 +116,7 @@ def test_steps_come_from_their_level_on_and_end_with_the_block() -> None:
         (["-p", "no:logging"], "Downloading", "published as"),
     ],
 )
-def test_pytest_tells_the_steps_where_it_is_told_to_log(
+def test_pytest_logs_the_steps_if_logging_is_on(
     pytester: pytest.Pytester, minor: str, options: list[str], told: str, untold: str
 ) -> None:
     pytester.makepyfile("def test_it(python): pass")

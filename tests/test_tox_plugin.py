@@ -221,7 +221,7 @@ def test_tox_decides_about_what_cannot_be_had(plain: Path, served: mirror.Mirror
     assert served.requests == []
 
 
-def test_a_base_python_that_names_none_is_told_in_one_line(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+def test_a_base_python_that_names_none_is_one_line(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "odd", more="base_python = ['3.7-nonsense']\n")
     env = fresh.environ(tmp_path, mirror=served.url)
     output = fresh.run(plain / "tox", "run", "--notest", cwd=project, env=env, codes=[1, -1, 255]).stdout

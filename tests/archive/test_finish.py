@@ -419,7 +419,7 @@ def macos_tree(path: Path) -> Path:
 
 
 @needs_symlink
-def test_a_dylib_is_told_where_it_will_lie(tmp_path: Path) -> None:
+def test_a_dylib_gets_its_final_path(tmp_path: Path) -> None:
     tree = macos_tree(tmp_path / "tree")
     os.link(tree / "lib" / "libpython3.12.dylib", tmp_path / "cached")
     ran: list[Sequence[str]] = []

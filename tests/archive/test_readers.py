@@ -151,7 +151,7 @@ class _Failing(io.BytesIO):
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tar", "x.zip"])
 @pytest.mark.parametrize("seeks", [0, 9])
-def test_an_archive_that_cannot_be_read_is_said_p16(name: str, seeks: int, into: Path) -> None:
+def test_an_archive_that_cannot_be_read_is_an_error_p16(name: str, seeks: int, into: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as written:
         written.writestr("python/noise", os.urandom(10_000))

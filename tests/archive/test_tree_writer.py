@@ -126,7 +126,7 @@ def test_links_of_a_full_build_stay_in_install_p10(into: Path) -> None:
         unpack(archive(gz(*members, END)), into=into)
 
 
-def test_folders_that_nobody_named_count_too_p10(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_without_a_member_of_their_own_count_too_p10(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tree_writer, "LIMITS", ArchiveLimits(members=100))
 
     with pytest.raises(UnsafeArchiveError, match="more than 100 files and folders"):
@@ -218,7 +218,7 @@ def test_short_writes_are_carried_on(into: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("call", ["open", "write", "close", "fchmod", "mkdir", "chmod", "link", "symlink"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO, errno.EACCES])
-def test_what_the_disk_refuses_is_said_with_path_and_reason_p16(
+def test_an_error_of_the_disk_has_its_path_and_reason_p16(
     call: str, number: int, into: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -237,7 +237,7 @@ def test_what_the_disk_refuses_is_said_with_path_and_reason_p16(
     assert caught.value.hint
 
 
-def test_copies_that_cannot_be_read_are_said_p16(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_that_cannot_be_read_are_an_error_p16(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link_error = OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     def vanish(source: str, _target: str) -> None:
@@ -262,7 +262,7 @@ def test_copies_that_cannot_be_read_are_said_p16(into: Path, monkeypatch: pytest
     ],
     ids=["ulimit -f", "ulimit -n"],
 )
-def test_limits_of_the_process_are_said_p16(prelude: str, said: str, tmp_path: Path) -> None:
+def test_limits_of_the_process_are_an_error_p16(prelude: str, said: str, tmp_path: Path) -> None:
     done = in_a_process(prelude, gz(PYTHON, entry("python/large", os.urandom(1 << 20)), END), tmp_path)
 
     assert done.returncode == 1

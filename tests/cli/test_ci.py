@@ -147,7 +147,7 @@ def test_free_threaded_rows_are_experimental(cli: Cli) -> None:
     ]
 
 
-def test_a_version_that_nobody_builds_any_more_stays_in_the_matrix(cli: Cli, mirrored: Path) -> None:
+def test_a_version_without_a_build_stays_in_the_matrix(cli: Cli, mirrored: Path) -> None:
     assert cli("matrix", "3.5", "--format", "lines").out == "3.5\n"
 
 

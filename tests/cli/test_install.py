@@ -166,7 +166,7 @@ def test_list_with_requests_shows_what_fits_them(cli: Cli, versions: dict[str, s
 
 
 @pytest.mark.parametrize("words", [(), ("--all",)])
-def test_a_list_of_what_nobody_has_says_so(cli: Cli, words: tuple[str, ...], mirrored: Path) -> None:
+def test_a_list_without_pythons_says_so(cli: Cli, words: tuple[str, ...], mirrored: Path) -> None:
     done = cli("list", "3.77", *words)
 
     assert (done.code, done.out) == (0, "")
@@ -231,15 +231,13 @@ def test_upgrade_again_does_nothing(cli: Cli, versions: dict[str, str], minor: s
     assert "installed" not in again.err
 
 
-def test_upgrade_keeps_the_older_ones_if_it_is_told_to(
-    cli: Cli, versions: dict[str, str], minor: str, store: Path
-) -> None:
+def test_upgrade_with_keep_removes_nothing(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
     put_older(store, f"{minor}.0")
     assert cli("upgrade", "--keep").code == 0
     assert kept_keys(store) == {key(versions[minor]), key(f"{minor}.0")}
 
 
-def test_upgrade_leaves_what_somebody_works_with(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
+def test_upgrade_leaves_installations_in_use(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
     older = put_older(store, f"{minor}.0")
     with Store(root=store, lock_timeout=10, boot=current_boot()).lease(store / str(older)):
         done = cli("upgrade")

@@ -96,7 +96,7 @@ def test_everything_else_of_ours_ends_with_1(capsys: pytest.CaptureFixture[str])
     assert _finish(CommandResult(errors=(EnvironmentCreationError("no"),)), command="x", is_json=False) == 1
 
 
-def test_several_failures_are_told_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_failures_are_printed_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
     several = SeveralFailedError("2 of 2", results=[StoreError("first", hint="one"), StoreError("second")])
 
     _finish(CommandResult(errors=(several,)), command="x", is_json=False)

@@ -18,7 +18,7 @@ def test_nothing_to_remove_is_an_error(cli: Cli, words: list[str]) -> None:
     assert cli("remove", *words).code == 3
 
 
-def test_remove_all_leaves_what_somebody_else_put_there(
+def test_remove_all_leaves_what_another_program_installed(
     cli: Cli, versions: dict[str, str], minor: str, store: Path
 ) -> None:
     """P22"""

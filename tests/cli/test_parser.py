@@ -6,7 +6,7 @@ from command_line import Cli
 from pytest_pyinstall.cli.main import main
 
 
-def test_options_stand_on_either_side_of_the_command(cli: Cli, mirror_directory: Path, minor: str) -> None:
+def test_options_may_be_on_either_side_of_the_command(cli: Cli, mirror_directory: Path, minor: str) -> None:
     options = ["--python-mirror", str(mirror_directory), f"--python-catalogue={mirror_directory / 'catalogue.json'}"]
 
     before = cli(*options, "-q", "install", minor)
@@ -43,7 +43,7 @@ def test_usage_errors_end_with_2_and_do_nothing(cli: Cli, store: Path, words: li
     assert not store.exists()
 
 
-def test_a_misspelt_command_is_told_its_name(cli: Cli) -> None:
+def test_a_misspelt_command_is_corrected(cli: Cli) -> None:
     assert "did you mean install?" in cli("instal").err
 
 

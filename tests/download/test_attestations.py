@@ -315,7 +315,7 @@ def test_what_was_installed_without_proof_is_not_handed_out_but_proven_and_put_a
 
 
 @posix
-def test_who_believes_somebody_else_now_has_it_proven_again(here: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_signer_has_it_verified_again(here: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["install", "--require-attestation", VERSION]) == 0
     monkeypatch.setenv("PYTEST_PYINSTALL_ATTESTATION_WORKFLOW", "us/pythons/.github/workflows/build.yml")
     assert main(["install", "--require-attestation", VERSION]) == 5
@@ -352,7 +352,7 @@ def test_the_same_root_at_another_path_is_the_same(
 
 @posix
 @pytest.mark.parametrize("change", ["predicate", "an older version of ours"])
-def test_a_proof_of_something_else_than_is_asked_for_now_is_none(here: Workshop, change: str) -> None:
+def test_a_proof_with_other_facts_does_not_count(here: Workshop, change: str) -> None:
     assert main(["install", "--require-attestation", VERSION]) == 0
     path = here.store / ".pytest-pyinstall/records" / f"{here.key}.json"
     document = json.loads(path.read_text())
@@ -369,7 +369,7 @@ def test_a_proof_of_something_else_than_is_asked_for_now_is_none(here: Workshop,
 
 
 @posix
-def test_what_the_machine_has_is_attested_by_nobody(here: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_of_the_machine_has_no_attestation(here: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTEST_PYINSTALL_PREFERENCE", "system")
     monkeypatch.setenv("PYTEST_PYINSTALL_ATTESTATION", "require")
     assert main(["find", VERSION]) == 3
@@ -470,7 +470,7 @@ def path_of(here: Workshop) -> str:
 
 
 @posix
-def test_nobody_asks_for_what_nobody_required(server: mirror.Mirror, pull: Pull) -> None:
+def test_attestations_are_downloaded_only_if_they_are_required(server: mirror.Mirror, pull: Pull) -> None:
     code, document = pull()
 
     assert code == 0
@@ -505,14 +505,14 @@ def test_a_server_that_fails_is_no_missing_proof(server: mirror.Mirror, here: Wo
     assert (code, document["error"]["kind"]) == (4, "FetchError")
 
 
-def test_what_is_packed_here_is_attested_by_nobody(here: Workshop, capsys: Capture) -> None:
+def test_a_packed_archive_has_no_attestation(here: Workshop, capsys: Capture) -> None:
     assert main(["mirror", "pack", "mine", sys.executable, "--require-attestation"]) == 2
     assert "no one attests what is packed here" in capsys.readouterr().err
     assert not (here.directory / "mine").exists()
 
 
 @posix
-def test_p13_no_password_is_said_where_a_proof_is_missing(
+def test_p13_a_missing_proof_shows_no_password(
     here: Workshop, server: mirror.Mirror, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     beside(here, None)
@@ -565,7 +565,7 @@ def test_a_proof_that_the_catalogue_names_comes_to_lie_beside_the_archive(
 
 
 @posix
-def test_offline_a_proof_that_is_not_here_is_said_to_be_offline(
+def test_offline_a_missing_proof_is_an_offline_error(
     here: Workshop, server: mirror.Mirror, pull: Pull, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")

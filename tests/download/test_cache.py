@@ -120,7 +120,7 @@ def test_p4_processes_that_want_one_archive_make_one_download(fetcher: Fetcher) 
     assert fetcher.gets == 1
 
 
-def test_p5_a_holder_that_stands_still_keeps_nobody(fetcher: Fetcher) -> None:
+def test_p5_a_stopped_holder_of_the_lock_blocks_no_download(fetcher: Fetcher) -> None:
     stalled = stall(after=1000)
     fetcher.mirror.script(PATH, stalled)
     waits = Waits()
@@ -244,7 +244,7 @@ def hide_a_directory(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.part", f"{NAME}.part.json", ".lock"])
-def test_p11_a_directory_in_the_place_of_a_file_keeps_nobody_from_the_archive(fetcher: Fetcher, name: str) -> None:
+def test_p11_a_directory_in_the_place_of_a_file_does_not_prevent_the_download(fetcher: Fetcher, name: str) -> None:
     hide_a_directory(fetcher.path.with_name(name))
 
     assert fetcher() == CONTENT
@@ -320,7 +320,7 @@ def test_a_running_download_is_left_alone(fetcher: Fetcher, sweep: Callable[[Pat
     assert fetcher.gets == 1
 
 
-def test_downloads_while_somebody_clears(fetcher: Fetcher) -> None:
+def test_downloads_while_another_process_clears_the_cache(fetcher: Fetcher) -> None:
     over = threading.Event()
 
     def keep_clearing() -> None:

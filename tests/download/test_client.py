@@ -145,7 +145,7 @@ def test_p13_https_never_becomes_http(
         assert fetcher(url=secure.url + "/a") == CONTENT
 
 
-def test_a_host_that_is_named_insecure_is_asked_through_the_proxy_and_said_aloud(fetcher: Fetcher) -> None:
+def test_an_insecure_host_is_requested_through_the_proxy_with_a_warning(fetcher: Fetcher) -> None:
     fetcher.insecure_hosts = frozenset({"Mirror.test"})
     fetcher.environ["http_proxy"] = fetcher.mirror.url.replace("http://", "http://me:hunter2@")
     fetcher.mirror.script(PATH, status(503))

@@ -27,7 +27,7 @@ def test_p12_a_trickle_of_headers_ends(fetcher: Fetcher) -> None:
     assert fetcher.gets == 2
 
 
-def test_a_host_that_nobody_knows_is_given_up_soon(fetcher: Fetcher) -> None:
+def test_an_unknown_host_fails_soon(fetcher: Fetcher) -> None:
     with pytest.raises(FetchError, match="2 attempts"):
         fetcher(url="https://nowhere.invalid/a.tar.gz")
 
@@ -52,7 +52,7 @@ def test_a_server_that_speaks_no_tls(fetcher: Fetcher) -> None:
         fetcher(url=fetcher.mirror.url.replace("http:", "https:") + PATH)
 
 
-def test_nobody_listens(fetcher: Fetcher) -> None:
+def test_a_port_on_which_no_server_listens(fetcher: Fetcher) -> None:
     with serve(fetcher.cache.parent) as gone:
         url = gone.url
 
@@ -101,7 +101,7 @@ def test_certificates_that_cannot_be_loaded(fetcher: Fetcher, tmp_path: Path) ->
         fetcher(url=BUILD.url)
 
 
-def test_loopback_is_not_asked_through_a_proxy(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_is_requested_without_a_proxy(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     fetcher.environ["ALL_PROXY"] = "http://127.0.0.1:9"
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
 

@@ -75,7 +75,7 @@ def test_a_planted_partial_download_is_not_written_through(fetcher: Fetcher, kin
     assert victim.read_text() == "precious"
 
 
-def test_a_download_that_somebody_else_truncates_is_not_published(fetcher: Fetcher) -> None:
+def test_a_download_that_another_process_truncates_is_not_published(fetcher: Fetcher) -> None:
     stalled = stall(after=200_000)
     fetcher.mirror.script(PATH, stalled)
     part = fetcher.path.with_name(NAME + ".part")
@@ -126,7 +126,7 @@ def test_a_partial_download_that_cannot_be_had(tmp_path: Path, monkeypatch: pyte
         _open_part(tmp_path / "b.part")
 
 
-def test_p6_two_who_both_think_they_hold_the_lock_do_not_fill_one_file(fetcher: Fetcher) -> None:
+def test_p6_two_processes_that_believe_to_hold_the_lock_do_not_write_one_file(fetcher: Fetcher) -> None:
     stalled, again = replace(stall(after=100_000), flip_at=200_000), stall(after=10)
     fetcher.mirror.script(PATH, stalled, norange(), again)
     with fetcher.client() as client, ThreadPoolExecutor(1) as pool:
@@ -143,7 +143,7 @@ def test_p6_two_who_both_think_they_hold_the_lock_do_not_fill_one_file(fetcher: 
         assert first.result() == CONTENT
 
 
-def test_p6_who_lost_the_name_does_not_publish_what_has_it_now(fetcher: Fetcher) -> None:
+def test_p6_a_process_that_lost_the_name_does_not_publish_the_new_file(fetcher: Fetcher) -> None:
     one, two = stall(after=100_000), stall(after=50_000)
     fetcher.mirror.script(PATH, one, two)
     with ThreadPoolExecutor(2) as pool:

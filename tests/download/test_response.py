@@ -83,7 +83,7 @@ def test_p12_retry_after_is_honoured_and_capped(fetcher: Fetcher, value: str, pa
     assert fetcher.pauses == [pause]
 
 
-def test_a_date_in_retry_after_is_told_by_our_clock_where_the_server_has_none(fetcher: Fetcher) -> None:
+def test_a_date_in_retry_after_is_read_by_our_clock_if_the_server_has_none(fetcher: Fetcher) -> None:
     fetcher.limit(wall_clock=lambda: 1_000_000_000.0)
     then = formatdate(1_000_000_030, usegmt=True)
     fetcher.mirror.script(PATH, status(503, {"Retry-After": then, "Date": ""}))
@@ -92,7 +92,7 @@ def test_a_date_in_retry_after_is_told_by_our_clock_where_the_server_has_none(fe
     assert fetcher.pauses == [30]
 
 
-def test_a_date_in_retry_after_is_told_by_the_clock_of_the_server(fetcher: Fetcher) -> None:
+def test_a_date_in_retry_after_is_read_by_the_clock_of_the_server(fetcher: Fetcher) -> None:
     now = time.time() - 86400
     date, then = formatdate(now, usegmt=True), formatdate(now + 20, usegmt=True)
     fetcher.mirror.script(PATH, status(503, {"Retry-After": then, "Date": date}))

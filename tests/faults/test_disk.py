@@ -250,7 +250,7 @@ def test_p7_a_read_only_store_is_used_and_writing_to_it_is_a_clear_error(worksho
 
 
 @needs_root
-def test_p7_p15_roots_store_serves_everyone_and_nobody_else_serves_root(
+def test_p7_p15_everyone_can_use_roots_store_and_root_uses_no_other(
     workshop: Workshop, tally: Tally, request: pytest.FixtureRequest
 ) -> None:
     tally.attempt("another user's store")

@@ -85,7 +85,7 @@ def test_p11_a_planted_environment_is_not_run(workshop: Workshop, tally: Tally, 
     tally.survive()
 
 
-def test_p11_an_environment_of_somebody_else_is_not_run(workshop: Workshop, tally: Tally, project: Path) -> None:
+def test_p11_an_environment_of_another_user_is_not_run(workshop: Workshop, tally: Tally, project: Path) -> None:
     tally.attempt("a cache that others can write")
     assert suite(workshop, project).returncode == 0
     mark = workshop.directory / "ran"

@@ -192,7 +192,7 @@ def test_p2_a_tree_that_goes_away_meanwhile_is_gone_and_not_broken(
 
 
 @pytest.mark.parametrize("what", ["archives", "environments"])
-def test_p11_what_somebody_else_throws_out_of_the_cache_is_gone(
+def test_p11_a_cache_entry_that_another_process_deletes_is_gone(
     here: Workshop, steps_in: Callable[[Path], Steps], tally: Tally, what: str, times: int
 ) -> None:
     victim, spare = here.cache / what, here.directory / "spare"

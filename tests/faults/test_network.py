@@ -133,7 +133,7 @@ STAYING: dict[str, tuple[Callable[[], Behaviour], set[int], int]] = {
 
 
 @pytest.mark.parametrize("fault", STAYING)
-def test_p12_p13_a_fault_that_stays_is_told_and_the_next_run_works(
+def test_p12_p13_a_lasting_fault_is_an_error_and_the_next_run_works(
     workshop: Workshop, server: Mirror, tally: Tally, fault: str
 ) -> None:
     behaviour, codes, most = STAYING[fault]
@@ -156,7 +156,7 @@ def test_p12_p13_a_fault_that_stays_is_told_and_the_next_run_works(
     tally.survive()
 
 
-def test_p12_nobody_listens(workshop: Workshop, tally: Tally) -> None:
+def test_p12_a_server_that_does_not_listen(workshop: Workshop, tally: Tally) -> None:
     import socket
 
     tally.attempt("a network that stays broken")

@@ -47,7 +47,7 @@ def _ended(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.skipif(OTHER == RUNNING, reason="needs two interpreters")
 @pytest.mark.parametrize("words", [("install",), ("install", "--reinstall"), ("remove", "--all")])
-def test_p6_nobody_sweeps_the_scratch_of_the_living(tmp_path: Path, tally: Tally, words: tuple[str, ...]) -> None:
+def test_p6_the_scratch_of_a_living_process_is_not_swept(tmp_path: Path, tally: Tally, words: tuple[str, ...]) -> None:
     tally.attempt("no working locks")
     version = _version(OTHER)
     directory = make_mirror(tmp_path / "mirror", {VERSION: RUNNING, version: OTHER})

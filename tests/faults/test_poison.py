@@ -71,7 +71,7 @@ SECRETS = ("s3cr3t-password", "s3cr3t-token", "s3cr3t-proxy", "s3cr3t-github")
 
 
 @pytest.mark.parametrize("answer", ["fine", "refused", "missing", "reset", "page", "redirect"])
-def test_p13_no_secret_is_said_or_written(workshop: Workshop, tally: Tally, answer: str) -> None:
+def test_p13_no_secret_is_printed_or_written(workshop: Workshop, tally: Tally, answer: str) -> None:
     tally.attempt("secrets in URLs")
     workshop.forget()
     behaviours = {

@@ -385,7 +385,7 @@ def test_exits_and_deaths_are_errors(python: Interpreter) -> None:
             python.call(killed)
 
 
-def test_syntax_that_is_too_new_is_said(oldest: Interpreter) -> None:
+def test_syntax_that_is_too_new_is_a_clear_error(oldest: Interpreter) -> None:
     if oldest.version >= Version("3.8"):
         pytest.skip("needs a Python older than 3.8 on this machine")
     with pytest.raises(UsageError, match=r"walrus cannot be read by 3\..*: invalid syntax \(.*, line \d+\)") as caught:

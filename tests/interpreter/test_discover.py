@@ -31,7 +31,7 @@ def test_an_empty_machine_has_nothing(machine: Machine) -> None:
 
 
 @needs_two
-def test_only_what_may_fit_is_asked(machine: Machine) -> None:
+def test_only_what_may_match_is_probed(machine: Machine) -> None:
     wanted = machine.put(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3")
     for place in (
         ".pyenv/versions/3.5.1/bin/python3",
@@ -55,7 +55,7 @@ def test_only_what_may_fit_is_asked(machine: Machine) -> None:
 
 
 @needs_two
-def test_the_newest_comes_first_whoever_has_it(machine: Machine) -> None:
+def test_the_newest_comes_first_from_any_source(machine: Machine) -> None:
     machine.put(f"path/python{NEWEST}")
     for minor in OTHERS:
         machine.put(f".pyenv/versions/{VERSIONS[minor]}/bin/python3", minor)
@@ -85,7 +85,7 @@ def test_two_names_of_one_interpreter_count_once(machine: Machine) -> None:
 
 
 @needs_two
-def test_a_name_that_lies_does_not_count(machine: Machine) -> None:
+def test_a_misleading_name_does_not_count(machine: Machine) -> None:
     """P18: what an interpreter answers decides."""
     machine.put(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3", OLDEST)
     machine.put(f"path/python{NEWEST}", OLDEST)
@@ -141,7 +141,7 @@ def test_the_best_comes_first_though_it_is_slow(machine: Machine, monkeypatch: p
     assert machine.find(NEWEST)[0].executable == slow
 
 
-def test_nothing_runs_on_when_nobody_wants_more(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_probe_runs_on_after_the_search_ends(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.01)
     slow = machine.put(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3")
     slow.write_text(slow.read_text().replace("exec", "/bin/sleep 0.5\nexec"))
@@ -207,7 +207,7 @@ def test_a_base_comes_before_the_current_environment_made_from_it(machine: Machi
     assert [interpreter.executable for interpreter in found] == [base]
 
 
-def test_an_executable_without_a_telling_name_is_asked(machine: Machine) -> None:
+def test_an_executable_whose_name_has_no_version_is_probed(machine: Machine) -> None:
     executable = machine.put(".pyenv/versions/my-own-build/bin/python3")
     machine.put(".pyenv/versions/3.99-dev/bin/python3")
 
@@ -304,7 +304,7 @@ def test_python_discovery_reads_what_we_do_not(machine: Machine) -> None:
         ("any-3.12-any-any-any", None),
     ],
 )
-def test_requests_are_said_in_its_words(request_: str, spoken: str | None) -> None:
+def test_requests_are_translated_into_its_words(request_: str, spoken: str | None) -> None:
     assert module._spoken(Request.parse(request_)) == spoken
 
 

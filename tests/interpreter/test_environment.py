@@ -328,7 +328,7 @@ def test_where_uv_fails_an_old_python_tries_its_own_pip(tmp_path: Path) -> None:
 
 
 @needs_posix
-def test_a_base_without_ensurepip_is_said(tmp_path: Path) -> None:
+def test_a_base_without_ensurepip_is_a_clear_error(tmp_path: Path) -> None:
     key, path = key_of(OTHERS[NEWEST]), tmp_path / "env"
     python = create(path, OTHERS[NEWEST])
     python.unlink()

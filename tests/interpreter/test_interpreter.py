@@ -140,7 +140,7 @@ def test_a_program_outside_is_found_on_path(env: Environment, monkeypatch: pytes
     assert env.run("outside").stdout.strip() == str(env.python.executable)
 
 
-def test_a_program_that_is_not_there_is_said(env: Environment) -> None:
+def test_a_missing_program_is_a_clear_error(env: Environment) -> None:
     with pytest.raises(EnvironmentCreationError, match="there is no program 'no-such-program'") as caught:
         env.run("no-such-program")
 

@@ -64,7 +64,7 @@ def test_hatch_says_itself_where_its_executable_is(machine: Machine) -> None:
     assert machine.find(NEWEST) == []
 
 
-def test_shims_are_never_asked(machine: Machine) -> None:
+def test_shims_are_never_run(machine: Machine) -> None:
     machine.trap(f"shims/python{NEWEST}")
     mise = machine.trap("bin/mise")
     (machine.home / "path" / "python3").symlink_to(mise)

@@ -141,7 +141,7 @@ def test_an_archive_does_not_tell_where_it_was_made(mirror_directory: Path) -> N
         assert not [name for name in telling if ".so" not in name and f"/bin/python{minor}" not in name]
 
 
-def test_a_virtual_environment_stands_for_its_base(tmp_path: Path) -> None:
+def test_a_virtual_environment_is_packed_as_its_base(tmp_path: Path) -> None:
     base = look_at(archives.interpreters()[OLDEST], environ=ENVIRON)
     subprocess.run([base.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
 

@@ -175,7 +175,7 @@ def test_an_empty_file_is_called_empty(script: Write) -> None:
 
 
 @needs_scripts
-def test_a_program_of_another_machine_is_told_from_a_broken_one(tmp_path: Path) -> None:
+def test_a_program_of_another_machine_is_no_broken_one(tmp_path: Path) -> None:
     foreign = tmp_path / "python"
     shutil.copy(CURRENT, foreign)
     with foreign.open("r+b") as file:
@@ -219,7 +219,7 @@ def test_echo_is_no_python() -> None:
 
 @needs_scripts
 @pytest.mark.parametrize("name", ["ls", "echo", "cat", "grep", "true", "bash"])
-def test_our_own_text_is_not_said_again(name: str) -> None:
+def test_our_own_text_is_not_repeated(name: str) -> None:
     program = shutil.which(name)
     if program is None:
         pytest.skip(f"there is no {name}")

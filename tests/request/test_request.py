@@ -336,7 +336,7 @@ def test_an_empty_request_is_not_dropped(text: str, hint: str) -> None:
         ("3.9post" + "9" * 390, "a version", "3.9"),
     ],
 )
-def test_a_slip_is_told_the_row_it_came_closest_to(text: str, row: str, hint: str) -> None:
+def test_a_mistyped_request_names_the_closest_form(text: str, row: str, hint: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parsed(text)
 
@@ -426,7 +426,7 @@ def test_any_implementation_fits_any() -> None:
     assert fits("any-3.11", cpython("3.11.9"))
 
 
-def test_a_request_survives_pickling_and_stands_for_its_text() -> None:
+def test_a_request_survives_pickling_and_its_text_means_the_same() -> None:
     request = Request.parse("pypy>=3.10,<3.12")
 
     assert pickle.loads(pickle.dumps(request)) == request
@@ -470,7 +470,7 @@ def test_every_version_fits_its_own_request(name: str, major: int, minor: int, p
 
 
 @pytest.mark.parametrize("text", ["https://me:hunter2@host/3.12", "git+https://hunter2@host/3.12?token=hunter2"])
-def test_a_refused_url_is_told_without_its_secrets(text: str) -> None:
+def test_a_refused_url_is_shown_without_its_secrets(text: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"://.*host/3.12.* names no Python") as caught:
         Request.parse(text)
     assert "hunter2" not in str(caught.value)

@@ -137,7 +137,7 @@ def test_the_nearest_versions_are_named(text: str, said: str) -> None:
     assert error.hint == "pytest-pyinstall list --all"
 
 
-def test_a_build_without_digest_is_refused_and_said_so_p9() -> None:
+def test_a_build_without_digest_is_an_error_with_its_reason_p9() -> None:
     assert (
         "cpython-3.7.9-linux-x86_64-gnu is in the catalogue, but without a sha256, and is refused (oldest: 3.8.12)"
         in refusal("3.7").message

@@ -16,7 +16,7 @@ from pytest_pyinstall.store.store import Store
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
 @pytest.mark.parametrize("name", [".", "lib", "lib/python3.12/os.py", "bin/python3.12"])
 @pytest.mark.parametrize("has_record", [True, False])
-def test_p15_a_tree_of_somebody_else_is_refused(store: Store, name: str, has_record: bool) -> None:
+def test_p15_a_tree_of_another_user_is_refused(store: Store, name: str, has_record: bool) -> None:
     home = publish(store).home
     if not has_record:
         store.record_path(KEY).unlink()
@@ -29,7 +29,7 @@ def test_p15_a_tree_of_somebody_else_is_refused(store: Store, name: str, has_rec
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
 @pytest.mark.parametrize("name", ["locks", "scratch", "records", "records/{key}.json"])
-def test_p15_what_is_ours_alone_and_belongs_to_somebody_else_is_refused(store: Store, name: str) -> None:
+def test_p15_a_directory_of_the_store_that_belongs_to_another_user_is_refused(store: Store, name: str) -> None:
     publish(store)
     os.chown(store.private / name.format(key=KEY), 4242, 4242)
 
@@ -92,7 +92,7 @@ def test_p15_a_store_that_a_group_with_others_in_it_can_write_is_refused(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
-def test_p15_a_store_that_belongs_to_somebody_else_is_refused_unless_it_is_trusted(store: Store) -> None:
+def test_p15_a_store_of_another_user_is_refused_unless_it_is_trusted(store: Store) -> None:
     publish(store)
     os.chown(store.root, 1000, 1000)
 

@@ -26,7 +26,7 @@ def test_the_record_says_what_was_published(store: Store) -> None:
 @pytest.mark.parametrize(
     "occupy", [lambda home: home.touch(), lambda home: home.symlink_to("nowhere"), lambda home: home.mkdir()]
 )
-def test_whatever_stands_under_the_final_name_gives_way(store: Store, occupy: Callable[[Path], None]) -> None:
+def test_anything_under_the_final_name_is_replaced(store: Store, occupy: Callable[[Path], None]) -> None:
     store.root.mkdir()
     occupy(store.home(KEY))
 
@@ -44,7 +44,7 @@ def test_a_link_under_the_final_name_is_never_written_through(store: Store, tmp_
     assert not store.home(KEY).is_symlink()
 
 
-def test_repair_keeps_what_somebody_added(store: Store) -> None:
+def test_repair_keeps_added_files(store: Store) -> None:
     home = publish(store).home
     package = home / "lib/python3.12/site-packages/package"
     package.mkdir(parents=True)

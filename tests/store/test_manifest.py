@@ -38,7 +38,7 @@ def test_rows_survive_json(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("row", [["a", "socket", 0, 0, ""], ["a", "file", "0", 0, ""], ["a"], [1, "file", 0, 0, ""]])
-def test_rows_that_nobody_wrote_are_refused(row: list[str | int]) -> None:
+def test_invalid_rows_are_refused(row: list[str | int]) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
         Entry.from_json(row)
 

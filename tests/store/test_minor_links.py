@@ -36,7 +36,7 @@ def test_only_cpython_has_a_minor_link(store: Store) -> None:
     assert "pypy-3.12-linux-x86_64-gnu" not in names_in(store.root)
 
 
-def test_a_minor_link_that_is_somebodys_directory_stays(store: Store) -> None:
+def test_a_directory_in_the_place_of_a_minor_link_stays(store: Store) -> None:
     (store.root / KEY.minor_link).mkdir(parents=True)
     publish(store)
 

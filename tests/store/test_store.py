@@ -90,7 +90,7 @@ def test_p2_a_record_of_another_key_says_nothing(store: Store) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names")
-def test_a_record_that_is_no_file_stops_nobody(store: Store) -> None:
+def test_a_record_that_is_no_file_is_replaced(store: Store) -> None:
     publish(store)
     path = store.record_path(KEY)
     path.unlink()
@@ -168,7 +168,7 @@ def test_a_record_that_cannot_be_understood_is_no_record(store: Store, name: str
         assert found.record is None
 
 
-def test_p5_a_look_waits_for_nobody(store: Store) -> None:
+def test_p5_inspecting_waits_for_no_lock(store: Store) -> None:
     published = publish(store)
     with store.claim(KEY):
         assert replace(store, lock_timeout=0).look(KEY) == published
@@ -200,7 +200,7 @@ with Store(root=Path(sys.argv[1])).lease(Path(sys.argv[2])) as is_held:
 
 
 @posix_locks
-def test_p21_what_somebody_uses_is_not_removed(store: Store) -> None:
+def test_p21_an_installation_in_use_is_not_removed(store: Store) -> None:
     home = publish(store).home
     command = [sys.executable, "-c", _LEASE, str(store.root), str(home)]
     with (
@@ -224,7 +224,7 @@ def test_p21_what_somebody_uses_is_not_removed(store: Store) -> None:
 
 
 @posix_locks
-def test_p21_who_comes_while_it_is_removed_has_no_lease(store: Store) -> None:
+def test_p21_there_is_no_lease_during_a_removal(store: Store) -> None:
     from pytest_pyinstall.system.locks import seize
 
     home = publish(store).home
@@ -243,7 +243,7 @@ def test_p21_a_lease_needs_no_right_to_write(store: Store) -> None:
 
 
 @posix_locks
-def test_an_error_of_who_has_a_lease_is_not_ours_to_swallow(store: Store) -> None:
+def test_an_error_inside_a_lease_is_raised(store: Store) -> None:
     home = publish(store).home
     with pytest.raises(OSError, match="theirs"), store.lease(home):
         raise OSError("theirs")

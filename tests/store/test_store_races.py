@@ -130,9 +130,7 @@ def test_p1_a_killed_installer_leaves_nothing_or_all(environ: dict[str, str], tm
         assert len(store.leftovers()) <= 1
 
 
-def test_p5_a_stalled_download_keeps_nobody_from_another_python(
-    environ: dict[str, str], server: Mirror, tmp_path: Path
-) -> None:
+def test_p5_a_stalled_download_delays_no_other_python(environ: dict[str, str], server: Mirror, tmp_path: Path) -> None:
     if len(VERSIONS) < 2:
         pytest.skip("needs a second interpreter on this machine")
     path = _archive_path(server, NEWEST)
@@ -149,7 +147,7 @@ def test_p5_a_stalled_download_keeps_nobody_from_another_python(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
-def test_p5_a_stopped_process_keeps_nobody_from_what_is_installed(environ: dict[str, str], server: Mirror) -> None:
+def test_p5_a_stopped_process_delays_no_use_of_an_installed_python(environ: dict[str, str], server: Mirror) -> None:
     assert _asks(environ, NEWEST) == (0, "")
     stall = mirror.stall(after=1000)
     server.always(_archive_path(server, NEWEST), stall)

@@ -242,7 +242,7 @@ def test_what_somebody_makes_now_is_left_alone(cache: Path, tree: Path) -> None:
     assert making.exists()
 
 
-def test_p10_nobody_else_can_write_it_whatever_the_umask(cache: Path, tree: Path, into: Path) -> None:
+def test_p10_only_we_can_write_it_with_any_umask(cache: Path, tree: Path, into: Path) -> None:
     before = os.umask(0)
     try:
         assert add_tree(cache, BUILD, tree, {})

@@ -53,7 +53,7 @@ def test_a_free_name_is_taken(tmp_path: Path, way: str) -> None:
     ],
     ids=["directory", "file", "dangling link", "empty directory"],
 )
-def test_what_stood_there_changes_places(tmp_path: Path, way: str, occupy: Callable[[Path], None]) -> None:
+def test_what_had_the_name_changes_places(tmp_path: Path, way: str, occupy: Callable[[Path], None]) -> None:
     new, final = _directory(tmp_path / "new", "new"), tmp_path / "final"
     occupy(final)
 

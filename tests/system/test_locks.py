@@ -87,7 +87,7 @@ def test_a_killed_holder_leaves_the_lock_free(tmp_path: Path) -> None:
         _hold(path)
 
 
-def test_the_one_who_waits_is_told_once_for_whom(tmp_path: Path) -> None:
+def test_a_waiting_process_hears_once_which_process_holds_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "key.lock"
     said: list[str] = []
     with (

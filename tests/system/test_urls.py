@@ -44,7 +44,7 @@ def test_which_proxy(url: str, environ: dict[str, str], proxy: str | None) -> No
         ("10.0.0.0/8", False),
     ],
 )
-def test_who_is_asked_without_the_proxy(no_proxy: str, bypassed: bool) -> None:
+def test_no_proxy_names_the_hosts_that_need_none(no_proxy: str, bypassed: bool) -> None:
     from urllib.parse import urlsplit
 
     environ = {"ALL_PROXY": "http://p:1", "NO_PROXY": no_proxy}
