@@ -237,6 +237,7 @@ def test_the_file_name_of_a_build_is_the_last_part_of_its_path(url: str, name: s
         (RELEASE_WORKFLOW, f"https://github.com/{RELEASE_WORKFLOW}@", False),
         (RELEASE_WORKFLOW, IDENTITY.replace("github.com", "github.com.evil.test"), False),
         (RELEASE_WORKFLOW, IDENTITY.replace("astral-sh", "evil"), False),
+        (RELEASE_WORKFLOW, f"https://github.com/{RELEASE_WORKFLOW}x@refs/heads/main", False),
         (f"https://git.test/{RELEASE_WORKFLOW}", f"https://git.test/{RELEASE_WORKFLOW}@refs/heads/x", True),
         (f"https://git.test/{RELEASE_WORKFLOW}", IDENTITY, False),
     ],

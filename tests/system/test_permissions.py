@@ -129,6 +129,19 @@ def test_a_group_without_an_entry_is_ours_only_if_we_are_in_it() -> None:
     assert permissions._is_ours_alone(os.getegid(), STRANGER)  # a container that runs with an arbitrary uid
 
 
+def test_a_group_is_not_ours_alone_if_it_lists_another_member(monkeypatch: pytest.MonkeyPatch) -> None:
+    import grp
+    import pwd
+
+    permissions._is_ours_alone.cache_clear()
+    own = pwd.getpwuid(os.geteuid()).pw_name
+    for members, is_ours in (([], True), ([own, "root"], True), ([own, "guest"], False)):
+        monkeypatch.setattr(grp, "getgrgid", lambda gid, members=members: grp.struct_group(("g", "x", gid, members)))
+        permissions._is_ours_alone.cache_clear()
+        assert permissions._is_ours_alone(STRANGER, os.geteuid()) is is_ours
+    permissions._is_ours_alone.cache_clear()
+
+
 def acl(*entries: tuple[int, int, int]) -> bytes:
     return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
 
