@@ -224,7 +224,7 @@ class State:
                 directory=self.config.rootpath,
                 looks_only=self.looks_only,
                 say=self._teller(),
-                is_quiet=self.config.get_verbosity() < 0,
+                is_quiet=self.config.option.verbose < 0,
             )
         return self._pythons
 
@@ -248,7 +248,8 @@ class State:
 
         def tell(sentence: str) -> None:
             with nullcontext() if capture is None else capture.global_and_fixture_disabled():
-                if self.is_line_open and (reporter.isatty() or reporter.verbosity > 0):
+                isatty = reporter.isatty  # a property before pytest 8
+                if self.is_line_open and ((isatty() if callable(isatty) else isatty) or reporter.verbosity > 0):
                     reporter.write_line("")  # after "collecting ... ", which waits there for the number of tests
                     self.is_line_open = False
                 reporter.write_line(sentence)

@@ -267,7 +267,7 @@ class Suite:
         write_coverage(terminalreporter, self._coverage, count=len(self.rows))
         if self.config.option.collectonly:
             return result
-        if self.config.get_verbosity() >= -1:
+        if self.config.option.verbose >= -1:
             write_table(terminalreporter, self.matrix.tallies)
         if self._retelling is not None:
             write_missing_modules(terminalreporter, self._retelling.missing_modules)
@@ -366,7 +366,7 @@ class Suite:
             variant=variant,
             lock_timeout=settings.lock_timeout,
             left_alone=settings.directories,
-            say=self._said.append if self.config.get_verbosity() >= 0 else None,
+            say=self._said.append if self.config.option.verbose >= 0 else None,
         )
 
     def _step(self, retelling: ReportReplayer) -> bool:

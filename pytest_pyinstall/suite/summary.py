@@ -200,7 +200,7 @@ def list_collected(config: pytest.Config, rows: Sequence[InterpreterRun]) -> Non
     if reporter is None:
         return
     for row in rows:
-        if config.get_verbosity() < -1:
+        if config.option.verbose < -1:
             counts = Counter(nodeid.partition("::")[0] for nodeid, _ in row.items)
             for name, count in sorted(counts.items()):
                 reporter.write_line(f"{name}[{row.label}]: {count}")

@@ -73,9 +73,15 @@ class Piece:
         return self.with_value(self.words[1]) if has_one and is_alone else self
 
 
+def _parser_of(parser: pytest.Parser) -> argparse.ArgumentParser:
+    """The parser behind pytest's. Before pytest 9 it is made anew for each command line."""
+    made: argparse.ArgumentParser = getattr(parser, "optparser", None) or parser._getparser()  # type: ignore[attr-defined]  # noqa: SLF001
+    return made
+
+
 def read_words(words: Iterable[str], parser: pytest.Parser) -> list[Piece]:
     """The words as the options and arguments that `parser` takes them for."""
-    actions: dict[str, argparse.Action] = parser.optparser._option_string_actions  # noqa: SLF001  # no other way to ask
+    actions = _parser_of(parser)._option_string_actions  # noqa: SLF001  # no other way to ask
     rest = list(_expanded(words, parser))
     pieces: list[Piece] = []
     while rest:
@@ -102,7 +108,7 @@ def read_words(words: Iterable[str], parser: pytest.Parser) -> list[Piece]:
 
 def _expanded(words: Iterable[str], parser: pytest.Parser) -> Iterator[str]:
     """The words, with those of files named ``@file`` in their place."""
-    prefix = parser.optparser.fromfile_prefix_chars or ""
+    prefix = _parser_of(parser).fromfile_prefix_chars or ""
     for word in words:
         if word[:1] and word[0] in prefix:
             try:

@@ -46,7 +46,7 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"faults: --faults-seed={config.option.faults_seed}"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
     rows: dict[str, list[int]] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
