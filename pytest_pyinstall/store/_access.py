@@ -1,4 +1,4 @@
-"""Who else could change what runs from the store, and what to say if it cannot be read or written."""
+"""Checks whether other users can change what runs from the store, and describes failures to read or write it."""
 
 from __future__ import annotations
 
@@ -19,30 +19,29 @@ SETTING = "--python-store"
 
 
 class Access(Value):
-    """The checks of one store. Those in `trusted` are not checked."""
+    """The checks of the store at `root`. A store in `trusted` passes them all."""
 
     root: Path
     private: Path
     trusted: frozenset[Path]
 
     def guarded(self) -> tuple[Path, ...]:
-        """The directories that no one else may write to: anyone who can write there, or rename one above, decides what
-        we run."""
+        """The directories that no other user may write to, because that user could decide what we run."""
         real = Path(os.path.realpath(self.root))
         return tuple(dict.fromkeys((self.private, self.root, *self.root.parents, *real.parents)))
 
     @property
     def owners(self) -> frozenset[int] | None:
-        """Who may own what is used from here; None for everybody."""
+        """The users who may own what is used from here; None if anyone may."""
         if sys.platform == "win32" or self.root in self.trusted:
             return None
         return frozenset({0, os.geteuid()})
 
     def check_directories(self) -> None:
-        """Anyone who can write here, or rename a directory above, decides what we run.
+        """Raise `UnreadableStoreError` if another user can write here, or can rename a directory above.
 
-        That is also who owns the store: root does, and we do. Who owns a directory above could put another store in
-        place of this one, but not one that is ours.
+        Such a user could plant a Python that we run. The store itself must belong to us or to root. A directory above
+        may belong to another user, who could replace this store, but only by one that does not belong to us.
         """
         if sys.platform == "win32" or self.root in self.trusted:
             return
@@ -65,7 +64,10 @@ class Access(Value):
                 raise UnreadableStoreError(msg, hint=hint)
 
     def check_installation(self, home: Path, status: os.stat_result, *, has_record: bool) -> None:
-        """What has a record is looked at entry by entry when it is compared."""
+        """Raise `UnreadableStoreError` if another user could change the installation at `home`.
+
+        Without a record, each of its entries is checked. With one, that is done when it is compared.
+        """
         if self.owners is None:
             return
         if status.st_mode & 0o022 and (who := who_else_can_write(status, is_parent=False, path=home)) and who.flag:
@@ -84,6 +86,7 @@ class Access(Value):
             raise self.unreadable(error) from error
 
     def foreign(self, error: ForeignOwnerError) -> UnreadableStoreError:
+        """The error for a file that belongs to another user."""
         who = user_name(error.uid)
         msg = (
             f"{error.path} belongs to user {who}, who is neither you nor root, and could change the Python that you run"
@@ -92,11 +95,12 @@ class Access(Value):
         return UnreadableStoreError(msg, hint=hint)
 
     def unreadable(self, error: OSError) -> UnreadableStoreError:
+        """The error for a failed read below the store."""
         msg = f"cannot read the store {self.root}: {error.filename or ''}: {error.strerror or error}"
         return UnreadableStoreError(msg, hint=f"another directory: {SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
 
     def unwritable(self, error: OSError) -> StoreError:
-        """What to say of a write below the store that failed."""
+        """The error for a failed write below the store."""
         where = error.filename2 or error.filename or self.root
         msg = f"cannot write to the store {self.root}: {where}: {error.strerror or error}"
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:

@@ -1,7 +1,7 @@
-"""The distributions in the site-packages of an installation: the published ones, and what their user made of them.
+"""The distributions in the site-packages of an installation: those that were published, and those the user changed.
 
-What only makes sense as a set is changed as a set: after ``pip install -U pip`` all of pip is the user's, and a repair
-that put single files of the published pip back would leave a mixture that is neither.
+A distribution is kept or replaced as a whole. After ``pip install -U pip`` all of pip is the user's; a repair that put
+single files of the published pip back would leave a mixture of two versions.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Distribution(NamedTuple):
 
     @property
     def folders(self) -> frozenset[str]:
-        """The directories that belong to it alone, as far as names tell: its packages and its ``.dist-info``."""
+        """The directories that, by their names, belong to it alone: its packages and its ``.dist-info``."""
         start = len(self.site) + 1
         inside = (name[start:].partition("/") for name in self.files if name.startswith(f"{self.site}/"))
         return frozenset(f"{self.site}/{top}" for top, slash, _ in inside if slash)
 
 
 def read_distributions(tree: Path, entries: Iterable[Entry]) -> tuple[Distribution, ...]:
-    """The distributions that `entries`, the list of `tree`, say are installed there, by their RECORD files."""
+    """The distributions in `tree`, by the RECORD files in its list `entries`."""
     known = {entry.name for entry in entries if entry.kind != "directory"}
     found = []
     for name in sorted(known):
@@ -59,10 +59,10 @@ def read_distributions(tree: Path, entries: Iterable[Entry]) -> tuple[Distributi
 
 
 class Packages:
-    """What the user has made of the `published` distributions of the installation at `home`.
+    """How the user changed the `published` distributions of the installation at `home`.
 
-    `theirs` are those that are complete by their own RECORD and not as published. `gone` are the published ones that
-    the user has replaced or uninstalled as a whole. `differences` are those between the installation and its list.
+    `theirs` are the distributions that are complete by their own RECORD and not as published. `gone` are the published
+    ones that the user replaced or uninstalled as a whole. `differences` are those between the tree and its list.
     With `content`, files are compared by digest and not by size.
     """
 
@@ -91,7 +91,7 @@ class Packages:
         )
 
     def damage(self, differences: Iterable[Difference]) -> list[Difference]:
-        """Those of `differences` that are not the user's doing."""
+        """The `differences` that the user did not make."""
         excused = {*self.claimed, *(name for each in self.gone for name in each.files)}
         folders = tuple(f"{folder}/" for each in self.gone for folder in each.folders)
         return [
@@ -130,7 +130,7 @@ def _is_unclaimed(name: str, site: str, published: tuple[Distribution, ...]) -> 
 
 
 def _complete(home: Path, site: str, *, leave_out: set[str], content: bool) -> Iterator[Distribution]:
-    """The distributions in `site` of which every file is there that their RECORD names."""
+    """The distributions in `site` that have every file that their RECORD names."""
     try:
         names = sorted(os.listdir(home / site))  # noqa: PTH208  # names are enough
     except OSError:

@@ -17,10 +17,10 @@ __all__ = ["link_minor"]
 
 
 def link_minor(root: Path, key: Key, *, installed: Sequence[Key], scratch: Path) -> None:
-    """Let the minor link of `key` in `root` lead to the newest of `installed` that has the same, or to nothing.
+    """Point the minor link of `key` in `root` at the newest of `installed` with that minor version, or remove it.
 
-    Pre-releases only where there is nothing else. What is not a link is another program's, and stays. Safe beside
-    readers, not beside another writer. Raises `OSError`.
+    It leads to a pre-release only if there is nothing else. A file or directory in its place belongs to another program
+    and stays. Readers may run at the same time, other writers may not. Raises `OSError`.
     """
     if key.implementation != "cpython":
         return
@@ -34,14 +34,14 @@ def link_minor(root: Path, key: Key, *, installed: Sequence[Key], scratch: Path)
         return
     target = root / str(best)
     if sys.platform == "win32":
-        import _winapi  # junctions: a symlink asks for a privilege that few have
+        import _winapi  # a junction: a symlink needs a privilege that few users have
 
         if os.path.lexists(link):
             link.rmdir()
         _winapi.CreateJunction(str(target), str(link))
         return
     if os.path.lexists(link) and (not link.is_symlink() or link.readlink() == target):
-        return  # right already, or a directory or file of another program's, and not ours to replace
+        return  # right already, or another program's
     new = scratch / "link"
     new.symlink_to(target)
     try:

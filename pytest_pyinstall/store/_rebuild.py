@@ -1,7 +1,7 @@
-"""Makes a whole tree out of what is in the store, and brings along what its user has added.
+"""Makes a whole tree from a broken installation, and copies what the user added to it.
 
-A store that a CI cache or a backup restored may be elsewhere, and may have lost modes, links and empty directories.
-The record has all of them, so nothing has to be downloaded.
+A store that a CI cache or a backup restored may be in another place, and may have lost modes, links and empty
+directories. The record lists them, so nothing has to be downloaded.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 
 
 def rebuild(home: Path, entries: Iterable[Entry], tree: Path) -> FileDigests | None:
-    """Make the new directory `tree` as `entries` say, out of the files at `home`; None if the content of one is lost.
+    """Make the new directory `tree` as `entries` list it, from the files at `home`; None if a file's content is lost.
 
-    Raises `OSError` if the disk refuses.
+    Raises `OSError`.
     """
     entries = tuple(entries)
     if any(entry.name.startswith("/") or {"", ".", ".."} & set(entry.name.split("/")) for entry in entries):
@@ -54,7 +54,7 @@ def rebuild(home: Path, entries: Iterable[Entry], tree: Path) -> FileDigests | N
 
 
 def _take(source: Path, path: Path, entry: Entry, known: FileDigests) -> bool:
-    """Copied and not linked: another process may own the old file, or still have it open for writing."""
+    """Copy, not link: the old file may belong to another user, or another process may still write to it."""
     import hashlib
 
     try:
@@ -84,11 +84,11 @@ def bring_along(
     differences: Iterable[Difference],
     relocate: Relocate,
 ) -> tuple[str, ...]:
-    """Bring what the user has added to the installation at `home` into `tree`, and return the names of that.
+    """Copy what the user added to the installation at `home` into `tree`, and return the added names.
 
-    `tree` is as published; `entries` are the list of what was published at `home`, and `differences` what is not so any
-    more. Each distribution is afterwards either the published one or the user's. Byte code is left behind: nothing
-    tells whether it is whole.
+    `tree` is as published. `entries` list what was published at `home`, and `differences` what has changed there. Each
+    distribution is afterwards either the published one or the user's. Byte code is not copied, because nothing shows
+    whether it is whole.
     """
     differences = tuple(differences)
     packages = Packages(home, published, differences, content=True)

@@ -1,7 +1,7 @@
-"""The store's scratch: where one key is filled, by one process, and swept after it when it dies.
+"""The scratch directories of the store. In each, one process installs one key.
 
-SCRATCH/<key>/.<place>-<pid>-<start>-<random>/         what is being made
-SCRATCH/<key>/.<place>-<pid>-<start>-<random>.alive    locked for as long as its maker lives
+SCRATCH/<key>/.<place>-<pid>-<start>-<random>/         the directory
+SCRATCH/<key>/.<place>-<pid>-<start>-<random>.alive    locked as long as its process lives
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _LOGGER = StepLogger(__name__)
 
 @contextlib.contextmanager
 def own_directory(scratch: Path, name: str, *, timeout: float, setting: str) -> Iterator[Path]:
-    """A new, empty directory below ``scratch/name``; what dead processes left in `scratch` is deleted.
+    """A new, empty directory below ``scratch/name`` that is deleted when the block ends, however it ends.
 
-    It is deleted when the block is left, however it is left. Any number of processes may have one each. Raises
-    `OSError`, and what `locks.hold` raises.
+    Also deletes what killed processes left in `scratch`. Safe in any number of processes at once. Raises `OSError`, and
+    what `locks.hold` raises.
     """
     directory = scratch / name / scratch_name("")
     alive = _alive(directory)
@@ -49,18 +49,18 @@ def own_directory(scratch: Path, name: str, *, timeout: float, setting: str) -> 
 
 
 def _require_directory(path: Path) -> None:
-    """A link in the place of `path`, which only holds what anyone may delete, is replaced: nothing follows it."""
+    """Make the directory `path`. A link in its place was planted, and is replaced."""
     if path.is_symlink():
         path.unlink()
     make_directory(path)
 
 
 def sweep(scratch: Path) -> None:
-    """Delete what dead processes left behind under every key, so that any number of kills leaves a bounded amount.
+    """Delete what killed processes left for any key, so that many kills leave no more than one does.
 
-    Only directories with names of ours are deleted, and no link is followed. The name says which process made one; the
-    lock decides about those of another machine or container. The lock file goes first and while it is held, so that
-    anyone who just made it notices and makes another.
+    Only directories with names of ours are deleted, and no link is followed. The name shows which process made a
+    directory; for those of another machine or container the lock decides. The lock file is deleted first, while we hold
+    it, so that a process that has just opened it notices and creates another.
     """
     for parent in children(scratch):
         if parent.is_symlink() or not parent.is_dir():
@@ -76,7 +76,7 @@ def sweep(scratch: Path) -> None:
 
 
 def stale_directories(scratch: Path) -> list[Path]:
-    """The directories that dead processes left behind. Holds no lock afterwards."""
+    """The directories that killed processes left. Holds no lock afterwards."""
     found = []
     for parent in children(scratch):
         if not parent.is_symlink():
@@ -91,7 +91,7 @@ _OLD_NAME = re.compile(r"\d+-[0-9a-f]{8}")
 
 
 def _made_here(parent: Path) -> list[Path]:
-    """The scratch directories in `parent`, also those of which only the lock file is left."""
+    """The scratch directories in `parent`, and those of which only the lock file is left."""
     paths = {path.with_suffix("") if path.suffix == ".alive" else path for path in children(parent)}
     return sorted(path for path in paths if is_abandoned(path) is not False or _OLD_NAME.fullmatch(path.name))
 
@@ -101,8 +101,8 @@ def _abandoned(path: Path) -> Iterator[bool]:
     if is_abandoned(path):
         yield True
         return
-    # Made by another machine, another container or the first version: a lock that can be had has no owner, on a volume
-    # whose locks reach every machine that mounts it.
+    # Another machine, another container or the first version made it. If the lock is free, its maker is dead, provided
+    # that the locks of this volume reach every machine that mounts it.
     if not _OLD_NAME.fullmatch(path.name) and not has_shared_locks(path.parent):
         yield False
         return

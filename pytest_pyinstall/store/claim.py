@@ -1,4 +1,4 @@
-"""The right to fill one key of the store: publish, rebuild, remove."""
+"""The right to install one key of the store: publish, rebuild, remove."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOGGER = StepLogger(__name__)
 
 
 class Rebuilt(Value):
-    """A tree made by `Claim.rebuild`, with the digests of its files and what of `record` the user has replaced."""
+    """A tree from `Claim.rebuild`, the digests of its files, and the entries of `record` that the user replaced."""
 
     tree: Path
     known: FileDigests
@@ -39,7 +39,7 @@ class Rebuilt(Value):
 
 
 class Claim(Value):
-    """The right to fill one key, held. `scratch` is an empty directory on the store's own filesystem."""
+    """The right to install `key`, which is held. `scratch` is an empty directory on the filesystem of the store."""
 
     store: Store
     key: Key
@@ -48,13 +48,13 @@ class Claim(Value):
 
     @property
     def home(self) -> Path:
-        """The final name of what is made here."""
+        """Where `publish` puts the tree."""
         return self.store.home(self.key)
 
     def rebuild(self) -> Rebuilt | None:
-        """A tree in `scratch` made of what is there now; None if the content of a file is lost.
+        """Make a tree in `scratch` from the broken installation; None if the content of a file is lost.
 
-        Raises `StoreError`.
+        The installation does not change. Raises `StoreError`.
         """
         from pytest_pyinstall.store._rebuild import rebuild
 
@@ -85,13 +85,13 @@ class Claim(Value):
         left_out: tuple[Entry, ...] = (),
         prove: Callable[[Path, tuple[str, ...]], object] | None = None,
     ) -> Installation:
-        """Put `tree`, a finished directory in `scratch`, under its final name.
+        """Rename `tree`, a finished directory in `scratch`, to `home`, and write its record and minor link.
 
-        At no instant is there half a tree, and if one was there before, there is at no instant none (but see
-        `files.put`). The old one is deleted afterwards. With `keep_added`, what its user added is brought along first,
-        and if there was anything, `prove` is called with the tree and the names of that. The digests of files in
-        `known` are taken from there. `left_out` are entries that `rebuild` left out of the tree. Record and minor link
-        are written under the store's lock. Raises `LockTimeoutError`, `StoreError`, and what `prove` raises.
+        A reader finds the old tree or the new one, never half of one or none (see `files.replace_directory`). The old
+        tree is deleted when the claim ends. With `keep_added`, what the user added to it is copied into `tree` first;
+        if there was anything, `prove` is called with the tree and the added names. `known` has digests of files in
+        `tree`, which are then not read again. `left_out` are entries that `rebuild` left out of `tree`. Raises
+        `LockTimeoutError`, `StoreError`, and what `prove` raises.
         """
         from importlib.metadata import version as version_of
 
@@ -122,7 +122,7 @@ class Claim(Value):
                     by=f"pytest-pyinstall {version_of('pytest-pyinstall')}",
                     attestation=attestation,
                 )
-                # The record goes first: a tree without record would pass for another program's.
+                # The record goes first: a tree without a record would pass for another program's.
                 record.write(store.record_path(self.key), scratch_directory=self.scratch)
                 replace_directory(tree, self.home)
                 store.link_minor(self.key, self.scratch)
@@ -151,13 +151,13 @@ class Claim(Value):
         )
 
     def remove(self) -> bool:
-        """Move the installation into scratch, from where it is deleted when the claim ends; False if there is none.
+        """Move the installation into `scratch`, where it is deleted when the claim ends; False if there is none.
 
-        Raises `StoreError` if another process has a `Store.lease` of it.
+        Raises `InUseError` if another process has a `Store.lease` of it, and `StoreError`.
         """
         store = self.store
         lease = store.lease_path(self.key)
-        store.make_lease(self.key)  # uv makes none
+        store.make_lease(self.key)  # uv creates none
         try:
             with store.publishing(), seize(lease) as is_unused:
                 if not os.path.lexists(self.home):

@@ -1,4 +1,4 @@
-"""What the store has under the name of a key: a Python that is as it was published, or one that is broken."""
+"""The installation of a key in the store, as it was published or broken."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["BrokenInstallation", "Installation"]
 class Installation(Value):
     """A directory in the store that holds a Python.
 
-    With a `record` it is one of ours and as it was published. Without one it is another program's, most likely uv's,
-    and only running it can tell what it is.
+    With a `record`, pytest-pyinstall published it, and it is unchanged. Without one, another program did, most likely
+    uv, and only running it shows what it is.
     """
 
     key: Key
@@ -32,7 +32,7 @@ class Installation(Value):
 
 
 class BrokenInstallation(Value):
-    """An installation of ours that is not as it was published any more, with what differs."""
+    """An installation that pytest-pyinstall published and that has changed since, with the differences."""
 
     key: Key
     home: Path
@@ -46,7 +46,7 @@ class BrokenInstallation(Value):
 
     @property
     def lacks_content(self) -> bool:
-        """Whether more is lost than a restored copy loses: its place, modes, links and empty directories."""
+        """Whether more is lost than a restored copy loses, which is its place, modes, links and empty directories."""
         files = {entry.name for entry in self.record.entries if entry.kind == "file"}
         lost = (each for each in self.differences if each.name in files)
         return any(each.what == "missing" or not each.reason.startswith("has mode ") for each in lost)

@@ -1,13 +1,8 @@
-"""The list of what was published: taken once, compared ever after.
+"""The record of an installation: which archive it came from, and the list of its tree when it was published.
 
-No one can tell from a directory's name whether what is below it is whole. The list can: name, kind, size, mode and
-digest of every entry. Comparing without reading the content costs one ``lstat`` for each entry.
-
-What was published, written down beside the store's installations.
-
-A record says which archive an installation came from and what its tree held when it was published. An installation
-without a record is another program's (uv makes such ones in a shared store); one that does not match its record is
-broken.
+The list has the name, kind, size, mode and digest of each entry. Comparing a tree with it costs one ``lstat`` for each
+entry, or one read of each file if the content is compared too. An installation that does not match its record is
+broken. One without a record belongs to another program, such as uv in a shared store.
 """
 
 from __future__ import annotations
@@ -78,7 +73,7 @@ class Entry(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What is not as it was published: ``missing``, ``changed`` (with a reason) or ``unexpected``."""
+    """An entry that is not as it was published: ``missing``, ``changed`` (with a reason) or ``added``."""
 
     name: str
     what: Literal["missing", "changed", "added"]
@@ -89,13 +84,13 @@ class Difference(NamedTuple):
 
 
 def take_manifest(tree: Path, known: FileDigests | None = None) -> tuple[Entry, ...]:
-    """The list of `tree`, sorted by name, without the byte code caches. Reads every file once that is not `known`."""
+    """The list of `tree`, sorted by name, without byte code. Reads each file once, unless its digest is `known`."""
     known = known or {}
     return tuple([_entry(name, path, known) for name, path in _walk(tree)])
 
 
 class ForeignOwnerError(Exception):
-    """Something in a tree belongs to a user who is neither we nor root: `path` and `uid`."""
+    """`path` belongs to the user `uid`, who is neither root nor the user of this process."""
 
     def __init__(self, path: str, uid: int) -> None:
         super().__init__(path, uid)
@@ -105,11 +100,11 @@ class ForeignOwnerError(Exception):
 def find_differences(
     tree: Path, entries: tuple[Entry, ...], *, content: bool, owners: frozenset[int] | None = None
 ) -> list[Difference]:
-    """What of `entries` is missing below `tree` or not as it was; with `content`, every file is read.
+    """The `entries` that are missing below `tree` or have changed; with `content`, every file is read.
 
-    Files that an interpreter or uv may rewrite in place only need to be there and not empty. What goes away while we
-    look is missing. Raises `ForeignOwnerError` for what belongs to none of `owners`, and `OSError` if the process
-    itself has no room to look.
+    Files that an interpreter or uv may rewrite in place only need to exist and not be empty. What another process
+    removes in the meantime counts as missing. Raises `ForeignOwnerError` for what belongs to none of `owners`, and
+    `OSError` if this process cannot look, for example because it has too many open files.
     """
     prefix = f"{tree}{os.sep}"
     differences = []
@@ -143,7 +138,7 @@ def _beyond_reach(entry: Entry, error: OSError) -> Difference:
 
 
 def unexpected(tree: Path, entries: tuple[Entry, ...]) -> list[str]:
-    """The names below `tree` that are not in `entries`, without byte code caches; of a new directory only its own."""
+    """The names below `tree` that are not in `entries`, without byte code; for a new directory, only its own name."""
     known = {entry.name for entry in entries}
     names: list[str] = []
     below: set[str] = set()
@@ -157,7 +152,7 @@ def unexpected(tree: Path, entries: tuple[Entry, ...]) -> list[str]:
 
 
 def check_owners(tree: Path, owners: frozenset[int]) -> None:
-    """Raise `ForeignOwnerError` if anything in `tree` belongs to none of `owners`. What goes away is no one's."""
+    """Raise `ForeignOwnerError` if anything in `tree` belongs to none of `owners`."""
     for name in ("", *(name for name, _ in _walk(tree))):
         path = os.path.join(tree, name)  # noqa: PTH118  # hot: 1500 entries
         with contextlib.suppress(OSError):
@@ -224,7 +219,7 @@ def _changed_content(entry: Entry, path: str, status: os.stat_result, *, content
 
 
 def _changed_mode(entry: Entry, path: str, status: os.stat_result) -> str:
-    """Bits that take nothing from us are no damage: a store may be read-only, or restored under another umask."""
+    """How the mode changed, if that matters: a store may be read-only, or restored under another umask."""
     mode = stat.S_IMODE(status.st_mode)
     if mode == entry.mode or os.name == "nt":
         return ""
@@ -259,11 +254,11 @@ class Record(Value):
     """One ``records/<key>.json``.
 
     `home` is the final path that the tree was finished for. `inode` is the top directory's, `boot` the run of the
-    machine in which this very tree was last written, or compared by content: of a tree with another inode, or after
-    another boot, neither is known. `replaces` is the inode of the tree which it took the place of, 0 if there was none:
-    it tells the new tree from the old while a publication is under way. `distributions` are those in site-packages,
-    None in records of the first version. `published` is UTC in ISO 8601, `by` the name and version of the writer.
-    `attestation` is what was verified of the archive, if that was required.
+    machine in which this tree was last written or compared by content; for a tree with another inode, or after another
+    boot, it has to be compared again. `replaces` is the inode of the tree that it replaced, 0 if there was none: it
+    distinguishes the new tree from the old one while a publication is under way. `distributions` are those in
+    site-packages, None in records of the first version. `published` is UTC in ISO 8601, `by` the name and version of
+    the writer. `attestation` is the verified attestation of the archive, if one was required.
     """
 
     build: Build
@@ -344,7 +339,7 @@ class Record(Value):
         return self.build.key.version
 
     def checked(self, home: Path, *, inode: int, boot: str) -> Self:
-        """The record of a tree at `home` whose content was compared just now."""
+        """This record, for the tree at `home`, whose content was just compared."""
         distributions = self.distributions
         if distributions is None:
             distributions = read_distributions(home, self.entries)
@@ -358,7 +353,7 @@ def _distributions(rows: Any) -> tuple[Distribution, ...] | None:
 
 
 def _attestation(document: Any) -> Attestation | None:
-    """One that cannot be understood, of another version of ours, proves nothing; the rest of the record is right."""
+    """None for an attestation that cannot be understood, such as one of another version of pytest-pyinstall."""
     with contextlib.suppress(KeyError, TypeError, ValueError):
         return Attestation.from_json(document)
     return None
@@ -370,7 +365,7 @@ def _version_info(parts: Any) -> tuple[int, int, int, str, int]:
 
 
 def is_same_tree(name: str, home: Path) -> bool:
-    """Whether both lead to one directory: a store may be reached by several names, through links or ``..``."""
+    """Whether both paths lead to one directory: a store may have several names, through links or ``..``."""
     # As bytes: a path that is not ASCII is another text under the C locale than under a UTF-8 one.
     if name.encode("utf-8", "surrogateescape") == str(home).encode("utf-8", "surrogateescape"):
         return True
@@ -380,7 +375,7 @@ def is_same_tree(name: str, home: Path) -> bool:
 
 
 def build_of(home: Path) -> str:
-    """The release that the tree says it is of, which uv and we write into it; empty if it says nothing."""
+    """The release in the file BUILD of the tree, which uv and pytest-pyinstall write; empty if there is none."""
     try:
         return (home / "BUILD").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
@@ -390,8 +385,8 @@ def build_of(home: Path) -> str:
 def may_change(relative_path: str) -> bool:
     """Whether uv, or an interpreter, may rewrite this file of a published tree without harm.
 
-    These files are never shared with a cache through hardlinks (uv writes BUILD and EXTERNALLY-MANAGED in place), and
-    their content says nothing about whether an installation is whole. `relative_path` has ``/`` between its parts.
+    These files are never hardlinked to a cache (uv writes BUILD and EXTERNALLY-MANAGED in place), and their content
+    does not show whether an installation is whole. `relative_path` has ``/`` between its parts.
     """
     # Text, and no path objects: asked a thousand times for each installation, they would cost 10 ms.
     *folders, name = relative_path.split("/")

@@ -1,14 +1,14 @@
-"""Owns the install directory: look, claim, publish, list, verify, remove.
+"""The install directory: finds, claims, verifies and removes installations.
 
-The layout is uv's, so that one directory can serve uv and us at once; what is ours alone is below
-``.pytest-pyinstall``, a name that uv passes by.
+The layout is uv's, so that uv and pytest-pyinstall can share a directory. What belongs to pytest-pyinstall alone is
+below ``.pytest-pyinstall``, a name that uv ignores.
 
-    STORE/.lock                                  uv's lock and ours, for the milliseconds of a publication
+    STORE/.lock                                  uv's lock, which we hold for the milliseconds of a publication
     STORE/cpython-3.12.4-linux-x86_64-gnu/       an installation
     STORE/cpython-3.12-linux-x86_64-gnu          link to the newest patch
-    STORE/.pytest-pyinstall/locks/<key>.lock     the right to fill a key
-    STORE/.pytest-pyinstall/locks/<key>.lease    shared by those who use it; who removes it needs it alone
-    STORE/.pytest-pyinstall/scratch/<key>/<…>/   where it is filled
+    STORE/.pytest-pyinstall/locks/<key>.lock     held by the process that installs a key
+    STORE/.pytest-pyinstall/locks/<key>.lease    readers hold it shared, `remove` holds it exclusively
+    STORE/.pytest-pyinstall/scratch/<key>/<…>/   where a key is installed
     STORE/.pytest-pyinstall/records/<key>.json   what was published
 """
 
@@ -53,17 +53,18 @@ __all__ = ["Store"]
 _OLD_LEFTOVER = re.compile(r"\..+\.(?:json|seal)\.\d+\.[0-9a-f]{8}|.+\.seal")
 
 _PAUSES = (0.005, 0.02)
-"""Seconds between the looks at what seems broken, all of which have to find the same."""
+"""Seconds between the looks at what seems broken. All of them must find the same."""
 
 
 _MOST_LOOKS = 200
 
 
 class Store(Value):
-    """The directory of installations at `root`. Making one of these touches nothing on disk.
+    """The directory of installations at `root`. Creating a `Store` reads and writes nothing.
 
-    `boot` names the present run of the machine (`current_boot`). `on_wait` hears a sentence when a lock is held by
-    another process for more than a second.
+    `lock_timeout` is in seconds. `boot` names the present run of the machine (`current_boot`). A store in `trusted` may
+    be writable for others. `on_wait` is called with a sentence when another process holds a lock for more than a
+    second.
     """
 
     root: Path
@@ -73,9 +74,9 @@ class Store(Value):
     on_wait: Callable[[str], None] | None = None
 
     def keys(self) -> list[Key]:
-        """What has a directory here, whole or not, newest first. No lock; an absent store has nothing.
+        """The keys that have a directory here, whole or broken, newest first; none if the store does not exist.
 
-        Raises `UnreadableStoreError` if the store cannot be read, or where others can write to it.
+        Takes no lock. Raises `UnreadableStoreError` if the store cannot be read, or if others can write to it.
         """
         try:
             with os.scandir(self.root) as entries:
@@ -96,17 +97,17 @@ class Store(Value):
         return sorted(keys, reverse=True)
 
     def look(self, key: Key, *, content: bool = False) -> Installation | BrokenInstallation | None:
-        """What is under the name of `key`. No lock, no write, no network.
+        """The installation of `key`, or None if there is none. Takes no lock and uses no network.
 
-        Every entry of the record's list is compared by type, size and mode; with `content`, and if the content of this
-        very tree was not compared since the machine started, by content, which is then noted in the record, if that can
-        be written. What the user made of the packages in site-packages is no damage. Raises `UnreadableStoreError` for
-        what cannot be read, or belongs to another user.
+        Compares each entry of the record with the tree by type, size and mode. Compares the content too if `content` is
+        set, or if this tree was not compared by content since the machine started; that is then noted in the record, if
+        the record can be written. Packages that the user changed in site-packages are not damage. Raises
+        `UnreadableStoreError` for a file that cannot be read or belongs to another user.
         """
         found, steady = self._look(key, content=content), 0
         for _ in range(_MOST_LOOKS):
-            # Between two system calls of another program's publication the record is a step ahead of the tree; and a
-            # tree may be going away, or another taking its place. Broken is only what stays the same.
+            # While another process publishes, the record is one system call ahead of the tree, and a tree may be about
+            # to go away or to be replaced. Only what stays the same is broken.
             if not isinstance(found, BrokenInstallation) or steady == len(_PAUSES):
                 break
             time.sleep(_PAUSES[steady])
@@ -115,14 +116,14 @@ class Store(Value):
         return found
 
     def installations(self) -> list[Installation | BrokenInstallation]:
-        """Everything that stands here, newest first; see `look`."""
+        """All installations, newest first; see `look`."""
         return [found for key in self.keys() if (found := self.look(key)) is not None]
 
     def verify(self, key: Key) -> tuple[Difference, ...] | None:
-        """Compare the content of every file with the record, and name what was added. No lock, no write.
+        """Compare the content of every file with the record, and return the differences and what was added.
 
-        Empty if all is as published, and for an installation without record, of which nothing is known. None if
-        nothing is there, or not any more.
+        The result is empty if everything is as published, or if there is no record to compare with. It is None if there
+        is no installation. Takes no lock. Raises `StoreError`.
         """
         for _ in range(_MOST_LOOKS):
             before = self.tree_identity(key)
@@ -137,7 +138,7 @@ class Store(Value):
                 continue  # it went away in the middle
             except OSError as error:
                 raise self.access.unreadable(error) from error
-            if self.tree_identity(key) == before:  # else the record and what was added may be of two trees
+            if self.tree_identity(key) == before:  # otherwise the record and what was added may belong to two trees
                 break
             time.sleep(_PAUSES[0])
         else:
@@ -147,7 +148,7 @@ class Store(Value):
         return (*differences, *(Difference(name, "added") for name in extra))
 
     def tree_identity(self, key: Key) -> object:
-        """Something that is equal as long as the same tree is under the name of `key`; None if there is none."""
+        """A value that stays equal as long as the same tree is at `home(key)`; None if there is none."""
         try:
             status = self.home(key).lstat()
         except OSError:
@@ -157,11 +158,11 @@ class Store(Value):
 
     @contextlib.contextmanager
     def claim(self, key: Key, *, content: bool = False) -> Iterator[Claim]:
-        """Hold the right to fill `key`. `content` is that of `look`, for who wants to know whether it has to be filled.
+        """Hold the right to install `key`. `content` is passed to `look`.
 
-        Waits for the process that holds it now. On entry an empty scratch directory of our own exists, and what the
-        dead left is gone; on exit it is gone too, and what was published stays. Raises `LockTimeoutError` after
-        `lock_timeout` seconds, `StoreError` if the store cannot be written.
+        Waits for the process that holds it. Inside the block an empty scratch directory exists, and what killed
+        processes left is deleted. Afterwards the scratch directory is deleted, and what was published stays. Raises
+        `LockTimeoutError` after `lock_timeout` seconds, and `StoreError` if the store cannot be written.
         """
         from pytest_pyinstall.store.claim import Claim
 
@@ -181,11 +182,10 @@ class Store(Value):
 
     @contextlib.contextmanager
     def lease(self, prefix: Path) -> Iterator[bool]:
-        """Keep the installation at `prefix` from being removed. Filling it anew needs no lease: that leaves no gap.
+        """Keep the installation at `prefix` from being removed. It can still be repaired or reinstalled, without a gap.
 
-        False, and no lease, where `prefix` is not in this store, or where the store is not ours to write and anyone who
-        filled it left no file to hold. Never waits for longer than a second. However the holder ends, the lease
-        does.
+        Gives False, and no lease, if `prefix` is not in this store, or if the lease file does not exist and cannot be
+        created. Waits at most a second. The lease ends with this process, however it ends.
         """
         key = self._key_of(prefix)
         if key is None:
@@ -195,11 +195,11 @@ class Store(Value):
             yield is_held
 
     def remove(self, key: Key) -> bool:
-        """Take the installation away; False if there was none.
+        """Remove the installation; False if there was none.
 
-        It is moved aside in one step before anything in it is deleted, so that no one meets half of it. The minor link
-        then leads to the next patch. Raises `LockTimeoutError`, and `StoreError` if another process has a `lease` of
-        it.
+        It is moved aside in one step before anything in it is deleted, so that no process finds half of it. The minor
+        link then leads to the newest patch that remains. Raises `LockTimeoutError`, and `InUseError` if another process
+        has a `lease` of it.
         """
         if not os.path.lexists(self.home(key)):
             return False
@@ -207,28 +207,26 @@ class Store(Value):
             return claim.remove()
 
     def home(self, key: Key) -> Path:
-        """The final name of `key`."""
+        """The directory of the installation of `key`."""
         return self.root / str(key)
 
     @property
     def private(self) -> Path:
-        """What is ours alone: locks, scratch and records."""
+        """The directory of locks, scratch and records."""
         return self.root / ".pytest-pyinstall"
 
     def record_path(self, key: Key) -> Path:
-        """Where the record of `key` lies, if there is one."""
+        """The path of the record of `key`."""
         return self.private / "records" / f"{key}.json"
 
     @cached_property
     def access(self) -> Access:
-        """Who else could change what is here."""
+        """Checks whether others can change this store."""
         return Access(root=self.root, private=self.private, trusted=self.trusted)
 
     def leftovers(self) -> list[Path]:
-        """The scratch directories that the dead left behind. No lock."""
+        """The scratch directories that killed processes left. Takes no lock."""
         return stale_directories(self._scratch_directory)
-
-    # The private part, in the order of use.
 
     def _look(self, key: Key, *, content: bool) -> Installation | BrokenInstallation | None:  # noqa: C901  # one question after another
         home = self.home(key)
@@ -240,7 +238,7 @@ class Store(Value):
         except OSError as error:
             raise self.access.unreadable(error) from error
         if not stat.S_ISDIR(status.st_mode):
-            # A link leads to a tree that is not the store's to judge; uv passes it by as well.
+            # A link leads to a tree outside of the store; uv ignores it as well.
             return None
         self.access.check_installation(home, status, has_record=record is not None)
         if record is None:
@@ -262,13 +260,14 @@ class Store(Value):
                 self._note_checked(record, inode=status.st_ino)
             return Installation(key=key, home=home, record=record)
         if status.st_ino not in {record.inode, record.replaces} and build_of(home) not in {"", record.build.tag}:
-            # Neither what we published nor what that took the place of, and of another release: another program's, most
-            # likely uv's. The inode alone tells nothing, for a store that was restored or copied has other ones.
+            # It is neither what we published nor what that replaced, and of another release. So it is another
+            # program's, most likely uv's. The inode alone shows nothing, because a store that was restored or copied
+            # has other ones.
             return Installation(key=key, home=home, record=None)
         return BrokenInstallation(key=key, home=home, record=record, differences=tuple(differences))
 
     def _record(self, key: Key) -> Record | None:
-        """What is written down about `key`. A record of another key says nothing."""
+        """The record of `key`. A file that holds the record of another key does not count."""
         path = self.record_path(key)
         try:
             record = Record.read(path)
@@ -285,6 +284,7 @@ class Store(Value):
         return self.private / "locks" / f"{key}.lock"
 
     def lease_path(self, key: Key) -> Path:
+        """The path of the file that readers of `key` hold shared."""
         return self.private / "locks" / f"{key}.lease"
 
     def _key_of(self, prefix: Path) -> Key | None:
@@ -296,14 +296,14 @@ class Store(Value):
         return None
 
     def make_lease(self, key: Key) -> None:
-        """So that who may only read the store can have a lease too."""
+        """Create the lease file, so that a user who can only read the store can have a lease too."""
         with share(self.lease_path(key)):
             pass
 
     def _note_checked(self, record: Record, *, inode: int) -> None:
         key = record.build.key
         path = self.record_path(key)
-        # If another process publishes, theirs is newer. If we cannot write, the next look compares again.
+        # If another process publishes, its record is newer. If we cannot write, the next look compares again.
         with contextlib.suppress(OSError, StoreError):
             self.access.check_directories()
             with seize(self._lock_path(key)) as is_ours:
@@ -313,7 +313,7 @@ class Store(Value):
     def _prepare(self) -> None:
         self.access.check_directories()
         try:
-            if self._scratch_directory.is_symlink():  # anyone may delete it, and nothing of ours follows it
+            if self._scratch_directory.is_symlink():  # planted: nothing may be written through it
                 self._scratch_directory.unlink()
             for name in ("locks", "scratch", "records"):
                 make_directory(self.private / name)
@@ -334,7 +334,7 @@ class Store(Value):
 
     @contextlib.contextmanager
     def _scratch(self, key: Key) -> Iterator[Path]:
-        """A directory of our own, and what the dead left is gone."""
+        """A new scratch directory; what killed processes left is deleted."""
         with contextlib.ExitStack() as stack:
             try:
                 scratch = stack.enter_context(
@@ -343,14 +343,14 @@ class Store(Value):
             except OSError as error:
                 raise self.access.unwritable(error) from error
             for path in children(self.private / "records"):
-                # Of who died in `_note_checked`; and what the first version left.
+                # A process was killed in `_note_checked`, or the first version left it.
                 if is_abandoned(path) or _OLD_LEFTOVER.fullmatch(path.name):
                     delete(path)
             yield scratch
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:
-        """uv takes this lock for a whole download; we only for renames."""
+        """Hold the lock of the whole store. uv holds it for a whole download; we hold it only for renames."""
         with hold(
             self.root / ".lock",
             timeout=self.lock_timeout,
@@ -362,7 +362,7 @@ class Store(Value):
             yield
 
     def link_minor(self, key: Key, scratch: Path) -> None:
-        """Let the minor link lead to the newest patch that stands here."""
+        """Point the minor link of `key` at the newest installed patch."""
         from pytest_pyinstall.store._minor_links import link_minor
 
         link_minor(self.root, key, installed=self.keys(), scratch=scratch)

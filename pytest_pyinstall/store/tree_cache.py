@@ -1,14 +1,14 @@
-"""Keeps unpacked archives in the cache, of which an installation is made out of links.
+"""Unpacked archives in the cache, from which an installation is made with links.
 
     CACHE/trees/<sha256 of the archive>/list.json    what is beside it, with the digest of every file
     CACHE/trees/<sha256 of the archive>/<top>/       what the archive unpacked to
     CACHE/trees/.<place>-<pid>-<start>-<random>.new/ one that is being made
-    CACHE/trees/.lock                                held by the process that makes one; saves work, decides nothing
+    CACHE/trees/.lock                                held by the process that makes one, to save work
 
-An archive is unpacked once and kept from its second installation on: who installs a Python once has no use for it. The
-files share an installation's blocks (reflinks, where the volume has them) or are that installation's (hardlinks), so it
-takes hardly any room. What is written in place into a hardlink is changed here too, so every file's digest is compared
-each time before anything is made of it, and one that differs costs the whole kept tree, never an installation.
+A tree is kept from the second installation of its archive on, because most Pythons are installed once. Its files share
+their blocks with the installation (reflinks, if the volume has them) or are hardlinks to it, so it takes little room. A
+program that writes in place into a hardlink changes the kept tree too. So the digest of every file is compared before
+each use, and a kept tree with a file that differs is deleted.
 """
 
 # ruff: noqa: PTH101, PTH102, PTH108, PTH211, S103 (plain names cost a third of pathlib's; 0o755 is what we promise)
@@ -67,12 +67,12 @@ def trees_directory(cache: Path) -> Path:
 
 
 def cached_trees(cache: Path) -> list[Path]:
-    """What is kept: directories with a name of ours, and no links. Raises nothing; an absent cache has nothing."""
+    """The kept trees; none if the cache does not exist. Raises nothing."""
     return [path for path in children(trees_directory(cache)) if _is_ours(path, r"[0-9a-f]{64}")]
 
 
 def stale_trees(cache: Path) -> list[Path]:
-    """What dead processes left behind."""
+    """What killed processes left."""
     directory = trees_directory(cache)
     if not any(path.name.endswith((_NEW, ".gone")) for path in children(directory)):
         return []
@@ -85,7 +85,7 @@ _OLD_NAME = re.compile(r"\.[0-9a-f]{16}\.new")
 
 
 def _left_over(directory: Path, *, is_locked: bool) -> list[Path]:
-    """By their names; the lock decides about those of another machine, container or version."""
+    """What killed processes left, by its name; the lock decides about other machines, containers and versions."""
     found = []
     for path in children(directory):
         is_old = _OLD_NAME.fullmatch(path.name) is not None
@@ -101,10 +101,11 @@ def _is_ours(path: Path, form: str) -> bool:
 
 
 def link_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, FileDigests] | None:
-    """The tree of the archive of `build`, made of what is kept, in the empty directory `into`, and its digests.
+    """Make the tree of the archive of `build` from the cache, in the empty directory `into`; its path and digests.
 
-    None, and `into` is empty, where nothing is kept, where it is not ours alone, or on another volume: then the archive
-    has to be unpacked. One that is damaged is thrown away. Any number of processes may do it at once.
+    None, and `into` is empty, if no tree is kept, if other users can write to it, or if it is on another volume; then
+    the archive has to be unpacked. A damaged tree is deleted. Safe in any number of processes at once. Raises `OSError`
+    if the disk is full.
     """
     kept = trees_directory(cache) / build.sha256
     try:
@@ -131,9 +132,9 @@ def link_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, FileDiges
 
 
 def add_tree(cache: Path, build: Build, tree: Path, known: FileDigests) -> bool:
-    """Keep `tree`, which was just unpacked out of the archive of `build` and is unchanged; False if that cannot be.
+    """Keep `tree`, which was just unpacked from the archive of `build` and is unchanged; False if that is impossible.
 
-    Safe to call at once from several processes: one keeps it.
+    If several processes call this at once, one of them keeps it. Raises nothing.
     """
     directory = trees_directory(cache)
     kept = directory / build.sha256
@@ -161,7 +162,7 @@ def add_tree(cache: Path, build: Build, tree: Path, known: FileDigests) -> bool:
             finally:
                 remove(new)
     except (OSError, PyinstallError):
-        return False  # it would have saved time
+        return False  # the installation works without it
     return True
 
 
@@ -181,16 +182,16 @@ _FICLONE = 0x40049409  # ioctl_ficlone(2); `fcntl` names it from Python 3.14 on
 
 
 def _laid(source: Path, destination: Path, entries: list[Entry]) -> FileDigests:
-    """Make it, and compare what was made. Raises `ValueError` for what is not as it was, `OSError`."""
+    """Make the links, and compare what was made. Raises `ValueError` for a file that differs, and `OSError`."""
     for entry in entries:
         if not _is_plain(entry.name):
             raise ValueError(entry.name)
     _linked(source, destination, entries)
     files = [entry for entry in entries if entry.kind == "file"]
     known: FileDigests = {}
-    # Both leave the interpreter to the other most of the time: reading does, and so does hashing.
     from concurrent.futures import ThreadPoolExecutor
 
+    # Reading and hashing both release the GIL most of the time.
     with ThreadPoolExecutor(2) as executor:
         for part in executor.map(lambda half: _compared(destination, half), (files[::2], files[1::2])):
             known |= part
@@ -198,7 +199,7 @@ def _laid(source: Path, destination: Path, entries: list[Entry]) -> FileDigests:
 
 
 def _linked(source: Path, destination: Path, entries: tuple[Entry, ...] | list[Entry]) -> None:
-    """Symlinks come last, so that nothing is written through one."""
+    """Make what `entries` list. Symlinks come last, so that nothing is written through one."""
     there, here = f"{source}{os.sep}", f"{destination}{os.sep}"
     _mkdir(os.fspath(destination))
     may_share = _SHARES_BLOCKS
@@ -223,7 +224,7 @@ def _mkdir(path: str) -> None:
 
 
 def _copy(source: str, destination: str, mode: int, *, share_blocks: bool = False) -> bool:
-    """A new file with what is in `source`; False, and no file, where blocks are to be shared and cannot be."""
+    """Copy `source` to a new file; False, and no file, if blocks should be shared and cannot be."""
     with open(os.open(source, os.O_RDONLY | _NO_FOLLOW), "rb") as original:
         descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, mode)
         with open(descriptor, "wb") as copy:
