@@ -1,8 +1,7 @@
-"""Everything we raise on purpose.
+"""The exceptions that pytest-pyinstall raises, each with its exit code.
 
-Branch by what the reader should do, not by which library failed: each class here stands for one way out and
-carries the exit code of the command line. Foreign exceptions stop at the step that met them and stay attached as
-``__cause__``.
+There is one class for each kind of solution, not for each library that can fail. The exception of a library becomes the
+``__cause__`` of one of these.
 """
 
 from collections.abc import Sequence
@@ -34,14 +33,14 @@ __all__ = [
 
 
 def printable(text: str) -> str:
-    """`text` with control characters escaped, which could rewrite a terminal. Newlines and tabs stay."""
+    """`text` with control characters escaped, because they could change the terminal. Newlines and tabs stay."""
     if text.isprintable():
         return text
     return "".join(map(_shown, text))
 
 
 def _shown(char: str) -> str:
-    # Bytes of a path that could not be decoded are for the door that prints them.
+    # Bytes of a path that could not be decoded stay; the code that prints them handles them.
     return char if char.isprintable() or char in "\n\t" or "\udc80" <= char <= "\udcff" else ascii(char)[1:-1]
 
 
@@ -55,7 +54,7 @@ class PyinstallError(Exception):
     exit_code: int = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        # Both may quote what a server or a file name says.
+        # Both may contain text from a server or a file name.
         self.message = printable(message)
         self.hint = printable(hint)
         super().__init__(self.message, self.hint)
@@ -147,8 +146,8 @@ class ProbeError(PyinstallError):
 class CallError(PyinstallError):
     """A function that `Interpreter.call` ran raised an exception, or its process died.
 
-    `exception` is the name of the exception's class (``ValueError``), and `traceback` the text that Python printed
-    over there; both are empty if the interpreter itself ended.
+    `exception` is the name of the exception's class (``ValueError``), and `traceback` the text that the other Python
+    printed. Both are empty if its process died.
     """
 
     def __init__(self, message: str, hint: str = "", exception: str = "", traceback: str = "") -> None:
@@ -182,5 +181,5 @@ class SeveralFailedError(PyinstallError):
 
     @property
     def errors(self) -> tuple[PyinstallError, ...]:
-        """The failures among ``results``, in the order of the requests."""
+        """The errors in ``results``, in the order of the requests."""
         return tuple(result for result in self.results if isinstance(result, PyinstallError))

@@ -41,10 +41,10 @@ _LOGGER = StepLogger(__name__)
 
 
 class Installer(Value):
-    """Installs builds into `store`, from any number of threads.
+    """Installs builds into `store`. Its methods can be called from several threads.
 
-    `client` is called when something has to be downloaded. `say` hears sentences that a
-    person should see, `progress` the downloads.
+    `client` is called when something has to be downloaded. `say` is called with each sentence that the user should see,
+    `progress` with the downloads.
     """
 
     settings: Settings
@@ -57,15 +57,17 @@ class Installer(Value):
     say: Callable[[str], None]
 
     def install(self, build: Build, *, reinstall: bool = False, keep_added: bool = False) -> tuple[Interpreter, How]:
-        """Lock, fetch, unpack, finish, prove, publish: the only way into the store.
+        """Install `build`: claim its key, fetch, unpack, finish, probe, publish. Returns the interpreter, and how.
 
-        With `keep_added` it is repaired: out of what is there if no content is lost, and with what its user added.
+        If another process has installed it in the meantime, nothing is done, unless `reinstall`. With `keep_added`, a
+        broken installation is repaired: from its own files if none has lost its content, and with what the user added
+        to it. Afterwards the installation is complete, or nothing has changed. Raises `PyinstallError`.
         """
-        # Who repairs may have found what only the content tells.
+        # Only a comparison of the content may show the damage that is to be repaired.
         with self.store.claim(build.key, content=keep_added) as claim:
             if not reinstall and isinstance(interpreter := self._interpreter(claim.installation), Interpreter):
                 _LOGGER.info("%s: another process installed it meanwhile", build.key)
-                return interpreter, "present"  # another process filled it while we waited
+                return interpreter, "present"
             _LOGGER.debug("%s: claimed; the work is done in %s", build.key, claim.scratch)
             was_broken = claim.installation is not None and self._is_attested(claim.installation)
             rebuilt = claim.rebuild() if keep_added and was_broken else None
@@ -98,7 +100,7 @@ class Installer(Value):
         ), "repaired" if was_broken and not reinstall else "installed"
 
     def _attestation(self, build: Build) -> Attestation | None:
-        """Proof of who built it, where that is required; asked for before the archive is."""
+        """The attestation of the archive, or None if the settings require none. Downloaded before the archive."""
         settings = self.settings
         if settings.attestation != "require":
             return None
@@ -118,7 +120,7 @@ class Installer(Value):
         return attestation
 
     def _unpacked(self, build: Build, scratch: Path) -> tuple[Path, FileDigests]:
-        """The tree of `build` in `scratch`, and the digests of its files: of what the cache keeps, else fetched."""
+        """The tree of `build` in `scratch` and the digests of its files, from the cache or from a download."""
         from pytest_pyinstall.download.cache import archive_path
         from pytest_pyinstall.request.catalogue import mirrored
         from pytest_pyinstall.store.tree_cache import add_tree, link_tree
@@ -134,7 +136,7 @@ class Installer(Value):
             build = self._downloadable(build)
         url = mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror)
         is_again = archive_path(settings.cache, build).exists()
-        offline = settings.offline or settings.downloads == "never"  # a repair may find all in the cache
+        offline = settings.offline or settings.downloads == "never"  # a repair may find everything in the cache
         if not is_again and not offline:
             self.client().warm_up(url)  # while we import the rest
         from pytest_pyinstall.archive.streaming import StreamedUnpack
@@ -159,14 +161,14 @@ class Installer(Value):
         return tree, known
 
     def _downloadable(self, build: Build) -> Build:
-        """`build` with the URL that the catalogue has now: a record keeps no user, password or query of it."""
+        """`build` with its URL in the catalogue: the URL in a record has no user, password or query."""
         if self.settings.catalogue is not None:
             with contextlib.suppress(PyinstallError):
                 return next((each for each in self.catalogues.configured.builds if each.sha256 == build.sha256), build)
         return build
 
     def _prove(self, tree: Path, build: Build) -> Interpreter:
-        """What cannot start here, or is not what its key says, is never published."""
+        """Run the Python in `tree`. Raises an error if it does not start here, or is not what its key says."""
         from pytest_pyinstall.interpreter.probe import probe
 
         try:
@@ -186,13 +188,13 @@ class Installer(Value):
             raise ProbeError(msg, hint=hint) from error
 
     def _prove_with_added(self, tree: Path, names: Sequence[str], *, key: Key) -> None:
-        """What its user added must not keep it from starting."""
+        """Run the Python in `tree`, to which `names` were added. Raises `ProbeError` if they keep it from starting."""
         from pytest_pyinstall.interpreter.probe import probe
 
         try:
             probe(tree / key.executable, environ=self.environ, expected=key)
         except ProbeError as error:
-            # What Python runs by itself first: most likely it is one of these.
+            # The files that Python runs at every start come first: most likely one of them is the cause.
             names = sorted(names, key=lambda name: not name.endswith((".pth", "customize.py")))
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             msg = f"{key} starts as published, but not with what was added to it ({', '.join(names[:3])}{more})"
@@ -200,9 +202,10 @@ class Installer(Value):
             raise ProbeError(f"{msg}: {error.message}", hint=hint) from error
 
     def examine(self, key: Key) -> Interpreter | BrokenInstallation | None:
-        """What is under the name of `key`, compared with its record and then run; None for what is of no use here.
+        """Compare the installation of `key` with its record, then run it; None if it cannot be used here.
 
-        One that does not start is compared by content, and is broken in any case: byte code is in no list.
+        If it does not start, its content is compared too. It is broken even if the content is right, because the record
+        does not list byte code.
         """
         found = self.store.look(key)
         if found is None or isinstance(found, BrokenInstallation):
@@ -217,7 +220,7 @@ class Installer(Value):
         return found if isinstance(found, BrokenInstallation) else None
 
     def _interpreter(self, found: Installation | BrokenInstallation | None) -> Interpreter | ProbeError | None:
-        """The Python of an installation, which says itself who it is; the error of one of ours that does not start."""
+        """The Python of an installation, which is run; the error, if we published it and it does not start."""
         if not isinstance(found, Installation):
             return None
         if not self._is_attested(found):
@@ -229,7 +232,7 @@ class Installer(Value):
         try:
             answered = probe(found.executable, source=source, environ=self.environ, expected=found.key)
         except ProbeError as error:
-            if not self.store.tree_identity(found.key):  # it was removed meanwhile
+            if not self.store.tree_identity(found.key):  # another process removed it
                 return None
             if found.record is not None:
                 return error
@@ -238,7 +241,7 @@ class Installer(Value):
         return answered if found.record is None else _ours(found.key, found.home, answered.version_info)
 
     def _is_attested(self, found: Installation | BrokenInstallation) -> bool:
-        """Whether its archive was, where that is required, by whom we believe now."""
+        """Whether its archive has an attestation of the signer in the settings, if they require one."""
         if self.settings.attestation != "require":
             return True
         attestation = found.record.attestation if found.record else None
@@ -246,7 +249,7 @@ class Installer(Value):
 
     @contextlib.contextmanager
     def _naming_who_forbids_downloads(self) -> Iterator[None]:
-        """Let an `OfflineError` name the setting that caused it, and the value that allows downloads."""
+        """Add to an `OfflineError` the setting that caused it, and the value that allows downloads."""
         try:
             yield
         except OfflineError as error:
@@ -260,7 +263,7 @@ class Installer(Value):
 
 
 def _ours(key: Key, home: Path, version_info: tuple[int, int, int, str, int]) -> Interpreter:
-    """What the Python of an installation said of itself when it was published: it need not be run again to know."""
+    """The interpreter of an installation, from its record: it was probed when it was published."""
     executable = home / key.executable
     return Interpreter(
         executable=executable,

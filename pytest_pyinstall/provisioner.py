@@ -3,7 +3,7 @@
     request ─resolve→ build ─install→ installation → interpreter
        └────── discover (already on this machine) ──────┘
 
-`installing` has the steps of ``install``. Nothing else calls one step after another.
+`catalogues` resolves, and `installing` has the steps of ``install``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = ["ProvisionResult", "Provisioner", "open_provisioner", "provision", "p
 
 
 _TRIES = 3
-"""How often a Python is provided that another process removes before it is held."""
+"""How often a Python is provided again that another process removed before it was leased."""
 
 
 _LOGGER = StepLogger(__name__)
@@ -99,9 +99,10 @@ def open_provisioner(
     warn: Callable[[str], None] | None = None,
     on_result: Callable[[Request, ProvisionResult | PyinstallError, float], None] | None = None,
 ) -> Provisioner:
-    """How every door opens one: with the home and the interpreter of this process.
+    """A `Provisioner` for this process, with its home directory and its interpreter.
 
-    `environ` and `directory` are those of this process unless given; without `settings`, the variables alone decide.
+    The defaults of `environ` and `directory` are those of this process. Without `settings`, the environment variables
+    decide.
     """
     environ = os.environ if environ is None else environ
     directory = directory or Path.cwd()
@@ -119,8 +120,10 @@ def open_provisioner(
 
 
 class ProvisionResult(Value):
-    """What a request came to. `how`: ``installed`` or ``repaired`` now, was ``present`` in the store, or was ``found``
-    on the machine."""
+    """The interpreter for a request, and how it was provided.
+
+    `how` is ``installed`` or ``repaired`` (now), ``present`` (in the store) or ``found`` (on the machine).
+    """
 
     request: Request
     interpreter: Interpreter
@@ -128,13 +131,13 @@ class ProvisionResult(Value):
 
 
 def unwrap(results: Sequence[ProvisionResult | PyinstallError]) -> list[ProvisionResult]:
-    """The results, if none is an error. Raises the error where there is one result, else `SeveralFailedError`."""
+    """`results`, if none is an error. Otherwise raises the error of the only result, or `SeveralFailedError`."""
     errors = [result for result in results if isinstance(result, PyinstallError)]
     if not errors:
         return [result for result in results if isinstance(result, ProvisionResult)]
     if len(results) == 1:
         raise errors[0]
-    # A catalogue that is out of reach is the same story for each of them: told once.
+    # If the catalogue cannot be reached, each of them has the same error: show it once.
     texts = dict.fromkeys(str(error) for error in errors)
     raise SeveralFailedError(
         f"{len(errors)} of {len(results)} Pythons could not be had:\n\n" + "\n".join(texts),
@@ -143,12 +146,11 @@ def unwrap(results: Sequence[ProvisionResult | PyinstallError]) -> list[Provisio
 
 
 class Provisioner:
-    """Holds what several requests share: the catalogue, the connections, the store. Use it as a context manager.
+    """Provides interpreters for requests that share catalogues, connections and a store. Use it as a context manager.
 
-    `directory` is where the project is looked for, `environ` and `user_home` are the world for discovery and the
-    network. `warn` hears sentences that a person should see, `progress` the downloads, `on_result` what each request
-    of several came to as soon as it is known, and after how many seconds. Its methods may be called from several
-    threads.
+    The project is the one around `directory`. Discovery and the network use `environ` and `user_home`. `warn` is called
+    with each sentence that the user should see, `progress` with the downloads, and `on_result` with each request, its
+    result and the seconds it took, as soon as it is known. Its methods can be called from several threads.
     """
 
     def __init__(
@@ -192,7 +194,10 @@ class Provisioner:
         self._stack.close()
 
     def parse(self, requests: str | Iterable[str | Request], *, origin: str = "request") -> tuple[Request, ...]:
-        """Every request that the words come to, in order, each once. Raises `InvalidRequestError`, `NoMatchError`."""
+        """The requests that `requests` mean, in order, without duplicates.
+
+        Raises `InvalidRequestError`, `NoMatchError`.
+        """
         plain: list[Request] = []
         for request in [requests] if isinstance(requests, str) else requests:
             if isinstance(request, Request):
@@ -202,7 +207,7 @@ class Provisioner:
         return tuple(dict.fromkeys(self.expand(plain)))
 
     def expand(self, requests: Iterable[Request]) -> tuple[Request, ...]:
-        """The requests with the words among them (``supported``, ``pinned``) replaced by what they mean here."""
+        """`requests` with keywords (``supported``, ``pinned``) replaced by what they mean for this project."""
         requests = tuple(requests)
         if not any(request.word for request in requests):
             return requests
@@ -220,7 +225,7 @@ class Provisioner:
         )
 
     def provide_one(self, request: str | Request) -> ProvisionResult:
-        """As `provision`; a request that means several Pythons is an error here."""
+        """Provide `request`, as `provision` does. Raises `InvalidRequestError` if it means several Pythons."""
         requests = self.parse([request])
         if len(requests) != 1:
             text = request if isinstance(request, str) else request.text
@@ -229,7 +234,7 @@ class Provisioner:
         return self._provide(requests[0])
 
     def provide(self, requests: Sequence[Request]) -> list[ProvisionResult | PyinstallError]:
-        """A result or an error for each of `requests`, in their order. Raises nothing of ours."""
+        """Provide `requests` in parallel; a result or an error for each, in their order. Raises no `PyinstallError`."""
         return self._each(self._provide, requests)
 
     def sweep(self) -> None:
@@ -244,14 +249,14 @@ class Provisioner:
     def install(
         self, requests: Sequence[Request], *, reinstall: bool = False
     ) -> list[ProvisionResult | PyinstallError]:
-        """As `provide`, but into the store, whatever else the machine has; with `reinstall`, anew."""
+        """As `provide`, but always from the store. With `reinstall`, installs even what is present."""
         self.sweep()
         return self._each(lambda request: self._install(request, reinstall=reinstall, is_explicit=True), requests)
 
     def find(self, request: Request) -> ProvisionResult:
-        """What answers `request` without installing or repairing anything. No network, no write.
+        """The interpreter for `request` in the store or on this machine. Installs and repairs nothing, without network.
 
-        Raises `NoMatchError`, and `ProbeError` for a path that is no Python.
+        Raises `NoMatchError`, and `ProbeError` for a path that is not a Python.
         """
         broken: list[BrokenInstallation] = []
         dead: list[str] = []
@@ -269,12 +274,12 @@ class Provisioner:
     def machine(
         self, requests: Sequence[Request] = (), *, on_broken: Callable[[Path, ProbeError], None] | None = None
     ) -> list[Interpreter]:
-        """What the machine has beside our store, newest first: all of it, or what fits one of `requests`."""
+        """The interpreters outside of the store, newest first: all, or those that fit one of `requests`."""
         from pytest_pyinstall.interpreter.discover import discover
 
         found = {
             each.executable: each
-            # Nothing whose name says another Python is asked, and so nothing of that kind is called broken.
+            # A file whose name belongs to another Python is not run, and so is never reported as broken.
             for request in ([ANY] if any(each.path for each in requests) else requests or [ANY])
             for each in discover(
                 request,
@@ -298,25 +303,27 @@ class Provisioner:
         return sorted(wanted, key=lambda each: each.key, reverse=True)
 
     def repair(self, broken: BrokenInstallation) -> Interpreter:
-        """Put back what was published, without a gap for those who run it; what another process added stays."""
+        """Replace a broken installation by what was published. What the user added to it stays.
+
+        Processes that use it are not disturbed. Raises the error of the failed repair.
+        """
         try:
             return self.installer.install(broken.record.build, keep_added=True)[0]
         except PyinstallError as error:
             raise type(error)(f"{broken}, and it could not be repaired: {error.message}", hint=error.hint) from error
 
     def lease(self, interpreter: Interpreter) -> bool:
-        """Keep `interpreter` from being removed while this provisioner is open, if it comes from our store."""
+        """Keep `interpreter` from being removed while this provisioner is open; False if it is not from the store."""
         return self._stack.enter_context(self.store.lease(interpreter.base_prefix))
 
     def held(self, result: ProvisionResult | PyinstallError) -> ProvisionResult | PyinstallError:
-        """`result`, of which no one can remove the interpreter while this provisioner is open; provided again where
-        another process removed it just before."""
+        """`result`, with a `lease` of its interpreter. It is provided again if another process has just removed it."""
         for _ in range(_TRIES):
             if isinstance(result, PyinstallError):
                 break
             self.lease(result.interpreter)
             if result.interpreter.executable.exists():
-                break  # who removes it from now on is refused
+                break  # from now on it cannot be removed
             _LOGGER.info("%s: another process removed it before it was held", result.interpreter.key)
             try:
                 result = self._provide(result.request)
@@ -390,13 +397,13 @@ class Provisioner:
         broken: list[BrokenInstallation] | None = None,
         dead: list[str] | None = None,
     ) -> list[Callable[[Request], ProvisionResult | None]]:
-        """Where to look for an answer before anything is installed, in this order."""
+        """The places to look for an interpreter before anything is installed, in order."""
         present = partial(self._present, repair=repair, broken=broken)
         found = partial(self._found, dead=dead)
         if request.path is not None:
             return [found]
         if self.settings.attestation == "require":
-            # No one attests what else the machine has.
+            # Only installations in the store have attestations.
             if self.settings.preference == "only-system":
                 msg = "attestations are required, and --python-preference only-system takes what has none"
                 raise UsageError(msg, hint="--python-preference only-managed")
@@ -444,8 +451,10 @@ class Provisioner:
         allow_prereleases: bool = False,
         broken: list[BrokenInstallation] | None = None,
     ) -> ProvisionResult | None:
-        """What the store has, if it is whole and starts. A damaged one is put in order first; without `repair` it is
-        passed by, and added to `broken`."""
+        """An installation in the store that is whole and starts, or None.
+
+        With `repair`, a damaged one is repaired. Without, it is skipped and added to `broken`.
+        """
         for key in self.store.keys():  # noqa: SIM118  # no dict
             if not request.fits(key, target=self.target, allow_prereleases=allow_prereleases):
                 _LOGGER.debug("%s: passed by: %s in the store is another Python", request.text, key)
@@ -469,7 +478,7 @@ class Provisioner:
         return self._add(request, reinstall=reinstall, is_explicit=is_explicit)
 
     def _add(self, request: Request, *, reinstall: bool = False, is_explicit: bool = False) -> ProvisionResult:
-        """What no one found in the store, or what is to be made again."""
+        """Install the best build for `request`."""
         try:
             if request.path is not None:
                 what = "the running interpreter" if request.text == "current" else "a path"
@@ -522,13 +531,13 @@ class Provisioner:
         try:
             return list(executor.map(outcome, requests))
         except BaseException:
-            self._stop()  # Ctrl-C: no one waits for the other downloads any more
+            self._stop()  # Ctrl-C: stop the other downloads
             raise
         finally:
             executor.shutdown(cancel_futures=True)
 
     def _stop(self) -> None:
-        if self._opened is not None:  # else nothing was ever downloaded
+        if self._opened is not None:  # otherwise nothing was downloaded
             self._opened.stop()
 
     def _say(self, sentence: str) -> None:

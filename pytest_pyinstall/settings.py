@@ -1,7 +1,7 @@
-"""What was configured, and which setting decided it.
+"""What was configured, and which option, variable or file decided it.
 
-One precedence everywhere: an option, our environment variable, the ini value, uv's variable where it means the same,
-the default. An empty variable is unset.
+The order of precedence is: option, environment variable of pytest-pyinstall, ini value, environment variable of uv with
+the same meaning, default. An empty variable is unset.
 """
 
 from __future__ import annotations
@@ -44,11 +44,10 @@ class Settings(NamedTuple):
 
     `store`, `cache`: absolute directories; they need not exist. `mirror`, `pypy_mirror`, `catalogue`: a URL or an
     absolute path, or None; `catalogue` may also be ``pbs`` or ``uv``. `downloads` is ``manual`` only if uv's variable
-    says so: then only a command that installs by its name downloads. `lock_timeout` in seconds. `offline`: no
-    connection is opened, archives that are already here may be used. `insecure_hosts` may be asked over plain http.
-    `trusted_stores` are used although others can write to them. If `attestation` is ``require``, nothing is installed
-    or handed out of which `signer` did not sign the archive. `origins` says for each setting which option, variable or
-    file decided it.
+    says so; then only the commands that install download. `lock_timeout` is in seconds. If `offline`, no connection is
+    opened, and cached archives are used. `insecure_hosts` may be used over plain http. `trusted_stores` are used even
+    if others can write to them. If `attestation` is ``require``, only Pythons whose archive `signer` signed are
+    installed or used. `origins` has the option, variable or file that decided each setting.
     """
 
     store: Path
@@ -69,7 +68,7 @@ class Settings(NamedTuple):
 
     @property
     def directories(self) -> tuple[Path, ...]:
-        """The directories that are ours, wherever they are: even inside a project they are no part of it."""
+        """The directories of pytest-pyinstall, which are not part of a project even if they are inside of it."""
         mirrors = [value for value in (self.mirror, self.pypy_mirror) if value]
         if not mirrors:
             return (self.store, self.cache)
@@ -146,10 +145,10 @@ def _default(name: str, directory: Path) -> _Value:
         return _Value(str(path), "default", directory)
     import tempfile
 
-    # A container that runs with an arbitrary uid has neither a home nor a passwd entry. What others could plant in a
-    # temporary directory is refused there as anywhere.
+    # A container that runs with an arbitrary uid has neither a home nor a passwd entry. Files that others plant in a
+    # temporary directory are rejected there as everywhere.
     user = ""
-    if sys.platform != "win32":  # whose temporary directory is the user's own
+    if sys.platform != "win32":  # its temporary directory belongs to the user
         user = f"-{os.geteuid()}"
     temporary = Path(tempfile.gettempdir(), f"pytest-pyinstall-home{user}", name)
     return _Value(str(temporary), "default without a home directory", directory)
@@ -206,7 +205,7 @@ def _location(option: Option, value: _Value) -> str:
         parts = urlsplit(value.text)
         _ = parts.port
         if redacted(value.text) == f"{parts.scheme}://***":
-            raise ValueError  # as urlsplit does for what it cannot take apart
+            raise ValueError  # as urlsplit does for an invalid URL
     except ValueError:
         msg = f"{value.origin}: {redacted(value.text)} is no URL: in a password, write / as %2F, @ as %40, [ as %5B"
         raise InvalidSettingError(msg, hint=_example(value.origin, f"https://host/{option.name}")) from None
@@ -272,4 +271,4 @@ _READERS: Mapping[str, Callable[[Option, _Value], Any]] = {
     "seconds": _seconds,
     "hosts": _hosts,
 }
-"""How the value of each kind of option is read."""
+"""The function that reads the value of each kind of option."""

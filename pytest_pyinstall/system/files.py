@@ -47,9 +47,9 @@ __all__ = [
 
 
 def make_directory(path: Path) -> None:
-    """Make the directory `path` and what is missing above it, with no more rights than 0755, regardless of the umask.
+    """Make the directory `path` and the missing ones above it, with mode 0755 less the umask.
 
-    Raises `OSError`. Other processes may create or remove it at the same time.
+    Other processes may create or remove it at the same time. Raises `OSError`.
     """
     missing = []
     for directory in (path, *path.parents):
@@ -152,7 +152,7 @@ def delete(path: Path) -> None:
 
 
 def _delete_with_one_descriptor(directory: Path) -> None:
-    """`shutil.rmtree` needs one for each level, and there may be too many open files."""
+    """Delete it even if too many files are open: `shutil.rmtree` needs a descriptor for each level."""
     for parent, folders, names in os.walk(directory, topdown=False):
         for name in (*names, *folders):
             path = Path(parent, name)
@@ -174,7 +174,7 @@ OPEN_FLAGS = (
 
 
 def open_regular(path: Path, flags: int) -> BufferedReader:
-    """Open a file for reading; an `OSError` for anything else that may be there."""
+    """Open a regular file for reading. Raises `OSError`, also for anything that is not a regular file."""
     descriptor = os.open(path, os.O_RDONLY | flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -183,7 +183,7 @@ def open_regular(path: Path, flags: int) -> BufferedReader:
 
 
 def make_cache_directory(directory: Path) -> None:
-    """Make it and its parents: others may read a cache, never write it. Raises `StoreError`."""
+    """As `make_directory`; others can read a cache, but not write to it. Raises `StoreError`."""
     try:
         make_directory(directory)
     except OSError as error:
@@ -191,7 +191,7 @@ def make_cache_directory(directory: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove `path` if it exists: a file, a link, or a directory with its content."""
+    """Remove `path` if it exists: a file, a link, or a directory with its content. Raises `OSError`."""
     try:
         is_directory = stat.S_ISDIR(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -211,13 +211,13 @@ def remove(path: Path) -> None:
 
 
 def _writable(directory: Path) -> Path:
-    with contextlib.suppress(OSError):  # another user's: if it matters, removing it fails and says why
+    with contextlib.suppress(OSError):  # another user's: then removing it fails with the reason
         directory.chmod(0o700)
     return directory
 
 
 def storage_error(path: Path, error: OSError) -> StoreError:
-    """What the reader of an `OSError` in the cache can do about it."""
+    """The error for a failed read or write in the cache, with a way out."""
     reason = error.strerror or type(error).__name__
     return StoreError(
         f"cannot use the cache: {path}: {reason}",
@@ -226,11 +226,11 @@ def storage_error(path: Path, error: OSError) -> StoreError:
 
 
 def replace_directory(source: Path, destination: Path) -> bool:
-    """Rename `source` to `destination`; if `destination` existed, it is at `source` afterwards.
+    """Rename `source` to `destination`. True if `destination` existed; it is at `source` afterwards.
 
-    True if something was there. Both are on one filesystem. On Linux and macOS the two change places in one system
-    call; if the kernel or the filesystem cannot, the old one is moved aside first, and there is an instant at
-    which `destination` is absent. Raises `OSError`. Safe beside readers; writers hold the store's lock.
+    Both are on one filesystem. On Linux and macOS the two change places in one system call. If the kernel or the
+    filesystem has no such call, the old one is moved aside first, and `destination` is missing for an instant. Readers
+    may run at the same time, other writers may not. Raises `OSError`.
     """
     for _ in range(10):
         if not os.path.lexists(destination):  # `source` is a directory: rename would replace only an empty directory
@@ -245,7 +245,7 @@ def replace_directory(source: Path, destination: Path) -> bool:
             if _exchange(source, destination):
                 return True
         except FileNotFoundError:
-            continue  # what was there went away between the look and the exchange
+            continue  # another process removed it in the meantime
         aside = source.with_name(f"{source.name}.{os.urandom(4).hex()}")
         _rename(destination, aside)
         _rename(source, destination)
@@ -279,7 +279,7 @@ _CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EX
 
 
 def _exchange(source: Path, destination: Path) -> bool:
-    """False if this system or filesystem has no such call."""
+    """Let the two change places; False if this system or filesystem has no such call."""
     call = _system_call()
     if call is None:
         return False
@@ -327,9 +327,9 @@ _GONE = re.compile(r"\.[0-9a-z-]{8,}(\..*)?\.gone")
 
 
 def sweep_cache(cache: Path) -> None:
-    """Delete what killed processes left below `cache`: scratch whose maker is dead, and what was on its way out.
+    """Delete what killed processes left below `cache`: their scratch, and what they were about to delete.
 
-    What earlier versions kept in ``answers`` held values of the environment.
+    Also deletes the directory ``answers`` of earlier versions, because it held values of the environment.
     """
     for parent in children(cache):
         if parent.name == "answers" and parent.is_dir() and not parent.is_symlink():
@@ -341,10 +341,10 @@ def sweep_cache(cache: Path) -> None:
 
 
 def is_abandoned(path: Path) -> bool | None:
-    """Whether the maker of what has a `scratch_name` is dead. False for any other name: that is not ours to delete.
+    """Whether the process that gave `path` its `scratch_name` is dead. False for any other name: never delete that.
 
-    In the same run of the same machine, or container, the table of processes decides. None if the maker ran elsewhere
-    and changed `path` within the last day: then only a lock can show it, if locks work.
+    If it was in the same run of this machine or container, the table of processes decides. The result is None if it ran
+    elsewhere and `path` changed within the last day; then only a lock can show it.
     """
     match = _SCRATCH_NAME.match(path.name)
     if match is None:
@@ -359,24 +359,24 @@ def is_abandoned(path: Path) -> bool | None:
 
 @functools.cache
 def _place() -> str:
-    """The place in which a process id is unique: this boot of this machine, and this namespace of process ids."""
+    """Identifies where a process id is unique: this boot of this machine, and this namespace of process ids."""
     import zlib
 
     namespace = ""
     with contextlib.suppress(OSError):
-        namespace = os.readlink("/proc/self/ns/pid")  # a text, and no path
+        namespace = os.readlink("/proc/self/ns/pid")  # a text, not a path
     import socket
 
     return f"{zlib.crc32(f'{socket.gethostname()} {current_boot()} {namespace}'.encode()):08x}"
 
 
 def _started(pid: int) -> int:
-    """When the process started, in the system's own unit; 0 if there is no such process, or it is unknown.
+    """When the process started, in the unit of the system; 0 if there is no such process, or if that is unknown.
 
     A process id may belong to another process soon after the first one died.
     """
     try:
-        # proc_pid_stat(5): field 22; the second one may hold spaces and parentheses.
+        # proc_pid_stat(5): field 22; the second one may contain spaces and parentheses.
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
         state, *fields = text.rpartition(")")[2].split()
     except OSError:
@@ -398,12 +398,12 @@ def current_boot() -> str:
     """A name for the present run of the machine, the same for every process of it."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    # The time of the start, to ten minutes, so that a clock that is set a little stays in the same run.
+    # When the machine started, to ten minutes, so that a small change of the clock does not look like a new run.
     return f"around {round((time.time() - time.monotonic()) / 600)}"
 
 
 FileDigests = dict[int, tuple[int, int, str]]
-"""Of files that we wrote or read just now, by inode: size, time in nanoseconds, sha256."""
+"""Size, time in nanoseconds and sha256 of files that this process has just read or written, by inode."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:

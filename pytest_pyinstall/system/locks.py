@@ -1,7 +1,7 @@
-"""Holds lock files, and names the holder if a wait takes too long.
+"""Lock files, whose holder is named if a wait takes too long.
 
-The lock is BSD ``flock`` on a file that is never unlinked, the one that uv takes on ``STORE/.lock`` too, so that both
-exclude each other. On Windows it is ``LockFileEx``. The file, its mode and the deadline are ours.
+The lock is a BSD ``flock``, or on Windows ``LockFileEx``, on a file that is never deleted. uv locks ``STORE/.lock`` in
+the same way, so uv and pytest-pyinstall exclude each other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOGGER = StepLogger(__name__)
 
 
 _POLL = 0.01
-"""Seconds between two tries: sixteen waiters cost some per cent of one core, and each loses 5 ms."""
+"""Seconds between two tries: sixteen waiting processes use a few per cent of one core, and each loses 5 ms."""
 
 
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -52,10 +52,10 @@ def hold(
 ) -> Iterator[None]:
     """Hold the lock file `path`, which is created with mode 0666 if it is missing, and never removed.
 
-    `purpose` ends the sentence “gave up after 300 s waiting …” and `setting` names the option that moves the directory
-    elsewhere. While the lock is held, `note` names the holder. `on_wait` is called once with the holder. Raises
-    `LockTimeoutError` after `timeout` seconds, `StoreError` if the file cannot be made or the filesystem has no
-    such locks. The lock is free when the holder ends, however it ends.
+    `purpose` ends the sentence “gave up after 300 s waiting …”, and `setting` names the option for another directory.
+    While the lock is held, the file `note` names the holder. `on_wait` is called once, with a sentence that names the
+    other holder. The lock is free when the holder ends, however it ends. Raises `LockTimeoutError` after `timeout`
+    seconds, and `StoreError` if the file cannot be made or the filesystem has no such locks.
     """
     descriptor = _open(path, setting)
     try:
@@ -95,7 +95,7 @@ def hold(
 def lock_descriptor(descriptor: int) -> bool:
     """Lock the open file without waiting; False if another process has it. Raises `OSError`.
 
-    `filelock` brings what Windows needs. Elsewhere the call is the same without it, and 10 ms of imports sooner.
+    `filelock` does this on Windows. Elsewhere we make the same call, because importing it takes 10 ms.
     """
     if sys.platform == "win32":
         from filelock import lock_descriptor as native
@@ -111,8 +111,9 @@ def lock_descriptor(descriptor: int) -> bool:
 
 @contextlib.contextmanager
 def seize(path: Path) -> Iterator[bool]:
-    """Hold the lock file `path` without waiting; False if another process holds it. Creates no file: if there is none,
-    it is not held."""
+    """Hold the lock file `path` exclusively, without waiting; False if another process holds it.
+
+    If there is no such file, no process holds it, and none is created."""
     try:
         descriptor = _open_existing(path)
     except FileNotFoundError:
@@ -154,9 +155,8 @@ def has_shared_locks(directory: Path) -> bool:
 def share(path: Path) -> Iterator[bool]:
     """Hold the lock file `path` together with others that share it, so that no process can `seize` it.
 
-    False if that is impossible: there is no such file and none can be made, another process seizes it for longer than
-    a second, or there are no such locks here. Windows has none: it refuses by itself to move a directory from which a
-    program runs.
+    False if the file does not exist and cannot be made, if another process seizes it for longer than a second, or if
+    there are no such locks. Windows has none: it does not move a directory from which a program runs.
     """
     descriptor = _shared(path)
     try:
@@ -192,7 +192,7 @@ def _shared(path: Path) -> int | None:
 
 
 def holder(path: Path, note: Path | None = None) -> str:
-    """Who holds the lock file `path`, as far as the file `note` and the system tell."""
+    """The process that holds the lock file `path`, according to the file `note` or the system."""
     import socket
     from datetime import UTC, datetime
 
@@ -211,12 +211,12 @@ def holder(path: Path, note: Path | None = None) -> str:
     return "another process"
 
 
-# Without O_NOFOLLOW a planted link would have us open, and create, a file of its choice.
+# Without O_NOFOLLOW, a planted link would make us open or create any file.
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 _SWEPT = 2.0
-"""Seconds in which a directory may be swept away again and again between our making it and our making a file in it."""
+"""Seconds to try again if other processes remove the directory before the lock file is made in it."""
 
 
 def _open(path: Path, setting: str) -> int:
@@ -255,7 +255,7 @@ def _open_existing(path: Path) -> int:
         return os.open(path, os.O_RDWR | _FLAGS)
     except OSError as error:
         if error.errno in _REFUSED:
-            return os.open(path, os.O_RDONLY | _FLAGS)  # flock asks for no more, except on NFS
+            return os.open(path, os.O_RDONLY | _FLAGS)  # enough for flock, except on NFS
         raise
 
 
@@ -290,7 +290,7 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 
 def _write(note: Path) -> None:
-    """Leave word of who we are. Only the name of the program: an argument may hold a password."""
+    """Write who holds the lock. Only the name of the program, because an argument may be a password."""
     import socket
     from datetime import UTC, datetime
 
@@ -303,7 +303,7 @@ def _write(note: Path) -> None:
         }
     )
     with contextlib.suppress(OSError):
-        note.unlink(missing_ok=True)  # another user's note can be replaced, though not written to
+        note.unlink(missing_ok=True)  # a note of another user can be replaced, but not written to
         note.write_text(text, encoding="utf-8")
 
 
@@ -340,10 +340,10 @@ def lock_now(directory: Path) -> Iterator[bool | None]:
         with contextlib.suppress(OSError):
             descriptor = _open_or_make(directory / LOCK)
             ours = lock_descriptor(descriptor)
-            # Without a name it excludes no one: `clear` removed it between our opening and our locking.
+            # Without a name it excludes no process: `clear` removed it after we opened it and before we locked it.
             ours = ours and os.fstat(descriptor).st_nlink > 0
         yield ours
     finally:
         if descriptor is not None:
-            with contextlib.suppress(OSError):  # the lock is gone regardless of the disk says
+            with contextlib.suppress(OSError):  # the lock is gone, whatever the disk says
                 os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Loggers for the steps of our work, which do not import `logging`: it is used if another module has imported it."""
+"""Loggers that do not import `logging`. They use it if another module has imported it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ __all__ = ["StepLogger"]
 
 
 class StepLogger:
-    """The logger `name`, for the levels below a warning.
+    """The logger `name`, for levels below a warning.
 
-    Nothing can listen to them in a process that has not imported `logging`, and no command but ``--verbose`` needs it.
+    In a process that has not imported `logging`, nothing can receive them. Only ``--verbose`` imports it.
     """
 
     def __init__(self, name: str) -> None:

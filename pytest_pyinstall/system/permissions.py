@@ -1,7 +1,4 @@
-"""Who else can write to a directory of ours, and so decide what we run.
-
-The place of a directory: whether it exists and is writable, its volume, and the free space.
-"""
+"""Who else can write to a directory, and so decide what we run; and on which volume it is, with how much free space."""
 
 from __future__ import annotations
 
@@ -33,8 +30,9 @@ __all__ = [
 
 
 def is_ours_alone(directory: Path, *, below: Path) -> bool:
-    """Whether only we and root can write to `directory` and to those up to `below`, and rename one above. False on
-    Windows, where this is not checked."""
+    """Whether only this user and root can write to `directory` and those up to `below`, and rename one above.
+
+    False on Windows, where this is not checked."""
     if sys.platform == "win32":
         return False
     real = Path(os.path.realpath(directory))
@@ -49,14 +47,14 @@ def is_ours_alone(directory: Path, *, below: Path) -> bool:
 
 
 class Other(NamedTuple):
-    """Another user who can write where only we should; `flag` is chmod's word for it, empty for an owner."""
+    """Another user or group that can write to a path; `flag` is the letter that chmod uses, empty for an owner."""
 
     name: str
     flag: str
 
 
 class OtherWriter(NamedTuple):
-    """Who besides us and root can write to `directory`; as text, the beginning of a sentence."""
+    """Which other user can write to `directory`; as text, the beginning of a sentence."""
 
     directory: Path
     other: Other
@@ -68,14 +66,14 @@ class OtherWriter(NamedTuple):
 
     @property
     def way_out(self) -> str:
-        """The command that ends it, as far as there is one."""
+        """The command that takes the right away, if there is one."""
         return f"chmod {self.other.flag}-w {shlex.quote(str(self.directory))}" if self.other.flag else ""
 
 
 def other_writer(directory: Path) -> OtherWriter | None:
-    """Who besides us and root can write to `directory` or replace it; None if no one can.
+    """The user, besides this one and root, who can write to `directory` or replace it; None if there is none.
 
-    What does not exist yet is judged by the directory above it. None on Windows, where access rights are not checked.
+    If `directory` does not exist, the one above it is checked. None on Windows, where this is not checked.
     """
     if sys.platform == "win32":
         return None
@@ -91,13 +89,13 @@ def other_writer(directory: Path) -> OtherWriter | None:
 
 
 def who_else_can_write(status: os.stat_result, *, is_parent: bool, path: Path | None = None) -> Other | None:
-    """Someone besides us and root who can write to a directory, or, if it `is_parent`, rename what is in it.
+    """The user, besides this one and root, who can write to a directory, or, if it `is_parent`, rename what is in it.
 
     With `path`, its access control list is read too, if it has one.
     """
     mode = status.st_mode
     if sys.platform == "win32" or (is_parent and mode & stat.S_ISVTX):
-        return None  # as in /tmp, others can add there, and rename nothing of ours
+        return None  # as in /tmp: others can add files, but not rename ours
     if mode & stat.S_IWOTH:
         return Other("everyone", "o")
     if mode & stat.S_IWGRP:
@@ -135,7 +133,7 @@ def _acl_writers(path: Path, status: os.stat_result) -> tuple[set[int], set[int]
 
 @functools.cache
 def _is_ours_alone(gid: int, uid: int) -> bool:
-    """Whether only we and root are in the group. Many systems give every user such a group, and a umask of 002."""
+    """Whether only this user and root are in the group. Many systems give each user such a group and a umask of 002."""
     if sys.platform == "win32":
         return True
     import grp
@@ -144,7 +142,7 @@ def _is_ours_alone(gid: int, uid: int) -> bool:
     try:
         names = {pwd.getpwuid(uid).pw_name, "root"}
         members = {*grp.getgrgid(gid).gr_mem}
-    except KeyError:  # a container without that user or group: no one else can be in it
+    except KeyError:  # a container without that user or group: no other user can be in it
         return gid == os.getegid()
     return members <= names and all(user.pw_uid in {0, uid} for user in pwd.getpwall() if user.pw_gid == gid)
 
@@ -181,7 +179,7 @@ def is_noexec(directory: Path) -> bool:
 
 
 class Volume(Value):
-    """A filesystem. `device` tells two apart; `filesystem` is its kind, empty if it is unknown."""
+    """A filesystem. `device` identifies it; `filesystem` is its kind, empty if it is unknown."""
 
     device: int
     mount_point: Path
@@ -194,7 +192,7 @@ class Volume(Value):
 
 
 class Place(Value):
-    """A directory that may not be there yet; `volume` and `is_writable` are then those of the nearest that is."""
+    """A directory. If it does not exist, `volume` and `is_writable` are those of the nearest one above that does."""
 
     path: Path
     exists: bool
@@ -203,7 +201,7 @@ class Place(Value):
 
 
 def place(path: Path) -> Place:
-    """The place of `path`. Nothing is created; `volume` is None if it is unknown."""
+    """Describe the directory `path`. Creates nothing; `volume` is None if it is unknown."""
     exists = os.path.lexists(path)
     for nearest in (path, *path.parents):
         try:
@@ -234,7 +232,7 @@ def _filesystem(mount_point: Path) -> str:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return ""
-    # What was mounted last on one place is what one sees there.
+    # The last mount on a directory is the one that is visible.
     for line in reversed(lines):
         fields, _, rest = line.partition(" - ")
         where = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields.split(" ")[4])

@@ -1,9 +1,9 @@
-"""Runs programs, says how they ended, and lets them end with this process.
+"""Runs programs, reports how they ended, and ends them with this process.
 
-What `end_with_us` was told is killed when this process has ended, whether it returned, crashed or was killed with
-SIGKILL. The parent-death signal of Linux would not do: it reaches the direct child alone, and it is sent when the
-*thread* that started the child ends. So one small shell per process reads a pipe that the kernel closes when this
-process is gone, and kills what is left then. On Windows a job object does the same.
+A process given to `end_with_us` is killed when this process ends, whether it returns, crashes or is killed with
+SIGKILL. The parent-death signal of Linux is not enough: it reaches only the direct child, and it is sent when the
+*thread* that started the child ends. So a small shell reads a pipe, which the kernel closes when this process ends, and
+then kills what is left. On Windows a job object does the same.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def run(
     cwd: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """The exit code of `command` and what it wrote, as `Interpreter.run` says."""
+    """Run `command`; its exit code and output, as `Interpreter.run` describes them."""
     __tracebackhide__ = True
     return subprocess.run(
         command,
@@ -70,7 +70,10 @@ def run_into(
     input: str,  # noqa: A002  # as above
     env: Mapping[str, str],
 ) -> subprocess.CompletedProcess[str]:
-    """The same by way of files in `directory`: what `command` leaves running cannot keep us waiting, as with pipes."""
+    """As `run`, but with output in files in `directory`.
+
+    With pipes, a process that `command` leaves running would keep us waiting.
+    """
     __tracebackhide__ = True
     output, errors = directory / "stdout", directory / "stderr"
     with output.open("ab") as out, errors.open("ab") as err:
@@ -82,13 +85,13 @@ def run_into(
 
 
 def tail(text: str, most: int = 4000) -> str:
-    """The end of `text`, because programs say there what went wrong."""
+    """The end of `text`, where programs usually write what went wrong."""
     text = text.rstrip()
     return text if len(text) <= most else f"…{text[-most:]}"
 
 
 def signal_name(number: int) -> str:
-    """``SIGKILL`` for 9, also for a number that has no name here."""
+    """The name of a signal, such as ``SIGKILL`` for 9, or its number if it has no name here."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -98,9 +101,9 @@ def signal_name(number: int) -> str:
 def run_tool(
     command: Sequence[str], *, environ: Mapping[str, str], what: str, cwd: str | os.PathLike[str] | None = None
 ) -> None:
-    """Run `command` to its end, or to ours: nothing that it started outlives this process.
+    """Run `command` to its end. Nothing that it starts outlives this process.
 
-    Raises `EnvironmentCreationError`, which says `what` could not be done, with the end of what it wrote.
+    Raises `EnvironmentCreationError` with `what`, a sentence about what failed, and the end of the output.
     """
     try:
         process = subprocess.Popen(
@@ -133,15 +136,15 @@ def run_tool(
 
 
 def own_group() -> dict[str, Any]:
-    """Arguments for `subprocess.Popen` that give the process a group of its own, as `kill` needs."""
+    """Arguments for `subprocess.Popen` that give the process its own group, which `kill` needs."""
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
 
 
 def kill(process: subprocess.Popen[Any]) -> None:
-    """End `process`, which has a group of its own, with everything in that group, now."""
-    # Not waited for yet, so its number cannot be another's.
+    """Kill `process`, which has its own group, and everything in that group, now."""
+    # It was not waited for yet, so no other process can have its number.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if sys.platform == "win32":
             subprocess.run(
@@ -156,7 +159,7 @@ def kill(process: subprocess.Popen[Any]) -> None:
 
 
 def end_with_us(process: subprocess.Popen[Any], *, group: bool) -> None:
-    """Kill `process` when this process has ended, however it ended; with `group`, everything in its process group."""
+    """Kill `process` when this process ends, however it ends; with `group`, everything in its process group."""
     if sys.platform == "win32":
         _put_into_job(process)
     else:
@@ -164,7 +167,7 @@ def end_with_us(process: subprocess.Popen[Any], *, group: bool) -> None:
 
 
 def forget(process: subprocess.Popen[Any], *, group: bool) -> None:
-    """Take back `end_with_us`, once the process was waited for: its number may become another's."""
+    """Undo `end_with_us` after the process was waited for, because another process may get its number."""
     if sys.platform != "win32":
         _watchdog.tell(f"- {-process.pid if group else process.pid}\n")
 
@@ -182,27 +185,27 @@ for id in $ids; do kill -s KILL -- "$id"; done
 
 
 class _Watchdog:
-    """The shell, started when it is first told something."""
+    """The shell, started when it is first needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._pipe: int | None = None
 
     def tell(self, line: str) -> None:
-        # Without a shell nothing watches, and the children end as they would anyway.
+        # Without a shell, nothing kills the children.
         with self._lock, contextlib.suppress(OSError):
             if self._pipe is None:
                 self._pipe = self._start()
             try:
                 os.write(self._pipe, line.encode())
-            except BrokenPipeError:  # someone killed the shell
+            except BrokenPipeError:  # the shell was killed
                 os.close(self._pipe)
                 self._pipe = None
                 self._pipe = self._start()
                 os.write(self._pipe, line.encode())
 
     def abandon(self) -> None:
-        """In a forked child: the pipe is the parent's, and must be closed when the parent has ended."""
+        """In a forked child: the pipe belongs to the parent, and must be closed when the parent ends."""
         self._lock = threading.Lock()
         if self._pipe is not None:
             with contextlib.suppress(OSError):
@@ -220,14 +223,14 @@ class _Watchdog:
                 stderr=subprocess.DEVNULL,
                 cwd="/",
                 env={},
-                start_new_session=True,  # Ctrl-C is not for it
+                start_new_session=True,  # Ctrl-C must not reach it
             )
         except OSError:
             os.close(writing)
             raise
         finally:
             os.close(reading)
-        shell.returncode = 0  # it ends after us, so it is not waited for, and Python should not warn about that
+        shell.returncode = 0  # it ends after us, so Python should not warn that it was not waited for
         return writing
 
 
@@ -244,7 +247,7 @@ if sys.platform == "win32":  # pragma: no cover
 
     @functools.cache
     def _job() -> int:
-        """A job object, which ends with everything in it when the last handle to it is closed: when we end."""
+        """A job object. When this process ends, its last handle is closed, and everything in it ends."""
         import ctypes
 
         kernel = ctypes.WinDLL("kernel32", use_last_error=True)
@@ -267,15 +270,15 @@ if sys.platform == "win32":  # pragma: no cover
 
 
 CANNOT_RUN, NOT_FOUND = 126, 127
-"""The exit codes of a shell for a command that cannot be run, and for one that is not there."""
+"""The exit codes of a shell for a command that cannot be run, and for one that does not exist."""
 
 
 def execute(command: Sequence[str], *, environ: Mapping[str, str]) -> tuple[int, str]:
-    """Run `command`, and return its exit code as a shell would say it, with what kept it from starting.
+    """Run `command`, and return its exit code as a shell reports it, and the error that kept it from starting.
 
-    128 plus the number for a signal that ended it, 127 if it is not found, 126 if it cannot be run. It has our
-    standard streams, and our signals: SIGTERM and SIGHUP are passed on, SIGINT too unless a terminal has sent it to
-    both of us. It is waited for in every case.
+    The code is 128 plus the number of the signal that ended it, 127 if it is not found, and 126 if it cannot be run. It
+    has the standard streams of this process. SIGTERM and SIGHUP are passed on to it, and SIGINT too, unless a terminal
+    sent it to both processes. Always waits for it.
     """
     import shutil
 
@@ -291,7 +294,7 @@ def execute(command: Sequence[str], *, environ: Mapping[str, str]) -> tuple[int,
             return CANNOT_RUN, f"{command[0]!r}: {error}"
         receivers.append(process)
         with process:
-            # Its group is ours, for the terminal's sake.
+            # It shares our group, so that it can use the terminal.
             end_with_us(process, group=False)
             try:
                 code = process.wait()
@@ -301,7 +304,7 @@ def execute(command: Sequence[str], *, environ: Mapping[str, str]) -> tuple[int,
 
 
 class _Receivers(list["subprocess.Popen[bytes]"]):
-    """The command, as soon as it runs, and the signals that came before."""
+    """The command, once it runs, and the signals that arrived before."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -331,7 +334,7 @@ def _passing_signals_on() -> Iterator[_Receivers]:
     numbers = [signal.SIGINT, signal.SIGTERM]
     if sys.platform != "win32":
         numbers.append(signal.SIGHUP)
-    # Functions, never SIG_IGN: that the command would inherit.
+    # Functions, not SIG_IGN, which the command would inherit.
     before = {number: signal.signal(number, pass_on) for number in numbers}
     try:
         yield receivers

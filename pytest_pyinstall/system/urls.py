@@ -1,7 +1,4 @@
-"""What may be shown of a URL, and what in it has to stay secret: pure functions.
-
-Which proxy to ask, by the conventions of curl.
-"""
+"""Which part of a URL may be shown or stored, which parts are secret, and which proxy to use for it. No I/O."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ __all__ = [
 
 
 def redacted(url: str) -> str:
-    """`url` as it may be shown: password and query are ``***``, so is a lone user name, the fragment is gone."""
+    """`url` with ``***`` for password and query, or for a user name without a password, and without fragment."""
     match = re.match(r"([a-z][a-z0-9+.-]*://)([^/?#]*)([^?#]*)(\?[^#]*)?(.*)", url, re.IGNORECASE | re.DOTALL)
     if not match:
         return printable(url)
@@ -48,12 +45,12 @@ def redacted(url: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """`text`, such as another program's output, with each URL in it as `redacted` shows it."""
+    """`text`, such as the output of a program, with each URL in it `redacted`."""
     return re.sub(r"[a-z][a-z0-9+.-]*://[^\s'\"<>]+", lambda match: redacted(match[0]), text, flags=re.IGNORECASE)
 
 
 def without_secrets(url: str) -> str:
-    """`url` without user, password, query and fragment, as it may be stored; it may no longer be downloadable."""
+    """`url` without user, password, query and fragment, so that it can be stored. Downloads may need them."""
     if is_local(url):
         return url
     from urllib.parse import urlsplit, urlunsplit
@@ -71,7 +68,7 @@ def is_local(url: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` is this very machine, by its name or as an address."""
+    """Whether `host` is the name or an address of this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     import ipaddress
@@ -85,7 +82,7 @@ def is_loopback(host: str) -> bool:
 
 
 def origin(parts: SplitResult) -> tuple[str, str, int]:
-    """Scheme, host and port: what has to be the same for a password to go along (RFC 6454)."""
+    """Scheme, host and port. A password may only be sent to the same origin (RFC 6454)."""
     return (parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80))
 
 
@@ -100,7 +97,7 @@ def resolve_redirect(base: str, location: str) -> str:
 
 
 def basic_authorization(parts: SplitResult) -> str:
-    """The header with the user and password of a URL; empty if it has none."""
+    """The Authorization header with the user and password of a URL; empty if it has none."""
     if parts.username is None and parts.password is None:
         return ""
     from urllib.parse import unquote
@@ -110,7 +107,7 @@ def basic_authorization(parts: SplitResult) -> str:
 
 
 def secrets_in(*urls: str) -> frozenset[str]:
-    """The parts of these URLs that must not be shown, in each form in which they might turn up."""
+    """The secret parts of these URLs, in each form in which they may appear in a message."""
     from urllib.parse import unquote, urlsplit
 
     found = set()
@@ -133,7 +130,7 @@ def _base64(text: str) -> str:
 
 
 def proxy_for(parts: SplitResult, environ: Mapping[str, str]) -> str | None:
-    """The proxy to ask, by the conventions of curl; None for directly."""
+    """The URL of the proxy to use, by the conventions of curl; None for a direct connection."""
     host = (parts.hostname or "").lower()
     if is_loopback(host):
         return None

@@ -17,7 +17,7 @@ __all__ = ["Value", "replace"]
 
 
 class _DataclassFields:
-    """What `dataclasses.replace`, `fields` and `asdict` ask a class for; made when they ask."""
+    """The attribute that `dataclasses.replace`, `fields` and `asdict` read. It is made when they read it."""
 
     def __get__(self, _: object, owner: type[Value]) -> Mapping[str, Field[Any]]:
         import dataclasses
@@ -37,9 +37,9 @@ def _default_of(owner: type[Value], name: str) -> dict[str, Any]:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Value:
-    """Works as a frozen dataclass whose fields are keywords does: they are the annotations of the class.
+    """Works like a frozen dataclass with keyword arguments. The annotations of the class are its fields.
 
-    It has no `slots`, and no `field()`: a default is a value that nothing changes.
+    It has no `slots` and no `field()`. A default must be immutable.
     """
 
     if TYPE_CHECKING:
