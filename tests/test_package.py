@@ -179,6 +179,7 @@ code = main(sys.argv[1:])
 print("\\n", code, *sys.modules)
 """
     known = {"inspect", "dataclasses"} if sys.version_info >= (3, 13) else set()  # by packaging.version, from 3.13 on
+    known |= {"urllib.parse", "ipaddress"} if sys.version_info < (3, 12) else set()  # by pathlib, up to 3.11
     argv = [installed["VERSION"] if word == "VERSION" else word for word in words]
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}", *argv],
