@@ -6,7 +6,7 @@ CACHE/environments/<slot>-<state>              whole, or not there
                    <slot>-<state>/suite.json   what is in it; its time is when it was last used, to the day
                    .<slot>-<state>.lease       shared by the sessions that run in it
                    .<slot>.lock                held while an environment of the slot is made
-                   .<slot>-<private>.new       scratch of one session
+                   .<private>.new              scratch of one session
                    .wheel-<project>-<state>/   the project as an editable wheel, for all Pythons
                    .<name>.gone                being deleted
 

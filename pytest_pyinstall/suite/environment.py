@@ -32,11 +32,11 @@ from pytest_pyinstall.suite.inputs import OPTION, Inputs, changes, explicit_pack
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, Recipe, local_target
 from pytest_pyinstall.suite.variants import Variant
 from pytest_pyinstall.system import locks
-from pytest_pyinstall.system.files import delete, discard
+from pytest_pyinstall.system.files import children, delete, discard, is_abandoned, scratch_name
 from pytest_pyinstall.system.processes import run
 from pytest_pyinstall.system.temporary import temporary_directory
 
-__all__ = ["SuiteEnvironment", "is_prepared", "make_environment", "mark_as_prepared", "variables_of"]
+__all__ = ["SuiteEnvironment", "is_prepared", "make_environment", "mark_as_prepared", "reason_of", "variables_of"]
 
 _FORM = "3"
 """Changes when what we put into an environment does."""
@@ -248,11 +248,12 @@ def _make(
     say: Callable[[str], None] | None,
 ) -> tuple[Path, bool]:
     # A name of our own: an installer of a session that was killed may still write into its directory.
-    scratch = plan.parent / f".{plan.slot}-{os.getpid()}-{os.urandom(4).hex()}.new"
+    scratch = plan.parent / scratch_name()
     interpreter, spec = plan.interpreter, plan.spec
     try:
-        for left in plan.parent.glob(f".{plan.slot}-*.new"):
-            discard(left)
+        for left in children(plan.parent):
+            if is_abandoned(left):  # also of another project, whose next session may be far away
+                discard(left)
         python = venv.create(scratch, key=interpreter.key, base_executable=interpreter.base_executable, environ=environ)
         places = {editable: final for final, editable in plan.places()}
         editable = _Filling(plan, scratch, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say).run()
@@ -286,9 +287,16 @@ def _make(
 def _without_scratch(
     error: EnvironmentCreationError, scratch: Path, interpreter: Interpreter
 ) -> EnvironmentCreationError:
-    """The same for a user who looks when `scratch` is gone: an installer's command only asks, of the Python itself."""
+    """The same error with one line of the installer's output, and a hint that works when `scratch` is gone.
+
+    The message is equal for all Pythons with the same cause, so that a session shows it once.
+    """
     name = interpreter.key.display_name
-    message = error.message.replace(str(scratch), f"an environment of {name}")
+    first, *output = error.message.splitlines()
+    what = first.partition(", exit code ")[0].replace(f" into {scratch}", "")
+    what = "cannot install" if what.startswith("cannot install ") else what.replace(str(scratch), "an environment")
+    line = reason_of(output).replace(str(scratch), "an environment")
+    message = f"{what}: {line}" if line else what
     try:
         words = shlex.split(error.hint)
     except ValueError:
@@ -301,6 +309,24 @@ def _without_scratch(
     if str(scratch) in hint:
         hint = shlex.join(word.replace(str(scratch), f"env-{name}") for word in words)
     return type(error)(message, hint=hint)
+
+
+_EXCEPTION = re.compile(r"(?:[\w.]+\.)?\w*(?:Error|Exception)\b.*")
+
+
+def reason_of(output: Sequence[str]) -> str:
+    """The reason in the output of pip, uv, or a build that they started, as one line."""
+    lines = [re.sub(r"^[^\w.<]+", "", line).strip() for line in output]
+    lines = [line.removeprefix("cause: ") for line in lines if line and not re.match(r"hint\b|note: |\[notice\]", line)]
+    for index, line in enumerate(lines):
+        if line.startswith("Because "):
+            return " ".join(lines[index:])
+    exceptions = [index for index, line in enumerate(lines) if _EXCEPTION.fullmatch(line)]
+    if exceptions:
+        return " ".join(lines[exceptions[-1] : exceptions[-1] + 3])
+    errors = [line for line in lines if line.lower().startswith("error: ")]
+    found = (errors or lines[-1:] or [""])[0]
+    return found.removeprefix("ERROR: ").removeprefix("error: ")
 
 
 def _pytest_version(path: Path, interpreter: Interpreter) -> str:

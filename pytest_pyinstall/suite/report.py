@@ -48,6 +48,10 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+_MOST_OF_A_NOTE = 80
+"""Columns of a row that has a note, of which the whole is in the error above the table."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Tally:
     """One row of the table. `note` is why there are no numbers."""
@@ -133,7 +137,8 @@ def _shown_columns(tallies: Sequence[Tally]) -> list[tuple[str, str]]:
 def _aligned(row: Sequence[str], widths: Sequence[int], left: int) -> str:
     if len(row) < len(widths):  # a note in place of the numbers
         cells = [cell.ljust(widths[column]) for column, cell in enumerate(row[:left])]
-        return "  ".join([*cells, *row[left:]])
+        line = "  ".join([*cells, *row[left:]])
+        return line if len(line) <= _MOST_OF_A_NOTE else f"{line[: _MOST_OF_A_NOTE - 1].rstrip()}…"
     cells = [
         cell.ljust(widths[column]) if column < left else cell.rjust(widths[column]) for column, cell in enumerate(row)
     ]

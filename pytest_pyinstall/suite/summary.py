@@ -113,7 +113,8 @@ def _signature(report: Any, root: Path) -> tuple[object, ...]:
         # Of a collector's error there is the text alone: again what went wrong, and where in the project.
         message = "\n".join(re.findall(r"^E  .*|^(?!\.\.|[/\\\\]|\w:)\S+:\d+: in .*", message, re.MULTILINE))
     message = re.sub(r"0x[0-9a-fA-F]+", "0x…", message)
-    message = re.sub(r"\S*/environments/[0-9a-f]{24}/", "", message)
+    message = re.sub(r"\S*/environments/[0-9a-f]{16}-[0-9a-f-]+/", "", message)
+    message = re.sub(r"^hint: .*$", "", message, flags=re.MULTILINE)  # it names the one Python that it is about
     message = re.sub(
         r"python\d\.\d+|sys\.version_info\([^)]*\)|\(3, \d+(?:, \d+)?(?:, '\w+', \d+)?\)", "python", message
     )

@@ -596,7 +596,7 @@ def test_an_installers_error_names_no_directory_that_is_gone(run: Run, pytester:
     result = run(pythons=(NEW,))
     shown = result.stdout.str() + result.stderr.str()
     assert ".new" not in shown
-    assert f"into an environment of {NEW}" in shown
+    assert "cannot install: " in shown
     [hint] = {line.strip("E ") for line in shown.splitlines() if "hint: " in line}
     words = hint.partition("hint: ")[2].split()
     assert "--dry-run" in words

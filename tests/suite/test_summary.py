@@ -84,7 +84,7 @@ def test_the_only_python_that_ran_a_test_is_named_alone() -> None:
     ("one", "other"),
     [
         ("<A object at 0x7f01>", "<A object at 0xABCDEF>"),
-        ("in /c/environments/" + "a" * 24 + "/lib", "in /c/environments/" + "b" * 24 + "/lib"),
+        ("in /c/environments/" + "a" * 16 + "-a1/lib", "in /c/environments/" + "b" * 16 + "-b2/lib"),
         ("python3.9 is old", "python3.12 is old"),
         ("sys.version_info(major=3, minor=9)", "sys.version_info(major=3, minor=12)"),
         ("assert (3, 9) >= (3, 13)", "assert (3, 12, 1, 'final', 0) >= (3, 13)"),
