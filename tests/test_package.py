@@ -275,7 +275,7 @@ def test_every_entry_point_of_the_wheel_is_there(wheel: zipfile.Path) -> None:
 def test_what_is_installed_says_the_version_of_this_checkout() -> None:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert importlib.metadata.version("pytest-pyinstall") == project["version"]
-    assert "pytest>=9.1" in project["dependencies"]
+    assert "pytest>=7.4" in project["dependencies"]
     assert project["requires-python"] == ">=3.11"
 
 

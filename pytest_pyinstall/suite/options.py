@@ -141,12 +141,23 @@ def _constants(code: CodeType) -> Iterator[str]:
 
 
 def _only_reports(config: pytest.Config, package: str) -> bool:
+    """Whether the plugins of `package` hear of reports, and change neither which tests there are nor how they run."""
     hooks: set[str] = set()
     for plugin in config.pluginmanager.get_plugins():
         module = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
         if module.partition(".")[0] == package:
-            hooks.update(caller.name for caller in config.pluginmanager.get_hookcallers(plugin) or ())
+            hooks.update(_own_hooks(config, plugin))
     return not hooks & _RUNNING and any(name in hooks for name in _REPORTING)
+
+
+def _own_hooks(config: pytest.Config, plugin: object) -> Iterator[str]:
+    for caller in config.pluginmanager.get_hookcallers(plugin) or ():
+        for implementation in caller.get_hookimpls():
+            # A wrapper looks on. What a reporter inherits from pytest's own does what pytest does.
+            looks_on = caller.name in _RUNNING and (implementation.hookwrapper or implementation.wrapper)
+            is_inherited = implementation.function.__module__.startswith("_pytest.")
+            if implementation.plugin is plugin and not looks_on and not is_inherited:
+                yield caller.name
 
 
 def seed() -> int:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import re
 import signal
+import sys
 import time
 import warnings
 import weakref
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "PythonNode",
     "ReportReplayer",
     "add_attribute",
     "add_property",
@@ -46,13 +48,13 @@ def add_property(config: pytest.Config, name: str, value: str) -> None:
         xml.add_global_property(name, value)
 
 
-def add_attribute(config: pytest.Config, row: InterpreterRun, nodeid: str, name: str, value: str) -> None:
+def add_attribute(node: PythonNode, nodeid: str, name: str, value: str) -> None:
     """Of ``record_xml_attribute``."""
-    xml: Any = config.stash.get(xml_key, None)
+    xml: Any = node.config.stash.get(xml_key, None)
     if xml is not None:
         # As much of a report as says whose attribute it is.
-        report = pytest.TestReport(named(nodeid, row.label), ("", None, ""), {}, "passed", None, "call")
-        report.__dict__["node"] = row.node
+        report = pytest.TestReport(named(nodeid, node.name), ("", None, ""), {}, "passed", None, "call")
+        report.__dict__["node"] = node
         xml.node_reporter(report).add_attribute(name, value)
 
 
@@ -109,6 +111,38 @@ class _Item(pytest.Item):
         return self.path, None, self.name
 
 
+class PythonNode(pytest.Collector):
+    """One Python, as the node of a report: a collector of pytest, with what reporters know from xdist's."""
+
+    gateway: _Gateway
+    workerinfo: dict[str, Any]
+    _workerinfocache: str
+
+    @classmethod
+    def of(cls, row: InterpreterRun, session: pytest.Session) -> PythonNode:
+        found = cls.from_parent(session, name=row.label, nodeid=f"[{row.label}]")
+        interpreter = row.choice.interpreter
+        found.gateway = _Gateway(row.label)
+        found.workerinfo = {
+            "id": row.label,
+            "version_info": tuple(interpreter.version_info[:3]) if interpreter else (),
+            "sysplatform": sys.platform,
+            "executable": str(interpreter.executable) if interpreter else "",
+        }
+        # The line above each failure's text; ours say where they are from in their heading.
+        found._workerinfocache = ""  # noqa: SLF001  # the name under which pytest looks for it
+        return found
+
+    def collect(self) -> list[pytest.Item]:
+        """The tests are the worker's."""
+        return []
+
+
+class _Gateway:
+    def __init__(self, label: str) -> None:
+        self.id = label
+
+
 class ReportReplayer:
     """Sends what each of `rows` tells through the hooks of `session`, and puts it into `matrix`.
 
@@ -132,6 +166,7 @@ class ReportReplayer:
         self._tell_start = manager.subset_hook_caller("pytest_runtest_logstart", others)
         self._tell_finish = manager.subset_hook_caller("pytest_runtest_logfinish", others)
         self._shown: set[str] | None = None
+        self._nodes: dict[str, PythonNode] = {}
         self.parameters: set[str] = set()
         """Arguments that end in what looks like the name of a Python, and is a parameter of a test."""
         self.before = session.testscollected
@@ -167,7 +202,7 @@ class ReportReplayer:
             case ["property", name, value]:
                 add_property(self.config, name, value)
             case ["attribute", nodeid, name, value]:
-                add_attribute(self.config, row, nodeid, name, value)
+                add_attribute(self._node(row), nodeid, name, value)
             case ["coverage", *fields]:
                 row.coverage = fields
             case ["heading", lines]:
@@ -185,6 +220,11 @@ class ReportReplayer:
                 self._found_parameter(word)
             case ["end", code]:
                 row.exit_code = code
+
+    def _node(self, row: InterpreterRun) -> PythonNode:
+        if row.label not in self._nodes:
+            self._nodes[row.label] = PythonNode.of(row, self.session)
+        return self._nodes[row.label]
 
     def _found_parameter(self, word: str) -> None:
         """A test has a parameter that looks like the name of a Python, so its id asks for every Python."""
@@ -259,7 +299,7 @@ class ReportReplayer:
                     start=start,
                     stop=start + duration,
                 )
-                report.__dict__["node"] = row.node
+                report.__dict__["node"] = self._node(row)
                 self.config.hook.pytest_runtest_logreport(report=report)
             start += duration
         self._tell_finish(nodeid=named(nodeid, row.label), location=location)
@@ -308,7 +348,7 @@ class ReportReplayer:
         if data["$report_type"] == "CollectReport":
             data["result"] = []
         report = self.config.hook.pytest_report_from_serializable(config=self.config, data=data)
-        report.node = row.node
+        report.node = self._node(row)
         if status is not None:
             category, letter, word = status
             self._statuses[id(report)] = (category, letter, tuple(word) if isinstance(word, list) else word)

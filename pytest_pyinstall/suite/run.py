@@ -25,7 +25,7 @@ from pytest_pyinstall.system.files import write_atomically
 from pytest_pyinstall.system.processes import end_with_us, forget, own_group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from concurrent.futures import Future
 
     from pytest_pyinstall.request.identity import Key
@@ -47,21 +47,6 @@ def named(nodeid: str, label: str) -> str:
     return f"{nodeid}[{label}]"
 
 
-class _Gateway:
-    def __init__(self, label: str) -> None:
-        self.id = label
-
-
-class _Node:
-    """What reporters ask of a report that comes from elsewhere; they know it from xdist."""
-
-    def __init__(self, label: str, version: Sequence[int]) -> None:
-        self.gateway = _Gateway(label)
-        self.workerinfo = {"id": label, "version_info": tuple(version), "sysplatform": sys.platform, "executable": ""}
-        # The line above each failure's text; ours say where they are from in their heading.
-        self._workerinfocache = ""
-
-
 @dataclass(slots=True, kw_only=True, eq=False)
 class InterpreterRun:
     """One Python of the session."""
@@ -71,7 +56,6 @@ class InterpreterRun:
     words: WorkerWords | None = None
     variant: Variant | None = None
     tally: Tally = field(init=False)
-    node: _Node = field(init=False)
     preparing: Future[SuiteEnvironment] | None = None
     made: SuiteEnvironment | None = None
     inner: WorkerSession | None = None
@@ -99,7 +83,6 @@ class InterpreterRun:
         asked = self.choice.asked[0]
         name = str(interpreter.key.display_name) if interpreter else asked if asked[:1].isdigit() else ""
         self.tally = Tally(label=self.label, python=f"{name} {self.variant.name}" if self.variant else name)
-        self.node = _Node(self.label, interpreter.version_info[:3] if interpreter else ())
 
     @property
     def version(self) -> str:

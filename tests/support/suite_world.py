@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from archives import interpreters
+
+from pytest_pyinstall.interpreter.packages import find_uv
 
 __all__ = [
     "NEW",
@@ -142,6 +145,40 @@ def bench(benches: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     for place in used:
         for path in place.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+OUTER_PLUGINS = (
+    "pytest-html", "pytest-sugar", "pytest-json-report", "pytest-reportlog", "pytest-randomly", "pytest-benchmark",
+    "pytest-django",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def outer_python(tmp_path_factory: pytest.TempPathFactory, shared_home: Path) -> Path:
+    """A Python of ours with pytest-pyinstall and popular plugins, for sessions in which they are outside."""
+    place = tmp_path_factory.mktemp("outer") / "environment"
+    uv = find_uv(os.environ) or "uv"
+    root = Path(__file__).parents[2]
+    environ = {**os.environ, "UV_CACHE_DIR": str(shared_home / "uv")}
+    python = place / "bin" / "python"
+    for words in (
+        ("venv", "-q", "-p", sys.executable, place),
+        ("pip", "install", "-q", "-p", python, "-e", root, *OUTER_PLUGINS),
+    ):
+        subprocess.run([uv, *map(str, words)], check=True, env=environ)
+    return python
+
+
+@pytest.fixture
+def run_outside(run: Run, outer_python: Path, pytester: pytest.Pytester) -> Run:
+    """`run`, in an environment with `OUTER_PLUGINS`. pytest-randomly and pytest-sugar are off if no word names them."""
+
+    def run_outside(*words: str, pythons: tuple[str, ...] = PYTHONS) -> pytest.RunResult:
+        off = [f"-pno:{name}" for name in ("randomly", "sugar") if not any(name in word for word in words)]
+        command = [str(outer_python), "-mpytest", *off, "--python-suite", *asked(*pythons), *words]
+        return pytester.run(*command, timeout=500)
+
+    return run_outside
 
 
 def environment_of(home: Path, project: Path, version: str) -> Path:

@@ -1,0 +1,358 @@
+"""What the workers report reaches the session's reporters, those of other plugins too, as pytest's own objects."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from suite_world import PYTHONS, Bench, Compare, Run, asked, marks
+
+from pytest_pyinstall.suite.environment import reason_of
+
+pytestmark = marks
+
+TESTS = """
+import sys
+import pytest
+
+def test_fine(): pass
+
+def test_new():
+    assert sys.version_info < (3, 13)
+
+@pytest.mark.skip(reason="later")
+def test_later(): pass
+"""
+
+
+def test_hooks_of_other_plugins_get_nodes_of_pytest(run: Run, bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "curious.py").write_text(
+        "import pytest\n"
+        "def check(node, config):\n"
+        "    assert isinstance(node, pytest.Item | pytest.Collector), node\n"
+        "    assert node.config is config\n"
+        "    assert node.session.config is config\n"
+        "    assert node.nodeid in {'[py3.12]', '[py3.13]'}, node.nodeid\n"
+        "    assert str(node.path) and node.listchain() and node.getparent(pytest.Session)\n"
+        "    print('checked', node.name)\n"
+        "class Plugin:\n"
+        "    def __init__(self, config): self.config = config\n"
+        "    def pytest_deselected(self, items):\n"
+        "        for item in items: check(item, self.config)\n"
+        "    def pytest_runtest_logreport(self, report): check(report.node, self.config)\n"
+        "    def pytest_collectreport(self, report):\n"
+        "        if report.nodeid.endswith(']'): check(report.node, self.config)\n"
+        "def pytest_configure(config): config.pluginmanager.register(Plugin(config))\n",
+        "utf-8",
+    )
+    bench(files={"test_it.py": TESTS, "test_broken.py": "import no_such_module\n"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path))
+        result = run(
+            "-p", "curious", "-k", "not later", "--continue-on-collection-errors", "-s", "--capture=fd", pythons=PYTHONS
+        )
+
+    result.assert_outcomes(passed=3, failed=1, errors=2, deselected=2)
+
+
+@pytest.mark.parametrize("words", [(), ("-k", "new or fine"), ("-k", "nothing"), ("test_it.py::test_new",)])
+def test_sugar_outside(run_outside: Run, bench: Bench, words: tuple[str, ...]) -> None:
+    bench(files={"test_it.py": TESTS})
+
+    result = run_outside("-psugar", "--force-sugar", *words)
+
+    text = re.sub(r"\x1b\[[\d;?]*\w", "", result.stdout.str())
+    assert "INTERNALERROR" not in text + result.stderr.str()
+    if "nothing" in words:
+        assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    else:
+        assert "1 failed" in text
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_reports_of_reporters_that_only_the_outer_environment_has(run_outside: Run, bench: Bench) -> None:
+    here = bench(files={"test_it.py": TESTS})
+
+    result = run_outside(
+        "--html=out.html", "--self-contained-html", "--report-log=out.jsonl", "--json-report",
+        "--json-report-file=out.json", "--junitxml=out.xml",
+    )  # fmt: skip
+
+    result.assert_outcomes(passed=3, failed=1, skipped=2)
+    assert "unrecognized arguments" not in result.stdout.str() + result.stderr.str()
+    named = {f"test_{name}[py{version}]" for name in ("fine", "new", "later") for version in PYTHONS}
+    html = (here / "out.html").read_text("utf-8")
+    assert all(name in html for name in named)
+    lines = [json.loads(line) for line in (here / "out.jsonl").read_text("utf-8").splitlines()]
+    assert {line["nodeid"].partition("::")[2] for line in lines if line.get("when") == "setup"} == named
+    document = json.loads((here / "out.json").read_bytes())
+    assert document["summary"]["passed"] == 3
+    assert document["summary"]["failed"] == 1
+    assert {case.get("name") for case in ET.parse(here / "out.xml").getroot().iter("testcase")} == named
+
+
+def test_reporters_on_both_sides_write_one_report(run_outside: Run, bench: Bench) -> None:
+    here = bench("pytest-html", "pytest-json-report", files={"test_it.py": TESTS})
+
+    result = run_outside("--html=out.html", "--json-report", "--json-report-file=out.json")
+
+    result.assert_outcomes(passed=3, failed=1, skipped=2)
+    assert json.loads((here / "out.json").read_bytes())["summary"]["total"] == 6
+    assert [path.name for path in here.glob("out*.html")] == ["out.html"]
+
+
+def test_reporters_that_only_the_environments_have_write_one_file_for_each_python(run: Run, bench: Bench) -> None:
+    here = bench("pytest-html", "pytest-json-report", files={"test_it.py": TESTS})
+
+    result = run("--html=out.html", "--json-report", "--json-report-file=out.json", pythons=PYTHONS)
+
+    result.assert_outcomes(passed=3, failed=1, skipped=2)
+    result.stdout.fnmatch_lines_random(
+        ["*a file of its own: out-{python}.html", "*a file of its own: out-{python}.json"]
+    )
+    for version in PYTHONS:
+        assert json.loads((here / f"out-py{version}.json").read_bytes())["summary"]["total"] == 3
+        assert "test_new" in (here / f"out-py{version}.html").read_text("utf-8")
+
+
+def test_benchmarks_are_written_for_each_python_and_shown(
+    run: Run, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark does not measure in one
+    here = bench("pytest-benchmark", files={"test_it.py": "def test_it(benchmark): assert benchmark(lambda: 1) == 1\n"})
+
+    result = run("--benchmark-json=out.json", pythons=PYTHONS)
+
+    result.assert_outcomes(passed=2)
+    assert result.stdout.str().count("Name (time in") == 2
+    for version in PYTHONS:
+        document = json.loads((here / f"out-py{version}.json").read_bytes())
+        assert document["machine_info"]["python_version"].startswith(version)
+    assert not (here / "out.json").exists()
+
+
+def test_the_seed_that_is_shown_is_that_of_every_python(run_outside: Run, bench: Bench) -> None:
+    bench(
+        "pytest-randomly",
+        files={"test_it.py": "import random\ndef test_it(): print('drawn', random.random())\n"},
+    )
+
+    def drawn(result: pytest.RunResult) -> set[str]:
+        result.assert_outcomes(passed=2)
+        return {line for line in result.outlines if line.startswith("drawn")}
+
+    result = run_outside("-prandomly", "-rP")
+    [seed] = {line.rpartition("=")[2] for line in result.outlines if line.startswith("Using --randomly-seed=")}
+
+    again = run_outside("-prandomly", "-rP", f"--randomly-seed={seed}")
+
+    assert len(drawn(result)) == 1
+    assert drawn(again) == drawn(result)
+
+
+def test_plugins_of_an_editor_outside_are_not_asked_of_the_environments(
+    run: Run, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vscode_pytest.py").write_text(
+        "def pytest_addoption(parser): parser.addoption('--editor-port')\n"
+        "def pytest_runtest_logreport(report): print('editor hears', report.nodeid, report.when)\n",
+        "utf-8",
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    bench(files={"test_it.py": TESTS})
+
+    run("-p", "vscode_pytest", "--editor-port=7", pythons=PYTHONS).assert_outcomes(passed=3, failed=1, skipped=2)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p vscode_pytest --editor-port 7")
+    run(pythons=PYTHONS).assert_outcomes(passed=3, failed=1, skipped=2)
+
+
+def test_django_outside_does_not_import_the_projects_settings(run_outside: Run, bench: Bench) -> None:
+    bench(
+        files={
+            "pytest.ini": "[pytest]\nDJANGO_SETTINGS_MODULE = settings\n",
+            "settings.py": "raise RuntimeError('imported outside')\n",
+            "test_it.py": TESTS,
+        }
+    )
+    result = run_outside()
+
+    result.assert_outcomes(passed=3, failed=1, skipped=2)
+    assert "imported outside" not in result.stdout.str() + result.stderr.str()
+
+
+def test_without_automatic_plugins(pytester: pytest.Pytester, run: Run, bench: Bench) -> None:
+    bench(
+        "pytest-benchmark",
+        files={"test_it.py": TESTS + "def test_none(request): request.getfixturevalue('benchmark')\n"},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+        result = pytester.runpytest_subprocess(
+            "-p", "pyinstall", "--python-suite", *asked(*PYTHONS), "-k", "fine or none", timeout=500
+        )
+
+    result.assert_outcomes(passed=2, failed=2, deselected=4)
+
+
+# What the inner session alone says
+
+SAYING = """
+import logging
+import pytest
+
+def pytest_report_header(): return "the database is sqlite"
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.section("what the project says")
+    terminalreporter.write_line("all is well")
+
+@pytest.fixture
+def thing():
+    logging.getLogger("here").warning("a live line")
+    return 1
+"""
+
+
+def test_headings_summaries_and_live_logs_reach_the_reader(run: Run, bench: Bench) -> None:
+    bench(files={"conftest.py": SAYING, "test_it.py": "def test_it(thing): pass\n"})
+
+    result = run("--log-cli-level=INFO", pythons=PYTHONS)
+
+    text = result.stdout.str()
+    result.assert_outcomes(passed=2)
+    assert text.count("the database is sqlite") == 1
+    assert text.count("what the project says") == 1
+    assert text.count("all is well") == 1
+    assert len(re.findall(r"WARNING +here:conftest\.py:\d+ a live line", text)) == 2
+
+
+def test_what_only_one_python_says_names_it(run: Run, bench: Bench) -> None:
+    bench(
+        files={
+            "conftest.py": SAYING.replace('"all is well"', "__import__('platform').python_version()"),
+            "test_it.py": "def test_it(thing): pass\n",
+        }
+    )
+
+    result = run(pythons=PYTHONS)
+
+    result.stdout.fnmatch_lines(["*- py3.12 -*", "*what the project says*", "3.12.*"])
+    result.stdout.fnmatch_lines(["*- py3.13 -*", "*what the project says*", "3.13.*"])
+
+
+@pytest.mark.parametrize("word", ["--setup-show", "--setup-only", "--setup-plan", "--fixtures-per-test"])
+def test_what_is_shown_of_fixtures_reaches_the_reader(run: Run, bench: Bench, compare: Compare, word: str) -> None:
+    bench(files={"conftest.py": SAYING, "test_it.py": "def test_it(thing): pass\n"})
+
+    compared = compare(word)
+
+    lines = [line.strip() for line in compared.plain["3.12"].stdout.splitlines() if "thing" in line]
+    shown = [line.strip() for line in compared.suite.outlines]
+    assert lines
+    assert [line for line in lines if line not in shown and not line.endswith(".")] == []
+
+
+def test_statistics_of_hypothesis_reach_the_reader(run: Run, bench: Bench) -> None:
+    bench(
+        "hypothesis",
+        files={
+            "test_it.py": "from hypothesis import given, strategies\n"
+            "@given(strategies.booleans())\ndef test_it(x): pass\n"
+        },
+    )
+    result = run("--hypothesis-show-statistics", pythons=PYTHONS)
+
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*Hypothesis Statistics*", "*test_it.py::test_it*"])
+
+
+# One cause, one message
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        (
+            (
+                "error: No solution found when resolving dependencies\n"
+                "  cause: Because x was not found in the registry and you\n"
+                "         require x==1, we can conclude that your requirements are unsatisfiable.\nhint: an index\n"
+            ),
+            (
+                "Because x was not found in the registry and you require x==1, we can conclude that your"
+                " requirements are unsatisfiable."
+            ),
+        ),
+        (
+            "  \u00d7 No solution found\n  ╰─▶ Because x is missing,\n      nothing works.\n",
+            "Because x is missing, nothing works.",
+        ),
+        (
+            (
+                "Collecting x\nERROR: Could not find a version that satisfies the requirement x (from versions: none)\n"
+                "ERROR: No matching distribution found for x\n"
+            ),
+            "Could not find a version that satisfies the requirement x (from versions: none)",
+        ),
+        (
+            (
+                "error: Failed to build `x`\n  cause: exit code 1\n  [stderr]\n  Traceback (most recent call last):\n"
+                '    File "a.py", line 1, in <module>\n  pkg.errors.BuildError: no compiler\n'
+            ),
+            "pkg.errors.BuildError: no compiler",
+        ),
+        ("something else\nthe end\n", "the end"),
+        ("", ""),
+    ],
+)
+def test_the_reason_of_a_failed_installation(output: str, line: str) -> None:
+    assert reason_of(output.splitlines()) == line
+
+
+@pytest.mark.parametrize(
+    ("files", "line"),
+    [
+        (
+            {"requirements-test.txt": "there-is-no-such-thing-as-this-package==1\n"},
+            "there-is-no-such-thing-as-this-package",
+        ),
+        ({"setup.py": "raise RuntimeError('no compiler')\n"}, "RuntimeError: no compiler"),
+        ({"setup.py": "import no_such_module\n"}, "ModuleNotFoundError: No module named 'no_such_module'"),
+    ],
+)
+def test_an_installation_that_fails_on_every_python_is_shown_once_and_briefly(
+    run: Run, pytester: pytest.Pytester, files: dict[str, str], line: str
+) -> None:
+    here = pytester.path
+    (here / "test_it.py").write_text(TESTS, "utf-8")
+    for name, text in files.items():
+        (here / name).write_text(text, "utf-8")
+
+    result = run(pythons=("3.9", *PYTHONS))
+
+    lines = result.outlines
+    headings = [each for each in lines if "ERROR collecting" in each]
+    assert len(headings) == 1, result.stdout.str()
+    assert all(label in headings[0] for label in ("py3.9", "py3.12", "py3.13"))
+    block = lines[lines.index(headings[0]) + 1 :]
+    block = block[: next(index for index, each in enumerate(block) if each.startswith("==="))]
+    assert line in block[0]
+    assert len(block) <= 4
+    rows = [each for each in lines if re.match(r"3\.\d+\.\d+ ", each)]
+    assert len(rows) == 3
+    assert all(len(row) <= 80 for row in rows)
+    hint = next(each for each in block if each.startswith("hint: ")).removeprefix("hint: ")
+    done = subprocess.run(hint, shell=True, cwd=here, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert line.rpartition(": ")[2] in re.sub(r"\s+", " ", done.stdout + done.stderr)
+
+
+def test_the_first_line_of_an_error_is_the_one_that_says_what_is_wrong(run: Run, bench: Bench) -> None:
+    bench(files={"conftest.py": SAYING, "test_it.py": TESTS})
+
+    result = run("test_it.py::test_nope", pythons=PYTHONS)
+
+    result.stdout.fnmatch_lines(["ERROR [[]py3.12,py3.13[]] - ERROR: not found: *test_it.py::test_nope"])
+    assert "the database is sqlite" not in "".join(line for line in result.outlines if line.startswith("ERROR"))
