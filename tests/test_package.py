@@ -90,6 +90,14 @@ def test_no_directory_is_too_wide_and_an_init_holds_only_its_docstring() -> None
             assert [type(statement) for statement in body] == [ast.Expr], directory
 
 
+@pytest.mark.parametrize(
+    "module", [module for module in MODULES if Path(module).name not in {"__init__.py", "__main__.py"}]
+)
+def test_each_module_has_its_file_of_tests(module: str) -> None:
+    path = Path(module)
+    assert (ROOT / "tests" / path.parent / f"test_{path.name.lstrip('_')}").is_file()
+
+
 def test_importing_the_package_imports_nothing_beyond_the_standard_library() -> None:
     code = """
 import sys
