@@ -108,12 +108,18 @@ class Target(Value):
 
 @cache
 def _current() -> Target:
-    system = _PLATFORMS.get(sys.platform) or os.uname().sysname.lower()
+    system = _PLATFORMS.get(sys.platform) or _system()
     machine = _machine().lower()
     arch = _ARCHITECTURES.get(machine, machine)
     if arch == "x86_64" and sys.maxsize < 2**32:
         arch = "x86"  # a 32-bit Python on a 64-bit Windows
     return Target(os=system, arch=arch, libc=_libc(system, arch))
+
+
+def _system() -> str:
+    if sys.platform != "win32":
+        return os.uname().sysname.lower()
+    return sys.platform
 
 
 def _machine() -> str:
@@ -134,9 +140,10 @@ def _libc(system: str, arch: str) -> str:
 
 
 def _is_glibc() -> bool:
-    with suppress(ValueError, OSError, AttributeError):
-        if (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
-            return True
+    if sys.platform != "win32":
+        with suppress(ValueError, OSError, AttributeError):
+            if (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc"):
+                return True
     import platform
 
     return platform.libc_ver()[0] == "glibc"
