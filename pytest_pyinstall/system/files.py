@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPEN_FLAGS",
+    "TEMPORARY_PREFIX",
     "FileDigests",
     "children",
     "current_boot",
@@ -314,7 +315,12 @@ def _system_call() -> Callable[[bytes, bytes], int] | None:
     return None
 
 
-_SCRATCH_NAME = re.compile(r"\.(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-[0-9a-f]{8}(?:\.|$)")
+TEMPORARY_PREFIX = "pytest-pyinstall-"
+"""Begins the names of directories in the system's temporary directory, in place of the dot of scratch."""
+
+_SCRATCH_NAME = re.compile(
+    r"(?:\.|pytest-pyinstall-)(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-[0-9a-f]{8}(?:\.|$)"
+)
 _A_DAY = 86400.0
 
 

@@ -1,60 +1,49 @@
 """Temporary directories that are deleted even if the process that made them is killed.
 
-Each has a lock file that its process holds. A later command deletes the directories whose lock is free.
+The name of each says which process made it. A later command deletes those whose process is gone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_pyinstall.system.locks import seize, share
+from pytest_pyinstall.system.files import TEMPORARY_PREFIX, is_abandoned, scratch_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 __all__ = ["sweep_temporary", "temporary_directory"]
 
-_PREFIX = "pytest-pyinstall-"
-_ALIVE = ".alive"
-_AN_HOUR = 3600.0
-
 
 @contextlib.contextmanager
 def temporary_directory(parent: Path | None = None) -> Iterator[Path]:
     """A new directory in `parent`, or in the system's temporary directory, that is deleted when the block ends.
 
-    It holds a file ``.alive``; everything else in it is yours. Raises `OSError` if it cannot be made.
+    Only this user can read it. Raises `OSError` if it cannot be made.
     """
-    import shutil
-    import tempfile
-
-    directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+    place = parent or Path(tempfile.gettempdir())
+    directory = place / f"{TEMPORARY_PREFIX}{scratch_name('').removeprefix('.')}"
+    directory.mkdir(mode=0o700)
     try:
-        with share(directory / _ALIVE):
-            yield directory
+        yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def sweep_temporary(environ: Mapping[str, str]) -> None:
-    """Delete the temporary directories that killed processes of this user left. Never raises."""
+    """Delete the temporary directories that killed processes of this user left. Never raises.
+
+    No lock decides: on a filesystem without locks, each directory would look abandoned.
+    """
     # Not `tempfile.gettempdir`: it writes a file to try the directory, and a process that is killed then leaves it.
     parents = dict.fromkeys([*map(environ.get, ("TMPDIR", "TEMP", "TMP")), "/tmp", "/var/tmp"])  # noqa: S108  # only read
-    for directory in (path for parent in parents if parent for path in Path(parent).glob(f"{_PREFIX}*")):
+    for directory in (path for parent in parents if parent for path in Path(parent).glob(f"{TEMPORARY_PREFIX}*")):
         with contextlib.suppress(OSError):
-            status = directory.lstat()
-            if directory.is_symlink() or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
-                continue
-            alive = directory / _ALIVE
-            if alive.is_file():
-                with seize(alive) as is_dead:
-                    if is_dead:
-                        import shutil
-
-                        shutil.rmtree(directory, ignore_errors=True)
-            elif time.time() - status.st_mtime > _AN_HOUR:
-                directory.rmdir()  # its maker was killed before it made the lock; anything else is not empty
+            is_ours = not hasattr(os, "geteuid") or directory.lstat().st_uid == os.geteuid()
+            if is_ours and not directory.is_symlink() and directory.is_dir() and is_abandoned(directory):
+                shutil.rmtree(directory, ignore_errors=True)

@@ -33,7 +33,7 @@ def test_p8_a_command_with_nothing_to_do_sweeps_what_the_dead_left(
         f"cache/trees/{name_of_the_dead('.new')}",
         f"cache/commands/{name_of_the_dead('.new')}",
         f"cache/catalogues/{name_of_the_dead('.part')}",
-        "tmp/pytest-pyinstall-abcd1234",
+        f"tmp/pytest-pyinstall-{name_of_the_dead('').removeprefix('.')}",
     ]
     for name in names:
         path = workshop.directory / name
@@ -42,7 +42,6 @@ def test_p8_a_command_with_nothing_to_do_sweeps_what_the_dead_left(
             path.write_text("{}")
         else:
             path.mkdir()
-            (path / ".alive").touch()
             (path / "file").touch()
     ended = workshop.ours(*words)
     assert ended.code == 0, ended.output

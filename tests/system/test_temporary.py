@@ -61,18 +61,27 @@ def test_a_sweep_deletes_the_directory_of_a_killed_process(place: Path, environ:
     assert list(place.iterdir()) == []
 
 
-def test_a_sweep_deletes_an_empty_directory_only_after_an_hour(place: Path, environ: Mapping[str, str]) -> None:
-    """A process may be between making the directory and making its lock."""
-    new, old, used = (place / f"pytest-pyinstall-{name}" for name in ("new", "old", "used"))
-    for directory in (new, old, used):
-        directory.mkdir()
-    (used / "file").touch()
-    for directory in (old, used):
-        os.utime(directory, (1, 1))
+def test_a_sweep_needs_no_lock(place: Path, environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a filesystem without locks, every lock looks free."""
+    monkeypatch.setattr("pytest_pyinstall.system.locks.lock_descriptor", lambda _: True)
+    with temporary_directory() as directory:
+        sweep_temporary(environ)
+        assert directory.exists()
+
+
+def dead(place: Path) -> Path:
+    """The name of a directory whose process has ended."""
+    script = "from pytest_pyinstall.system.files import scratch_name; print(scratch_name('')[1:])"
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    return place / f"pytest-pyinstall-{done.stdout.strip()}"
+
+
+def test_a_sweep_deletes_an_empty_directory_of_a_dead_process(place: Path, environ: Mapping[str, str]) -> None:
+    dead(place).mkdir()
 
     sweep_temporary(environ)
 
-    assert sorted(place.iterdir()) == [new, used]
+    assert list(place.iterdir()) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
@@ -81,28 +90,27 @@ def test_a_sweep_follows_no_link_and_touches_no_other_name(
 ) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
-    (precious / ".alive").touch()
-    (place / "pytest-pyinstall-link").symlink_to(precious)
-    other = place / "pytest-of-others"
-    other.mkdir()
-    (other / ".alive").touch()
+    (precious / "file").touch()
+    dead(place).symlink_to(precious)
+    others = [place / "pytest-of-others", place / "pytest-pyinstall-notes", place / f"x{dead(place).name}"]
+    for other in others:
+        other.mkdir()
 
     sweep_temporary(environ)
 
-    assert (precious / ".alive").exists()
-    assert (other / ".alive").exists()
+    assert (precious / "file").exists()
+    assert all(other.exists() for other in others)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to give a directory away")
 def test_a_sweep_leaves_what_belongs_to_another_user(place: Path, environ: Mapping[str, str]) -> None:
-    theirs = place / "pytest-pyinstall-theirs"
+    theirs = dead(place)
     theirs.mkdir()
-    (theirs / ".alive").touch()
     os.chown(theirs, 12345, 12345)
 
     sweep_temporary(environ)
 
-    assert (theirs / ".alive").exists()
+    assert theirs.exists()
 
 
 def test_a_missing_temporary_directory_is_no_error(tmp_path: Path) -> None:
