@@ -7,7 +7,7 @@ import pytest
 @pytest.mark.parametrize(
     "hint",
     [
-        "pytest-pyinstall dir 3.13",
+        "pytest-pyinstall cache 3.13",
         "pytest-pyinstall instal 3.13",
         "pytest-pyinstall list --al",
         "pytest-pyinstall exec --python 3.13 nox",
