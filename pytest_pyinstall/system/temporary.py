@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +24,9 @@ def temporary_directory(parent: Path | None = None) -> Iterator[Path]:
 
     Only this user can read it. Raises `OSError` if it cannot be made.
     """
+    import shutil
+    import tempfile
+
     place = parent or Path(tempfile.gettempdir())
     directory = place / f"{TEMPORARY_PREFIX}{scratch_name('').removeprefix('.')}"
     directory.mkdir(mode=0o700)
@@ -46,4 +47,6 @@ def sweep_temporary(environ: Mapping[str, str]) -> None:
         with contextlib.suppress(OSError):
             is_ours = not hasattr(os, "geteuid") or directory.lstat().st_uid == os.geteuid()
             if is_ours and not directory.is_symlink() and directory.is_dir() and is_abandoned(directory):
+                import shutil  # a command that has nothing to sweep does not need it
+
                 shutil.rmtree(directory, ignore_errors=True)
