@@ -77,7 +77,7 @@ class Installer(Value):
                 _LOGGER.debug("%s: unpacked", build.key)
             else:
                 attestation, tree, known = rebuilt.record.attestation, rebuilt.tree, rebuilt.known
-                _LOGGER.info("%s: made again of what is there: no content is lost", build.key)
+                _LOGGER.info("%s: rebuilt from its own files; no content is lost", build.key)
             from pytest_pyinstall.archive.finish import finish
 
             prefixes = {rebuilt.record.home} if rebuilt else set()

@@ -71,7 +71,7 @@ class _Plan:
     left_alone: Sequence[Path] = ()
 
     def places(self) -> Iterator[tuple[Path, bool]]:
-        """If it may be, and whether the project is editable in what is there."""
+        """The directories that may hold the environment, each with whether the project is editable in it."""
         yield self.parent / f"{self.slot}-{self.state}", self.spec.editable
         if self.spec.project and self.spec.editable and self.interpreter.version_info[:2] < (3, 8):
             yield self.parent / f"{self.slot}-{self.state}-{self.inputs.sources(self.spec.project)[:12]}", False

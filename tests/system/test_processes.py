@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from downloads import wait_until
 
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.system import processes
@@ -29,15 +29,6 @@ from pytest_pyinstall.system.processes import (
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 SLEEP = "import time; time.sleep(600)"
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    patience = threading.Event()
-    for _ in range(3000):
-        if is_so():
-            return
-        patience.wait(0.01)
-    pytest.fail("it did not become true")
 
 
 def is_alive(pid: int) -> bool:
