@@ -92,8 +92,12 @@ def test_a_shell_can_read_it_and_our_options_exist(example: Example, pytestconfi
         subprocess.run(["sh", "-n", "-c", line], check=True, timeout=60)
     group = pytestconfig._parser.getgroup("pyinstall")
     options = {name for option in group.options for name in option.names()}
-    for line in "\n".join(lines).splitlines():
+    text = "\n".join(lines)
+    for line in text.splitlines():
         for option in re.findall(r"(?<=\s)--python[a-z-]*", line):
             assert option in options, line
         if match := re.match(r"(?:\w+=\S+ )*(pytest-pyinstall [^|;&$`]+)$", line):
-            arguments_of(shlex.split(match[1].partition("  #")[0])[1:])
+            command = match[1].partition("  #")[0]
+            if command.count("'") % 2:  # a word that goes on over the next lines
+                command += text.partition(command)[2].partition("'")[0] + "'"
+            arguments_of(shlex.split(command)[1:])

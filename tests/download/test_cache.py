@@ -271,11 +271,12 @@ def test_a_lock_that_cannot_be_closed_costs_nothing(fetcher: Fetcher, monkeypatc
         raise OSError(errno.EIO, "Input/output error")
 
     fetcher.path.parent.mkdir(parents=True)
-    monkeypatch.setattr(os, "close", fail)
-    with lock_now(fetcher.path.parent) as ours:
-        assert ours
-    with lock_now(fetcher.path.parent) as ours_again:
-        assert ours_again
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "close", fail)
+        with lock_now(fetcher.path.parent) as ours:
+            assert ours
+        with lock_now(fetcher.path.parent) as ours_again:
+            assert ours_again
 
 
 def test_prune_of_a_cache_that_cannot_be_written(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -354,5 +354,5 @@ def test_the_first_line_of_an_error_is_the_one_that_says_what_is_wrong(run: Run,
 
     result = run("test_it.py::test_nope", pythons=PYTHONS)
 
-    result.stdout.fnmatch_lines(["ERROR [[]py3.12,py3.13[]] - ERROR: not found: *test_it.py::test_nope"])
-    assert "the database is sqlite" not in "".join(line for line in result.outlines if line.startswith("ERROR"))
+    [line] = [line for line in result.outlines if line.startswith("ERROR [")]
+    assert line.startswith("ERROR [py3.12,py3.13] - ERROR: not found: ")  # and as much of the path as a line has room for
