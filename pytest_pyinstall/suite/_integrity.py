@@ -1,9 +1,9 @@
-"""Tells whether an environment is still what was made: nothing lost, emptied, changed or added, no byte code cut off.
+"""Checks that an environment is as it was made: no file lost, emptied, changed or added, no byte code cut off.
 
-``content.json`` lists its files with size, time and digest. A file with the same size and time is believed. One with
-another time is compared by content, and after another boot all of them are: a power cut leaves files that are empty or
-full of zeros. Byte code comes later, when modules are imported. The environment's own Python loads once what is new of
-it, and ``bytecode.json`` notes that.
+``content.json`` lists its files with size, time and digest. A file with the same size and time counts as unchanged. If
+the time differs, the content is compared. After a reboot all files are compared, because a power cut leaves files that
+are empty or full of zeros. Byte code is written later, when modules are imported. The environment's own Python loads
+each new file of byte code once, and ``bytecode.json`` lists the files that it could load.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ __all__ = ["damage", "take_stock"]
 _CONTENT, _BYTECODE = "content.json", "bytecode.json"
 _NOT_LISTED = {_CONTENT, _BYTECODE, "suite.json", ".lock"}
 _OURS = "pytest-pyinstall"
-"""The worker plugin's directory, which checks itself."""
+"""The directory of the worker plugin, which `run.prepare_plugin` checks."""
 _CACHE = "__pycache__"
 
 _CHECK = """\
@@ -45,7 +45,7 @@ for name in sys.stdin.buffer.read().split(b"\\0"):
 
 
 def take_stock(environment: Path) -> None:
-    """List what is in `environment`, which is whole now. Raises `OSError`."""
+    """Write ``content.json``, the list of what is in `environment`, which must be whole now. Raises `OSError`."""
     files = []
     links = []
     for path in _entries(environment):
@@ -60,7 +60,11 @@ def take_stock(environment: Path) -> None:
 
 
 def damage(environment: Path, python: Path) -> str | None:
-    """What is wrong with `environment`, None if nothing is. Raises `OSError`, `ValueError`, `KeyError`, `TypeError`."""
+    """Describe the first damage to `environment`, whose Python is `python`; None if there is none.
+
+    Raises `OSError`, `ValueError`, `KeyError` or `TypeError` if ``content.json`` cannot be read. Tries to update the
+    times in it, and ``bytecode.json``.
+    """
     document = json.loads((environment / _CONTENT).read_bytes())
     before = json.dumps(document)
     is_same_boot: bool = document["boot"] == current_boot()
@@ -79,7 +83,7 @@ def damage(environment: Path, python: Path) -> str | None:
 
 
 def _bad_file(environment: Path, files: list[Any], *, is_same_boot: bool) -> str | None:
-    """What is wrong with the first file that is not as it was. The times in `files` are brought up to date."""
+    """Describe the first changed file. Updates the times in `files`."""
     for row in files:
         name, size, time, digest = row
         path = f"{environment}{os.sep}{name}"
@@ -88,7 +92,7 @@ def _bad_file(environment: Path, files: list[Any], *, is_same_boot: bool) -> str
         except OSError:
             return f"{name} is missing"
         if status.st_size != size:
-            return f"{name} has {status.st_size} bytes in place of {size}"
+            return f"{name} has {status.st_size} bytes instead of {size}"
         if status.st_mtime_ns != time or not is_same_boot:
             if _digest(path) != digest:
                 return f"{name} was changed"
@@ -154,7 +158,7 @@ def _entries(environment: Path) -> Iterator[str]:
 def _distributions(environment: Path) -> list[str]:
     endings = (".dist-info", ".egg-info", ".egg-link", ".egg")
     places = (*environment.glob("lib/*/site-packages"), *environment.glob("Lib/site-packages"))
-    return sorted(name for place in places for name in os.listdir(place) if name.endswith(endings))  # noqa: PTH208  # text  # noqa: PTH208  # text
+    return sorted(name for place in places for name in os.listdir(place) if name.endswith(endings))  # noqa: PTH208  # text
 
 
 def _digest(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Reads the test dependencies that poetry, PDM, uv, hatch and pipenv keep in places of their own."""
+"""Reads the test dependencies that poetry, PDM, uv, hatch, nox and pipenv keep outside of the standard tables."""
 
 import ast
 import configparser
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 _HATCH_TEST = ("pytest-mock", "pytest-rerunfailures", "pytest-xdist[psutil]", "coverage[toml]")
-"""What `hatch test` installs besides pytest unless `dependencies` says otherwise."""
+"""What `hatch test` installs besides pytest if `dependencies` is not set."""
 
 
 class Dependencies(NamedTuple):
-    """What a tool installs for tests. `left_out` are the entries that pip has no word for."""
+    """What a tool installs for tests. `where` is its name in messages. pip has no syntax for the entries `left_out`."""
 
     where: str
     requirements: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Dependencies(NamedTuple):
 
 
 def poetry(document: Mapping[str, Any], names: Iterable[str]) -> Dependencies | None:
-    """The first of poetry's groups with one of these names."""
+    """The first of poetry's groups with one of `names`; None if there is none."""
     tool = as_table(as_table(document, "tool"), "poetry")
     for name in names:
         if table := as_table(as_table(as_table(tool, "group"), name), "dependencies"):
@@ -53,7 +53,7 @@ def poetry(document: Mapping[str, Any], names: Iterable[str]) -> Dependencies | 
 
 
 def poetry_runtime(document: Mapping[str, Any]) -> Dependencies:
-    """What a project needs that poetry does not install itself (``package-mode = false``)."""
+    """The dependencies of a project that poetry does not install as a package (``package-mode = false``)."""
     return _poetry("poetry", as_table(as_table(as_table(document, "tool"), "poetry"), "dependencies"))
 
 
@@ -70,7 +70,7 @@ def _poetry(where: str, table: Mapping[str, Any]) -> Dependencies:
 
 
 def pdm(document: Mapping[str, Any], names: Iterable[str]) -> Dependencies | None:
-    """The first of PDM's development groups with one of these names."""
+    """The first of PDM's development groups with one of `names`; None if there is none."""
     groups = as_table(as_table(as_table(document, "tool"), "pdm"), "dev-dependencies")
     for name in names:
         if lines := _strings(groups.get(name)):
@@ -79,13 +79,16 @@ def pdm(document: Mapping[str, Any], names: Iterable[str]) -> Dependencies | Non
 
 
 def uv(document: Mapping[str, Any]) -> Dependencies | None:
-    """uv's development dependencies, of before there were dependency groups."""
+    """uv's own development dependencies, which are older than dependency groups; None if there are none."""
     lines = _strings(as_table(as_table(document, "tool"), "uv").get("dev-dependencies"))
     return Dependencies("uv's dev-dependencies", lines) if lines else None
 
 
 def hatch(directory: Path, document: Mapping[str, Any], names: Iterable[str]) -> Dependencies | None:
-    """The first of hatch's environments with one of these names that installs something."""
+    """The first of hatch's environments with one of `names` that installs something; None if there is none.
+
+    Raises `InvalidSettingError` if ``hatch.toml`` cannot be read.
+    """
     tool = as_table(as_table(document, "tool"), "hatch")
     environments = {**as_table(tool, "envs"), **as_table(read_toml(directory / "hatch.toml"), "envs")}
     for name in names:
@@ -107,7 +110,10 @@ def hatch(directory: Path, document: Mapping[str, Any], names: Iterable[str]) ->
 
 
 def nox(directory: Path) -> Dependencies | None:
-    """What the session for tests of a noxfile.py installs, as far as it says so with literals."""
+    """What the test session in ``noxfile.py`` installs with literal arguments; None without such a session.
+
+    The file is parsed and not run.
+    """
     try:
         tree = ast.parse((directory / "noxfile.py").read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
@@ -145,7 +151,7 @@ def _name_of_session(function: ast.FunctionDef) -> str:
 
 
 def _lines_of_words(words: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Words of a command line of pip as lines, and the dependency groups among them."""
+    """Split the arguments of ``pip install`` into lines of requirements and names of dependency groups."""
     lines: list[str] = []
     groups: list[str] = []
     rest = iter(words)
@@ -162,13 +168,13 @@ def _lines_of_words(words: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def pipenv(directory: Path) -> Dependencies | None:
-    """The packages of a Pipfile for development."""
+    """The development packages in ``Pipfile``; None if there are none. Raises `InvalidSettingError`."""
     table = as_table(read_toml(directory / "Pipfile"), "dev-packages")
     return _pipenv("Pipfile [dev-packages]", table) if table else None
 
 
 def pipenv_runtime(directory: Path) -> Dependencies:
-    """The packages of a Pipfile."""
+    """The packages in ``Pipfile``. Raises `InvalidSettingError`."""
     return _pipenv("Pipfile [packages]", as_table(read_toml(directory / "Pipfile"), "packages"))
 
 
@@ -179,7 +185,7 @@ def _pipenv(where: str, table: Mapping[str, Any]) -> Dependencies:
 
 
 def _requirement(name: str, value: object, specifier_of: Any) -> str | None:
-    """`value` of a table of dependencies as pip writes it; None if pip cannot."""
+    """An entry of a table of dependencies as a line for pip; None if pip has no syntax for it."""
     table = {"version": value} if isinstance(value, str) else value
     if not isinstance(table, dict):
         return None

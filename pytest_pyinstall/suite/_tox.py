@@ -1,7 +1,7 @@
-"""Reads what tox would install for each Python: tox.ini, setup.cfg, tox.toml, pyproject.toml.
+"""Reads what tox would install for each Python from tox.ini, setup.cfg, tox.toml or pyproject.toml.
 
-tox has environments, and we have Pythons: for each Python this module chooses the environment of tox that a user would
-run, and says which. It reads the files and does not import tox.
+For each Python this module chooses the tox environment that a user would run, and names it. It reads the files and does
+not import tox.
 """
 
 import configparser
@@ -22,7 +22,7 @@ _TEST_ENVIRONMENTS = ("test", "tests", "unit", "pytest")
 
 
 class ToxEnvironment(NamedTuple):
-    """What one environment of tox installs. `left_out` are the lines that could not be understood."""
+    """What one environment of tox installs. `left_out` are the lines that this module does not understand."""
 
     name: str
     requirements: tuple[str, ...] = ()
@@ -39,11 +39,11 @@ class Tox:
         self._directory = directory
 
     def installs_something(self) -> bool:
-        """Whether any environment of it, for any Python, has dependencies, extras or groups."""
+        """Whether any environment, for any Python, has dependencies, extras or groups."""
         return any(self._has_value(name) for name in ("", *self._names()))
 
     def environment(self, pythons: Sequence[str]) -> ToxEnvironment:
-        """The environment for the Python with these names (``py39``, ``py3.9``, ``3.9``)."""
+        """The environment for a Python. `pythons` are its possible names in tox (``py39``, ``py3.9``, ``3.9``)."""
         name = self._chosen(pythons)
         factors = {*pythons, *name.split("-"), sys.platform}
         left_out: list[str] = []
@@ -56,7 +56,7 @@ class Tox:
         for name in pythons:
             if name in known:
                 return name
-        # `py39-django42, py39-django52`: the last one, which is the newest by custom.
+        # `py39-django42, py39-django52`: the last one, which is by convention the newest.
         of_python = [
             name for name in listed if not set(pythons).isdisjoint(name.split("-")) and self._is_for_tests(name)
         ]
@@ -83,7 +83,10 @@ class Tox:
 
 
 def read_tox(directory: Path) -> Tox | None:
-    """The configuration that tox would take in `directory`. Raises `InvalidSettingError` for an unreadable file."""
+    """The configuration that tox would use in `directory`; None if there is none.
+
+    Raises `InvalidSettingError` if a file cannot be read.
+    """
     for name, sections in (("tox.ini", ("testenv",)), ("setup.cfg", ("tox:testenv", "testenv"))):
         parser = read_ini(directory / name)
         for section in sections:
@@ -246,7 +249,7 @@ def _without_comment(line: str) -> str:
 
 
 def _split_factors(line: str) -> tuple[str | None, str]:
-    """``py39: trio`` as ``py39`` and ``trio``, also without the space, which is certainly meant so."""
+    """Split ``py39: trio`` into ``py39`` and ``trio``. The space is optional: ``py39:trio`` can mean nothing else."""
     match = re.fullmatch(r"((?:[\w.!,*-]|\{[^}]*\}|,\s*)+):(?!//)\s*(.*)", line)
     if match is None or match[1] in {"file", "http", "https"} or match[1].startswith("-"):
         return None, line
@@ -254,7 +257,7 @@ def _split_factors(line: str) -> tuple[str | None, str]:
 
 
 def _holds(condition: str, factors: set[str]) -> bool:
-    """tox's rule: ``,`` is or, ``-`` is and, ``!`` is not."""
+    """Evaluate `condition` as tox does: ``,`` means or, ``-`` means and, ``!`` means not."""
     return any(
         all((factor[1:] not in factors) if factor.startswith("!") else factor in factors for factor in each.split("-"))
         for each in _expanded(condition)
@@ -266,7 +269,7 @@ def _is_python(factor: str) -> bool:
 
 
 def _expanded(text: str) -> Iterator[str]:
-    """``py{38,39},pypy`` as ``py38``, ``py39``, ``pypy``; ``py3{8-10}`` counts."""
+    """Expand ``py{38,39},pypy`` to ``py38``, ``py39`` and ``pypy``, and ``py3{8-9}`` to ``py38`` and ``py39``."""
     for part in re.findall(r"(?:[^,{}]|\{[^}]*\})+", text):
         pieces = [
             list(_alternatives(piece)) if piece.startswith("{") else [piece]

@@ -1,4 +1,4 @@
-"""Whether an environment is still what was made; real files, and byte code of a real Python."""
+"""Damage to an environment is found: with real files, and byte code of a real Python."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def later(path: Path) -> None:
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 10**9))
 
 
-def test_an_environment_that_nothing_changed_is_whole(environment: Path) -> None:
+def test_an_unchanged_environment_has_no_damage(environment: Path) -> None:
     assert damage(environment, PYTHON) is None
     compiled(environment)
     assert damage(environment, PYTHON) is None
@@ -85,7 +85,7 @@ def zeroes_byte_code(environment: Path) -> None:
     ("harm", "said"),
     [
         (removes, f"{SITE}/demo.py is missing"),
-        (shortens, f"{SITE}/demo.py has 4 bytes in place of 8"),
+        (shortens, f"{SITE}/demo.py has 4 bytes instead of 8"),
         (rewrites, f"{SITE}/demo.py was changed"),
         (relinks, "bin/python was changed"),
         (unlinks, "bin/python is missing"),
@@ -95,13 +95,13 @@ def zeroes_byte_code(environment: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_damage_is_named(environment: Path, harm: Callable[[Path], None], said: str) -> None:
+def test_the_damaged_file_is_named(environment: Path, harm: Callable[[Path], None], said: str) -> None:
     harm(environment)
 
     assert said in (damage(environment, PYTHON) or "")
 
 
-def test_another_time_with_the_same_content_is_noted_and_no_damage(environment: Path) -> None:
+def test_a_new_time_with_the_same_content_is_recorded_and_is_no_damage(environment: Path) -> None:
     later(environment / "bin/tool")
 
     assert damage(environment, PYTHON) is None
@@ -109,20 +109,20 @@ def test_another_time_with_the_same_content_is_noted_and_no_damage(environment: 
     assert rows["bin/tool"] == (environment / "bin/tool").stat().st_mtime_ns
 
 
-def test_after_another_boot_content_is_compared_even_if_size_and_time_are_the_same(
+def test_a_reboot_causes_a_comparison_of_content_even_if_size_and_time_are_equal(
     environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = environment / SITE / "demo.py"
     time = path.stat().st_mtime_ns
     path.write_text("two = 2\n")
     os.utime(path, ns=(time, time))
-    assert damage(environment, PYTHON) is None  # nothing but a power cut does that
+    assert damage(environment, PYTHON) is None  # only a power cut changes content and keeps the time
 
     monkeypatch.setattr(_integrity, "current_boot", lambda: "another")
     assert damage(environment, PYTHON) == f"{SITE}/demo.py was changed"
 
 
-def test_byte_code_that_was_loaded_once_is_not_loaded_again(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_byte_code_is_loaded_only_once(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled(environment)
     assert damage(environment, PYTHON) is None
 
@@ -130,7 +130,7 @@ def test_byte_code_that_was_loaded_once_is_not_loaded_again(environment: Path, m
     assert damage(environment, PYTHON) is None
 
 
-def test_an_environment_whose_python_does_not_start_says_so(environment: Path, tmp_path: Path) -> None:
+def test_a_python_that_does_not_start_is_damage(environment: Path, tmp_path: Path) -> None:
     compiled(environment)
     broken = environment / "bin/broken"
     broken.write_text("#!/bin/sh\nexit 3\n")
@@ -140,7 +140,7 @@ def test_an_environment_whose_python_does_not_start_says_so(environment: Path, t
 
 
 @pytest.mark.parametrize("name", ["suite.json", ".lock", "bytecode.json", "pytest-pyinstall/plugin.py"])
-def test_what_is_ours_may_come_and_go(environment: Path, name: str) -> None:
+def test_files_of_the_plugin_itself_may_be_removed(environment: Path, name: str) -> None:
     (environment / name).parent.mkdir(exist_ok=True)
     (environment / name).write_text("{}")
     take_stock(environment)
@@ -149,7 +149,7 @@ def test_what_is_ours_may_come_and_go(environment: Path, name: str) -> None:
     assert damage(environment, PYTHON) is None
 
 
-def test_a_list_that_cannot_be_read_raises(environment: Path) -> None:
+def test_an_unreadable_list_raises_an_error(environment: Path) -> None:
     (environment / "content.json").write_text("{")
     with pytest.raises(ValueError, match="Expecting"):
         damage(environment, PYTHON)
@@ -158,9 +158,7 @@ def test_a_list_that_cannot_be_read_raises(environment: Path) -> None:
         damage(environment, PYTHON)
 
 
-def test_an_environment_that_cannot_be_written_is_judged_all_the_same(
-    environment: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_only_environment_can_be_checked(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     later(environment / "bin/tool")
     monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError(30, "Read-only")))
     assert damage(environment, PYTHON) is None

@@ -1,4 +1,4 @@
-"""Where poetry, PDM, uv, hatch, nox and pipenv keep what tests need."""
+"""The test dependencies that poetry, PDM, uv, hatch, nox and pipenv keep in tables of their own."""
 
 import pytest
 from recipes import PROJECT, Write, told
@@ -36,13 +36,13 @@ from pytest_pyinstall.suite.recipe import read_recipe
         ({"Pipfile": '[packages]\nr = ">=1"\n[dev-packages]\nt = "*"\n'}, ("r>=1", "t")),
     ],
 )  # fmt: skip
-def test_places_where_other_tools_keep_what_tests_need(
+def test_test_dependencies_of_other_tools_are_read(
     write: Write, files: dict[str, str], expected: tuple[str, ...]
 ) -> None:
     assert told(read_recipe(write(**files)))[2] == expected
 
 
-def test_what_pip_has_no_words_for_is_named(write: Write) -> None:
+def test_a_version_that_pip_cannot_express_is_left_out_and_named(write: Write) -> None:
     table = '[tool.poetry]\nname = "demo"\n[tool.poetry.group.test.dependencies]\na = "^1 || ^3"\nb = "1"\n'
     recipe = read_recipe(write(pyproject_DOT_toml=table))
     assert told(recipe)[2] == ("b==1",)

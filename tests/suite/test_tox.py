@@ -1,4 +1,4 @@
-"""What tox would install for each Python."""
+"""A suite installs what tox would install for each Python."""
 
 import pytest
 from recipes import PROJECT, Write, python, told
@@ -6,14 +6,14 @@ from recipes import PROJECT, Write, python, told
 from pytest_pyinstall.suite.recipe import read_recipe
 
 
-def test_a_testenv_that_installs_nothing_is_passed_by(write: Write) -> None:
+def test_a_testenv_that_installs_nothing_is_ignored(write: Write) -> None:
     directory = write(
         pyproject_DOT_toml=PROJECT + '[dependency-groups]\ndev = ["z"]\n', tox_DOT_ini="[testenv]\ncommands = pytest\n"
     )
     assert told(read_recipe(directory)) == ("the project and its dependency group 'dev'", (), ("z",))
 
 
-def test_factors_of_a_tox_ini_hold_for_their_python(write: Write) -> None:
+def test_factors_in_tox_ini_apply_to_their_python(write: Write) -> None:
     deps = (
         "[base]\ndeps =\n    first\n    py39: second\n"
         "[testenv]\nextras =\n    fast\n    py39: old\ndeps =\n    always\n    py39: nine\n    py{38,39}: both\n"
@@ -31,7 +31,7 @@ def test_factors_of_a_tox_ini_hold_for_their_python(write: Write) -> None:
     assert len(recipe.describe([python("3.11")])) == 1
 
 
-def test_what_is_not_understood_of_tox_is_named(write: Write) -> None:
+def test_lines_of_tox_ini_that_are_not_understood_are_named(write: Write) -> None:
     directory = write(
         pyproject_DOT_toml=PROJECT,
         tox_DOT_ini="[testenv]\ndeps =\n    a\n    {[no]such}\n    {env:DEP}\n    django42: Django<5\n",
@@ -53,7 +53,7 @@ def test_what_is_not_understood_of_tox_is_named(write: Write) -> None:
         ("py39, lint", "3.9", ("for-39",), None),
     ],
 )
-def test_the_environment_of_tox_is_chosen_for_each_python_and_named(
+def test_a_tox_environment_is_chosen_for_each_python_and_named(
     write: Write, envlist: str, version: str, expected: tuple[str, ...], name: str | None
 ) -> None:
     text = (
@@ -68,7 +68,7 @@ def test_the_environment_of_tox_is_chosen_for_each_python_and_named(
     assert name is None or recipe.describe([python(version)])[0].endswith(f", as in {name}")
 
 
-def test_toml_tables_of_tox(write: Write) -> None:
+def test_tox_toml_is_read(write: Write) -> None:
     directory = write(
         pyproject_DOT_toml=PROJECT,
         tox_DOT_toml='[env_run_base]\ndeps = "a\\nb"\n[env."3.9"]\ndeps = [{replace = "ref", '
@@ -88,19 +88,19 @@ def test_toml_tables_of_tox(write: Write) -> None:
         ("setup_DOT_cfg", "[metadata]\nname = demo\n[tox:testenv]\ndeps = d\nextras = e\n"),
     ],
 )
-def test_other_places_where_tox_is_configured(write: Write, name: str, text: str) -> None:
+def test_each_configuration_file_of_tox_is_read(write: Write, name: str, text: str) -> None:
     recipe = read_recipe(write(pyproject_DOT_toml=PROJECT, **{name: text}))
     assert told(recipe)[1:] == (("e",), ("d",))
 
 
-def test_tox_in_pyproject(write: Write) -> None:
+def test_tox_tables_in_pyproject_toml_are_read(write: Write) -> None:
     recipe = read_recipe(write(pyproject_DOT_toml=PROJECT + '[tool.tox.env_run_base]\ndeps = ["d"]\n'))
     assert told(recipe) == ("the project and what pyproject.toml [tool.tox] installs", (), ("d",))
     legacy = "[tool.tox]\nlegacy_tox_ini = '''\n[testenv]\ndeps = x\n'''\n"
     assert told(read_recipe(write(pyproject_DOT_toml=PROJECT + legacy)))[2] == ("x",)
 
 
-def test_groups_of_tox_are_the_projects(write: Write) -> None:
+def test_dependency_groups_that_tox_names_are_read_from_the_project(write: Write) -> None:
     directory = write(
         pyproject_DOT_toml=PROJECT + '[dependency-groups]\nown = ["g"]\n',
         tox_DOT_ini="[testenv]\ndependency_groups = own\ndeps = d\n",
