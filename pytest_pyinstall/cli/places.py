@@ -123,13 +123,15 @@ def cache_prune(session: CommandContext) -> CommandResult:
     from pytest_pyinstall.download.cache import prune
     from pytest_pyinstall.interpreter.path_commands import stale_commands
     from pytest_pyinstall.store.tree_cache import cached_trees, stale_trees
-    from pytest_pyinstall.suite.cache import unwanted
+    from pytest_pyinstall.suite.cache import removable_environments
 
     cache = session.provisioner.settings.cache
     removed = prune(cache)
     session.provisioner.sweep()
     trees = [path for path in cached_trees(cache) if not (cache / "archives" / path.name).is_dir()]
-    return _thrown_away(session, removed, [*stale_trees(cache), *trees, *unwanted(cache), *stale_commands(cache)])
+    return _thrown_away(
+        session, removed, [*stale_trees(cache), *trees, *removable_environments(cache), *stale_commands(cache)]
+    )
 
 
 def cache_clear(session: CommandContext) -> CommandResult:
@@ -226,7 +228,7 @@ def _size(directory: Path) -> int:
 
 
 def _thrown_away(session: CommandContext, archives: Sequence[CachedFile], directories: Sequence[Path]) -> CommandResult:
-    from pytest_pyinstall.suite.cache import throw_away
+    from pytest_pyinstall.suite.cache import move_unused_aside
 
     freed = sum(file.size for file in archives)
     errors: list[PyinstallError] = []
@@ -234,7 +236,7 @@ def _thrown_away(session: CommandContext, archives: Sequence[CachedFile], direct
     for path in directories:
         size = _size(path)
         try:
-            aside = throw_away(path)
+            aside = move_unused_aside(path)
         except FileNotFoundError:
             continue  # another process was faster
         except OSError as error:

@@ -17,13 +17,13 @@ from typing import Any
 
 from pytest_pyinstall.system.files import current_boot, write_atomically
 
-__all__ = ["damage", "take_stock"]
+__all__ = ["find_damage", "record_contents"]
 
 _CONTENT, _BYTECODE = "content.json", "bytecode.json"
 _NOT_LISTED = {_CONTENT, _BYTECODE, "suite.json", ".lock"}
-_OURS = "pytest-pyinstall"
+_PLUGIN_DIRECTORY = "pytest-pyinstall"
 """The directory of the worker plugin, which `run.prepare_plugin` checks."""
-_CACHE = "__pycache__"
+_BYTECODE_DIRECTORY = "__pycache__"
 
 _CHECK = """\
 import marshal, sys
@@ -44,7 +44,7 @@ for name in sys.stdin.buffer.read().split(b"\\0"):
 """
 
 
-def take_stock(environment: Path) -> None:
+def record_contents(environment: Path) -> None:
     """Write ``content.json``, the list of what is in `environment`, which must be whole now. Raises `OSError`."""
     files = []
     links = []
@@ -59,7 +59,7 @@ def take_stock(environment: Path) -> None:
     _write(environment / _CONTENT, document)
 
 
-def damage(environment: Path, python: Path) -> str | None:
+def find_damage(environment: Path, python: Path) -> str | None:
     """Describe the first damage to `environment`, whose Python is `python`; None if there is none.
 
     Raises `OSError`, `ValueError`, `KeyError` or `TypeError` if ``content.json`` cannot be read. Tries to update the
@@ -115,7 +115,7 @@ def _bad_bytecode(environment: Path, python: Path, files: list[Any], *, is_same_
     found: dict[str, Any] = {}
     unknown: list[str] = []
     for directory in dict.fromkeys(os.path.dirname(row[0]) for row in files if row[0].endswith(".py")):  # noqa: PTH120  # text
-        cache = os.path.join(environment, directory, _CACHE)  # noqa: PTH118  # as above
+        cache = os.path.join(environment, directory, _BYTECODE_DIRECTORY)  # noqa: PTH118  # as above
         try:
             time = os.stat(cache).st_mtime_ns  # noqa: PTH116  # as above
         except OSError:
@@ -148,7 +148,9 @@ def _bad_bytecode(environment: Path, python: Path, files: list[Any], *, is_same_
 def _entries(environment: Path) -> Iterator[str]:
     for parent, directories, files in os.walk(environment):
         is_top = parent == str(environment)
-        directories[:] = [name for name in directories if name != _CACHE and not (is_top and name == _OURS)]
+        directories[:] = [
+            name for name in directories if name != _BYTECODE_DIRECTORY and not (is_top and name == _PLUGIN_DIRECTORY)
+        ]
         links = [name for name in directories if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118  # text
         for name in [*links, *files]:
             if not (is_top and name in _NOT_LISTED) and not name.endswith((".pyc", ".pyo")):

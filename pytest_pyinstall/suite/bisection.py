@@ -14,11 +14,11 @@ from pytest_pyinstall.suite.controller import Suite
 from pytest_pyinstall.suite.run import InterpreterRun
 from pytest_pyinstall.suite.summary import write_table
 
-__all__ = ["Bisection", "Found", "neighbours"]
+__all__ = ["Bisection", "Neighbours", "neighbours"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Neighbours:
     """Indices of the two neighbours and what came out there; equal outcomes where nothing changes over the range."""
 
     before: int
@@ -27,7 +27,7 @@ class Found:
     asked: int
 
 
-def neighbours(count: int, outcome: Callable[[int], str | None]) -> Found | None:
+def neighbours(count: int, outcome: Callable[[int], str | None]) -> Neighbours | None:
     """Where `outcome` changes in ``range(count)``, asking about as few as can be: both ends, then halves.
 
     An index whose outcome is None (there is no such build) is passed by. None if fewer than two are left.
@@ -51,7 +51,7 @@ def neighbours(count: int, outcome: Callable[[int], str | None]) -> Found | None
     low, high = 0, len(left) - 1
     first = known[left[low]]
     if known[left[high]] == first:
-        return Found(before=left[low], after=left[high], outcomes=(first, first), asked=len(known))
+        return Neighbours(before=left[low], after=left[high], outcomes=(first, first), asked=len(known))
     while high - low > 1:
         middle = (low + high) // 2
         found = ask(middle)
@@ -62,7 +62,7 @@ def neighbours(count: int, outcome: Callable[[int], str | None]) -> Found | None
         else:
             high = middle
     before, after = left[low], left[high]
-    return Found(before=before, after=after, outcomes=(known[before], known[after]), asked=len(known))
+    return Neighbours(before=before, after=after, outcomes=(known[before], known[after]), asked=len(known))
 
 
 class Bisection(Suite):

@@ -43,55 +43,55 @@ if TYPE_CHECKING:
     from pytest_pyinstall.suite.inputs import Inputs
 
 __all__ = [
-    "directory_of",
     "environments",
+    "environments_directory",
     "install_as_editable",
-    "is_alike",
+    "is_same_for_all_pythons",
     "keep_wheel",
     "lease",
+    "move_unused_aside",
+    "note_use",
     "pack_editable",
-    "throw_away",
-    "touch",
-    "unwanted",
-    "wheels_of",
+    "removable_environments",
+    "wheel_directory",
 ]
 
 
-_DAY = 86400
+_SECONDS_PER_DAY = 86400
 
 
-_AGE = 30 * _DAY
-"""Seconds without use, after which `unwanted` has it."""
+_MAX_AGE = 30 * _SECONDS_PER_DAY
+"""Seconds without use, after which `removable_environments` has it."""
 
 
-_OURS = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}|[0-9a-f]{24}(-[0-9a-f]{12})?|\.(wheel-)?[0-9a-f]{8,}.*")
+_OUR_NAMES = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}|[0-9a-f]{24}(-[0-9a-f]{12})?|\.(wheel-)?[0-9a-f]{8,}.*")
 """The names that we give, and gave (24 digits). What has another one was put there by someone else, and is not ours to
 delete."""
 
 
-def directory_of(cache: Path) -> Path:
+def environments_directory(cache: Path) -> Path:
     """Where the environments are."""
     return cache / "environments"
 
 
 def lease(environment: Path) -> AbstractContextManager[bool]:
     """Hold `environment`, whether it is there or not: while anybody does, no one throws it away."""
-    return locks.share(_beside(environment, "lease"))
+    return locks.share(_lock_file(environment, "lease"))
 
 
-def touch(environment: Path) -> None:
+def note_use(environment: Path) -> None:
     """Note that it is used now. Once a day is enough."""
     marker = environment / "suite.json"
     with contextlib.suppress(OSError):
-        if time.time() - marker.stat().st_mtime > _DAY:
+        if time.time() - marker.stat().st_mtime > _SECONDS_PER_DAY:
             os.utime(marker)
 
 
 def environments(cache: Path) -> list[Path]:
     """Every directory of ours there, scratch among them. Raises `StoreError`."""
-    parent = directory_of(cache)
+    parent = environments_directory(cache)
     try:
-        found = (path for path in parent.iterdir() if _OURS.fullmatch(path.name))
+        found = (path for path in parent.iterdir() if _OUR_NAMES.fullmatch(path.name))
         return sorted(path for path in found if path.is_dir() and not path.is_symlink())
     except FileNotFoundError:
         return []
@@ -100,34 +100,34 @@ def environments(cache: Path) -> list[Path]:
         raise StoreError(message, hint="another directory: --python-cache DIR") from error
 
 
-def unwanted(cache: Path, *, now: float | None = None) -> list[Path]:
+def removable_environments(cache: Path, *, now: float | None = None) -> list[Path]:
     """What no one will miss: leftovers, environments whose Python or project is gone, or unused for thirty days."""
-    horizon = (time.time() if now is None else now) - _AGE
+    horizon = (time.time() if now is None else now) - _MAX_AGE
     return [path for path in environments(cache) if _is_unwanted(path, horizon)]
 
 
-def throw_away(path: Path, *, is_locked: bool = False) -> Path | None:
+def move_unused_aside(path: Path, *, is_locked: bool = False) -> Path | None:
     """Move it aside, so that no one starts half an environment; the caller deletes what is returned.
 
     None if a session runs in it, or makes it. A caller that holds the lock for making it says so: `is_locked`. Raises
     `OSError`.
     """
     with ExitStack() as stack:
-        guards = _guards(path)[:1] if is_locked else _guards(path)
+        guards = _lock_files(path)[:1] if is_locked else _lock_files(path)
         if not all(stack.enter_context(locks.seize(guard)) for guard in guards):
             return None
         return move_aside(path)
 
 
-def _beside(path: Path, kind: str) -> Path:
+def _lock_file(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{kind}")
 
 
-def _guards(path: Path) -> list[Path]:
+def _lock_files(path: Path) -> list[Path]:
     """What is locked while another process needs `path`: runs in it, or makes it."""
     # Scratch has a further ending, and an environment with a copy of the sources a part of its name that is about them.
     maker = path.name.lstrip(".").partition(".")[0].partition("-")[0]
-    return [_beside(path, "lease"), path.with_name(f".{maker}.lock")]
+    return [_lock_file(path, "lease"), path.with_name(f".{maker}.lock")]
 
 
 def _is_unwanted(path: Path, horizon: float) -> bool:
@@ -135,7 +135,7 @@ def _is_unwanted(path: Path, horizon: float) -> bool:
         if path.name.startswith(".wheel-"):
             return path.stat().st_mtime < horizon
         if path.name.startswith("."):
-            return path.name.endswith(".gone") or all(map(locks.is_free, _guards(path)))
+            return path.name.endswith(".gone") or all(map(locks.is_free, _lock_files(path)))
         if not any((path / name).exists() for name in ("bin/python", "Scripts/python.exe")):
             return True
         marker = path / "suite.json"
@@ -147,13 +147,13 @@ def _is_unwanted(path: Path, horizon: float) -> bool:
         return False
 
 
-_NOT_THE_WHEELS = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
+_ADDED_BY_INSTALLER = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
 """What an installer adds."""
-_OF_INSTALLATION = ("direct_url.json", "uv_cache.json", "uv_build.json")
+_ORIGIN_FILES = ("direct_url.json", "uv_cache.json", "uv_build.json")
 """Of these, what says from where it came."""
 
 
-def is_alike(project: Path) -> bool:
+def is_same_for_all_pythons(project: Path) -> bool:
     """Whether nothing is to be seen in `project` that would build another thing under another Python."""
     try:
         setup = (project / "setup.py").read_text(encoding="utf-8", errors="replace")
@@ -189,7 +189,7 @@ def pack_editable(packages: Path, project: Path, *, into: Path) -> Path | None:
     pythons = ".".join(dict.fromkeys(tag[0] for tag in tagged))
     into.mkdir(parents=True, exist_ok=True)
     wheel = into / f"{found.name.removesuffix('.dist-info')}-{pythons}-none-any.whl"
-    for name in _OF_INSTALLATION:
+    for name in _ORIGIN_FILES:
         with contextlib.suppress(FileNotFoundError):
             (into / name).write_bytes((found / name).read_bytes())
     with new_file(wheel) as file:
@@ -205,8 +205,8 @@ def install_as_editable(packages: Path, wheel: Path) -> None:
     name, version = wheel.name.split("-")[:2]
     metadata = packages / f"{name}-{version}.dist-info"
     rows = list(csv.reader((metadata / "RECORD").read_text(encoding="utf-8").splitlines()))
-    rows = [row for row in rows if row and row[0] not in {f"{metadata.name}/{each}" for each in _OF_INSTALLATION}]
-    for each in _OF_INSTALLATION:
+    rows = [row for row in rows if row and row[0] not in {f"{metadata.name}/{each}" for each in _ORIGIN_FILES}]
+    for each in _ORIGIN_FILES:
         path = metadata / each
         path.unlink(missing_ok=True)
         try:
@@ -220,7 +220,7 @@ def install_as_editable(packages: Path, wheel: Path) -> None:
     write_atomically(metadata / "RECORD", written.getvalue().encode())
 
 
-def wheels_of(shelf: Path, project: Path, inputs: Inputs) -> Path:
+def wheel_directory(shelf: Path, project: Path, inputs: Inputs) -> Path:
     """The directory for the wheel of `project` in its present state."""
     parts = {name: value for name, value in inputs.parts.items() if name != "what is installed"}
     words = (json.dumps(sorted(parts.items())), str(project))
@@ -231,7 +231,7 @@ def wheels_of(shelf: Path, project: Path, inputs: Inputs) -> Path:
 def keep_wheel(packages: Path, project: Path, *, into: Path) -> None:
     """Keep `project`, which is installed editable in `packages`, as a wheel, and throw away those of earlier states."""
     with contextlib.suppress(OSError):
-        if is_alike(project) and pack_editable(packages, project, into=into):
+        if is_same_for_all_pythons(project) and pack_editable(packages, project, into=into):
             for path in into.parent.glob(f"{into.name.rpartition('-')[0]}-*"):
                 if path != into:
                     shutil.rmtree(path, ignore_errors=True)
@@ -255,7 +255,7 @@ def _names(packages: Path, metadata: Path) -> list[str] | None:
         for row in csv.reader(record):
             name = row[0].replace(os.sep, "/")
             if name.startswith(f"{metadata.name}/"):
-                if name.rpartition("/")[2] not in _NOT_THE_WHEELS:
+                if name.rpartition("/")[2] not in _ADDED_BY_INSTALLER:
                     names.append(name)
             elif name.endswith(".pth") and "/" not in name and _is_plain(packages / name):
                 names.append(name)

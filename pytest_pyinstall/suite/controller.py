@@ -34,7 +34,7 @@ import pytest
 from pytest_pyinstall.errors import EnvironmentCreationError, PyinstallError, StoreError
 from pytest_pyinstall.interpreter.interpreter import Environment
 from pytest_pyinstall.session import PythonProvider, SessionPython, reason
-from pytest_pyinstall.suite.cache import directory_of
+from pytest_pyinstall.suite.cache import environments_directory
 from pytest_pyinstall.suite.environment import (
     SuiteEnvironment,
     is_prepared,
@@ -43,7 +43,6 @@ from pytest_pyinstall.suite.environment import (
     variables_of,
 )
 from pytest_pyinstall.suite.options import (
-    inner_arguments,
     is_interactive,
     jobs_of,
     project_directory,
@@ -51,13 +50,14 @@ from pytest_pyinstall.suite.options import (
     seed,
     translate_ini,
     words_of,
+    worker_arguments,
 )
 from pytest_pyinstall.suite.recipe import Recipe, read_recipe
 from pytest_pyinstall.suite.replay import (
     ReportReplayer,
     add_property,
     correct_names,
-    has_curious_reporters,
+    has_other_reporters,
     last_failed,
 )
 from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, append_summary, combine
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.interpreter.interpreter import Interpreter
 
-__all__ = ["Background", "Suite", "holding_interrupts"]
+__all__ = ["Background", "Suite", "deferred_interrupts"]
 
 
 _T = TypeVar("_T")
@@ -126,7 +126,7 @@ class Background(Generic[_T]):
 
 
 @contextmanager
-def holding_interrupts() -> Iterator[Callable[[], bool]]:
+def deferred_interrupts() -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C wait for who asks whether it came, so that nothing is lost half-way. The second one does not wait."""
     is_ours = threading.current_thread() is threading.main_thread()
     if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -196,17 +196,19 @@ class Suite:
             for label, (choice, variant) in cells.items()
         ]
         self.rows = [row for row in rows if row.label in asked]
-        self._unasked = [row for row in rows if row.label not in asked] if self.shard is None else []
+        self._unrequested = [row for row in rows if row.label not in asked] if self.shard is None else []
         self._labels = labels
         self._seed = seed()
         self.matrix = Matrix((row.tally for row in self.rows), when=[datetime.now(UTC)])
         self.is_interactive = is_interactive(config, [(row.label, row.choice.asked[0]) for row in self.rows])
-        self._held = contextlib.ExitStack()  # the scratch directory, and the environments that this session runs in
-        self._scratch = self._held.enter_context(temporary_directory())
+        self._resources = (
+            contextlib.ExitStack()
+        )  # the scratch directory, and the environments that this session runs in
+        self._scratch = self._resources.enter_context(temporary_directory())
         self._emits_all = True
         self._keeps_sections = True
         self._coverage: Coverage | None = None
-        self._retelling: ReportReplayer | None = None
+        self._replayer: ReportReplayer | None = None
         self._said: deque[str] = deque()
 
     # The session
@@ -233,7 +235,7 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        self._emits_all = has_curious_reporters(self.config)
+        self._emits_all = has_other_reporters(self.config)
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         self._keeps_sections = self._emits_all or (reporter is not None and reporter.hasopt("P"))
         capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
@@ -262,15 +264,15 @@ class Suite:
         labels = [row.label for row in self.rows]
         with grouping(terminalreporter, self.matrix, labels, self.config.rootpath):
             result = yield
-        if self._retelling is not None:
-            write_summaries(terminalreporter, self.rows, self._retelling.headings())
+        if self._replayer is not None:
+            write_summaries(terminalreporter, self.rows, self._replayer.headings())
         write_coverage(terminalreporter, self._coverage, count=len(self.rows))
         if self.config.option.collectonly:
             return result
         if self.config.option.verbose >= -1:
             write_table(terminalreporter, self.matrix.tallies)
-        if self._retelling is not None:
-            write_missing_modules(terminalreporter, self._retelling.missing_modules)
+        if self._replayer is not None:
+            write_missing_modules(terminalreporter, self._replayer.missing_modules)
         title = f"{self.recipe.name or self.recipe.directory.name} on {len(self.rows)} Pythons"
         append_summary(self.matrix, os.environ, title=title)
         if target := self.config.getoption("pyinstall_report", None):
@@ -280,7 +282,7 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> Any:
-        return None if self._retelling is None else self._retelling.status_of(report)
+        return None if self._replayer is None else self._replayer.status_of(report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -301,22 +303,22 @@ class Suite:
     # Running
 
     def _run(self, session: pytest.Session) -> None:
-        retelling = self._retelling = ReportReplayer(session, self.rows, self.matrix, emits_all=self._emits_all)
+        replayer = self._replayer = ReportReplayer(session, self.rows, self.matrix, emits_all=self._emits_all)
         background: Background[SuiteEnvironment] = Background(self.jobs)
-        with holding_interrupts() as is_interrupted:
+        with deferred_interrupts() as is_interrupted:
             try:
-                self._begin(self.rows, background, retelling)
+                self._start_preparing(self.rows, background, replayer)
                 while not all(row.is_over for row in self.rows):
-                    is_idle = not self._step(retelling)
-                    if retelling.parameters and self._unasked:
-                        self._ask_all(background, retelling)
+                    is_idle = not self._step(replayer)
+                    if replayer.parameters and self._unrequested:
+                        self._run_all_pythons(background, replayer)
                     if is_idle:
                         time.sleep(_PAUSE)
                     if session.shouldfail or session.shouldstop:
                         break
                     # With the terminal in its hands, a session answers Ctrl-C itself.
                     if is_interrupted() and not self.is_interactive:
-                        self._hear_the_rest(retelling)
+                        self._replay_rest(replayer)
                         raise KeyboardInterrupt
             finally:
                 background.close()
@@ -324,36 +326,36 @@ class Suite:
         if not (session.shouldfail or session.shouldstop):
             self._combine_coverage(session)
 
-    def _begin(
+    def _start_preparing(
         self,
         rows: Sequence[InterpreterRun],
         background: Background[SuiteEnvironment],
-        retelling: ReportReplayer,
+        replayer: ReportReplayer,
     ) -> None:
         for row in rows:
             if row.choice.interpreter is None:
-                retelling.missing(row, reason(row.choice), skips=self.pythons.skips_missing)
+                replayer.missing(row, reason(row.choice), skips=self.pythons.skips_missing)
             else:
                 row.preparing = background.submit(functools.partial(self._prepare, row.choice.interpreter, row.variant))
 
-    def _ask_all(self, background: Background[SuiteEnvironment], retelling: ReportReplayer) -> None:
+    def _run_all_pythons(self, background: Background[SuiteEnvironment], replayer: ReportReplayer) -> None:
         """What was taken for the name of a Python is a parameter of a test, which every Python runs."""
-        more, self._unasked = self._unasked, []
+        more, self._unrequested = self._unrequested, []
         for row in more:
-            row.words = self.words.for_python(row.label, self._labels, retelling.parameters)
+            row.words = self.words.for_python(row.label, self._labels, replayer.parameters)
         self.rows[:] = sorted([*self.rows, *more], key=lambda row: self._labels.index(row.label))
         self.matrix.tallies[:] = [row.tally for row in self.rows]
-        self._begin(more, background, retelling)
+        self._start_preparing(more, background, replayer)
 
-    def _hear_the_rest(self, retelling: ReportReplayer) -> None:
+    def _replay_rest(self, replayer: ReportReplayer) -> None:
         for row in self.rows:
             if row.inner is not None and not row.is_over:
                 for event in row.inner.events():
-                    retelling.handle(row, event)
+                    replayer.handle(row, event)
 
     def _prepare(self, interpreter: Interpreter, variant: Variant | None) -> SuiteEnvironment:
         settings = self.pythons.provisioner.settings
-        environments = directory_of(settings.cache)
+        environments = environments_directory(settings.cache)
         if settings.cache not in settings.trusted_stores and (other := other_writer(environments)):
             hint = f"{other.way_out}, or another cache: --python-cache DIR".removeprefix(", or ")
             raise StoreError(f"{other}, and could plant what the suite runs", hint=hint)
@@ -362,14 +364,14 @@ class Suite:
             self.recipe,
             cache=settings.cache,
             environ=os.environ,
-            held=self._held,
+            leases=self._resources,
             variant=variant,
             lock_timeout=settings.lock_timeout,
-            left_alone=settings.directories,
+            excluded=settings.directories,
             say=self._said.append if self.config.option.verbose >= 0 else None,
         )
 
-    def _step(self, retelling: ReportReplayer) -> bool:
+    def _step(self, replayer: ReportReplayer) -> bool:
         """Look at every Python once, and say whether anything happened."""
         happened = bool(self._said)
         while self._said:
@@ -379,21 +381,21 @@ class Suite:
             if row.is_over:
                 continue
             if row.inner is not None:
-                happened |= self._follow(row, row.inner, retelling)
+                happened |= self._follow(row, row.inner, replayer)
             elif row.preparing is not None and row.preparing.done() and active < self.jobs:
                 happened = True
                 try:
                     row.made = row.preparing.result()
-                    self._announce(row.choice.interpreter, row.made)
+                    self._call_environment_hook(row.choice.interpreter, row.made)
                     self._start(row, row.made)
                     active += 1
                 except PyinstallError as error:
-                    retelling.missing(row, str(error), skips=self.pythons.skips_missing)
-            if retelling.session.shouldfail or retelling.session.shouldstop:
+                    replayer.missing(row, str(error), skips=self.pythons.skips_missing)
+            if replayer.session.shouldfail or replayer.session.shouldstop:
                 break
         return happened
 
-    def _announce(self, python: Interpreter | None, made: SuiteEnvironment) -> None:
+    def _call_environment_hook(self, python: Interpreter | None, made: SuiteEnvironment) -> None:
         """Let other plugins prepare an environment, once, before a test runs in it.
 
         Here and not in the threads that make environments, because a hook of pytest may expect to be called in this
@@ -440,7 +442,7 @@ class Suite:
         """What the worker of `row` has to know."""
         assert row.words is not None  # noqa: S101  # every row that is started has them
         config = self.config
-        ours = inner_arguments(
+        ours = worker_arguments(
             config,
             name=row.file_name,
             cache=self._caches / row.file_name,
@@ -490,17 +492,17 @@ class Suite:
                 return Path(cache.mkdir("pyinstall"))
         return self._scratch / "cache"
 
-    def _follow(self, row: InterpreterRun, inner: WorkerSession, retelling: ReportReplayer) -> bool:
+    def _follow(self, row: InterpreterRun, inner: WorkerSession, replayer: ReportReplayer) -> bool:
         # In this order: what it wrote before it ended is there when we have seen that it ended.
         code = inner.exit_code
         happened = False
         for event in inner.events():
             happened = True
-            retelling.handle(row, event)
-            if retelling.session.shouldfail or retelling.session.shouldstop:
+            replayer.handle(row, event)
+            if replayer.session.shouldfail or replayer.session.shouldstop:
                 return True
         if code is not None:
-            retelling.ended(row, inner, code, cache=self._caches / row.file_name)
+            replayer.ended(row, inner, code, cache=self._caches / row.file_name)
         return happened or code is not None
 
     # Ending
@@ -530,7 +532,7 @@ class Suite:
         for row in self.rows:
             if row.inner is not None:
                 row.inner.close()
-        self._held.close()
+        self._resources.close()
 
     def _combine_coverage(self, session: pytest.Session) -> None:
         """With the coverage of the newest Python's environment."""

@@ -18,15 +18,15 @@ from pytest_pyinstall.errors import EnvironmentCreationError, NoMatchError, Stor
 from pytest_pyinstall.interpreter import environment as venv
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.packages import find_uv, install
-from pytest_pyinstall.suite._integrity import damage, take_stock
+from pytest_pyinstall.suite._integrity import find_damage, record_contents
 from pytest_pyinstall.suite.cache import (
-    directory_of,
+    environments_directory,
     install_as_editable,
     keep_wheel,
     lease,
-    throw_away,
-    touch,
-    wheels_of,
+    move_unused_aside,
+    note_use,
+    wheel_directory,
 )
 from pytest_pyinstall.suite.inputs import OPTION, Inputs, changes, explicit_packages, lines_of
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, Recipe, local_target
@@ -38,7 +38,7 @@ from pytest_pyinstall.system.temporary import temporary_directory
 
 __all__ = ["SuiteEnvironment", "is_prepared", "make_environment", "mark_as_prepared", "reason_of", "variables_of"]
 
-_FORM = "3"
+_FORMAT = "3"
 """Changes when what we put into an environment does."""
 _MOST_REASONS = 3
 
@@ -68,7 +68,7 @@ class _Plan:
     inputs: Inputs
     slot: str
     state: str
-    left_alone: Sequence[Path] = ()
+    excluded: Sequence[Path] = ()
 
     def places(self) -> Iterator[tuple[Path, bool]]:
         """The directories that may hold the environment, each with whether the project is editable in it."""
@@ -83,24 +83,24 @@ def make_environment(
     *,
     cache: Path,
     environ: Mapping[str, str],
-    held: ExitStack,
+    leases: ExitStack,
     variant: Variant | None = None,
     lock_timeout: float = 300.0,
-    left_alone: Sequence[Path] = (),
+    excluded: Sequence[Path] = (),
     say: Callable[[str], None] | None = None,
 ) -> SuiteEnvironment:
     """The environment of `interpreter` for what `recipe` says, made now if it is missing, damaged or out of date.
 
     It has pytest, the newest that this Python can have, what the recipe names, and the project. Any number of sessions
-    may ask at once: one makes it, the others wait. Until `held` is closed, no one throws it away. `left_alone` are
+    may ask at once: one makes it, the others wait. Until `leases` is closed, no one throws it away. `excluded` are
     directories that are no part of the project although they are in it. Raises `NoMatchError` if the project does not
     support this Python, `EnvironmentCreationError` if something cannot be installed, `LockTimeoutError`, `StoreError`
     for the cache, `InvalidSettingError` for files of the project that cannot be read.
     """
-    _refuse_unsupported(interpreter, recipe)
-    parent = directory_of(cache)
+    _reject_unsupported(interpreter, recipe)
+    parent = environments_directory(cache)
     spec = recipe.spec(interpreter, variant)
-    inputs = Inputs(spec, environ=environ, left_alone=left_alone)
+    inputs = Inputs(spec, environ=environ, excluded=excluded)
     name = variant.name if variant else ""
     slot = _digest(str(interpreter.key), str(interpreter.executable), str(spec.directory), name)
     plan = _Plan(
@@ -109,10 +109,10 @@ def make_environment(
         spec=spec,
         inputs=inputs,
         slot=slot,
-        state=_digest(_FORM, inputs.digest()),
-        left_alone=left_alone,
+        state=_digest(_FORMAT, inputs.digest()),
+        excluded=excluded,
     )
-    found = _found(plan, held)
+    found = _find_existing(plan, leases)
     if isinstance(found, SuiteEnvironment):
         return found
     with locks.hold(
@@ -123,7 +123,7 @@ def make_environment(
         note=parent / f".{slot}.holder",
         on_wait=say,
     ):
-        found = _found(plan, held)
+        found = _find_existing(plan, leases)
         if isinstance(found, SuiteEnvironment):
             return found
         start = time.monotonic()
@@ -133,8 +133,8 @@ def make_environment(
             said = f"making an environment of {interpreter.key.display_name} ({'uv' if uv else 'pip'})"
             say(f"{said}: {why}" if why else said)
         final, editable = _make(plan, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say)
-        held.enter_context(lease(final))
-        _throw_away_older(plan, final)
+        leases.enter_context(lease(final))
+        _delete_older(plan, final)
     return _read(final, interpreter, editable=editable, seconds=time.monotonic() - start)
 
 
@@ -161,7 +161,7 @@ def is_prepared(environment: Path) -> bool:
 def mark_as_prepared(environment: Path) -> None:
     """What hooks of other plugins have changed in it belongs to it. Raises `StoreError`."""
     try:
-        take_stock(environment)
+        record_contents(environment)
         (environment / _PREPARED).parent.mkdir(exist_ok=True)
         (environment / _PREPARED).touch()
     except OSError as error:
@@ -169,7 +169,7 @@ def mark_as_prepared(environment: Path) -> None:
         raise StoreError(message, hint="another directory: --python-cache DIR") from error
 
 
-def _refuse_unsupported(interpreter: Interpreter, recipe: Recipe) -> None:
+def _reject_unsupported(interpreter: Interpreter, recipe: Recipe) -> None:
     version = ".".join(map(str, interpreter.version_info[:3]))
     if recipe.project and recipe.requires_python and version not in SpecifierSet(recipe.requires_python):
         message = f"the project needs Python {recipe.requires_python}, and this is {version}"
@@ -183,7 +183,7 @@ def _digest(*parts: str) -> str:
 # What is there
 
 
-def _found(plan: _Plan, held: ExitStack) -> SuiteEnvironment | str | None:
+def _find_existing(plan: _Plan, leases: ExitStack) -> SuiteEnvironment | str | None:
     """The environment, if it is there and whole; what is wrong with it, if it is there; else None."""
     for final, editable in plan.places():
         if not final.is_dir():
@@ -192,13 +192,13 @@ def _found(plan: _Plan, held: ExitStack) -> SuiteEnvironment | str | None:
             stack.enter_context(lease(final))
             try:
                 made = _read(final, plan.interpreter, editable=editable)
-                wrong = damage(final, made.python) if made.python.exists() else "its Python is gone"
+                wrong = find_damage(final, made.python) if made.python.exists() else "its Python is gone"
             except (OSError, ValueError, KeyError, TypeError) as error:
                 return f"the one that was there is damaged: {error}"
             if wrong:
                 return f"the one that was there is damaged: {wrong}"
-            held.enter_context(stack.pop_all())
-            touch(final)
+            leases.enter_context(stack.pop_all())
+            note_use(final)
             return made
     return None
 
@@ -227,12 +227,12 @@ def _what_changed(plan: _Plan) -> str:
     return f"changed: {', '.join(names[:_MOST_REASONS])}{more}" if names else ""
 
 
-def _throw_away_older(plan: _Plan, final: Path) -> None:
+def _delete_older(plan: _Plan, final: Path) -> None:
     """Environments of an earlier state that no session runs in."""
     for path in plan.parent.glob(f"{plan.slot}-*"):
         if path != final:
             with suppress(OSError):
-                if aside := throw_away(path, is_locked=True):
+                if aside := move_unused_aside(path, is_locked=True):
                     delete(aside)
 
 
@@ -256,7 +256,7 @@ def _make(
                 discard(left)
         python = venv.create(scratch, key=interpreter.key, base_executable=interpreter.base_executable, environ=environ)
         places = {editable: final for final, editable in plan.places()}
-        editable = _Filling(plan, scratch, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say).run()
+        editable = _Installer(plan, scratch, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say).run()
         final = places[editable]
         parts = dict(plan.inputs.parts)
         if not editable and spec.project and spec.editable:
@@ -269,9 +269,9 @@ def _make(
             "parts": parts,
         }
         _relocate(venv.scripts(scratch, interpreter.key), scratch, final)
-        _warm(scratch, interpreter, environ=environ)
+        _precompile(scratch, interpreter, environ=environ)
         (scratch / "suite.json").write_text(json.dumps(record, indent=1), encoding="utf-8", errors="surrogateescape")
-        take_stock(scratch)
+        record_contents(scratch)
         discard(final)
         scratch.rename(final)
         return final, editable
@@ -358,7 +358,7 @@ def _relocate(directory: Path, scratch: Path, final: Path) -> None:
 # Installing
 
 
-class _Filling:
+class _Installer:
     """Installs what a plan says into the environment at `path`."""
 
     def __init__(
@@ -384,9 +384,9 @@ class _Filling:
         """`_run`, with files of requirements that pip reads as they are meant, and without what is ours."""
         spec = self._plan.spec
         with temporary_directory() as scratch:
-            words = (word for line in spec.requirements for word in words_of(line, spec.directory, scratch))
+            words = (word for line in spec.requirements for word in pip_arguments(line, spec.directory, scratch))
             self._words = [self._pytest(), *words]
-            text = explicit_packages(spec.project, self._plan.left_alone) if spec.project else ""
+            text = explicit_packages(spec.project, self._plan.excluded) if spec.project else ""
             if text and "DIST_EXTRA_CONFIG" not in self._environ:
                 config = scratch / "extra.cfg"
                 config.write_text(text, encoding="utf-8")
@@ -422,7 +422,7 @@ class _Filling:
             return False
         if self._plan.interpreter.version_info[:2] < (3, 8):
             return self._install_on_old_python(target, project)
-        wheels = wheels_of(self._plan.parent, project, self._plan.inputs)
+        wheels = wheel_directory(self._plan.parent, project, self._plan.inputs)
         # The dependencies of a wheel are indirect to uv, and `lowest-direct` is about direct ones.
         wheel = next(wheels.glob("*.whl"), None) if not spec.resolution else None
         if wheel is None:
@@ -501,13 +501,13 @@ _LOCKS: dict[str, threading.Lock] = {}
 _LOCKS_GUARD = threading.Lock()
 
 
-def words_of(line: str, directory: Path, scratch: Path) -> list[str]:
+def pip_arguments(line: str, directory: Path, scratch: Path) -> list[str]:
     """A line of requirements as words of a command line that is started in `directory`."""
     if not line.startswith("-"):
         return [_absolute(line, directory)]
     if (option := OPTION.match(line)) and not option[1].endswith(("f", "links")) and "://" not in option[2]:
         path = directory / option[2].strip().strip("'\"")
-        return [option[1], str(_as_meant(path, directory, scratch))]
+        return [option[1], str(_with_absolute_paths(path, directory, scratch))]
     try:
         words = shlex.split(line, comments=True)
     except ValueError:
@@ -515,7 +515,7 @@ def words_of(line: str, directory: Path, scratch: Path) -> list[str]:
     return [_absolute(word, directory) for word in words]
 
 
-def _as_meant(path: Path, directory: Path, scratch: Path) -> Path:
+def _with_absolute_paths(path: Path, directory: Path, scratch: Path) -> Path:
     """The file of requirements at `path`, or a copy of it with whole paths, if pip would look for them elsewhere.
 
     pip takes what is relative in it from `directory`, where it is started, and some authors from where the file is.
@@ -531,7 +531,7 @@ def _as_meant(path: Path, directory: Path, scratch: Path) -> Path:
         target = None if option else local_target(line, directory, path.parent)
         if option and not option[1].endswith(("f", "links")) and "://" not in option[2]:
             inner = path.parent / option[2].strip().strip("'\"")
-            meant = _as_meant(inner, directory, scratch)
+            meant = _with_absolute_paths(inner, directory, scratch)
             is_changed |= meant != inner
             lines.append(f"{option[1]} {meant}")
         elif target and target != local_target(line, directory):
@@ -558,7 +558,7 @@ def _absolute(word: str, directory: Path) -> str:
     return f"{match[1]}{path.as_uri() if match[1].rstrip().endswith('@') else path}{match[3]}"
 
 
-_WARMING = """\
+_PRECOMPILE = """\
 import os, sys
 from importlib.machinery import SourceFileLoader
 ours = tuple(sys.argv[1:])
@@ -573,7 +573,7 @@ pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
 """
 
 
-def _warm(path: Path, interpreter: Interpreter, *, environ: Mapping[str, str]) -> None:
+def _precompile(path: Path, interpreter: Interpreter, *, environ: Mapping[str, str]) -> None:
     """Compile what the start of pytest imports, if ``PYTHONDONTWRITEBYTECODE`` would have it compiled every time.
 
     That variable is about directories that are not ours: what is compiled is in the environment and in our store.
@@ -585,7 +585,7 @@ def _warm(path: Path, interpreter: Interpreter, *, environ: Mapping[str, str]) -
     python = venv.executable(path, interpreter.key)
     with suppress(OSError):
         run(
-            [str(python), "-I", "-c", _WARMING, *roots],
+            [str(python), "-I", "-c", _PRECOMPILE, *roots],
             input=None,
             env=venv.clean(variables, interpreter.key),
             cwd=path,

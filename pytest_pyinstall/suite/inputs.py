@@ -73,12 +73,12 @@ _UNRELATED_TOOLS = frozenset(
     | {"cibuildwheel", "bumpversion", "commitizen", "codespell", "interrogate", "vulture", "deptry", "semantic_release"}
     | {"djlint", "bandit", "nox", "poe", "taskipy", "pydocstyle", "check-manifest", "repo-review", "typos", "ty"}
 )
-_TABLES_OF_BUILDS = {
+_BUILD_TABLES = {
     "hatch": ("metadata", "build", "version"),
     "pdm": ("version", "build", "resolution", "source"),
 }
 """Of these tools the other tables are about commands of theirs."""
-_NOT_OF_A_TABLE = {
+_UNRELATED_KEYS = {
     "uv": {"dev-dependencies", "default-groups", "cache-dir", "required-version", "publish-url", "check-url"},
     "poetry": {"group", "dev-dependencies", "urls", "readme"},
 }
@@ -93,7 +93,7 @@ _NOT_PACKAGED = frozenset(
     {"test", "tests", "testing", "docs", "doc", "build", "dist", "target", "htmlcov", "node_modules", "examples"}
 )
 """Directories beside the packages that no wheel takes by itself."""
-_MADE = frozenset({"__pycache__", "node_modules", ".git", ".hg", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
+_GENERATED = frozenset({"__pycache__", "node_modules", ".git", ".hg", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
 _LONGEST = 500
 """Characters. What is longer names no file."""
 
@@ -117,16 +117,16 @@ def lines_of(text: str) -> list[str]:
 class Inputs:
     """What decides about the environment for `spec`. `parts` are the digests.
 
-    `left_alone` are directories that are in the project and are no part of it. `copied` are the directories that are
+    `excluded` are directories that are in the project and are no part of it. `copied` are the directories that are
     installed as they are now: (directory, name of the project). `named` are those that requirements name. Raises
     `InvalidSettingError` for unreadable files.
     """
 
-    def __init__(self, spec: EnvironmentSpec, *, environ: Mapping[str, str], left_alone: Sequence[Path] = ()) -> None:
+    def __init__(self, spec: EnvironmentSpec, *, environ: Mapping[str, str], excluded: Sequence[Path] = ()) -> None:
         self.parts: dict[str, str] = {}
         self.copied: list[tuple[Path, str | None]] = []
         self._directory = spec.directory
-        self._left_alone = left_alone
+        self._excluded = excluded
         self.named: set[Path] = set()
         self._seen: set[tuple[Path, bool]] = set()
         words = repr((spec.project and spec.editable, spec.project and spec.extras, spec.requirements, spec.resolution))
@@ -146,7 +146,7 @@ class Inputs:
 
     def sources(self, project: Path) -> str:
         """Changes with any file that a wheel of `project` could hold."""
-        return tree_digest(project, left_alone=self._left_alone)
+        return tree_digest(project, excluded=self._excluded)
 
     # Requirements
 
@@ -220,10 +220,10 @@ class Inputs:
             for file in _BUILD_FILES:
                 self._file(project / file)
             suffixes = _COMPILED_SUFFIXES | ({".py"} if "mypyc" in text else set())
-            self._put("sources that are compiled", tree_digest(project, suffixes, left_alone=self._left_alone))
+            self._put("sources that are compiled", tree_digest(project, suffixes, excluded=self._excluded))
         if self._is_setuptools(document, setup, parser):
             # Its editable installations list the packages that there were.
-            self._put("packages", repr(list(_packages(project, self._left_alone))))
+            self._put("packages", repr(list(_packages(project, self._excluded))))
 
     @staticmethod
     def _is_setuptools(document: Mapping[str, Any], setup: bytes | None, parser: object) -> bool:
@@ -238,7 +238,7 @@ class Inputs:
         names = [str(build.get("build-backend", "setuptools")), *map(str, as_list(build.get("requires")))]
         for tool, value in as_table(document, "tool").items():
             if (reads_all and tool not in _UNRELATED_TOOLS) or _is_of_build(tool, names):
-                tables[f"tool.{tool}"] = _reaching(tool, value)
+                tables[f"tool.{tool}"] = _relevant(tool, value)
         for name, value in tables.items():
             self._put(
                 f"{self._shown(project / 'pyproject.toml')} [{name}]", json.dumps(value, sort_keys=True, default=str)
@@ -392,12 +392,12 @@ Source: https://setuptools.pypa.io/en/latest/userguide/package_discovery.html#fl
 """
 
 
-def explicit_packages(project: Path, left_alone: Sequence[Path]) -> str:
-    """A setup.cfg that names the packages that setuptools would discover if `left_alone` were not in `project`.
+def explicit_packages(project: Path, excluded: Sequence[Path]) -> str:
+    """A setup.cfg that names the packages that setuptools would discover if `excluded` were not in `project`.
 
     Empty if they are not in its way: it takes every directory at the top for a package, and refuses to build with two.
     """
-    ours = {path.relative_to(project).parts[:1] for path in left_alone if path.is_relative_to(project)}
+    ours = {path.relative_to(project).parts[:1] for path in excluded if path.is_relative_to(project)}
     ours |= {(path.name,) for path in project.iterdir() if _looks_ours(path)}
     names = {parts[0] for parts in ours if parts and parts[0].isidentifier() and not _NO_PACKAGES.fullmatch(parts[0])}
     if not any((project / name).is_dir() for name in names) or _has_explicit_packages(project):
@@ -439,14 +439,14 @@ def _has_explicit_packages(project: Path) -> bool:
 
 
 def tree_digest(
-    directory: Path, suffixes: frozenset[str] | set[str] | None = None, *, left_alone: Sequence[Path] = ()
+    directory: Path, suffixes: frozenset[str] | set[str] | None = None, *, excluded: Sequence[Path] = ()
 ) -> str:
     """Changes with the content of a file below `directory` that could be a source.
 
     With `suffixes`, of such a file alone; else of what a wheel could hold, which tests and what they write are not.
     """
     digest = hashlib.sha256()
-    skipped = {os.path.realpath(path) for path in left_alone}
+    skipped = {os.path.realpath(path) for path in excluded}
     for parent, directories, files in os.walk(directory):
         is_top = parent == str(directory)
         if "pyvenv.cfg" in files or os.path.realpath(parent) in skipped:
@@ -471,7 +471,7 @@ _AT_THE_TOP = {".py", ".pyi", ".toml", ".cfg", ".in", ".build", ".so", ".pyd"}
 
 def _is_of_sources(parent: str, name: str, suffixes: object, *, is_top: bool) -> bool:
     if (
-        name in _MADE
+        name in _GENERATED
         or name.endswith(".egg-info")
         or name in {".git", ".hg", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
     ):
@@ -487,9 +487,9 @@ def _is_of_sources(parent: str, name: str, suffixes: object, *, is_top: bool) ->
     )
 
 
-def _packages(project: Path, left_alone: Sequence[Path]) -> Iterator[str]:
+def _packages(project: Path, excluded: Sequence[Path]) -> Iterator[str]:
     """The packages at the top, as an editable installation of setuptools lists them."""
-    skipped = {os.path.realpath(path) for path in left_alone}
+    skipped = {os.path.realpath(path) for path in excluded}
     for root in _ROOTS[:2]:
         with contextlib.suppress(OSError):
             for entry in sorted(os.scandir(project / root), key=lambda entry: entry.name):
@@ -508,11 +508,11 @@ def _is_of_build(tool: str, names: Sequence[str]) -> bool:
     return word == "uv" or any(start.startswith(word) or (start and word.startswith(start)) for start in starts)
 
 
-def _reaching(tool: str, value: object) -> object:
-    if isinstance(value, dict) and tool in _TABLES_OF_BUILDS:
-        return {name: value[name] for name in _TABLES_OF_BUILDS[tool] if name in value}
-    if isinstance(value, dict) and tool in _NOT_OF_A_TABLE:
-        return {name: each for name, each in value.items() if name not in _NOT_OF_A_TABLE[tool]}
+def _relevant(tool: str, value: object) -> object:
+    if isinstance(value, dict) and tool in _BUILD_TABLES:
+        return {name: value[name] for name in _BUILD_TABLES[tool] if name in value}
+    if isinstance(value, dict) and tool in _UNRELATED_KEYS:
+        return {name: each for name, each in value.items() if name not in _UNRELATED_KEYS[tool]}
     return value
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = [
     "adapt_arguments",
     "adapt_options",
-    "inner_arguments",
     "is_interactive",
     "jobs_of",
     "project_directory",
@@ -34,13 +33,14 @@ __all__ = [
     "translate_ini",
     "usable_cores",
     "words_of",
+    "worker_arguments",
 ]
 
 
 _WORDS = pytest.StashKey[Words]()
 
 
-_WORKERS_PLUGINS = (
+_WORKER_PLUGINS = (
     "django",
     "randomly",
     "benchmark",
@@ -102,7 +102,7 @@ def _unwrite(file: Any) -> None:
 
 
 def _leave_out_plugins(config: pytest.Config) -> None:
-    names = [name for name in _WORKERS_PLUGINS if config.pluginmanager.has_plugin(name)]
+    names = [name for name in _WORKER_PLUGINS if config.pluginmanager.has_plugin(name)]
     for implementation in config.hook.pytest_load_initial_conftests.get_hookimpls():
         if implementation.plugin_name in names:
             # This hook is being called right now, with a list of its own.
@@ -179,7 +179,7 @@ def adapt_options(config: pytest.Config) -> None:
             setattr(option, name, value)
 
 
-def inner_arguments(
+def worker_arguments(
     config: pytest.Config, *, name: str, cache: Path, any_failed: bool, ours: Iterable[Path]
 ) -> list[str]:
     """What follows the user's own options in the worker called `name`, and so wins.

@@ -33,10 +33,10 @@ __all__ = [
     "add_attribute",
     "add_property",
     "correct_names",
-    "has_curious_reporters",
+    "has_other_reporters",
     "last_failed",
     "remember_failures",
-    "said_by",
+    "rows_by_text",
     "text_of",
 ]
 
@@ -93,7 +93,7 @@ _CORE = {
 """Plugins that have no use for the setup and teardown of a test that simply passed."""
 
 
-def has_curious_reporters(config: pytest.Config) -> bool:
+def has_other_reporters(config: pytest.Config) -> bool:
     """Whether anybody here has a use for the setup and teardown of a test that simply passed."""
     if config.getoption("durations", None) is not None or config.getoption("xmlpath", None):
         return True
@@ -241,7 +241,7 @@ class ReportReplayer:
     def _show_headings(self) -> None:
         """What the plugins of all workers that have started so far put into their headings."""
         started = [row for row in self.rows if row.heading]
-        lines = [line for line, rows in said_by(started, "heading").items() if len(rows) == len(started)]
+        lines = [line for line, rows in rows_by_text(started, "heading").items() if len(rows) == len(started)]
         self._shown = set(lines)
         if self._reporter is not None and lines and self.config.option.verbose >= 0:
             for line in lines:
@@ -255,7 +255,7 @@ class ReportReplayer:
         ran = [row for row in self.rows if row.inner is not None]
         return [
             line if len(rows) == len(ran) else f"{', '.join(row.label for row in rows)}: {line}"
-            for line, rows in said_by(ran, "heading").items()
+            for line, rows in rows_by_text(ran, "heading").items()
             if line not in shown or len(rows) < len(ran)
         ]
 
@@ -434,7 +434,7 @@ class ReportReplayer:
         self._collect_report(row, _collect_data("failed", text))
 
 
-def said_by(rows: Sequence[InterpreterRun], name: str) -> dict[str, list[InterpreterRun]]:
+def rows_by_text(rows: Sequence[InterpreterRun], name: str) -> dict[str, list[InterpreterRun]]:
     """Each of the texts that rows have under that name, in order, with the rows that have it."""
     found: dict[str, list[InterpreterRun]] = {}
     for row in rows:

@@ -12,7 +12,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyinstall.suite.replay import said_by
+from pytest_pyinstall.suite.replay import rows_by_text
 from pytest_pyinstall.suite.report import Coverage, Matrix, Tally, page, table
 from pytest_pyinstall.suite.run import InterpreterRun, named
 
@@ -150,13 +150,13 @@ def grouping(reporter: Any, matrix: Matrix, labels: Sequence[str], root: Path) -
 
 def write_summaries(reporter: Any, rows: Sequence[InterpreterRun], headings: Sequence[str]) -> None:
     """What plugins and conftests of the workers say at the end; once if all say the same."""
-    texts = {text: [row.label for row in found] for text, found in said_by(rows, "summaries").items()}
+    texts = {text: [row.label for row in found] for text, found in rows_by_text(rows, "summaries").items()}
     ran = sum(row.inner is not None for row in rows)
     for text, labels in texts.items():
         if len(labels) < ran:
             reporter.write_sep("-", ", ".join(labels))
         reporter.write(text.strip("\n") + "\n")
-    files = [f"each Python writes a file of its own: {name}" for name in said_by(rows, "files")]
+    files = [f"each Python writes a file of its own: {name}" for name in rows_by_text(rows, "files")]
     if reporter.verbosity >= 0:
         for line in (*headings, *files):
             reporter.write_line(line)

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.suite.cache import directory_of, environments, lease, throw_away, touch, unwanted
+from pytest_pyinstall.suite.cache import (
+    environments,
+    environments_directory,
+    lease,
+    move_unused_aside,
+    note_use,
+    removable_environments,
+)
 from pytest_pyinstall.system import locks
 
 DAY = 86400
@@ -20,7 +27,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def made(cache: Path, name: str, *, project: Path, days: float = 0) -> Path:
-    path = directory_of(cache) / f"{name.encode().hex():0<16}-{0:016}"
+    path = environments_directory(cache) / f"{name.encode().hex():0<16}-{0:016}"
     (path / "bin").mkdir(parents=True)
     (path / "bin" / "python").symlink_to(sys.executable)
     marker = path / "suite.json"
@@ -32,19 +39,19 @@ def made(cache: Path, name: str, *, project: Path, days: float = 0) -> Path:
 def test_what_was_not_used_for_a_month_may_go(cache: Path, tmp_path: Path) -> None:
     made(cache, "new", project=tmp_path)
     old = made(cache, "old", project=tmp_path, days=31)
-    assert unwanted(cache) == [old]
-    assert len(unwanted(cache, now=time.time() + 31 * DAY)) == 2
+    assert removable_environments(cache) == [old]
+    assert len(removable_environments(cache, now=time.time() + 31 * DAY)) == 2
 
 
 def test_use_is_noted_once_a_day(cache: Path, tmp_path: Path) -> None:
     today = made(cache, "today", project=tmp_path, days=0.5)
     before = (today / "suite.json").stat().st_mtime_ns
-    touch(today)
+    note_use(today)
     assert (today / "suite.json").stat().st_mtime_ns == before
     old = made(cache, "old", project=tmp_path, days=31)
-    touch(old)
-    assert unwanted(cache) == []
-    touch(cache / "nothing")
+    note_use(old)
+    assert removable_environments(cache) == []
+    note_use(cache / "nothing")
 
 
 def test_environments_of_a_project_or_a_python_that_is_gone_may_go(cache: Path, tmp_path: Path) -> None:
@@ -52,20 +59,21 @@ def test_environments_of_a_project_or_a_python_that_is_gone_may_go(cache: Path, 
     headless = made(cache, "headless", project=tmp_path)
     (headless / "bin" / "python").unlink()
     made(cache, "whole", project=tmp_path)
-    assert unwanted(cache) == [gone, headless]
+    assert removable_environments(cache) == [gone, headless]
 
 
 def test_scratch_may_go_unless_somebody_is_at_it(cache: Path) -> None:
-    scratch, gone = directory_of(cache) / ".abcdef0123456789.new", directory_of(cache) / ".abcdef0123456789.1.gone"
+    directory = environments_directory(cache)
+    scratch, gone = directory / ".abcdef0123456789.new", directory / ".abcdef0123456789.1.gone"
     scratch.mkdir(parents=True)
     gone.mkdir()
-    assert unwanted(cache) == [gone, scratch]
-    (directory_of(cache) / "notes").mkdir()  # not ours
-    assert unwanted(cache) == [gone, scratch]
-    with locks.hold(directory_of(cache) / ".abcdef0123456789.lock", timeout=9, purpose="", setting=""):
-        assert unwanted(cache) == [gone]
-        assert throw_away(scratch) is None
-    assert throw_away(scratch) is not None
+    assert removable_environments(cache) == [gone, scratch]
+    (directory / "notes").mkdir()  # not ours
+    assert removable_environments(cache) == [gone, scratch]
+    with locks.hold(directory / ".abcdef0123456789.lock", timeout=9, purpose="", setting=""):
+        assert removable_environments(cache) == [gone]
+        assert move_unused_aside(scratch) is None
+    assert move_unused_aside(scratch) is not None
     assert not scratch.exists()
 
 
@@ -76,9 +84,9 @@ def test_what_is_leased_stays_as_long_as_anybody_has_it(cache: Path, tmp_path: P
         with lease(path) as second:
             assert first
             assert second
-            assert throw_away(path) is None
-        assert throw_away(path) is None
-    aside = throw_away(path)
+            assert move_unused_aside(path) is None
+        assert move_unused_aside(path) is None
+    aside = move_unused_aside(path)
     assert aside is not None
     assert aside.is_dir()
     assert environments(cache) == [aside]
@@ -86,4 +94,4 @@ def test_what_is_leased_stays_as_long_as_anybody_has_it(cache: Path, tmp_path: P
 
 def test_without_a_cache_there_is_nothing(cache: Path) -> None:
     assert environments(cache) == []
-    assert unwanted(cache) == []
+    assert removable_environments(cache) == []

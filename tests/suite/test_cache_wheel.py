@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.suite.cache import is_alike, pack_editable
+from pytest_pyinstall.suite.cache import is_same_for_all_pythons, pack_editable
 
 
 def installed(packages: Path, project: Path, *, files: dict[str, str], tag: str = "py3-none-any") -> None:
@@ -111,4 +111,4 @@ def test_a_setup_that_looks_at_its_python_is_run_under_each(
     if setup is not None:
         (project / "setup.py").write_text(setup, encoding="utf-8")
     (project / "pyproject.toml").write_text(document, encoding="utf-8")
-    assert is_alike(project) is alike
+    assert is_same_for_all_pythons(project) is alike

@@ -149,7 +149,7 @@ def test_an_interrupt_does_not_wait_for_an_environment_that_another_session_make
     run: Run, project: Path, shared_home: Path
 ) -> None:
     run("-k", "fine", pythons=(NEW,)).assert_outcomes(passed=1, deselected=4)
-    shelf = cache.directory_of(shared_home / "cache")
+    shelf = cache.environments_directory(shared_home / "cache")
     (made,) = (path for path in shelf.iterdir() if is_of(path, project))
     shutil.rmtree(made)
     fcntl = pytest.importorskip("fcntl")
@@ -221,7 +221,7 @@ def test_an_environment_that_was_left_half_made_is_not_used(run: Run, project: P
         "    while not os.path.exists('go'): time.sleep(0.1)\n    return build(*args, **named)\n",
         "utf-8",
     )
-    scratch = cache.directory_of(shared_home / "cache")
+    scratch = cache.environments_directory(shared_home / "cache")
     others = set(scratch.glob(".*.new"))  # of tests that share this home
     with suite(project, "-k", "fine", *asked(NEW)) as process:
         until((project / "building").exists, process)

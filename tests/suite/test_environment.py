@@ -37,7 +37,7 @@ def made(result: pytest.RunResult) -> str:
 
 
 def environments_of(project: Path, home: Path) -> list[Path]:
-    records = environment_cache.directory_of(home / "cache").glob("*/suite.json")
+    records = environment_cache.environments_directory(home / "cache").glob("*/suite.json")
     return [path.parent for path in records if f'"{project}"' in path.read_text("utf-8")]
 
 
@@ -351,7 +351,7 @@ def test_what_a_killed_session_left_running_does_not_get_in_the_way(run: Run, pr
     text = text.replace('["flit_core>=3.4,<4"]', '["flit_core>=3.4,<4"]\nbackend-path = ["."]')
     (project / "pyproject.toml").write_text(text.replace("flit_core.buildapi", "slow"), "utf-8")
     (project / "slow.py").write_text(SLOW_BACKEND, "utf-8")
-    shelf = environment_cache.directory_of(shared_home / "cache")
+    shelf = environment_cache.environments_directory(shared_home / "cache")
     command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--python-suite", "-k", "fine", *asked(NEW)]
     first = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
     until((project / "building").exists)

@@ -50,7 +50,7 @@ def test_the_sources_of_a_copy_count_and_what_is_built_and_what_is_ours_does_not
     spec = read_recipe(directory, ["."]).spec(python())
 
     def sources() -> dict[str, str]:
-        return Inputs(spec, environ={}, left_alone=[tmp_path / "pyinstall"]).parts
+        return Inputs(spec, environ={}, excluded=[tmp_path / "pyinstall"]).parts
 
     before = sources()
     write(build__demo_DOT_py="y", _DOT_tox__a_DOT_py="z", src__demo_DOT_egg_DASH_info__x="a", pyinstall__x_DOT_py="")

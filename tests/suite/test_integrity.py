@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pyinstall.suite import _integrity
-from pytest_pyinstall.suite._integrity import damage, take_stock
+from pytest_pyinstall.suite._integrity import find_damage, record_contents
 
 SITE = "lib/python3/site-packages"
 PYTHON = Path(sys.executable)
@@ -26,7 +26,7 @@ def environment(tmp_path: Path) -> Path:
     (environment / "bin").mkdir()
     (environment / "bin/tool").write_text("#!/bin/sh\n")
     (environment / "bin/python").symlink_to(PYTHON)
-    take_stock(environment)
+    record_contents(environment)
     return environment
 
 
@@ -39,9 +39,9 @@ def later(path: Path) -> None:
 
 
 def test_an_unchanged_environment_has_no_damage(environment: Path) -> None:
-    assert damage(environment, PYTHON) is None
+    assert find_damage(environment, PYTHON) is None
     compiled(environment)
-    assert damage(environment, PYTHON) is None
+    assert find_damage(environment, PYTHON) is None
 
 
 def removes(environment: Path) -> None:
@@ -98,13 +98,13 @@ def zeroes_byte_code(environment: Path) -> None:
 def test_the_damaged_file_is_named(environment: Path, harm: Callable[[Path], None], said: str) -> None:
     harm(environment)
 
-    assert said in (damage(environment, PYTHON) or "")
+    assert said in (find_damage(environment, PYTHON) or "")
 
 
 def test_a_new_time_with_the_same_content_is_recorded_and_is_no_damage(environment: Path) -> None:
     later(environment / "bin/tool")
 
-    assert damage(environment, PYTHON) is None
+    assert find_damage(environment, PYTHON) is None
     rows = {row[0]: row[2] for row in json.loads((environment / "content.json").read_bytes())["files"]}
     assert rows["bin/tool"] == (environment / "bin/tool").stat().st_mtime_ns
 
@@ -116,18 +116,18 @@ def test_a_reboot_causes_a_comparison_of_content_even_if_size_and_time_are_equal
     time = path.stat().st_mtime_ns
     path.write_text("two = 2\n")
     os.utime(path, ns=(time, time))
-    assert damage(environment, PYTHON) is None  # only a power cut changes content and keeps the time
+    assert find_damage(environment, PYTHON) is None  # only a power cut changes content and keeps the time
 
     monkeypatch.setattr(_integrity, "current_boot", lambda: "another")
-    assert damage(environment, PYTHON) == f"{SITE}/demo.py was changed"
+    assert find_damage(environment, PYTHON) == f"{SITE}/demo.py was changed"
 
 
 def test_byte_code_is_loaded_only_once(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled(environment)
-    assert damage(environment, PYTHON) is None
+    assert find_damage(environment, PYTHON) is None
 
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it was loaded again"))
-    assert damage(environment, PYTHON) is None
+    assert find_damage(environment, PYTHON) is None
 
 
 def test_a_python_that_does_not_start_is_damage(environment: Path, tmp_path: Path) -> None:
@@ -136,29 +136,29 @@ def test_a_python_that_does_not_start_is_damage(environment: Path, tmp_path: Pat
     broken.write_text("#!/bin/sh\nexit 3\n")
     broken.chmod(0o755)
 
-    assert damage(environment, broken) == "bin/broken does not start"
+    assert find_damage(environment, broken) == "bin/broken does not start"
 
 
 @pytest.mark.parametrize("name", ["suite.json", ".lock", "bytecode.json", "pytest-pyinstall/plugin.py"])
 def test_files_of_the_plugin_itself_may_be_removed(environment: Path, name: str) -> None:
     (environment / name).parent.mkdir(exist_ok=True)
     (environment / name).write_text("{}")
-    take_stock(environment)
+    record_contents(environment)
     (environment / name).unlink()
 
-    assert damage(environment, PYTHON) is None
+    assert find_damage(environment, PYTHON) is None
 
 
 def test_an_unreadable_list_raises_an_error(environment: Path) -> None:
     (environment / "content.json").write_text("{")
     with pytest.raises(ValueError, match="Expecting"):
-        damage(environment, PYTHON)
+        find_damage(environment, PYTHON)
     shutil.copy(environment / "bin/tool", environment / "content.json")
     with pytest.raises(ValueError, match="Expecting"):
-        damage(environment, PYTHON)
+        find_damage(environment, PYTHON)
 
 
 def test_a_read_only_environment_can_be_checked(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     later(environment / "bin/tool")
     monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError(30, "Read-only")))
-    assert damage(environment, PYTHON) is None
+    assert find_damage(environment, PYTHON) is None
