@@ -65,7 +65,7 @@ def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(name, str(home))
     monkeypatch.setenv("PYTEST_PYINSTALL_HOME", str(home / "pyinstall"))
-    # What a suite's own options say is not for the sessions that it starts, and neither is what tox.ini sets for this one.
+    # The options of a suite and the settings of tox.ini are not for the sessions that tests start.
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     # Where these tests run in CI, their suites are not that job's result.

@@ -1,4 +1,4 @@
-"""Fixtures of unpacking: a directory to unpack into, and one that nothing may touch."""
+"""Fixtures of the archive tests: a directory to unpack into, and a watched directory outside it."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def into(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def outside(tmp_path: Path, into: Path) -> Path:
-    """A directory that must stay as it is; every climbing member of `HOSTILE` would come by there."""
+    """A directory that must not change; each member of `HOSTILE` whose name climbs would write into it."""
     for directory in (into.parent, into.parent.parent, tmp_path / "watched"):
         (directory / "outside").mkdir()
         (directory / "outside" / "victim").write_text("untouched")

@@ -1,3 +1,5 @@
+"""A finished tree contains only paths of its installation directory, and everything that uv adds."""
+
 import os
 import re
 import shutil
@@ -22,7 +24,7 @@ from pytest_pyinstall.store.manifest import may_change
 VERSIONS = list(archives.interpreters())
 TARGET = Target.current()
 
-needs_compiler = pytest.mark.skipif(not shutil.which("cc") and not shutil.which("gcc"), reason="no C compiler here")
+needs_compiler = pytest.mark.skipif(not shutil.which("cc") and not shutil.which("gcc"), reason="needs a C compiler")
 needs_symlink = pytest.mark.skipif(
     os.name == "nt", reason="Windows installations have neither links nor sysconfig data"
 )
@@ -39,7 +41,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def unpack(shared: Path) -> Unpack:
-    """Unpacks this machine's interpreter of a minor version, packed, and gives the tree and its key."""
+    """Unpacks the packed interpreter of a minor version, and returns the tree and its key."""
 
     def unpacked(minor: str, into: Path) -> tuple[Path, Key]:
         mirror = archives.packed(shared, [archives.interpreters()[minor]])
@@ -54,7 +56,7 @@ def unpack(shared: Path) -> Unpack:
 
 @pytest.fixture(scope="session")
 def publish(unpack: Unpack, tmp_path_factory: pytest.TempPathFactory) -> Unpack:
-    """As the line does it: finished in scratch, then renamed to its home below the given store."""
+    """Finishes a tree in scratch and renames it into the given store, as an installation does."""
 
     def published(minor: str, store: Path) -> tuple[Path, Key]:
         store.mkdir(parents=True, exist_ok=True)
@@ -69,19 +71,19 @@ def publish(unpack: Unpack, tmp_path_factory: pytest.TempPathFactory) -> Unpack:
 
 @pytest.fixture(scope="session")
 def published(publish: Unpack, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Key]]:
-    """An installation for tests that only look at it; unpacking takes longer than looking."""
+    """A shared installation for tests that only read it, because unpacking takes seconds."""
     store = tmp_path_factory.mktemp("store")
     return cache(lambda minor: publish(minor, store))
 
 
-def ask(python: Path, code: str, *, cwd: Path | None = None) -> str:
+def output_of(python: Path, code: str, *, cwd: Path | None = None) -> str:
     answer = subprocess.run([python, "-I", "-B", "-c", code], capture_output=True, text=True, check=False, cwd=cwd)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return answer.stdout
 
 
 def snapshot(tree: Path) -> Mapping[str, tuple[int, int, bytes]]:
-    """Each file below `tree`: its inode, its mode and its content; the targets of links."""
+    """The inode, mode and content of each file below `tree`, and the target of each symlink."""
     found = {}
     for path in tree.rglob("*"):
         state = path.lstat()
@@ -94,10 +96,10 @@ def snapshot(tree: Path) -> Mapping[str, tuple[int, int, bytes]]:
 
 @needs_symlink
 @pytest.mark.parametrize("minor", VERSIONS)
-def test_sysconfig_knows_no_place_but_home(minor: str, published: Published) -> None:
+def test_sysconfig_names_only_the_installation_directory(minor: str, published: Published) -> None:
     home, key = published(minor)
 
-    said = ask(home / key.executable, "import sysconfig; print(repr(sysconfig.get_config_vars()))")
+    said = output_of(home / key.executable, "import sysconfig; print(repr(sysconfig.get_config_vars()))")
 
     assert f"'prefix': {str(home)!r}" in said
     assert f"-L{home}/lib" in said or "Py_ENABLE_SHARED': 0" in said
@@ -113,7 +115,7 @@ static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "fact", "", -1, metho
 PyMODINIT_FUNC PyInit_fact(void) { return PyModule_Create(&module); }
 """
 
-# What distutils and setuptools do, both of which 3.12 and newer come without.
+# What distutils and setuptools do. Python 3.12 and newer include neither of them.
 BUILD = """
 import shlex, subprocess, sys, sysconfig
 variable = sysconfig.get_config_var
@@ -137,13 +139,15 @@ print(fact.answer(), fact.__file__)
 def build_extension(home: Path, key: Key, project: Path) -> str:
     project.mkdir()
     (project / "fact.c").write_text(EXTENSION)
-    return ask(home / key.executable, BUILD, cwd=project)
+    return output_of(home / key.executable, BUILD, cwd=project)
 
 
 @needs_symlink
 @needs_compiler
 @pytest.mark.parametrize("minor", VERSIONS)
-def test_an_extension_builds_against_its_own_headers(minor: str, published: Published, tmp_path: Path) -> None:
+def test_an_extension_module_builds_with_the_installed_headers(
+    minor: str, published: Published, tmp_path: Path
+) -> None:
     home, key = published(minor)
 
     assert "42 " in build_extension(home, key, tmp_path / "project")
@@ -152,8 +156,9 @@ def test_an_extension_builds_against_its_own_headers(minor: str, published: Publ
 @needs_symlink
 @needs_compiler
 @pytest.mark.parametrize("minor", sorted({VERSIONS[0], NEWEST}))
-def test_an_extension_builds_whatever_the_stores_name(minor: str, publish: Unpack, tmp_path: Path) -> None:
-    """P17: a space and a letter that is not ASCII."""
+def test_p17_an_extension_module_builds_in_a_store_with_a_space_and_an_umlaut(
+    minor: str, publish: Unpack, tmp_path: Path
+) -> None:
     home, key = publish(minor, tmp_path / "a störe")
 
     assert "42 " in build_extension(home, key, tmp_path / "project")
@@ -161,7 +166,7 @@ def test_an_extension_builds_whatever_the_stores_name(minor: str, publish: Unpac
 
 @needs_symlink
 @pytest.mark.parametrize("minor", VERSIONS)
-def test_the_config_script_names_home(minor: str, published: Published) -> None:
+def test_the_config_script_prints_the_installation_directory(minor: str, published: Published) -> None:
     home, _ = published(minor)
 
     said = subprocess.run(
@@ -177,7 +182,7 @@ def test_the_config_script_names_home(minor: str, published: Published) -> None:
 
 
 @needs_symlink
-def test_scripts_run_from_home(published: Published) -> None:
+def test_pydoc_runs_from_the_installation_directory(published: Published) -> None:
     home, _ = published(NEWEST)
 
     answer = subprocess.run([home / "bin" / "pydoc3", "sys"], capture_output=True, text=True, check=False)
@@ -188,7 +193,7 @@ def test_scripts_run_from_home(published: Published) -> None:
 
 @needs_symlink
 @pytest.mark.parametrize("minor", VERSIONS)
-def test_no_text_names_the_place_it_was_built_for(minor: str, published: Published) -> None:
+def test_no_text_file_names_the_original_prefix(minor: str, published: Published) -> None:
     home, _ = published(minor)
     original = str(archives.interpreters()[minor].parents[1]).encode()
 
@@ -203,7 +208,7 @@ def test_no_text_names_the_place_it_was_built_for(minor: str, published: Publish
 
 
 @needs_symlink
-def test_finishing_twice_changes_nothing(unpack: Unpack, tmp_path: Path) -> None:
+def test_finishing_a_tree_twice_changes_nothing(unpack: Unpack, tmp_path: Path) -> None:
     tree, key = unpack(NEWEST, tmp_path)
     home = tmp_path / "home of" / "it"
     finish(tree, key=key, home=home, tag=archives.TAG)
@@ -215,7 +220,7 @@ def test_finishing_twice_changes_nothing(unpack: Unpack, tmp_path: Path) -> None
 
 
 @needs_symlink
-def test_a_tree_of_hardlinks_leaves_the_cache_alone(unpack: Unpack, tmp_path: Path) -> None:
+def test_finishing_a_tree_of_hard_links_does_not_change_the_cache(unpack: Unpack, tmp_path: Path) -> None:
     cached, key = unpack(NEWEST, tmp_path / "cache")
     (cached / "BUILD").write_text("old")
     before = snapshot(cached)
@@ -228,14 +233,14 @@ def test_a_tree_of_hardlinks_leaves_the_cache_alone(unpack: Unpack, tmp_path: Pa
 
 
 @needs_symlink
-def test_nothing_half_written_remains(published: Published) -> None:
+def test_finishing_leaves_no_temporary_file(published: Published) -> None:
     home, _ = published(NEWEST)
 
     assert not [name for name in snapshot(home) if name.endswith(".new")]
 
 
 @needs_symlink
-def test_modes_stay_what_they_were(unpack: Unpack, tmp_path: Path) -> None:
+def test_finishing_keeps_file_modes(unpack: Unpack, tmp_path: Path) -> None:
     tree, key = unpack(NEWEST, tmp_path)
     before = {name: mode for name, (_, mode, _) in snapshot(tree).items()}
 
@@ -261,8 +266,9 @@ def run_uv(store: Path, mirror: Path, *arguments: str) -> str:
 
 
 @needs_symlink
-def test_uv_takes_it_for_installed_and_does_no_harm(publish: Unpack, shared: Path, tmp_path: Path) -> None:
-    """P22: and what uv does to it, `may_change` knows."""
+def test_p22_uv_finds_the_installation_and_changes_only_what_may_change(
+    publish: Unpack, shared: Path, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     home, key = publish(NEWEST, store)
     mirror = archives.packed(shared, [archives.interpreters()[NEWEST]])
@@ -283,7 +289,7 @@ def test_uv_takes_it_for_installed_and_does_no_harm(publish: Unpack, shared: Pat
 
 
 @needs_symlink
-def test_it_says_no_less_than_uv_does(published: Published, shared: Path, tmp_path: Path) -> None:
+def test_an_installation_has_all_files_that_uv_creates(published: Published, shared: Path, tmp_path: Path) -> None:
     mirror = archives.packed(shared, [archives.interpreters()[NEWEST]])
     home, key = published(NEWEST)
     (tmp_path / "uvs").mkdir()
@@ -296,13 +302,13 @@ def test_it_says_no_less_than_uv_does(published: Published, shared: Path, tmp_pa
     assert ours[managed][2] == theirs[managed][2] == EXTERNALLY_MANAGED.encode()
 
 
-def test_a_tree_without_any_of_it_gets_only_its_build(tmp_path: Path) -> None:
+def test_an_empty_tree_gets_only_a_build_file(tmp_path: Path) -> None:
     finish(tmp_path, key=Key.parse("cpython-3.12.1-linux-x86_64-gnu"), home=Path("/home"), tag="20261122")
 
     assert {name: content for name, (_, _, content) in snapshot(tmp_path).items()} == {"BUILD": b"20261122"}
 
 
-def test_a_release_without_a_tag_gets_no_build(tmp_path: Path) -> None:
+def test_a_release_without_a_tag_gets_no_build_file(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
 
     finish(tmp_path / "tree", key=Key.parse("graalpy-3.11.0-linux-x86_64-gnu"), home=Path("/home"), tag="")
@@ -325,7 +331,7 @@ def test_a_release_without_a_tag_gets_no_build(tmp_path: Path) -> None:
         ("graalpy-3.11.0-linux-x86_64-gnu", "bin/graalpy", "lib/python3.11", ("python", "python3", "python3.11")),
     ],
 )
-def test_every_implementation_gets_its_marker_and_names(
+def test_each_implementation_gets_its_marker_file_and_its_links(
     tmp_path: Path, key: str, executable: str, library: str, names: Sequence[str]
 ) -> None:
     (tmp_path / library).mkdir(parents=True)
@@ -338,7 +344,7 @@ def test_every_implementation_gets_its_marker_and_names(
     assert {os.readlink(tmp_path / "bin" / name) for name in names} == {Path(executable).name}
 
 
-def test_on_windows_no_text_is_touched(tmp_path: Path) -> None:
+def test_text_files_of_a_windows_build_are_not_rewritten(tmp_path: Path) -> None:
     key = Key.parse("pypy-3.10.14-windows-x86_64-none")
     (tmp_path / "Lib").mkdir()
     (tmp_path / "pypy3.10.exe").write_bytes(b"MZ")
@@ -349,7 +355,7 @@ def test_on_windows_no_text_is_touched(tmp_path: Path) -> None:
     assert (tmp_path / "Lib" / "EXTERNALLY-MANAGED").read_text() == EXTERNALLY_MANAGED
 
 
-def test_byte_code_of_what_was_rewritten_is_gone(tmp_path: Path) -> None:
+def test_byte_code_of_a_rewritten_module_is_removed(tmp_path: Path) -> None:
     library = tmp_path / "lib" / "python3.12"
     (library / "__pycache__").mkdir(parents=True)
     (library / "_sysconfigdata__linux_x86_64-linux-gnu.py").write_text("build_time_vars = {'prefix': '/install'}\n")
@@ -364,10 +370,10 @@ def test_byte_code_of_what_was_rewritten_is_gone(tmp_path: Path) -> None:
 
 
 @needs_symlink
-def test_what_we_packed_is_not_called_standalone(published: Published) -> None:
+def test_a_packed_interpreter_is_not_marked_as_python_build_standalone(published: Published) -> None:
     home, key = published(NEWEST)
 
-    said = ask(
+    said = output_of(
         home / key.executable,
         f"import sysconfig as s; print([s.get_config_var(n) for n in ({PACKED!r}, {STANDALONE!r})])",
     )
@@ -376,7 +382,7 @@ def test_what_we_packed_is_not_called_standalone(published: Published) -> None:
 
 
 @needs_symlink
-def test_links_are_not_followed(tmp_path: Path) -> None:
+def test_finishing_does_not_follow_symlinks(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("#!/install/bin/python3.12\n")
     (tmp_path / "tree" / "bin").mkdir(parents=True)
@@ -387,7 +393,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
     assert outside.read_text() == "#!/install/bin/python3.12\n"
 
 
-def test_scripts_of_a_package_start_the_interpreter_at_home(tmp_path: Path) -> None:
+def test_scripts_of_a_package_start_the_installed_interpreter(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     pip = tmp_path / "bin" / "pip"
     pip.write_text("#!/install/bin/python3.12\nprint()\n")
@@ -402,7 +408,7 @@ def test_scripts_of_a_package_start_the_interpreter_at_home(tmp_path: Path) -> N
     assert standalone.read_text() == polyglot("python3.12")
 
 
-def test_a_disk_that_refuses_is_a_store_error(tmp_path: Path) -> None:
+def test_an_os_error_becomes_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "BUILD").mkdir()
 
     with pytest.raises(StoreError, match="cannot finish cpython-3") as caught:
@@ -419,7 +425,7 @@ def macos_tree(path: Path) -> Path:
 
 
 @needs_symlink
-def test_a_dylib_gets_its_final_path(tmp_path: Path) -> None:
+def test_a_dylib_gets_its_final_install_name(tmp_path: Path) -> None:
     tree = macos_tree(tmp_path / "tree")
     os.link(tree / "lib" / "libpython3.12.dylib", tmp_path / "cached")
     ran: list[Sequence[str]] = []
@@ -439,7 +445,7 @@ def test_a_dylib_gets_its_final_path(tmp_path: Path) -> None:
 
 
 @needs_symlink
-def test_without_apples_tools_a_dylib_stays_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dylib_is_not_changed_without_install_name_tool(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tree = macos_tree(tmp_path / "tree")
 
     def missing(command: Sequence[str]) -> None:
@@ -451,7 +457,7 @@ def test_without_apples_tools_a_dylib_stays_as_it_is(tmp_path: Path, caplog: pyt
     assert "install name" in caplog.text
 
 
-def test_a_tool_that_fails_is_heard() -> None:
+def test_a_failing_tool_raises_an_error() -> None:
     run_tool([sys.executable, "-c", "print()"])
 
     with pytest.raises(subprocess.CalledProcessError):
@@ -459,8 +465,7 @@ def test_a_tool_that_fails_is_heard() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs limits on what a process may write")
-def test_a_full_disk_leaves_the_old_file_and_no_new_one(tmp_path: Path) -> None:
-    """P16."""
+def test_p16_a_full_disk_leaves_the_old_file_and_no_new_one(tmp_path: Path) -> None:
     import resource
 
     (tmp_path / "lib" / "python3.12").mkdir(parents=True)
@@ -478,7 +483,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_new_one(tmp_path: Path) -> None:
     assert [path.name for path in managed.parent.iterdir()] == ["EXTERNALLY-MANAGED"]
 
 
-def test_a_prefix_that_is_no_path_is_not_looked_for(tmp_path: Path) -> None:
+def test_a_recorded_prefix_of_slash_is_not_replaced(tmp_path: Path) -> None:
     data = tmp_path / "lib" / "python3.12" / "_sysconfigdata__linux_x86_64-linux-gnu.py"
     data.parent.mkdir(parents=True)
     data.write_text("build_time_vars = {'prefix': '/', 'CFLAGS': '-I/usr/include'}\n")

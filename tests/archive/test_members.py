@@ -1,3 +1,5 @@
+"""Names that Windows would change are recognized."""
+
 import pytest
 
 from pytest_pyinstall.archive._members import windows_objection
@@ -20,6 +22,6 @@ from pytest_pyinstall.archive._members import windows_objection
         ("console", ""),
     ],
 )
-def test_names_that_windows_changes_are_known(part: str, objection: str) -> None:
+def test_names_that_windows_changes_are_recognized(part: str, objection: str) -> None:
     assert objection in windows_objection(part)
     assert bool(objection) == bool(windows_objection(part))

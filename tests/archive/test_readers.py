@@ -1,3 +1,5 @@
+"""Tar and zip archives unpack as tarfile would unpack them, or fail with an error."""
+
 import errno
 import io
 import os
@@ -19,7 +21,7 @@ from pytest_pyinstall.archive.unpack import unpack
 from pytest_pyinstall.errors import PyinstallError, StoreError, UnsafeArchiveError
 
 
-def test_zip_comes_out_with_its_links_and_modes(into: Path) -> None:
+def test_a_zip_unpacks_with_its_links_and_modes(into: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as written:
         for name, content, system, mode in (
@@ -98,7 +100,7 @@ BENIGN = {
         ],
         {"f"},
     ),
-    "a name cut inside a character, whole in pax": (
+    "a name cut inside a character, complete in pax": (
         [entry(b"./PaxHeaders/\xc3", b"19 path=python/f\xc3\xa9\n", kind=b"x"), entry(b"python/f\xc3", b"1")],
         {"fé"},
     ),
@@ -107,7 +109,7 @@ BENIGN = {
 
 
 @pytest.mark.parametrize("name", BENIGN)
-def test_unusual_archive_comes_out(name: str, into: Path) -> None:
+def test_an_unusual_archive_unpacks(name: str, into: Path) -> None:
     members, expected = BENIGN[name]
 
     tree = unpack(archive(gz(*members, END)), into=into)
@@ -117,7 +119,7 @@ def test_unusual_archive_comes_out(name: str, into: Path) -> None:
     assert_harmless(into)
 
 
-def test_a_zip_with_too_many_members_is_refused_p10(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_p10_a_zip_with_too_many_members_is_rejected(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_readers, "LIMITS", ArchiveLimits(members=3))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as written:
@@ -151,7 +153,7 @@ class _Failing(io.BytesIO):
 
 @pytest.mark.parametrize("name", ["x.tar.gz", "x.tar", "x.zip"])
 @pytest.mark.parametrize("seeks", [0, 9])
-def test_an_archive_that_cannot_be_read_is_an_error_p16(name: str, seeks: int, into: Path) -> None:
+def test_p16_an_unreadable_archive_is_a_store_error(name: str, seeks: int, into: Path) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as written:
         written.writestr("python/noise", os.urandom(10_000))
@@ -162,7 +164,7 @@ def test_an_archive_that_cannot_be_read_is_an_error_p16(name: str, seeks: int, i
         unpack(archive(_Failing(content, seeks=seeks), name), into=into)
 
 
-# Names that no volume takes for one another, among them some too long for a plain header.
+# Names that are different on every volume. Some are too long for a plain header.
 _names = st.sampled_from(
     ["a", "b", "lib", "é", "日本語", "with blank", "d" * 60, "e" * 120, "dots..", "~", "-x", "%", "'"]
 )
@@ -184,7 +186,7 @@ _entries = st.lists(
 
 
 def packed(entries: list[tuple[str, str, bytes, int, int]], layout: int, mode: str) -> bytes:
-    """A tar of as many of `entries` as can are beside each other."""
+    """A tar of those `entries` that do not contradict each other."""
     kinds = {"python": "directory"}
     files: dict[str, int] = {}
     buffer = io.BytesIO()
@@ -229,7 +231,7 @@ def packed(entries: list[tuple[str, str, bytes, int, int]], layout: int, mode: s
     layout=st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
     mode=st.sampled_from(["gz", ""]),
 )
-def test_random_archives_come_out_as_tarfile_would_have_them(
+def test_random_archives_unpack_as_tarfile_unpacks_them(
     entries: list[tuple[str, str, bytes, int, int]], layout: int, mode: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = packed(entries, layout, f"w:{mode}")
@@ -268,7 +270,7 @@ _PLAIN = (
     ),
     repaired=st.booleans(),
 )
-def test_damaged_tars_end_in_a_tree_or_in_an_error_of_ours_p10(
+def test_p10_a_damaged_tar_unpacks_harmlessly_or_raises_a_pyinstall_error(
     changes: list[tuple[int, bytes]], repaired: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     content = bytearray(_PLAIN)
@@ -285,7 +287,7 @@ def test_damaged_tars_end_in_a_tree_or_in_an_error_of_ours_p10(
     into = watched / "a" / "into"
     into.mkdir(parents=True)
 
-    with suppress(PyinstallError):  # which one, the table of hostile archives says
+    with suppress(PyinstallError):  # the table of hostile archives tests which one
         unpack(archive(bytes(content), "x.tar"), into=into)
 
     assert_harmless(into)

@@ -1,3 +1,5 @@
+"""Text files of a build name the installation directory after relocation."""
+
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,7 +13,7 @@ HEAD = "# system configuration generated and used by the sysconfig module\nbuild
 
 
 def variables(home: str = "/home/me/store/cpython", *, prefix: str = "/install", **values: object) -> dict[str, object]:
-    """What `values` of a sysconfig file say once the tree belongs to `home`."""
+    """The variables of a sysconfig file with `values`, relocated to `home`."""
     content = f"build_time_vars = { ({'prefix': prefix} | values)!r}\n".encode()
     moved = relocate.relocate_text(DATA, content, prefixes={prefix, "/install"}, home=home, python="bin/python3.12")
     return relocate.read_variables(moved.decode())
@@ -40,11 +42,11 @@ def script(content: str, home: str = "/home/me/store/cpython") -> str:
         ("./install", "./install"),
     ],
 )
-def test_a_prefix_is_replaced_where_it_is_a_path_of_its_own(recorded: str, expected: str) -> None:
+def test_a_prefix_is_replaced_only_if_it_is_a_whole_path(recorded: str, expected: str) -> None:
     assert variables("/home/me", X=recorded)["X"] == expected
 
 
-def test_another_build_hosts_prefix_is_replaced_too() -> None:
+def test_the_prefix_of_another_build_host_is_replaced() -> None:
     found = variables(
         "/home/me", prefix="/home/builder/.local", LDSHARED="gcc -L/home/builder/.local/lib -L/install/lib"
     )
@@ -52,7 +54,7 @@ def test_another_build_hosts_prefix_is_replaced_too() -> None:
     assert found["LDSHARED"] == "gcc -L/home/me/lib -L/home/me/lib"
 
 
-def test_a_home_below_the_recorded_prefix_is_replaced_once() -> None:
+def test_a_prefix_is_replaced_once_if_the_installation_is_below_it() -> None:
     home = "/install/store/cpython"
     content = f"build_time_vars = { {'prefix': '/install', 'X': '-L/install/lib'}!r}\n".encode()
     once = relocate.relocate_text(DATA, content, prefixes={"/install"}, home=home, python="bin/python3.12")
@@ -76,7 +78,7 @@ def test_a_space_in_the_path_is_escaped_in_command_lines_only() -> None:
     assert found["CONFIG_ARGS"] == "'--prefix=/my störe/it's' X"
 
 
-def test_a_path_that_was_escaped_is_found_again() -> None:
+def test_an_escaped_prefix_is_replaced() -> None:
     found = variables("/home/me", prefix="/my store", LDSHARED=r"gcc -L/my\ store/lib")
 
     assert found["LDSHARED"] == "gcc -L/home/me/lib"
@@ -100,24 +102,24 @@ def test_a_path_that_was_escaped_is_found_again() -> None:
         ("CFLAGS", "-isysroot /Xcode/MacOSX14.sdk -O3", "-O3"),
     ],
 )
-def test_what_only_the_build_host_has_is_replaced(name: str, recorded: str, expected: str) -> None:
+def test_compilers_and_options_of_the_build_host_are_replaced(name: str, recorded: str, expected: str) -> None:
     assert variables(**{name: recorded})[name] == expected
 
 
-def test_a_build_of_python_build_standalone_says_so() -> None:
+def test_a_build_of_python_build_standalone_is_marked() -> None:
     assert variables()[relocate.STANDALONE] == 1
 
 
 @pytest.mark.parametrize("other", [{"prefix": "/home/builder"}, {relocate.PACKED: 1}])
-def test_no_other_build_says_so(other: dict[str, object]) -> None:
+def test_other_builds_are_not_marked_as_python_build_standalone(other: dict[str, object]) -> None:
     assert relocate.STANDALONE not in variables(**other)  # type: ignore[arg-type]  # one of them is the prefix
 
 
-def test_where_the_wasm_files_are_follows_the_prefix() -> None:
+def test_the_wasm_directory_contains_the_new_prefix() -> None:
     assert variables("/home/me", WASM_ASSETS_DIR="./install")["WASM_ASSETS_DIR"] == "./home/me"
 
 
-def test_sysconfig_data_is_written_as_uv_writes_it() -> None:
+def test_sysconfig_data_has_the_format_that_uv_writes() -> None:
     text = relocate.variables_text({"b": 'a "b" \\ é\n', "Z": 1, "a": ""})
 
     assert text == HEAD + '    "Z": 1,\n    "a": "",\n    "b": "a \\"b\\" \\\\ é\\n"\n}\n'
@@ -127,7 +129,7 @@ def test_sysconfig_data_is_written_as_uv_writes_it() -> None:
 @pytest.mark.parametrize(
     "text", ["", "import sys\n", "build_time_vars = {", "x = [1]\n", "build_time_vars = {f(): 1}\n"]
 )
-def test_a_sysconfig_file_that_cannot_be_understood_is_left_alone(text: str) -> None:
+def test_an_unparsable_sysconfig_file_is_not_changed(text: str) -> None:
     assert relocate.read_variables(text) == {}
     assert (
         relocate.relocate_text(DATA, text.encode(), prefixes={"/install"}, home="/h", python="bin/python3.12")
@@ -147,7 +149,7 @@ def test_pkgconfig_files_become_relocatable() -> None:
     assert relocate.relocate_text(name, once, prefixes={"/install"}, home="/my store", python="bin/python3.12") == once
 
 
-def test_the_makefile_names_the_home_and_plain_compilers() -> None:
+def test_the_makefile_names_the_installation_directory_and_plain_compilers() -> None:
     content = b"CC=\t\tclang -pthread\nprefix=\t\t/install\nLIBS= -L/install/lib\nINSTALL=/usr/bin/install -c\n"
 
     moved = relocate.relocate_text(
@@ -157,7 +159,7 @@ def test_the_makefile_names_the_home_and_plain_compilers() -> None:
     assert moved == b"CC=\t\tcc -pthread\nprefix=\t\t/h\nLIBS= -L/h/lib\nINSTALL=/usr/bin/install -c\n"
 
 
-def test_json_files_name_the_home() -> None:
+def test_json_files_name_the_installation_directory() -> None:
     content = b'{"base_prefix": "/install", "libpython": {"dynamic": ["/install/lib/libpython3.14.so", 1]}}'
 
     moved = relocate.relocate_text(
@@ -170,19 +172,19 @@ def test_json_files_name_the_home() -> None:
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"base_prefix": "../.."}'])
-def test_json_files_that_name_no_place_are_left_alone(content: bytes) -> None:
+def test_json_files_without_the_prefix_are_not_changed(content: bytes) -> None:
     assert (
         relocate.relocate_text("lib/p/build-details.json", content, prefixes={"/install"}, home="/h", python="p")
         == content
     )
 
 
-def test_a_shebang_names_the_interpreter_at_home() -> None:
+def test_a_shebang_names_the_installed_interpreter() -> None:
     assert script("#!/install/bin/python3.12\nimport sys\n") == "#!/home/me/store/cpython/bin/python3.12\nimport sys\n"
 
 
 @pytest.mark.parametrize("home", ["/my store", f"/{'long' * 40}"])
-def test_a_shebang_that_no_kernel_would_read_is_looked_up_by_a_shell(home: str) -> None:
+def test_a_shebang_that_is_too_long_or_has_a_space_uses_a_shell(home: str) -> None:
     found = script("#!/install/bin/python3.12\nimport sys\n", home)
 
     assert found == relocate.polyglot("python3.12") + "import sys\n"
@@ -194,11 +196,11 @@ def test_shell_scripts_keep_their_shell() -> None:
 
 
 @pytest.mark.parametrize("content", ["#!/usr/bin/env python3\nx = '/install'\n", "/install\n", "\0/install"])
-def test_other_scripts_are_left_alone(content: str) -> None:
+def test_other_scripts_are_not_changed(content: str) -> None:
     assert script(content) == content
 
 
-def test_bytes_that_are_no_utf_8_survive() -> None:
+def test_bytes_that_are_not_utf_8_are_kept() -> None:
     content = b"#!/bin/sh\n# \xe9\nprefix=/install\n"
 
     assert (
@@ -207,7 +209,7 @@ def test_bytes_that_are_no_utf_8_survive() -> None:
     )
 
 
-def test_what_uv_or_an_interpreter_rewrites_may_change() -> None:
+def test_files_that_uv_or_an_interpreter_rewrites_may_change() -> None:
     assert all(
         map(
             may_change,
@@ -240,11 +242,11 @@ def test_what_uv_or_an_interpreter_rewrites_may_change() -> None:
         ("pypy-3.10.14-windows-x86_64-none", "Lib"),
     ],
 )
-def test_the_standard_library_is_where_uv_looks_for_it(key: str, expected: str) -> None:
+def test_the_standard_library_has_the_path_that_uv_expects(key: str, expected: str) -> None:
     assert relocate.standard_library(Key.parse(key))[0] == expected
 
 
-def test_several_threads_read_at_once() -> None:
+def test_several_threads_read_variables_at_once() -> None:
     text = "build_time_vars = {" + ", ".join(f"'{number}': ('a' 'b')" for number in range(2000)) + "}"
     with ThreadPoolExecutor(8) as executor:
         assert [len(found) for found in executor.map(relocate.read_variables, [text] * 64)] == [2000] * 64

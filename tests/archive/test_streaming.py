@@ -1,16 +1,17 @@
-"""An archive that is unpacked while its bytes arrive: P9 and P10 hold for each byte that comes."""
+"""P9, P10: an archive that is unpacked during its download obeys the same rules for each byte."""
 
 import io
 import os
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hostile import END, HOSTILE, PYTHON, Hostile, entry, gz, header
+from unpacking import snapshot
+from waiting import wait_until
 
 from pytest_pyinstall.archive import _tree_writer, streaming
 from pytest_pyinstall.archive.streaming import StreamedUnpack
@@ -31,7 +32,7 @@ def build_of(content: bytes, name: str = NAME, *, has_size: bool = True) -> Buil
     return Build(key=KEY, url=f"https://example.org/{name}", sha256="0" * 64, size=size)
 
 
-def checked(content: bytes, name: str = NAME) -> Archive:
+def checked_archive(content: bytes, name: str = NAME) -> Archive:
     return Archive(build=build_of(content, name), file=io.BytesIO(content))
 
 
@@ -40,30 +41,12 @@ def write(stream: StreamedUnpack, content: bytes, *, size: int) -> None:
         stream.write(content[at : at + size])
 
 
-def wait_until(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def is_file_of(path: Path, size: int) -> bool:
     return path.exists() and path.stat().st_size == size
 
 
 def is_over() -> bool:
     return not any(thread.name.startswith("unpack") for thread in threading.enumerate())
-
-
-def snapshot(root: Path) -> dict[str, object]:
-    return {
-        path.relative_to(root).as_posix(): str(path.readlink())
-        if path.is_symlink()
-        else path.read_bytes()
-        if path.is_file()
-        else None
-        for path in root.rglob("*")
-    }
 
 
 @pytest.fixture
@@ -81,15 +64,15 @@ def _no_thread_is_left() -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [1, 100, 1 << 20])
 @pytest.mark.parametrize("has_size", [True, False])
-def test_it_gives_what_unpack_gives(into: Path, tmp_path: Path, size: int, has_size: bool) -> None:
+def test_streaming_gives_the_same_tree_as_unpack(into: Path, tmp_path: Path, size: int, has_size: bool) -> None:
     known: FileDigests = {}
     with StreamedUnpack(build_of(WHOLE, has_size=has_size), into=into, known=known) as stream:
         write(stream, WHOLE, size=size)
-        tree = stream.tree(checked(WHOLE))
+        tree = stream.tree(checked_archive(WHOLE))
 
     (tmp_path / "other").mkdir()
     theirs: FileDigests = {}
-    unpack(checked(WHOLE), into=tmp_path / "other", known=theirs)
+    unpack(checked_archive(WHOLE), into=tmp_path / "other", known=theirs)
     assert tree == into / "python"
     assert snapshot(into) == snapshot(tmp_path / "other")
     assert sorted(row[2] for row in known.values()) == sorted(row[2] for row in theirs.values())
@@ -97,7 +80,7 @@ def test_it_gives_what_unpack_gives(into: Path, tmp_path: Path, size: int, has_s
 
 
 @pytest.mark.parametrize("suffix", ["tar", "zip"])
-def test_other_formats_come_out_too(into: Path, suffix: str) -> None:
+def test_plain_tar_and_zip_can_be_streamed(into: Path, suffix: str) -> None:
     import zipfile
 
     if suffix == "tar":
@@ -111,8 +94,8 @@ def test_other_formats_come_out_too(into: Path, suffix: str) -> None:
     with StreamedUnpack(build_of(content, name), into=into, known={}) as stream:
         write(stream, content, size=700)
         written = snapshot(into)
-        assert (stream.tree(checked(content, name)) / "bin/python3.12").is_file()
-    assert suffix == "tar" or not written  # the directory of a zip is at its end
+        assert (stream.tree(checked_archive(content, name)) / "bin/python3.12").is_file()
+    assert suffix == "tar" or not written  # a zip has its directory at the end
 
 
 def test_p9_no_link_is_made_and_no_tree_is_given_before_the_digest_is_checked(into: Path) -> None:
@@ -120,12 +103,12 @@ def test_p9_no_link_is_made_and_no_tree_is_given_before_the_digest_is_checked(in
         stream.write(WHOLE)
         wait_until(lambda: is_file_of(into / "python/data", 3000))
         assert not any(path.is_symlink() for path in into.rglob("*"))
-        # Only `fetch` makes an `Archive`, and nothing else gives the tree.
-        assert stream.tree(checked(WHOLE)) == into / "python"
+        # `tree` needs an `Archive`, which only `fetch` makes.
+        assert stream.tree(checked_archive(WHOLE)) == into / "python"
         assert (into / "python/bin/python3").is_symlink()
 
 
-def test_p9_what_starts_over_leaves_nothing_of_what_came_before(into: Path) -> None:
+def test_p9_a_restarted_download_leaves_no_earlier_files(into: Path) -> None:
     other = gz(entry("other/evil", b"1" * 100), END)
     known: FileDigests = {}
     with StreamedUnpack(build_of(WHOLE, has_size=False), into=into, known=known) as stream:
@@ -135,31 +118,31 @@ def test_p9_what_starts_over_leaves_nothing_of_what_came_before(into: Path) -> N
         assert snapshot(into) == {}
         assert known == {}
         stream.write(WHOLE)
-        stream.tree(checked(WHOLE))
+        stream.tree(checked_archive(WHOLE))
     assert {path.parts[0] for path in (each.relative_to(into) for each in into.rglob("*"))} == {"python"}
 
 
-def test_p9_wrong_bytes_that_cannot_be_unpacked_are_forgotten_with_them(into: Path) -> None:
+def test_p9_an_unpacking_error_is_forgotten_after_a_restart(into: Path) -> None:
     with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
         stream.write(b"<html>" * 1000)
         wait_until(is_over)
         stream.restart()
         write(stream, WHOLE, size=50)
-        assert (stream.tree(checked(WHOLE)) / "data").stat().st_size == 3000
+        assert (stream.tree(checked_archive(WHOLE)) / "data").stat().st_size == 3000
 
 
-def test_p9_a_tree_of_other_bytes_than_those_that_were_checked_is_not_given(into: Path) -> None:
+def test_p9_a_tree_of_unchecked_bytes_is_not_returned(into: Path) -> None:
     other = gz(PYTHON, entry("python/evil", b"1"), END)
     with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
         stream.write(other)
-        tree = stream.tree(checked(WHOLE))
+        tree = stream.tree(checked_archive(WHOLE))
     assert not (tree / "evil").exists()
     assert (tree / "data").exists()
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=str)
 @pytest.mark.parametrize("has_size", [True, False])
-def test_p10_hostile_archive_is_refused_while_it_comes(
+def test_p10_a_hostile_archive_is_rejected_during_the_download(
     hostile: Hostile, into: Path, tmp_path: Path, has_size: bool
 ) -> None:
     (tmp_path / "outside").mkdir()
@@ -169,9 +152,9 @@ def test_p10_hostile_archive_is_refused_while_it_comes(
     with StreamedUnpack(build, into=into, known={}) as stream:
         write(stream, content, size=max(1, len(content) // 7))
         with pytest.raises(IntegrityError) as caught:
-            stream.tree(checked(content, hostile.file_name))
+            stream.tree(checked_archive(content, hostile.file_name))
     assert hostile.file_name in caught.value.message
-    if has_size or "in 1 kB" not in hostile.name:  # without a size, only its end shows that this one is too short
+    if has_size or "in 1 kB" not in hostile.name:  # without a size, only the end of this one shows that it is too short
         assert type(caught.value) is hostile.error
         assert hostile.reason in caught.value.message
     assert {path.name for path in tmp_path.iterdir()} - {"home"} == {"outside", "scratch"}
@@ -179,7 +162,7 @@ def test_p10_hostile_archive_is_refused_while_it_comes(
 
 
 @pytest.mark.parametrize("has_size", [True, False])
-def test_p10_a_bomb_is_stopped_before_its_end(into: Path, has_size: bool) -> None:
+def test_p10_unpacking_a_bomb_stops_before_its_end(into: Path, has_size: bool) -> None:
     bomb = gz(PYTHON, entry("python/bomb", bytes(300 << 20)), END)
     noise = bytes(range(256)) * 16
     build = build_of(bomb + noise, has_size=has_size)
@@ -189,13 +172,13 @@ def test_p10_a_bomb_is_stopped_before_its_end(into: Path, has_size: bool) -> Non
         written = sum(path.stat().st_size for path in into.rglob("*") if path.is_file())
         assert written <= (64 << 20) + 100 * len(bomb) // 2
         assert written < 200 << 20
-        write(stream, bomb[len(bomb) // 2 :], size=1000)  # the download goes on, and nothing waits for room
+        write(stream, bomb[len(bomb) // 2 :], size=1000)  # the download continues and does not wait for the unpacking
         assert sum(path.stat().st_size for path in into.rglob("*") if path.is_file()) == written
         with pytest.raises(UnsafeArchiveError, match="more than an archive of its size may unpack to"):
-            stream.tree(checked(bomb))
+            stream.tree(checked_archive(bomb))
 
 
-def test_p16_a_full_disk_is_said_when_the_download_is_done(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_p16_a_full_disk_is_reported_after_the_download(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
@@ -203,17 +186,17 @@ def test_p16_a_full_disk_is_said_when_the_download_is_done(into: Path, monkeypat
     with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
         write(stream, WHOLE, size=10)
         with pytest.raises(StoreError, match="No space left on device"):
-            stream.tree(checked(WHOLE))
+            stream.tree(checked_archive(WHOLE))
 
 
-def test_an_archive_without_its_end_waits_for_it_and_is_left_at_once(into: Path) -> None:
+def test_closing_an_incomplete_stream_does_not_wait_for_its_end(into: Path) -> None:
     with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
         stream.write(WHOLE[:-5])
         wait_until((into / "python/bin/python3.12").exists)
     assert not (into / "python/bin/python3").is_symlink()
 
 
-def test_p20_ctrl_c_ends_it_wherever_it_is(into: Path) -> None:
+def test_p20_ctrl_c_ends_the_unpacking_thread(into: Path) -> None:
     def interrupted() -> None:
         with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
             stream.write(WHOLE[:200])
@@ -223,8 +206,8 @@ def test_p20_ctrl_c_ends_it_wherever_it_is(into: Path) -> None:
         interrupted()
 
 
-def test_what_waits_to_be_unpacked_is_bounded(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is slower than the network slows the download: memory does not grow with the archive."""
+def test_a_slow_disk_slows_the_download(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory does not grow with the archive if the disk is slower than the network."""
     gate = threading.Event()
     monkeypatch.setattr(_tree_writer.TreeWriter, "add", lambda *_: gate.wait(60))
     monkeypatch.setattr(streaming, "_MOST", 1000)
@@ -240,10 +223,10 @@ def test_what_waits_to_be_unpacked_is_bounded(into: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("module", ["isal", "zlib"])
-def test_every_decompressor_can_wait_for_bytes(into: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+def test_each_decompressor_accepts_bytes_in_pieces(into: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     if module == "zlib":
         monkeypatch.setitem(sys.modules, "isal", None)
         monkeypatch.setitem(sys.modules, "isal.igzip_lib", None)
     with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
         write(stream, WHOLE, size=7)
-        assert stream.tree(checked(WHOLE)) == into / "python"
+        assert stream.tree(checked_archive(WHOLE)) == into / "python"

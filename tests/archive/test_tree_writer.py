@@ -1,3 +1,5 @@
+"""Files are written with our modes, inside the scratch directory, and each disk error has a path and a reason."""
+
 import errno
 import io
 import os
@@ -16,7 +18,7 @@ from pytest_pyinstall.archive.unpack import unpack
 from pytest_pyinstall.errors import StoreError, UnsafeArchiveError
 
 
-def test_modes_are_ours_p10(into: Path) -> None:
+def test_p10_we_set_the_modes(into: Path) -> None:
     members = [
         entry("python/setuid", b"1", mode=0o6755),
         entry("python/sticky", b"1", mode=0o1666),
@@ -38,8 +40,8 @@ def test_modes_are_ours_p10(into: Path) -> None:
     }
 
 
-def in_a_process(prelude: str, content: bytes, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """Unpack `content` into ``tmp_path/into`` in a process of its own, where `prelude` was run before."""
+def unpack_in_a_process(prelude: str, content: bytes, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Unpack `content` into ``tmp_path/into`` in a separate process, after running `prelude` there."""
     (tmp_path / "into").mkdir(exist_ok=True)
     (tmp_path / NAME).write_bytes(content)
     program = f"""
@@ -64,10 +66,10 @@ except PyinstallError as error:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
-def test_modes_are_ours_whatever_the_umask_p10(umask: int, tmp_path: Path) -> None:
+def test_p10_we_set_the_modes_with_any_umask(umask: int, tmp_path: Path) -> None:
     content = gz(PYTHON, entry("python/world", b"1", mode=0o777), END)
 
-    done = in_a_process(f"os.umask({umask})", content, tmp_path)
+    done = unpack_in_a_process(f"os.umask({umask})", content, tmp_path)
 
     assert done.stderr == ""
     modes = {path: what[1] for path, what in snapshot(tmp_path / "into").items() if what[0] != "symlink"}
@@ -82,7 +84,7 @@ def test_modes_are_ours_whatever_the_umask_p10(umask: int, tmp_path: Path) -> No
     }
 
 
-def test_of_a_full_build_only_install_is_written(into: Path) -> None:
+def test_only_the_install_folder_of_a_full_build_is_written(into: Path) -> None:
     members = [
         entry("python/PYTHON.json", b"{}"),
         entry("python/build/core.o", b"1" * 5000),
@@ -100,7 +102,7 @@ def test_of_a_full_build_only_install_is_written(into: Path) -> None:
     }
 
 
-def test_a_full_build_in_another_order_is_one_too(into: Path) -> None:
+def test_a_full_build_may_have_its_members_in_any_order(into: Path) -> None:
     members = [
         entry("python/build/core.o", b"1"),
         header("python/build/link", kind=b"2", link="../install"),
@@ -115,7 +117,7 @@ def test_a_full_build_in_another_order_is_one_too(into: Path) -> None:
     assert not (into / "python" / "build" / "link").is_symlink()
 
 
-def test_links_of_a_full_build_stay_in_install_p10(into: Path) -> None:
+def test_p10_a_link_of_a_full_build_must_not_leave_the_install_folder(into: Path) -> None:
     members = [
         entry("python/PYTHON.json", b"{}"),
         entry("python/install/a", b"1"),
@@ -126,7 +128,7 @@ def test_links_of_a_full_build_stay_in_install_p10(into: Path) -> None:
         unpack(archive(gz(*members, END)), into=into)
 
 
-def test_folders_without_a_member_of_their_own_count_too_p10(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_p10_implied_folders_count_as_members(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tree_writer, "LIMITS", ArchiveLimits(members=100))
 
     with pytest.raises(UnsafeArchiveError, match="more than 100 files and folders"):
@@ -136,9 +138,9 @@ def test_folders_without_a_member_of_their_own_count_too_p10(into: Path, monkeyp
 
 
 class _Planting(io.BytesIO):
-    """A file during whose reading a name appears in the scratch directory.
+    """A file that creates a name in the scratch directory while it is read.
 
-    That is what we see of a volume that folds case, when an earlier member had the other spelling.
+    A volume that folds case looks like this if an earlier member has the other spelling of the name.
     """
 
     def __init__(self, content: bytes, planted: Path) -> None:
@@ -161,7 +163,7 @@ class _Planting(io.BytesIO):
     ],
     ids=["directory", "file", "symlink", "hardlink"],
 )
-def test_what_the_volume_takes_for_the_same_name_is_refused_p10(member: bytes, into: Path) -> None:
+def test_p10_a_name_that_exists_on_this_volume_is_rejected(member: bytes, into: Path) -> None:
     content = entry("python/lib", bytes(200_000)) + member + END
     planted = into / "python" / "late"
 
@@ -171,7 +173,7 @@ def test_what_the_volume_takes_for_the_same_name_is_refused_p10(member: bytes, i
     assert planted.read_text() == "the other member's"
 
 
-def test_scratch_that_is_not_empty_is_refused(into: Path) -> None:
+def test_a_scratch_directory_that_is_not_empty_is_rejected(into: Path) -> None:
     (into / "left over").touch()
 
     with pytest.raises(StoreError, match="not empty") as caught:
@@ -180,12 +182,12 @@ def test_scratch_that_is_not_empty_is_refused(into: Path) -> None:
     assert str(into) in str(caught.value)
 
 
-def test_scratch_that_is_missing_is_a_store_error(tmp_path: Path) -> None:
+def test_a_missing_scratch_directory_is_a_store_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="No such file or directory"):
         unpack(archive(gz(PYTHON, END)), into=tmp_path / "missing")
 
 
-def test_where_there_is_no_fchmod_the_mode_of_opening_stays(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_fchmod_files_get_their_mode_when_they_are_opened(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tree_writer, "_fchmod", None)
 
     tree = unpack(archive(gz(PYTHON, END)), into=into)
@@ -193,7 +195,7 @@ def test_where_there_is_no_fchmod_the_mode_of_opening_stays(into: Path, monkeypa
     assert os.access(tree / "bin/python3.12", os.X_OK)
 
 
-def test_hardlinks_become_copies_where_there_are_none(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hard_links_become_copies_if_the_volume_has_none(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
@@ -207,7 +209,7 @@ def test_hardlinks_become_copies_where_there_are_none(into: Path, monkeypatch: p
     assert not (tree / "bin/python").samefile(tree / "bin/python3.12")
 
 
-def test_short_writes_are_carried_on(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_writes_are_continued(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:7]))
 
@@ -218,7 +220,7 @@ def test_short_writes_are_carried_on(into: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("call", ["open", "write", "close", "fchmod", "mkdir", "chmod", "link", "symlink"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.EIO, errno.EACCES])
-def test_an_error_of_the_disk_has_its_path_and_reason_p16(
+def test_p16_a_disk_error_has_a_path_and_a_reason(
     call: str, number: int, into: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -237,7 +239,7 @@ def test_an_error_of_the_disk_has_its_path_and_reason_p16(
     assert caught.value.hint
 
 
-def test_copies_that_cannot_be_read_are_an_error_p16(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_p16_a_copy_that_cannot_be_read_is_a_store_error(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link_error = OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     def vanish(source: str, _target: str) -> None:
@@ -262,8 +264,8 @@ def test_copies_that_cannot_be_read_are_an_error_p16(into: Path, monkeypatch: py
     ],
     ids=["ulimit -f", "ulimit -n"],
 )
-def test_limits_of_the_process_are_an_error_p16(prelude: str, said: str, tmp_path: Path) -> None:
-    done = in_a_process(prelude, gz(PYTHON, entry("python/large", os.urandom(1 << 20)), END), tmp_path)
+def test_p16_a_process_limit_is_a_store_error(prelude: str, said: str, tmp_path: Path) -> None:
+    done = unpack_in_a_process(prelude, gz(PYTHON, entry("python/large", os.urandom(1 << 20)), END), tmp_path)
 
     assert done.returncode == 1
     assert "StoreError: cannot write" in done.stderr

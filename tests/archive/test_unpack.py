@@ -1,4 +1,4 @@
-"""What comes out of an archive, and what does not: promise P10, and P16 as far as writing goes."""
+"""An archive unpacks to the tree that tarfile would make, or is rejected: P10, and P16 for what is written."""
 
 import io
 import os
@@ -19,8 +19,8 @@ from pytest_pyinstall.errors import IntegrityError, StoreError
 
 
 @pytest.fixture(params=["zlib", "zlib_ng", "isal"])
-def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each of the modules that can read gzip, as if it were the only one."""
+def decompressor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each module that can read gzip, as if no other were installed."""
     chosen = str(request.param)
     if chosen != "zlib":
         pytest.importorskip(chosen)
@@ -31,7 +31,7 @@ def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=str)
-def test_hostile_archive_is_refused_and_touches_nothing_p10(hostile: Hostile, into: Path, outside: Path) -> None:
+def test_p10_a_hostile_archive_is_rejected_and_touches_nothing(hostile: Hostile, into: Path, outside: Path) -> None:
     content = hostile.build(str(outside))
     before = snapshot(outside.parent)
 
@@ -50,13 +50,13 @@ def test_hostile_archive_is_refused_and_touches_nothing_p10(hostile: Hostile, in
     assert not any(thread.name == "unpack" for thread in threading.enumerate())
 
 
-def test_names_in_the_table_of_hostile_archives_are_unique() -> None:
+def test_names_of_hostile_archives_are_unique() -> None:
     assert len({hostile.name for hostile in HOSTILE}) == len(HOSTILE) >= 60
 
 
 @pytest.fixture(scope="session")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive of a part of the running interpreter, as python-build-standalone lays it out."""
+    """An archive of a part of the running interpreter, with the layout of python-build-standalone."""
     path = tmp_path_factory.mktemp("real") / NAME
     library = Path(sysconfig.get_path("stdlib"))
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -71,7 +71,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_real_interpreter_comes_out_as_tarfile_would_have_it(real: Path, into: Path, tmp_path: Path) -> None:
+def test_a_real_interpreter_unpacks_as_tarfile_unpacks_it(real: Path, into: Path, tmp_path: Path) -> None:
     with tarfile.open(real) as tar:
         archives.extract(tar, tmp_path / "theirs")
 
@@ -107,7 +107,7 @@ def compressed(content: bytes, compression: str) -> bytes:
     return COMPRESSORS[compression](content) if compression else content
 
 
-def test_gzip_is_read_with_whatever_is_installed(inflater: str, real: Path, into: Path, tmp_path: Path) -> None:
+def test_each_decompressor_reads_gzip(decompressor: str, real: Path, into: Path, tmp_path: Path) -> None:
     with tarfile.open(real) as tar:
         archives.extract(tar, tmp_path / "theirs")
 
@@ -117,7 +117,7 @@ def test_gzip_is_read_with_whatever_is_installed(inflater: str, real: Path, into
     assert snapshot(into) == with_our_modes(snapshot(tmp_path / "theirs"))
 
 
-def test_gzip_cut_anywhere_is_refused_with_whatever_is_installed(inflater: str, tmp_path: Path) -> None:
+def test_each_decompressor_rejects_a_truncated_gzip(decompressor: str, tmp_path: Path) -> None:
     whole = gz(PYTHON, END)
     for length in range(0, len(whole), 9):
         (into := tmp_path / str(length)).mkdir()
@@ -125,9 +125,7 @@ def test_gzip_cut_anywhere_is_refused_with_whatever_is_installed(inflater: str, 
             unpack(archive(whole[:length]), into=into)
 
 
-def test_gzip_with_a_flipped_bit_in_its_end_is_refused_with_whatever_is_installed(
-    inflater: str, tmp_path: Path
-) -> None:
+def test_each_decompressor_rejects_a_gzip_with_a_wrong_checksum(decompressor: str, tmp_path: Path) -> None:
     whole = gz(PYTHON, END)
     for position in range(len(whole) - 8, len(whole)):
         (into := tmp_path / str(position)).mkdir()
@@ -137,7 +135,7 @@ def test_gzip_with_a_flipped_bit_in_its_end_is_refused_with_whatever_is_installe
             unpack(archive(bytes(flipped)), into=into)
 
 
-def test_several_gzip_streams_are_one_with_whatever_is_installed(inflater: str, into: Path) -> None:
+def test_each_decompressor_joins_several_gzip_streams(decompressor: str, into: Path) -> None:
     whole = PYTHON + entry("python/zeros", bytes(3 << 20)) + END
     content = b"".join(gz(whole[at : at + 70_001]) for at in range(0, len(whole), 70_001))
 
@@ -146,12 +144,12 @@ def test_several_gzip_streams_are_one_with_whatever_is_installed(inflater: str, 
     assert (tree / "zeros").read_bytes() == bytes(3 << 20)
 
 
-def test_garbage_behind_a_gzip_is_refused_with_whatever_is_installed(inflater: str, into: Path) -> None:
+def test_each_decompressor_rejects_garbage_after_a_gzip(decompressor: str, into: Path) -> None:
     with pytest.raises(IntegrityError, match="cannot be decompressed"):
         unpack(archive(gz(PYTHON, END) + b"garbage" * 9), into=into)
 
 
-def test_no_more_is_decompressed_than_a_few_chunks_ahead_p10() -> None:
+def test_p10_decompression_runs_only_a_few_chunks_ahead() -> None:
     sixth = threading.Event()
     made: list[int] = []
 
