@@ -25,23 +25,23 @@ try:
 except ImportError:  # Windows
     resource = None
 
-_STANDARD = {
+_STANDARD_ATTRIBUTES = {
     "_id", "nodeid", "location", "keywords", "outcome", "longrepr", "when", "user_properties", "sections", "duration",
     "start", "stop", "node", "worker_id", "item_index", "testrun_uid",
 }  # fmt: skip
 # What the controller always writes, once for all Pythons.
-_CONTROLLERS = {"xmlpath": None, "pastebin": None, "durations": None}
+_CONTROLLER_OPTIONS = {"xmlpath": None, "pastebin": None, "durations": None}
 # Reports that one of the two writes: the controller if it has the plugin, else each worker, into a file of its own.
-_REPORTS = {
+_REPORT_OPTIONS = {
     "htmlpath": None, "report_log": None, "json_report": False, "json_report_file": "none", "md_report": False, "ctrf": None,
 }  # fmt: skip
 # The destinations of options that name a file or directory which each worker writes.
-_FILES = (
+_FILE_OPTIONS = (
     "htmlpath", "report_log", "json_report_file", "md_report_output", "ctrf", "log_file", "resultlog", "allure_report_dir",
     "nunit_xmlpath", "tap_outdir", "csv_path", "excelpath", "cucumber_json_path", "benchmark_histogram", "debug", "memray_bin_path",
 )  # fmt: skip
 # What pytest's own plugins put into the heading: the same in every session, or about this one's directories.
-_CORES_HEADING = re.compile(
+_PYTEST_HEADING = re.compile(
     "(rootdir|configfile|testpaths|inifile|plugins|cachedir|using|setuptools registered plugins|active plugins)\\b"
 )
 _SUMMARIES = (
@@ -79,7 +79,7 @@ class _Stream:
         self._unsent = b""
         self._limits = resource and (resource.getrlimit, resource.setrlimit, resource.RLIMIT_FSIZE)
 
-    def tell(self, *event):
+    def send(self, *event):
         try:
             text = self._encode(event)
         except (TypeError, ValueError, RecursionError):  # keys that JSON has no word for, a cycle
@@ -136,7 +136,7 @@ class _Stream:
             return None
 
 
-class _Teller:
+class _Reporter:
     def __init__(self, stream, config):
         option = config.option
         self.stream = stream
@@ -151,12 +151,12 @@ class _Teller:
         )
         self.reporter = None
         self.writer = None
-        self.nothing = None
+        self.null_writer = None
         self.start = None
         self.indices = {}
         self.deselected = 0
         self.passing = {}
-        self.is_told = False
+        self.is_collection_sent = False
 
     def pytest_deselected(self, items):
         self.deselected += len(items)
@@ -180,24 +180,24 @@ class _Teller:
     def pytest_testnodedown(self, node):
         before = (getattr(node, "workeroutput", None) or {}).get("pyinstall_before_cut")
         if before:
-            self.stream.tell("cut", before)
+            self.stream.send("cut", before)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node, ids):
-        if not self.is_told:
+        if not self.is_collection_sent:
             self._collected([(nodeid, None) for nodeid in ids])
 
     def _collected(self, found):
-        self.is_told = True
+        self.is_collection_sent = True
         nodeids = {nodeid for nodeid, _ in found}
         for word, _ in _ids["places"]:
             if _nodeid(self.config, word) in nodeids:
-                self.stream.tell("parameter", word)
+                self.stream.send("parameter", word)
         rows = []
         for nodeid, location in found:
             self.indices.setdefault(nodeid, len(rows))
             rows.append([nodeid, location and list(location)])
-        self.stream.tell("collected", rows, self.deselected)
+        self.stream.send("collected", rows, self.deselected)
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_sessionstart(self, session):
@@ -206,7 +206,7 @@ class _Teller:
             self.reporter = reporter
             self.writer = reporter._tw
             self.writer.fullwidth = _document["width"]
-            self.nothing = type(reporter._tw)(file=_Nothing())
+            self.null_writer = type(reporter._tw)(file=_NullFile())
         yield
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -221,9 +221,9 @@ class _Teller:
         lines = []
         for each in found:
             lines.extend([each] if isinstance(each, str) else each)
-        lines = [str(line) for line in lines if str(line).strip() and not _CORES_HEADING.match(str(line))]
+        lines = [str(line) for line in lines if str(line).strip() and not _PYTEST_HEADING.match(str(line))]
         if lines:
-            self.stream.tell("heading", lines)
+            self.stream.send("heading", lines)
 
     def _position(self):
         """Where the next word will be printed; None without a file."""
@@ -238,7 +238,7 @@ class _Teller:
         """Tell the controller what was printed since `self.start`."""
         end = self._position()
         if self.start is not None and end is not None and end > self.start:
-            self.stream.tell(kind, self.start, end, *fields)
+            self.stream.send(kind, self.start, end, *fields)
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter):
@@ -254,11 +254,11 @@ class _Teller:
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_logstart(self, nodeid, location):
         self.stream.end_if_alone()
-        self.stream.tell("s", self.indices.get(nodeid, nodeid))
+        self.stream.send("s", self.indices.get(nodeid, nodeid))
         if self.reporter is None:
             yield
             return
-        self.reporter._tw = self.nothing
+        self.reporter._tw = self.null_writer
         yield
         self.reporter._tw = self.writer
         if self.is_talkative:
@@ -271,21 +271,21 @@ class _Teller:
         if self.reporter is None:
             yield
             return
-        self.reporter._tw = self.nothing
+        self.reporter._tw = self.null_writer
         yield
         self.reporter._tw = self.writer
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report):
-        self._tell_report(report)
+        self._send_report(report)
         if self.reporter is None:
             yield
             return
-        self.reporter._tw = self.nothing
+        self.reporter._tw = self.null_writer
         yield
         self.reporter._tw = self.writer
 
-    def _tell_report(self, report):
+    def _send_report(self, report):
         nodeid = report.nodeid
         index = self.indices.get(nodeid)
         is_plain = (
@@ -293,7 +293,7 @@ class _Teller:
             and report.outcome == "passed"
             and not report.user_properties
             and (not report.sections or not self.keeps_sections)
-            and _STANDARD.issuperset(report.__dict__)
+            and _STANDARD_ATTRIBUTES.issuperset(report.__dict__)
         )
         held = self.passing.setdefault(nodeid, [])
         if is_plain:
@@ -303,33 +303,33 @@ class _Teller:
             del self.passing[nodeid]
             if [one.when for one in held] == ["setup", "call", "teardown"]:
                 start = getattr(held[0], "start", 0)
-                self.stream.tell("p", index, start, *[round(one.duration, 6) for one in held])
+                self.stream.send("p", index, start, *[round(one.duration, 6) for one in held])
                 return
-            self._send(held)
+            self._send_all(held)
             return
         del self.passing[nodeid]
-        self._send(held + [report])
+        self._send_all(held + [report])
         if report.when != "teardown":
             self.passing[nodeid] = []
 
-    def _send(self, reports):
+    def _send_all(self, reports):
         for report in reports:
             data = _serialized(report)
             if (
                 report.outcome not in ("passed", "failed", "skipped")
                 or hasattr(report, "wasxfail")
-                or not _STANDARD.issuperset(report.__dict__)
+                or not _STANDARD_ATTRIBUTES.issuperset(report.__dict__)
             ):
                 data["$status"] = self.config.hook.pytest_report_teststatus(report=report, config=self.config)
-            self.stream.tell("r", data)
+            self.stream.send("r", data)
 
     def pytest_collectreport(self, report):
         if report.outcome != "passed":
-            self.stream.tell("c", _serialized(report))
+            self.stream.send("c", _serialized(report))
 
     def pytest_warning_recorded(self, warning_message, when, nodeid):
         warning = warning_message
-        self.stream.tell(
+        self.stream.send(
             "w",
             str(warning.message),
             warning.category.__module__ or "",
@@ -341,14 +341,14 @@ class _Teller:
         )
 
     def pytest_internalerror(self, excrepr):
-        self.stream.tell("internal", str(excrepr))
+        self.stream.send("internal", str(excrepr))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session):
         if self.shows_fixtures:
             self._printed("summary")
         reason = session.shouldfail or session.shouldstop
-        self.stream.tell("stopping", reason if isinstance(reason, str) else "")
+        self.stream.send("stopping", reason if isinstance(reason, str) else "")
 
 
 class _Ids:
@@ -375,7 +375,7 @@ class _Ids:
                 deselected[index] = found["deselect"].get(word, word)
 
 
-class _Nothing:
+class _NullFile:
     """A file for what no one reads."""
 
     encoding = "utf-8"
@@ -395,19 +395,19 @@ class _Fixtures:
 
     @pytest.fixture(scope="session")
     def python(self):
-        _cannot("python")
+        _end_without_plugin("python")
 
     @pytest.fixture(scope="session")
     def pythons(self):
-        _cannot("pythons")
+        _end_without_plugin("pythons")
 
     @pytest.fixture(scope="session")
     def install_python(self):
-        _cannot("install_python")
+        _end_without_plugin("install_python")
 
     @pytest.fixture
     def python_env(self):
-        _cannot("python_env")
+        _end_without_plugin("python_env")
 
 
 class _Hooks:
@@ -418,7 +418,7 @@ class _Hooks:
         pass
 
 
-def _cannot(name):
+def _end_without_plugin(name):
     if sys.version_info < (3, 11):
         pytest.skip("the fixture `%s` needs pytest-pyinstall, which is for Python 3.11 and newer" % name)
     pytest.fail(
@@ -439,7 +439,7 @@ class _Junit:
         return False  # nothing to be closed
 
     def add_global_property(self, name, value):
-        self.stream.tell("property", str(name), str(value))
+        self.stream.send("property", str(name), str(value))
 
     def node_reporter(self, nodeid):
         return _JunitCase(self.stream, nodeid)
@@ -451,7 +451,7 @@ class _JunitCase:
         self.nodeid = nodeid
 
     def add_attribute(self, name, value):
-        self.stream.tell("attribute", str(self.nodeid), str(name), str(value))
+        self.stream.send("attribute", str(self.nodeid), str(name), str(value))
 
 
 _stream = None
@@ -474,7 +474,7 @@ def main(path):
         code = end.code if isinstance(end.code, int) else 1
     finally:
         _stream.lift_limit()
-        _stream.tell("end", code)
+        _stream.send("end", code)
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
@@ -573,7 +573,7 @@ def pytest_collection_modifyitems(config, items):
     if distributed is not None:
         config.workeroutput["pyinstall_before_cut"] = len(items)
     elif items:
-        _stream.tell("cut", len(items))
+        _stream.send("cut", len(items))
     parts = parts_of([item.nodeid for item in items], cut["weights"], cut["durations"], cut["default"])
     others = [item for item in items if parts[item.nodeid] != cut["own"]]
     if others:
@@ -690,7 +690,7 @@ def _leave_coverage_to_the_controller(config):
     if getattr(namespace, "cov_source", None):
         reports = namespace.cov_report if isinstance(namespace.cov_report, dict) else {}
         appends = bool(getattr(namespace, "cov_append", False))
-        _stream.tell("coverage", reports, namespace.cov_fail_under, namespace.cov_config, appends)
+        _stream.send("coverage", reports, namespace.cov_fail_under, namespace.cov_config, appends)
         namespace.cov_report = {"": None}
         namespace.cov_fail_under = 0
         namespace.cov_append = False
@@ -725,7 +725,7 @@ def _resolve_ids(config, parser, args, label):
         elif len(places()) > 1:
             args.remove(word)
         else:
-            _stream.tell("unasked")
+            _stream.send("unasked")
             pytest.exit("no test of this Python was asked for", 5)
     bases = [base for _, base in _ids["places"]]
     _ids["others"] = [place for place in places() if place not in bases]
@@ -752,17 +752,17 @@ def pytest_cmdline_main(config):
         from _pytest.junitxml import xml_key
 
         config.stash[xml_key] = _Junit(_stream, config.getini("junit_family"))
-    reports = {name: value for name, value in _REPORTS.items() if name in _document["reports"]}
-    for name, value in list(_CONTROLLERS.items()) + list(reports.items()):
+    reports = {name: value for name, value in _REPORT_OPTIONS.items() if name in _document["reports"]}
+    for name, value in list(_CONTROLLER_OPTIONS.items()) + list(reports.items()):
         if hasattr(option, name):
             setattr(option, name, value)
     if getattr(option, "randomly_seed", None) == "default":
         option.randomly_seed = _document["seed"]
     if any("ssh=" in str(spec) or "socket=" in str(spec) for spec in getattr(option, "tx", None) or ()):
         _reach_other_hosts(config)
-    _name_files(config, [name for name in _FILES if name not in reports])
-    _stream.tell("start", pytest.__version__, "%d.%d.%d" % sys.version_info[:3], str(config.rootdir))
-    config.pluginmanager.register(_Teller(_stream, config), "_pyinstall_teller")
+    _name_files(config, [name for name in _FILE_OPTIONS if name not in reports])
+    _stream.send("start", pytest.__version__, "%d.%d.%d" % sys.version_info[:3], str(config.rootdir))
+    config.pluginmanager.register(_Reporter(_stream, config), "_pyinstall_reporter")
 
 
 def _reach_other_hosts(config):
@@ -796,7 +796,7 @@ def _name_files(config, names):
         if label not in value:
             root, extension = os.path.splitext(value)
             setattr(option, name, root + "-" + label + extension)
-            _stream.tell("file", root + "-{python}" + extension)
+            _stream.send("file", root + "-{python}" + extension)
 
 
 def _ini(config, name):

@@ -151,7 +151,7 @@ class Bisection(Suite):
         super()._run(session)
         session.shouldfail = session.shouldstop = False
         counts = row.tally.counts
-        if row.made is None:
+        if row.environment is None:
             return None
         if row.exit_code == pytest.ExitCode.USAGE_ERROR and "not found: " in row.tally.note:
             return "is not found"  # a mistyped id, or a test that this Python's suite does not have

@@ -134,12 +134,12 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
         return
     pressed: list[int] = []
 
-    def hear(number: int, frame: Any) -> None:
+    def on_interrupt(number: int, frame: Any) -> None:
         if pressed:
             signal.default_int_handler(number, frame)
         pressed.append(number)
 
-    signal.signal(signal.SIGINT, hear)
+    signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield lambda: bool(pressed)
     finally:
@@ -185,7 +185,7 @@ class Suite:
             for variant in self.variants
         }
         labels = list(cells)
-        asked = self.words.asked(labels)
+        asked = self.words.requested_labels(labels)
         self.shard = parse_shard(text) if (text := config.getoption("pyinstall_shard")) else None
         self._parts: dict[str, CellPart] = {}
         if self.shard is not None:
@@ -209,7 +209,7 @@ class Suite:
         self._keeps_sections = True
         self._coverage: Coverage | None = None
         self._replayer: ReportReplayer | None = None
-        self._said: deque[str] = deque()
+        self._messages: deque[str] = deque()
 
     # The session
 
@@ -290,7 +290,7 @@ class Suite:
         if (
             session.exitstatus not in {0, 1, 5}
             or (self._coverage is not None and self._coverage.is_failed)
-            or any(row.inner is None for row in self.rows)
+            or any(row.worker is None for row in self.rows)
         ):
             return
         codes = {row.exit_code for row in self.rows if row.tally.note != "not asked for"}
@@ -334,7 +334,7 @@ class Suite:
     ) -> None:
         for row in rows:
             if row.choice.interpreter is None:
-                replayer.missing(row, reason(row.choice), skips=self.pythons.skips_missing)
+                replayer.report_missing(row, reason(row.choice), skips=self.pythons.skips_missing)
             else:
                 row.preparing = background.submit(functools.partial(self._prepare, row.choice.interpreter, row.variant))
 
@@ -349,8 +349,8 @@ class Suite:
 
     def _replay_rest(self, replayer: ReportReplayer) -> None:
         for row in self.rows:
-            if row.inner is not None and not row.is_over:
-                for event in row.inner.events():
+            if row.worker is not None and not row.is_over:
+                for event in row.worker.events():
                     replayer.handle(row, event)
 
     def _prepare(self, interpreter: Interpreter, variant: Variant | None) -> SuiteEnvironment:
@@ -368,34 +368,34 @@ class Suite:
             variant=variant,
             lock_timeout=settings.lock_timeout,
             excluded=settings.directories,
-            say=self._said.append if self.config.option.verbose >= 0 else None,
+            say=self._messages.append if self.config.option.verbose >= 0 else None,
         )
 
     def _step(self, replayer: ReportReplayer) -> bool:
         """Look at every Python once, and say whether anything happened."""
-        happened = bool(self._said)
-        while self._said:
-            self.say(self._said.popleft())  # here, because threads would write into each other's lines
-        active = sum(row.inner is not None and not row.is_over for row in self.rows)
+        happened = bool(self._messages)
+        while self._messages:
+            self.say(self._messages.popleft())  # here, because threads would write into each other's lines
+        active = sum(row.worker is not None and not row.is_over for row in self.rows)
         for row in self.rows:
             if row.is_over:
                 continue
-            if row.inner is not None:
-                happened |= self._follow(row, row.inner, replayer)
+            if row.worker is not None:
+                happened |= self._follow(row, row.worker, replayer)
             elif row.preparing is not None and row.preparing.done() and active < self.jobs:
                 happened = True
                 try:
-                    row.made = row.preparing.result()
-                    self._call_environment_hook(row.choice.interpreter, row.made)
-                    self._start(row, row.made)
+                    row.environment = row.preparing.result()
+                    self._call_environment_hook(row.choice.interpreter, row.environment)
+                    self._start(row, row.environment)
                     active += 1
                 except PyinstallError as error:
-                    replayer.missing(row, str(error), skips=self.pythons.skips_missing)
+                    replayer.report_missing(row, str(error), skips=self.pythons.skips_missing)
             if replayer.session.shouldfail or replayer.session.shouldstop:
                 break
         return happened
 
-    def _call_environment_hook(self, python: Interpreter | None, made: SuiteEnvironment) -> None:
+    def _call_environment_hook(self, python: Interpreter | None, environment: SuiteEnvironment) -> None:
         """Let other plugins prepare an environment, once, before a test runs in it.
 
         Here and not in the threads that make environments, because a hook of pytest may expect to be called in this
@@ -403,11 +403,11 @@ class Suite:
         again.
         """
         hook = self.config.hook.pytest_pyinstall_environment
-        if python is None or not hook.get_hookimpls() or is_prepared(made.path):
+        if python is None or not hook.get_hookimpls() or is_prepared(environment.path):
             return
-        own = replace(python, executable=made.python, prefix=made.path, source="environment")
+        own = replace(python, executable=environment.python, prefix=environment.path, source="environment")
         try:
-            hook(environment=Environment(path=made.path, python=own), python=python, config=self.config)
+            hook(environment=Environment(path=environment.path, python=own), python=python, config=self.config)
         except (pytest.exit.Exception, KeyboardInterrupt):
             raise
         except BaseException as error:  # also those of pytest.fail, which are no Exception
@@ -416,29 +416,29 @@ class Suite:
             said = error.message if isinstance(error, PyinstallError) else f"{type(error).__name__}: {error}"
             message = f"a plugin's pytest_pyinstall_environment failed: {said} ({frame.filename}:{frame.lineno})"
             raise EnvironmentCreationError(message) from error
-        mark_as_prepared(made.path)
+        mark_as_prepared(environment.path)
 
-    def _start(self, row: InterpreterRun, made: SuiteEnvironment) -> None:
+    def _start(self, row: InterpreterRun, environment: SuiteEnvironment) -> None:
         assert row.choice.interpreter is not None  # noqa: S101  # by the order of the hooks
-        row.tally.pytest = made.pytest
+        row.tally.pytest = environment.pytest
         (self._scratch / "coverage").mkdir(exist_ok=True)
-        row.inner = WorkerSession(
+        row.worker = WorkerSession(
             directory=self._scratch / "sessions" / row.file_name, is_interactive=self.is_interactive
         )
-        row.inner.start(
-            made.python,
-            self._document(row, made),
-            plugin=prepare_plugin(made.path, otherwise=self._scratch),
+        row.worker.start(
+            environment.python,
+            self._document(row, environment),
+            plugin=prepare_plugin(environment.path, otherwise=self._scratch),
             key=row.choice.interpreter.key,
             working_directory=self.config.invocation_params.dir,
             environ={
                 **os.environ,
-                **variables_of(made, row.label, os.environ),
+                **variables_of(environment, row.label, os.environ),
                 "COVERAGE_FILE": str(self._scratch / "coverage" / f".coverage.{row.file_name}"),
             },
         )
 
-    def _document(self, row: InterpreterRun, made: SuiteEnvironment) -> dict[str, Any]:
+    def _document(self, row: InterpreterRun, environment: SuiteEnvironment) -> dict[str, Any]:
         """What the worker of `row` has to know."""
         assert row.words is not None  # noqa: S101  # every row that is started has them
         config = self.config
@@ -450,7 +450,7 @@ class Suite:
             ours=self.pythons.provisioner.settings.directories,
         )
         translation = self._scratch / f"{row.file_name}.toml"
-        translated = translate_ini(config.inipath, made.pytest, translation)
+        translated = translate_ini(config.inipath, environment.pytest, translation)
         if translated:
             ours += ["-c", str(translation)]
         reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
@@ -492,37 +492,37 @@ class Suite:
                 return Path(cache.mkdir("pyinstall"))
         return self._scratch / "cache"
 
-    def _follow(self, row: InterpreterRun, inner: WorkerSession, replayer: ReportReplayer) -> bool:
+    def _follow(self, row: InterpreterRun, worker: WorkerSession, replayer: ReportReplayer) -> bool:
         # In this order: what it wrote before it ended is there when we have seen that it ended.
-        code = inner.exit_code
+        code = worker.exit_code
         happened = False
-        for event in inner.events():
+        for event in worker.events():
             happened = True
             replayer.handle(row, event)
             if replayer.session.shouldfail or replayer.session.shouldstop:
                 return True
         if code is not None:
-            replayer.ended(row, inner, code, cache=self._caches / row.file_name)
+            replayer.report_end(row, worker, code, cache=self._caches / row.file_name)
         return happened or code is not None
 
     # Ending
 
     def _end(self) -> None:
         """End what still runs: first asked, then told."""
-        inners = [row.inner for row in self.rows if row.inner is not None and row.inner.exit_code is None]
-        for inner in inners:
-            inner.interrupt()
+        workers = [row.worker for row in self.rows if row.worker is not None and row.worker.exit_code is None]
+        for worker in workers:
+            worker.interrupt()
         deadline = time.monotonic() + _GRACE
-        while any(inner.exit_code is None for inner in inners) and time.monotonic() < deadline:
+        while any(worker.exit_code is None for worker in workers) and time.monotonic() < deadline:
             time.sleep(_PAUSE)
-        for inner in inners:
-            inner.kill()
-            inner.close()
+        for worker in workers:
+            worker.kill()
+            worker.close()
         for row in self.rows:
-            if row.inner is None:
+            if row.worker is None:
                 row.tally.note = row.tally.note or "not started"
             elif not row.is_over:
-                row.tally.seconds = row.inner.seconds
+                row.tally.seconds = row.worker.seconds
                 row.tally.note = "stopped"
 
     def pytest_unconfigure(self) -> None:
@@ -530,23 +530,23 @@ class Suite:
 
     def _clean(self) -> None:
         for row in self.rows:
-            if row.inner is not None:
-                row.inner.close()
+            if row.worker is not None:
+                row.worker.close()
         self._resources.close()
 
     def _combine_coverage(self, session: pytest.Session) -> None:
         """With the coverage of the newest Python's environment."""
-        rows = [row for row in self.rows if row.coverage is not None and row.made is not None]
+        rows = [row for row in self.rows if row.coverage is not None and row.environment is not None]
         parts = sorted(map(str, (self._scratch / "coverage").glob(".coverage.*")))
         if not rows or not parts:
             return
         row = rows[-1]
-        assert row.made is not None  # noqa: S101  # just asked
+        assert row.environment is not None  # noqa: S101  # just asked
         assert row.coverage is not None  # noqa: S101  # just asked
         self._coverage = combine(
             row.coverage,
             parts,
-            python=row.made.python,
+            python=row.environment.python,
             directory=self.config.invocation_params.dir,
             environ=os.environ,
         )

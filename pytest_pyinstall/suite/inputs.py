@@ -177,7 +177,7 @@ class Inputs:
     def _listing(self, directory: Path) -> None:
         with contextlib.suppress(OSError):
             rows = sorted((entry.name, entry.stat().st_size) for entry in os.scandir(directory))
-            self._put(self._shown(directory), repr(rows))
+            self._put(self._label(directory), repr(rows))
 
     def _variable(self, name: str, value: str) -> None:
         """Names of files by their content; URLs without user and password, which may be others every hour."""
@@ -212,7 +212,7 @@ class Inputs:
                 declared = read_project(project)
                 name = name or (declared.name if declared else None)
             self.copied.append((project, name))
-            self._put(f"the sources of {self._shown(project)}", self.sources(project))
+            self._put(f"the sources of {self._label(project)}", self.sources(project))
             return
         if _FROM_VERSION_CONTROL.search(text):
             self._put("tags of git", repr(_tags(project)))
@@ -241,7 +241,7 @@ class Inputs:
                 tables[f"tool.{tool}"] = _relevant(tool, value)
         for name, value in tables.items():
             self._put(
-                f"{self._shown(project / 'pyproject.toml')} [{name}]", json.dumps(value, sort_keys=True, default=str)
+                f"{self._label(project / 'pyproject.toml')} [{name}]", json.dumps(value, sort_keys=True, default=str)
             )
         self._dynamic(project, document)
         for name, value in tables.items():
@@ -278,7 +278,7 @@ class Inputs:
                 continue
             values = dict(parser[section])
             text += json.dumps(values)
-            self._put(f"{self._shown(project / 'setup.cfg')} [{section}]", json.dumps(values, sort_keys=True))
+            self._put(f"{self._label(project / 'setup.cfg')} [{section}]", json.dumps(values, sort_keys=True))
             for value in values.values():
                 directive, _, rest = value.strip().partition(":")
                 if directive == "file":
@@ -300,7 +300,7 @@ class Inputs:
         if path.suffix == ".py":
             content = _bytes(path)
             if content is not None:
-                self._put(self._shown(path), _declarations(content))
+                self._put(self._label(path), _declarations(content))
         elif path.suffix in {".txt", ".in"}:
             self._requirements_file(path)
         else:
@@ -344,7 +344,7 @@ class Inputs:
         """A module in `place` that a build imports."""
         paths = [place / f"{name}.py", *sorted((place / name).glob("**/*.py"))] if name.isidentifier() else []
         for path in paths:
-            shown = self._shown(path)
+            shown = self._label(path)
             if shown not in self.parts and (content := self._file(path)) is not None and path.parent == place:
                 self._python_that_builds(project, content)
 
@@ -357,7 +357,7 @@ class Inputs:
                 content = _bytes(path)
                 if content is None:
                     continue
-                self._put(self._shown(path), _declarations(content, name))
+                self._put(self._label(path), _declarations(content, name))
                 source = _import_of(content, name)
                 if source is not None and depth < 3:
                     level, target = source
@@ -371,13 +371,13 @@ class Inputs:
     def _file(self, path: Path) -> bytes | None:
         content = _bytes(path)
         if content is not None:
-            self._put(self._shown(path), content)
+            self._put(self._label(path), content)
         return content
 
     def _put(self, name: str, value: str | bytes) -> None:
         self.parts[name] = _digest(value)
 
-    def _shown(self, path: Path) -> str:
+    def _label(self, path: Path) -> str:
         return os.path.relpath(path, self._directory) if path != self._directory else "the project"
 
 

@@ -56,13 +56,13 @@ _WORKER_PLUGINS = (
 settings, or print a heading about something that does not happen."""
 
 
-_RUNNING = {
+_RUNNING_HOOKS = {
     "pytest_runtest_protocol", "pytest_runtest_call", "pytest_pyfunc_call", "pytest_collect_file",
     "pytest_generate_tests", "pytest_runtestloop",
 }  # fmt: skip
 
 
-_REPORTING = ("pytest_runtest_logreport", "pytest_terminal_summary", "pytest_report_teststatus")
+_REPORTING_HOOKS = ("pytest_runtest_logreport", "pytest_terminal_summary", "pytest_report_teststatus")
 
 
 def adapt_arguments(config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
@@ -79,7 +79,7 @@ def adapt_arguments(config: pytest.Config, parser: pytest.Parser, args: list[str
     kept: list[str] = []
     for piece in read_words(args, parser):
         if piece.action is not None and isinstance(piece.action.type, argparse.FileType):
-            _unwrite(getattr(namespace, piece.action.dest, None))
+            _delete_empty_output(getattr(namespace, piece.action.dest, None))
         elif not piece.is_unknown:
             kept += piece.words
     args[:] = kept
@@ -93,7 +93,7 @@ def adapt_arguments(config: pytest.Config, parser: pytest.Parser, args: list[str
     _leave_out_plugins(config)
 
 
-def _unwrite(file: Any) -> None:
+def _delete_empty_output(file: Any) -> None:
     """Remove the empty file that the parser has opened for a worker to write."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         file.close()
@@ -147,14 +147,14 @@ def _only_reports(config: pytest.Config, package: str) -> bool:
         module = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
         if module.partition(".")[0] == package:
             hooks.update(_own_hooks(config, plugin))
-    return not hooks & _RUNNING and any(name in hooks for name in _REPORTING)
+    return not hooks & _RUNNING_HOOKS and any(name in hooks for name in _REPORTING_HOOKS)
 
 
 def _own_hooks(config: pytest.Config, plugin: object) -> Iterator[str]:
     for caller in config.pluginmanager.get_hookcallers(plugin) or ():
         for implementation in caller.get_hookimpls():
             # A wrapper looks on. What a reporter inherits from pytest's own does what pytest does.
-            looks_on = caller.name in _RUNNING and (implementation.hookwrapper or implementation.wrapper)
+            looks_on = caller.name in _RUNNING_HOOKS and (implementation.hookwrapper or implementation.wrapper)
             is_inherited = implementation.function.__module__.startswith("_pytest.")
             if implementation.plugin is plugin and not looks_on and not is_inherited:
                 yield caller.name
@@ -197,9 +197,9 @@ def worker_arguments(
         arguments.append(f"--basetemp={Path(basetemp) / name}")
         Path(basetemp).mkdir(parents=True, exist_ok=True)
     words = words_of(config)
-    is_decided = words.asks("--lfnf", "--last-failed-no-failures")
+    is_decided = words.has_option("--lfnf", "--last-failed-no-failures")
     # With failures on one Python, the others have nothing to run again.
-    if any_failed and words.asks("--lf", "--last-failed") and not is_decided:
+    if any_failed and words.has_option("--lf", "--last-failed") and not is_decided:
         arguments.append("--lfnf=none")
     return arguments
 
@@ -285,7 +285,7 @@ def project_directory(config: pytest.Config) -> Path:
 
     The root directory has pytest's configuration, which in a monorepo is that of many projects.
     """
-    start = _named(config) or config.invocation_params.dir
+    start = _common_directory(config) or config.invocation_params.dir
     if found := directory_of_project(start):
         return found
     for directory in (config.rootpath, start, *start.parents):
@@ -294,7 +294,7 @@ def project_directory(config: pytest.Config) -> Path:
     return config.rootpath
 
 
-def _named(config: pytest.Config) -> Path | None:
+def _common_directory(config: pytest.Config) -> Path | None:
     """The directory that has everything that was named on the command line."""
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         return None
@@ -310,7 +310,7 @@ def is_interactive(config: pytest.Config, pythons: Sequence[tuple[str, str]]) ->
 
     `pythons` are labels and requests. Raises `UsageError` if several need it.
     """
-    asked = words_of(config).asks("--pdb", "--trace")
+    asked = words_of(config).has_option("--pdb", "--trace")
     needs = asked or config.getoption("capture", "fd") == "no"
     if needs and len(pythons) > 1:
         names = ", ".join(label for label, _ in pythons)

@@ -151,7 +151,7 @@ def read_recipe(directory: Path, configured: Sequence[str] = ()) -> Recipe:
     )
     if configured:
         return _configured(base, configured)
-    return _found(base)
+    return _detected(base)
 
 
 def _is_installable(directory: Path, document: Mapping[str, Any]) -> bool:
@@ -260,7 +260,7 @@ def _can_be_installed(path: Path) -> bool:
 # What is found
 
 
-def _found(base: Recipe) -> Recipe:
+def _detected(base: Recipe) -> Recipe:
     directory, document = base.directory, base.document
     base, own = _with_runtime(base)
     tox = read_tox(directory)
@@ -303,9 +303,9 @@ def _with_runtime(base: Recipe) -> tuple[Recipe, str]:
 
 def _of_standard_tables(base: Recipe, own: str, tox: Tox | None, names: Sequence[str]) -> Recipe | None:
     """The group and the extra with one of `names`: tests that have a group of their own may need an extra too."""
-    groups = {_normal(key) for key in as_table(base.document, "dependency-groups")}
+    groups = {_normalized(key) for key in as_table(base.document, "dependency-groups")}
     group = next((name for name in names if name in groups), None)
-    extras = {_normal(name): name for name in _extras(base.directory, base.document)} if base.project else {}
+    extras = {_normalized(name): name for name in _extras(base.directory, base.document)} if base.project else {}
     extra = next((extras[name] for name in names if name in extras), None)
     if group is None and extra is None:
         return None
@@ -317,7 +317,7 @@ def _of_standard_tables(base: Recipe, own: str, tox: Tox | None, names: Sequence
     description = f"{with_extra} and its dependency group {group!r}"
     recipe = replace(recipe, requirements=(*base.requirements, *lines), description=description)
     in_tox = tox.environment(("py3", "py")) if tox and base.project else None
-    if tox and in_tox and in_tox.extras and group in map(_normal, in_tox.groups):
+    if tox and in_tox and in_tox.extras and group in map(_normalized, in_tox.groups):
         return replace(
             recipe, tox=tox, only_extras_of_tox=True, description=f"{description}, with the extras in {tox.where}"
         )
@@ -373,9 +373,9 @@ def _requirement_files(directory: Path, words: Sequence[str]) -> Iterator[str]:
 
 def _group(document: Mapping[str, Any], name: str, path: Path, seen: tuple[str, ...] = ()) -> list[str]:
     """The requirements of a dependency group. Source: https://packaging.python.org/specifications/dependency-groups"""
-    by_name = {_normal(key): value for key, value in as_table(document, "dependency-groups").items()}
-    items = by_name.get(_normal(name))
-    if _normal(name) in seen:
+    by_name = {_normalized(key): value for key, value in as_table(document, "dependency-groups").items()}
+    items = by_name.get(_normalized(name))
+    if _normalized(name) in seen:
         raise InvalidSettingError(f"{path}: the dependency group {name!r} includes itself")
     if not isinstance(items, list):
         message = f"{path}: there is no dependency group {name!r}"
@@ -386,19 +386,19 @@ def _group(document: Mapping[str, Any], name: str, path: Path, seen: tuple[str, 
         if isinstance(item, str):
             lines.append(item)
         elif isinstance(included, str):
-            lines += _group(document, included, path, (*seen, _normal(name)))
+            lines += _group(document, included, path, (*seen, _normalized(name)))
         else:
             raise InvalidSettingError(f"{path}: the dependency group {name!r} holds {item!r:.60}")
     return lines
 
 
-def _normal(name: object) -> str:
+def _normalized(name: object) -> str:
     return re.sub(r"[-_.]+", "-", str(name)).lower()
 
 
 def _name_of(line: str) -> str:
     match = re.match(r"[A-Za-z0-9][\w.-]*", line)
-    return _normal(match[0]) if match else ""
+    return _normalized(match[0]) if match else ""
 
 
 def _extras(directory: Path, document: Mapping[str, Any]) -> set[str]:

@@ -163,8 +163,8 @@ class ReportReplayer:
         self._reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
         others = [self._reporter] if self._reporter is not None else []
         manager = self.config.pluginmanager
-        self._tell_start = manager.subset_hook_caller("pytest_runtest_logstart", others)
-        self._tell_finish = manager.subset_hook_caller("pytest_runtest_logfinish", others)
+        self._show_start = manager.subset_hook_caller("pytest_runtest_logstart", others)
+        self._show_finish = manager.subset_hook_caller("pytest_runtest_logfinish", others)
         self._shown: set[str] | None = None
         self._nodes: dict[str, PythonNode] = {}
         self.parameters: set[str] = set()
@@ -180,7 +180,7 @@ class ReportReplayer:
             case ["s", index]:
                 nodeid, location = row.items[index] if isinstance(index, int) else (index, _location(index, None))
                 row.running[nodeid] = time.monotonic()
-                self._tell_start(nodeid=named(nodeid, row.label), location=location)
+                self._show_start(nodeid=named(nodeid, row.label), location=location)
             case ["p", index, start, setup, call, teardown]:
                 self._passed(row, index, start, (setup, call, teardown))
             case ["r", data]:
@@ -211,8 +211,8 @@ class ReportReplayer:
                 row.files.append(name)
             case ["said", start, end, nodeid]:
                 self._said(row, start, end, nodeid)
-            case ["summary", start, end] if row.inner is not None:
-                if (text := row.inner.printed(start, end)).strip():
+            case ["summary", start, end] if row.worker is not None:
+                if (text := row.worker.printed(start, end)).strip():
                     row.summaries.append(text)
             case ["unasked"]:
                 row.tally.note = "not asked for"
@@ -233,7 +233,7 @@ class ReportReplayer:
         self.parameters.add(word)
         for row in self.rows:
             words = row.words
-            if row.inner and words and word not in words.places and not words.doubtful.get(word, ("", False))[1]:
+            if row.worker and words and word not in words.places and not words.doubtful.get(word, ("", False))[1]:
                 every = f"{word}[{','.join(row.label for row in self.rows)}]"
                 text = f"{word} is a test with that parameter, and this Python has not run it\nhint: {every}"
                 self._broken(row, text, note=row.tally.note)
@@ -252,7 +252,7 @@ class ReportReplayer:
         if self._shown is None:
             self._show_headings()
         shown = self._shown or set()
-        ran = [row for row in self.rows if row.inner is not None]
+        ran = [row for row in self.rows if row.worker is not None]
         return [
             line if len(rows) == len(ran) else f"{', '.join(row.label for row in rows)}: {line}"
             for line, rows in rows_by_text(ran, "heading").items()
@@ -261,7 +261,7 @@ class ReportReplayer:
 
     def _said(self, row: InterpreterRun, start: int, end: int, nodeid: str) -> None:
         """A live log, or what ``--setup-show`` prints."""
-        if self._reporter is not None and row.inner is not None and (text := row.inner.printed(start, end)).strip():
+        if self._reporter is not None and row.worker is not None and (text := row.worker.printed(start, end)).strip():
             self._reporter.ensure_newline()
             self._reporter.write_line(named(nodeid, row.label), bold=True)
             self._reporter.write(text.strip("\n") + "\n")
@@ -302,7 +302,7 @@ class ReportReplayer:
                 report.__dict__["node"] = self._node(row)
                 self.config.hook.pytest_runtest_logreport(report=report)
             start += duration
-        self._tell_finish(nodeid=named(nodeid, row.label), location=location)
+        self._show_finish(nodeid=named(nodeid, row.label), location=location)
 
     def _reported(self, row: InterpreterRun, data: dict[str, Any]) -> None:
         nodeid = data["nodeid"]
@@ -325,7 +325,7 @@ class ReportReplayer:
             row.failed_ids.append(nodeid)
         self.config.hook.pytest_runtest_logreport(report=report)
         if data["when"] == "teardown":
-            self._tell_finish(nodeid=report.nodeid, location=report.location)
+            self._show_finish(nodeid=report.nodeid, location=report.location)
 
     def _collect_report(self, row: InterpreterRun, data: dict[str, Any]) -> None:
         report = self._report(row, data)
@@ -371,14 +371,14 @@ class ReportReplayer:
             }
         )
 
-    def ended(self, row: InterpreterRun, inner: WorkerSession, code: int, *, cache: Path) -> None:
+    def report_end(self, row: InterpreterRun, worker: WorkerSession, code: int, *, cache: Path) -> None:
         """Tell an end that is no ordinary one. `cache` is the directory of its pytest's cache."""
         row.is_over = True
-        row.tally.seconds = inner.seconds
-        inner.close()
+        row.tally.seconds = worker.seconds
+        worker.close()
         row.collected = row.collected or 0
         self._count_collected()
-        tail = inner.tail()
+        tail = worker.tail()
         if row.exit_code is None:
             self._crashed(row, code, tail, cache)
         elif row.tally.note == "not asked for":
@@ -416,7 +416,7 @@ class ReportReplayer:
         row.running.clear()
         row.tally.note = how
 
-    def missing(self, row: InterpreterRun, why: str, *, skips: bool) -> None:
+    def report_missing(self, row: InterpreterRun, why: str, *, skips: bool) -> None:
         """No interpreter, no environment, or a project that is not for this Python: as --python-missing says."""
         row.is_over = True
         row.collected = 0

@@ -57,8 +57,8 @@ class InterpreterRun:
     variant: Variant | None = None
     tally: Tally = field(init=False)
     preparing: Future[SuiteEnvironment] | None = None
-    made: SuiteEnvironment | None = None
-    inner: WorkerSession | None = None
+    environment: SuiteEnvironment | None = None
+    worker: WorkerSession | None = None
     is_over: bool = False
     items: list[tuple[str, tuple[str, int | None, str]]] = field(default_factory=list)
     collected: int | None = None
@@ -109,14 +109,14 @@ _pyinstall_inner.main(sys.argv[2])
 """What is started, because tests that look at `__main__` find a file under plain pytest too."""
 
 
-_OUTER = {"PYTHONPATH", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_PYINSTALL_PYTHON"}
+_NOT_INHERITED = {"PYTHONPATH", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_PYINSTALL_PYTHON"}
 """Variables that are about the outer session."""
 
 
 _TAIL = 40
 
 
-_OF_PYTEST = re.compile(
+_PYTEST_LINES = re.compile(
     r"=+ test session starts =+$|platform \S+ -- Python |cachedir: |rootdir: |configfile: |plugins: |collect(?:ed|ing) "
     r"|  File \"(?:.*[/\\](?:_pytest|pluggy)[/\\].*|.*_pyinstall_inner\.py|.*[/\\][0-9a-f]{16}-main\.py)\", line \d+ "
     r"in "
@@ -131,7 +131,7 @@ def prepare_plugin(environment: Path, *, otherwise: Path) -> Path:
     source = Path(__file__).with_name("_worker_plugin.py").read_bytes()
     name = hashlib.sha256(source).hexdigest()[:16]
     for place in (environment / "pytest-pyinstall" / name, otherwise / "inner" / environment.name):
-        if _is_written(place / "_pyinstall_inner.py", source) and _is_written(main_of(place), _MAIN):
+        if _ensure_content(place / "_pyinstall_inner.py", source) and _ensure_content(main_of(place), _MAIN):
             return place
     raise EnvironmentCreationError(f"{otherwise} cannot be written to")
 
@@ -141,7 +141,7 @@ def main_of(plugin: Path) -> Path:
     return plugin.with_name(f"{plugin.name}-main.py")
 
 
-def _is_written(path: Path, content: bytes) -> bool:
+def _ensure_content(path: Path, content: bytes) -> bool:
     """Whether that file has that content now."""
     # Compared: a power cut may have left less than the name says.
     with contextlib.suppress(OSError):
@@ -278,7 +278,7 @@ class WorkerSession:
             return ""
         # Of pytest's own heading and frames no one learns anything.
         text = text[max(0, text.find("Fatal Python error")) :]
-        lines = [line for line in text.strip().splitlines() if not _OF_PYTEST.match(line)]
+        lines = [line for line in text.strip().splitlines() if not _PYTEST_LINES.match(line)]
         return "\n".join(lines[-_TAIL:])
 
     @property
@@ -287,8 +287,11 @@ class WorkerSession:
 
 
 def _variables(environ: Mapping[str, str], key: Key, scripts: Path) -> dict[str, str]:
-    variables = {name: value for name, value in venv.clean_for_tests(environ, key).items() if name not in _OUTER}
-    variables = {name: value for name, value in variables.items() if not name.startswith("COV_CORE_")}
+    variables = {
+        name: value
+        for name, value in venv.clean_for_tests(environ, key).items()
+        if name not in _NOT_INHERITED and not name.startswith("COV_CORE_")
+    }
     variables["VIRTUAL_ENV"] = str(scripts.parent)
     variables["PATH"] = os.pathsep.join(filter(None, [str(scripts), environ.get("PATH", "")]))
     return variables

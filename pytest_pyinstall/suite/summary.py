@@ -44,11 +44,11 @@ def merge_equal_failures(
         groups.setdefault(_signature(report, root), []).append(report)
     failing: dict[str, set[str]] = {}
     for report in reports:
-        if test := _base(report):
+        if test := _own_nodeid(report):
             failing.setdefault(test, set()).add(report.node.gateway.id)
     grouped = []
     for group in groups.values():
-        test = _base(group[0])
+        test = _own_nodeid(group[0])
         own = sorted({report.node.gateway.id for report in group}, key=labels.index) if test is not None else []
         if test is None:
             grouped += group
@@ -90,7 +90,7 @@ def _rename(report: Any, nodeid: str, where: str) -> None:
         report.location = (path, line, f"{domain} — {where}")
 
 
-def _base(report: Any) -> str | None:
+def _own_nodeid(report: Any) -> str | None:
     """The test's own id; None for a report that is not one of ours."""
     node = getattr(report, "node", None)
     if node is None:
@@ -106,7 +106,7 @@ def _signature(report: Any, root: Path) -> tuple[object, ...]:
     entries = getattr(getattr(longrepr, "reprtraceback", None), "reprentries", ())
     for entry in entries:
         where = getattr(entry, "reprfileloc", None)
-        if where is not None and "site-packages" not in where.path and not _is_elsewhere(where.path, root):
+        if where is not None and "site-packages" not in where.path and not _is_outside(where.path, root):
             places.append((where.path, where.lineno))
     message = str(getattr(crash, "message", longrepr))
     if crash is None and re.search(r"^E  ", message, re.MULTILINE):
@@ -119,10 +119,10 @@ def _signature(report: Any, root: Path) -> tuple[object, ...]:
         r"python\d\.\d+|sys\.version_info\([^)]*\)|\(3, \d+(?:, \d+)?(?:, '\w+', \d+)?\)", "python", message
     )
     # In no order: what a set or an equal dictionary is shown as differs from one Python, and one run, to the next.
-    return (_base(report), report.when, tuple(sorted(message.splitlines())), tuple(places))
+    return (_own_nodeid(report), report.when, tuple(sorted(message.splitlines())), tuple(places))
 
 
-def _is_elsewhere(path: str, root: Path) -> bool:
+def _is_outside(path: str, root: Path) -> bool:
     return os.path.isabs(path) and not path.startswith(f"{root}{os.sep}")  # noqa: PTH117  # text of another Python
 
 
@@ -151,7 +151,7 @@ def grouping(reporter: Any, matrix: Matrix, labels: Sequence[str], root: Path) -
 def write_summaries(reporter: Any, rows: Sequence[InterpreterRun], headings: Sequence[str]) -> None:
     """What plugins and conftests of the workers say at the end; once if all say the same."""
     texts = {text: [row.label for row in found] for text, found in rows_by_text(rows, "summaries").items()}
-    ran = sum(row.inner is not None for row in rows)
+    ran = sum(row.worker is not None for row in rows)
     for text, labels in texts.items():
         if len(labels) < ran:
             reporter.write_sep("-", ", ".join(labels))

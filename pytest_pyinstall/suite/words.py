@@ -212,7 +212,7 @@ class Words:
         """In the order in which pytest reads them: the last one wins."""
         return [*self.ini, *self.environment, *self.arguments]
 
-    def asks(self, *options: str) -> bool:
+    def has_option(self, *options: str) -> bool:
         return any(piece.option in options for piece in self.all)
 
     def known(self) -> set[str]:
@@ -223,7 +223,7 @@ class Words:
         """The modules that ``-p`` names."""
         return {piece.value for piece in self.all if piece.option == "-p" and piece.value}
 
-    def asked(self, labels: Sequence[str]) -> list[str]:
+    def requested_labels(self, labels: Sequence[str]) -> list[str]:
         """The labels that the arguments ask for: if each of them names some, these, else all."""
         places = [piece.words[0] for piece in self.all if piece.is_positional and not piece.may_be_value]
         named = [labelled(word, labels) for word in places]

@@ -1,7 +1,7 @@
 """What a project's files come to: what goes into the environments of its suite, and when they are made again."""
 
 import pytest
-from recipes import PROJECT, Write, python, told
+from recipes import PROJECT, Write, described, python
 
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.suite.recipe import read_recipe
@@ -13,13 +13,13 @@ def test_a_group_and_an_extra_come_before_tox(write: Write) -> None:
     tox = "[testenv]\ndeps = d\n"
     directory = write(pyproject_DOT_toml=PROJECT + extra + group, tox_DOT_ini=tox)
     both = "the project with its extra 'test' and its dependency group 'tests'"
-    assert told(read_recipe(directory)) == (both, ("test",), ("b", "c"))
+    assert described(read_recipe(directory)) == (both, ("test",), ("b", "c"))
     write(pyproject_DOT_toml=PROJECT + group)
-    assert told(read_recipe(directory)) == ("the project and its dependency group 'tests'", (), ("b", "c"))
+    assert described(read_recipe(directory)) == ("the project and its dependency group 'tests'", (), ("b", "c"))
     write(pyproject_DOT_toml=PROJECT + extra)
-    assert told(read_recipe(directory)) == ("the project with its extra 'test'", ("test",), ())
+    assert described(read_recipe(directory)) == ("the project with its extra 'test'", ("test",), ())
     write(pyproject_DOT_toml=PROJECT)
-    assert told(read_recipe(directory)) == ("the project and what tox.ini [testenv] installs", (), ("d",))
+    assert described(read_recipe(directory)) == ("the project and what tox.ini [testenv] installs", (), ("d",))
 
 
 @pytest.mark.parametrize(
@@ -27,11 +27,11 @@ def test_a_group_and_an_extra_come_before_tox(write: Write) -> None:
 )
 def test_what_is_for_development_comes_after_all_that_is_for_tests(write: Write, dev: str) -> None:
     directory = write(pyproject_DOT_toml=PROJECT + dev, tox_DOT_ini="[testenv]\ndeps = d\n")
-    assert told(read_recipe(directory)) == ("the project and what tox.ini [testenv] installs", (), ("d",))
+    assert described(read_recipe(directory)) == ("the project and what tox.ini [testenv] installs", (), ("d",))
     write(tox_DOT_ini="", requirements_DASH_test_DOT_txt="t\n")
-    assert told(read_recipe(directory))[2] == ("-r requirements-test.txt",)
+    assert described(read_recipe(directory))[2] == ("-r requirements-test.txt",)
     (directory / "requirements-test.txt").unlink()
-    assert "'dev'" in told(read_recipe(directory))[0]
+    assert "'dev'" in described(read_recipe(directory))[0]
 
 
 def test_a_group_for_tests_brings_the_extras_that_tox_installs_with_it(write: Write) -> None:
@@ -39,14 +39,14 @@ def test_a_group_for_tests_brings_the_extras_that_tox_installs_with_it(write: Wr
         pyproject_DOT_toml=PROJECT + '[project.optional-dependencies]\nfast = []\n[dependency-groups]\ntest = ["b"]\n',
         tox_DOT_ini="[testenv]\nextras = fast\ndependency_groups = test\ndeps = d\n",
     )
-    assert told(read_recipe(directory))[1:] == (("fast",), ("b",))
+    assert described(read_recipe(directory))[1:] == (("fast",), ("b",))
 
 
 def test_our_own_plugin_is_left_out_where_it_cannot_be_had(write: Write) -> None:
     group = '[dependency-groups]\ntest = ["pytest_pyinstall>=1", "b"]\n'
     recipe = read_recipe(write(pyproject_DOT_toml=PROJECT + group))
-    assert told(recipe, "3.10")[2] == ("b",)
-    assert told(recipe, "3.11")[2] == ("pytest_pyinstall>=1", "b")
+    assert described(recipe, "3.10")[2] == ("b",)
+    assert described(recipe, "3.11")[2] == ("pytest_pyinstall>=1", "b")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_requirement_files_are_the_last_resort(write: Write, name: str) -> None:
 def test_what_is_configured_wins(write: Write) -> None:
     directory = write(pyproject_DOT_toml=PROJECT + '[dependency-groups]\nTest_It = ["g"]\ntest = ["h"]\n')
     recipe = read_recipe(directory, ["-e .[a, b]", "--group test-it", "more>=1", ""])
-    assert told(recipe) == ("-e .[a, b] --group test-it more>=1", ("a", "b"), ("g", "more>=1"))
+    assert described(recipe) == ("-e .[a, b] --group test-it more>=1", ("a", "b"), ("g", "more>=1"))
     assert recipe.project == directory
     assert read_recipe(directory, ["more"]).project is None
 

@@ -1,7 +1,7 @@
 """The test dependencies that poetry, PDM, uv, hatch, nox and pipenv keep in tables of their own."""
 
 import pytest
-from recipes import PROJECT, Write, told
+from recipes import PROJECT, Write, described
 
 from pytest_pyinstall.suite.recipe import read_recipe
 
@@ -39,11 +39,11 @@ from pytest_pyinstall.suite.recipe import read_recipe
 def test_test_dependencies_of_other_tools_are_read(
     write: Write, files: dict[str, str], expected: tuple[str, ...]
 ) -> None:
-    assert told(read_recipe(write(**files)))[2] == expected
+    assert described(read_recipe(write(**files)))[2] == expected
 
 
 def test_a_version_that_pip_cannot_express_is_left_out_and_named(write: Write) -> None:
     table = '[tool.poetry]\nname = "demo"\n[tool.poetry.group.test.dependencies]\na = "^1 || ^3"\nb = "1"\n'
     recipe = read_recipe(write(pyproject_DOT_toml=table))
-    assert told(recipe)[2] == ("b==1",)
+    assert described(recipe)[2] == ("b==1",)
     assert "a = '^1 || ^3'" in recipe.describe([])[1]

@@ -1,7 +1,7 @@
 """A suite installs what tox would install for each Python."""
 
 import pytest
-from recipes import PROJECT, Write, python, told
+from recipes import PROJECT, Write, described, python
 
 from pytest_pyinstall.suite.recipe import read_recipe
 
@@ -10,7 +10,7 @@ def test_a_testenv_that_installs_nothing_is_ignored(write: Write) -> None:
     directory = write(
         pyproject_DOT_toml=PROJECT + '[dependency-groups]\ndev = ["z"]\n', tox_DOT_ini="[testenv]\ncommands = pytest\n"
     )
-    assert told(read_recipe(directory)) == ("the project and its dependency group 'dev'", (), ("z",))
+    assert described(read_recipe(directory)) == ("the project and its dependency group 'dev'", (), ("z",))
 
 
 def test_factors_in_tox_ini_apply_to_their_python(write: Write) -> None:
@@ -23,11 +23,11 @@ def test_factors_in_tox_ini_apply_to_their_python(write: Write) -> None:
     directory = write(setup_DOT_py="from setuptools import setup\nsetup(name='demo')\n", tox_DOT_ini=deps)
     recipe = read_recipe(directory)
     needs = f"-r{directory}/needs.txt"
-    assert told(recipe)[1:] == (
+    assert described(recipe)[1:] == (
         ("fast", "old"),
         ("always", "nine", "both", needs, "first", "second", "not-eight", "close", "given", "trio"),
     )
-    assert told(recipe, "3.11")[2] == ("always", "new", needs, "first", "not-nine", "not-eight", "given", "trio")
+    assert described(recipe, "3.11")[2] == ("always", "new", needs, "first", "not-nine", "not-eight", "given", "trio")
     assert len(recipe.describe([python("3.11")])) == 1
 
 
@@ -37,7 +37,7 @@ def test_lines_of_tox_ini_that_are_not_understood_are_named(write: Write) -> Non
         tox_DOT_ini="[testenv]\ndeps =\n    a\n    {[no]such}\n    {env:DEP}\n    django42: Django<5\n",
     )
     recipe = read_recipe(directory)
-    assert told(recipe)[2] == ("a",)
+    assert described(recipe)[2] == ("a",)
     (first, left_out) = recipe.describe([python()])
     assert first == "the project and what tox.ini [testenv] installs"
     for words in ("{[no]such}", "{env:DEP}", "django42: Django<5", "pyinstall_suite_install"):
@@ -63,7 +63,7 @@ def test_a_tox_environment_is_chosen_for_each_python_and_named(
     if "py39, lint" in envlist:
         text += "[testenv:py{38,39}]\ndeps = for-39\n"
     recipe = read_recipe(write(pyproject_DOT_toml=PROJECT, tox_DOT_ini=text))
-    assert told(recipe, version)[2] == expected
+    assert described(recipe, version)[2] == expected
     assert (", as in " in recipe.describe([python(version)])[0]) is (name is not None)
     assert name is None or recipe.describe([python(version)])[0].endswith(f", as in {name}")
 
@@ -75,10 +75,10 @@ def test_tox_toml_is_read(write: Write) -> None:
         'of = ["env_run_base", "deps"], extend = true}, "nine"]\n[env.py310]\ndeps = ["ten", {replace = "no"}]\n',
     )
     recipe = read_recipe(directory)
-    assert told(recipe)[2] == ("a", "b", "nine")
-    assert told(recipe, "3.10")[2] == ("ten",)
+    assert described(recipe)[2] == ("a", "b", "nine")
+    assert described(recipe, "3.10")[2] == ("ten",)
     assert 'replace = "no"' in recipe.describe([python("3.10")])[1]
-    assert told(recipe, "3.11")[2] == ("a", "b")
+    assert described(recipe, "3.11")[2] == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_tox_toml_is_read(write: Write) -> None:
 )
 def test_each_configuration_file_of_tox_is_read(write: Write, name: str, text: str) -> None:
     recipe = read_recipe(write(pyproject_DOT_toml=PROJECT, **{name: text}))
-    assert told(recipe)[1:] == (("e",), ("d",))
+    assert described(recipe)[1:] == (("e",), ("d",))
 
 
 def test_tox_tables_in_pyproject_toml_are_read(write: Write) -> None:
     recipe = read_recipe(write(pyproject_DOT_toml=PROJECT + '[tool.tox.env_run_base]\ndeps = ["d"]\n'))
-    assert told(recipe) == ("the project and what pyproject.toml [tool.tox] installs", (), ("d",))
+    assert described(recipe) == ("the project and what pyproject.toml [tool.tox] installs", (), ("d",))
     legacy = "[tool.tox]\nlegacy_tox_ini = '''\n[testenv]\ndeps = x\n'''\n"
-    assert told(read_recipe(write(pyproject_DOT_toml=PROJECT + legacy)))[2] == ("x",)
+    assert described(read_recipe(write(pyproject_DOT_toml=PROJECT + legacy)))[2] == ("x",)
 
 
 def test_dependency_groups_that_tox_names_are_read_from_the_project(write: Write) -> None:
@@ -105,4 +105,4 @@ def test_dependency_groups_that_tox_names_are_read_from_the_project(write: Write
         pyproject_DOT_toml=PROJECT + '[dependency-groups]\nown = ["g"]\n',
         tox_DOT_ini="[testenv]\ndependency_groups = own\ndeps = d\n",
     )
-    assert told(read_recipe(directory))[2] == ("g", "d")
+    assert described(read_recipe(directory))[2] == ("g", "d")

@@ -84,7 +84,7 @@ def test_only_our_own_options_by_their_exact_names_are_ours(parser: pytest.Parse
     ],
 )
 def test_the_pythons_that_are_asked_for(parser: pytest.Parser, words: str, asked: list[str]) -> None:
-    assert Words(read_words(words.split(), parser)).asked(LABELS) == asked
+    assert Words(read_words(words.split(), parser)).requested_labels(LABELS) == asked
 
 
 def test_labels_are_only_those_of_the_session() -> None:

@@ -43,8 +43,8 @@ def test_it_knows_each_option_and_ini_value_that_a_project_may_have_configured()
 
 def test_an_event_is_a_line_of_json_in_ascii(events: Path) -> None:
     stream = plugin._Stream(str(events))
-    stream.tell("p", "test_ä", 1.5, None)
-    stream.tell("text", "two\nlines \udcff")
+    stream.send("p", "test_ä", 1.5, None)
+    stream.send("text", "two\nlines \udcff")
     assert read(events) == [["p", "test_ä", 1.5, None], ["text", "two\nlines \udcff"]]
 
 
@@ -56,8 +56,8 @@ def test_what_json_has_no_word_for_is_shown_as_text(events: Path) -> None:
     cycle: list[object] = [1]
     cycle.append(cycle)
     stream = plugin._Stream(str(events))
-    stream.tell("object", Path("/x"), Broken())
-    stream.tell("cycle", cycle, {(1, 2): {3}})
+    stream.send("object", Path("/x"), Broken())
+    stream.send("cycle", cycle, {(1, 2): {3}})
 
     (_, path, broken), (_, [one, inner], keys) = read(events)
     assert (path, one, inner) == ("PosixPath('/x')", 1, "[1, [...]]")
@@ -69,7 +69,7 @@ def test_a_value_that_is_nested_without_end_comes_to_an_end(events: Path) -> Non
     deep: list[object] = []
     for _ in range(5000):
         deep = [deep]
-    plugin._Stream(str(events)).tell("deep", [plugin._plain(deep[0])])
+    plugin._Stream(str(events)).send("deep", [plugin._plain(deep[0])])
     assert read(events)[0][0] == "deep"
 
 
@@ -78,7 +78,7 @@ def test_a_test_that_patches_the_module_os_stops_no_report(events: Path, monkeyp
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", lambda *_: pytest.fail("the test's own"))
         patched.setattr(json.JSONEncoder, "encode", lambda *_: "")
-        stream.tell("p")
+        stream.send("p")
     assert read(events) == [["p"]]
 
 
@@ -90,7 +90,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 stream = plugin._Stream(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (10, int(sys.argv[2])))
 for number in range(20):
-    stream.tell("number", number)
+    stream.send("number", number)
 print(resource.getrlimit(resource.RLIMIT_FSIZE)[0])
 """
 

@@ -22,7 +22,7 @@ def python(version: str = "3.9", implementation: str = "cpython") -> Interpreter
     return cast("Interpreter", found)
 
 
-def told(recipe: Recipe, version: str = "3.9") -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+def described(recipe: Recipe, version: str = "3.9") -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     spec = recipe.spec(python(version))
     return recipe.description, spec.extras, spec.requirements
 
