@@ -57,7 +57,7 @@ def into(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
+def _unpacking_threads_end() -> Iterator[None]:
     yield
     assert is_over()
 

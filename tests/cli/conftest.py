@@ -1,4 +1,4 @@
-"""Fixtures of commands: a project to run in, a mirror to install from, and the command line itself."""
+"""Fixtures of the command tests: a project to run in, a mirror to install from, and the command line."""
 
 import json
 from pathlib import Path

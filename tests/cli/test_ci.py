@@ -1,3 +1,5 @@
+"""`matrix` prints the Pythons of a project for CI, and `exec` runs a command with its Pythons on PATH."""
+
 import json
 import os
 import re
@@ -55,17 +57,17 @@ def _row(text: str) -> tuple[str, bool]:
         ("pypy3.9", ("pypy3.9", False)),
     ],
 )
-def test_a_request_is_a_row(text: str, row: tuple[str, bool]) -> None:
+def test_a_request_becomes_a_row(text: str, row: tuple[str, bool]) -> None:
     assert _row(text) == row
 
 
 @pytest.mark.parametrize(("text", "kind"), [("3.99", NoMatchError), (">=3.50", NoMatchError), ("./x", UsageError)])
-def test_what_is_no_row(text: str, kind: type[Exception]) -> None:
+def test_a_request_without_a_version_cannot_become_a_row(text: str, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         _row(text)
 
 
-def test_equal_rows_are_one() -> None:
+def test_equal_rows_are_listed_once() -> None:
     requests = [Request.parse(text) for text in ("3.12", "py312", "3.13")]
 
     rows = matrix_rows(requests, catalogue=CATALOGUE, target=TARGET)
@@ -73,7 +75,7 @@ def test_equal_rows_are_one() -> None:
     assert [row.name for row in rows] == ["3.12", "3.13"]
 
 
-def test_formats() -> None:
+def test_each_format_prints_the_same_rows() -> None:
     rows = [MatrixRow(name="3.12", is_experimental=False), MatrixRow(name="3.13t", is_experimental=True)]
 
     listed = [
@@ -107,7 +109,7 @@ classifiers = [
 """
 
 
-def test_the_matrix_of_a_project_is_what_it_supports(cli: Cli, project: Path) -> None:
+def test_the_matrix_of_a_project_has_the_versions_that_it_supports(cli: Cli, project: Path) -> None:
     (project / "pyproject.toml").write_text(CLASSIFIERS)
 
     github = cli("matrix")
@@ -124,7 +126,7 @@ def test_the_matrix_of_a_project_is_what_it_supports(cli: Cli, project: Path) ->
     assert rows.document == include
 
 
-def test_free_threading_that_the_project_declares_has_rows_of_its_own(cli: Cli, project: Path) -> None:
+def test_a_free_threading_classifier_adds_rows(cli: Cli, project: Path) -> None:
     declared = [
         "Programming Language :: Python :: 3.14",
         "Programming Language :: Python :: Free Threading :: 2 - Beta",
@@ -152,12 +154,12 @@ def test_a_version_without_a_build_stays_in_the_matrix(cli: Cli, mirrored: Path)
 
 
 @pytest.mark.parametrize(("request_text", "code"), [("3.99", 3), ("./python", 2), ("supported", 2)])
-def test_what_cannot_be_a_row_is_an_error(cli: Cli, mirrored: Path, request_text: str, code: int) -> None:
+def test_a_request_that_cannot_become_a_row_is_an_error(cli: Cli, mirrored: Path, request_text: str, code: int) -> None:
     assert cli("matrix", request_text).code == code
 
 
 @posix
-def test_exec_puts_the_pythons_on_path_and_returns_the_exit_code(
+def test_exec_puts_the_pythons_on_path_and_returns_the_exit_code_of_the_command(
     versions: dict[str, str], minor: str, mirrored: Path
 ) -> None:
     script = f"python{minor} -c 'import sys; print(sys.version_info[:3], sys.prefix)'; exit 7"
@@ -171,7 +173,7 @@ def test_exec_puts_the_pythons_on_path_and_returns_the_exit_code(
 
 
 @posix
-def test_environments_made_under_exec_outlive_it(minor: str, mirrored: Path, tmp_path: Path) -> None:
+def test_an_environment_made_under_exec_works_afterwards(minor: str, mirrored: Path, tmp_path: Path) -> None:
     command = [f"python{minor}", "-m", "venv", "--without-pip", str(tmp_path / "env")]
 
     with start("exec", "--python", minor, "--", *command) as process:
@@ -198,7 +200,7 @@ def test_exec_leaves_no_temporary_directory_behind(minor: str, mirrored: Path, t
 
 @posix
 @pytest.mark.parametrize(("command", "code"), [("no-such-command", 127), ("/etc/passwd", 126), ("./project", 126)])
-def test_a_command_that_cannot_be_started_gives_the_code_of_a_shell(
+def test_a_command_that_cannot_start_gives_the_exit_code_of_a_shell(
     cli: Cli, minor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, code: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -210,13 +212,13 @@ def test_a_command_that_cannot_be_started_gives_the_code_of_a_shell(
 
 
 @posix
-def test_a_command_that_a_signal_ended_gives_128_and_its_number(cli: Cli, minor: str) -> None:
+def test_a_command_that_a_signal_ends_gives_128_plus_the_signal(cli: Cli, minor: str) -> None:
     assert cli("exec", "--python", minor, "--", "sh", "-c", "kill -TERM $$").code == 128 + signal.SIGTERM
 
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_exec_passes_signals_on_and_waits(minor: str, mirrored: Path, number: int) -> None:
+def test_exec_forwards_signals_and_waits_for_the_command(minor: str, mirrored: Path, number: int) -> None:
     script = (
         "import signal, sys\n"
         f"signal.signal({int(number)}, lambda *_: sys.exit(5))\n"
@@ -224,7 +226,7 @@ def test_exec_passes_signals_on_and_waits(minor: str, mirrored: Path, number: in
         "signal.pause()\n"
     )
 
-    # In a session of its own: a signal from a terminal would reach both.
+    # A separate session, because a signal of the terminal would reach both processes.
     options = {"start_new_session": True}
     with start("exec", "-q", "--python", minor, "--", sys.executable, "-c", script, **options) as process:
         assert process.stdout is not None
@@ -249,9 +251,9 @@ def test_nox_finds_its_pythons_under_exec(
     project: Path, versions: dict[str, str], mirrored: Path, store: Path, backend: str
 ) -> None:
     pytest.importorskip("nox")
-    # virtualenv makes no environments for 3.8 and older any more.
+    # virtualenv no longer supports 3.8 and older.
     oldest = 9 if backend == "virtualenv" else 8
-    # nox takes the Python that it runs on itself, wherever else there is one of its version.
+    # For its own version, nox always takes the Python that it runs on.
     others = [version for version in versions if version != "{}.{}".format(*sys.version_info)]
     chosen = [version for version in others if int(version.partition(".")[2]) >= oldest][:2]
     (project / "noxfile.py").write_text(NOXFILE.format(versions=chosen))
@@ -266,7 +268,7 @@ def test_nox_finds_its_pythons_under_exec(
 
 
 @pytest.mark.usefixtures("mirrored")
-def test_exec_does_not_run_without_all_its_pythons(cli: Cli, minor: str, project: Path) -> None:
+def test_exec_does_not_run_the_command_without_all_pythons(cli: Cli, minor: str, project: Path) -> None:
     done = cli("exec", "--python", minor, "3.99", "--", "touch", "ran")
 
     assert done.code == 3
@@ -275,7 +277,7 @@ def test_exec_does_not_run_without_all_its_pythons(cli: Cli, minor: str, project
 
 @posix
 @pytest.mark.usefixtures("mirrored")
-def test_exec_runs_with_what_there_is_where_missing_ones_are_skipped(cli: Cli, minor: str, project: Path) -> None:
+def test_exec_skips_missing_pythons_on_request(cli: Cli, minor: str, project: Path) -> None:
     done = cli("exec", "--python-missing", "skip", "--python", minor, "3.99", "--", "touch", "ran")
 
     assert done.code == 0
@@ -301,7 +303,7 @@ OF_AUGUST_2026 = catalogue(
 
 
 def rows(directory: Path, today: date = AUGUST_2026, known: Catalogue = OF_AUGUST_2026) -> list[str]:
-    """The names of the matrix's rows, those of experimental ones with a question mark."""
+    """The names of the rows of the matrix; a question mark marks the experimental ones."""
     project = read_project(directory)
     supported = resolve_keywords(
         [Request.parse("supported")],
@@ -325,30 +327,30 @@ def pyproject(directory: Path, *, minors: Sequence[str] = (), requires: str = ""
     return directory
 
 
-def test_pluggy_runs_these(tmp_path: Path) -> None:
-    # Beside them PyPy 3.10, of which its metadata says no version.
+def test_the_matrix_of_pluggy(tmp_path: Path) -> None:
+    # The CI of pluggy also runs PyPy 3.10, but its metadata names no version of PyPy.
     implementations = ["Implementation :: CPython", "Implementation :: PyPy"]
     assert rows(pyproject(tmp_path, minors=MINORS, requires=">=3.10", more=implementations)) == MINORS
 
 
-def test_attrs_runs_these(tmp_path: Path) -> None:
-    # Beside them PyPy 3.11.
+def test_the_matrix_of_attrs(tmp_path: Path) -> None:
+    # The CI of attrs also runs PyPy 3.11.
     assert rows(pyproject(tmp_path, minors=[*MINORS, "3.15"], requires=">=3.10")) == [*MINORS, "3.15?"]
 
 
-def test_click_runs_these(tmp_path: Path) -> None:
-    # It names no versions at all. Beside them 3.14t, which it names nowhere either, and PyPy 3.11.
+def test_the_matrix_of_click(tmp_path: Path) -> None:
+    # Its metadata names no versions. Its CI also runs 3.14t and PyPy 3.11.
     assert rows(pyproject(tmp_path, requires=">=3.10")) == MINORS
 
 
-def test_requests_runs_these(tmp_path: Path) -> None:
-    # It runs 3.14t, and not yet 3.15t. Beside them PyPy 3.11.
+def test_the_matrix_of_requests(tmp_path: Path) -> None:
+    # Its CI runs 3.14t, but not yet 3.15t. It also runs PyPy 3.11.
     project = pyproject(tmp_path, minors=[*MINORS, "3.15"], requires=">=3.10", more=["Free Threading :: 2 - Beta"])
     assert rows(project) == [*MINORS, "3.15?", "3.14t?", "3.15t?"]
 
 
-def test_packaging_runs_these(tmp_path: Path) -> None:
-    # It runs 3.13t as well, PyPy 3.10 and 3.11, and the first patch of each minor version.
+def test_the_matrix_of_packaging(tmp_path: Path) -> None:
+    # Its CI also runs 3.13t, PyPy 3.10 and 3.11, and the first patch of each minor version.
     more = ["Free Threading :: 4 - Resilient"]
     project = pyproject(tmp_path, minors=[*MINORS, "3.15"], requires=">=3.10", more=more)
     assert rows(project) == [*MINORS, "3.15?", "3.14t?", "3.15t?"]
@@ -358,36 +360,36 @@ def test_packaging_runs_these(tmp_path: Path) -> None:
     ("requires", "expected"),
     [
         (">=3.11,<3.14", ["3.11", "3.12", "3.13"]),
-        (">=3.8", MINORS),  # 3.8 and 3.9 are not maintained any more
+        (">=3.8", MINORS),  # 3.8 and 3.9 are no longer maintained
         ("~=3.12", ["3.12", "3.13", "3.14"]),
         (">=3.11,!=3.12.*,<4", ["3.11", "3.13", "3.14"]),
-        (">=3.13,<=3.14", ["3.13"]),  # which 3.14.6 is not: such a bound means 3.14.0 alone
+        (">=3.13,<=3.14", ["3.13"]),  # the bound admits 3.14.0, but not 3.14.6
     ],
 )
-def test_only_requires_python(tmp_path: Path, requires: str, expected: list[str]) -> None:
+def test_requires_python_alone_decides_the_matrix(tmp_path: Path, requires: str, expected: list[str]) -> None:
     assert rows(pyproject(tmp_path, requires=requires)) == expected
 
 
-def test_what_is_over_goes_from_one_day_to_the_next(tmp_path: Path) -> None:
+def test_a_version_leaves_the_matrix_after_its_last_day_of_maintenance(tmp_path: Path) -> None:
     project = pyproject(tmp_path, requires=">=3.10")
     assert rows(project, date(2026, 10, 31))[0] == "3.10"
     assert rows(project, date(2026, 11, 1))[0] == "3.11"
 
 
-def test_only_classifiers(tmp_path: Path) -> None:
+def test_classifiers_alone_decide_the_matrix(tmp_path: Path) -> None:
     assert rows(pyproject(tmp_path, minors=["3.12", "3.9", "3.10"])) == ["3.9", "3.10", "3.12"]
 
 
-def test_classifiers_that_run_ahead_of_every_release_are_experimental(tmp_path: Path) -> None:
+def test_a_classifier_of_an_unreleased_version_is_experimental(tmp_path: Path) -> None:
     assert rows(pyproject(tmp_path, minors=["3.14", "3.15"]), known=catalogue("3.14.6")) == ["3.14", "3.15?"]
 
 
-def test_free_threading_with_only_requires_python(tmp_path: Path) -> None:
+def test_free_threading_applies_to_the_versions_of_requires_python(tmp_path: Path) -> None:
     project = pyproject(tmp_path, requires=">=3.13", more=["Free Threading :: 1 - Unstable"])
     assert rows(project) == ["3.13", "3.14", "3.14t?"]
 
 
-def test_dynamic_metadata_in_setup_cfg(tmp_path: Path) -> None:
+def test_dynamic_metadata_is_read_from_setup_cfg(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(
         '[project]\nname = "sample"\ndynamic = ["version", "classifiers", "requires-python"]\n'
     )
@@ -400,6 +402,6 @@ def test_dynamic_metadata_in_setup_cfg(tmp_path: Path) -> None:
     assert rows(tmp_path) == ["3.12", "3.13"]
 
 
-def test_dynamic_metadata_in_setup_py(tmp_path: Path) -> None:
+def test_dynamic_metadata_is_read_from_setup_py(tmp_path: Path) -> None:
     (tmp_path / "setup.py").write_text("from setuptools import setup\nsetup(python_requires='>=3.12,<3.14')\n")
     assert rows(tmp_path) == ["3.12", "3.13"]

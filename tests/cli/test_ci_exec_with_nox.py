@@ -1,8 +1,7 @@
-"""The real nox and make, under ``pytest-pyinstall exec``."""
+"""The real nox and make find their Pythons under ``pytest-pyinstall exec``."""
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import archives
@@ -31,29 +30,25 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fresh.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "nox", "uv")
 
 
-@pytest.fixture
-def served(mirror_directory: Path) -> Iterator[mirror.Mirror]:
-    with mirror.serve(mirror_directory) as server:
-        yield server
-
-
-def test_nox_sessions_find_their_pythons(tools: Path, served: mirror.Mirror, tmp_path: Path, project: Path) -> None:
+def test_nox_finds_the_pythons_of_its_sessions(
+    tools: Path, server: mirror.Mirror, tmp_path: Path, project: Path
+) -> None:
     (project / "noxfile.py").write_text(NOXFILE)
-    env = fresh.environ(tmp_path, mirror=served.url)
+    env = fresh.environ(tmp_path, mirror=server.url)
     missing = fresh.run(tools / "nox", cwd=project, env=env, codes=[1]).stdout
     assert fresh.answers(missing) == []
 
     command = (tools / "pytest-pyinstall", "exec", "--python", "3.8", "--python", "3.12", "--", tools / "nox")
     assert fresh.answers(fresh.run(*command, cwd=project, env=env).stdout) == ["3.8", "3.12"]
-    asked = len(served.requests)
+    asked = len(server.requests)
     assert fresh.answers(fresh.run(*command, cwd=project, env=env).stdout) == ["3.8", "3.12"]
-    assert len(served.requests) == asked
+    assert len(server.requests) == asked
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
-def test_make_finds_them_by_name(tools: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+def test_make_finds_pythons_by_command_name(tools: Path, server: mirror.Mirror, tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("all:\n\tpython3.8 -V\n\tpython3.12 -V\n")
-    env = fresh.environ(tmp_path, mirror=served.url)
+    env = fresh.environ(tmp_path, mirror=server.url)
     make = shutil.which("make")
     assert make
     command = (tools / "pytest-pyinstall", "exec", "--python", "3.8,3.12", "--", make)

@@ -1,4 +1,4 @@
-"""Completion as a shell asks for it: through a real bash where there is one."""
+"""A real bash completes commands, options and requests."""
 
 import os
 import shutil
@@ -30,7 +30,7 @@ def _program(tmp_path: Path) -> Path:
 
 
 def completed(line: str, program: Path, cwd: Path) -> list[str]:
-    """What bash offers after `line`, as pressing the tab key would."""
+    """What bash offers if you press the tab key after `line`."""
     assert BASH
     script = "\n".join(
         [
@@ -67,14 +67,14 @@ def completed(line: str, program: Path, cwd: Path) -> list[str]:
         ("pytest-pyinstall mirror pull sub", {"subdirectory/"}),
     ],
 )
-def test_bash_completes(line: str, words: set[str], program: Path, tmp_path: Path) -> None:
+def test_bash_completes_words(line: str, words: set[str], program: Path, tmp_path: Path) -> None:
     (tmp_path / "subdirectory").mkdir()
 
     assert words <= set(completed(line, program, tmp_path))
 
 
 @pytest.mark.skipif(BASH is None, reason="needs bash")
-def test_what_cannot_be_read_completes_to_less_and_says_nothing(program: Path, tmp_path: Path) -> None:
+def test_completion_ignores_a_broken_configuration(program: Path, tmp_path: Path) -> None:
     (tmp_path / "pytest.toml").write_text("broken [")
 
     assert completed("pytest-pyinstall find sup", program, tmp_path) == ["supported"]

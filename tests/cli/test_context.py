@@ -1,3 +1,5 @@
+"""Commands take requests and settings from the project, and correct wrong ones."""
+
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from pytest_pyinstall.cli.main import main
         ("tox.ini", "[tox]\nenv_list = py\n[pytest]\npyinstall_python =\n    {}\n    current\n"),
     ],
 )
-def test_install_without_request_installs_what_the_project_asks_for(
+def test_install_without_a_request_installs_what_the_project_configures(
     cli: Cli, project: Path, versions: dict[str, str], minor: str, name: str, text: str
 ) -> None:
     (project / name).write_text(text.format(minor))
@@ -26,7 +28,7 @@ def test_install_without_request_installs_what_the_project_asks_for(
     assert key(versions[minor]) in done.out
 
 
-def test_the_variable_goes_before_the_ini_value(
+def test_the_variable_takes_precedence_over_the_ini_value(
     cli: Cli, project: Path, minor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (project / "pytest.ini").write_text("[pytest]\npyinstall_python = 3.99\n")
@@ -53,15 +55,15 @@ def test_a_number_in_toml_is_a_usage_error_that_names_the_file(cli: Cli, project
 
 
 @pytest.mark.parametrize("command", ["install", "find", "verify", "upgrade", "matrix", "exec", "dir --cache-key"])
-def test_what_is_no_request_is_corrected_with_its_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """And the hint of each goes through the parser, as every hint does."""
+def test_a_hint_for_an_invalid_request_names_the_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The fixture `every_hint_can_be_typed` also passes each hint to the parser."""
     words = ["--python", "3,,9"] if command[0] in "ed" else ["3,,9"]
     assert main([*command.split(), *words, *(["--", "true"] if command == "exec" else [])]) == 2
     assert f"hint: pytest-pyinstall {command}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["install", "verify", "exec -- true", "dir --cache-key", "mirror pull DIR 3,,9"])
-def test_what_lacks_a_request_says_how_to_write_one(
+def test_a_hint_for_a_missing_request_can_be_typed(
     command: str, capsys: pytest.CaptureFixture[str], tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(str(tmp_path))

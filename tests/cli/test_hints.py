@@ -1,4 +1,4 @@
-"""What hints say can be typed; `tests/conftest.py` asks this of each error that any test provokes."""
+"""The check that ``tests/conftest.py`` applies to every hint finds the hints that cannot be typed."""
 
 import hints
 import pytest
@@ -20,7 +20,7 @@ import pytest
         "pytest --python-missing",
     ],
 )
-def test_a_hint_that_cannot_be_typed_is_noticed(hint: str) -> None:
+def test_a_hint_that_cannot_be_typed_is_found(hint: str) -> None:
     assert hints.trouble_with(hint)
 
 
@@ -38,5 +38,5 @@ def test_a_hint_that_cannot_be_typed_is_noticed(hint: str) -> None:
         "python -m pip install 'pytest-pyinstall[attest]'",
     ],
 )
-def test_a_hint_that_can_be_typed_is_fine(hint: str) -> None:
+def test_a_hint_that_can_be_typed_is_accepted(hint: str) -> None:
     assert hints.trouble_with(hint) == ""

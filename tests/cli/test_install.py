@@ -1,3 +1,5 @@
+"""`install`, `list`, `find` and `upgrade` print and install the Pythons that they are given."""
+
 import os
 import re
 import subprocess
@@ -15,7 +17,7 @@ from pytest_pyinstall.store.store import Store
 from pytest_pyinstall.system.files import current_boot
 
 
-def test_install_prints_the_executable_and_talks_on_standard_error(
+def test_install_prints_the_executable_and_writes_progress_to_standard_error(
     cli: Cli, versions: dict[str, str], minor: str, store: Path
 ) -> None:
     done = cli("install", minor)
@@ -32,7 +34,7 @@ def test_install_prints_the_executable_and_talks_on_standard_error(
     assert re.fullmatch(rf"\+ {re.escape(key(versions[minor]))} installed in [\d.]+ s", last)
 
 
-def test_install_again_finds_it_there(cli: Cli, versions: dict[str, str], minor: str) -> None:
+def test_install_finds_an_installed_python(cli: Cli, versions: dict[str, str], minor: str) -> None:
     before = cli("install", minor)
 
     after = cli("install", minor)
@@ -41,7 +43,7 @@ def test_install_again_finds_it_there(cli: Cli, versions: dict[str, str], minor:
     assert after.err == f"= {key(versions[minor])} was there\n"
 
 
-def test_reinstall_makes_it_anew(cli: Cli, minor: str) -> None:
+def test_reinstall_replaces_the_installation(cli: Cli, minor: str) -> None:
     executable = Path(cli("install", minor).out.strip())
     before = executable.stat().st_ino
 
@@ -62,7 +64,7 @@ def test_one_failure_hides_no_other_result(cli: Cli, minor: str) -> None:
     assert "hint: pytest-pyinstall list --all" in done.err
 
 
-def test_install_as_json_is_one_document_with_results_and_errors(
+def test_install_prints_one_json_document_with_results_and_errors(
     cli: Cli, versions: dict[str, str], minor: str
 ) -> None:
     done = cli("install", minor, "3.99", "--json")
@@ -82,7 +84,7 @@ def test_install_as_json_is_one_document_with_results_and_errors(
 
 
 # list, find
-def test_list_shows_what_is_whole_what_is_broken_and_what_is_not_ours(
+def test_list_shows_whole_broken_and_foreign_installations(
     cli: Cli, versions: dict[str, str], minor: str, store: Path
 ) -> None:
     other = "3.12" if minor != "3.12" else "3.13"
@@ -108,7 +110,7 @@ def test_list_shows_what_is_whole_what_is_broken_and_what_is_not_ours(
     assert len(document[versions[other]]["sha256"]) == 64
 
 
-def test_list_all_adds_what_the_catalogue_offers(cli: Cli, versions: dict[str, str], minor: str) -> None:
+def test_list_all_adds_the_builds_of_the_catalogue(cli: Cli, versions: dict[str, str], minor: str) -> None:
     cli("install", minor)
 
     done = cli("list", "--all")
@@ -119,7 +121,7 @@ def test_list_all_adds_what_the_catalogue_offers(cli: Cli, versions: dict[str, s
     assert len(cli("list", "--all", "--json").document["available"]) == len(versions) - 1
 
 
-def test_list_all_without_catalogue_still_lists_what_is_installed(cli: Cli, minor: str, tmp_path: Path) -> None:
+def test_list_all_without_a_catalogue_shows_installed_pythons(cli: Cli, minor: str, tmp_path: Path) -> None:
     cli("install", minor)
 
     done = cli("list", "--all", "--python-catalogue", str(tmp_path / "none.json"))
@@ -128,7 +130,7 @@ def test_list_all_without_catalogue_still_lists_what_is_installed(cli: Cli, mino
     assert [row.split()[2] for row in done.lines].count("store") == 1
 
 
-def test_list_shows_what_else_the_machine_has(cli: Cli, store: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_list_shows_other_pythons_of_the_machine(cli: Cli, store: Path, tmp_path: Path, monkeypatch: Any) -> None:
     broken, other = tmp_path / "bin" / "python3.99", archives.interpreters()
     broken.parent.mkdir()
     broken.write_text("#!/bin/sh\nexit 3\n")
@@ -153,7 +155,7 @@ def test_list_shows_what_else_the_machine_has(cli: Cli, store: Path, tmp_path: P
     assert {each["executable"] for each in machine} == {row.split()[-1] for row in done.lines if " broken " not in row}
 
 
-def test_list_with_requests_shows_what_fits_them(cli: Cli, versions: dict[str, str], minor: str) -> None:
+def test_list_with_requests_shows_only_matching_pythons(cli: Cli, versions: dict[str, str], minor: str) -> None:
     cli("install", minor)
     other = next(version for version in versions if version != minor)
 
@@ -166,14 +168,14 @@ def test_list_with_requests_shows_what_fits_them(cli: Cli, versions: dict[str, s
 
 
 @pytest.mark.parametrize("words", [(), ("--all",)])
-def test_a_list_without_pythons_says_so(cli: Cli, words: tuple[str, ...], mirrored: Path) -> None:
+def test_list_says_that_no_python_matches(cli: Cli, words: tuple[str, ...], mirrored: Path) -> None:
     done = cli("list", "3.77", *words)
 
     assert (done.code, done.out) == (0, "")
     assert "no Python that fits 3.77 is installed in" in done.err
 
 
-def test_a_list_of_what_is_no_request_is_a_usage_error(cli: Cli) -> None:
+def test_list_with_an_invalid_request_is_a_usage_error(cli: Cli) -> None:
     done = cli("list", "3,,9")
 
     assert done.code == 2
@@ -181,8 +183,8 @@ def test_a_list_of_what_is_no_request_is_a_usage_error(cli: Cli) -> None:
 
 
 # upgrade
-def put_older(store: Path, version: str, *, variant: str = "") -> Key:
-    """An installation of ours of another patch; it is never run, so an empty executable will do."""
+def publish_older(store: Path, version: str, *, variant: str = "") -> Key:
+    """An installation of an older patch. It is never run, so its executable is empty."""
     older = Key(implementation="cpython", version=Version(version), variant=variant, target=TARGET)
     build = Build(key=older, url=f"https://release.test/{version}.tar.gz", sha256="ab" * 32, size=None, tag="20200101")
     with Store(root=store, lock_timeout=10, boot=current_boot()).claim(older) as claim:
@@ -195,7 +197,7 @@ def put_older(store: Path, version: str, *, variant: str = "") -> Key:
     return older
 
 
-def kept_keys(store: Path) -> set[str]:
+def keys_in(store: Path) -> set[str]:
     return {path.name for path in store.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != "."}
 
 
@@ -203,10 +205,10 @@ def kept_keys(store: Path) -> set[str]:
 def test_upgrade_installs_the_newest_patch_and_removes_the_older(
     cli: Cli, versions: dict[str, str], minor: str, store: Path, named: bool
 ) -> None:
-    older = put_older(store, f"{minor}.0")
+    older = publish_older(store, f"{minor}.0")
     other = next(version for version in versions if version != minor)
     if named:
-        put_older(store, "2.9.9")
+        publish_older(store, "2.9.9")
 
     done = cli("upgrade", minor) if named else cli("upgrade")
 
@@ -215,12 +217,12 @@ def test_upgrade_installs_the_newest_patch_and_removes_the_older(
     assert Path(line).is_relative_to(store / key(versions[minor]))
     assert f"- {older} removed" in done.err
     others = {key("2.9.9")} if named else set()
-    assert kept_keys(store) == {key(versions[minor]), *others}
+    assert keys_in(store) == {key(versions[minor]), *others}
     assert other not in done.out
 
 
-def test_upgrade_again_does_nothing(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
-    put_older(store, f"{minor}.0")
+def test_a_second_upgrade_does_nothing(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
+    publish_older(store, f"{minor}.0")
     first = cli("upgrade", "--json")
     assert first.document["removed"] == [key(f"{minor}.0")]
 
@@ -232,28 +234,28 @@ def test_upgrade_again_does_nothing(cli: Cli, versions: dict[str, str], minor: s
 
 
 def test_upgrade_with_keep_removes_nothing(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
-    put_older(store, f"{minor}.0")
+    publish_older(store, f"{minor}.0")
     assert cli("upgrade", "--keep").code == 0
-    assert kept_keys(store) == {key(versions[minor]), key(f"{minor}.0")}
+    assert keys_in(store) == {key(versions[minor]), key(f"{minor}.0")}
 
 
-def test_upgrade_leaves_installations_in_use(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
-    older = put_older(store, f"{minor}.0")
+def test_upgrade_keeps_installations_in_use(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
+    older = publish_older(store, f"{minor}.0")
     with Store(root=store, lock_timeout=10, boot=current_boot()).lease(store / str(older)):
         done = cli("upgrade")
     assert done.code == 0
     assert f"{older} is in use, and stays" in done.err
-    assert kept_keys(store) == {key(versions[minor]), str(older)}
+    assert keys_in(store) == {key(versions[minor]), str(older)}
 
 
 def test_upgrade_keeps_variants_apart(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
-    threaded = put_older(store, f"{minor}.0", variant="freethreaded")
-    put_older(store, f"{minor}.0")
+    threaded = publish_older(store, f"{minor}.0", variant="freethreaded")
+    publish_older(store, f"{minor}.0")
     assert cli("upgrade", minor).code == 0
-    assert kept_keys(store) == {key(versions[minor]), str(threaded)}
+    assert keys_in(store) == {key(versions[minor]), str(threaded)}
 
 
-def test_upgrade_installs_what_is_named_and_not_there(cli: Cli, versions: dict[str, str], minor: str) -> None:
+def test_upgrade_installs_a_missing_python_that_is_named(cli: Cli, versions: dict[str, str], minor: str) -> None:
     done = cli("upgrade", minor)
     assert (done.code, len(done.lines)) == (0, 1)
     assert versions[minor] in done.out
@@ -269,7 +271,7 @@ def test_upgrade_installs_what_is_named_and_not_there(cli: Cli, versions: dict[s
         (("./python",), 2, "pytest-pyinstall upgrade 3.13"),
     ],
 )
-def test_what_cannot_be_upgraded_says_why(
+def test_upgrade_gives_a_hint_if_it_cannot_upgrade(
     cli: Cli, mirrored: Path, words: tuple[str, ...], code: int, hint: str
 ) -> None:
     done = cli("upgrade", *words)
@@ -277,7 +279,7 @@ def test_what_cannot_be_upgraded_says_why(
     assert f"hint: {hint}" in done.err
 
 
-def test_find_prints_what_is_installed(cli: Cli, minor: str) -> None:
+def test_find_prints_the_installed_executable(cli: Cli, minor: str) -> None:
     installed = cli("install", minor)
 
     done = cli("find", minor)
@@ -296,7 +298,7 @@ def test_find_never_downloads(cli: Cli, store: Path, monkeypatch: pytest.MonkeyP
     assert not store.exists()
 
 
-def test_install_takes_python_as_exec_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_install_accepts_the_option_python(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["3.77"], ["--python", "3.77"], ["--python=3.77"], ["3.77", "--python", "3.77"]):
         assert main(["install", *words]) == 3
         assert "no build of Python 3.77" in capsys.readouterr().err

@@ -1,3 +1,5 @@
+"""Exit codes, output streams, signals and terminals are the same for each command."""
+
 import os
 import re
 import signal
@@ -18,26 +20,26 @@ from pytest_pyinstall.errors import EnvironmentCreationError, SeveralFailedError
 @posix
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize(("words", "code"), [(["--version"], 0), (["find", "3.77"], 3)], ids=["talks", "fails"])
-def test_closed_streams_change_no_exit_code(closed: str, words: list[str], code: int, mirrored: Path) -> None:
+def test_closed_streams_do_not_change_the_exit_code(closed: str, words: list[str], code: int, mirrored: Path) -> None:
     command = [sys.executable, "-m", "pytest_pyinstall", *words]
     done = subprocess.run(["/bin/sh", "-c", f'"$@" {closed}', "sh", *command], check=False, capture_output=True)
     assert (done.returncode, b"Traceback" in done.stdout + done.stderr) == (code, False)
 
 
-def test_quiet_leaves_the_data(cli: Cli, minor: str) -> None:
+def test_quiet_prints_only_data(cli: Cli, minor: str) -> None:
     done = cli("-q", "install", minor)
 
     assert (done.code, done.err, len(done.lines)) == (0, "", 1)
 
 
-def test_usage_errors_are_in_the_document_too(cli: Cli) -> None:
+def test_a_usage_error_is_in_the_json_document(cli: Cli) -> None:
     done = cli("find", "--json")
 
     assert done.code == 2
     assert done.document["error"]["kind"] == "UsageError"
 
 
-def test_exec_has_no_json_of_its_own(cli: Cli) -> None:
+def test_exec_rejects_json(cli: Cli) -> None:
     done = cli("exec", "--python", "3.12", "--json", "--", "true")
 
     assert done.code == 2
@@ -45,23 +47,23 @@ def test_exec_has_no_json_of_its_own(cli: Cli) -> None:
     assert done.document["command"] == "exec"
 
 
-def test_version(cli: Cli) -> None:
+def test_version_prints_name_and_version(cli: Cli) -> None:
     assert re.fullmatch(r"pytest-pyinstall \S+\n", cli("--version").out)
 
 
-def test_a_catalogue_that_is_not_there_ends_with_4(cli: Cli, tmp_path: Path) -> None:
+def test_a_missing_catalogue_exits_with_4(cli: Cli, tmp_path: Path) -> None:
     assert cli("install", "3.12", "--python-catalogue", str(tmp_path / "none.json")).code == 4
 
 
 @pytest.mark.usefixtures("mirrored")
-def test_downloads_that_are_switched_off_end_with_4(cli: Cli, minor: str) -> None:
+def test_disabled_downloads_exit_with_4(cli: Cli, minor: str) -> None:
     done = cli("install", minor, "--python-downloads", "never", "--json")
 
     assert done.code == 4
     assert done.document["error"]["kind"] == "OfflineError"
 
 
-def test_a_wrong_digest_ends_with_5_and_leaves_nothing(
+def test_a_wrong_digest_exits_with_5_and_installs_nothing(
     cli: Cli, mirrored: Path, minor: str, tmp_path: Path, store: Path
 ) -> None:
     text = (mirrored / "catalogue.json").read_text()
@@ -74,7 +76,7 @@ def test_a_wrong_digest_ends_with_5_and_leaves_nothing(
     assert not list(store.glob("cpython-*"))
 
 
-def test_a_store_that_cannot_be_written_ends_with_6(cli: Cli, minor: str, tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_exits_with_6(cli: Cli, minor: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     done = cli("install", minor, "--python-store", str(tmp_path / "file"))
@@ -83,7 +85,7 @@ def test_a_store_that_cannot_be_written_ends_with_6(cli: Cli, minor: str, tmp_pa
     assert str(tmp_path / "file") in done.err
 
 
-def test_an_executable_that_is_no_python_ends_with_7(cli: Cli, project: Path) -> None:
+def test_an_executable_that_is_not_a_python_exits_with_7(cli: Cli, project: Path) -> None:
     (project / "python").write_text("#!/bin/sh\necho rubbish\n")
     (project / "python").chmod(0o755)
 
@@ -92,7 +94,7 @@ def test_an_executable_that_is_no_python_ends_with_7(cli: Cli, project: Path) ->
     assert (done.code, done.out) == (7, "")
 
 
-def test_everything_else_of_ours_ends_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_errors_exit_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert _finish(CommandResult(errors=(EnvironmentCreationError("no"),)), command="x", is_json=False) == 1
 
 
@@ -104,7 +106,7 @@ def test_several_failures_are_printed_one_by_one(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "error: first\nhint: one\nerror: second\n"
 
 
-def test_a_name_that_the_terminal_cannot_show_is_no_error(store: Path) -> None:
+def test_characters_that_the_terminal_cannot_show_are_escaped(store: Path) -> None:
     place = store.with_name("störe")
     environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
 
@@ -116,7 +118,7 @@ def test_a_name_that_the_terminal_cannot_show_is_no_error(store: Path) -> None:
 
 
 @posix
-def test_a_reader_that_has_seen_enough_is_no_error(mirrored: Path) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(mirrored: Path) -> None:
     with start("list", "--all") as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -128,10 +130,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(mirrored: Path) -> None:
 
 @posix
 @pytest.mark.parametrize(("number", "code", "said"), [(signal.SIGINT, 130, "interrupted\n"), (signal.SIGTERM, 143, "")])
-def test_a_signal_ends_a_download_and_leaves_nothing_half_made(
+def test_p20_a_signal_ends_a_download_and_leaves_nothing(
     mirrored: Path, minor: str, store: Path, number: int, code: int, said: str
 ) -> None:
-    """P20"""
     with server.serve(mirrored) as mirror:
         stalled = server.stall(after=1000)
         mirror.always("*", stalled)
@@ -156,7 +157,7 @@ def terminal() -> Iterator[tuple[int, int]]:
         os.close(leader)
 
 
-def _everything_from(descriptor: int) -> str:
+def _read_all(descriptor: int) -> str:
     seen = b""
     while True:
         try:
@@ -179,7 +180,7 @@ def test_a_terminal_of_80_columns_shows_bars_and_then_only_results(
 
     with start("install", minor, other, stderr=follower, env=environ) as process:
         os.close(follower)
-        seen = _everything_from(leader)
+        seen = _read_all(leader)
 
     assert process.wait() == 0, seen
     assert "\x1b[?25l" in seen
@@ -202,14 +203,14 @@ def test_a_dumb_terminal_and_a_ci_log_get_plain_lines(
 
     with start("install", minor, stderr=follower, env=environ) as process:
         os.close(follower)
-        seen = _everything_from(leader)
+        seen = _read_all(leader)
 
     assert process.wait() == 0, seen
     assert "\x1b" not in seen
     assert [line[0] for line in seen.splitlines()] == ["D", "+"]
 
 
-def test_an_interruption_in_the_middle_of_cleaning_up_is_one(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+def test_an_interruption_during_clean_up_exits_with_130(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     def interrupted(words: list[str]) -> int:
         try:
             raise KeyboardInterrupt

@@ -1,10 +1,12 @@
+"""`remove` and `verify` treat whole, damaged and foreign installations differently."""
+
 from pathlib import Path
 
 import pytest
 from command_line import Cli, key, standard_library
 
 
-def test_remove_prints_what_is_gone(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
+def test_remove_prints_the_removed_keys(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
     cli("install", minor)
 
     done = cli("remove", minor)
@@ -18,10 +20,9 @@ def test_nothing_to_remove_is_an_error(cli: Cli, words: list[str]) -> None:
     assert cli("remove", *words).code == 3
 
 
-def test_remove_all_leaves_what_another_program_installed(
+def test_p22_remove_all_keeps_what_another_program_installed(
     cli: Cli, versions: dict[str, str], minor: str, store: Path
 ) -> None:
-    """P22"""
     cli("install", minor)
     (store / key("3.4.9")).mkdir()
 
@@ -36,9 +37,7 @@ def test_remove_all_leaves_what_another_program_installed(
     assert not list(store.glob("cpython-*"))
 
 
-def test_verify_is_content_with_what_is_whole_and_names_what_was_added(
-    cli: Cli, versions: dict[str, str], minor: str, store: Path
-) -> None:
+def test_verify_accepts_added_files_and_names_them(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
     cli("install", minor)
     (standard_library(store, versions[minor]) / "site-packages" / "mine.py").touch()
 
@@ -50,10 +49,9 @@ def test_verify_is_content_with_what_is_whole_and_names_what_was_added(
     assert "mine.py" in done.lines[1]
 
 
-def test_verify_finds_a_changed_byte_and_repair_puts_it_back(
+def test_p2_verify_finds_a_changed_byte_and_repairs_it(
     cli: Cli, versions: dict[str, str], minor: str, store: Path
 ) -> None:
-    """P2"""
     cli("install", minor)
     library = standard_library(store, versions[minor])
     before = (library / "textwrap.py").read_bytes()
@@ -93,7 +91,7 @@ def test_verify_shows_a_few_differences_and_all_on_request(
     assert len(all_of_them.lines) > 12
 
 
-def test_verify_runs_what_it_cannot_compare(cli: Cli, store: Path) -> None:
+def test_verify_runs_an_installation_without_a_record(cli: Cli, store: Path) -> None:
     foreign = store / key("3.4.9") / "bin"
     foreign.mkdir(parents=True)
     (foreign / "python3.4").write_text("#!/bin/sh\necho rubbish\n")
@@ -105,6 +103,6 @@ def test_verify_runs_what_it_cannot_compare(cli: Cli, store: Path) -> None:
     assert done.lines[0].startswith(f"{key('3.4.9')}  broken")
 
 
-def test_verify_of_what_is_not_installed_is_an_error(cli: Cli) -> None:
+def test_verify_of_a_missing_python_is_an_error(cli: Cli) -> None:
     assert cli("verify", "3.9").code == 3
     assert cli("verify").code == 0

@@ -1,3 +1,5 @@
+"""`mirror pack` and `mirror pull` make a directory from which uv and pytest-pyinstall install."""
+
 import hashlib
 import io
 import json
@@ -36,18 +38,18 @@ VERSIONS = list(archives.interpreters())
 ENVIRON = dict(os.environ)
 
 
-needs_posix = pytest.mark.skipif(os.name == "nt", reason="packing was proved on POSIX systems only")
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="packing is tested on POSIX systems only")
 
 
 def catalogue(directory: Path) -> dict[str, Build]:
-    """What a reader of the mirror finds in its catalogue, by key."""
+    """The builds in the catalogue of a mirror, by key."""
     path = directory / "catalogue.json"
     return {str(build.key): build for build in parse_catalogue(path.read_bytes(), origin=str(path)).builds}
 
 
 # Packing
 @needs_posix
-def test_a_packed_archive_is_where_a_mirror_setting_looks_for_it(mirror_directory: Path) -> None:
+def test_a_packed_archive_has_the_path_that_the_mirror_setting_expects(mirror_directory: Path) -> None:
     builds = catalogue(mirror_directory)
 
     assert {f"{build.key.version.major}.{build.key.version.minor}" for build in builds.values()} == set(VERSIONS)
@@ -61,8 +63,8 @@ def test_a_packed_archive_is_where_a_mirror_setting_looks_for_it(mirror_director
 
 
 @needs_posix
-def test_two_packers_at_once_agree(tmp_path: Path, mirror_directory: Path) -> None:
-    """And keep what was in the catalogue."""
+def test_two_processes_that_pack_at_once_make_one_archive(tmp_path: Path, mirror_directory: Path) -> None:
+    """The catalogue keeps its other rows."""
     (tmp_path / "catalogue.json").write_text('{"other": {}}')
     said: list[str] = []
 
@@ -84,7 +86,7 @@ def test_two_packers_at_once_agree(tmp_path: Path, mirror_directory: Path) -> No
 
 
 @needs_posix
-def test_one_interpreter_asked_for_twice_is_packed_once(tmp_path: Path) -> None:
+def test_an_interpreter_named_twice_is_packed_once(tmp_path: Path) -> None:
     executable = archives.interpreters()[OLDEST]
 
     packed = pack(tmp_path, [executable, executable], tag=archives.TAG, environ=ENVIRON)
@@ -95,20 +97,20 @@ def test_one_interpreter_asked_for_twice_is_packed_once(tmp_path: Path) -> None:
 
 
 @needs_posix
-def test_what_cannot_be_packed_leaves_nothing(tmp_path: Path) -> None:
+def test_a_failed_pack_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ProbeError):
         pack(tmp_path / "mirror", [tmp_path / "nothing"], tag=archives.TAG, environ=ENVIRON)
 
     assert not (tmp_path / "mirror").exists()
 
 
-def test_a_tag_is_a_date(tmp_path: Path) -> None:
+def test_a_tag_must_be_a_date(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="a date like 20261122"):
         pack(tmp_path, [], tag="../latest", environ=ENVIRON)
 
 
 @needs_posix
-def test_a_disk_that_refuses_is_a_store_error(tmp_path: Path) -> None:
+def test_an_os_error_while_packing_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / archives.TAG).write_text("in the way")
 
     with pytest.raises(StoreError, match="cannot pack into"):
@@ -138,13 +140,13 @@ def check_installed(store: Path, minor: str) -> None:
         check=False,
     )
     assert said.stdout.strip() == str(home), said.stderr
-    # uv puts only those words right that begin with the prefix; the scripts have to find the interpreter themselves.
+    # uv corrects only words that begin with the prefix, so scripts must find the interpreter themselves.
     script = subprocess.run([home / "bin" / "pydoc3", "sys"], capture_output=True, text=True, check=False)
     assert script.returncode == 0, script.stderr
 
 
 @needs_posix
-def test_uv_installs_all_of_it_from_the_directory(mirror_directory: Path, tmp_path: Path) -> None:
+def test_uv_installs_every_version_from_the_directory(mirror_directory: Path, tmp_path: Path) -> None:
     uv_install(
         tmp_path / "store",
         *VERSIONS,
@@ -157,7 +159,7 @@ def test_uv_installs_all_of_it_from_the_directory(mirror_directory: Path, tmp_pa
 
 
 @needs_posix
-def test_uv_installs_it_over_http(mirror_directory: Path, tmp_path: Path) -> None:
+def test_uv_installs_from_the_mirror_over_http(mirror_directory: Path, tmp_path: Path) -> None:
     with serve(mirror_directory) as server:
         uv_install(tmp_path / "store", NEWEST, source=server.url, catalogue=f"{server.url}/catalogue.json")
 
@@ -183,7 +185,7 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture
 def make(upstream: Mirror) -> Make:
-    """Makes a build of the release host, whose archive the upstream mirror has."""
+    """Makes a build of the release host, and puts its archive into the upstream mirror."""
 
     def made(version: str = "3.12.1", *, url: str = "", key: str = "") -> Build:
         body = f"archive of {version}".encode()
@@ -215,7 +217,9 @@ def pulling(tmp_path: Path, client: Client, upstream: Mirror) -> Callable[..., l
 Pulling = Callable[..., list[Pulled]]
 
 
-def test_a_pulled_archive_is_where_a_mirror_setting_looks_for_it(make: Make, pulling: Pulling, tmp_path: Path) -> None:
+def test_a_pulled_archive_has_the_path_that_the_mirror_setting_expects(
+    make: Make, pulling: Pulling, tmp_path: Path
+) -> None:
     build = make()
 
     (pulled,) = pulling(build)
@@ -228,7 +232,7 @@ def test_a_pulled_archive_is_where_a_mirror_setting_looks_for_it(make: Make, pul
     assert not pulled.was_there
 
 
-def test_pypy_has_a_directory_of_its_own(make: Make, pulling: Pulling, tmp_path: Path) -> None:
+def test_pypy_archives_are_in_their_own_directory(make: Make, pulling: Pulling, tmp_path: Path) -> None:
     url = "https://downloads.python.org/pypy/pypy3.10-v7.3.17-linux64.tar.bz2"
     build = make("pypy", url=url, key="pypy-3.10.14-linux-x86_64-gnu")
 
@@ -239,7 +243,9 @@ def test_pypy_has_a_directory_of_its_own(make: Make, pulling: Pulling, tmp_path:
     assert mirrored(found, mirror=None, pypy_mirror=str(tmp_path / "mine" / "pypy")) == str(pulled.path)
 
 
-def test_what_is_there_is_not_fetched_again(make: Make, pulling: Pulling, upstream: Mirror, tmp_path: Path) -> None:
+def test_an_archive_that_is_present_is_not_fetched_again(
+    make: Make, pulling: Pulling, upstream: Mirror, tmp_path: Path
+) -> None:
     build = make()
     pulling(build)
     (tmp_path / "mine" / "catalogue.json").unlink()
@@ -252,7 +258,7 @@ def test_what_is_there_is_not_fetched_again(make: Make, pulling: Pulling, upstre
     assert str(build.key) in catalogue(tmp_path / "mine")
 
 
-def test_what_is_there_and_wrong_is_replaced(make: Make, pulling: Pulling) -> None:
+def test_a_wrong_archive_is_replaced(make: Make, pulling: Pulling) -> None:
     build = make()
     (first,) = pulling(build)
     first.path.write_bytes(b"archive of 3.12.2")
@@ -263,7 +269,9 @@ def test_what_is_there_and_wrong_is_replaced(make: Make, pulling: Pulling) -> No
     assert again.path.read_bytes() == b"archive of 3.12.1"
 
 
-def test_an_error_leaves_what_came_before_it(make: Make, pulling: Pulling, upstream: Mirror, tmp_path: Path) -> None:
+def test_archives_pulled_before_an_error_are_kept(
+    make: Make, pulling: Pulling, upstream: Mirror, tmp_path: Path
+) -> None:
     good, missing = make("3.12.1"), make("3.13.1")
     upstream.always(f"/20261021/{missing.url.rpartition('/')[2]}", status(404))
 
@@ -274,7 +282,7 @@ def test_an_error_leaves_what_came_before_it(make: Make, pulling: Pulling, upstr
     assert [path.name for path in (tmp_path / "mine" / "20261021").iterdir()] == [good.file_name]
 
 
-def test_many_pullers_lose_no_row(make: Make, pulling: Pulling, tmp_path: Path) -> None:
+def test_many_pulls_at_once_lose_no_row(make: Make, pulling: Pulling, tmp_path: Path) -> None:
     builds = [make(f"3.12.{patch}") for patch in range(8)]
 
     with ThreadPoolExecutor(8) as pool:
@@ -284,7 +292,7 @@ def test_many_pullers_lose_no_row(make: Make, pulling: Pulling, tmp_path: Path) 
     assert not list((tmp_path / "mine").rglob("*.new"))
 
 
-def test_offline_uses_what_is_here(make: Make, pulling: Pulling) -> None:
+def test_offline_uses_the_cache(make: Make, pulling: Pulling) -> None:
     build = make()
     pulling(build)[0].path.unlink()
 
@@ -293,9 +301,7 @@ def test_offline_uses_what_is_here(make: Make, pulling: Pulling) -> None:
         pulling(make("3.13.1"), offline=True)
 
 
-def test_a_file_of_this_machine_is_named_relative_to_the_catalogue(
-    tmp_path: Path, client: Client, pulling: Pulling
-) -> None:
+def test_a_pulled_file_url_points_into_the_mirror(tmp_path: Path, client: Client, pulling: Pulling) -> None:
     file = tmp_path / "an archive.tar.gz"
     file.write_bytes(b"bytes")
     build = Build(
@@ -308,8 +314,9 @@ def test_a_file_of_this_machine_is_named_relative_to_the_catalogue(
     assert catalogue(tmp_path / "mine")[str(build.key)].url == pulled.path.as_uri()
 
 
-def test_a_password_in_a_url_stays_here(make: Make, client: Client, upstream: Mirror, tmp_path: Path) -> None:
-    """P13."""
+def test_p13_a_password_in_a_url_is_not_written_to_the_mirror(
+    make: Make, client: Client, upstream: Mirror, tmp_path: Path
+) -> None:
     url = upstream.url.replace("http://", "http://user:secret@") + "/20261021/it.tar.gz?token=secret"
     upstream.files["/20261021/it.tar.gz"] = b"archive of 3.12.1"
     build = replace(make(), url=url)
@@ -332,8 +339,7 @@ def test_a_password_in_a_url_stays_here(make: Make, client: Client, upstream: Mi
         "https://example.com/",
     ],
 )
-def test_a_url_that_leads_out_of_the_mirror_is_refused(url: str, tmp_path: Path, client: Client) -> None:
-    """P10."""
+def test_p10_a_url_that_leads_out_of_the_mirror_is_rejected(url: str, tmp_path: Path, client: Client) -> None:
     build = Build(key=Key.parse("cpython-3.12.1-linux-x86_64-gnu"), url=url, sha256="0" * 64)
 
     with pytest.raises(CatalogueError, match="does not lead to a file of a mirror"):
@@ -343,7 +349,7 @@ def test_a_url_that_leads_out_of_the_mirror_is_refused(url: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize("content", ["[]", "{", ""])
-def test_a_catalogue_that_is_none_is_kept(content: str, make: Make, pulling: Pulling, tmp_path: Path) -> None:
+def test_an_invalid_catalogue_is_kept(content: str, make: Make, pulling: Pulling, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "catalogue.json").write_text(content)
 
@@ -384,7 +390,7 @@ def test_a_mirror_that_cannot_be_written_is_a_store_error(make: Make, pulling: P
         ),
     ],
 )
-def test_rows_are_spelled_as_uv_spells_them(
+def test_catalogue_rows_have_the_spelling_of_uv(
     key: str, arch: object, system: str, name: str, make: Make, pulling: Pulling, tmp_path: Path
 ) -> None:
     build = make(Key.parse(key).version.public, key=key)
@@ -396,8 +402,7 @@ def test_rows_are_spelled_as_uv_spells_them(
     assert catalogue(tmp_path / "mine")[key].sha256 == build.sha256
 
 
-def test_what_changes_while_it_is_copied_is_not_published(make: Make, tmp_path: Path) -> None:
-    """P9."""
+def test_p9_an_archive_that_changes_during_the_copy_is_not_published(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "mine" / "20261021" / "it.tar.gz"
 
     with pytest.raises(DigestMismatchError):
@@ -407,7 +412,7 @@ def test_what_changes_while_it_is_copied_is_not_published(make: Make, tmp_path: 
     assert not (tmp_path / "mine" / "catalogue.json").exists()
 
 
-def test_an_interpreter_packed_out_of_its_prefix_can_be_installed_from_the_mirror(cli: Cli, tmp_path: Path) -> None:
+def test_an_interpreter_packed_from_its_prefix_can_be_installed(cli: Cli, tmp_path: Path) -> None:
     place = tmp_path / "mirror"
     version, executable = [*archives.interpreters().items()][-1]
 
@@ -420,7 +425,7 @@ def test_an_interpreter_packed_out_of_its_prefix_can_be_installed_from_the_mirro
     assert installed.code == 0, installed.err
 
 
-def test_pulled_archives_can_be_installed_without_the_source(
+def test_pulled_archives_can_be_installed_without_the_release_host(
     cli: Cli, minor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "mirror"
@@ -435,5 +440,5 @@ def test_pulled_archives_can_be_installed_without_the_source(
     assert installed.code == 0, installed.err
 
 
-def test_nothing_is_pulled_where_downloads_are_switched_off(cli: Cli, minor: str, tmp_path: Path) -> None:
+def test_nothing_is_pulled_if_downloads_are_disabled(cli: Cli, minor: str, tmp_path: Path) -> None:
     assert cli("mirror", "pull", str(tmp_path / "m"), minor, "--python-downloads", "never").code == 4

@@ -1,3 +1,5 @@
+"""The command line accepts options anywhere, corrects mistakes, and has help that fits a screen."""
+
 from pathlib import Path
 
 import pytest
@@ -34,7 +36,7 @@ def test_options_may_be_on_either_side_of_the_command(cli: Cli, mirror_directory
         (["exec", "--python", "3.12"], "pytest-pyinstall exec --python 3.12 -- COMMAND"),
     ],
 )
-def test_usage_errors_end_with_2_and_do_nothing(cli: Cli, store: Path, words: list[str], hint: str) -> None:
+def test_usage_errors_exit_with_2_and_do_nothing(cli: Cli, store: Path, words: list[str], hint: str) -> None:
     done = cli(*words)
 
     assert (done.code, done.out) == (2, "")
@@ -102,7 +104,9 @@ def test_the_help_of_a_command_fits_a_screen_and_shows_examples(
         ("--python 3.9 --", "--python 3.9 -- COMMAND"),
     ],
 )
-def test_exec_without_dashes_says_what_was_meant(typed: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exec_without_dashes_suggests_the_correct_command(
+    typed: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["exec", *typed.split()]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -110,6 +114,8 @@ def test_exec_without_dashes_says_what_was_meant(typed: str, hint: str, capsys: 
 
 
 @pytest.mark.parametrize("words", [("exec", "--help"), ("exec", "-h"), ("--version",), ("list", "--version")])
-def test_help_and_version_are_still_ours(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_and_version_work_with_and_without_a_command(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) == 0
     assert capsys.readouterr().out

@@ -1,3 +1,5 @@
+"""`dir` says where files are and why, and `cache` lists and deletes them."""
+
 import re
 import sys
 from pathlib import Path
@@ -7,7 +9,7 @@ from command_line import TARGET, Cli
 
 
 # dir
-def test_dir_says_for_each_directory_what_decided_it(cli: Cli, store: Path, tmp_path: Path, project: Path) -> None:
+def test_dir_says_which_setting_decides_each_directory(cli: Cli, store: Path, tmp_path: Path, project: Path) -> None:
     (project / "pytest.ini").write_text("[pytest]\npyinstall_cache = here\n")
 
     document = cli("dir", "--json").document
@@ -35,7 +37,7 @@ def test_dir_names_the_file_of_an_ini_value(cli: Cli, project: Path, monkeypatch
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second volume")
-def test_dir_says_what_follows_from_two_volumes(cli: Cli, tmp_path: Path) -> None:
+def test_dir_says_that_two_volumes_need_copies(cli: Cli, tmp_path: Path) -> None:
     if Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("needs a second volume")
 
@@ -46,14 +48,14 @@ def test_dir_says_what_follows_from_two_volumes(cli: Cli, tmp_path: Path) -> Non
     assert not cli("dir", "--json", "--python-cache", "/dev/shm/none").document["one_volume"]
 
 
-def test_dir_with_a_name_prints_that_path_alone(cli: Cli, store: Path) -> None:
+def test_dir_with_a_name_prints_only_that_path(cli: Cli, store: Path) -> None:
     assert cli("dir", "store").out == f"{store}\n"
 
 
 @pytest.mark.parametrize(
     ("name", "hint"), [("3.13", "find 3.13"), (">=3.9", "find '>=3.9'"), ("stroe", "dir"), ("--cahce-key", None)]
 )
-def test_dir_of_what_is_no_directory_says_what_was_meant(cli: Cli, name: str, hint: str | None) -> None:
+def test_dir_with_a_wrong_name_suggests_the_correct_command(cli: Cli, name: str, hint: str | None) -> None:
     done = cli("dir", name)
 
     assert done.code == 2
@@ -61,7 +63,7 @@ def test_dir_of_what_is_no_directory_says_what_was_meant(cli: Cli, name: str, hi
     assert hint is None or done.err.endswith(f"hint: pytest-pyinstall {hint}\n")
 
 
-def test_the_cache_key_changes_with_the_builds_and_with_nothing_else(
+def test_the_cache_key_depends_only_on_the_builds(
     cli: Cli, mirrored: Path, tmp_path: Path, minor: str, versions: dict[str, str]
 ) -> None:
     def cache_key(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""Fixtures of the store."""
+"""The fixture of the store tests: an empty store whose path has a space and an accent."""
 
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""P15: a store or installation that another user can change is rejected."""
+
 import os
 import shutil
 import subprocess
@@ -16,7 +18,7 @@ from pytest_pyinstall.store.store import Store
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
 @pytest.mark.parametrize("name", [".", "lib", "lib/python3.12/os.py", "bin/python3.12"])
 @pytest.mark.parametrize("has_record", [True, False])
-def test_p15_a_tree_of_another_user_is_refused(store: Store, name: str, has_record: bool) -> None:
+def test_p15_an_installation_of_another_user_is_rejected(store: Store, name: str, has_record: bool) -> None:
     home = publish(store).home
     if not has_record:
         store.record_path(KEY).unlink()
@@ -29,7 +31,7 @@ def test_p15_a_tree_of_another_user_is_refused(store: Store, name: str, has_reco
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
 @pytest.mark.parametrize("name", ["locks", "scratch", "records", "records/{key}.json"])
-def test_p15_a_directory_of_the_store_that_belongs_to_another_user_is_refused(store: Store, name: str) -> None:
+def test_p15_a_store_directory_of_another_user_is_rejected(store: Store, name: str) -> None:
     publish(store)
     os.chown(store.private / name.format(key=KEY), 4242, 4242)
 
@@ -40,7 +42,7 @@ def test_p15_a_directory_of_the_store_that_belongs_to_another_user_is_refused(st
 
 @pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs access control lists")
 @pytest.mark.parametrize("name", [".", "lib", "lib/python3.12/os.py"])
-def test_p15_an_access_control_list_in_a_tree_is_damage(store: Store, name: str) -> None:
+def test_p15_an_access_control_list_in_an_installation_is_damage(store: Store, name: str) -> None:
     home = publish(store).home
     done = subprocess.run(["setfacl", "-m", "u:4242:rwx", home / name], check=False, capture_output=True)
     if done.returncode:
@@ -54,7 +56,7 @@ def test_p15_an_access_control_list_in_a_tree_is_damage(store: Store, name: str)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX modes")
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
-def test_p15_a_refused_store_is_not_written_to(store: Store, mode: int) -> None:
+def test_p15_nothing_is_written_to_a_rejected_store(store: Store, mode: int) -> None:
     store.root.mkdir()
     store.root.chmod(mode)
 
@@ -63,7 +65,7 @@ def test_p15_a_refused_store_is_not_written_to(store: Store, mode: int) -> None:
     assert names_in(store.root) == []
 
 
-def test_p15_a_store_that_everyone_can_write_is_refused(store: Store) -> None:
+def test_p15_a_store_that_everyone_can_write_to_is_rejected(store: Store) -> None:
     publish(store)
     store.root.chmod(0o777)
 
@@ -77,13 +79,13 @@ def test_p15_a_store_that_everyone_can_write_is_refused(store: Store) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX owners and modes")
 @pytest.mark.parametrize("where", ["store", "parent"])
-def test_p15_a_store_that_a_group_with_others_in_it_can_write_is_refused(
+def test_p15_a_store_that_a_shared_group_can_write_to_is_rejected(
     store: Store, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(store)
     directory = store.root if where == "store" else store.root.parent
     directory.chmod(0o775)
-    assert store.keys() == [KEY]  # a group of our own
+    assert store.keys() == [KEY]  # a group that has no other member
 
     monkeypatch.setattr("pytest_pyinstall.system.permissions._is_ours_alone", lambda *_: False)
     with pytest.raises(UnreadableStoreError, match=r"^group .* can write to") as caught:
@@ -92,7 +94,7 @@ def test_p15_a_store_that_a_group_with_others_in_it_can_write_is_refused(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
-def test_p15_a_store_of_another_user_is_refused_unless_it_is_trusted(store: Store) -> None:
+def test_p15_a_store_of_another_user_is_rejected_unless_it_is_trusted(store: Store) -> None:
     publish(store)
     os.chown(store.root, 1000, 1000)
 
@@ -105,7 +107,7 @@ def test_p15_a_store_of_another_user_is_refused_unless_it_is_trusted(store: Stor
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
-def test_p15_what_is_behind_a_link_is_judged_too(store: Store, tmp_path: Path) -> None:
+def test_p15_the_target_of_a_link_is_checked(store: Store, tmp_path: Path) -> None:
     publish(store)
     place = tmp_path / "open"
     place.mkdir()
@@ -117,7 +119,7 @@ def test_p15_what_is_behind_a_link_is_judged_too(store: Store, tmp_path: Path) -
         store.keys()
 
 
-def test_a_file_in_place_of_the_store_is_a_clear_error(store: Store) -> None:
+def test_a_file_in_place_of_the_store_is_a_store_error(store: Store) -> None:
     store.root.touch()
 
     with pytest.raises(UnreadableStoreError, match="Not a directory"):

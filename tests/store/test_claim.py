@@ -1,3 +1,5 @@
+"""A claim publishes, repairs and removes one installation, and no writer disturbs another."""
+
 import json
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.store import Store
 
 
-def test_the_record_says_what_was_published(store: Store) -> None:
+def test_the_record_describes_the_published_installation(store: Store) -> None:
     publish(store)
     document = json.loads((store.private / "records" / f"{KEY}.json").read_text())
 
@@ -26,21 +28,21 @@ def test_the_record_says_what_was_published(store: Store) -> None:
 @pytest.mark.parametrize(
     "occupy", [lambda home: home.touch(), lambda home: home.symlink_to("nowhere"), lambda home: home.mkdir()]
 )
-def test_anything_under_the_final_name_is_replaced(store: Store, occupy: Callable[[Path], None]) -> None:
+def test_publishing_replaces_whatever_has_the_final_name(store: Store, occupy: Callable[[Path], None]) -> None:
     store.root.mkdir()
     occupy(store.home(KEY))
 
     assert publish(store) == store.look(KEY)
 
 
-def test_a_link_under_the_final_name_is_never_written_through(store: Store, tmp_path: Path) -> None:
-    somebodys = tmp_path / "somebodys"
-    somebodys.mkdir()
+def test_publishing_does_not_write_through_a_link_with_the_final_name(store: Store, tmp_path: Path) -> None:
+    other_directory = tmp_path / "other"
+    other_directory.mkdir()
     store.root.mkdir()
-    store.home(KEY).symlink_to(somebodys)
+    store.home(KEY).symlink_to(other_directory)
     publish(store)
 
-    assert names_in(somebodys) == []
+    assert names_in(other_directory) == []
     assert not store.home(KEY).is_symlink()
 
 
@@ -62,7 +64,7 @@ def test_repair_keeps_added_files(store: Store) -> None:
     ]
 
 
-def test_a_store_that_moved_is_published_anew(store: Store, tmp_path: Path) -> None:
+def test_installations_of_a_moved_store_are_broken(store: Store, tmp_path: Path) -> None:
     publish(store)
     moved = replace(store, root=tmp_path / "moved")
     store.root.rename(moved.root)
@@ -72,7 +74,7 @@ def test_a_store_that_moved_is_published_anew(store: Store, tmp_path: Path) -> N
     assert "was made for" in str(found)
 
 
-def test_removing_takes_record_and_link_along(store: Store) -> None:
+def test_removing_an_installation_removes_its_record_and_link(store: Store) -> None:
     publish(store)
 
     assert store.remove(KEY) is True
@@ -82,12 +84,12 @@ def test_removing_takes_record_and_link_along(store: Store) -> None:
     assert names_in(store.private / "scratch") == []
 
 
-def test_p5_another_key_is_not_waited_for(store: Store) -> None:
+def test_p5_a_claim_does_not_wait_for_another_key(store: Store) -> None:
     with store.claim(KEY):
         publish(replace(store, lock_timeout=0), OLDER)
 
 
-def test_p6_two_writers_of_one_key_without_lock_both_end_well(store: Store) -> None:
+def test_p6_two_writers_of_one_key_succeed_without_a_lock(store: Store) -> None:
     with store.claim(KEY) as first:
         (store.private / "locks" / f"{KEY}.lock").unlink()
         with store.claim(KEY) as second:
@@ -101,7 +103,7 @@ def test_p6_two_writers_of_one_key_without_lock_both_end_well(store: Store) -> N
     assert (store.home(KEY) / "bin/python3.12").read_text() == "first"
 
 
-def test_uvs_lock_is_waited_for(store: Store) -> None:
+def test_p22_a_claim_waits_for_the_lock_of_uv(store: Store) -> None:
     publish(store)
     script = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True); input()"
     pytest.importorskip("fcntl", reason="needs flock")

@@ -1,4 +1,4 @@
-"""What the user has made of the distributions in site-packages: each is the published one or the user's, as a whole."""
+"""Each distribution in site-packages is either the published one or the user's, as a whole."""
 
 import base64
 import hashlib
@@ -45,7 +45,7 @@ def entries(tree: Path) -> tuple[Entry, ...]:
 
 
 def packages(tree: Path, entries: tuple[Entry, ...], *, content: bool = True) -> tuple[Packages, list[str]]:
-    """What the user has made of it, and the names of what is damage."""
+    """The changes that the user made to the packages, and the names of the damaged files."""
     published = read_distributions_of(entries)
     differences = find_differences(tree, entries, content=True)
     found = Packages(tree, published, differences, content=content)
@@ -56,7 +56,7 @@ PUBLISHED: dict[tuple[Entry, ...], tuple[Distribution, ...]] = {}
 
 
 def read_distributions_of(entries: tuple[Entry, ...]) -> tuple[Distribution, ...]:
-    """As they were published: what the RECORD files said then."""
+    """The distributions as their RECORD files described them when they were published."""
     return PUBLISHED[entries]
 
 
@@ -84,7 +84,7 @@ def test_an_untouched_installation_has_no_damage(tree: Path, entries: tuple[Entr
     assert (found.theirs, found.gone, damage) == ((), (), [])
 
 
-def test_an_upgraded_distribution_is_the_users_and_the_published_one_is_gone(
+def test_an_upgraded_distribution_is_the_users_and_replaces_the_published_one(
     tree: Path, entries: tuple[Entry, ...], published: tuple[Distribution, ...]
 ) -> None:
     uninstall(tree, published[1])
@@ -108,7 +108,7 @@ def test_an_uninstalled_distribution_is_gone(
 
 
 @pytest.mark.parametrize("broken", ["demo/more.py", "demo-1.0.dist-info/METADATA"])
-def test_a_distribution_that_lacks_a_single_file_is_damaged_and_not_the_users(
+def test_a_distribution_without_one_of_its_files_is_damaged(
     tree: Path, entries: tuple[Entry, ...], broken: str
 ) -> None:
     (tree / SITE / broken).unlink()
@@ -118,7 +118,7 @@ def test_a_distribution_that_lacks_a_single_file_is_damaged_and_not_the_users(
     assert (found.theirs, found.gone, damage) == ((), (), [f"{SITE}/{broken}"])
 
 
-def test_an_upgrade_that_broke_off_is_damage(
+def test_an_incomplete_upgrade_is_damage(
     tree: Path, entries: tuple[Entry, ...], published: tuple[Distribution, ...]
 ) -> None:
     uninstall(tree, published[1])
@@ -131,9 +131,9 @@ def test_an_upgrade_that_broke_off_is_damage(
     assert f"{SITE}/demo/base.py" in damage
 
 
-def test_content_is_compared_only_if_that_is_asked_for(tree: Path, entries: tuple[Entry, ...]) -> None:
+def test_content_is_compared_only_on_request(tree: Path, entries: tuple[Entry, ...]) -> None:
     install(tree, "demo", "1.1", demo__base="one = 11\n", demo__more="more = 1\n")
-    (tree / SITE / "demo/more.py").write_text("more = 2\n")  # of the same size as its RECORD says
+    (tree / SITE / "demo/more.py").write_text("more = 2\n")  # has the size that its RECORD says
 
     assert packages(tree, entries, content=True)[0].theirs == ()
     assert names(packages(tree, entries, content=False)[0].theirs) == [("demo", "demo-1.1.dist-info")]
@@ -144,7 +144,7 @@ def test_content_is_compared_only_if_that_is_asked_for(tree: Path, entries: tupl
     ["", "../../../../../etc/passwd,,\n", "/etc/passwd,,\n", "demo/base.py,sha256=x,many\n", "demo/base.py\n"],
     ids=["empty", "climbs", "absolute", "no number", "no metadata"],
 )
-def test_a_record_that_is_none_claims_nothing(tree: Path, entries: tuple[Entry, ...], record: str) -> None:
+def test_files_of_an_invalid_record_are_not_the_users(tree: Path, entries: tuple[Entry, ...], record: str) -> None:
     info = install(tree, "evil", "1", evil="x = 1\n")
     (tree / info / "RECORD").write_text(record)
 
@@ -152,7 +152,7 @@ def test_a_record_that_is_none_claims_nothing(tree: Path, entries: tuple[Entry, 
 
 
 @pytest.mark.parametrize("path", ["../../../../victim", "{}/victim"])
-def test_p11_a_record_that_names_what_is_outside_claims_nothing(
+def test_p11_files_of_a_record_that_names_a_file_outside_are_not_the_users(
     tree: Path, entries: tuple[Entry, ...], path: str
 ) -> None:
     victim = tree.parent / "victim"
@@ -165,7 +165,7 @@ def test_p11_a_record_that_names_what_is_outside_claims_nothing(
     assert packages(tree, entries)[0].theirs == ()
 
 
-def test_only_site_packages_counts(tree: Path) -> None:
+def test_distributions_are_read_from_site_packages_only(tree: Path) -> None:
     (tree / "lib/other-1.dist-info").mkdir()
     (tree / "lib/other-1.dist-info/RECORD").write_text("other-1.dist-info/METADATA,,\n")
     (tree / "lib/other-1.dist-info/METADATA").write_text("x")
@@ -185,7 +185,7 @@ def test_only_site_packages_counts(tree: Path) -> None:
         ("lib/demo-2.0.dist-info", False),
     ],
 )
-def test_another_version_of_a_project_is_known_by_its_name(
+def test_another_version_of_a_project_has_the_same_name(
     published: tuple[Distribution, ...], name: str, is_same: bool
 ) -> None:
     assert is_same_project(f"{SITE}/{name}", published[1]) is is_same

@@ -1,3 +1,5 @@
+"""Damage of an installation is found without reading file contents, and harmless modes are not damage."""
+
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from pytest_pyinstall.store.store import Store
     ],
     ids=["deleted", "emptied", "mode", "renamed"],
 )
-def test_p2_damage_is_seen_without_reading_content(store: Store, damage: Callable[[Path], None]) -> None:
+def test_p2_damage_is_found_without_reading_content(store: Store, damage: Callable[[Path], None]) -> None:
     home = publish(store).home
     damage(home)
 
@@ -29,7 +31,7 @@ def test_p2_damage_is_seen_without_reading_content(store: Store, damage: Callabl
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o700, 0o711 | 0o044, 0o555, 0o500])
-def test_p23_modes_that_take_nothing_from_us_are_no_damage(store: Store, mode: int) -> None:
+def test_p23_modes_that_we_can_use_are_not_damage(store: Store, mode: int) -> None:
     home = publish(store).home
     for directory, folders, names in os.walk(home, topdown=False):
         for name in (*folders, *names):
@@ -42,7 +44,7 @@ def test_p23_modes_that_take_nothing_from_us_are_no_damage(store: Store, mode: i
 
 
 @pytest.mark.parametrize("mode", [0o757, 0o4755, 0o644])
-def test_p23_modes_that_give_others_or_take_from_us_are_damage(store: Store, mode: int) -> None:
+def test_p23_modes_that_exclude_us_or_admit_others_are_damage(store: Store, mode: int) -> None:
     home = publish(store).home
     (home / "bin/python3.12").chmod(mode)
     assert isinstance(store.look(KEY), BrokenInstallation)

@@ -1,3 +1,5 @@
+"""A manifest lists each file of a tree, and finds each difference from it."""
+
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-def test_the_list_names_every_entry_but_byte_code(tree: Path) -> None:
+def test_a_manifest_lists_every_entry_except_byte_code(tree: Path) -> None:
     assert [entry.name for entry in take_manifest(tree)] == [
         "bin",
         "lib",
@@ -31,14 +33,14 @@ def test_the_list_names_every_entry_but_byte_code(tree: Path) -> None:
     ]
 
 
-def test_rows_survive_json(tree: Path) -> None:
+def test_an_entry_survives_a_round_trip_through_json(tree: Path) -> None:
     entries = take_manifest(tree)
 
     assert tuple(Entry.from_json(entry.to_json()) for entry in entries) == entries
 
 
 @pytest.mark.parametrize("row", [["a", "socket", 0, 0, ""], ["a", "file", "0", 0, ""], ["a"], [1, "file", 0, 0, ""]])
-def test_invalid_rows_are_refused(row: list[str | int]) -> None:
+def test_invalid_rows_are_rejected(row: list[str | int]) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
         Entry.from_json(row)
 
@@ -78,7 +80,7 @@ def test_an_untouched_tree_has_no_differences(tree: Path) -> None:
         ),
     ],
 )
-def test_damage_is_named(tree: Path, damage: object, text: str, content: bool) -> None:
+def test_each_kind_of_damage_is_described(tree: Path, damage: object, text: str, content: bool) -> None:
     entries = take_manifest(tree)
     (tree / "bin").chmod(0o755)
     (tree / "lib").chmod(0o755)
@@ -87,7 +89,7 @@ def test_damage_is_named(tree: Path, damage: object, text: str, content: bool) -
     assert text in [str(difference) for difference in find_differences(tree, entries, content=content)]
 
 
-def test_other_content_of_the_same_size_is_found_by_reading(tree: Path) -> None:
+def test_changed_content_of_the_same_size_is_found_by_reading_it(tree: Path) -> None:
     entries = take_manifest(tree)
     (tree / "lib/python3.12/os.py").write_text("import SYS\n")
 
@@ -97,14 +99,14 @@ def test_other_content_of_the_same_size_is_found_by_reading(tree: Path) -> None:
     ]
 
 
-def test_what_uv_rewrites_may_change(tree: Path) -> None:
+def test_a_file_that_uv_rewrites_may_change(tree: Path) -> None:
     entries = take_manifest(tree)
     (tree / "lib/python3.12/EXTERNALLY-MANAGED").write_text("[externally-managed]\nError=other\n")
 
     assert find_differences(tree, entries, content=True) == []
 
 
-def test_what_was_added_is_named_once(tree: Path) -> None:
+def test_an_added_directory_is_reported_once(tree: Path) -> None:
     entries = take_manifest(tree)
     package = tree / "lib/python3.12/site-packages/package"
     package.mkdir(parents=True)

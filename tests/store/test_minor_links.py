@@ -1,3 +1,5 @@
+"""A link such as ``cpython-3.12-…`` leads to the newest patch in the store."""
+
 import os
 from dataclasses import replace
 
@@ -7,7 +9,7 @@ from published import KEY, OLDER, names_in, publish
 from pytest_pyinstall.store.store import Store
 
 
-def test_the_minor_link_leads_to_the_highest_patch(store: Store) -> None:
+def test_the_minor_link_leads_to_the_newest_patch(store: Store) -> None:
     link = store.root / "cpython-3.12-linux-x86_64-gnu"
     publish(store)
     publish(store, OLDER)
@@ -20,7 +22,7 @@ def test_the_minor_link_leads_to_the_highest_patch(store: Store) -> None:
     assert not os.path.lexists(link)
 
 
-def test_a_prerelease_takes_the_minor_link_only_where_nothing_is_stable(store: Store) -> None:
+def test_the_minor_link_leads_to_a_prerelease_only_without_a_stable_version(store: Store) -> None:
     early = replace(KEY, version=Version("3.13.0rc1"))
     stable = replace(KEY, version=Version("3.13.0"))
     link = store.root / "cpython-3.13-linux-x86_64-gnu"
@@ -36,7 +38,7 @@ def test_only_cpython_has_a_minor_link(store: Store) -> None:
     assert "pypy-3.12-linux-x86_64-gnu" not in names_in(store.root)
 
 
-def test_a_directory_in_the_place_of_a_minor_link_stays(store: Store) -> None:
+def test_a_directory_with_the_name_of_a_minor_link_is_not_replaced(store: Store) -> None:
     (store.root / KEY.minor_link).mkdir(parents=True)
     publish(store)
 

@@ -1,4 +1,4 @@
-"""A tree made of what is in the store, and what the user has added to it."""
+"""An installation is rebuilt from its own files, and keeps what the user added."""
 
 import os
 import stat
@@ -27,7 +27,7 @@ def entries(home: Path) -> tuple[Entry, ...]:
     return tuple(take_manifest(home))
 
 
-def test_a_rebuilt_tree_is_as_it_was_published(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
+def test_a_rebuilt_tree_equals_the_published_one(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
     known = rebuild(home, entries, tmp_path / "tree")
 
     assert tuple(take_manifest(tmp_path / "tree")) == entries
@@ -37,7 +37,7 @@ def test_a_rebuilt_tree_is_as_it_was_published(home: Path, entries: tuple[Entry,
         assert (path.stat().st_size, path.stat().st_mtime_ns) == (size, time)
 
 
-def test_lost_modes_links_and_empty_directories_come_back(
+def test_rebuilding_restores_modes_links_and_empty_directories(
     home: Path, entries: tuple[Entry, ...], tmp_path: Path
 ) -> None:
     (home / "bin/python3.12").chmod(0o600)
@@ -49,36 +49,36 @@ def test_lost_modes_links_and_empty_directories_come_back(
     assert (tmp_path / "tree/bin/python3").readlink() == Path("python3.12")
 
 
-def test_files_are_copies_and_not_links(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
+def test_rebuilt_files_are_copies_and_not_links(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
     rebuild(home, entries, tmp_path / "tree")
     assert (tmp_path / "tree/lib/os.py").stat().st_nlink == 1
 
 
-def loses(home: Path) -> None:
+def delete_file(home: Path) -> None:
     (home / "lib/os.py").unlink()
 
 
-def changes(home: Path) -> None:
+def change_file(home: Path) -> None:
     (home / "lib/os.py").write_text("import xyz\n")
 
 
-def empties(home: Path) -> None:
+def empty_file(home: Path) -> None:
     (home / "lib/os.py").write_text("")
 
 
-def links(home: Path) -> None:
+def replace_file_by_link(home: Path) -> None:
     (home / "lib/os.py").rename(home / "elsewhere")
     (home / "lib/os.py").symlink_to("../elsewhere")
 
 
-def pipes(home: Path) -> None:
+def replace_file_by_pipe(home: Path) -> None:
     (home / "lib/os.py").unlink()
     os.mkfifo(home / "lib/os.py")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links and pipes")
-@pytest.mark.parametrize("damage", [loses, changes, empties, links, pipes])
-def test_without_the_content_of_a_file_nothing_is_made(
+@pytest.mark.parametrize("damage", [delete_file, change_file, empty_file, replace_file_by_link, replace_file_by_pipe])
+def test_nothing_is_rebuilt_without_the_content_of_a_file(
     home: Path, entries: tuple[Entry, ...], tmp_path: Path, damage: object
 ) -> None:
     assert callable(damage)
@@ -89,13 +89,13 @@ def test_without_the_content_of_a_file_nothing_is_made(
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a//b", "./x", "bin/../../x"])
-def test_p10_a_list_that_climbs_makes_nothing(home: Path, tmp_path: Path, name: str) -> None:
+def test_p10_nothing_is_rebuilt_from_a_manifest_that_climbs(home: Path, tmp_path: Path, name: str) -> None:
     entry = Entry(name=name, kind="file", mode=0o644, size=1, digest="0" * 64)
     assert rebuild(home, [entry], tmp_path / "tree") is None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]
 
 
-def brought(home: Path, entries: tuple[Entry, ...], tree: Path) -> tuple[str, ...]:
+def copy_added(home: Path, entries: tuple[Entry, ...], tree: Path) -> tuple[str, ...]:
     rebuild(home, entries, tree) if not tree.exists() else None
     return bring_along(
         home,
@@ -107,7 +107,7 @@ def brought(home: Path, entries: tuple[Entry, ...], tree: Path) -> tuple[str, ..
     )
 
 
-def test_what_was_added_comes_along_and_byte_code_stays(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
+def test_added_files_are_copied_without_byte_code(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     (home / "lib/mine/__pycache__").mkdir(parents=True)
     (home / "lib/mine/__pycache__/x.pyc").touch()
@@ -115,7 +115,7 @@ def test_what_was_added_comes_along_and_byte_code_stays(home: Path, entries: tup
     (home / "bin/tool").write_text("#!/old/bin/python\n")
     (home / "lib/link").symlink_to("os.py")
 
-    names = brought(home, entries, tree)
+    names = copy_added(home, entries, tree)
 
     assert set(names) >= {"bin/tool", "lib/link"}
     assert (tree / "lib/mine/x.py").read_text() == "x = 1\n"
@@ -125,18 +125,18 @@ def test_what_was_added_comes_along_and_byte_code_stays(home: Path, entries: tup
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs pipes")
-def test_what_cannot_be_copied_stays_behind(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
+def test_pipes_are_not_copied(home: Path, entries: tuple[Entry, ...], tmp_path: Path) -> None:
     (home / "lib/mine").mkdir()
     os.mkfifo(home / "lib/mine/pipe")
     os.mkfifo(home / "lib/pipe")
     (home / "lib/mine/x.py").touch()
 
-    assert "lib/pipe" not in brought(home, entries, tmp_path / "tree")
+    assert "lib/pipe" not in copy_added(home, entries, tmp_path / "tree")
     assert sorted(path.name for path in (tmp_path / "tree/lib/mine").iterdir()) == ["x.py"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")
-def test_p11_nothing_is_written_through_a_link_or_over_what_is_there(
+def test_p11_added_files_are_not_written_through_a_link_or_over_a_file(
     home: Path, entries: tuple[Entry, ...], tmp_path: Path
 ) -> None:
     tree, outside = tmp_path / "tree", tmp_path / "outside"
@@ -151,7 +151,7 @@ def test_p11_nothing_is_written_through_a_link_or_over_what_is_there(
     (tree / "lib/empty").rmdir()
     (tree / "lib/empty").symlink_to(outside, target_is_directory=True)
 
-    brought(home, entries, tree)
+    copy_added(home, entries, tree)
 
     assert list(outside.iterdir()) == []
     assert (tree / "lib/added.py").read_text() == "was there"

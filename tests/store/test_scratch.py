@@ -1,3 +1,5 @@
+"""P8, P11: a writer sweeps the scratch of dead processes, and deletes nothing else."""
+
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +14,7 @@ from pytest_pyinstall.store.store import Store
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs symlinks")
 @pytest.mark.parametrize("where", ["scratch", "scratch/{key}", "scratch/{key}/{name}"])
-def test_p11_scratch_that_is_a_link_empties_nothing(store: Store, tmp_path: Path, where: str) -> None:
+def test_p11_sweeping_does_not_follow_links(store: Store, tmp_path: Path, where: str) -> None:
     publish(store)
     precious = tmp_path / "precious"
     (precious / str(OLDER) / "12-0123abcd").mkdir(parents=True)
@@ -31,7 +33,7 @@ def test_p11_scratch_that_is_a_link_empties_nothing(store: Store, tmp_path: Path
     assert sorted(precious.rglob("*")) == before
 
 
-def test_p11_what_has_no_name_of_ours_in_scratch_stays(store: Store) -> None:
+def test_p11_sweeping_keeps_names_that_are_not_ours(store: Store) -> None:
     publish(store)
     for name in ("notes", "12-abc", ".hidden", "12-0123abcd.d"):
         (store.private / "scratch" / str(KEY) / name).mkdir(parents=True)
@@ -39,7 +41,7 @@ def test_p11_what_has_no_name_of_ours_in_scratch_stays(store: Store) -> None:
     assert names_in(store.private / "scratch" / str(KEY)) == sorted(("notes", "12-abc", ".hidden", "12-0123abcd.d"))
 
 
-def test_p8_the_next_writer_sweeps_what_the_dead_left(store: Store) -> None:
+def test_p8_the_next_writer_sweeps_what_killed_processes_left(store: Store) -> None:
     script = """
 import os, signal, sys
 from pathlib import Path

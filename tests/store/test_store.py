@@ -1,3 +1,5 @@
+"""The store finds what it published, recognizes damage, and does not remove an installation in use."""
+
 import os
 import subprocess
 import sys
@@ -13,14 +15,14 @@ from pytest_pyinstall.store.manifest import Record
 from pytest_pyinstall.store.store import Store
 
 
-def test_a_store_that_is_not_there_has_nothing_and_stays_away(store: Store) -> None:
+def test_a_missing_store_is_empty_and_is_not_created(store: Store) -> None:
     assert store.keys() == []
     assert store.look(KEY) is None
     assert store.installations() == []
     assert not store.root.exists()
 
 
-def test_what_was_published_is_found_whole(store: Store) -> None:
+def test_a_published_installation_is_found(store: Store) -> None:
     published = publish(store)
 
     assert store.look(KEY) == published
@@ -29,7 +31,7 @@ def test_what_was_published_is_found_whole(store: Store) -> None:
     assert store.verify(KEY) == ()
 
 
-def test_the_layout_is_uvs(store: Store) -> None:
+def test_the_store_has_the_layout_of_uv(store: Store) -> None:
     publish(store)
 
     assert names_in(store.root) == [
@@ -47,7 +49,7 @@ def test_the_layout_is_uvs(store: Store) -> None:
     assert names_in(store.private / "scratch") == []
 
 
-def test_p2_an_empty_directory_is_no_installation_of_ours(store: Store) -> None:
+def test_p2_an_empty_directory_is_not_an_installation_of_ours(store: Store) -> None:
     store.home(KEY).mkdir(parents=True)
 
     found = store.look(KEY)
@@ -64,7 +66,7 @@ def test_p3_the_first_look_after_a_boot_reads_the_content(store: Store) -> None:
     assert isinstance(replace(store, boot="another").look(KEY), BrokenInstallation)
 
 
-def test_p3_what_one_boot_compared_is_noted_for_this_tree_and_this_boot(store: Store, tmp_path: Path) -> None:
+def test_p3_a_check_is_valid_for_one_boot_and_one_directory(store: Store, tmp_path: Path) -> None:
     home = publish(store).home
     later = replace(store, boot="another")
     assert isinstance(later.look(KEY), Installation)
@@ -78,7 +80,7 @@ def test_p3_what_one_boot_compared_is_noted_for_this_tree_and_this_boot(store: S
     assert isinstance(later.look(KEY), BrokenInstallation)
 
 
-def test_p2_a_record_of_another_key_says_nothing(store: Store) -> None:
+def test_p2_a_record_of_another_key_is_ignored(store: Store) -> None:
     publish(store)
     record = record_of(store)
     assert record is not None
@@ -90,7 +92,7 @@ def test_p2_a_record_of_another_key_says_nothing(store: Store) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs pipes with names")
-def test_a_record_that_is_no_file_is_replaced(store: Store) -> None:
+def test_a_record_that_is_not_a_regular_file_is_an_error(store: Store) -> None:
     publish(store)
     path = store.record_path(KEY)
     path.unlink()
@@ -103,7 +105,7 @@ def test_a_record_that_is_no_file_is_replaced(store: Store) -> None:
         store.look(KEY)
 
 
-def test_p22_a_tree_that_uv_put_there_is_not_judged_by_our_record(store: Store) -> None:
+def test_p22_our_record_is_ignored_if_uv_replaced_the_installation(store: Store) -> None:
     home = publish(store).home
     replaced = store.root / "uv"
     tree_in(replaced, "another build")
@@ -116,7 +118,7 @@ def test_p22_a_tree_that_uv_put_there_is_not_judged_by_our_record(store: Store) 
     assert found.record is None
 
 
-def test_a_store_copied_to_the_same_place_is_still_ours(store: Store, tmp_path: Path) -> None:
+def test_records_of_a_store_copied_to_the_same_path_are_valid(store: Store, tmp_path: Path) -> None:
     publish(store)
     subprocess.run(["cp", "-a", store.root, tmp_path / "copy"], check=True)
     store.root.rename(tmp_path / "original")
@@ -127,7 +129,7 @@ def test_a_store_copied_to_the_same_place_is_still_ours(store: Store, tmp_path: 
     assert found.record is not None
 
 
-def test_p2_a_restored_store_is_judged_as_strictly_as_before(store: Store, tmp_path: Path) -> None:
+def test_p2_damage_of_a_restored_store_is_found(store: Store, tmp_path: Path) -> None:
     home = publish(store).home
     subprocess.run(["cp", "-a", store.root, tmp_path / "restored"], check=True)
     store.root.rename(tmp_path / "original")
@@ -138,7 +140,7 @@ def test_p2_a_restored_store_is_judged_as_strictly_as_before(store: Store, tmp_p
     assert [str(difference) for difference in store.verify(KEY) or ()] == ["lib/python3.12/os.py: missing"]
 
 
-def test_p17_a_store_has_as_many_names_as_lead_to_it(store: Store, tmp_path: Path) -> None:
+def test_p17_a_store_can_be_used_through_a_link(store: Store, tmp_path: Path) -> None:
     publish(store)
     (tmp_path / "link").symlink_to(store.root)
 
@@ -147,7 +149,7 @@ def test_p17_a_store_has_as_many_names_as_lead_to_it(store: Store, tmp_path: Pat
     assert found.record is not None
 
 
-def test_a_copied_store_is_no_home_for_what_it_holds(store: Store, tmp_path: Path) -> None:
+def test_installations_of_a_store_copied_elsewhere_are_broken(store: Store, tmp_path: Path) -> None:
     publish(store)
     subprocess.run(["cp", "-a", store.root, tmp_path / "copy"], check=True)
 
@@ -157,7 +159,7 @@ def test_a_copied_store_is_no_home_for_what_it_holds(store: Store, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["locks", "records"])
-def test_a_record_that_cannot_be_understood_is_no_record(store: Store, name: str) -> None:
+def test_an_unreadable_record_is_ignored(store: Store, name: str) -> None:
     publish(store)
     path = store.private / "records" / f"{KEY}.json"
     for text in ["", "{}", "[]", "null", '{"format": 1}', '{"format": 99}', "\0"]:
@@ -168,18 +170,18 @@ def test_a_record_that_cannot_be_understood_is_no_record(store: Store, name: str
         assert found.record is None
 
 
-def test_p5_inspecting_waits_for_no_lock(store: Store) -> None:
+def test_p5_looking_does_not_wait_for_a_lock(store: Store) -> None:
     published = publish(store)
     with store.claim(KEY):
         assert replace(store, lock_timeout=0).look(KEY) == published
 
 
-def test_p7_a_read_only_store_is_read(store: Store) -> None:
+def test_p7_reading_a_read_only_store_tries_no_write(store: Store) -> None:
     published = publish(store)
     subprocess.run(["chmod", "-R", "a-w", store.root], check=True)
     before = fingerprint(store.root)
     try:
-        # Root may write anywhere, so what counts is that nothing was tried.
+        # Root may write anywhere, so the test checks that nothing was written.
         assert store.look(KEY) == replace(published, record=record_of(store))
         assert fingerprint(store.root) == before
     finally:
@@ -216,7 +218,7 @@ def test_p21_an_installation_in_use_is_not_removed(store: Store) -> None:
         with pytest.raises(StoreError, match=rf"in use, and stays: process {second.pid} "):
             store.remove(KEY)
         assert isinstance(store.look(KEY), Installation)
-        publish(store)  # in place of it, without a gap: that harms no one
+        publish(store)  # replaces it atomically, which does not disturb the process that uses it
         second.kill()
         second.wait()
         assert store.remove(KEY) is True
@@ -224,7 +226,7 @@ def test_p21_an_installation_in_use_is_not_removed(store: Store) -> None:
 
 
 @posix_locks
-def test_p21_there_is_no_lease_during_a_removal(store: Store) -> None:
+def test_p21_no_lease_is_granted_during_a_removal(store: Store) -> None:
     from pytest_pyinstall.system.locks import seize
 
     home = publish(store).home
@@ -234,7 +236,7 @@ def test_p21_there_is_no_lease_during_a_removal(store: Store) -> None:
 
 
 @posix_locks
-def test_p21_a_lease_needs_no_right_to_write(store: Store) -> None:
+def test_p21_a_lease_needs_no_write_permission(store: Store) -> None:
     home = publish(store).home
     before = fingerprint(store.root)
     with store.lease(home) as is_held:
@@ -249,7 +251,7 @@ def test_an_error_inside_a_lease_is_raised(store: Store) -> None:
         raise OSError("theirs")
 
 
-def test_nothing_outside_the_store_is_leased(store: Store, tmp_path: Path) -> None:
+def test_only_installations_of_the_store_are_leased(store: Store, tmp_path: Path) -> None:
     for prefix in (tmp_path, store.root, store.root / "cpython-3.12.4-linux-x86_64-gnu/bin", store.root / "other"):
         with store.lease(prefix) as is_held:
             assert not is_held

@@ -1,11 +1,10 @@
-"""Many processes, one store: real interpreters, a real mirror, real kills."""
+"""P1, P4, P5, P22: many processes share one store, with real interpreters, a real server and real kills."""
 
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import archives
@@ -21,18 +20,12 @@ from pytest_pyinstall.system.files import current_boot
 
 VERSIONS = list(archives.interpreters())
 
-_ASK = """
+_PROVISION = """
 import sys
 from pytest_pyinstall import provision
 interpreter = provision(sys.argv[1])
 print(interpreter.run("-c", "import ssl, sqlite3, ctypes, sys; print(sys.prefix)").stdout.strip())
 """
-
-
-@pytest.fixture
-def server(mirror_directory: Path) -> Iterator[Mirror]:
-    with mirror.serve(mirror_directory) as server:
-        yield server
 
 
 @pytest.fixture
@@ -54,7 +47,7 @@ def environ(tmp_path: Path, server: Mirror) -> dict[str, str]:
 
 def _start(environ: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*arguments] if len(arguments) > 1 else [sys.executable, "-c", _ASK, *arguments],
+        [*arguments] if len(arguments) > 1 else [sys.executable, "-c", _PROVISION, *arguments],
         env=environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -62,7 +55,7 @@ def _start(environ: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def _asks(environ: dict[str, str], version: str) -> tuple[int, str]:
+def _provision(environ: dict[str, str], version: str) -> tuple[int, str]:
     process = _start(environ, version)
     _, err = process.communicate(timeout=100)
     return process.returncode, err
@@ -89,7 +82,7 @@ def test_p4_sixteen_processes_make_one_download_and_one_installation(
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_p4_killing_some_of_them_changes_nothing_for_the_others(
+def test_p4_killed_processes_do_not_affect_the_others(
     environ: dict[str, str], server: Mirror, tmp_path: Path, seed: int
 ) -> None:
     chance = random.Random(seed)
@@ -105,15 +98,15 @@ def test_p4_killing_some_of_them_changes_nothing_for_the_others(
         victim.communicate()
 
     assert [code for _, code in results] == [0] * 4, results
-    assert _asks(environ, NEWEST) == (0, "")
+    assert _provision(environ, NEWEST) == (0, "")
     store = Store(root=tmp_path / "pyinstall/store", boot=current_boot())
-    assert len(store.leftovers()) <= 1  # of a victim that came last
+    assert len(store.leftovers()) <= 1  # of a victim that was killed last
     with store.claim(store.keys()[0]):
         pass
     assert _scratch(store.root) == []
 
 
-def test_p1_a_killed_installer_leaves_nothing_or_all(environ: dict[str, str], tmp_path: Path) -> None:
+def test_p1_a_killed_installer_leaves_a_whole_installation_or_none(environ: dict[str, str], tmp_path: Path) -> None:
     chance = random.Random(1)
     store = Store(root=tmp_path / "pyinstall/store", boot=current_boot())
     for _ in range(6):
@@ -130,7 +123,9 @@ def test_p1_a_killed_installer_leaves_nothing_or_all(environ: dict[str, str], tm
         assert len(store.leftovers()) <= 1
 
 
-def test_p5_a_stalled_download_delays_no_other_python(environ: dict[str, str], server: Mirror, tmp_path: Path) -> None:
+def test_p5_a_stalled_download_does_not_delay_another_python(
+    environ: dict[str, str], server: Mirror, tmp_path: Path
+) -> None:
     if len(VERSIONS) < 2:
         pytest.skip("needs a second interpreter on this machine")
     path = _archive_path(server, NEWEST)
@@ -147,8 +142,10 @@ def test_p5_a_stalled_download_delays_no_other_python(environ: dict[str, str], s
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
-def test_p5_a_stopped_process_delays_no_use_of_an_installed_python(environ: dict[str, str], server: Mirror) -> None:
-    assert _asks(environ, NEWEST) == (0, "")
+def test_p5_a_stopped_process_does_not_delay_the_use_of_an_installed_python(
+    environ: dict[str, str], server: Mirror
+) -> None:
+    assert _provision(environ, NEWEST) == (0, "")
     stall = mirror.stall(after=1000)
     server.always(_archive_path(server, NEWEST), stall)
     script = (
@@ -168,7 +165,9 @@ def test_p5_a_stopped_process_delays_no_use_of_an_installed_python(environ: dict
     assert user.returncode == 0, err
 
 
-def test_p1_readers_never_meet_a_gap_during_reinstalls(environ: dict[str, str], tmp_path: Path) -> None:
+def test_p1_readers_find_the_installation_at_every_moment_of_a_reinstall(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
     first = _start(environ, NEWEST)
     prefix = Path(first.communicate()[0].strip())
     executable = prefix / f"bin/python{NEWEST}"
@@ -204,7 +203,7 @@ def test_p1_readers_never_meet_a_gap_during_reinstalls(environ: dict[str, str], 
     assert reader.returncode == 0, complaint.decode()
 
 
-def test_p22_uv_and_we_fill_one_store_at_once(environ: dict[str, str], tmp_path: Path) -> None:
+def test_p22_uv_and_pytest_pyinstall_install_into_one_store_at_once(environ: dict[str, str], tmp_path: Path) -> None:
     import uv
 
     binary = str(uv.find_uv_bin())
@@ -225,7 +224,7 @@ def test_p22_uv_and_we_fill_one_store_at_once(environ: dict[str, str], tmp_path:
             check=True,
         )
         assert Path(found.stdout.strip()).is_relative_to(tmp_path / "pyinstall/store")
-        assert _asks(environ, version) == (0, "")
+        assert _provision(environ, version) == (0, "")
 
 
 def _archive_path(server: Mirror, version: str) -> str:
@@ -235,8 +234,8 @@ def _archive_path(server: Mirror, version: str) -> str:
     return f"/{archives.TAG}/{names[0].name.replace('+', '%2B')}"
 
 
-def test_the_key_in_the_store_is_uvs(environ: dict[str, str], tmp_path: Path) -> None:
-    assert _asks(environ, NEWEST) == (0, "")
+def test_the_directory_name_is_a_key_of_uv(environ: dict[str, str], tmp_path: Path) -> None:
+    assert _provision(environ, NEWEST) == (0, "")
 
     (name,) = [path.name for path in (tmp_path / "pyinstall/store").glob("cpython-*.*.*-*")]
     assert str(Key.parse(name)) == name

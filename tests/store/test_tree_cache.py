@@ -1,4 +1,4 @@
-"""What the cache keeps unpacked makes an installation faster, and never a worse one (P11)."""
+"""P11: cached trees make installations faster, and a damaged or foreign one is never used."""
 
 import json
 import os
@@ -26,7 +26,7 @@ KEY = Key(implementation="cpython", version=Version("3.12.4"), target=Target(os=
 BUILD = Build(key=KEY, url="https://host/20261101/a.tar.gz", sha256="ab" * 32, size=10, tag="20261101")
 MODULE = "lib/python3.12/wave.py"
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs owners that can be told")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX file owners")
 
 
 @pytest.fixture
@@ -54,18 +54,18 @@ def into(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hardlinks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a volume that cannot share blocks."""
+    """Makes the volume look as if it could not share blocks."""
     monkeypatch.setattr("pytest_pyinstall.store.tree_cache._SHARES_BLOCKS", False)
 
 
 @pytest.mark.usefixtures("hardlinks")
-def test_what_is_laid_is_what_was_kept(cache: Path, tree: Path, into: Path) -> None:
+def test_a_linked_tree_equals_the_cached_tree(cache: Path, tree: Path, into: Path) -> None:
     assert add_tree(cache, BUILD, tree, {})
 
-    laid = link_tree(cache, BUILD, into=into)
+    linked = link_tree(cache, BUILD, into=into)
 
-    assert laid is not None
-    home, known = laid
+    assert linked is not None
+    home, known = linked
     assert home == into / "python"
     assert take_manifest(home) == take_manifest(home, known) == take_manifest(tree)
     assert (home / MODULE).samefile(tree / MODULE)
@@ -73,7 +73,7 @@ def test_what_is_laid_is_what_was_kept(cache: Path, tree: Path, into: Path) -> N
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS has clonefile, which Python does not reach")
-def test_blocks_are_shared_where_the_volume_can(tmp_path: Path, tree: Path) -> None:
+def test_files_share_blocks_if_the_volume_supports_it(tmp_path: Path, tree: Path) -> None:
     with loop(image(tmp_path / "disk", "xfs", 320 << 20), tmp_path / "mounted") as volume:
         home = volume / "python"
         shutil.copytree(tree, home, symlinks=True)
@@ -83,16 +83,16 @@ def test_blocks_are_shared_where_the_volume_can(tmp_path: Path, tree: Path) -> N
         before = _free(volume)
 
         assert add_tree(volume / "cache", BUILD, home, {})
-        laid = link_tree(volume / "cache", BUILD, into=into)
+        linked = link_tree(volume / "cache", BUILD, into=into)
 
-        assert laid is not None
-        assert take_manifest(laid[0]) == take_manifest(laid[0], laid[1]) == take_manifest(home)
-        assert {path.stat().st_nlink for path in laid[0].rglob("*") if path.is_file()} == {1}
+        assert linked is not None
+        assert take_manifest(linked[0]) == take_manifest(linked[0], linked[1]) == take_manifest(home)
+        assert {path.stat().st_nlink for path in linked[0].rglob("*") if path.is_file()} == {1}
         assert before - _free(volume) < 2 << 20
-        (laid[0] / "lib/large").write_bytes(b"edited in place")
+        (linked[0] / "lib/large").write_bytes(b"edited in place")
         shutil.rmtree(into)
         into.mkdir()
-        assert link_tree(volume / "cache", BUILD, into=into) is not None  # no one else's file was changed by it
+        assert link_tree(volume / "cache", BUILD, into=into) is not None  # the edit changed no cached file
 
 
 def _free(volume: Path) -> int:
@@ -101,12 +101,12 @@ def _free(volume: Path) -> int:
     return status.f_bfree * status.f_frsize
 
 
-def test_nothing_is_laid_where_nothing_is_kept(cache: Path, into: Path) -> None:
+def test_nothing_is_linked_from_an_empty_cache(cache: Path, into: Path) -> None:
     assert link_tree(cache, BUILD, into=into) is None
     assert not cache.exists()
 
 
-def _kept(cache: Path, name: str = MODULE) -> Path:
+def _cached_file(cache: Path, name: str = MODULE) -> Path:
     return trees_directory(cache) / BUILD.sha256 / "python" / name
 
 
@@ -135,12 +135,12 @@ def _as_link(path: Path) -> None:
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
-    "a file of another content": lambda cache: _same_size_and_time(_kept(cache)),
-    "an empty file": lambda cache: _kept(cache).write_text(""),
-    "a missing file": lambda cache: _kept(cache).unlink(),
-    "a file that everyone can write": lambda cache: _kept(cache).chmod(0o666),
-    "a link in place of a file": lambda cache: _as_link(_kept(cache)),
-    "a directory in place of a file": lambda cache: _as_directory(_kept(cache)),
+    "a file of another content": lambda cache: _same_size_and_time(_cached_file(cache)),
+    "an empty file": lambda cache: _cached_file(cache).write_text(""),
+    "a missing file": lambda cache: _cached_file(cache).unlink(),
+    "a file that everyone can write": lambda cache: _cached_file(cache).chmod(0o666),
+    "a link in place of a file": lambda cache: _as_link(_cached_file(cache)),
+    "a directory in place of a file": lambda cache: _as_directory(_cached_file(cache)),
     "no list": lambda cache: (trees_directory(cache) / BUILD.sha256 / "list.json").unlink(),
     "an empty list": lambda cache: (trees_directory(cache) / BUILD.sha256 / "list.json").write_text(""),
     "a list of another form": lambda cache: _rewrite_list(cache, lambda document: document.update(format=99)),
@@ -153,7 +153,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_p11_what_is_damaged_is_thrown_away_and_never_laid(cache: Path, tree: Path, into: Path, damage: str) -> None:
+def test_p11_a_damaged_cached_tree_is_deleted_and_never_used(cache: Path, tree: Path, into: Path, damage: str) -> None:
     add_tree(cache, BUILD, tree, {})
     DAMAGE[damage](cache)
 
@@ -165,7 +165,7 @@ def test_p11_what_is_damaged_is_thrown_away_and_never_laid(cache: Path, tree: Pa
     assert not (into.parent / "outside").exists()
 
 
-def test_p15_what_others_can_write_is_not_used(cache: Path, tree: Path, into: Path) -> None:
+def test_p15_a_cache_that_others_can_write_to_is_not_used(cache: Path, tree: Path, into: Path) -> None:
     add_tree(cache, BUILD, tree, {})
     trees_directory(cache).chmod(0o777)
 
@@ -173,14 +173,14 @@ def test_p15_what_others_can_write_is_not_used(cache: Path, tree: Path, into: Pa
     assert add_tree(cache, replace(BUILD, sha256="cd" * 32), tree, {}) is False
 
 
-def test_it_is_kept_once(cache: Path, tree: Path) -> None:
+def test_a_tree_is_added_once(cache: Path, tree: Path) -> None:
     assert add_tree(cache, BUILD, tree, {})
     assert add_tree(cache, BUILD, tree, {}) is False
     assert [path.name for path in cached_trees(cache)] == [BUILD.sha256]
 
 
 def _name(pid: int) -> str:
-    """A name that the process `pid` would have given."""
+    """A name that the process `pid` would choose."""
     place, _, started, rest = scratch_name().split("-")
     return f"{place}-{pid}-{started}-{rest}"
 
@@ -194,7 +194,7 @@ DEAD: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("whose", DEAD)
-def test_p8_what_the_dead_left_is_swept_by_who_keeps_the_next(cache: Path, tree: Path, whose: str) -> None:
+def test_p8_adding_a_tree_sweeps_what_dead_processes_left(cache: Path, tree: Path, whose: str) -> None:
     left = trees_directory(cache) / DEAD[whose]()
     left.mkdir(parents=True)
     assert stale_trees(cache) == [left]
@@ -204,7 +204,7 @@ def test_p8_what_the_dead_left_is_swept_by_who_keeps_the_next(cache: Path, tree:
     assert not left.exists()
 
 
-def test_p11_what_has_no_name_of_ours_is_neither_kept_nor_swept(cache: Path, tree: Path, tmp_path: Path) -> None:
+def test_p11_directories_with_other_names_are_neither_used_nor_swept(cache: Path, tree: Path, tmp_path: Path) -> None:
     directory = trees_directory(cache)
     directory.mkdir(parents=True)
     for name in ("oak", ".dead.new", "ab" * 31, ".hidden"):
@@ -222,7 +222,7 @@ def test_p11_what_has_no_name_of_ours_is_neither_kept_nor_swept(cache: Path, tre
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks show nothing to their own process there")
-def test_p6_what_a_living_process_makes_is_left_alone_without_the_lock(cache: Path, tree: Path) -> None:
+def test_p6_a_tree_of_a_living_process_is_not_swept_without_the_lock(cache: Path, tree: Path) -> None:
     making = trees_directory(cache) / scratch_name()
     making.mkdir(parents=True)
     assert stale_trees(cache) == []
@@ -230,7 +230,7 @@ def test_p6_what_a_living_process_makes_is_left_alone_without_the_lock(cache: Pa
     assert making.exists()
 
 
-def test_what_somebody_makes_now_is_left_alone(cache: Path, tree: Path) -> None:
+def test_nothing_is_swept_or_added_while_another_process_holds_the_lock(cache: Path, tree: Path) -> None:
     making = trees_directory(cache) / ".00000000-1-1-01234567.new"
     making.mkdir(parents=True)
 
@@ -242,15 +242,15 @@ def test_what_somebody_makes_now_is_left_alone(cache: Path, tree: Path) -> None:
     assert making.exists()
 
 
-def test_p10_only_we_can_write_it_with_any_umask(cache: Path, tree: Path, into: Path) -> None:
+def test_p10_only_we_can_write_to_the_cache_with_any_umask(cache: Path, tree: Path, into: Path) -> None:
     before = os.umask(0)
     try:
         assert add_tree(cache, BUILD, tree, {})
-        laid = link_tree(cache, BUILD, into=into)
+        linked = link_tree(cache, BUILD, into=into)
     finally:
         os.umask(before)
 
-    assert laid is not None
+    assert linked is not None
     kept = trees_directory(cache) / BUILD.sha256
     found = [cache, *cache.rglob("*"), *into.rglob("*")]
     assert kept / "list.json" in found
@@ -259,11 +259,11 @@ def test_p10_only_we_can_write_it_with_any_umask(cache: Path, tree: Path, into: 
     ] == []
 
 
-# With the whole line
+# Through the whole installation
 
 
 @pytest.mark.usefixtures("hardlinks")
-def test_the_second_installation_keeps_the_tree_and_the_third_is_made_of_it(settings: Settings) -> None:
+def test_the_second_installation_adds_the_tree_and_the_third_links_it(settings: Settings) -> None:
     first = provision(NEWEST, settings)
     assert cached_trees(settings.cache) == []
     second = provision(NEWEST, settings._replace(store=settings.store.with_name("second")))
@@ -282,7 +282,7 @@ def test_the_second_installation_keeps_the_tree_and_the_third_is_made_of_it(sett
     assert str(second.prefix) not in (third.prefix / f"lib/python{NEWEST}/os.py").read_text()
 
 
-def test_p11_who_writes_into_an_installation_does_not_harm_the_next(settings: Settings) -> None:
+def test_p11_an_edited_installation_does_not_affect_the_next_one(settings: Settings) -> None:
     provision(NEWEST, settings)
     second = provision(NEWEST, settings._replace(store=settings.store.with_name("second")))
     (second.prefix / f"lib/python{NEWEST}/weakref.py").write_text("raise SystemExit('edited in place')\n")
