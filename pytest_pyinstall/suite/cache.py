@@ -1,18 +1,17 @@
-"""The environments in CACHE/environments: who uses them, and which of them may be deleted.
+"""The environments in CACHE/environments: their leases, their removal, and the wheels that they share.
 
-A slot is a project and a Python; a state is a digest of what goes into the environment.
+A slot is one project under one Python, with one variant. A state is a digest of what goes into the environment.
 
-CACHE/environments/<slot>-<state>              whole, or not there
-                   <slot>-<state>/suite.json   what is in it; its time is when it was last used, to the day
-                   .<slot>-<state>.lease       shared by the sessions that run in it
-                   .<slot>.lock                held while an environment of the slot is made
+CACHE/environments/<slot>-<state>              an environment, always whole
+                   <slot>-<state>/suite.json   what is in it; its modification time is the day of the last use
+                   .<slot>-<state>.lease       locked (shared) by the sessions that run in it
+                   .<slot>.lock                locked while an environment of the slot is made
                    .<private>.new              scratch of one session
                    .wheel-<project>-<state>/   the project as an editable wheel, for all Pythons
                    .<name>.gone                being deleted
 
-Makes a wheel out of a project that was installed editable, so that it is built once and not for each Python.
-
-A build of setuptools takes a second or two, and only one may write its files into the source tree at a time.
+The wheel is made from the first editable installation of a project, so that the project is built once and not for each
+Python. A build with setuptools takes a second or two, and writes into the source tree, so builds must not overlap.
 """
 
 from __future__ import annotations
@@ -61,26 +60,28 @@ _SECONDS_PER_DAY = 86400
 
 
 _MAX_AGE = 30 * _SECONDS_PER_DAY
-"""Seconds without use, after which `removable_environments` has it."""
+"""Seconds without use after which `removable_environments` returns an environment."""
 
 
 _OUR_NAMES = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}|[0-9a-f]{24}(-[0-9a-f]{12})?|\.(wheel-)?[0-9a-f]{8,}.*")
-"""The names that we give, and gave (24 digits). What has another one was put there by someone else, and is not ours to
-delete."""
+"""Our names, with those of older releases (24 digits). Anything else there belongs to the user and is never deleted."""
 
 
 def environments_directory(cache: Path) -> Path:
-    """Where the environments are."""
+    """The directory of the environments in `cache`. It may not exist."""
     return cache / "environments"
 
 
 def lease(environment: Path) -> AbstractContextManager[bool]:
-    """Hold `environment`, whether it is there or not: while anybody does, no one throws it away."""
+    """A context manager that keeps `environment` from being moved aside. It need not exist yet.
+
+    Any number of sessions may hold a lease at the same time. The value is that of `locks.share`.
+    """
     return locks.share(_lock_file(environment, "lease"))
 
 
 def note_use(environment: Path) -> None:
-    """Note that it is used now. Once a day is enough."""
+    """Record the use of `environment`, at most once a day. Errors are ignored."""
     marker = environment / "suite.json"
     with contextlib.suppress(OSError):
         if time.time() - marker.stat().st_mtime > _SECONDS_PER_DAY:
@@ -88,7 +89,7 @@ def note_use(environment: Path) -> None:
 
 
 def environments(cache: Path) -> list[Path]:
-    """Every directory of ours there, scratch among them. Raises `StoreError`."""
+    """All directories of ours in `cache`, sorted, including scratch and wheels. Raises `StoreError`."""
     parent = environments_directory(cache)
     try:
         found = (path for path in parent.iterdir() if _OUR_NAMES.fullmatch(path.name))
@@ -101,15 +102,16 @@ def environments(cache: Path) -> list[Path]:
 
 
 def removable_environments(cache: Path, *, now: float | None = None) -> list[Path]:
-    """What no one will miss: leftovers, environments whose Python or project is gone, or unused for thirty days."""
+    """The directories that can be deleted: leftovers, and environments that are unused for 30 days or whose Python or
+    project no longer exists. `now` is in seconds since the epoch. Raises `StoreError`."""
     horizon = (time.time() if now is None else now) - _MAX_AGE
     return [path for path in environments(cache) if _is_unwanted(path, horizon)]
 
 
 def move_unused_aside(path: Path, *, is_locked: bool = False) -> Path | None:
-    """Move it aside, so that no one starts half an environment; the caller deletes what is returned.
+    """Rename `path`, so that no session starts in a half-deleted environment, and return the new path to delete.
 
-    None if a session runs in it, or makes it. A caller that holds the lock for making it says so: `is_locked`. Raises
+    Returns None if a session runs in it or makes it. Pass `is_locked` if you hold the lock of its slot. Raises
     `OSError`.
     """
     with ExitStack() as stack:
@@ -124,8 +126,8 @@ def _lock_file(path: Path, kind: str) -> Path:
 
 
 def _lock_files(path: Path) -> list[Path]:
-    """What is locked while another process needs `path`: runs in it, or makes it."""
-    # Scratch has a further ending, and an environment with a copy of the sources a part of its name that is about them.
+    """The files that a process locks while it runs in the environment `path`, and while it makes it."""
+    # `.<private>.new` has an ending, and `<slot>-<state>-<sources>` a third part, if the project is not editable in it.
     maker = path.name.lstrip(".").partition(".")[0].partition("-")[0]
     return [_lock_file(path, "lease"), path.with_name(f".{maker}.lock")]
 
@@ -148,13 +150,16 @@ def _is_unwanted(path: Path, horizon: float) -> bool:
 
 
 _ADDED_BY_INSTALLER = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
-"""What an installer adds."""
+"""Files in ``.dist-info`` that an installer adds and a wheel must not contain."""
 _ORIGIN_FILES = ("direct_url.json", "uv_cache.json", "uv_build.json")
-"""Of these, what says from where it came."""
+"""Those of them that name the source of the installation."""
 
 
 def is_same_for_all_pythons(project: Path) -> bool:
-    """Whether nothing is to be seen in `project` that would build another thing under another Python."""
+    """Whether a build of `project` seems to have the same result under each Python.
+
+    False if ``setup.py`` looks at the Python that runs it, or if the project has a build backend or hook of its own.
+    """
     try:
         setup = (project / "setup.py").read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -170,10 +175,10 @@ def is_same_for_all_pythons(project: Path) -> bool:
 
 
 def pack_editable(packages: Path, project: Path, *, into: Path) -> Path | None:
-    """A wheel in `into` that installs again what is in the site-packages `packages` as the editable `project`.
+    """Make a wheel in the directory `into` from the editable installation of `project` in the site-packages `packages`.
 
-    None if that could be another thing under another Python or in another environment: with a file that was
-    compiled, that is code, or that lies outside. Raises `OSError`. What is in `into` is whole.
+    Returns None if the installation could differ under another Python or in another environment: if it has a compiled
+    file, a ``.pth`` with code, or a file outside of site-packages. Raises `OSError`. A wheel in `into` is always whole.
     """
     try:
         found = _metadata(packages, project)
@@ -198,9 +203,10 @@ def pack_editable(packages: Path, project: Path, *, into: Path) -> Path | None:
 
 
 def install_as_editable(packages: Path, wheel: Path) -> None:
-    """Let what was installed from `wheel` say what the project itself, installed editable, says about itself.
+    """Make the installation of `wheel` in `packages` look like an editable installation of the project itself.
 
-    pytest, `pip list -e` and `Distribution.origin` ask ``direct_url.json``. Raises `OSError`, `ValueError`.
+    pytest, ``pip list -e`` and `Distribution.origin` read ``direct_url.json``, which would name the wheel. Updates
+    ``RECORD`` too. Raises `OSError`, `ValueError`.
     """
     name, version = wheel.name.split("-")[:2]
     metadata = packages / f"{name}-{version}.dist-info"
@@ -221,7 +227,7 @@ def install_as_editable(packages: Path, wheel: Path) -> None:
 
 
 def wheel_directory(shelf: Path, project: Path, inputs: Inputs) -> Path:
-    """The directory for the wheel of `project` in its present state."""
+    """The directory in `shelf` for the wheel of `project` in the state that `inputs` describe. It may not exist."""
     parts = {name: value for name, value in inputs.parts.items() if name != "what is installed"}
     words = (json.dumps(sorted(parts.items())), str(project))
     state, name = (hashlib.sha256(word.encode("utf-8", "surrogateescape")).hexdigest()[:16] for word in words)
@@ -229,7 +235,10 @@ def wheel_directory(shelf: Path, project: Path, inputs: Inputs) -> Path:
 
 
 def keep_wheel(packages: Path, project: Path, *, into: Path) -> None:
-    """Keep `project`, which is installed editable in `packages`, as a wheel, and throw away those of earlier states."""
+    """Make a wheel from the editable installation of `project` in `packages`, and delete wheels of earlier states.
+
+    Does nothing if the project cannot be one wheel for all Pythons. Ignores `OSError`.
+    """
     with contextlib.suppress(OSError):
         if is_same_for_all_pythons(project) and pack_editable(packages, project, into=into):
             for path in into.parent.glob(f"{into.name.rpartition('-')[0]}-*"):
@@ -238,7 +247,7 @@ def keep_wheel(packages: Path, project: Path, *, into: Path) -> None:
 
 
 def _metadata(packages: Path, project: Path) -> Path | None:
-    """The ``.dist-info`` of `project`, if it is editable."""
+    """The ``.dist-info`` of the editable installation of `project`; None if there is none."""
     for path in packages.glob("*.dist-info/direct_url.json"):
         document = json.loads(path.read_bytes())
         place = unquote(urlsplit(document["url"]).path)
@@ -248,7 +257,7 @@ def _metadata(packages: Path, project: Path) -> Path | None:
 
 
 def _names(packages: Path, metadata: Path) -> list[str] | None:
-    """The files of the wheel; None if one is not what every environment would have."""
+    """The files for the wheel; None if one of them could differ between environments."""
     commands = _commands(metadata / "entry_points.txt")
     names = []
     with (metadata / "RECORD").open(encoding="utf-8", newline="") as record:
@@ -273,7 +282,7 @@ def _commands(entry_points: Path) -> set[str]:
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether a ``.pth`` names places by their whole paths, and runs nothing."""
+    """Whether each line of a ``.pth`` is an absolute path, and none is code."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return all(os.path.isabs(line) for line in lines if line.strip())  # noqa: PTH117  # text
 

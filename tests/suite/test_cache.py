@@ -1,4 +1,4 @@
-"""Which environments may go, and which stay."""
+"""Leases on environments, and the environments that can be deleted."""
 
 import json
 import os
@@ -36,14 +36,14 @@ def made(cache: Path, name: str, *, project: Path, days: float = 0) -> Path:
     return path
 
 
-def test_what_was_not_used_for_a_month_may_go(cache: Path, tmp_path: Path) -> None:
+def test_an_environment_is_removable_after_a_month_without_use(cache: Path, tmp_path: Path) -> None:
     made(cache, "new", project=tmp_path)
     old = made(cache, "old", project=tmp_path, days=31)
     assert removable_environments(cache) == [old]
     assert len(removable_environments(cache, now=time.time() + 31 * DAY)) == 2
 
 
-def test_use_is_noted_once_a_day(cache: Path, tmp_path: Path) -> None:
+def test_a_use_is_recorded_once_a_day(cache: Path, tmp_path: Path) -> None:
     today = made(cache, "today", project=tmp_path, days=0.5)
     before = (today / "suite.json").stat().st_mtime_ns
     note_use(today)
@@ -54,7 +54,7 @@ def test_use_is_noted_once_a_day(cache: Path, tmp_path: Path) -> None:
     note_use(cache / "nothing")
 
 
-def test_environments_of_a_project_or_a_python_that_is_gone_may_go(cache: Path, tmp_path: Path) -> None:
+def test_an_environment_is_removable_if_its_project_or_its_python_is_deleted(cache: Path, tmp_path: Path) -> None:
     gone = made(cache, "gone", project=tmp_path / "gone")
     headless = made(cache, "headless", project=tmp_path)
     (headless / "bin" / "python").unlink()
@@ -62,7 +62,7 @@ def test_environments_of_a_project_or_a_python_that_is_gone_may_go(cache: Path, 
     assert removable_environments(cache) == [gone, headless]
 
 
-def test_scratch_may_go_unless_somebody_is_at_it(cache: Path) -> None:
+def test_scratch_is_removable_unless_a_process_holds_its_lock(cache: Path) -> None:
     directory = environments_directory(cache)
     scratch, gone = directory / ".abcdef0123456789.new", directory / ".abcdef0123456789.1.gone"
     scratch.mkdir(parents=True)
@@ -78,7 +78,7 @@ def test_scratch_may_go_unless_somebody_is_at_it(cache: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs shared locks")
-def test_what_is_leased_stays_as_long_as_anybody_has_it(cache: Path, tmp_path: Path) -> None:
+def test_an_environment_stays_until_the_last_lease_ends(cache: Path, tmp_path: Path) -> None:
     path = made(cache, "used", project=tmp_path)
     with lease(path) as first:
         with lease(path) as second:
@@ -92,6 +92,6 @@ def test_what_is_leased_stays_as_long_as_anybody_has_it(cache: Path, tmp_path: P
     assert environments(cache) == [aside]
 
 
-def test_without_a_cache_there_is_nothing(cache: Path) -> None:
+def test_a_missing_cache_has_no_environments(cache: Path) -> None:
     assert environments(cache) == []
     assert removable_environments(cache) == []

@@ -1,4 +1,4 @@
-"""A project that was installed editable, made a wheel again, and installed elsewhere."""
+"""An editable installation of a project becomes a wheel, which other environments install."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ from pytest_pyinstall.suite.cache import is_same_for_all_pythons, pack_editable
 
 
 def installed(packages: Path, project: Path, *, files: dict[str, str], tag: str = "py3-none-any") -> None:
-    """What an installer leaves behind of an editable project."""
+    """Write what an installer writes for an editable project."""
     info = "demo-1.dist-info"
     everything = {
         f"{info}/METADATA": "Metadata-Version: 2.1\nName: demo\nVersion: 1\n",
@@ -45,7 +45,7 @@ def packages(tmp_path: Path) -> Path:
     return place
 
 
-def test_the_wheel_holds_what_the_project_brought_and_can_be_installed(
+def test_the_wheel_contains_the_files_of_the_project_and_can_be_installed(
     packages: Path, project: Path, tmp_path: Path
 ) -> None:
     (project / "demo.py").write_text("def main(): print('it works')\n", encoding="utf-8")
@@ -79,14 +79,16 @@ def test_the_wheel_holds_what_the_project_brought_and_can_be_installed(
         {"../../../bin/demo.sh": ""},
     ],
 )
-def test_what_may_differ_elsewhere_is_no_wheel(
+def test_an_installation_that_may_differ_elsewhere_does_not_become_a_wheel(
     packages: Path, project: Path, tmp_path: Path, files: dict[str, str]
 ) -> None:
     installed(packages, project, files=files)
     assert pack_editable(packages, project, into=tmp_path / "wheels") is None
 
 
-def test_neither_is_what_was_compiled_or_another_project(packages: Path, project: Path, tmp_path: Path) -> None:
+def test_a_compiled_project_and_another_project_do_not_become_a_wheel(
+    packages: Path, project: Path, tmp_path: Path
+) -> None:
     assert pack_editable(packages, project, into=tmp_path / "wheels") is None
     installed(packages, project, files={"demo.pth": "/x\n"}, tag="cp39-cp39-linux_x86_64")
     assert pack_editable(packages, project, into=tmp_path / "wheels") is None
@@ -105,7 +107,7 @@ def test_neither_is_what_was_compiled_or_another_project(packages: Path, project
         (None, '[build-system]\nbackend-path = ["."]', False),
     ],
 )
-def test_a_setup_that_looks_at_its_python_is_run_under_each(
+def test_a_project_whose_build_looks_at_its_python_has_no_wheel_for_all_pythons(
     project: Path, setup: str | None, document: str, alike: bool
 ) -> None:
     if setup is not None:
