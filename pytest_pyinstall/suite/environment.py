@@ -1,4 +1,4 @@
-"""Makes the environment in which a project's suite runs under one Python, if it is not there yet."""
+"""Makes the environments in which a project's suite runs, one for each Python, and finds those that exist."""
 
 import hashlib
 import json
@@ -39,13 +39,16 @@ from pytest_pyinstall.system.temporary import temporary_directory
 __all__ = ["SuiteEnvironment", "is_prepared", "make_environment", "mark_as_prepared", "reason_of", "variables_of"]
 
 _FORMAT = "3"
-"""Changes when what we put into an environment does."""
+"""Change it if an environment of the same inputs gets other contents, so that existing ones are not used."""
 _MOST_REASONS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteEnvironment:
-    """An environment that is whole. `seconds` is what making it took now, 0 if it was there."""
+    """A complete environment. `editable` is whether the project is installed editable in it.
+
+    `seconds` is the time that it took to make it, 0 if it existed.
+    """
 
     path: Path
     python: Path
@@ -56,10 +59,10 @@ class SuiteEnvironment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """What is to be made, and where.
+    """What goes into an environment, and its place in `parent`.
 
-    The directory is called ``<slot>-<state>``: the slot is about the project and the Python, and the state about what
-    goes into it, so that what a newer state replaces is found by its name.
+    The directory is called ``<slot>-<state>``, as in `suite.cache`: a new state finds the environments that it replaces
+    by their slot.
     """
 
     parent: Path
@@ -71,7 +74,10 @@ class _Plan:
     excluded: Sequence[Path] = ()
 
     def places(self) -> Iterator[tuple[Path, bool]]:
-        """The directories that may hold the environment, each with whether the project is editable in it."""
+        """The possible directories of the environment, each with whether the project is editable in it.
+
+        If the project cannot be installed editable, the name of the directory includes a digest of its sources.
+        """
         yield self.parent / f"{self.slot}-{self.state}", self.spec.editable
         if self.spec.project and self.spec.editable and self.interpreter.version_info[:2] < (3, 8):
             yield self.parent / f"{self.slot}-{self.state}-{self.inputs.sources(self.spec.project)[:12]}", False
@@ -89,13 +95,17 @@ def make_environment(
     excluded: Sequence[Path] = (),
     say: Callable[[str], None] | None = None,
 ) -> SuiteEnvironment:
-    """The environment of `interpreter` for what `recipe` says, made now if it is missing, damaged or out of date.
+    """Return the environment for `recipe` under `interpreter`. Make it first if it is missing, damaged or out of date.
 
-    It has pytest, the newest that this Python can have, what the recipe names, and the project. Any number of sessions
-    may ask at once: one makes it, the others wait. Until `leases` is closed, no one throws it away. `excluded` are
-    directories that are no part of the project although they are in it. Raises `NoMatchError` if the project does not
-    support this Python, `EnvironmentCreationError` if something cannot be installed, `LockTimeoutError`, `StoreError`
-    for the cache, `InvalidSettingError` for files of the project that cannot be read.
+    It contains the newest pytest that supports this Python, the requirements of the recipe and of `variant`, and the
+    project. Safe in any number of sessions at once: one makes it, the others wait up to `lock_timeout` seconds. It is
+    not deleted before `leases` is closed. `excluded` are directories inside the project that are no part of it. `say`
+    gets a line for each step that takes time.
+
+    Raises `NoMatchError` if the project does not support this Python, `EnvironmentCreationError` if something cannot be
+    installed, `LockTimeoutError`, `StoreError` if the cache cannot be read or written, and `InvalidSettingError` if a
+    file of the project cannot be read. The directory is complete when it gets its name. The next session deletes what a
+    killed one leaves.
     """
     _reject_unsupported(interpreter, recipe)
     parent = environments_directory(cache)
@@ -130,8 +140,8 @@ def make_environment(
         uv = find_uv(environ)
         if say is not None:
             why = found or _what_changed(plan)
-            said = f"making an environment of {interpreter.key.display_name} ({'uv' if uv else 'pip'})"
-            say(f"{said}: {why}" if why else said)
+            line = f"making an environment for {interpreter.key.display_name} ({'uv' if uv else 'pip'})"
+            say(f"{line}: {why}" if why else line)
         final, editable = _make(plan, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say)
         leases.enter_context(lease(final))
         _delete_older(plan, final)
@@ -139,9 +149,10 @@ def make_environment(
 
 
 def variables_of(environment: SuiteEnvironment, label: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """What keeps the sessions of several Pythons apart.
+    """The variables that separate the sessions of several Pythons.
 
-    Tests read ``PYTEST_PYINSTALL_SUITE``. pytest-django adds the other one to the names of its test databases.
+    Tests can read ``PYTEST_PYINSTALL_SUITE``, the label. pytest-django appends ``TOX_PARALLEL_ENV`` to the names of its
+    test databases, so that sessions at the same time have databases of their own.
     """
     variables = {"PYTEST_PYINSTALL_SUITE": label}
     if any(environment.path.glob("[Ll]ib/*/site-packages/pytest_django-*")):
@@ -151,15 +162,16 @@ def variables_of(environment: SuiteEnvironment, label: str, environ: Mapping[str
 
 
 _PREPARED = Path("pytest-pyinstall", "prepared")
-"""In an environment: the hooks of other plugins have seen it."""
+"""This file in an environment means that the hooks of other plugins have prepared it."""
 
 
 def is_prepared(environment: Path) -> bool:
+    """Whether `mark_as_prepared` was called for `environment`."""
     return (environment / _PREPARED).exists()
 
 
 def mark_as_prepared(environment: Path) -> None:
-    """What hooks of other plugins have changed in it belongs to it. Raises `StoreError`."""
+    """Accept the present content of `environment`, with the changes by hooks of other plugins. Raises `StoreError`."""
     try:
         record_contents(environment)
         (environment / _PREPARED).parent.mkdir(exist_ok=True)
@@ -172,7 +184,7 @@ def mark_as_prepared(environment: Path) -> None:
 def _reject_unsupported(interpreter: Interpreter, recipe: Recipe) -> None:
     version = ".".join(map(str, interpreter.version_info[:3]))
     if recipe.project and recipe.requires_python and version not in SpecifierSet(recipe.requires_python):
-        message = f"the project needs Python {recipe.requires_python}, and this is {version}"
+        message = f"the project needs Python {recipe.requires_python}, but this is {version}"
         raise NoMatchError(message, hint="--python supported")
 
 
@@ -180,11 +192,11 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-# What is there
+# Existing environments
 
 
 def _find_existing(plan: _Plan, leases: ExitStack) -> SuiteEnvironment | str | None:
-    """The environment, if it is there and whole; what is wrong with it, if it is there; else None."""
+    """The existing environment, with a lease; a description of its damage, if it is damaged; None if there is none."""
     for final, editable in plan.places():
         if not final.is_dir():
             continue
@@ -194,9 +206,9 @@ def _find_existing(plan: _Plan, leases: ExitStack) -> SuiteEnvironment | str | N
                 made = _read(final, plan.interpreter, editable=editable)
                 wrong = find_damage(final, made.python) if made.python.exists() else "its Python is gone"
             except (OSError, ValueError, KeyError, TypeError) as error:
-                return f"the one that was there is damaged: {error}"
+                return f"the existing one is damaged: {error}"
             if wrong:
-                return f"the one that was there is damaged: {wrong}"
+                return f"the existing one is damaged: {wrong}"
             leases.enter_context(stack.pop_all())
             note_use(final)
             return made
@@ -210,7 +222,7 @@ def _read(path: Path, interpreter: Interpreter, *, editable: bool, seconds: floa
 
 
 def _what_changed(plan: _Plan) -> str:
-    """What is not as it was when the last environment of the slot was made."""
+    """Describe what changed since the last environment of the slot was made; empty if there is none."""
     records = []
     for path in plan.parent.glob(f"{plan.slot}-*/suite.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
@@ -228,7 +240,7 @@ def _what_changed(plan: _Plan) -> str:
 
 
 def _delete_older(plan: _Plan, final: Path) -> None:
-    """Environments of an earlier state that no session runs in."""
+    """Delete the environments of earlier states in which no session runs."""
     for path in plan.parent.glob(f"{plan.slot}-*"):
         if path != final:
             with suppress(OSError):
@@ -247,12 +259,12 @@ def _make(
     lock_timeout: float,
     say: Callable[[str], None] | None,
 ) -> tuple[Path, bool]:
-    # A name of our own: an installer of a session that was killed may still write into its directory.
+    # A private name: the installer of a killed session may still run, and write into its own directory.
     scratch = plan.parent / scratch_name()
     interpreter, spec = plan.interpreter, plan.spec
     try:
         for left in children(plan.parent):
-            if is_abandoned(left):  # also of another project, whose next session may be far away
+            if is_abandoned(left):  # of other projects too: their next session may never come
                 discard(left)
         python = venv.create(scratch, key=interpreter.key, base_executable=interpreter.base_executable, environ=environ)
         places = {editable: final for final, editable in plan.places()}
@@ -287,9 +299,9 @@ def _make(
 def _without_scratch(
     error: EnvironmentCreationError, scratch: Path, interpreter: Interpreter
 ) -> EnvironmentCreationError:
-    """The same error with one line of the installer's output, and a hint that works when `scratch` is gone.
+    """The same error with one line of the installer's output, and a hint that works without `scratch`, which is deleted.
 
-    The message is equal for all Pythons with the same cause, so that a session shows it once.
+    Pythons with the same cause get the same message, so that a session shows it once.
     """
     name = interpreter.key.display_name
     first, *output = error.message.splitlines()
@@ -315,7 +327,7 @@ _EXCEPTION = re.compile(r"(?:[\w.]+\.)?\w*(?:Error|Exception)\b.*")
 
 
 def reason_of(output: Sequence[str]) -> str:
-    """The reason in the output of pip, uv, or a build that they started, as one line."""
+    """Find the reason for a failure in the output of pip, of uv, or of a build that they started. Returns one line."""
     lines = [re.sub(r"^[^\w.<]+", "", line).strip() for line in output]
     lines = [line.removeprefix("cause: ") for line in lines if line and not re.match(r"hint\b|note: |\[notice\]", line)]
     for index, line in enumerate(lines):
@@ -333,7 +345,7 @@ def _pytest_version(path: Path, interpreter: Interpreter) -> str:
     packages = _packages_of(path, interpreter)
     names = [found.name for found in packages.glob("pytest-*.dist-info")] if packages else []
     if not names:
-        message = f"no pytest came into the environment of {interpreter.key.display_name}"
+        message = f"pytest was not installed into the environment for {interpreter.key.display_name}"
         raise EnvironmentCreationError(message)
     return names[0].removeprefix("pytest-").removesuffix(".dist-info")
 
@@ -345,7 +357,7 @@ def _packages_of(path: Path, interpreter: Interpreter) -> Path | None:
 
 
 def _relocate(directory: Path, scratch: Path, final: Path) -> None:
-    """Let scripts, which name their environment with its whole path, name the final one."""
+    """Replace the path `scratch` in scripts, which contain the absolute path of their environment, by `final`."""
     before, after = os.fsencode(scratch), os.fsencode(final)
     for path in directory.iterdir():
         if path.is_symlink() or not path.is_file():
@@ -359,7 +371,7 @@ def _relocate(directory: Path, scratch: Path, final: Path) -> None:
 
 
 class _Installer:
-    """Installs what a plan says into the environment at `path`."""
+    """Installs the contents of `plan` into the environment at `path`."""
 
     def __init__(
         self,
@@ -373,7 +385,7 @@ class _Installer:
     ) -> None:
         self._plan = plan
         self._path = path
-        # Links would let a test that writes into its environment change uv's cache, and every environment from there.
+        # With links, a test that writes into its environment would change uv's cache, and with it all environments.
         self._environ = {"UV_LINK_MODE": "copy", **environ}
         self._uv = uv
         self._lock_timeout = lock_timeout
@@ -381,7 +393,11 @@ class _Installer:
         self._words: list[str] = []
 
     def run(self) -> bool:
-        """`_run`, with files of requirements that pip reads as they are meant, and without what is ours."""
+        """Install everything, and return whether the project is editable. Raises what `_run` raises.
+
+        Prepares what `_run` needs: requirement files with paths that pip resolves as their author meant, and the names
+        of the project's packages, if directories of ours would confuse setuptools.
+        """
         spec = self._plan.spec
         with temporary_directory() as scratch:
             words = (word for line in spec.requirements for word in pip_arguments(line, spec.directory, scratch))
@@ -394,7 +410,7 @@ class _Installer:
             return self._run()
 
     def _pytest(self) -> str:
-        """The oldest pytest that there is runs under none of these Pythons."""
+        """The requirement for pytest. With the resolution ``lowest`` it needs a bound: the oldest pytest is too old."""
         spec = self._plan.spec
         if not spec.resolution.startswith("lowest") or any(
             re.match(r"pytest\b(?!-)", line) for line in spec.requirements
@@ -403,10 +419,10 @@ class _Installer:
         return "pytest>=8.2" if self._plan.interpreter.version_info[:2] >= (3, 8) else "pytest>=6.2.5"
 
     def _run(self) -> bool:
-        """Install everything, and say whether the project is editable.
+        """Install everything, and return whether the project is editable.
 
-        One Python at a time builds the project; what it builds is kept, and the other Pythons take it from there if it
-        is the same for all of them. Raises `EnvironmentCreationError`, `LockTimeoutError`.
+        Only one Python at a time builds the project. If the result is the same for all Pythons, it is kept as a wheel,
+        which the other Pythons install. Raises `EnvironmentCreationError`, `LockTimeoutError`.
         """
         spec = self._plan.spec
         project = spec.project
@@ -423,7 +439,7 @@ class _Installer:
         if self._plan.interpreter.version_info[:2] < (3, 8):
             return self._install_on_old_python(target, project)
         wheels = wheel_directory(self._plan.parent, project, self._plan.inputs)
-        # The dependencies of a wheel are indirect to uv, and `lowest-direct` is about direct ones.
+        # For uv the dependencies of a wheel are indirect, and `lowest-direct` applies to direct ones only.
         wheel = next(wheels.glob("*.whl"), None) if not spec.resolution else None
         if wheel is None:
             with self._building(project):
@@ -437,7 +453,7 @@ class _Installer:
             self._install(f"{name}{extras} @ {wheel.as_uri()}")
             install_as_editable(self._packages(), wheel)
         except (EnvironmentCreationError, OSError, ValueError):
-            # What went wrong is told of the project itself, and not of a file that its author has never seen.
+            # So that an error names the project itself, and not a wheel that its author has never seen.
             with self._building(project):
                 self._install("-e", target)
         return True
@@ -458,7 +474,10 @@ class _Installer:
         )
 
     def _install_on_old_python(self, target: str, project: Path) -> bool:
-        """What builds editable wheels may not run on Pythons before 3.8; then the project is installed as it is now."""
+        """Install the project editable if that is possible, else as a copy. Returns whether it is editable.
+
+        Build backends that can build editable wheels may not support Pythons before 3.8.
+        """
         first: EnvironmentCreationError | None = None
         with self._building(project):
             for way in (("-e", target), (target,)):
@@ -478,9 +497,9 @@ class _Installer:
 
     @contextmanager
     def _building(self, project: Path | None) -> Iterator[None]:
-        """Alone with the project's source tree: setuptools, for one, writes its egg-info there."""
+        """Hold the source tree exclusively: setuptools, for example, writes its egg-info there."""
         name = _digest(str(project or self._plan.spec.directory))
-        # The other Pythons of this session wait as long as it takes: only another session's build may take too long.
+        # The timeout is for builds of other sessions. The Pythons of this session wait for each other without one.
         with _LOCKS_GUARD:
             ours = _LOCKS.setdefault(name, threading.Lock())
         with (
@@ -502,7 +521,7 @@ _LOCKS_GUARD = threading.Lock()
 
 
 def pip_arguments(line: str, directory: Path, scratch: Path) -> list[str]:
-    """A line of requirements as words of a command line that is started in `directory`."""
+    """A line of requirements as arguments for pip, which is started in `directory`. `scratch` is for adapted files."""
     if not line.startswith("-"):
         return [_absolute(line, directory)]
     if (option := OPTION.match(line)) and not option[1].endswith(("f", "links")) and "://" not in option[2]:
@@ -516,14 +535,14 @@ def pip_arguments(line: str, directory: Path, scratch: Path) -> list[str]:
 
 
 def _with_absolute_paths(path: Path, directory: Path, scratch: Path) -> Path:
-    """The file of requirements at `path`, or a copy of it with whole paths, if pip would look for them elsewhere.
+    """The requirement file at `path`, or a copy of it with absolute paths if pip would not find the relative ones.
 
-    pip takes what is relative in it from `directory`, where it is started, and some authors from where the file is.
+    pip resolves paths in it relative to `directory`, in which it is started; some authors mean the file's directory.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return path  # the installer says what is wrong with it
+        return path  # the installer reports what is wrong with it
     is_changed = False
     lines = []
     for line in lines_of(text):
@@ -550,7 +569,7 @@ def _with_absolute_paths(path: Path, directory: Path, scratch: Path) -> Path:
 
 
 def _absolute(word: str, directory: Path) -> str:
-    """pip takes ``file:`` with a whole path alone."""
+    """Make the path of ``file:`` in `word` absolute, because pip accepts no other."""
     match = re.fullmatch(r"(.*?)\bfile:(?!/)([^\[\s]+)(.*)", word)
     if match is None:
         return word
@@ -574,12 +593,13 @@ pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
 
 
 def _precompile(path: Path, interpreter: Interpreter, *, environ: Mapping[str, str]) -> None:
-    """Compile what the start of pytest imports, if ``PYTHONDONTWRITEBYTECODE`` would have it compiled every time.
+    """Write the byte code of what pytest imports, if ``PYTHONDONTWRITEBYTECODE`` is set.
 
-    That variable is about directories that are not ours: what is compiled is in the environment and in our store.
+    Without it, each session would compile these modules again. The user sets the variable to keep byte code out of the
+    project. We write it only into the environment and into our store.
     """
     if not environ.get("PYTHONDONTWRITEBYTECODE"):
-        return  # the first session will leave it behind
+        return  # the first session will write it
     roots = [str(path), *([str(interpreter.base_prefix)] if interpreter.source == "store" else [])]
     variables = {name: value for name, value in environ.items() if not name.startswith(("PYTEST_", "COV_CORE_"))}
     python = venv.executable(path, interpreter.key)

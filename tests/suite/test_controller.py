@@ -231,7 +231,7 @@ def test_a_project_that_is_not_for_a_python_is_told_in_one_line(run: Run, projec
     (project / "pyproject.toml").write_text(PYPROJECT.replace(">=3.6", ">=3.10"), "utf-8")
     result = run(f"--python-missing={missing}", "-k", "fine", "-rs")
     result.assert_outcomes(**{"passed": 1, "deselected": 4, ("errors" if missing == "fail" else "skipped"): 1})
-    result.stdout.fnmatch_lines(["3.9.* the project needs Python >=3.10, and this is 3.9.*"])
+    result.stdout.fnmatch_lines(["3.9.* the project needs Python >=3.10, but this is 3.9.*"])
     assert result.ret == (1 if missing == "fail" else 0)
 
 

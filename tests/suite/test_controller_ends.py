@@ -230,7 +230,7 @@ def test_an_environment_that_was_left_half_made_is_not_used(run: Run, project: P
     (project / "go").touch()
     result = run("-k", "fine", pythons=(NEW,))
     result.assert_outcomes(passed=1, deselected=4)
-    result.stdout.fnmatch_lines(["making an environment of *"])
+    result.stdout.fnmatch_lines(["making an environment for *"])
     assert set(scratch.glob(".*.new")) <= others
 
 
@@ -249,7 +249,7 @@ def test_environments_of_a_suite_that_runs_are_not_thrown_away(run: Run, project
     assert re.search(r"stays: another process is at it", first.stderr)
     after = subprocess.run(clear, capture_output=True, text=True, cwd=project, check=False)
     assert "stays" not in after.stderr
-    run("-k", "it", pythons=(NEW,)).stdout.fnmatch_lines(["making an environment of *"])
+    run("-k", "it", pythons=(NEW,)).stdout.fnmatch_lines(["making an environment for *"])
 
 
 @pytest.mark.parametrize(

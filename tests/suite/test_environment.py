@@ -1,4 +1,4 @@
-"""When the environment of a suite is made again, and when it is not: through the command line, with real projects."""
+"""Sessions make an environment again when its contents would change, and only then: with real projects."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from pytest_pyinstall.suite import cache as environment_cache
 
 pytestmark = marks
 
-MADE = "making an environment of"
+MADE = "making an environment for"
 SETUPTOOLS = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
 FLIT = '[build-system]\nrequires = ["flit_core>=3.4,<4"]\nbuild-backend = "flit_core.buildapi"\n'
 NAMED = '[project]\nname = "demo"\nversion = "1"\ndescription = "A library"\n'
@@ -32,7 +32,7 @@ def write(directory: Path, files: dict[str, str]) -> None:
 
 
 def made(result: pytest.RunResult) -> str:
-    """What was said about making environments; empty if none was made."""
+    """The lines about environments that the session made; empty if it made none."""
     return "\n".join(line for line in result.outlines if MADE in line)
 
 
@@ -42,18 +42,20 @@ def environments_of(project: Path, home: Path) -> list[Path]:
 
 
 def prove(project: Path, expression: str) -> None:
-    """One test that holds if `expression` does, started where the project's own files are not importable."""
+    """Write a test that asserts `expression`, in a directory where the files of the project are not importable."""
     (project / "tests").mkdir(exist_ok=True)
     (project / "tests" / "test_it.py").write_text(
         f"import importlib.metadata as metadata\ndef test_it():\n    import demo\n    assert {expression}\n", "utf-8"
     )
 
 
-# A stale environment is a wrong green
+# A stale environment would let tests pass that must fail
 
 
 @pytest.mark.parametrize("word", [".", "./", ".[more]", "file:.", "demo @ file:.", "-r reqs/all.txt"])
-def test_a_copy_of_the_project_is_made_again_with_its_sources(run: Run, pytester: pytest.Pytester, word: str) -> None:
+def test_changed_sources_of_a_copied_project_make_the_environment_again(
+    run: Run, pytester: pytest.Pytester, word: str
+) -> None:
     project = pytester.path
     extra = "[project.optional-dependencies]\nmore = []\n"
     write(
@@ -137,7 +139,7 @@ def test_a_copy_of_the_project_is_made_again_with_its_sources(run: Run, pytester
         ),
     ],
 )
-def test_files_that_a_build_reads_decide(
+def test_a_changed_file_that_the_build_reads_makes_the_environment_again(
     run: Run, pytester: pytest.Pytester, files: dict[str, str], edit: dict[str, str], named: str
 ) -> None:
     project = pytester.path
@@ -150,9 +152,7 @@ def test_files_that_a_build_reads_decide(
     assert named in made(result)
 
 
-def test_the_version_in_a_module_decides_and_the_rest_of_the_module_does_not(
-    run: Run, pytester: pytest.Pytester
-) -> None:
+def test_a_new_version_in_a_module_makes_the_environment_again(run: Run, pytester: pytest.Pytester) -> None:
     project = pytester.path
     write(
         project,
@@ -172,7 +172,7 @@ def test_the_version_in_a_module_decides_and_the_rest_of_the_module_does_not(
 
 
 @pytest.mark.parametrize("editable", [True, False])
-def test_another_project_on_this_machine_is_followed_as_far_as_it_was_copied(
+def test_a_changed_local_dependency_is_installed_again_unless_it_is_editable(
     run: Run, pytester: pytest.Pytester, editable: bool
 ) -> None:
     project = pytester.path
@@ -207,7 +207,7 @@ def test_another_project_on_this_machine_is_followed_as_far_as_it_was_copied(
         ("README.md", "a", "b"),
     ],
 )
-def test_what_does_not_reach_an_environment_does_not_make_it_again(
+def test_a_change_that_does_not_reach_the_environment_does_not_make_it_again(
     run: Run, pytester: pytest.Pytester, name: str, before: str, after: str
 ) -> None:
     project = pytester.path
@@ -221,7 +221,9 @@ def test_what_does_not_reach_an_environment_does_not_make_it_again(
     assert not made(result)
 
 
-def test_the_one_that_is_replaced_goes_and_the_reason_is_given(run: Run, project: Path, shared_home: Path) -> None:
+def test_the_replaced_environment_is_deleted_and_the_reason_is_printed(
+    run: Run, project: Path, shared_home: Path
+) -> None:
     run("-k", "fine")
     before = environments_of(project, shared_home)
     assert len(before) == 2
@@ -254,7 +256,7 @@ def test_the_one_that_is_replaced_goes_and_the_reason_is_given(run: Run, project
         ("bin/python", "delete"),
     ],
 )
-def test_a_damaged_environment_is_noticed_and_made_again(
+def test_a_damaged_environment_is_made_again(
     run: Run, project: Path, shared_home: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, how: str
 ) -> None:
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
@@ -272,7 +274,9 @@ def test_a_damaged_environment_is_noticed_and_made_again(
     assert not made(run("-k", "fine", pythons=(NEW,)))
 
 
-def test_what_was_installed_into_it_by_hand_is_noticed(run: Run, project: Path, shared_home: Path) -> None:
+def test_an_environment_with_a_package_installed_by_hand_is_made_again(
+    run: Run, project: Path, shared_home: Path
+) -> None:
     run("-k", "fine", pythons=(NEW,))
     (environment,) = environments_of(project, shared_home)
     packages = next(environment.glob("lib/*/site-packages"))
@@ -282,7 +286,7 @@ def test_what_was_installed_into_it_by_hand_is_noticed(run: Run, project: Path, 
     assert not (packages / "extra-1.dist-info").exists()
 
 
-def test_times_alone_are_no_damage(run: Run, project: Path, shared_home: Path) -> None:
+def test_new_modification_times_are_no_damage(run: Run, project: Path, shared_home: Path) -> None:
     run("-k", "fine", pythons=(NEW,))
     (environment,) = environments_of(project, shared_home)
     for path in environment.rglob("*.py"):
@@ -290,7 +294,7 @@ def test_times_alone_are_no_damage(run: Run, project: Path, shared_home: Path) -
     assert not made(run("-k", "fine", pythons=(NEW,)))
 
 
-def test_after_another_boot_the_content_is_compared(run: Run, project: Path, shared_home: Path) -> None:
+def test_a_reboot_causes_a_comparison_of_the_content(run: Run, project: Path, shared_home: Path) -> None:
     run("-k", "fine", pythons=(NEW,))
     (environment,) = environments_of(project, shared_home)
     record = json.loads((environment / "content.json").read_text("utf-8"))
@@ -310,7 +314,7 @@ def test_after_another_boot_the_content_is_compared(run: Run, project: Path, sha
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 300
     while not condition():
-        assert time.monotonic() < deadline, "it never came about"
+        assert time.monotonic() < deadline, "the condition never became true"
         time.sleep(0.02)
 
 
@@ -322,7 +326,7 @@ SLOW_BACKEND = (
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-def test_a_session_says_for_whom_it_waits_and_gives_up_in_time(
+def test_a_session_names_the_process_that_it_waits_for_and_stops_at_the_timeout(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (project / "pyproject.toml").read_text("utf-8")
@@ -334,7 +338,7 @@ def test_a_session_says_for_whom_it_waits_and_gives_up_in_time(
     try:
         until((project / "building").exists)
         monkeypatch.setenv("PYTEST_PYINSTALL_LOCK_TIMEOUT", "2")
-        for pythons in ((OLD,), (NEW,)):  # the same environment; another one of the same project
+        for pythons in ((OLD,), (NEW,)):  # the same environment, and another one of the same project
             result = run("-k", "fine", pythons=pythons)
             assert result.ret != 0
             result.stdout.fnmatch_lines([f"*gave up after 2 s waiting for *: process {first.pid} (*"])
@@ -346,7 +350,9 @@ def test_a_session_says_for_whom_it_waits_and_gives_up_in_time(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-def test_what_a_killed_session_left_running_does_not_get_in_the_way(run: Run, project: Path, shared_home: Path) -> None:
+def test_the_installer_of_a_killed_session_does_not_disturb_the_next_session(
+    run: Run, project: Path, shared_home: Path
+) -> None:
     text = (project / "pyproject.toml").read_text("utf-8")
     text = text.replace('["flit_core>=3.4,<4"]', '["flit_core>=3.4,<4"]\nbackend-path = ["."]')
     (project / "pyproject.toml").write_text(text.replace("flit_core.buildapi", "slow"), "utf-8")
@@ -370,7 +376,7 @@ def test_what_a_killed_session_left_running_does_not_get_in_the_way(run: Run, pr
 
 
 def hide_uv(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the next sessions find no uv: beside them is one that has none."""
+    """Let the next sessions find no uv: neither on PATH nor as the package, which a fake replaces."""
     (project.parent / "no-uv" / "uv").mkdir(parents=True)
     (project.parent / "no-uv" / "uv" / "__init__.py").write_text(
         "def find_uv_bin(): raise FileNotFoundError\n", "utf-8"
@@ -381,7 +387,7 @@ def hide_uv(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("installer", ["uv", "pip"])
-def test_a_project_is_editable_on_every_python_for_all_who_ask(
+def test_a_project_is_editable_on_every_python_in_pip_and_in_its_metadata(
     run: Run, project: Path, shared_home: Path, monkeypatch: pytest.MonkeyPatch, installer: str
 ) -> None:
     if installer == "pip":
@@ -422,7 +428,7 @@ def test_a_project_that_is_a_pytest_plugin_has_its_assertions_rewritten_on_every
     (project / "pyproject.toml").write_text(f"{text}entry-points.pytest11.demo = 'demo'\n", "utf-8")
     (project / "demo.py").write_text("def check(x):\n    assert x == 2\n", "utf-8")
     (project / "test_demo.py").write_text("import demo\ndef test_it(): demo.check(1)\n", "utf-8")
-    # pytest 9, which asks for it, is to be had from 3.10 on.
+    # Only pytest 9 looks at the metadata for this, and it needs Python 3.10.
     pythons = tuple(version for version in interpreters() if int(version.split(".")[1]) >= 10 and version[-1] != "t")[
         :2
     ]
@@ -432,7 +438,7 @@ def test_a_project_that_is_a_pytest_plugin_has_its_assertions_rewritten_on_every
     result.stdout.fnmatch_lines(["*every Python*", "E*assert 1 == 2*"])
 
 
-# Relative to the right directory
+# Relative paths
 
 
 @pytest.mark.parametrize(
@@ -445,7 +451,7 @@ def test_a_project_that_is_a_pytest_plugin_has_its_assertions_rewritten_on_every
         ("    -e .[more]\n    -r r.txt\n", {"r.txt": "-e ./helper\n"}),
     ],
 )
-def test_what_is_relative_belongs_to_the_project_or_to_the_file(
+def test_relative_paths_in_requirements_start_at_the_project_or_at_their_file(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, lines: str, reqs: dict[str, str]
 ) -> None:
     project = pytester.path
@@ -467,7 +473,7 @@ def test_what_is_relative_belongs_to_the_project_or_to_the_file(
     run(pythons=(NEW,)).assert_outcomes(passed=1)
 
 
-def test_what_belongs_to_a_directory_above_without_metadata_is_found(
+def test_a_tox_ini_in_a_parent_directory_without_metadata_is_found(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {"tox.ini": "[testenv]\ndeps = -rreqs.txt\n", "reqs.txt": "wcwidth\n", "sub/test_it.py": "import wcwidth\n"}
@@ -476,10 +482,10 @@ def test_what_belongs_to_a_directory_above_without_metadata_is_found(
     run(pythons=(NEW,)).assert_outcomes(passed=1)
 
 
-# Whose project
+# The project among several directories
 
 
-def test_a_monorepo_started_in_a_package_means_that_package(
+def test_a_session_in_a_package_of_a_monorepo_installs_that_package(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = pytester.path
@@ -503,7 +509,7 @@ def test_a_monorepo_started_in_a_package_means_that_package(
 
 
 @pytest.mark.parametrize("place", ["PYTEST_PYINSTALL_HOME", "PYTEST_PYINSTALL_CACHE", "pyinstall_cache"])
-def test_our_directories_in_a_project_are_no_part_of_it(
+def test_a_store_or_cache_inside_a_project_is_no_part_of_it(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     project = pytester.path
@@ -537,7 +543,7 @@ def test_our_directories_in_a_project_are_no_part_of_it(
     assert not made(run(pythons=(NEW,)))
 
 
-def test_a_single_module_beside_our_directories_is_packaged(
+def test_a_single_module_beside_a_store_is_packaged(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = pytester.path
@@ -547,10 +553,10 @@ def test_a_single_module_beside_our_directories_is_packaged(
     run("--rootdir", str(project), pythons=(NEW,)).assert_outcomes(passed=1)
 
 
-# What the sessions of several Pythons share
+# Variables of the sessions
 
 
-def test_library_paths_reach_the_tests_unless_they_lead_to_another_python(
+def test_library_paths_reach_the_tests_except_those_of_another_python(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("fine", "other"):
@@ -565,7 +571,7 @@ def test_library_paths_reach_the_tests_unless_they_lead_to_another_python(
     run(pythons=(NEW,)).assert_outcomes(passed=2)
 
 
-def test_test_databases_of_django_have_a_name_for_each_python(run: Run, pytester: pytest.Pytester) -> None:
+def test_django_uses_a_test_database_of_its_own_for_each_python(run: Run, pytester: pytest.Pytester) -> None:
     database = "{'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'real', 'TEST': {'NAME': 'test.sqlite'}}}"
     write(
         pytester.path,
@@ -582,7 +588,7 @@ def test_test_databases_of_django_have_a_name_for_each_python(run: Run, pytester
     assert len({line for line in result.outlines if line.startswith("named")}) == 2
 
 
-def test_an_installers_error_names_no_directory_that_is_gone(run: Run, pytester: pytest.Pytester) -> None:
+def test_an_error_of_an_installer_names_no_deleted_directory(run: Run, pytester: pytest.Pytester) -> None:
     write(
         pytester.path,
         {

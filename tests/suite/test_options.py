@@ -144,7 +144,7 @@ def no_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_uv_pip_does_it(run: Run, project: Path) -> None:
     result = run("-k", "fine", pythons=(NEW,))
     result.assert_outcomes(passed=1, deselected=4)
-    result.stdout.fnmatch_lines(["making an environment of 3.12.* (pip)"])
+    result.stdout.fnmatch_lines(["making an environment for 3.12.* (pip)"])
 
 
 SETUPTOOLS = """
