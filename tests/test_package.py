@@ -163,6 +163,7 @@ BY_COMMAND = {
     ("install", "--help"): {"httpcore2", "rich", "filelock"},
     ("find", "VERSION"): NOT_FOR_WHAT_IS_HERE,
     ("install", "VERSION"): NOT_FOR_WHAT_IS_HERE,
+    ("dir",): {"filelock", "httpcore2", "logging", "pbs_installer", "rich", "socket", "ssl"},
     ("list", "VERSION"): {"filelock", "httpcore2", "pbs_installer", "rich", "ssl"},
 }
 

@@ -51,7 +51,7 @@ def places(session: CommandContext, name: str | None) -> CommandResult:
 
 def _catalogue_json(session: CommandContext) -> dict[str, Any]:
     """Which catalogues answer, and how old the copy of the one is that is fetched."""
-    from pytest_pyinstall.download.documents import kept_since
+    from pytest_pyinstall.download.document_cache import kept_since
     from pytest_pyinstall.request.catalogue import document_place
 
     settings = session.provisioner.settings

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import LockTimeoutError, StoreError
-from pytest_pyinstall.system.files import make_directory
+from pytest_pyinstall.system.files import host_name, make_directory
 from pytest_pyinstall.system.log import StepLogger
 
 if TYPE_CHECKING:
@@ -193,7 +193,6 @@ def _shared(path: Path) -> int | None:
 
 def holder(path: Path, note: Path | None = None) -> str:
     """The process that holds the lock file `path`, according to the file `note` or the system."""
-    import socket
     from datetime import UTC, datetime
 
     pids = _pids_from_proc(path)
@@ -201,7 +200,7 @@ def holder(path: Path, note: Path | None = None) -> str:
         said = json.loads(note.read_text(encoding="utf-8")) if note else {}
         since = datetime.fromisoformat(said["since"])
         age = max(0, round((datetime.now(UTC) - since).total_seconds()))
-        where = "" if said["host"] == socket.gethostname() else f" on {said['host']}"
+        where = "" if said["host"] == host_name() else f" on {said['host']}"
         if where or not pids or said["pid"] in pids:
             return f"process {said['pid']}{where} ({said['command']}, since {since:%H:%M:%S} UTC, {age} s ago)"
     except (OSError, ValueError, KeyError, TypeError):
@@ -291,13 +290,12 @@ def _is_still(path: Path, descriptor: int) -> bool:
 
 def _write(note: Path) -> None:
     """Write who holds the lock. Only the name of the program, because an argument may be a password."""
-    import socket
     from datetime import UTC, datetime
 
     text = json.dumps(
         {
             "pid": os.getpid(),
-            "host": socket.gethostname(),
+            "host": host_name(),
             "command": Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python",
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pytest_pyinstall.system import files
 from pytest_pyinstall.system.files import (
     delete,
     discard,
+    host_name,
     is_abandoned,
     move_aside,
     new_file,
@@ -225,3 +227,7 @@ def test_a_directory_that_is_read_only_is_deleted(tmp_path: Path) -> None:
     path.chmod(0o555)
     delete(path)
     assert not path.exists()
+
+
+def test_the_host_has_the_name_that_socket_reports() -> None:
+    assert host_name() == socket.gethostname()

@@ -1,0 +1,52 @@
+"""The copies of catalogues that are kept below the cache."""
+
+import time
+
+import pytest
+from downloads import Fetcher
+
+from pytest_pyinstall.download.document_cache import kept_since
+from pytest_pyinstall.errors import OfflineError
+
+
+@pytest.mark.parametrize("damaged", [".json", ".meta"])
+def test_a_kept_catalogue_that_was_damaged_is_not_used(fetcher: Fetcher, damaged: str) -> None:
+    fetcher.mirror.files["/c.json"] = b'{"a": 1}'
+    fetcher.text()
+    next((fetcher.cache / "catalogues").glob(f"*{damaged}")).write_bytes(b"{}")
+
+    with pytest.raises(OfflineError):
+        fetcher.text(offline=True)
+    assert fetcher.text() == b'{"a": 1}'
+    assert fetcher.text(offline=True) == b'{"a": 1}'
+
+
+def test_a_catalogue_needs_no_writable_cache(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetcher.mirror.files["/c.json"] = b"{}"
+    fetcher.cache.write_text("in the way")
+
+    assert fetcher.text() == b"{}"
+
+
+def test_p13_the_url_of_a_kept_catalogue_is_no_file_name(fetcher: Fetcher) -> None:
+    fetcher.mirror.files["/c.json"] = b"{}"
+    fetcher.text(fetcher.mirror.url.replace("http://", "http://peep:hunter2@") + "/c.json?t0psecret")
+
+    everything = "".join(str(path) + path.read_text() for path in fetcher.cache.rglob("*") if path.is_file())
+    assert "hunter2" not in everything
+    assert "t0psecret" not in everything
+
+
+def test_a_copy_says_when_it_was_last_compared_with_the_server(fetcher: Fetcher) -> None:
+    url = f"{fetcher.mirror.url}/c.json"
+    fetcher.mirror.files["/c.json"] = b"{}"
+    assert kept_since(fetcher.cache, url) is None
+
+    before = time.time()
+    fetcher.text()
+
+    since = kept_since(fetcher.cache, url)
+    assert since is not None
+    assert before <= since <= time.time()
+    next((fetcher.cache / "catalogues").glob("*.json")).write_bytes(b"damaged")
+    assert kept_since(fetcher.cache, url) is None
