@@ -299,7 +299,7 @@ def _make(
 def _without_scratch(
     error: EnvironmentCreationError, scratch: Path, interpreter: Interpreter
 ) -> EnvironmentCreationError:
-    """The same error with one line of the installer's output, and a hint that works without `scratch`, which is deleted.
+    """The same error with one line of the installer's output, and a hint that works without `scratch`, now deleted.
 
     Pythons with the same cause get the same message, so that a session shows it once.
     """
