@@ -1,4 +1,4 @@
-"""Fixtures of downloads: a server with one archive, and what fetches it."""
+"""Fixtures of the download tests: a server with one archive, and a client that fetches it."""
 
 from collections.abc import Iterator
 from pathlib import Path

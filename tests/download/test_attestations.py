@@ -1,4 +1,4 @@
-"""What an attestation has to say, and what happens to a Python that has none (a Sigstore of our own is in)."""
+"""An attestation is accepted only from the right workflow for the right archive, and is required on request."""
 
 import base64
 import copy
@@ -49,7 +49,7 @@ def verify(bundle: object, signer: Signer) -> Attestation:
     return verify_bundle(text, build=BUILD, signer=signer)
 
 
-def test_the_release_workflow_of_the_right_archive_is_believed(site: Site, signer: Signer) -> None:
+def test_an_attestation_of_the_release_workflow_is_accepted(site: Site, signer: Signer) -> None:
     found = verify(site.bundle(SHA256), signer)
 
     assert (found.identity, found.repository) == (WORKFLOW, REPOSITORY)
@@ -79,27 +79,27 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_right_signature_of_something_else_is_refused(site: Site, signer: Signer, case: str) -> None:
+def test_a_valid_signature_with_other_facts_is_rejected(site: Site, signer: Signer, case: str) -> None:
     facts, why = WRONG[case]
     with pytest.raises(AttestationError) as caught:
         verify(site.bundle(SHA256, **facts), signer)
     assert why in caught.value.message
 
 
-def test_an_attestation_of_another_archive_is_refused(site: Site, signer: Signer) -> None:
+def test_an_attestation_of_another_archive_is_rejected(site: Site, signer: Signer) -> None:
     with pytest.raises(AttestationError, match="it is about other files"):
         verify(site.bundle("cd" * 32), signer)
 
 
-def test_a_site_that_is_not_trusted_is_refused(site: Site, signer: Signer) -> None:
+def test_an_untrusted_authority_is_rejected(site: Site, signer: Signer) -> None:
     bundle = Site().bundle(SHA256)
     with pytest.raises(AttestationError, match="does not hold"):
         verify(bundle, signer)
     with pytest.raises(AttestationError, match="does not hold"):
-        verify(bundle, Signer())  # the public Sigstore, as sigstore brings it along
+        verify(bundle, Signer())  # the public Sigstore, whose root sigstore contains
 
 
-def test_an_authority_that_had_ended_is_refused(tmp_path: Path) -> None:
+def test_an_expired_authority_is_rejected(tmp_path: Path) -> None:
     site = Site(since=datetime.now(UTC) - 100 * DAY, days=50)
     signer = Signer(root=str(site.write_root(tmp_path / "trusted_root.json")))
     with pytest.raises(AttestationError, match="certificate"):
@@ -113,8 +113,8 @@ def leaves(document: Any, *path: Any) -> list[tuple[Any, ...]]:
     return [path]
 
 
-def other(value: str) -> str:
-    """The same with one bit changed in the middle, where it is bytes."""
+def change_a_bit(value: str) -> str:
+    """`value` with one bit changed, if it is base64, and else another value."""
     try:
         data = bytearray(base64.b64decode(value, validate=True))
         data[len(data) // 2] ^= 1
@@ -123,11 +123,13 @@ def other(value: str) -> str:
         return str(int(value) + 1) if value.isdigit() else f"{value}x"
 
 
-def test_no_part_of_a_bundle_can_be_changed_or_left_out(site: Site, signer: Signer) -> None:
+def test_a_bundle_with_a_changed_or_missing_part_is_rejected(site: Site, signer: Signer) -> None:
     bundle = site.bundle(SHA256)
-    harmless = {("verificationMaterial", "tlogEntries", 0, "logId", "keyId")}  # a hint: all keys of the root are tried
+    harmless = {
+        ("verificationMaterial", "tlogEntries", 0, "logId", "keyId")
+    }  # only a hint: all keys of the root are tried
     for path in leaves(bundle):
-        for change in (other, None):
+        for change in (change_a_bit, None):
             changed = copy.deepcopy(bundle)
             place = changed
             for step in path[:-1]:
@@ -149,14 +151,14 @@ def test_no_part_of_a_bundle_can_be_changed_or_left_out(site: Site, signer: Sign
      b"7" * 10_000, b"x" * 5_000_000],
     ids=range(12),
 )  # fmt: skip
-def test_what_is_no_bundle_is_refused_with_a_reason(signer: Signer, text: bytes) -> None:
+def test_an_invalid_bundle_is_rejected_with_a_reason(signer: Signer, text: bytes) -> None:
     with pytest.raises(AttestationError, match=r"does not hold: .+"):
         verify(text, signer)
 
 
-def test_one_of_several_that_holds_is_enough(site: Site, signer: Signer) -> None:
+def test_one_valid_bundle_of_several_is_enough(site: Site, signer: Signer) -> None:
     wrong, right = site.bundle("cd" * 32), site.bundle(SHA256)
-    lines = b"\n".join(json.dumps(each).encode() for each in (wrong, right))  # as gh writes them
+    lines = b"\n".join(json.dumps(each).encode() for each in (wrong, right))  # as the program gh writes them
     answer = {"attestations": [{"bundle": each, "repository_id": 1} for each in (wrong, right)]}  # as the API answers
     for several in (lines, answer):
         assert verify(several, signer).identity == WORKFLOW
@@ -164,7 +166,7 @@ def test_one_of_several_that_holds_is_enough(site: Site, signer: Signer) -> None
         verify({"attestations": [{"bundle": wrong}]}, signer)
 
 
-def test_a_ref_that_is_named_has_to_be_the_one(site: Site, signer: Signer) -> None:
+def test_a_configured_ref_must_match(site: Site, signer: Signer) -> None:
     workflow = "astral-sh/python-build-standalone/.github/workflows/release.yml"
     bundle = site.bundle(SHA256)
     assert verify(bundle, replace(signer, workflow=f"{workflow}@refs/heads/main")).identity == WORKFLOW
@@ -172,7 +174,7 @@ def test_a_ref_that_is_named_has_to_be_the_one(site: Site, signer: Signer) -> No
         verify(bundle, replace(signer, workflow=f"{workflow}@refs/heads/mai"))
 
 
-def test_builds_of_ones_own_have_a_workflow_of_their_own(site: Site, signer: Signer) -> None:
+def test_the_workflow_of_other_builds_can_be_configured(site: Site, signer: Signer) -> None:
     own = "https://git.example/us/pythons"
     bundle = site.bundle(
         SHA256, workflow=f"{own}/.github/workflows/b.yml@refs/tags/1", repository=own, issuer="https://git.example/oidc"
@@ -184,7 +186,7 @@ def test_builds_of_ones_own_have_a_workflow_of_their_own(site: Site, signer: Sig
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[]", "no JSON"])
-def test_a_root_that_is_none_is_a_setting_to_be_changed(tmp_path: Path, text: str | None) -> None:
+def test_an_invalid_trusted_root_is_a_usage_error(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "root.json"
     if text is not None:
         path.write_text(text)
@@ -192,7 +194,7 @@ def test_a_root_that_is_none_is_a_setting_to_be_changed(tmp_path: Path, text: st
         verify({}, Signer(root=str(path)))
 
 
-def test_without_sigstore_the_way_out_is_a_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hint_without_sigstore_is_a_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sigstore.models", None)
     module._trust_in.cache_clear()
     with pytest.raises(UsageError) as caught:
@@ -203,17 +205,17 @@ def test_without_sigstore_the_way_out_is_a_pip_command(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     "workflow", ["release.yml", "a/b", "a/b/.github/workflows/", "http://h/a/b/.github/workflows/c"]
 )
-def test_a_workflow_that_names_none_is_an_error(tmp_path: Path, workflow: str) -> None:
+def test_an_invalid_workflow_setting_is_an_error(tmp_path: Path, workflow: str) -> None:
     with pytest.raises(InvalidSettingError, match="ATTESTATION_WORKFLOW"):
         Settings.from_environ({"PYTEST_PYINSTALL_ATTESTATION_WORKFLOW": workflow}, directory=tmp_path)
 
 
-# Through the doors
+# Through the commands
 
 
 @pytest.fixture(name="here")
 def _here(small_mirror: Path, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """A mirror in which the archive has its bundle beside it, and settings that require it."""
+    """A mirror with a bundle beside its archive, and settings that trust its signer."""
     here = Workshop(tmp_path / "workshop", tmp_path / "mirror")
     shutil.copytree(small_mirror, here.mirror)
     monkeypatch.chdir(here.directory)
@@ -221,7 +223,7 @@ def _here(small_mirror: Path, site: Site, tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setenv(name, value)
     root = site.write_root(tmp_path / "root.json")
     monkeypatch.setenv("PYTEST_PYINSTALL_ATTESTATION_ROOT", str(root))
-    beside(here, site.bundle(sha256_of(here)))
+    put_bundle(here, site.bundle(sha256_of(here)))
     return here
 
 
@@ -229,7 +231,7 @@ def sha256_of(here: Workshop) -> str:
     return hashlib.sha256(here.archive.read_bytes()).hexdigest()
 
 
-def beside(here: Workshop, bundle: object, suffix: str = ".sigstore.json") -> Path:
+def put_bundle(here: Workshop, bundle: object, suffix: str = ".sigstore.json") -> Path:
     for path in here.archive.parent.glob("*.sigstore*"):
         path.unlink()
     path = here.archive.with_name(here.archive.name + suffix)
@@ -238,9 +240,9 @@ def beside(here: Workshop, bundle: object, suffix: str = ".sigstore.json") -> Pa
     return path
 
 
-def in_the_catalogue(here: Workshop, site: Site) -> None:
-    """The bundle lies elsewhere, and the catalogue says where."""
-    beside(here, None)
+def put_bundle_into_catalogue(here: Workshop, site: Site) -> None:
+    """Puts the bundle elsewhere, and names it in the catalogue."""
+    put_bundle(here, None)
     (here.mirror / "proof.json").write_text(json.dumps(site.bundle(sha256_of(here))))
     path = here.mirror / "catalogue.json"
     rows = json.loads(path.read_text())
@@ -260,10 +262,10 @@ Capture = pytest.CaptureFixture[str]
 
 @posix
 @pytest.mark.parametrize("suffix", [".sigstore.json", ".sigstore"])
-def test_install_verifies_and_writes_down_what_it_verified(
+def test_install_records_the_attestation_that_it_verified(
     here: Workshop, site: Site, suffix: str, capsys: Capture
 ) -> None:
-    beside(here, site.bundle(sha256_of(here)), suffix)
+    put_bundle(here, site.bundle(sha256_of(here)), suffix)
 
     assert main(["install", "--require-attestation", VERSION]) == 0
     attestation = record_of(here).attestation
@@ -279,10 +281,10 @@ def test_install_verifies_and_writes_down_what_it_verified(
     "words", [("install", "--require-attestation"), ("install", "--python-attestation", "require")]
 )
 @pytest.mark.parametrize("what", ["missing", "wrong", "broken"])
-def test_nothing_is_downloaded_or_published_without_a_proof(
+def test_nothing_is_downloaded_or_installed_without_a_valid_attestation(
     here: Workshop, site: Site, what: str, words: tuple[str, ...], capsys: Capture
 ) -> None:
-    beside(here, {"missing": None, "wrong": site.bundle("cd" * 32), "broken": {"mediaType": 1}}[what])
+    put_bundle(here, {"missing": None, "wrong": site.bundle("cd" * 32), "broken": {"mediaType": 1}}[what])
 
     assert main([*words, VERSION]) == 5
     said = capsys.readouterr().err
@@ -294,13 +296,13 @@ def test_nothing_is_downloaded_or_published_without_a_proof(
 
 
 @posix
-def test_what_was_installed_without_proof_is_not_handed_out_but_proven_and_put_anew(
+def test_an_installation_without_an_attestation_is_verified_and_installed_again(
     here: Workshop, site: Site, capsys: Capture
 ) -> None:
     assert main(["install", VERSION]) == 0
     assert record_of(here).attestation is None
     assert main(["find", VERSION]) == 0
-    bundle = beside(here, None)
+    bundle = put_bundle(here, None)
 
     assert main(["find", "--python-attestation", "require", VERSION]) == 3
     assert main(["install", "--require-attestation", VERSION]) == 5
@@ -309,13 +311,13 @@ def test_what_was_installed_without_proof_is_not_handed_out_but_proven_and_put_a
     bundle.write_text(json.dumps(site.bundle(sha256_of(here))))
     assert main(["install", "--require-attestation", VERSION]) == 0
     assert record_of(here).attestation is not None
-    bundle.unlink()  # what is proven stays proven
+    bundle.unlink()  # the record has the attestation
     assert main(["install", "--require-attestation", VERSION]) == 0
     capsys.readouterr()
 
 
 @posix
-def test_a_changed_signer_has_it_verified_again(here: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attestation_of_another_signer_does_not_count(here: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["install", "--require-attestation", VERSION]) == 0
     monkeypatch.setenv("PYTEST_PYINSTALL_ATTESTATION_WORKFLOW", "us/pythons/.github/workflows/build.yml")
     assert main(["install", "--require-attestation", VERSION]) == 5
@@ -323,7 +325,9 @@ def test_a_changed_signer_has_it_verified_again(here: Workshop, monkeypatch: pyt
 
 
 @posix
-def test_another_root_in_the_same_file_has_it_proven_again(here: Workshop, site: Site, tmp_path: Path) -> None:
+def test_an_attestation_is_verified_again_if_the_trusted_root_changes(
+    here: Workshop, site: Site, tmp_path: Path
+) -> None:
     assert main(["install", "--require-attestation", VERSION]) == 0
     root, require = tmp_path / "root.json", ("--python-attestation", "require")
     assert main(["find", *require, VERSION]) == 0
@@ -331,7 +335,7 @@ def test_another_root_in_the_same_file_has_it_proven_again(here: Workshop, site:
     another.write_root(root)
     assert main(["find", *require, VERSION]) == 3
     assert main(["install", *require, VERSION]) == 5
-    beside(here, another.bundle(sha256_of(here)))
+    put_bundle(here, another.bundle(sha256_of(here)))
     assert main(["install", *require, VERSION]) == 0
     root.write_bytes(before)
     assert main(["find", *require, VERSION]) == 3
@@ -340,19 +344,19 @@ def test_another_root_in_the_same_file_has_it_proven_again(here: Workshop, site:
 
 
 @posix
-def test_the_same_root_at_another_path_is_the_same(
+def test_an_attestation_stays_valid_if_the_root_file_moves(
     here: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["install", "--require-attestation", VERSION]) == 0
     (tmp_path / "root.json").rename(tmp_path / "moved.json")
     monkeypatch.setenv("PYTEST_PYINSTALL_ATTESTATION_ROOT", str(tmp_path / "moved.json"))
-    beside(here, None)
+    put_bundle(here, None)
     assert main(["install", "--require-attestation", VERSION]) == 0
 
 
 @posix
 @pytest.mark.parametrize("change", ["predicate", "an older version of ours"])
-def test_a_proof_with_other_facts_does_not_count(here: Workshop, change: str) -> None:
+def test_a_recorded_attestation_with_other_facts_does_not_count(here: Workshop, change: str) -> None:
     assert main(["install", "--require-attestation", VERSION]) == 0
     path = here.store / ".pytest-pyinstall/records" / f"{here.key}.json"
     document = json.loads(path.read_text())
@@ -369,7 +373,9 @@ def test_a_proof_with_other_facts_does_not_count(here: Workshop, change: str) ->
 
 
 @posix
-def test_a_python_of_the_machine_has_no_attestation(here: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_of_the_machine_is_not_used_if_attestations_are_required(
+    here: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTEST_PYINSTALL_PREFERENCE", "system")
     monkeypatch.setenv("PYTEST_PYINSTALL_ATTESTATION", "require")
     assert main(["find", VERSION]) == 3
@@ -378,18 +384,18 @@ def test_a_python_of_the_machine_has_no_attestation(here: Workshop, monkeypatch:
 
 
 @posix
-def test_the_catalogue_may_say_where_the_bundle_is(here: Workshop, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    in_the_catalogue(here, site)
+def test_the_catalogue_can_name_the_bundle(here: Workshop, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_bundle_into_catalogue(here, site)
 
     assert main(["install", "--require-attestation", VERSION]) == 0
     next(here.home.glob("lib/python3*/os.py")).unlink()
-    assert main(["install", "--require-attestation", VERSION]) == 0, "a repair knows where it was, too"
+    assert main(["install", "--require-attestation", VERSION]) == 0, "a repair also finds the bundle"
     assert record_of(here).attestation is not None
 
 
 @posix
 @pytest.mark.parametrize("fault", ["fails", "missing", "page"])
-def test_a_bundle_from_a_server(
+def test_a_bundle_is_downloaded_before_the_archive(
     here: Workshop, fault: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture, responses: Callable[..., Any]
 ) -> None:
     with mirror.serve(here.mirror) as server:
@@ -412,7 +418,7 @@ def _responses() -> Callable[[str], Any]:
     return {"fails": mirror.status(500), "missing": mirror.status(404), "page": mirror.html()}.__getitem__
 
 
-# Into a mirror
+# `mirror pull`
 
 
 Pull = Callable[..., tuple[int, dict[str, Any]]]
@@ -441,11 +447,11 @@ def bundles(server: mirror.Mirror) -> list[str]:
 
 @posix
 @pytest.mark.parametrize("suffix", [".sigstore.json", ".sigstore"])
-def test_a_mirror_is_pulled_with_what_proves_its_archives(
+def test_mirror_pull_downloads_attestations(
     here: Workshop, site: Site, server: mirror.Mirror, pull: Pull, suffix: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    bundle = beside(here, site.bundle(sha256_of(here)), suffix).read_bytes()
+    bundle = put_bundle(here, site.bundle(sha256_of(here)), suffix).read_bytes()
 
     code, document = pull("--require-attestation")
 
@@ -455,8 +461,10 @@ def test_a_mirror_is_pulled_with_what_proves_its_archives(
     assert archive.with_name(archive.name + ".sigstore.json").read_bytes() == bundle
     assert sorted(path.name for path in archive.parent.iterdir()) == [archive.name, f"{archive.name}.sigstore.json"]
     asked = [request.path for request in server.requests]
-    assert max(asked.index(path) for path in bundles(server)) < asked.index(path_of(here)), "the proof comes first"
-    # And now without the network.
+    assert max(asked.index(path) for path in bundles(server)) < asked.index(path_of(here)), (
+        "the attestation is downloaded before the archive"
+    )
+    # The same without the network.
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", str(tmp_path / "mine"))
     monkeypatch.setenv("PYTEST_PYINSTALL_CATALOGUE", str(tmp_path / "mine/catalogue.json"))
@@ -482,10 +490,10 @@ def test_attestations_are_downloaded_only_if_they_are_required(server: mirror.Mi
 
 @posix
 @pytest.mark.parametrize("what", ["missing", "wrong", "broken"])
-def test_nothing_is_pulled_without_a_proof(
+def test_nothing_is_pulled_without_a_valid_attestation(
     here: Workshop, site: Site, server: mirror.Mirror, pull: Pull, what: str, tmp_path: Path
 ) -> None:
-    beside(here, {"missing": None, "wrong": site.bundle("cd" * 32), "broken": {"mediaType": 1}}[what])
+    put_bundle(here, {"missing": None, "wrong": site.bundle("cd" * 32), "broken": {"mediaType": 1}}[what])
 
     code, document = pull("--python-attestation", "require")
 
@@ -496,7 +504,7 @@ def test_nothing_is_pulled_without_a_proof(
 
 
 @posix
-def test_a_server_that_fails_is_no_missing_proof(server: mirror.Mirror, here: Workshop, pull: Pull) -> None:
+def test_a_server_error_is_not_a_missing_attestation(server: mirror.Mirror, here: Workshop, pull: Pull) -> None:
     server.always(f"{path_of(here)}.sigstore.json", mirror.status(403))
     server.always(f"{path_of(here)}.sigstore", mirror.status(500))
 
@@ -505,17 +513,17 @@ def test_a_server_that_fails_is_no_missing_proof(server: mirror.Mirror, here: Wo
     assert (code, document["error"]["kind"]) == (4, "FetchError")
 
 
-def test_a_packed_archive_has_no_attestation(here: Workshop, capsys: Capture) -> None:
+def test_mirror_pack_rejects_required_attestations(here: Workshop, capsys: Capture) -> None:
     assert main(["mirror", "pack", "mine", sys.executable, "--require-attestation"]) == 2
     assert "no one attests what is packed here" in capsys.readouterr().err
     assert not (here.directory / "mine").exists()
 
 
 @posix
-def test_p13_a_missing_proof_shows_no_password(
+def test_p13_the_error_for_a_missing_attestation_shows_no_password(
     here: Workshop, server: mirror.Mirror, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    beside(here, None)
+    put_bundle(here, None)
     url = server.url.replace("http://", "http://bob:s3cr3t@")
     monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", f"{url}?token=s3cr3t")
     for words in (("install", VERSION), ("mirror", "pull", "mine", VERSION)):
@@ -526,7 +534,7 @@ def test_p13_a_missing_proof_shows_no_password(
 
 
 @posix
-def test_a_mirror_that_was_pulled_without_gets_its_proofs_later_and_keeps_them(
+def test_a_second_pull_adds_and_repairs_attestations(
     here: Workshop, site: Site, server: mirror.Mirror, pull: Pull
 ) -> None:
     assert pull()[0] == 0
@@ -539,33 +547,33 @@ def test_a_mirror_that_was_pulled_without_gets_its_proofs_later_and_keeps_them(
     right = beside_it.read_bytes()
 
     server.reset_counts()
-    beside(here, None)
+    put_bundle(here, None)
     assert pull("--require-attestation")[0] == 0
-    assert bundles(server) == [], "what is there holds"
+    assert bundles(server) == [], "the bundle in the mirror is valid"
 
     for wrong in (b"", b"{}", json.dumps(site.bundle("cd" * 32)).encode()):
         beside_it.write_bytes(wrong)
-        beside(here, json.loads(right))
+        put_bundle(here, json.loads(right))
         assert pull("--require-attestation")[0] == 0
         assert json.loads(beside_it.read_bytes()) == json.loads(right)
 
 
 @posix
-def test_a_proof_that_the_catalogue_names_comes_to_lie_beside_the_archive(
+def test_a_bundle_that_the_catalogue_names_is_pulled_beside_the_archive(
     here: Workshop, site: Site, pull: Pull, tmp_path: Path
 ) -> None:
-    in_the_catalogue(here, site)
+    put_bundle_into_catalogue(here, site)
 
     code, document = pull("--require-attestation")
 
     assert code == 0
     assert Path(document["archives"][0]["path"] + ".sigstore.json").exists()
     (row,) = json.loads((tmp_path / "mine/catalogue.json").read_text()).values()
-    assert not row.get("attestation"), "it is where everybody looks without being told"
+    assert not row.get("attestation"), "a reader looks beside the archive anyway"
 
 
 @posix
-def test_offline_a_missing_proof_is_an_offline_error(
+def test_a_missing_attestation_is_an_offline_error_when_offline(
     here: Workshop, server: mirror.Mirror, pull: Pull, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UV_OFFLINE", "1")
@@ -576,4 +584,4 @@ def test_offline_a_missing_proof_is_an_offline_error(
     assert pull("--require-attestation")[0] == 0
     shutil.rmtree(here.directory.parent / "mine")
     monkeypatch.setenv("UV_OFFLINE", "1")
-    assert pull("--require-attestation")[0] == 0, "archive and proof are in the cache"
+    assert pull("--require-attestation")[0] == 0, "archive and attestation are in the cache"

@@ -1,3 +1,5 @@
+"""A cached archive is verified at each use, downloaded by one process at a time, and can be listed and deleted."""
+
 import errno
 import os
 import signal
@@ -25,7 +27,7 @@ from pytest_pyinstall.system import locks
 from pytest_pyinstall.system.locks import lock_now
 
 
-def test_modes_are_ours_whatever_the_umask(fetcher: Fetcher) -> None:
+def test_cached_files_have_our_modes_with_any_umask(fetcher: Fetcher) -> None:
     for umask in (0, 0o077):
         before = os.umask(umask)
         try:
@@ -40,16 +42,14 @@ def test_modes_are_ours_whatever_the_umask(fetcher: Fetcher) -> None:
         fetcher.path = archive_path(fetcher.cache, BUILD)
 
 
-def test_a_cached_archive_is_given_although_nothing_can_be_written(
-    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cached_archive_can_be_used_from_a_read_only_cache(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     fetcher()
     deny_writing(monkeypatch)
 
     assert fetcher() == CONTENT
 
 
-def test_the_descriptor_that_was_checked_is_the_one_that_is_given(fetcher: Fetcher) -> None:
+def test_the_returned_file_is_the_one_that_was_verified(fetcher: Fetcher) -> None:
     with fetcher.client() as client:
         archive = fetch(BUILD, url=fetcher.mirror.url + PATH, cache=fetcher.cache, client=client)
         fetcher.path.unlink()
@@ -60,7 +60,7 @@ def test_the_descriptor_that_was_checked_is_the_one_that_is_given(fetcher: Fetch
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "page", "symlink", "fifo"])
-def test_p11_a_damaged_cache_entry_is_thrown_away_and_fetched_anew(fetcher: Fetcher, damage: str) -> None:
+def test_p11_a_damaged_cached_archive_is_deleted_and_downloaded_again(fetcher: Fetcher, damage: str) -> None:
     fetcher()
     fetcher.path.unlink()
     match damage:
@@ -90,14 +90,14 @@ def test_p11_a_damaged_cache_entry_is_thrown_away_and_fetched_anew(fetcher: Fetc
     "name",
     ["..", "%2e%2e", ".lock", "a%5cb", "a%00b", "a%0ab", "x" * 300, "", "C:evil", "x.part", "%2e%2e%2f%2e%2e%2fx"],
 )
-def test_a_hostile_file_name_stays_in_its_directory(fetcher: Fetcher, name: str) -> None:
+def test_p11_a_hostile_file_name_stays_in_the_directory_of_its_digest(fetcher: Fetcher, name: str) -> None:
     build = replace(BUILD, url=f"https://release.test/a/{name}")
 
     assert archive_path(fetcher.cache, build).parent == fetcher.cache / "archives" / BUILD.sha256
     assert fetcher(build) == CONTENT
 
 
-def test_p4_threads_that_want_one_archive_make_one_download(fetcher: Fetcher) -> None:
+def test_p4_threads_that_need_one_archive_make_one_download(fetcher: Fetcher) -> None:
     stalled = stall(after=1000)
     fetcher.mirror.script(PATH, stalled)
     with ThreadPoolExecutor(8) as pool:
@@ -109,7 +109,7 @@ def test_p4_threads_that_want_one_archive_make_one_download(fetcher: Fetcher) ->
     assert fetcher.gets == 1
 
 
-def test_p4_processes_that_want_one_archive_make_one_download(fetcher: Fetcher) -> None:
+def test_p4_processes_that_need_one_archive_make_one_download(fetcher: Fetcher) -> None:
     stalled = stall(after=1000)
     fetcher.mirror.script(PATH, stalled)
     with in_process(fetcher) as one, in_process(fetcher) as two, in_process(fetcher) as three:
@@ -120,7 +120,7 @@ def test_p4_processes_that_want_one_archive_make_one_download(fetcher: Fetcher) 
     assert fetcher.gets == 1
 
 
-def test_p5_a_stopped_holder_of_the_lock_blocks_no_download(fetcher: Fetcher) -> None:
+def test_p5_a_stopped_process_that_holds_the_lock_does_not_block_a_download(fetcher: Fetcher) -> None:
     stalled = stall(after=1000)
     fetcher.mirror.script(PATH, stalled)
     waits = Waits()
@@ -139,7 +139,7 @@ def test_p5_a_stopped_holder_of_the_lock_blocks_no_download(fetcher: Fetcher) ->
 
 
 @pytest.mark.parametrize("obstacle", ["no locks here", "no locks for downloads", "the lock file cannot be opened"])
-def test_p6_it_is_correct_without_locks(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, obstacle: str) -> None:
+def test_p6_downloads_succeed_without_locks(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, obstacle: str) -> None:
     if obstacle.startswith("no locks"):
         real = locks.lock_descriptor
 
@@ -162,7 +162,7 @@ def test_p6_it_is_correct_without_locks(fetcher: Fetcher, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("part_too", [False, True])
-def test_p6_a_lock_file_that_is_deleted_under_its_holder(fetcher: Fetcher, part_too: bool) -> None:
+def test_p6_downloads_succeed_if_the_lock_file_is_deleted(fetcher: Fetcher, part_too: bool) -> None:
     stalled = stall(after=100_000)
     fetcher.mirror.script(PATH, stalled)
     with ThreadPoolExecutor(1) as pool:
@@ -178,14 +178,14 @@ def test_p6_a_lock_file_that_is_deleted_under_its_holder(fetcher: Fetcher, part_
     assert fetcher.path.read_bytes() == CONTENT
 
 
-# ---- the cache command ---------------------------------------------------------------------------------------------
+# For `cache list`, `cache prune` and `cache clear`
 
 
-def test_an_empty_cache(tmp_path: Path) -> None:
+def test_a_missing_cache_can_be_listed_pruned_and_cleared(tmp_path: Path) -> None:
     assert cached_archives(tmp_path / "none") == prune(tmp_path / "none") == clear(tmp_path / "none") == []
 
 
-def test_what_the_cache_holds_is_listed_by_its_last_use(fetcher: Fetcher) -> None:
+def test_cached_archives_are_listed_by_their_last_use(fetcher: Fetcher) -> None:
     other = build_of(b"other", url="https://release.test/other.tar.gz")
     fetcher.mirror.files["/other"] = b"other"
     fetcher(other, url=fetcher.mirror.url + "/other")
@@ -201,7 +201,7 @@ def test_what_the_cache_holds_is_listed_by_its_last_use(fetcher: Fetcher) -> Non
     assert last.used > 2000
 
 
-def test_prune_removes_what_is_dead_or_damaged_and_nothing_else(fetcher: Fetcher) -> None:
+def test_prune_deletes_only_damaged_and_abandoned_files(fetcher: Fetcher) -> None:
     fetcher()
     damaged, dead = build_of(b"damaged"), build_of(b"dead")
     archive_path(fetcher.cache, damaged).parent.mkdir()
@@ -219,7 +219,7 @@ def test_prune_removes_what_is_dead_or_damaged_and_nothing_else(fetcher: Fetcher
     assert {path.name for path in (fetcher.cache / "archives").iterdir()} == {BUILD.sha256, "foreign"}
 
 
-def test_prune_removes_dead_catalogues(fetcher: Fetcher) -> None:
+def test_prune_deletes_abandoned_catalogues(fetcher: Fetcher) -> None:
     fetcher.mirror.files["/c.json"] = b"{}"
     fetcher.text()
     (fetcher.cache / "catalogues" / ".0123.part").write_text("")
@@ -229,7 +229,7 @@ def test_prune_removes_dead_catalogues(fetcher: Fetcher) -> None:
     assert fetcher.text(offline=True) == b"{}"
 
 
-def test_prune_removes_what_is_no_file(fetcher: Fetcher) -> None:
+def test_prune_deletes_a_symlink_and_not_its_target(fetcher: Fetcher) -> None:
     fetcher.path.parent.mkdir(parents=True)
     fetcher.path.symlink_to(fetcher.cache)
 
@@ -237,15 +237,15 @@ def test_prune_removes_what_is_no_file(fetcher: Fetcher) -> None:
     assert fetcher.cache.is_dir()
 
 
-def hide_a_directory(path: Path) -> None:
+def make_full_directory(path: Path) -> None:
     (path / "deep").mkdir(parents=True)
     (path / "deep" / "file").write_bytes(b"x")
     (path / "deep").chmod(0o500)
 
 
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.part", f"{NAME}.part.json", ".lock"])
-def test_p11_a_directory_in_the_place_of_a_file_does_not_prevent_the_download(fetcher: Fetcher, name: str) -> None:
-    hide_a_directory(fetcher.path.with_name(name))
+def test_p11_a_directory_in_place_of_a_file_does_not_prevent_the_download(fetcher: Fetcher, name: str) -> None:
+    make_full_directory(fetcher.path.with_name(name))
 
     assert fetcher() == CONTENT
     assert fetcher.path.read_bytes() == CONTENT
@@ -253,17 +253,17 @@ def test_p11_a_directory_in_the_place_of_a_file_does_not_prevent_the_download(fe
 
 @pytest.mark.parametrize("name", [NAME, f"{NAME}.part", f"{NAME}.part.json", ".lock"])
 @pytest.mark.parametrize("sweep", [prune, clear])
-def test_p11_a_directory_in_the_place_of_a_file_is_swept_away(
+def test_p11_a_directory_in_place_of_a_file_is_deleted(
     fetcher: Fetcher, name: str, sweep: Callable[[Path], list[object]]
 ) -> None:
-    hide_a_directory(fetcher.path.with_name(name))
+    make_full_directory(fetcher.path.with_name(name))
 
     sweep(fetcher.cache)
 
     assert list((fetcher.cache / "archives").iterdir()) == []
 
 
-def test_a_lock_that_cannot_be_closed_costs_nothing(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_closing_a_lock_is_ignored(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     close = os.close
 
     def fail(descriptor: int) -> None:
@@ -279,7 +279,7 @@ def test_a_lock_that_cannot_be_closed_costs_nothing(fetcher: Fetcher, monkeypatc
             assert ours_again
 
 
-def test_prune_of_a_cache_that_cannot_be_written(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_of_a_read_only_cache_is_a_store_error(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     fetcher.path.parent.mkdir(parents=True)
     fetcher.path.write_bytes(b"damaged")
     deny_writing(monkeypatch)
@@ -288,7 +288,7 @@ def test_prune_of_a_cache_that_cannot_be_written(fetcher: Fetcher, monkeypatch: 
         prune(fetcher.cache)
 
 
-def test_a_cache_that_cannot_be_listed(fetcher: Fetcher) -> None:
+def test_a_cache_that_cannot_be_listed_is_a_store_error(fetcher: Fetcher) -> None:
     fetcher.cache.mkdir()
     (fetcher.cache / "archives").symlink_to("archives")
 
@@ -296,7 +296,7 @@ def test_a_cache_that_cannot_be_listed(fetcher: Fetcher) -> None:
         cached_archives(fetcher.cache)
 
 
-def test_clear_removes_everything(fetcher: Fetcher) -> None:
+def test_clear_deletes_everything(fetcher: Fetcher) -> None:
     fetcher.mirror.files["/c.json"] = b"{}"
     fetcher.text()
     fetcher()
@@ -308,7 +308,7 @@ def test_clear_removes_everything(fetcher: Fetcher) -> None:
 
 
 @pytest.mark.parametrize("sweep", [prune, clear])
-def test_a_running_download_is_left_alone(fetcher: Fetcher, sweep: Callable[[Path], list[object]]) -> None:
+def test_prune_and_clear_keep_a_running_download(fetcher: Fetcher, sweep: Callable[[Path], list[object]]) -> None:
     stalled = stall(after=1000)
     fetcher.mirror.script(PATH, stalled)
     with ThreadPoolExecutor(1) as pool:
@@ -321,7 +321,7 @@ def test_a_running_download_is_left_alone(fetcher: Fetcher, sweep: Callable[[Pat
     assert fetcher.gets == 1
 
 
-def test_downloads_while_another_process_clears_the_cache(fetcher: Fetcher) -> None:
+def test_downloads_succeed_while_the_cache_is_cleared(fetcher: Fetcher) -> None:
     over = threading.Event()
 
     def keep_clearing() -> None:

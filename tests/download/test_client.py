@@ -1,10 +1,12 @@
+"""The client retries what may pass, follows redirects safely, and can be stopped."""
+
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import trustme
-from downloads import BUILD, CONTENT, PATH, Fetcher, Waits, build_of, in_process, wait_for_part, wait_until
+from downloads import BUILD, CONTENT, PATH, Fetcher, Waits, build_of, in_process, wait_for_part
 from mirror import (
     redirect,
     reset,
@@ -12,6 +14,7 @@ from mirror import (
     stall,
     status,
 )
+from waiting import wait_until
 
 from pytest_pyinstall.download.fetch import fetch
 from pytest_pyinstall.errors import (
@@ -20,7 +23,7 @@ from pytest_pyinstall.errors import (
 
 
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504])
-def test_p12_these_statuses_are_tried_again(fetcher: Fetcher, code: int) -> None:
+def test_p12_a_temporary_status_is_retried(fetcher: Fetcher, code: int) -> None:
     fetcher.mirror.script(PATH, status(code), status(code))
 
     assert fetcher() == CONTENT
@@ -28,7 +31,7 @@ def test_p12_these_statuses_are_tried_again(fetcher: Fetcher, code: int) -> None
     assert fetcher.pauses == [0.5, 1.0]
 
 
-def test_p12_it_gives_up_after_so_many_attempts(fetcher: Fetcher) -> None:
+def test_p12_a_download_fails_after_the_last_attempt(fetcher: Fetcher) -> None:
     fetcher.mirror.always(PATH, status(503))
 
     with pytest.raises(FetchError, match=r"503.*\(5 attempts\)"):
@@ -38,7 +41,7 @@ def test_p12_it_gives_up_after_so_many_attempts(fetcher: Fetcher) -> None:
     assert fetcher.pauses == [0.5, 1.0, 2.0, 4.0]
 
 
-def test_p12_it_gives_up_when_the_time_is_over(fetcher: Fetcher) -> None:
+def test_p12_a_download_fails_after_its_total_time(fetcher: Fetcher) -> None:
     now = [0.0]
 
     def sleep(seconds: float) -> None:
@@ -53,7 +56,7 @@ def test_p12_it_gives_up_when_the_time_is_over(fetcher: Fetcher) -> None:
     assert fetcher.gets == 4
 
 
-def test_attempts_that_get_further_do_not_count(fetcher: Fetcher) -> None:
+def test_p12_attempts_that_make_progress_are_not_counted(fetcher: Fetcher) -> None:
     fetcher.limit(attempts=2, worth=1000)
     fetcher.mirror.script(PATH, *[reset(after=50_000)] * 4)
 
@@ -61,11 +64,10 @@ def test_attempts_that_get_further_do_not_count(fetcher: Fetcher) -> None:
     assert fetcher.gets == 5
 
 
-# ---- where it goes -------------------------------------------------------------------------------------------------
+# Redirects and hosts
 
 
-def test_a_redirect_to_another_origin_is_followed_without_credentials(fetcher: Fetcher, tmp_path: Path) -> None:
-    """P13."""
+def test_p13_a_redirect_to_another_origin_is_followed_without_credentials(fetcher: Fetcher, tmp_path: Path) -> None:
     with serve(tmp_path / "mirror") as other:
         fetcher.mirror.script("/a", redirect("/b"))
         fetcher.mirror.script("/b", redirect(other.url + "/c"))
@@ -86,7 +88,7 @@ def test_credentials_in_a_redirect_are_not_used(fetcher: Fetcher) -> None:
     assert "authorization" not in fetcher.mirror.requests[1].headers
 
 
-def test_redirects_end(fetcher: Fetcher) -> None:
+def test_a_redirect_loop_is_an_error(fetcher: Fetcher) -> None:
     fetcher.mirror.always("/a", redirect("/b"))
     fetcher.mirror.always("/b", redirect("/a"))
 
@@ -107,7 +109,7 @@ def test_five_redirects_are_followed(fetcher: Fetcher) -> None:
     "target",
     ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://other.test/x", "http://[broken/", "data:,x"],
 )
-def test_p13_a_redirect_leads_nowhere_else(fetcher: Fetcher, target: str) -> None:
+def test_p13_a_redirect_to_another_scheme_or_to_http_is_rejected(fetcher: Fetcher, target: str) -> None:
     fetcher.mirror.always("/a", redirect(target))
 
     with pytest.raises(FetchError, match=r"redirects to") as caught:
@@ -117,7 +119,7 @@ def test_p13_a_redirect_leads_nowhere_else(fetcher: Fetcher, target: str) -> Non
     assert caught.value.hint
 
 
-def test_http_to_other_hosts_is_refused_with_the_way_to_allow_it(fetcher: Fetcher) -> None:
+def test_http_is_rejected_with_a_hint_how_to_allow_it(fetcher: Fetcher) -> None:
     with pytest.raises(FetchError, match="unencrypted http is refused") as caught:
         fetcher(url="http://mirror.test/x")
 
@@ -125,12 +127,12 @@ def test_http_to_other_hosts_is_refused_with_the_way_to_allow_it(fetcher: Fetche
 
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "https:///x", "https://host:99999999/x", "https://[x/"])
-def test_what_is_no_https_url_is_refused(fetcher: Fetcher, url: str) -> None:
+def test_an_invalid_url_is_rejected(fetcher: Fetcher, url: str) -> None:
     with pytest.raises(FetchError, match="no place to download from"):
         fetcher(url=url)
 
 
-def test_p13_https_never_becomes_http(
+def test_p13_a_redirect_from_https_to_http_is_rejected(
     fetcher: Fetcher, authority: trustme.CA, certificates: str, tmp_path: Path
 ) -> None:
     fetcher.environ["SSL_CERT_FILE"] = certificates
@@ -171,7 +173,7 @@ def test_one_client_serves_several_threads_and_builds(fetcher: Fetcher, tmp_path
         assert list(pool.map(one, range(6))) == contents
 
 
-def test_p20_stop_ends_what_is_under_way(fetcher: Fetcher) -> None:
+def test_p20_stop_ends_a_running_download(fetcher: Fetcher) -> None:
     stalled = stall(after=1000)
     fetcher.mirror.script(PATH, stalled)
     fetcher.limit(read=60, sleep=None)
@@ -214,7 +216,7 @@ def test_p20_stop_ends_a_wait_for_another_process(fetcher: Fetcher) -> None:
         stalled.release()
 
 
-def test_warming_up_does_no_harm(fetcher: Fetcher) -> None:
+def test_warming_up_does_not_disturb_a_download(fetcher: Fetcher) -> None:
     with fetcher.client() as client:
         client.warm_up("/a/directory")
         client.warm_up(fetcher.mirror.url)

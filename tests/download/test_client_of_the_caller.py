@@ -1,4 +1,4 @@
-"""An `httpx.Client` or `httpx2.Client` of the caller's sends our requests; redirects, limits and digests stay ours."""
+"""An `httpx.Client` or `httpx2.Client` of the caller sends the requests; redirects, limits and digests stay ours."""
 
 import hashlib
 import random
@@ -43,19 +43,21 @@ def fetched(site: server.Mirror, http: Any, tmp_path: Path, *, url: str = "") ->
         return file.read()
 
 
-def test_it_sends_the_request_with_what_it_is_configured_to_send(
+def test_requests_have_the_headers_and_credentials_of_the_client(
     site: server.Mirror, library: ModuleType, tmp_path: Path
 ) -> None:
     with library.Client(trust_env=False, headers={"X-Token": "t"}, auth=("peep", "hunter2")) as http:
         assert fetched(site, http, tmp_path) == CONTENT
-        assert not http.is_closed, "it is the caller's"
+        assert not http.is_closed, "only the caller closes the client"
     [request] = site.requests
     assert request.headers["x-token"] == "t"
     assert request.headers["authorization"] == "Basic cGVlcDpodW50ZXIy"
     assert request.headers["accept-encoding"] == "identity"
 
 
-def test_another_origin_gets_nothing_of_it(site: server.Mirror, library: ModuleType, tmp_path: Path) -> None:
+def test_p13_another_origin_gets_no_headers_cookies_or_credentials(
+    site: server.Mirror, library: ModuleType, tmp_path: Path
+) -> None:
     (tmp_path / "other").mkdir()
     with server.serve(tmp_path / "other") as other:
         other.files[PATH] = CONTENT
@@ -71,7 +73,7 @@ def test_another_origin_gets_nothing_of_it(site: server.Mirror, library: ModuleT
 
 
 @pytest.mark.parametrize("behaviour", [server.status(503), server.reset(after=1000), server.fin(after=1000)])
-def test_what_passes_by_itself_is_tried_again_and_resumed(
+def test_p12_a_temporary_failure_is_retried_and_resumed(
     site: server.Mirror, library: ModuleType, tmp_path: Path, behaviour: server.Behaviour
 ) -> None:
     site.script(PATH, behaviour)
@@ -80,13 +82,15 @@ def test_what_passes_by_itself_is_tried_again_and_resumed(
     assert len(site.gets(PATH)) == 2
 
 
-def test_the_digest_decides(site: server.Mirror, library: ModuleType, tmp_path: Path) -> None:
+def test_p9_a_wrong_digest_is_rejected(site: server.Mirror, library: ModuleType, tmp_path: Path) -> None:
     site.always(PATH, server.flip(at=100))
     with library.Client(trust_env=False) as http, pytest.raises(DigestMismatchError):
         fetched(site, http, tmp_path)
 
 
-def test_its_own_failures_come_in_our_words(site: server.Mirror, library: ModuleType, tmp_path: Path) -> None:
+def test_p13_an_exception_in_a_hook_is_a_fetch_error_without_secrets(
+    site: server.Mirror, library: ModuleType, tmp_path: Path
+) -> None:
     def broken(request: Any) -> Any:
         message = f"hook: {request.headers}"
         raise RuntimeError(message)
@@ -100,14 +104,14 @@ def test_its_own_failures_come_in_our_words(site: server.Mirror, library: Module
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_closed_client_is_one_message(site: server.Mirror, library: ModuleType, tmp_path: Path) -> None:
+def test_a_closed_client_is_a_pyinstall_error(site: server.Mirror, library: ModuleType, tmp_path: Path) -> None:
     http = library.Client(trust_env=False)
     http.close()
     with pytest.raises(PyinstallError):
         fetched(site, http, tmp_path)
 
 
-def test_provision_uses_it(library: ModuleType, mirror_directory: Path, settings: Settings) -> None:
+def test_provision_uses_the_client(library: ModuleType, mirror_directory: Path, settings: Settings) -> None:
     version = "3.9" if any(mirror_directory.rglob("cpython-3.9.*")) else "3.13"
     with server.serve(mirror_directory) as mirror:
         remote = settings._replace(mirror=mirror.url, catalogue=f"{mirror.url}/catalogue.json")

@@ -1,3 +1,5 @@
+"""A catalogue is cached, revalidated, limited in size, and used from the cache if the server cannot be reached."""
+
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from pytest_pyinstall.errors import (
 )
 
 
-def test_a_catalogue_is_asked_for_again_with_its_etag(fetcher: Fetcher) -> None:
+def test_a_catalogue_is_revalidated_with_its_etag(fetcher: Fetcher) -> None:
     fetcher.mirror.files["/c.json"] = b'{"a": 1}'
     assert fetcher.text() == b'{"a": 1}'
     assert fetcher.mirror.bytes_served == 8
@@ -31,7 +33,7 @@ def test_a_catalogue_is_asked_for_again_with_its_etag(fetcher: Fetcher) -> None:
     assert len(fetcher.mirror.requests) == 3
 
 
-def test_without_an_etag_a_catalogue_is_asked_for_with_its_date(fetcher: Fetcher) -> None:
+def test_a_catalogue_without_an_etag_is_revalidated_with_its_date(fetcher: Fetcher) -> None:
     date = "Sat, 21 Nov 2026 10:00:00 GMT"
     fetcher.mirror.script("/c.json", status(200, {"Last-Modified": date}, b"{}"), status(304))
 
@@ -39,7 +41,7 @@ def test_without_an_etag_a_catalogue_is_asked_for_with_its_date(fetcher: Fetcher
     assert fetcher.mirror.requests[1].headers["if-modified-since"] == date
 
 
-def test_a_server_out_of_reach_leaves_the_kept_catalogue(fetcher: Fetcher) -> None:
+def test_the_cached_catalogue_is_used_if_the_server_fails(fetcher: Fetcher) -> None:
     fetcher.mirror.files["/c.json"] = b"{}"
     fetcher.text()
     fetcher.mirror.always("*", status(503))
@@ -50,7 +52,7 @@ def test_a_server_out_of_reach_leaves_the_kept_catalogue(fetcher: Fetcher) -> No
     assert len(fetcher.mirror.requests) == 3
 
 
-def test_a_server_that_says_no_is_believed(fetcher: Fetcher) -> None:
+def test_the_cached_catalogue_is_not_used_if_the_server_has_none(fetcher: Fetcher) -> None:
     fetcher.mirror.files["/c.json"] = b"{}"
     fetcher.text()
     fetcher.mirror.always("*", status(404))
@@ -59,7 +61,7 @@ def test_a_server_that_says_no_is_believed(fetcher: Fetcher) -> None:
         fetcher.text()
 
 
-def test_a_server_out_of_reach_and_nothing_kept(fetcher: Fetcher) -> None:
+def test_a_failing_server_without_a_cached_catalogue_is_an_error(fetcher: Fetcher) -> None:
     fetcher.mirror.always("*", status(503))
 
     with pytest.raises(FetchError, match="cannot download the catalogue: HTTP 503"):
@@ -69,7 +71,7 @@ def test_a_server_out_of_reach_and_nothing_kept(fetcher: Fetcher) -> None:
     assert len(fetcher.mirror.requests) == 5
 
 
-def test_a_catalogue_that_is_too_long(fetcher: Fetcher, tmp_path: Path) -> None:
+def test_a_catalogue_that_is_too_long_is_rejected(fetcher: Fetcher, tmp_path: Path) -> None:
     fetcher.limit(catalogue_size=100_000)
     fetcher.mirror.always("/c.json", endless())
     (tmp_path / "c.json").write_bytes(bytes(100_001))
@@ -79,14 +81,14 @@ def test_a_catalogue_that_is_too_long(fetcher: Fetcher, tmp_path: Path) -> None:
             fetcher.text(url)
 
 
-def test_a_page_is_no_catalogue(fetcher: Fetcher) -> None:
+def test_an_html_page_is_rejected(fetcher: Fetcher) -> None:
     fetcher.mirror.always("/c.json", html())
 
     with pytest.raises(CatalogueError, match="HTML page"):
         fetcher.text()
 
 
-def test_a_catalogue_may_trickle_only_so_long(fetcher: Fetcher) -> None:
+def test_a_catalogue_that_arrives_too_slowly_is_retried(fetcher: Fetcher) -> None:
     fetcher.mirror.files["/c.json"] = bytes(10_000)
     fetcher.limit(slow_time=0.1, slow_bytes=10_000)
     fetcher.mirror.script("/c.json", trickle(step=10, pause=0.02), cut(after=100))
@@ -96,7 +98,7 @@ def test_a_catalogue_may_trickle_only_so_long(fetcher: Fetcher) -> None:
 
 
 @pytest.mark.parametrize("form", ["{}", "file://{}"])
-def test_a_catalogue_may_be_a_file(fetcher: Fetcher, tmp_path: Path, form: str) -> None:
+def test_a_catalogue_can_be_a_local_file(fetcher: Fetcher, tmp_path: Path, form: str) -> None:
     (tmp_path / "c.json").write_bytes(b"{}")
 
     assert fetcher.text(form.format(tmp_path / "c.json"), offline=True) == b"{}"

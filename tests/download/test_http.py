@@ -1,3 +1,5 @@
+"""Connections have time limits, verify certificates, and use only the configured proxies."""
+
 import contextlib
 import logging
 import socket
@@ -19,7 +21,7 @@ from pytest_pyinstall.errors import (
 )
 
 
-def test_p12_a_trickle_of_headers_ends(fetcher: Fetcher) -> None:
+def test_p12_headers_that_arrive_too_slowly_are_retried(fetcher: Fetcher) -> None:
     fetcher.limit(headers=0.2)
     fetcher.mirror.script(PATH, trickle(step=1, pause=0.02, headers=True))
 
@@ -27,18 +29,18 @@ def test_p12_a_trickle_of_headers_ends(fetcher: Fetcher) -> None:
     assert fetcher.gets == 2
 
 
-def test_an_unknown_host_fails_soon(fetcher: Fetcher) -> None:
+def test_an_unknown_host_is_tried_only_twice(fetcher: Fetcher) -> None:
     with pytest.raises(FetchError, match="2 attempts"):
         fetcher(url="https://nowhere.invalid/a.tar.gz")
 
     assert len(fetcher.pauses) == 1
 
 
-def test_p12_a_host_that_does_not_answer_is_left(fetcher: Fetcher) -> None:
+def test_p12_a_connection_that_is_not_accepted_times_out(fetcher: Fetcher) -> None:
     fetcher.limit(connect=0.05, attempts=2)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(4):  # its queue is full then
+        for _ in range(4):  # this fills its queue
             caller = stack.enter_context(socket.socket())
             caller.setblocking(False)
             caller.connect_ex(listener.getsockname())
@@ -47,12 +49,12 @@ def test_p12_a_host_that_does_not_answer_is_left(fetcher: Fetcher) -> None:
             fetcher(url=f"http://127.0.0.1:{listener.getsockname()[1]}/x")
 
 
-def test_a_server_that_speaks_no_tls(fetcher: Fetcher) -> None:
+def test_a_server_without_tls_is_an_error(fetcher: Fetcher) -> None:
     with pytest.raises(FetchError, match="no connection: TLS: "):
         fetcher(url=fetcher.mirror.url.replace("http:", "https:") + PATH)
 
 
-def test_a_port_on_which_no_server_listens(fetcher: Fetcher) -> None:
+def test_a_port_without_a_server_is_an_error(fetcher: Fetcher) -> None:
     with serve(fetcher.cache.parent) as gone:
         url = gone.url
 
@@ -64,13 +66,13 @@ def test_a_port_on_which_no_server_listens(fetcher: Fetcher) -> None:
 
 
 @pytest.mark.parametrize("url", ["https://host/\x7f"])
-def test_what_the_library_cannot_ask_is_refused_at_once(fetcher: Fetcher, url: str) -> None:
+def test_a_url_that_cannot_be_requested_is_not_retried(fetcher: Fetcher, url: str) -> None:
     with pytest.raises(FetchError, match="cannot ask"):
         fetcher(url=url)
     assert fetcher.pauses == []
 
 
-def test_https_with_named_certificates(
+def test_the_configured_certificates_are_trusted(
     fetcher: Fetcher, authority: trustme.CA, certificates: str, tmp_path: Path
 ) -> None:
     fetcher.environ["SSL_CERT_FILE"] = certificates
@@ -81,10 +83,10 @@ def test_https_with_named_certificates(
         assert secure.bytes_served == len(CONTENT)
 
 
-def test_an_unknown_certificate_is_refused_at_once(
+def test_an_untrusted_certificate_is_not_retried(
     fetcher: Fetcher, authority: trustme.CA, certificates: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", certificates)  # the process's own environment does not count
+    monkeypatch.setenv("SSL_CERT_FILE", certificates)  # the environment of the process is ignored
     with serve(tmp_path / "mirror", ca=authority) as secure:
         with pytest.raises(FetchError, match=r"certificate of .* is not trusted") as caught:
             fetcher(url=secure.url + PATH)
@@ -94,7 +96,7 @@ def test_an_unknown_certificate_is_refused_at_once(
     assert fetcher.pauses == []
 
 
-def test_certificates_that_cannot_be_loaded(fetcher: Fetcher, tmp_path: Path) -> None:
+def test_missing_certificates_are_an_error(fetcher: Fetcher, tmp_path: Path) -> None:
     fetcher.environ["SSL_CERT_FILE"] = str(tmp_path / "missing.pem")
 
     with pytest.raises(FetchError, match=r"missing\.pem"):
@@ -108,7 +110,7 @@ def test_loopback_is_requested_without_a_proxy(fetcher: Fetcher, monkeypatch: py
     assert fetcher() == CONTENT
 
 
-def test_the_proxies_of_the_process_do_not_count(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proxies_of_the_process_environment_are_ignored(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", fetcher.mirror.url)
     fetcher.limit(attempts=1)
 
@@ -121,7 +123,7 @@ def test_the_proxies_of_the_process_do_not_count(fetcher: Fetcher, monkeypatch: 
 @pytest.mark.parametrize(
     ("code", "gets", "words"), [(407, 1, "wants a user"), (403, 1, "refuses it"), (503, 5, r"fails \(503\)")]
 )
-def test_a_proxy_that_does_not_want(fetcher: Fetcher, code: int, gets: int, words: str) -> None:
+def test_an_error_of_the_proxy_is_reported(fetcher: Fetcher, code: int, gets: int, words: str) -> None:
     fetcher.environ["HTTPS_PROXY"] = fetcher.mirror.url.replace("http://", "me:hunter2@")
     fetcher.mirror.always("release.test:443", status(code))
 
@@ -133,13 +135,13 @@ def test_a_proxy_that_does_not_want(fetcher: Fetcher, code: int, gets: int, word
 
 
 @pytest.mark.parametrize("proxy", ["gopher://x", "http://x:y:z"])
-def test_a_proxy_that_cannot_be_used(fetcher: Fetcher, proxy: str) -> None:
+def test_an_unsupported_proxy_is_an_error(fetcher: Fetcher, proxy: str) -> None:
     fetcher.environ["HTTPS_PROXY"] = proxy
     with pytest.raises(FetchError, match="this proxy cannot be used"):
         fetcher(url=BUILD.url)
 
 
-def test_a_proxy_that_is_no_url(fetcher: Fetcher) -> None:
+def test_an_invalid_proxy_url_is_an_error(fetcher: Fetcher) -> None:
     fetcher.environ["HTTPS_PROXY"] = "http://["
     fetcher.limit(attempts=1)
 
@@ -147,7 +149,7 @@ def test_a_proxy_that_is_no_url(fetcher: Fetcher) -> None:
         fetcher(url=BUILD.url)
 
 
-def test_the_log_of_others_who_use_the_library_is_theirs(fetcher: Fetcher, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_http_library_logs_only_requests_of_others(fetcher: Fetcher, caplog: pytest.LogCaptureFixture) -> None:
     import httpx2
 
     caplog.set_level(logging.DEBUG)
@@ -159,7 +161,7 @@ def test_the_log_of_others_who_use_the_library_is_theirs(fetcher: Fetcher, caplo
     assert caplog.records
 
 
-def test_no_cookie_is_sent_back(fetcher: Fetcher) -> None:
+def test_cookies_are_not_sent_back(fetcher: Fetcher) -> None:
     fetcher.mirror.script(PATH, status(503, {"Set-Cookie": "a=b; Path=/"}))
 
     fetcher()

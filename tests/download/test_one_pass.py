@@ -1,4 +1,4 @@
-"""P9, P11, P12, P16, P20: an archive is unpacked while it comes, and counts for nothing until its digest matches."""
+"""P9, P11, P12, P16, P20: an archive is unpacked during its download, and is used only if its digest matches."""
 
 import hashlib
 import io
@@ -9,8 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 from mirror import Behaviour, Mirror, cut, etag, fin, flip, long, nolength, norange, reset, serve, short, stall, trail
+from waiting import wait_until
 
 from pytest_pyinstall.archive.streaming import StreamedUnpack
 from pytest_pyinstall.download._response import RetryPolicy
@@ -64,8 +64,8 @@ BUILD = Build(
 )
 
 
-class Line:
-    """From a server to a tree in scratch, with everything at hand."""
+class Pipeline:
+    """Fetches an archive from a server and unpacks it into a scratch directory."""
 
     def __init__(self, mirror: Mirror, root: Path) -> None:
         self.mirror = mirror
@@ -78,7 +78,7 @@ class Line:
         self.limits = RetryPolicy(sleep=lambda _: None, jitter=lambda: 1.0, read=5, abandoned=20)
 
     def __call__(self, build: Build = BUILD, *, url: str | None = None) -> dict[str, bytes]:
-        """The files of the tree that comes out."""
+        """The files of the unpacked tree."""
         with ExitStack() as stack:
             self.client = stack.enter_context(open_client(environ={}, limits=self.limits, warn=self.warnings.append))
             stream = stack.enter_context(StreamedUnpack(build, into=self.scratch, known={}))
@@ -103,40 +103,33 @@ class Line:
 
 
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[Line]:
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
     place = tmp_path / "mirror" / "20261122" / NAME
     place.parent.mkdir(parents=True)
     place.write_bytes(CONTENT)
     with serve(tmp_path / "mirror") as mirror:
-        yield Line(mirror, tmp_path)
+        yield Pipeline(mirror, tmp_path)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("unpack")]
 
 
-def wait_until(is_so: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+def test_an_archive_of_the_network_or_the_cache_is_unpacked(pipeline: Pipeline, tmp_path: Path) -> None:
+    assert pipeline() == FILES
+    assert pipeline.cached == [NAME]
+
+    pipeline.scratch = tmp_path / "again"
+    pipeline.scratch.mkdir()
+    assert pipeline() == FILES
+    assert len(pipeline.mirror.gets(PATH)) == 1
 
 
-def test_the_tree_is_what_is_in_the_archive_from_the_network_and_from_the_cache(line: Line, tmp_path: Path) -> None:
-    assert line() == FILES
-    assert line.cached == [NAME]
-
-    line.scratch = tmp_path / "again"
-    line.scratch.mkdir()
-    assert line() == FILES
-    assert len(line.mirror.gets(PATH)) == 1
-
-
-def test_it_is_unpacked_while_it_comes(line: Line) -> None:
+def test_an_archive_is_unpacked_during_its_download(pipeline: Pipeline) -> None:
     half = stall(after=len(CONTENT) // 2)
-    line.mirror.script(PATH, half)
+    pipeline.mirror.script(PATH, half)
     came: list[dict[str, bytes]] = []
-    thread = threading.Thread(target=lambda: came.append(line()))
+    thread = threading.Thread(target=lambda: came.append(pipeline()))
     thread.start()
-    wait_until(lambda: len(line.files) > 20)
-    assert line.links == []
+    wait_until(lambda: len(pipeline.files) > 20)
+    assert pipeline.links == []
     assert thread.is_alive()
     half.release()
     thread.join(60)
@@ -145,21 +138,21 @@ def test_it_is_unpacked_while_it_comes(line: Line) -> None:
 
 @pytest.mark.parametrize("has_size", [True, False])
 @pytest.mark.parametrize("at", [0, 5000, len(CONTENT) - 1], ids=["first byte", "in the middle", "last byte"])
-def test_p9_a_wrong_digest_gives_nothing_and_leaves_nothing_in_the_cache(line: Line, at: int, has_size: bool) -> None:
-    line.mirror.always(PATH, flip(at=at))
+def test_p9_a_wrong_digest_leaves_no_tree_and_nothing_in_the_cache(pipeline: Pipeline, at: int, has_size: bool) -> None:
+    pipeline.mirror.always(PATH, flip(at=at))
     with pytest.raises(DigestMismatchError):
-        line(BUILD if has_size else replace(BUILD, size=None))
-    assert line.links == []
-    assert line.cached == []
-    assert len(line.mirror.gets(PATH)) == 2
+        pipeline(BUILD if has_size else replace(BUILD, size=None))
+    assert pipeline.links == []
+    assert pipeline.cached == []
+    assert len(pipeline.mirror.gets(PATH)) == 2
 
 
-def test_p9_another_archive_that_unpacks_well_gives_nothing(line: Line) -> None:
-    line.mirror.files[PATH] = OTHER
+def test_p9_another_valid_archive_is_rejected(pipeline: Pipeline) -> None:
+    pipeline.mirror.files[PATH] = OTHER
     with pytest.raises(IntegrityError):
-        line(replace(BUILD, size=None))
-    assert line.links == []
-    assert line.cached == []
+        pipeline(replace(BUILD, size=None))
+    assert pipeline.links == []
+    assert pipeline.cached == []
 
 
 FAULTS: dict[str, list[Behaviour]] = {
@@ -180,98 +173,98 @@ FAULTS: dict[str, list[Behaviour]] = {
 
 @pytest.mark.parametrize("has_size", [True, False])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_p12_the_tree_is_right_whatever_the_network_does(line: Line, fault: str, has_size: bool) -> None:
-    line.mirror.script(PATH, *[replace(each) for each in FAULTS[fault]])
-    assert line(BUILD if has_size else replace(BUILD, size=None)) == FILES
-    assert line.cached == [NAME]
+def test_p12_the_tree_is_correct_after_each_network_fault(pipeline: Pipeline, fault: str, has_size: bool) -> None:
+    pipeline.mirror.script(PATH, *[replace(each) for each in FAULTS[fault]])
+    assert pipeline(BUILD if has_size else replace(BUILD, size=None)) == FILES
+    assert pipeline.cached == [NAME]
 
 
-def test_p12_a_server_that_changes_its_file_between_two_ranges(line: Line, tmp_path: Path) -> None:
-    """The same validator, other bytes: the digest is wrong, all is thrown away and fetched anew."""
+def test_p12_an_archive_that_changes_between_two_ranges_is_downloaded_again(pipeline: Pipeline, tmp_path: Path) -> None:
+    """The validator is the same, but the digest is wrong, so everything is downloaded again."""
     place = tmp_path / "mirror" / "20261122" / NAME
     place.write_bytes(OTHER[: len(CONTENT)].ljust(len(CONTENT), b"\0"))
-    line.mirror.script(PATH, replace(reset(after=200_000), validator='"same"'), etag('"same"'))
-    line.limits = replace(line.limits, sleep=lambda _: place.write_bytes(CONTENT))
+    pipeline.mirror.script(PATH, replace(reset(after=200_000), validator='"same"'), etag('"same"'))
+    pipeline.limits = replace(pipeline.limits, sleep=lambda _: place.write_bytes(CONTENT))
 
-    assert line() == FILES
-    assert ["range" in request.headers for request in line.mirror.gets(PATH)] == [False, True, False]
+    assert pipeline() == FILES
+    assert ["range" in request.headers for request in pipeline.mirror.gets(PATH)] == [False, True, False]
 
 
-def test_p12_what_a_killed_process_left_is_unpacked_from_the_part(line: Line) -> None:
-    line.mirror.script(PATH, reset(after=300_000), *[reset(after=0)] * 4)
+def test_p12_a_partial_download_of_a_killed_process_is_resumed_and_unpacked(pipeline: Pipeline) -> None:
+    pipeline.mirror.script(PATH, reset(after=300_000), *[reset(after=0)] * 4)
     with pytest.raises(FetchError):
-        line()
-    kept = sum(path.stat().st_size for path in line.cache.rglob("*.part"))
+        pipeline()
+    kept = sum(path.stat().st_size for path in pipeline.cache.rglob("*.part"))
     assert kept > 100_000
-    subprocess.run(["rm", "-r", *line.scratch.iterdir()], check=True)  # as the store does with a claim's scratch
+    subprocess.run(["rm", "-r", *pipeline.scratch.iterdir()], check=True)  # as a claim does with its scratch directory
 
-    assert line() == FILES
-    assert line.mirror.gets(PATH)[-1].headers["range"] == f"bytes={kept}-"
+    assert pipeline() == FILES
+    assert pipeline.mirror.gets(PATH)[-1].headers["range"] == f"bytes={kept}-"
 
 
 @pytest.mark.parametrize("at", [0, len(CONTENT) // 2, len(CONTENT) - 1], ids=["first", "middle", "last"])
-def test_p11_a_cached_archive_that_is_damaged_is_fetched_anew(line: Line, at: int, tmp_path: Path) -> None:
-    line()
+def test_p11_a_damaged_cached_archive_is_downloaded_again(pipeline: Pipeline, at: int, tmp_path: Path) -> None:
+    pipeline()
     damaged = bytearray(CONTENT)
     damaged[at] ^= 0xFF
-    line.path.chmod(0o644)
-    line.path.write_bytes(damaged)
-    line.scratch = tmp_path / "again"
-    line.scratch.mkdir()
+    pipeline.path.chmod(0o644)
+    pipeline.path.write_bytes(damaged)
+    pipeline.scratch = tmp_path / "again"
+    pipeline.scratch.mkdir()
 
-    assert line() == FILES
-    assert line.path.read_bytes() == CONTENT
-    assert len(line.warnings) == 1
-    assert len(line.mirror.gets(PATH)) == 2
+    assert pipeline() == FILES
+    assert pipeline.path.read_bytes() == CONTENT
+    assert len(pipeline.warnings) == 1
+    assert len(pipeline.mirror.gets(PATH)) == 2
 
 
-def test_p11_a_damaged_part_does_no_harm(line: Line) -> None:
-    line.mirror.script(PATH, reset(after=300_000), *[reset(after=0)] * 4)
+def test_p11_a_damaged_partial_download_is_not_used(pipeline: Pipeline) -> None:
+    pipeline.mirror.script(PATH, reset(after=300_000), *[reset(after=0)] * 4)
     with pytest.raises(FetchError):
-        line()
-    [part] = line.cache.rglob("*.part")
+        pipeline()
+    [part] = pipeline.cache.rglob("*.part")
     content = bytearray(part.read_bytes())
     content[50_000] ^= 0xFF
     part.write_bytes(content)
-    subprocess.run(["rm", "-r", *line.scratch.iterdir()], check=True)
+    subprocess.run(["rm", "-r", *pipeline.scratch.iterdir()], check=True)
 
-    assert line() == FILES
+    assert pipeline() == FILES
 
 
-def test_p10_a_bomb_is_stopped_while_it_comes(line: Line) -> None:
-    """Its digest is right; nothing more of it is written than what came may unpack to."""
+def test_p10_unpacking_a_bomb_stops_during_the_download(pipeline: Pipeline) -> None:
+    """Its digest is right, but only what the downloaded bytes may unpack to is written."""
     bomb = tar_of({"python/bin/python3.12": b"#!", "python/bomb": bytes(400 << 20)})
     build = replace(BUILD, sha256=hashlib.sha256(bomb).hexdigest(), size=None)
     half = stall(after=len(bomb) // 2)
-    line.mirror.files[PATH] = bomb
-    line.mirror.script(PATH, half)
+    pipeline.mirror.files[PATH] = bomb
+    pipeline.mirror.script(PATH, half)
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            line(build)
+            pipeline(build)
         except UnsafeArchiveError as error:
             failed.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
     assert half.reached.wait(60)
-    wait_until((line.scratch / "python/bomb").exists)
+    wait_until((pipeline.scratch / "python/bomb").exists)
     wait_until(lambda: not any(each.name == "unpack-stream" for each in threading.enumerate()))
-    written = sum(path.stat().st_size for path in line.scratch.rglob("*") if path.is_file())
+    written = sum(path.stat().st_size for path in pipeline.scratch.rglob("*") if path.is_file())
     assert written <= (64 << 20) + 100 * len(bomb) // 2 < 400 << 20
     half.release()
     thread.join(60)
     assert len(failed) == 1
-    assert sum(path.stat().st_size for path in line.scratch.rglob("*") if path.is_file()) == written
+    assert sum(path.stat().st_size for path in pipeline.scratch.rglob("*") if path.is_file()) == written
 
 
-def test_p16_a_full_disk_below_the_tree_keeps_the_archive_that_came(
-    line: Line, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_p16_a_full_disk_of_the_store_keeps_the_downloaded_archive(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The store's disk is full, the cache's is not: the download goes on, and the next run needs no network."""
+    """The download continues, and the next run needs no network."""
     real = os.write
-    scratch = {path.name for path in line.scratch.parent.iterdir()}
+    scratch = {path.name for path in pipeline.scratch.parent.iterdir()}
     assert "scratch" in scratch
 
     def full(descriptor: int, data: bytes) -> int:
@@ -282,15 +275,17 @@ def test_p16_a_full_disk_below_the_tree_keeps_the_archive_that_came(
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
         with pytest.raises(StoreError, match="No space left on device"):
-            line()
-    assert line.cached == [NAME]
-    line.scratch = tmp_path / "again"
-    line.scratch.mkdir()
-    assert line() == FILES
-    assert len(line.mirror.gets(PATH)) == 1
+            pipeline()
+    assert pipeline.cached == [NAME]
+    pipeline.scratch = tmp_path / "again"
+    pipeline.scratch.mkdir()
+    assert pipeline() == FILES
+    assert len(pipeline.mirror.gets(PATH)) == 1
 
 
-def test_p16_a_full_disk_below_the_download_ends_both(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_p16_a_full_disk_of_the_cache_ends_download_and_unpacking(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.write
 
     def full(descriptor: int, data: bytes) -> int:
@@ -300,33 +295,35 @@ def test_p16_a_full_disk_below_the_download_ends_both(line: Line, monkeypatch: p
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(StoreError, match="No space left on device"):
-        line()
-    assert line.cached == []
+        pipeline()
+    assert pipeline.cached == []
 
 
-def test_p20_stop_ends_the_download_and_the_unpacking(line: Line) -> None:
-    line.mirror.always(PATH, stall(after=300_000))
+def test_p20_stop_ends_the_download_and_the_unpacking(pipeline: Pipeline) -> None:
+    pipeline.mirror.always(PATH, stall(after=300_000))
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            line()
+            pipeline()
         except FetchError as error:
             failed.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: len(line.files) > 5)
-    assert line.client is not None
-    line.client.stop()
+    wait_until(lambda: len(pipeline.files) > 5)
+    assert pipeline.client is not None
+    pipeline.client.stop()
     thread.join(30)
     assert len(failed) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_p20_a_signal_ends_a_process_that_unpacks_what_comes(line: Line, tmp_path: Path, number: int) -> None:
+def test_p20_a_signal_ends_a_process_that_downloads_and_unpacks(
+    pipeline: Pipeline, tmp_path: Path, number: int
+) -> None:
     half = stall(after=300_000)
-    line.mirror.script(PATH, half)
+    pipeline.mirror.script(PATH, half)
     program = f"""
 import signal, sys
 from pathlib import Path
@@ -339,27 +336,29 @@ def end(*_):
     raise KeyboardInterrupt
 signal.signal({int(number)}, end)
 try:
-    into = Path({str(line.scratch)!r})
+    into = Path({str(pipeline.scratch)!r})
     with open_client(environ={{}}) as client, StreamedUnpack(build, into=into, known={{}}) as sink:
-        fetch(build, url="{line.mirror.url}{PATH}", cache=Path({str(line.cache)!r}), client=client, sink=sink)
+        fetch(build, url="{pipeline.mirror.url}{PATH}", cache=Path({str(pipeline.cache)!r}), client=client, sink=sink)
 except KeyboardInterrupt:
     sys.exit(77)
 """
     process = subprocess.Popen([sys.executable, "-c", program])
-    wait_until(lambda: len(line.files) > 5)
+    wait_until(lambda: len(pipeline.files) > 5)
     process.send_signal(number)
     assert process.wait(30) == 77
-    assert line.links == []
+    assert pipeline.links == []
 
 
-def test_p6_without_locks_each_unpacks_what_it_fetched(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_p6_an_archive_is_downloaded_and_unpacked_without_locks(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(locks, "lock_descriptor", lambda _: False)
-    line.limits = replace(line.limits, abandoned=0.1)
+    pipeline.limits = replace(pipeline.limits, abandoned=0.1)
 
-    assert line() == FILES
-    assert line.cached == [NAME]
+    assert pipeline() == FILES
+    assert pipeline.cached == [NAME]
 
 
-def test_a_mirror_directory_is_unpacked_while_it_is_copied(line: Line, tmp_path: Path) -> None:
-    assert line(url=str(tmp_path / "mirror" / "20261122" / NAME)) == FILES
-    assert line.mirror.requests == []
+def test_an_archive_of_a_mirror_directory_is_unpacked(pipeline: Pipeline, tmp_path: Path) -> None:
+    assert pipeline(url=str(tmp_path / "mirror" / "20261122" / NAME)) == FILES
+    assert pipeline.mirror.requests == []

@@ -1,3 +1,5 @@
+"""A partial download is resumed if it is ours and from the same server, and is never written through a link."""
+
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +34,7 @@ def test_p12_a_download_of_a_killed_process_is_resumed(fetcher: Fetcher) -> None
     assert fetcher.files == [NAME]
 
 
-def test_a_download_that_was_killed_before_its_rename_is_used(fetcher: Fetcher) -> None:
+def test_p12_a_complete_download_that_was_not_renamed_is_used(fetcher: Fetcher) -> None:
     break_at(fetcher, 100_000)
     fetcher.path.with_name(NAME + ".part").write_bytes(CONTENT)
 
@@ -40,7 +42,7 @@ def test_a_download_that_was_killed_before_its_rename_is_used(fetcher: Fetcher) 
     assert fetcher.gets == 1
 
 
-def test_p11_a_partial_download_that_was_damaged_does_no_harm(fetcher: Fetcher) -> None:
+def test_p11_a_damaged_partial_download_is_not_used(fetcher: Fetcher) -> None:
     break_at(fetcher, 100_000)
     fetcher.path.with_name(NAME + ".part").write_bytes(bytes(100_000))
 
@@ -48,7 +50,7 @@ def test_p11_a_partial_download_that_was_damaged_does_no_harm(fetcher: Fetcher) 
     assert fetcher.files == [NAME]
 
 
-def test_a_partial_download_without_its_note_is_not_trusted(fetcher: Fetcher) -> None:
+def test_a_partial_download_without_metadata_is_not_resumed(fetcher: Fetcher) -> None:
     break_at(fetcher, 100_000)
     fetcher.path.with_name(NAME + ".part.json").write_text("{}")
 
@@ -64,7 +66,7 @@ def test_a_partial_download_of_another_server_is_not_resumed(fetcher: Fetcher, t
 
 
 @pytest.mark.parametrize("kind", ["symlink", "hardlink"])
-def test_a_planted_partial_download_is_not_written_through(fetcher: Fetcher, kind: str) -> None:
+def test_p11_nothing_is_written_through_a_planted_partial_download(fetcher: Fetcher, kind: str) -> None:
     victim = fetcher.cache.parent / "victim"
     victim.write_text("precious")
     fetcher.path.parent.mkdir(parents=True)
@@ -75,7 +77,7 @@ def test_a_planted_partial_download_is_not_written_through(fetcher: Fetcher, kin
     assert victim.read_text() == "precious"
 
 
-def test_a_download_that_another_process_truncates_is_not_published(fetcher: Fetcher) -> None:
+def test_a_download_that_another_process_changes_is_not_published(fetcher: Fetcher) -> None:
     stalled = stall(after=200_000)
     fetcher.mirror.script(PATH, stalled)
     part = fetcher.path.with_name(NAME + ".part")
@@ -92,7 +94,7 @@ def test_a_download_that_another_process_truncates_is_not_published(fetcher: Fet
 
 
 @pytest.mark.parametrize("is_swapped", [False, True])
-def test_where_open_files_cannot_be_renamed(
+def test_a_download_is_verified_again_if_open_files_cannot_be_renamed(
     fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch, is_swapped: bool
 ) -> None:
     monkeypatch.setattr("pytest_pyinstall.download._partial._RENAMES_OPEN_FILES", False)
@@ -111,14 +113,16 @@ def test_where_open_files_cannot_be_renamed(
         fetcher()
 
 
-def test_a_partial_download_makes_its_directory(tmp_path: Path) -> None:
+def test_opening_a_partial_download_makes_its_directory_and_breaks_hard_links(tmp_path: Path) -> None:
     os.close(_open_part(tmp_path / "a" / "b.part"))
     (tmp_path / "c.part").hardlink_to(tmp_path / "a" / "b.part")
     os.close(_open_part(tmp_path / "c.part"))
     assert (tmp_path / "a" / "b.part").stat().st_nlink == 1
 
 
-def test_a_partial_download_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partial_download_that_keeps_changing_is_a_store_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.part").write_text("")
     (tmp_path / "b.part").hardlink_to(tmp_path / "a.part")
     monkeypatch.setattr(Path, "unlink", lambda *_: None)
@@ -126,7 +130,7 @@ def test_a_partial_download_that_cannot_be_had(tmp_path: Path, monkeypatch: pyte
         _open_part(tmp_path / "b.part")
 
 
-def test_p6_two_processes_that_believe_to_hold_the_lock_do_not_write_one_file(fetcher: Fetcher) -> None:
+def test_p6_two_downloads_without_a_lock_do_not_write_one_file(fetcher: Fetcher) -> None:
     stalled, again = replace(stall(after=100_000), flip_at=200_000), stall(after=10)
     fetcher.mirror.script(PATH, stalled, norange(), again)
     with fetcher.client() as client, ThreadPoolExecutor(1) as pool:
@@ -143,7 +147,7 @@ def test_p6_two_processes_that_believe_to_hold_the_lock_do_not_write_one_file(fe
         assert first.result() == CONTENT
 
 
-def test_p6_a_process_that_lost_the_name_does_not_publish_the_new_file(fetcher: Fetcher) -> None:
+def test_p6_a_download_does_not_publish_the_partial_file_of_another(fetcher: Fetcher) -> None:
     one, two = stall(after=100_000), stall(after=50_000)
     fetcher.mirror.script(PATH, one, two)
     with ThreadPoolExecutor(2) as pool:

@@ -1,4 +1,4 @@
-"""Downloads through real proxies of every kind, ours and a caller's client's; and what ends such a client."""
+"""Downloads work through each kind of proxy, with our client and with a client of the caller."""
 
 import hashlib
 import logging
@@ -29,7 +29,7 @@ BUILD = Build(
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Path:
+def served_directory(tmp_path: Path) -> Path:
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "a.tar.gz").write_bytes(CONTENT)
     return tmp_path / "mirror"
@@ -41,11 +41,11 @@ def fetched(client: Client, url: str, cache: Path) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["http", "https", "socks5"])
-def test_each_kind_of_proxy_leads_to_the_server(
-    kind: str, served: Path, authority: trustme.CA, certificates: str, tmp_path: Path
+def test_each_kind_of_proxy_reaches_the_server(
+    kind: str, served_directory: Path, authority: trustme.CA, certificates: str, tmp_path: Path
 ) -> None:
     with (
-        serve(served, ca=authority, name="release.test") as secure,
+        serve(served_directory, ca=authority, name="release.test") as secure,
         proxy(kind, to=secure.url, ca=authority if kind == "https" else None) as between,
         open_client(environ={"SSL_CERT_FILE": certificates, "HTTPS_PROXY": between.url}) as client,
     ):
@@ -54,7 +54,7 @@ def test_each_kind_of_proxy_leads_to_the_server(
         assert between.asked == [("release.test:443", "peep:hunter2")] * 2
 
 
-def test_socks_needs_a_package_and_says_which(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_error_for_socks_names_the_missing_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "socksio", None)
     with (
         open_client(environ={"HTTPS_PROXY": "socks5://127.0.0.1:1"}) as client,
@@ -64,12 +64,12 @@ def test_socks_needs_a_package_and_says_which(monkeypatch: pytest.MonkeyPatch, t
     assert 'pip install "httpcore2[socks]"' in caught.value.hint
 
 
-def test_a_client_of_the_caller_brings_its_certificates_and_its_proxy(
-    library: ModuleType, served: Path, authority: trustme.CA, certificates: str, tmp_path: Path
+def test_a_client_of_the_caller_uses_its_certificates_and_proxy(
+    library: ModuleType, served_directory: Path, authority: trustme.CA, certificates: str, tmp_path: Path
 ) -> None:
     context = ssl.create_default_context(cafile=certificates)
     with (
-        serve(served, ca=authority, name="release.test") as secure,
+        serve(served_directory, ca=authority, name="release.test") as secure,
         proxy("http", to=secure.url) as between,
         library.Client(verify=context, proxy=between.url) as http,
         open_client(environ={}, http=http) as client,
@@ -78,11 +78,11 @@ def test_a_client_of_the_caller_brings_its_certificates_and_its_proxy(
         assert between.asked == [("release.test:443", "peep:hunter2")]
 
 
-def test_a_client_of_the_caller_that_does_not_trust_the_server(
-    library: ModuleType, served: Path, authority: trustme.CA, tmp_path: Path
+def test_a_client_of_the_caller_rejects_an_untrusted_server(
+    library: ModuleType, served_directory: Path, authority: trustme.CA, tmp_path: Path
 ) -> None:
     with (
-        serve(served, ca=authority) as secure,
+        serve(served_directory, ca=authority) as secure,
         library.Client() as http,
         open_client(environ={}, http=http) as client,
     ):
@@ -91,11 +91,16 @@ def test_a_client_of_the_caller_that_does_not_trust_the_server(
         assert secure.requests == []
 
 
-def test_p13_nothing_of_the_client_comes_back_after_another_origin(
-    library: ModuleType, served: Path, tmp_path: Path
+def test_p13_a_redirect_back_from_another_origin_gets_no_credentials(
+    library: ModuleType, served_directory: Path, tmp_path: Path
 ) -> None:
     http = library.Client(headers={"Private-Token": "t0psecret"}, cookies={"session": "t0psecret"}, auth=("peep", "x"))
-    with serve(served) as first, serve(served) as other, http, open_client(environ={}, http=http) as client:
+    with (
+        serve(served_directory) as first,
+        serve(served_directory) as other,
+        http,
+        open_client(environ={}, http=http) as client,
+    ):
         first.script("/a.tar.gz", redirect(f"{other.url}/b"))
         other.always("/b", redirect(f"{first.url}/a.tar.gz"))
         assert fetched(client, f"{first.url}/a.tar.gz", tmp_path / "cache") == CONTENT
@@ -104,22 +109,28 @@ def test_p13_nothing_of_the_client_comes_back_after_another_origin(
             assert "authorization" not in request.headers
 
 
-def test_p13_its_library_logs_our_requests_nowhere_and_its_own_as_before(
-    library: ModuleType, served: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_p13_the_http_library_logs_only_requests_of_the_caller(
+    library: ModuleType, served_directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with serve(served) as site, library.Client() as http, open_client(environ={}, http=http) as client:
+    with serve(served_directory) as site, library.Client() as http, open_client(environ={}, http=http) as client:
         fetched(client, f"{site.url}/a.tar.gz?sig=t0psecret", tmp_path / "cache")
         assert "t0psecret" not in caplog.text
         http.get(f"{site.url}/a.tar.gz?mine")
     assert "mine" in caplog.text
 
 
-def test_p20_stop_ends_what_a_client_of_the_caller_waits_for(library: ModuleType, served: Path, tmp_path: Path) -> None:
-    standing = stall(after=1000)
+def test_p20_stop_ends_a_stalled_request_of_a_client_of_the_caller(
+    library: ModuleType, served_directory: Path, tmp_path: Path
+) -> None:
+    stalled = stall(after=1000)
     raised: list[Any] = []
-    with serve(served) as site, library.Client(timeout=None) as http, open_client(environ={}, http=http) as client:
-        site.always("/a.tar.gz", standing)
+    with (
+        serve(served_directory) as site,
+        library.Client(timeout=None) as http,
+        open_client(environ={}, http=http) as client,
+    ):
+        site.always("/a.tar.gz", stalled)
 
         def work() -> None:
             try:
@@ -129,7 +140,7 @@ def test_p20_stop_ends_what_a_client_of_the_caller_waits_for(library: ModuleType
 
         thread = threading.Thread(target=work)
         thread.start()
-        assert standing.reached.wait(20)
+        assert stalled.reached.wait(20)
         client.stop()
         thread.join(20)
         assert not thread.is_alive()

@@ -1,3 +1,5 @@
+"""Responses with a wrong type, status, speed, date or validator are recognized."""
+
 import time
 from dataclasses import replace
 from email.utils import formatdate
@@ -20,14 +22,14 @@ from pytest_pyinstall.errors import (
 )
 
 
-def test_a_page_without_its_content_type_is_recognised(fetcher: Fetcher) -> None:
+def test_an_html_page_without_a_content_type_is_recognized(fetcher: Fetcher) -> None:
     fetcher.mirror.always(PATH, status(200, body=b"\n<!DOCTYPE HTML><p>Sign in"))
 
     with pytest.raises(DigestMismatchError, match="HTML page"):
         fetcher(replace(BUILD, size=None))
 
 
-def test_a_page_without_a_length_is_recognised(fetcher: Fetcher) -> None:
+def test_an_html_page_without_a_length_is_recognized(fetcher: Fetcher) -> None:
     fetcher.mirror.always(PATH, replace(html(), has_length=False))
 
     with pytest.raises(SizeMismatchError, match="HTML page"):
@@ -35,7 +37,7 @@ def test_a_page_without_a_length_is_recognised(fetcher: Fetcher) -> None:
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 407, 410, 416, 451, 204])
-def test_p12_these_statuses_are_not_tried_again(fetcher: Fetcher, code: int) -> None:
+def test_p12_a_permanent_status_is_not_retried(fetcher: Fetcher, code: int) -> None:
     fetcher.mirror.always(PATH, status(code))
 
     with pytest.raises(FetchError) as caught:
@@ -49,7 +51,7 @@ def test_p12_these_statuses_are_not_tried_again(fetcher: Fetcher, code: int) -> 
     assert fetcher.files == []
 
 
-def test_p12_a_trickle_of_the_body_ends(fetcher: Fetcher) -> None:
+def test_p12_a_body_that_arrives_too_slowly_is_retried(fetcher: Fetcher) -> None:
     fetcher.limit(slow_time=0.2, slow_bytes=10_000)
     fetcher.mirror.script(PATH, trickle(step=10, pause=0.02))
 
@@ -76,14 +78,14 @@ def test_a_body_that_is_slow_but_not_too_slow_arrives(fetcher: Fetcher) -> None:
         ("Fri, 31 Dec 2100 23:59:59 GMT", 60),
     ],
 )
-def test_p12_retry_after_is_honoured_and_capped(fetcher: Fetcher, value: str, pause: float) -> None:
+def test_p12_retry_after_is_respected_up_to_a_limit(fetcher: Fetcher, value: str, pause: float) -> None:
     fetcher.mirror.script(PATH, status(429, {"Retry-After": value}))
 
     assert fetcher() == CONTENT
     assert fetcher.pauses == [pause]
 
 
-def test_a_date_in_retry_after_is_read_by_our_clock_if_the_server_has_none(fetcher: Fetcher) -> None:
+def test_a_date_in_retry_after_is_compared_with_our_clock_without_a_date_header(fetcher: Fetcher) -> None:
     fetcher.limit(wall_clock=lambda: 1_000_000_000.0)
     then = formatdate(1_000_000_030, usegmt=True)
     fetcher.mirror.script(PATH, status(503, {"Retry-After": then, "Date": ""}))
@@ -92,7 +94,7 @@ def test_a_date_in_retry_after_is_read_by_our_clock_if_the_server_has_none(fetch
     assert fetcher.pauses == [30]
 
 
-def test_a_date_in_retry_after_is_read_by_the_clock_of_the_server(fetcher: Fetcher) -> None:
+def test_a_date_in_retry_after_is_compared_with_the_date_header(fetcher: Fetcher) -> None:
     now = time.time() - 86400
     date, then = formatdate(now, usegmt=True), formatdate(now + 20, usegmt=True)
     fetcher.mirror.script(PATH, status(503, {"Retry-After": then, "Date": date}))
@@ -102,7 +104,7 @@ def test_a_date_in_retry_after_is_read_by_the_clock_of_the_server(fetcher: Fetch
 
 
 @pytest.mark.parametrize("behaviour", [noetag(), etag('W/"weak"')], ids=["none", "weak"])
-def test_without_a_strong_validator_no_range_is_asked_for(fetcher: Fetcher, behaviour: Behaviour) -> None:
+def test_no_range_is_requested_without_a_strong_validator(fetcher: Fetcher, behaviour: Behaviour) -> None:
     fetcher.mirror.script(PATH, replace(behaviour, stop="fin", after=100_000))
 
     assert fetcher() == CONTENT

@@ -5,9 +5,7 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import traceback
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from mirror import (
     Mirror,
     reset,
 )
+from waiting import wait_until
 
 from pytest_pyinstall.download._response import RetryPolicy
 from pytest_pyinstall.download.cache import archive_path
@@ -163,15 +162,6 @@ class in_process:  # noqa: N801  # reads as a statement
         if sys.exc_info()[0] is not None:
             self.process.kill()
         self.process.wait(30)
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    patience = threading.Event()
-    for _ in range(3000):
-        if is_so():
-            return
-        patience.wait(0.01)
-    pytest.fail("it never came to that")
 
 
 def wait_for_part(fetcher: Fetcher, size: int) -> None:

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from downloads import wait_until
+from waiting import wait_until
 
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.system import processes
