@@ -1,7 +1,8 @@
-"""Digests of everything that decides what a fresh environment of a suite would contain, each under a name for people.
+"""Digests of everything that decides what a new environment of a suite would contain, each with a readable name.
 
-An environment is used again only while all of them stay the same, and made again with the names of those that changed.
-What cannot reach an environment is left out: the tables of test runners and linters, comments, documentation.
+An environment is reused as long as no digest changes. Otherwise a new one is made, and the session prints the names of
+the digests that changed. Settings of test runners and linters, comments and documentation cannot change an environment,
+and are left out.
 """
 
 import ast
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.project import read_project
 from pytest_pyinstall.suite._tools import as_list, as_table, read_ini, read_toml
-from pytest_pyinstall.suite.recipe import EnvironmentSpec, local_target
+from pytest_pyinstall.suite.recipe import EnvironmentSpec, can_be_installed, local_target
 
 __all__ = ["OPTION", "Inputs", "changes", "explicit_packages", "lines_of"]
 
@@ -63,7 +64,7 @@ _FROM_VERSION_CONTROL = re.compile(
     r"scm|\bvcs\b|hatch-vcs|versioneer|versioningit|\bpbr\b|dynamic-versioning|git-versioning|dunamai"
 )
 _DOCUMENTATION = re.compile(r"(README|LICEN[CS]E|COPYING|AUTHORS|NOTICE|CHANGE|HISTORY|NEWS)[^/]*", re.IGNORECASE)
-"""Files that builds copy into the metadata, and no test looks at."""
+"""Files that builds copy into the metadata, and that tests do not read."""
 _UNRELATED_SECTIONS = re.compile(
     r"(tool:pytest|pytest|flake8|pycodestyle|pydocstyle|pep8|pylint|mypy|isort|coverage|tox|testenv|bumpversion|yapf"
     r"|doc8|check-manifest|zest.releaser|autopep8|codespell|black|build_sphinx|upload_docs|darglint|radon|pyright)\b.*"
@@ -77,7 +78,7 @@ _BUILD_TABLES = {
     "hatch": ("metadata", "build", "version"),
     "pdm": ("version", "build", "resolution", "source"),
 }
-"""Of these tools the other tables are about commands of theirs."""
+"""The tables of these tools that a build reads. Their other tables configure commands."""
 _UNRELATED_KEYS = {
     "uv": {"dev-dependencies", "default-groups", "cache-dir", "required-version", "publish-url", "check-url"},
     "poetry": {"group", "dev-dependencies", "urls", "readme"},
@@ -88,38 +89,38 @@ _VARIABLES = re.compile(
     r"|SETUPTOOLS_SCM_PRETEND_VERSION.*|PBR_VERSION|PDM_BUILD_SCM_VERSION|POETRY_DYNAMIC_VERSIONING_BYPASS"
 )
 _ROOTS = ("", "src", "lib", "python")
-"""Directories in which packages are."""
+"""Directories in which projects have their packages."""
 _NOT_PACKAGED = frozenset(
     {"test", "tests", "testing", "docs", "doc", "build", "dist", "target", "htmlcov", "node_modules", "examples"}
 )
-"""Directories beside the packages that no wheel takes by itself."""
+"""Directories beside the packages that build backends do not include by default."""
 _GENERATED = frozenset({"__pycache__", "node_modules", ".git", ".hg", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
 _LONGEST = 500
-"""Characters. What is longer names no file."""
+"""Characters. A longer text is not the name of a file."""
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """The names of what differs."""
+    """The names of the digests that differ between `before` and `after`, in the order of `after`."""
     return [name for name in dict.fromkeys((*after, *before)) if before.get(name) != after.get(name)]
 
 
 OPTION = re.compile(r"(-r|-c|-f|--requirements?|--constraints?|--find-links)(?:\s+|=|(?<=-[rcf])(?=\S))(.+)")
-"""A line that names a file or a directory of requirements."""
+"""A line of requirements that names another file or a directory."""
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a file of requirements, without comments and without the options of a single requirement."""
+    """The lines of a requirement file, without comments, and without options that belong to a single requirement."""
     joined = re.sub(r"\\\n", " ", text)
     lines = [re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in joined.splitlines()]
     return [line if line.startswith("-") else re.split(r"\s+--\w", line, maxsplit=1)[0] for line in lines if line]
 
 
 class Inputs:
-    """What decides about the environment for `spec`. `parts` are the digests.
+    """Everything that decides the contents of the environment for `spec`. `parts` are the digests by name.
 
-    `excluded` are directories that are in the project and are no part of it. `copied` are the directories that are
-    installed as they are now: (directory, name of the project). `named` are those that requirements name. Raises
-    `InvalidSettingError` for unreadable files.
+    `excluded` are directories inside the project that are no part of it. `copied` are the projects that are installed
+    as a copy and not editable: (directory, name). `named` are the local directories and files that requirements name.
+    Raises `InvalidSettingError` if a file of the project cannot be read.
     """
 
     def __init__(self, spec: EnvironmentSpec, *, environ: Mapping[str, str], excluded: Sequence[Path] = ()) -> None:
@@ -141,17 +142,17 @@ class Inputs:
                 self._variable(name, environ[name])
 
     def digest(self) -> str:
-        """Changes with any of the parts."""
+        """One digest of all parts."""
         return _digest(json.dumps(sorted(self.parts.items())))
 
     def sources(self, project: Path) -> str:
-        """Changes with any file that a wheel of `project` could hold."""
+        """A digest of all files that a wheel of `project` could contain."""
         return tree_digest(project, excluded=self._excluded)
 
     # Requirements
 
     def _requirements(self, lines: Iterable[str], beside: Path | None = None) -> None:
-        """What `lines` name, in a file in `beside`."""
+        """Add the files and projects that `lines` name. `beside` is the directory of the file with these lines."""
         for line in lines:
             option = OPTION.match(line)
             if option and option[1] in {"-f", "--find-links"}:
@@ -163,7 +164,7 @@ class Inputs:
                 self._local(target.path, editable=target.editable, name=target.name or None)
 
     def _requirements_file(self, path: Path) -> None:
-        """A file of requirements, and what it names: files relative to it, projects as `local_target` says."""
+        """Add a requirement file and what it names: files relative to it, and projects as `local_target` finds them."""
         text = self._file(path)
         if text is not None:
             self._requirements(lines_of(text.decode("utf-8", "replace")), beside=path.parent)
@@ -180,7 +181,7 @@ class Inputs:
             self._put(self._label(directory), repr(rows))
 
     def _variable(self, name: str, value: str) -> None:
-        """Names of files by their content; URLs without user and password, which may be others every hour."""
+        """Add a variable: files by their content, and URLs without user and password, which may change every hour."""
         texts = []
         for word in value.split():
             parts = urlsplit(word)
@@ -222,7 +223,7 @@ class Inputs:
             suffixes = _COMPILED_SUFFIXES | ({".py"} if "mypyc" in text else set())
             self._put("sources that are compiled", tree_digest(project, suffixes, excluded=self._excluded))
         if self._is_setuptools(document, setup, parser):
-            # Its editable installations list the packages that there were.
+            # An editable installation lists the packages that existed when it was made.
             self._put("packages", repr(list(_packages(project, self._excluded))))
 
     @staticmethod
@@ -231,7 +232,7 @@ class Inputs:
         return "setuptools" in str(backend) if backend else bool(document.get("project") or setup or parser)
 
     def _pyproject(self, project: Path, document: Mapping[str, Any], setup: bytes | None) -> str:
-        """The tables that a build reads, and the files that they name."""
+        """Add the tables that a build reads and the files that they name. Returns the tables as text."""
         tables = {name: document[name] for name in ("build-system", "project") if name in document}
         build = as_table(document, "build-system")
         reads_all = bool(build.get("backend-path")) or bool(setup and re.search(rb"toml", setup))
@@ -257,7 +258,7 @@ class Inputs:
         return json.dumps(tables, default=str)
 
     def _dynamic(self, project: Path, document: Mapping[str, Any]) -> None:
-        """What `[project]` leaves to attributes of modules."""
+        """Add the modules whose attributes are dynamic values of `[project]`."""
         table = as_table(document, "project")
         dynamic = as_list(table.get("dynamic"))
         setuptools = as_table(as_table(document, "tool"), "setuptools")
@@ -289,7 +290,7 @@ class Inputs:
         return text
 
     def _named_files(self, project: Path, value: object) -> None:
-        """The files among the strings of `value`, and the files of requirements that these name."""
+        """Add the files that strings in `value` name, and the files that these name as requirements."""
         for text in _strings(value):
             for path in _files_of(project, text):
                 self._built_from(path)
@@ -307,11 +308,11 @@ class Inputs:
             self._file(path)
 
     def _local_dependencies(self, project: Path, document: Mapping[str, Any]) -> None:
-        """Other projects on this machine that this one depends on."""
+        """Add the projects on this machine that this one depends on."""
         for table in _tables(as_table(document, "tool")):
             if isinstance(path := table.get("path"), str) and len(path) < _LONGEST:
                 place = (project / path).resolve()
-                if place != project and (place.is_file() or _is_project(place)):
+                if place != project and can_be_installed(place):
                     self._local(place, editable=bool(table.get("editable", table.get("develop", False))))
         for line in as_list(as_table(document, "project").get("dependencies")):
             if isinstance(line, str) and "@" in line and (target := local_target(line, project)):
@@ -320,7 +321,7 @@ class Inputs:
     # Python code that builds run or read
 
     def _python_that_builds(self, project: Path, source: bytes) -> None:
-        """The files that a ``setup.py`` names, and the modules beside it that it imports."""
+        """Add the files that `source`, a ``setup.py``, names, and the modules beside it that it imports."""
         try:
             tree = ast.parse(source)
         except (SyntaxError, ValueError, RecursionError):
@@ -341,7 +342,7 @@ class Inputs:
                 self._module(project, name.partition(".")[0], project)
 
     def _module(self, place: Path, name: str, project: Path) -> None:
-        """A module in `place` that a build imports."""
+        """Add a module in `place` that a build imports, and what it names and imports."""
         paths = [place / f"{name}.py", *sorted((place / name).glob("**/*.py"))] if name.isidentifier() else []
         for path in paths:
             shown = self._label(path)
@@ -349,7 +350,7 @@ class Inputs:
                 self._python_that_builds(project, content)
 
     def _attribute(self, project: Path, attribute: str, roots: Iterable[object], depth: int = 0) -> None:
-        """The module of ``package.module.attribute``, which a build reads or imports."""
+        """Add the module of ``package.module.attribute``, and the module that it imports the attribute from."""
         module, _, name = attribute.replace(":", ".").rpartition(".")
         relative = module.replace(".", "/")
         for root in dict.fromkeys((*map(str, roots), *_ROOTS)):
@@ -386,16 +387,17 @@ _NO_PACKAGES = re.compile(
     r"|utils?|python|build|benchmarks?|exercises?|htmlcov|conftest|setup|test_\w*|\w+_test|noxfile|toxfile|dodo|pavement"
     r"|tasks|fabfile|SConstruct|SConscript"
 )
-"""What setuptools' discovery passes by in a flat layout.
+"""Directories that setuptools ignores when it discovers packages in a flat layout.
 
 Source: https://setuptools.pypa.io/en/latest/userguide/package_discovery.html#flat-layout
 """
 
 
 def explicit_packages(project: Path, excluded: Sequence[Path]) -> str:
-    """A setup.cfg that names the packages that setuptools would discover if `excluded` were not in `project`.
+    """The text of a setup.cfg with the packages that setuptools would discover without the directories `excluded`.
 
-    Empty if they are not in its way: it takes every directory at the top for a package, and refuses to build with two.
+    setuptools takes each top-level directory for a package, and does not build a project with two of them. The text is
+    empty if `excluded` causes no such error.
     """
     ours = {path.relative_to(project).parts[:1] for path in excluded if path.is_relative_to(project)}
     ours |= {(path.name,) for path in project.iterdir() if _looks_ours(path)}
@@ -413,7 +415,7 @@ def explicit_packages(project: Path, excluded: Sequence[Path]) -> str:
 
 
 def _looks_ours(path: Path) -> bool:
-    """Whether a store, a cache, both or a mirror is at `path`, also if it is not the one that is configured now."""
+    """Whether `path` is a store, a cache, a directory with both, or a mirror, even if it is not configured now."""
     if not path.is_dir() or path.is_symlink():
         return False
     return (
@@ -425,7 +427,7 @@ def _looks_ours(path: Path) -> bool:
 
 
 def _has_explicit_packages(project: Path) -> bool:
-    """Whether setuptools does not discover the packages of `project` at its top."""
+    """Whether setuptools does not search the top level of `project` for packages."""
     document, parser = read_toml(project / "pyproject.toml"), read_ini(project / "setup.cfg")
     backend = str(as_table(document, "build-system").get("build-backend", "setuptools"))
     setup = _bytes(project / "setup.py") or b""
@@ -441,9 +443,10 @@ def _has_explicit_packages(project: Path) -> bool:
 def tree_digest(
     directory: Path, suffixes: frozenset[str] | set[str] | None = None, *, excluded: Sequence[Path] = ()
 ) -> str:
-    """Changes with the content of a file below `directory` that could be a source.
+    """A digest of the source files below `directory`: their names and content.
 
-    With `suffixes`, of such a file alone; else of what a wheel could hold, which tests and what they write are not.
+    With `suffixes`, of files with one of them. Without, of all files that a wheel could contain, which excludes tests
+    and what they write.
     """
     digest = hashlib.sha256()
     skipped = {os.path.realpath(path) for path in excluded}
@@ -470,11 +473,7 @@ _AT_THE_TOP = {".py", ".pyi", ".toml", ".cfg", ".in", ".build", ".so", ".pyd"}
 
 
 def _is_of_sources(parent: str, name: str, suffixes: object, *, is_top: bool) -> bool:
-    if (
-        name in _GENERATED
-        or name.endswith(".egg-info")
-        or name in {".git", ".hg", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
-    ):
+    if name in _GENERATED or name.endswith(".egg-info"):
         return False
     if not is_top:
         return True
@@ -488,7 +487,7 @@ def _is_of_sources(parent: str, name: str, suffixes: object, *, is_top: bool) ->
 
 
 def _packages(project: Path, excluded: Sequence[Path]) -> Iterator[str]:
-    """The packages at the top, as an editable installation of setuptools lists them."""
+    """The top-level packages, as an editable installation by setuptools lists them."""
     skipped = {os.path.realpath(path) for path in excluded}
     for root in _ROOTS[:2]:
         with contextlib.suppress(OSError):
@@ -500,7 +499,10 @@ def _packages(project: Path, excluded: Sequence[Path]) -> Iterator[str]:
 
 
 def _is_of_build(tool: str, names: Sequence[str]) -> bool:
-    """Whether `tool` is uv, which installs, or one of what a build requires: ``hatch`` for ``hatchling``."""
+    """Whether a build reads the table of `tool`: of uv, which installs, or of a build requirement in `names`.
+
+    ``hatch`` is the tool of the requirement ``hatchling``.
+    """
     word = tool.replace("_", "-").lower()
     starts = (re.match(r"[\w.-]*", name.replace("_", "-").lower())[0] for name in names)  # type: ignore[index]
     if word in _UNRELATED_TOOLS:
@@ -538,7 +540,7 @@ def _tables(value: object) -> Iterator[dict[str, Any]]:
 
 
 def _files_of(directory: Path, text: str) -> Iterator[Path]:
-    """The file that `text` names in `directory`, or the files, if it is a pattern."""
+    """The existing file that `text` names in `directory`, or the files that match if it is a pattern."""
     if not text or len(text) > _LONGEST or "\n" in text or "\0" in text:
         return
     try:
@@ -560,17 +562,16 @@ def _is_directory(project: Path, text: str) -> bool:
         return False
 
 
-def _is_project(directory: Path) -> bool:
-    return any((directory / name).is_file() for name in ("pyproject.toml", "setup.py", "setup.cfg"))
-
-
 _DECLARED = re.compile(
     r"_*(version|version_info|version_tuple|title|description|author\w*|license|url|release)_*", re.IGNORECASE
 )
 
 
 def _declarations(source: bytes, *names: str) -> bytes | str:
-    """What a build takes out of a module: the docstring and what looks like a version; all of it, if nothing does."""
+    """The parts of a module that a build reads: the docstring, and assignments of `names` and of versions.
+
+    The whole module if it has no such assignment.
+    """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
@@ -588,7 +589,7 @@ def _declarations(source: bytes, *names: str) -> bytes | str:
 
 
 def _import_of(source: bytes, name: str) -> tuple[int, str] | None:
-    """From where the module `source` imports `name`: the number of dots, and the module."""
+    """The place that the module `source` imports `name` from: number of leading dots, module. None if it does not."""
     with contextlib.suppress(SyntaxError, ValueError, RecursionError):
         for node in ast.parse(source).body:
             if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in node.names):
@@ -597,7 +598,7 @@ def _import_of(source: bytes, name: str) -> tuple[int, str] | None:
 
 
 def _tags(project: Path) -> list[str]:
-    """The tags of the repository, of which version control makes versions."""
+    """The tags of the git repository, which versions are made from."""
     for place in (project, *project.parents):
         git = place / ".git"
         if not git.exists():

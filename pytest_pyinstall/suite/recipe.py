@@ -1,4 +1,4 @@
-"""Reads from a project what goes into the environments that its suite runs in."""
+"""Reads from a project's files what to install into the environments of its suite."""
 
 import os
 import re
@@ -16,21 +16,21 @@ from pytest_pyinstall.suite._tools import Dependencies, as_list, as_table, read_
 from pytest_pyinstall.suite._tox import Tox, ToxEnvironment, read_tox
 from pytest_pyinstall.suite.variants import Variant
 
-__all__ = ["EnvironmentSpec", "LocalTarget", "Recipe", "local_target", "read_recipe"]
+__all__ = ["EnvironmentSpec", "LocalTarget", "Recipe", "can_be_installed", "local_target", "read_recipe"]
 
 _TEST_NAMES = ("test", "tests", "testing")
 _DEV_NAMES = ("dev",)
-"""Groups and extras. Those for tests come before everything else, those for development after."""
+"""Names of groups and extras. Those for tests are tried before all other sources, those for development after them."""
 _PLUGIN = "pytest-pyinstall"
 _OLDEST_WITH_PLUGIN = (3, 11)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentSpec:
-    """What goes into the environment of one Python besides pytest.
+    """What to install for one Python besides pytest.
 
-    `project` is the directory that is installed, None if there is nothing to install. `requirements` are lines as pip
-    takes them; what is relative in them is relative to `directory`.
+    `project` is the directory of the project to install, None if it is not installed. `requirements` are lines for pip,
+    with paths relative to `directory`.
     """
 
     directory: Path
@@ -40,14 +40,14 @@ class EnvironmentSpec:
     extras: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     resolution: str = ""
-    """uv's, empty for the newest versions."""
+    """A value for uv's ``--resolution``; empty for the newest versions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What goes into the environments of a project. `spec` is the part that holds for one Python.
+    """What to install into the environments of a project. `spec` returns the part for one Python.
 
-    `left_out` are the lines that were found and not understood.
+    `description` is a phrase for the session's header. `left_out` are the lines that we do not understand.
     """
 
     description: str
@@ -60,12 +60,15 @@ class Recipe:
     requirements: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     tox: Tox | None = None
-    """Whose environment for a Python adds to that."""
+    """The tox configuration, whose environment for a Python adds requirements and extras."""
     only_extras_of_tox: bool = False
     document: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def spec(self, interpreter: Interpreter, variant: Variant | None = None) -> EnvironmentSpec:
-        """What goes into the environment of `interpreter` with `variant`. Raises `InvalidSettingError`."""
+        """What to install for `interpreter` with `variant`.
+
+        Raises `InvalidSettingError` if tox names a dependency group that does not exist.
+        """
         extras, requirements = self.extras, self.requirements
         if found := self._of_tox(interpreter):
             extras += found.extras if self.project else ()
@@ -74,14 +77,14 @@ class Recipe:
                 grouped = (line for name in found.groups for line in _group(self.document, name, path))
                 requirements += (*grouped, *found.requirements)
         if self.project:
-            # `deps = .[x]` of tox: the project is installed anyway, and editable.
+            # `deps = .[x]` in tox: the project is installed already, editable; only the extra is new.
             targets = {line: local_target(line, self.directory) for line in requirements}
             own = {line: target for line, target in targets.items() if target and target.path == self.directory}
             own = {line: target for line, target in own.items() if not target.marker}
             extras += tuple(extra for target in own.values() for extra in target.extras)
             requirements = tuple(line for line in requirements if line not in own)
         if interpreter.version_info[:2] < _OLDEST_WITH_PLUGIN:
-            # There, the worker explains to tests that want our fixtures why they are skipped.
+            # Our plugin does not support this Python. The worker skips tests that use our fixtures, with the reason.
             requirements = tuple(line for line in requirements if _name_of(line) != _PLUGIN)
         requirements += variant.requirements if variant else ()
         return EnvironmentSpec(
@@ -95,9 +98,9 @@ class Recipe:
         )
 
     def describe(self, interpreters: Iterable[Interpreter]) -> list[str]:
-        """What is said about it in the report's header: what is installed, then what is left out."""
+        """Lines for the session's header: what is installed, then what is left out."""
         found = [each for each in map(self._of_tox, interpreters) if each is not None]
-        # `py39` for 3.9 needs no mention, `py39-django52` does: there are others that were not chosen.
+        # `py39` for 3.9 is obvious. `py39-django52` is named, because tox may have `py39-django42` too.
         chosen = [each.name for each in found if "-" in each.name or not re.search(r"\d", each.name)]
         as_in = f", as in {', '.join(dict.fromkeys(chosen))}" if chosen else ""
         left_out = dict.fromkeys((*self.left_out, *(line for each in found for line in each.left_out)))
@@ -105,7 +108,7 @@ class Recipe:
         if left_out:
             names = "; ".join(left_out)
             lines.append(
-                f"left out, because it was not understood: {names} (pyinstall_suite_install names all that is needed)"
+                f"left out, because it was not understood: {names} (set pyinstall_suite_install to what tests need)"
             )
         return lines
 
@@ -114,7 +117,7 @@ class Recipe:
 
 
 def _names_in_tox(interpreter: Interpreter) -> tuple[str, ...]:
-    """What tox may call the environment of `interpreter`, the usual name first."""
+    """The names that a tox environment for `interpreter` can have, the usual one first."""
     major, minor = interpreter.version_info[:2]
     suffix = "t" if interpreter.free_threaded else ""
     if interpreter.implementation != "cpython":
@@ -131,14 +134,15 @@ def _names_in_tox(interpreter: Interpreter) -> tuple[str, ...]:
 
 
 def read_recipe(directory: Path, configured: Sequence[str] = ()) -> Recipe:
-    """What `configured` says (``pyinstall_suite_install``), else what the project in `directory` has for its tests.
+    """Read what to install for the tests of the project in `directory`.
 
-    Only reads. Raises `InvalidSettingError`, which names the file, for one that cannot be understood.
+    `configured` are the lines of ``pyinstall_suite_install``. If there are none, the files of the project decide.
+    Raises `InvalidSettingError`, which names the file, if one cannot be read.
     """
     document = read_toml(directory / "pyproject.toml")
     project = read_project(directory)
     is_project = project is not None and project.path is not None and project.path.parent == directory
-    # A pyproject.toml without [project] is installed by what setup.py or setup.cfg say, or not at all.
+    # A project whose pyproject.toml has no [project] is installed if it has a setup.py or setup.cfg.
     installs = is_project and _is_installable(directory, document)
     base = Recipe(
         description="",
@@ -164,15 +168,18 @@ def _is_installable(directory: Path, document: Mapping[str, Any]) -> bool:
 
 
 def _needs_its_build_environment(document: Mapping[str, Any]) -> bool:
-    """Whether an editable installation builds at import, with tools that were there for the first build alone."""
+    """Whether an editable installation builds the project when it is imported.
+
+    The tools for that are only present in the isolated environment of the first build.
+    """
     return as_table(document, "build-system").get("build-backend") == "mesonpy"
 
 
-# What the user says
+# What the user configures
 
 
 def _configured(base: Recipe, words: Sequence[str]) -> Recipe:
-    """Lines as pip takes them; the project itself and ``--group NAME`` are understood here."""
+    """The recipe for lines as pip accepts them. The project itself and ``--group NAME`` are resolved here."""
     requirements: list[str] = []
     extras: list[str] = []
     own: list[LocalTarget] = []
@@ -199,7 +206,7 @@ def _configured(base: Recipe, words: Sequence[str]) -> Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalTarget:
-    """A directory or file that a requirement names."""
+    """A local directory or file that a requirement names."""
 
     path: Path
     editable: bool
@@ -216,9 +223,10 @@ _LOCAL = re.compile(
 
 
 def local_target(line: str, base: Path, beside: Path | None = None) -> LocalTarget | None:
-    """What `line` of requirements names in the file system; None for everything else.
+    """The local directory or file that a line of requirements names; None if it names none.
 
-    It is relative to `base`, in which pip is started, or, if there is no such thing, to `beside`, where the file is.
+    A relative path starts at `base`, in which pip is started. If nothing can be installed there, it starts at `beside`,
+    the directory of the requirement file.
     """
     match = (
         _LOCAL.fullmatch(line.strip().replace("'", "").replace('"', ""))
@@ -239,9 +247,9 @@ def local_target(line: str, base: Path, beside: Path | None = None) -> LocalTarg
     extras = re.findall(r"[^,\s\[\]]+", f"{match['before'] or ''},{match['after'] or ''}")
     try:
         path = (base / os.path.expanduser(place)).resolve()  # noqa: PTH111  # to pathlib, ./~name is ~name
-        if beside is not None and not _can_be_installed(path):
+        if beside is not None and not can_be_installed(path):
             other = (beside / place).resolve()
-            path = other if _can_be_installed(other) else path
+            path = other if can_be_installed(other) else path
     except (OSError, RuntimeError, ValueError):
         return None
     return LocalTarget(
@@ -253,11 +261,12 @@ def local_target(line: str, base: Path, beside: Path | None = None) -> LocalTarg
     )
 
 
-def _can_be_installed(path: Path) -> bool:
+def can_be_installed(path: Path) -> bool:
+    """Whether `path` is a file, or a directory with a project."""
     return path.is_file() or any((path / name).is_file() for name in ("pyproject.toml", "setup.py", "setup.cfg"))
 
 
-# What is found
+# What the project's files contain
 
 
 def _detected(base: Recipe) -> Recipe:
@@ -283,10 +292,10 @@ def _detected(base: Recipe) -> Recipe:
 
 
 def _with_runtime(base: Recipe) -> tuple[Recipe, str]:
-    """`base` with what a project needs that is not installed itself, and the words for it."""
+    """`base` with the dependencies of a project that is not installed itself, and a phrase that describes them."""
     if base.project:
         return base, "the project"
-    own = "nothing of the project, which has no metadata to install it by"
+    own = "the project in place (it has no metadata to install it)"
     tool = as_table(base.document, "tool")
     if lines := as_list(as_table(base.document, "project").get("dependencies")):
         return replace(base, requirements=tuple(map(str, lines))), "the project's dependencies"
@@ -302,7 +311,7 @@ def _with_runtime(base: Recipe) -> tuple[Recipe, str]:
 
 
 def _of_standard_tables(base: Recipe, own: str, tox: Tox | None, names: Sequence[str]) -> Recipe | None:
-    """The group and the extra with one of `names`: tests that have a group of their own may need an extra too."""
+    """The dependency group and the extra with one of `names`. Tests with a group may need an extra too."""
     groups = {_normalized(key) for key in as_table(base.document, "dependency-groups")}
     group = next((name for name in names if name in groups), None)
     extras = {_normalized(name): name for name in _extras(base.directory, base.document)} if base.project else {}

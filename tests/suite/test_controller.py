@@ -256,7 +256,7 @@ def test_a_project_without_metadata_runs_from_its_directory(run: Run, pytester: 
     pytester.makepyfile("import sys\ndef test_it(): pass")
     result = run()
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["suite: nothing of the project, which has no metadata to install it by,*"])
+    result.stdout.fnmatch_lines(["suite: the project in place (it has no metadata to install it),*"])
 
 
 def test_a_path_with_spaces_and_letters_of_all_kinds(

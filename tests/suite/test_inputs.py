@@ -1,4 +1,4 @@
-"""What decides whether an environment is made again."""
+"""The digests that decide whether an environment is made again."""
 
 import subprocess
 from pathlib import Path
@@ -25,7 +25,7 @@ from pytest_pyinstall.suite.recipe import read_recipe
         ({"src__demo_DOT_py": "x = 22\n", "README_DOT_md": "new"}, set()),
     ],
 )
-def test_the_parts_change_with_what_decides_and_with_nothing_else(
+def test_only_changes_that_reach_an_environment_change_its_digests(
     write: Write, change: dict[str, str], named: set[str]
 ) -> None:
     directory = write(
@@ -37,7 +37,7 @@ def test_the_parts_change_with_what_decides_and_with_nothing_else(
     assert set(changes(before, parts(read_recipe(directory)))) == named
 
 
-def test_sources_that_are_compiled_count(write: Write) -> None:
+def test_compiled_sources_have_a_digest(write: Write) -> None:
     setup = "from setuptools import Extension, setup\nsetup(ext_modules=[Extension('demo', ['demo.c'])])\n"
     directory = write(setup_DOT_py=setup, demo_DOT_c="int x;\n")
     before = parts(read_recipe(directory))
@@ -45,7 +45,7 @@ def test_sources_that_are_compiled_count(write: Write) -> None:
     assert changes(before, parts(read_recipe(directory))) == ["demo.c", "sources that are compiled"]
 
 
-def test_the_sources_of_a_copy_count_and_what_is_built_and_what_is_ours_does_not(write: Write, tmp_path: Path) -> None:
+def test_the_digest_of_a_copied_project_ignores_builds_tests_and_our_directories(write: Write, tmp_path: Path) -> None:
     directory = write(pyproject_DOT_toml=PROJECT, src__demo_DOT_py="x = 1\n", name__space__deep_DOT_py="")
     spec = read_recipe(directory, ["."]).spec(python())
 
@@ -71,7 +71,7 @@ def test_the_sources_of_a_copy_count_and_what_is_built_and_what_is_ours_does_not
         ("UV_HTTP_TIMEOUT", "1", "2", False),
     ],
 )
-def test_variables_of_the_installers_count_where_they_decide(
+def test_variables_have_a_digest_if_they_change_what_is_installed(
     write: Write, variable: str, value: str, other: str, counts: bool
 ) -> None:
     spec = read_recipe(write(pyproject_DOT_toml=PROJECT)).spec(python())
@@ -79,7 +79,7 @@ def test_variables_of_the_installers_count_where_they_decide(
     assert (found[0] != found[1]) is counts
 
 
-def test_a_new_tag_is_a_new_version(write: Write) -> None:
+def test_a_new_tag_changes_the_digest_of_a_version_from_git(write: Write) -> None:
     build = '[build-system]\nrequires = ["setuptools", "setuptools_scm"]\nbuild-backend = "setuptools.build_meta"\n'
     directory = write(pyproject_DOT_toml=build + '[project]\nname = "demo"\ndynamic = ["version"]\n')
     subprocess.run(["git", "init", "-q", str(directory)], check=True)

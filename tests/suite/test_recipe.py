@@ -1,4 +1,4 @@
-"""What a project's files come to: what goes into the environments of its suite, and when they are made again."""
+"""The recipe that a project's files contain for the environments of its suite."""
 
 import pytest
 from recipes import PROJECT, Write, described, python
@@ -7,7 +7,7 @@ from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.suite.recipe import read_recipe
 
 
-def test_a_group_and_an_extra_come_before_tox(write: Write) -> None:
+def test_a_group_and_an_extra_take_precedence_over_tox(write: Write) -> None:
     extra = '[project.optional-dependencies]\ntest = ["a"]\n'
     group = '[dependency-groups]\nbase = ["c"]\ntests = ["b", {include-group = "base"}]\n'
     tox = "[testenv]\ndeps = d\n"
@@ -25,7 +25,7 @@ def test_a_group_and_an_extra_come_before_tox(write: Write) -> None:
 @pytest.mark.parametrize(
     "dev", ['[dependency-groups]\ndev = ["z"]\n', '[project.optional-dependencies]\ndev = ["z"]\n']
 )
-def test_what_is_for_development_comes_after_all_that_is_for_tests(write: Write, dev: str) -> None:
+def test_requirements_for_development_are_used_only_without_any_for_tests(write: Write, dev: str) -> None:
     directory = write(pyproject_DOT_toml=PROJECT + dev, tox_DOT_ini="[testenv]\ndeps = d\n")
     assert described(read_recipe(directory)) == ("the project and what tox.ini [testenv] installs", (), ("d",))
     write(tox_DOT_ini="", requirements_DASH_test_DOT_txt="t\n")
@@ -34,7 +34,7 @@ def test_what_is_for_development_comes_after_all_that_is_for_tests(write: Write,
     assert "'dev'" in described(read_recipe(directory))[0]
 
 
-def test_a_group_for_tests_brings_the_extras_that_tox_installs_with_it(write: Write) -> None:
+def test_a_test_group_is_installed_with_the_extras_that_tox_installs(write: Write) -> None:
     directory = write(
         pyproject_DOT_toml=PROJECT + '[project.optional-dependencies]\nfast = []\n[dependency-groups]\ntest = ["b"]\n',
         tox_DOT_ini="[testenv]\nextras = fast\ndependency_groups = test\ndeps = d\n",
@@ -42,7 +42,7 @@ def test_a_group_for_tests_brings_the_extras_that_tox_installs_with_it(write: Wr
     assert described(read_recipe(directory))[1:] == (("fast",), ("b",))
 
 
-def test_our_own_plugin_is_left_out_where_it_cannot_be_had(write: Write) -> None:
+def test_our_own_plugin_is_left_out_on_pythons_that_it_does_not_support(write: Write) -> None:
     group = '[dependency-groups]\ntest = ["pytest_pyinstall>=1", "b"]\n'
     recipe = read_recipe(write(pyproject_DOT_toml=PROJECT + group))
     assert described(recipe, "3.10")[2] == ("b",)
@@ -60,7 +60,7 @@ def test_our_own_plugin_is_left_out_where_it_cannot_be_had(write: Write) -> None
         (["-e.", "-e .[b]"], True, ("b",)),
     ],
 )
-def test_the_project_itself_is_recognised(
+def test_the_project_itself_is_recognised_among_requirements(
     write: Write, lines: list[str], editable: bool, extras: tuple[str, ...]
 ) -> None:
     directory = write(pyproject_DOT_toml=PROJECT)
@@ -68,7 +68,7 @@ def test_the_project_itself_is_recognised(
     assert (spec.project, spec.editable, spec.extras, spec.requirements) == (directory, editable, extras, ())
 
 
-def test_what_builds_when_it_is_imported_is_installed_as_a_copy(write: Write) -> None:
+def test_a_project_that_builds_at_import_is_not_installed_editable(write: Write) -> None:
     build = '[build-system]\nrequires = ["meson-python"]\nbuild-backend = "mesonpy"\n'
     assert not read_recipe(write(pyproject_DOT_toml=build + PROJECT)).spec(python()).editable
 
@@ -76,16 +76,16 @@ def test_what_builds_when_it_is_imported_is_installed_as_a_copy(write: Write) ->
 @pytest.mark.parametrize(
     "name", ["requirements__test_DOT_txt", "requirements_DASH_dev_DOT_txt", "test_DASH_requirements_DOT_txt"]
 )
-def test_requirement_files_are_the_last_resort(write: Write, name: str) -> None:
+def test_requirement_files_are_used_without_other_sources(write: Write, name: str) -> None:
     directory = write(**{name: "a\n"})
     file = name.replace("__", "/").replace("_DOT_", ".").replace("_DASH_", "-")
     recipe = read_recipe(directory)
     assert recipe.project is None
-    assert recipe.description == f"nothing of the project, which has no metadata to install it by and {file}"
+    assert recipe.description == f"the project in place (it has no metadata to install it) and {file}"
     assert recipe.requirements == (f"-r {file}",)
 
 
-def test_what_is_configured_wins(write: Write) -> None:
+def test_the_configured_lines_replace_those_of_the_project(write: Write) -> None:
     directory = write(pyproject_DOT_toml=PROJECT + '[dependency-groups]\nTest_It = ["g"]\ntest = ["h"]\n')
     recipe = read_recipe(directory, ["-e .[a, b]", "--group test-it", "more>=1", ""])
     assert described(recipe) == ("-e .[a, b] --group test-it more>=1", ("a", "b"), ("g", "more>=1"))
@@ -97,7 +97,7 @@ def test_what_is_configured_wins(write: Write) -> None:
     "text",
     ["[tool.uv]\npackage = false\n" + PROJECT, '[tool.poetry]\npackage-mode = false\nname = "x"\n', "[tool.ruff]\n"],
 )
-def test_a_project_that_is_no_package_is_not_installed(write: Write, text: str) -> None:
+def test_a_project_without_a_package_is_not_installed(write: Write, text: str) -> None:
     assert read_recipe(write(pyproject_DOT_toml=text)).project is None
 
 
@@ -110,13 +110,13 @@ def test_a_project_that_is_no_package_is_not_installed(write: Write, text: str) 
         ("[dependency-groups\n", "is not valid TOML"),
     ],
 )
-def test_what_cannot_be_understood_names_the_file(write: Write, text: str, said: str) -> None:
+def test_an_error_in_a_file_names_the_file(write: Write, text: str, said: str) -> None:
     with pytest.raises(InvalidSettingError, match=said) as caught:
         read_recipe(write(pyproject_DOT_toml=PROJECT + text))
     assert "pyproject.toml" in str(caught.value)
 
 
-def test_extras_of_setup_files(write: Write) -> None:
+def test_extras_in_setup_files_are_found(write: Write) -> None:
     setup = "from setuptools import setup\nsetup(extras_require={'docs': [], 'testing': ['a']})\n"
     assert read_recipe(write(setup_DOT_py=setup)).extras == ("testing",)
     write(setup_DOT_cfg="[options.extras_require]\ndev = a\ntest = b\n", setup_DOT_py="")
