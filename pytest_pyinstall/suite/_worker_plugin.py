@@ -726,7 +726,7 @@ def _resolve_ids(config, parser, args, label):
             args.remove(word)
         else:
             _stream.send("unasked")
-            pytest.exit("no test of this Python was asked for", 5)
+            pytest.exit("no test of this Python was selected", 5)
     bases = [base for _, base in _ids["places"]]
     _ids["others"] = [place for place in places() if place not in bases]
 

@@ -1,12 +1,11 @@
-"""Calls in the background that no one has to wait for, and interrupts that come at a good moment.
+"""Runs the project's whole suite under each Python, and merges the reports into one session.
 
-Runs the project's whole suite under each Python, and merges the reports into one session.
-
-    outer session ── one environment for each Python ──> an inner pytest session there
+    controller ── one environment for each Python ──> a worker: a pytest session there
           ^                                                    │ _worker_plugin.py
           └──── reports, their node ids ending in [py3.9] <────┘ a file of JSON lines
 
-Nothing of the project is imported here: neither its conftest files nor its tests. See docs/suite.md.
+The controller is the session that the user starts. It imports nothing of the project, neither conftest files nor tests.
+See docs/suite.md.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ from pytest_pyinstall.suite.replay import (
     last_failed,
 )
 from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, append_summary, combine
-from pytest_pyinstall.suite.run import InterpreterRun, WorkerSession, label_of, prepare_plugin
+from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, label_of, prepare_plugin
 from pytest_pyinstall.suite.shard import DURATIONS, FILES, CellPart, cut, describe, parse_shard, read_durations
 from pytest_pyinstall.suite.summary import (
     grouping,
@@ -88,8 +87,10 @@ _T = TypeVar("_T")
 
 
 class Background(Generic[_T]):
-    """Runs calls, in order, in at most `count` threads. The process that ends does not wait for them, as for an
-    executor's."""
+    """Runs calls in order in at most `count` daemon threads.
+
+    A `ThreadPoolExecutor` would not do: the interpreter waits for its threads before it exits.
+    """
 
     def __init__(self, count: int) -> None:
         self._calls: queue.SimpleQueue[tuple[Future[_T], Callable[[], _T]] | None] = queue.SimpleQueue()
@@ -97,6 +98,7 @@ class Background(Generic[_T]):
         self._threads: list[threading.Thread] = []
 
     def submit(self, call: Callable[[], _T]) -> Future[_T]:
+        """Queue `call`, and return a future for its result or its exception."""
         future: Future[_T] = Future()
         self._calls.put((future, call))
         if len(self._threads) < self._count:
@@ -105,7 +107,7 @@ class Background(Generic[_T]):
         return future
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Cancel the queued calls. Those that run go on."""
         while True:
             try:
                 waiting = self._calls.get_nowait()
@@ -121,13 +123,17 @@ class Background(Generic[_T]):
             future, call = waiting
             try:
                 future.set_result(call())
-            except BaseException as error:  # noqa: BLE001  # the process that asks for the result gets it
+            except BaseException as error:  # noqa: BLE001  # raised where the result is read
                 future.set_exception(error)
 
 
 @contextmanager
 def deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for who asks whether it came, so that nothing is lost half-way. The second one does not wait."""
+    """Make the first Ctrl-C set a flag instead of raising, so that no report is lost half-way. The second one raises.
+
+    The value is a function that returns the flag. Only works in the main thread with Python's own handler; elsewhere
+    nothing changes, and the function returns False.
+    """
     is_ours = threading.current_thread() is threading.main_thread()
     if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield lambda: False
@@ -147,19 +153,19 @@ def deferred_interrupts() -> Iterator[Callable[[], bool]]:
 
 
 REPORTS = ("htmlpath", "report_log", "json_report", "json_report_file", "md_report", "ctrf")
-"""Where options of reporters are: what the controller has, no worker writes."""
+"""The destinations of reporters' options. If the controller has one, it writes that report, and the workers do not."""
 
 
 _PAUSE = 0.004
-"""Seconds between two looks at what the sessions wrote, when there was nothing new."""
+"""Seconds to wait if no worker has written anything new."""
 
 
 _GRACE = 0.6
-"""Seconds that an interrupted session has to end by itself."""
+"""Seconds that an interrupted worker has to end by itself."""
 
 
 class Suite:
-    """The plugin of an outer session. `say` writes a line to the terminal."""
+    """The plugin of the controller. `choices` are the Pythons of the session; `say` writes a line to the terminal."""
 
     def __init__(
         self,
@@ -169,7 +175,7 @@ class Suite:
         *,
         say: Callable[[str], None] | None,
     ) -> None:
-        """Raises `PyinstallError` for options that cannot be meant, and a project that cannot be read."""
+        """Raises `PyinstallError` for invalid options, and for a project that cannot be read."""
         self.config = config
         self.pythons = pythons
         self.say = say or (lambda _: None)
@@ -177,26 +183,26 @@ class Suite:
         self.words = words_of(config)
         installs = [str(word) for word in config.getini("pyinstall_suite_install")]
         self.recipe: Recipe = read_recipe(project_directory(config), installs)
-        said = config.getoption("pyinstall_with") or config.getini("pyinstall_suite_with")
-        self.variants: tuple[Variant | None, ...] = parse_variants(map(str, said)) or (None,)
+        variants = config.getoption("pyinstall_with") or config.getini("pyinstall_suite_with")
+        self.variants: tuple[Variant | None, ...] = parse_variants(map(str, variants)) or (None,)
         cells = {
             f"{label_of(choice)}-{variant.name}" if variant else label_of(choice): (choice, variant)
             for choice in choices
             for variant in self.variants
         }
         labels = list(cells)
-        asked = self.words.requested_labels(labels)
+        selected = self.words.requested_labels(labels)
         self.shard = parse_shard(text) if (text := config.getoption("pyinstall_shard")) else None
         self._parts: dict[str, CellPart] = {}
         if self.shard is not None:
-            self._parts = cut(asked, read_durations(config.rootpath / DURATIONS), self.shard)
-            asked = list(self._parts)
+            self._parts = cut(selected, read_durations(config.rootpath / DURATIONS), self.shard)
+            selected = list(self._parts)
         rows = [
             InterpreterRun(label=label, choice=choice, variant=variant, words=self.words.for_python(label, labels))
             for label, (choice, variant) in cells.items()
         ]
-        self.rows = [row for row in rows if row.label in asked]
-        self._unrequested = [row for row in rows if row.label not in asked] if self.shard is None else []
+        self.rows = [row for row in rows if row.label in selected]
+        self._unrequested = [row for row in rows if row.label not in selected] if self.shard is None else []
         self._labels = labels
         self._seed = seed()
         self.matrix = Matrix((row.tally for row in self.rows), when=[datetime.now(UTC)])
@@ -228,7 +234,7 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
-        """The inner sessions collect; this one has no items of its own."""
+        """The workers collect. The controller has no items of its own."""
         session.items = []
         session.testscollected = 0
         return True
@@ -240,7 +246,7 @@ class Suite:
         self._keeps_sections = self._emits_all or (reporter is not None and reporter.hasopt("P"))
         capture: Any = self.config.pluginmanager.get_plugin("capturemanager")
         if self.is_interactive and capture is not None:
-            capture.suspend_global_capture(in_=True)  # the terminal is the inner session's
+            capture.suspend_global_capture(in_=True)  # the worker uses the terminal
         add_property(self.config, LABELS, " ".join(row.label for row in self.rows))
         try:
             self._run(session)
@@ -286,16 +292,16 @@ class Suite:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """pytest's own exit code, if the workers agree on one. What failed here stays failed."""
+        """Use the exit code of the workers if all have the same. A failure of the controller takes precedence."""
         if (
             session.exitstatus not in {0, 1, 5}
             or (self._coverage is not None and self._coverage.is_failed)
             or any(row.worker is None for row in self.rows)
         ):
             return
-        codes = {row.exit_code for row in self.rows if row.tally.note != "not asked for"}
+        codes = {row.exit_code for row in self.rows if row.tally.note != NOT_SELECTED}
         if codes <= {0, 5} and any(row.before_cut for row in self.rows):
-            session.exitstatus = 0  # there are tests, and the other shards have them
+            session.exitstatus = 0  # there are tests, but all of them are in other shards
             return
         if len(codes) == 1 and (code := codes.pop()):
             session.exitstatus = code
@@ -316,7 +322,7 @@ class Suite:
                         time.sleep(_PAUSE)
                     if session.shouldfail or session.shouldstop:
                         break
-                    # With the terminal in its hands, a session answers Ctrl-C itself.
+                    # A worker with the terminal handles Ctrl-C itself: in the debugger it does not end the session.
                     if is_interrupted() and not self.is_interactive:
                         self._replay_rest(replayer)
                         raise KeyboardInterrupt
@@ -339,7 +345,7 @@ class Suite:
                 row.preparing = background.submit(functools.partial(self._prepare, row.choice.interpreter, row.variant))
 
     def _run_all_pythons(self, background: Background[SuiteEnvironment], replayer: ReportReplayer) -> None:
-        """What was taken for the name of a Python is a parameter of a test, which every Python runs."""
+        """Start the other Pythons too: an argument such as ``test_a[py3.9]`` turned out to name a test's parameter."""
         more, self._unrequested = self._unrequested, []
         for row in more:
             row.words = self.words.for_python(row.label, self._labels, replayer.parameters)
@@ -358,7 +364,7 @@ class Suite:
         environments = environments_directory(settings.cache)
         if settings.cache not in settings.trusted_stores and (other := other_writer(environments)):
             hint = f"{other.way_out}, or another cache: --python-cache DIR".removeprefix(", or ")
-            raise StoreError(f"{other}, and could plant what the suite runs", hint=hint)
+            raise StoreError(f"{other}, and could change what the suite runs", hint=hint)
         return make_environment(
             interpreter,
             self.recipe,
@@ -372,10 +378,10 @@ class Suite:
         )
 
     def _step(self, replayer: ReportReplayer) -> bool:
-        """Look at every Python once, and say whether anything happened."""
+        """Process once what is new of each Python, and return whether there was anything."""
         happened = bool(self._messages)
         while self._messages:
-            self.say(self._messages.popleft())  # here, because threads would write into each other's lines
+            self.say(self._messages.popleft())  # here, because lines from threads would be mixed up
         active = sum(row.worker is not None and not row.is_over for row in self.rows)
         for row in self.rows:
             if row.is_over:
@@ -396,11 +402,10 @@ class Suite:
         return happened
 
     def _call_environment_hook(self, python: Interpreter | None, environment: SuiteEnvironment) -> None:
-        """Let other plugins prepare an environment, once, before a test runs in it.
+        """Let other plugins prepare a new environment before the first test runs in it.
 
-        Here and not in the threads that make environments, because a hook of pytest may expect to be called in this
-        one. Raises `EnvironmentCreationError`. Then the environment is not marked, and the next session calls the hook
-        again.
+        Called in the main thread, as other hooks of pytest are. Raises `EnvironmentCreationError` if a hook fails. In
+        that case the environment is not marked, and the next session calls the hooks again.
         """
         hook = self.config.hook.pytest_pyinstall_environment
         if python is None or not hook.get_hookimpls() or is_prepared(environment.path):
@@ -410,11 +415,11 @@ class Suite:
             hook(environment=Environment(path=environment.path, python=own), python=python, config=self.config)
         except (pytest.exit.Exception, KeyboardInterrupt):
             raise
-        except BaseException as error:  # also those of pytest.fail, which are no Exception
+        except BaseException as error:  # the exception of pytest.fail is no Exception
             frames = traceback.extract_tb(error.__traceback__)
             frame = next((frame for frame in frames if frame.name == hook.name), frames[-1])
-            said = error.message if isinstance(error, PyinstallError) else f"{type(error).__name__}: {error}"
-            message = f"a plugin's pytest_pyinstall_environment failed: {said} ({frame.filename}:{frame.lineno})"
+            text = error.message if isinstance(error, PyinstallError) else f"{type(error).__name__}: {error}"
+            message = f"a plugin's pytest_pyinstall_environment failed: {text} ({frame.filename}:{frame.lineno})"
             raise EnvironmentCreationError(message) from error
         mark_as_prepared(environment.path)
 
@@ -439,7 +444,7 @@ class Suite:
         )
 
     def _document(self, row: InterpreterRun, environment: SuiteEnvironment) -> dict[str, Any]:
-        """What the worker of `row` has to know."""
+        """The document that tells the worker of `row` what to run and what to leave to the controller."""
         assert row.words is not None  # noqa: S101  # every row that is started has them
         config = self.config
         ours = worker_arguments(
@@ -479,7 +484,7 @@ class Suite:
         }
 
     def _is_from_elsewhere(self, name: str) -> bool:
-        """Whether a plugin that ``-p`` names is not the project's own, and so may be absent from an environment."""
+        """Whether the plugin with this name is not part of the project. An environment may not have such a plugin."""
         plugin = self.config.pluginmanager.get_plugin(name)
         file = getattr(plugin, "__file__", None)
         return file is not None and not Path(file).is_relative_to(self.config.rootpath)
@@ -493,7 +498,7 @@ class Suite:
         return self._scratch / "cache"
 
     def _follow(self, row: InterpreterRun, worker: WorkerSession, replayer: ReportReplayer) -> bool:
-        # In this order: what it wrote before it ended is there when we have seen that it ended.
+        # The exit code first: if the worker has ended, its file is complete when we read it.
         code = worker.exit_code
         happened = False
         for event in worker.events():
@@ -508,7 +513,7 @@ class Suite:
     # Ending
 
     def _end(self) -> None:
-        """End what still runs: first asked, then told."""
+        """End the workers that still run: first with an interrupt, and with a kill if they do not end in time."""
         workers = [row.worker for row in self.rows if row.worker is not None and row.worker.exit_code is None]
         for worker in workers:
             worker.interrupt()
@@ -526,7 +531,7 @@ class Suite:
                 row.tally.note = "stopped"
 
     def pytest_unconfigure(self) -> None:
-        self._clean()  # also where nothing came to run
+        self._clean()  # the session may have ended before it ran anything
 
     def _clean(self) -> None:
         for row in self.rows:
@@ -535,14 +540,14 @@ class Suite:
         self._resources.close()
 
     def _combine_coverage(self, session: pytest.Session) -> None:
-        """With the coverage of the newest Python's environment."""
+        """Combine the coverage of all Pythons with the coverage package in the newest Python's environment."""
         rows = [row for row in self.rows if row.coverage is not None and row.environment is not None]
         parts = sorted(map(str, (self._scratch / "coverage").glob(".coverage.*")))
         if not rows or not parts:
             return
         row = rows[-1]
-        assert row.environment is not None  # noqa: S101  # just asked
-        assert row.coverage is not None  # noqa: S101  # just asked
+        assert row.environment is not None  # noqa: S101  # filtered above
+        assert row.coverage is not None  # noqa: S101  # filtered above
         self._coverage = combine(
             row.coverage,
             parts,

@@ -1,4 +1,4 @@
-"""What the outer session of a suite keeps of its options, and what it hands on to the inner ones."""
+"""Divides pytest's options between the controller of a suite and its workers."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ _WORKER_PLUGINS = (
     "dotenv",
     "syrupy",
 )
-"""Entry points of plugins that work on the tests themselves. In the controller they would import the project's
-settings, or print a heading about something that does not happen."""
+"""Entry points of plugins that act on the tests themselves. In the controller, which runs no tests, they would import
+the project's settings or print a header that is wrong."""
 
 
 _RUNNING_HOOKS = {
@@ -66,9 +66,9 @@ _REPORTING_HOOKS = ("pytest_runtest_logreport", "pytest_terminal_summary", "pyte
 
 
 def adapt_arguments(config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
-    """Keep from the controller what belongs to the workers: conftests, their options, plugins that act on tests.
+    """Remove from the controller what only the workers use: conftests and their options, and plugins that act on tests.
 
-    For `pytest_load_initial_conftests`. What this session's plugins do not know is taken out of `args`.
+    For `pytest_load_initial_conftests`. Removes from `args` the options that no plugin of the controller has.
     """
     config.stash[_WORDS] = Words.of(config, parser, environ=os.environ)
     namespace = config.known_args_namespace
@@ -84,7 +84,7 @@ def adapt_arguments(config: pytest.Config, parser: pytest.Parser, args: list[str
             kept += piece.words
     args[:] = kept
     found = getattr(config, "_inicfg", None) or config.inicfg
-    # Categories of warnings would be imported, out of the project.
+    # pytest would import the categories of warnings, which may be classes of the project.
     found.pop("filterwarnings", None)
     for name in list(found):
         with contextlib.suppress(ValueError, AssertionError):
@@ -94,7 +94,7 @@ def adapt_arguments(config: pytest.Config, parser: pytest.Parser, args: list[str
 
 
 def _delete_empty_output(file: Any) -> None:
-    """Remove the empty file that the parser has opened for a worker to write."""
+    """Delete the empty file that the parser opened. The worker writes one of its own."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         file.close()
         if "w" in file.mode and Path(file.name).stat().st_size == 0:
@@ -105,7 +105,7 @@ def _leave_out_plugins(config: pytest.Config) -> None:
     names = [name for name in _WORKER_PLUGINS if config.pluginmanager.has_plugin(name)]
     for implementation in config.hook.pytest_load_initial_conftests.get_hookimpls():
         if implementation.plugin_name in names:
-            # This hook is being called right now, with a list of its own.
+            # pytest is calling this hook now, and has copied the list of implementations already.
             implementation.function = lambda: None  # type: ignore[misc]  # pluggy has no way to skip one
             implementation.argnames = ()  # type: ignore[misc]  # as above
     for name in names:
@@ -113,11 +113,12 @@ def _leave_out_plugins(config: pytest.Config) -> None:
 
 
 def words_of(config: pytest.Config) -> Words:
+    """The words of the session's command line, which `adapt_arguments` has read."""
     return config.stash[_WORDS]
 
 
 def reporters_options(config: pytest.Config) -> set[str]:
-    """Of the options that were used, those of plugins that only report, and so do their work in the controller."""
+    """The used options of plugins that only report. These plugins do their work in the controller."""
     found = set()
     known = words_of(config).known()
     for plugin in config.pluginmanager.get_plugins():
@@ -141,7 +142,7 @@ def _constants(code: CodeType) -> Iterator[str]:
 
 
 def _only_reports(config: pytest.Config, package: str) -> bool:
-    """Whether the plugins of `package` hear of reports, and change neither which tests there are nor how they run."""
+    """Whether the plugins of `package` use reports, and change neither which tests exist nor how they run."""
     hooks: set[str] = set()
     for plugin in config.pluginmanager.get_plugins():
         module = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
@@ -153,20 +154,20 @@ def _only_reports(config: pytest.Config, package: str) -> bool:
 def _own_hooks(config: pytest.Config, plugin: object) -> Iterator[str]:
     for caller in config.pluginmanager.get_hookcallers(plugin) or ():
         for implementation in caller.get_hookimpls():
-            # A wrapper looks on. What a reporter inherits from pytest's own does what pytest does.
-            looks_on = caller.name in _RUNNING_HOOKS and (implementation.hookwrapper or implementation.wrapper)
+            # A wrapper does not run tests itself. A reporter that inherits from pytest's own has that one's hooks too.
+            is_wrapper = caller.name in _RUNNING_HOOKS and (implementation.hookwrapper or implementation.wrapper)
             is_inherited = implementation.function.__module__.startswith("_pytest.")
-            if implementation.plugin is plugin and not looks_on and not is_inherited:
+            if implementation.plugin is plugin and not is_wrapper and not is_inherited:
                 yield caller.name
 
 
 def seed() -> int:
-    """One for pytest-randomly in all workers of a session."""
+    """A random seed for pytest-randomly, which all workers of a session use."""
     return random.SystemRandom().getrandbits(32)
 
 
 def adapt_options(config: pytest.Config) -> None:
-    """Take from the outer session the options that the inner sessions obey, each for itself."""
+    """Reset the options in the controller that each worker applies itself."""
     option = config.option
     values: dict[str, Any] = {
         "numprocesses": None, "dist": "no", "tx": [], "looponfail": False, "distload": False,
@@ -182,32 +183,34 @@ def adapt_options(config: pytest.Config) -> None:
 def worker_arguments(
     config: pytest.Config, *, name: str, cache: Path, any_failed: bool, ours: Iterable[Path]
 ) -> list[str]:
-    """What follows the user's own options in the worker called `name`, and so wins.
+    """Arguments that the worker called `name` gets after those of the user, so that they take precedence.
 
-    `any_failed` is whether the last session of any Python had failures. In `ours` is nothing to collect.
+    `cache` is the directory of its pytest cache. `any_failed` is whether any Python had failures in the last session.
+    The directories `ours` contain no tests of the project. Creates the parent of ``--basetemp``.
     """
     arguments = [f"--rootdir={config.rootpath}"]
     if config.pluginmanager.hasplugin("cacheprovider"):
         arguments += ["-o", f"cache_dir={cache}"]
-    # Pythons and environments have test suites of their own, and the workers may not have our plugin.
+    # Installed Pythons and environments contain tests, and without our plugin a worker would collect them.
     marks = (mark for pattern in ("*", "*/*") for mark in config.rootpath.glob(f"{pattern}/.pytest-pyinstall"))
-    ignored = (*ours, *(mark.parent for mark in marks))  # also a store that is not the one of this call
+    ignored = (*ours, *(mark.parent for mark in marks))  # stores of other configurations too
     arguments += [f"--ignore={path}" for path in dict.fromkeys(ignored) if path.is_relative_to(config.rootpath)]
     if basetemp := config.getoption("basetemp", None):
         arguments.append(f"--basetemp={Path(basetemp) / name}")
         Path(basetemp).mkdir(parents=True, exist_ok=True)
     words = words_of(config)
     is_decided = words.has_option("--lfnf", "--last-failed-no-failures")
-    # With failures on one Python, the others have nothing to run again.
+    # Without failures, plain `--lf` runs all tests: wrong for a Python if only another one had failures.
     if any_failed and words.has_option("--lf", "--last-failed") and not is_decided:
         arguments.append("--lfnf=none")
     return arguments
 
 
 def translate_ini(path: Path | None, version: str, target: Path) -> list[str]:
-    """Write `target` with the settings of a file that this version of pytest cannot read, and return their names.
+    """Translate pytest's settings in the TOML file `path` to a format that pytest before 9 can read.
 
-    Native TOML came with pytest 9. Without such settings nothing is written.
+    Writes them to `target` and returns their names. Writes nothing and returns an empty list if pytest `version` can
+    read the file itself. Raises `InvalidSettingError` for invalid TOML.
     """
     if path is None or path.suffix != ".toml" or int(version.partition(".")[0]) >= 9:
         return []
@@ -231,6 +234,7 @@ def _toml_string(value: object) -> str:
 
 
 def jobs_of(config: pytest.Config) -> int:
+    """How many Pythons run at once: ``--python-jobs``, else the number of cores. Raises `InvalidSettingError`."""
     text = config.getoption("pyinstall_jobs") or config.getini("pyinstall_jobs")
     if not text:
         return usable_cores()
@@ -239,12 +243,15 @@ def jobs_of(config: pytest.Config) -> int:
     except ValueError:
         jobs = 0
     if jobs < 1:
-        raise InvalidSettingError(f"--python-jobs: {text!r} is no number of Pythons", hint="--python-jobs 2")
+        raise InvalidSettingError(f"--python-jobs: {text!r} is not a number of Pythons", hint="--python-jobs 2")
     return jobs
 
 
 def usable_cores(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """As many cores as this process may use: its affinity, and the quota of its control group and of those above."""
+    """The number of cores that this process may use, at least 1.
+
+    Limits are its CPU affinity, and the CPU quota of its control group and of the groups above it.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
@@ -257,7 +264,7 @@ def usable_cores(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
             continue
         root = cgroups if number == "0" else cgroups / "cpu"
         directory = root / place.lstrip("/")
-        # In a container the group that we see as our own may be the root of what is mounted.
+        # In a container, the control group with our limit may be mounted as the root.
         for group in (root, directory, *directory.parents):
             if group.is_relative_to(root) and (quota := _quota(group)):
                 cores = min(cores, math.ceil(quota))
@@ -265,7 +272,7 @@ def usable_cores(cgroups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
 
 
 def _quota(group: Path) -> float:
-    """The cores that a control group may use at once; 0 without a limit."""
+    """The number of cores that a control group may use; 0 if there is no limit."""
     with contextlib.suppress(OSError, ValueError):
         quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
         return 0.0 if quota == "max" else int(quota) / int(period)
@@ -281,9 +288,9 @@ _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "tox.tom
 
 
 def project_directory(config: pytest.Config) -> Path:
-    """The directory of the project that is meant: the nearest one above what was named, or above where we are.
+    """The directory of the project: the nearest one at or above the named tests, or the current directory.
 
-    The root directory has pytest's configuration, which in a monorepo is that of many projects.
+    Not pytest's root directory, because in a monorepo several projects can share it. Raises `InvalidSettingError`.
     """
     start = _common_directory(config) or config.invocation_params.dir
     if found := directory_of_project(start):
@@ -295,7 +302,7 @@ def project_directory(config: pytest.Config) -> Path:
 
 
 def _common_directory(config: pytest.Config) -> Path | None:
-    """The directory that has everything that was named on the command line."""
+    """The common directory of all paths on the command line; None without paths, or if one does not exist."""
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         return None
     paths = [config.invocation_params.dir / word.partition("::")[0] for word in config.args]
@@ -306,14 +313,14 @@ def _common_directory(config: pytest.Config) -> Path | None:
 
 
 def is_interactive(config: pytest.Config, pythons: Sequence[tuple[str, str]]) -> bool:
-    """Whether the worker needs the terminal.
+    """Whether the worker needs the terminal, for the debugger or ``-s``.
 
-    `pythons` are labels and requests. Raises `UsageError` if several need it.
+    `pythons` are the labels and requests. Raises `UsageError` if there are several, which cannot share a terminal.
     """
-    asked = words_of(config).has_option("--pdb", "--trace")
-    needs = asked or config.getoption("capture", "fd") == "no"
-    if needs and len(pythons) > 1:
+    has_debugger = words_of(config).has_option("--pdb", "--trace")
+    needs_terminal = has_debugger or config.getoption("capture", "fd") == "no"
+    if needs_terminal and len(pythons) > 1:
         names = ", ".join(label for label, _ in pythons)
-        message = f"--pdb, --trace and -s show one Python at a time, and these are {len(pythons)}: {names}"
+        message = f"--pdb, --trace and -s work with one Python at a time, and these are {len(pythons)}: {names}"
         raise UsageError(message, hint=f"--python {pythons[-1][1]}")
-    return needs
+    return needs_terminal

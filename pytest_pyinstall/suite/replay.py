@@ -21,7 +21,7 @@ import pytest
 from _pytest.junitxml import xml_key
 
 from pytest_pyinstall.suite.report import Cell, Matrix
-from pytest_pyinstall.suite.run import InterpreterRun, WorkerSession, named
+from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -215,7 +215,7 @@ class ReportReplayer:
                 if (text := row.worker.printed(start, end)).strip():
                     row.summaries.append(text)
             case ["unasked"]:
-                row.tally.note = "not asked for"
+                row.tally.note = NOT_SELECTED
             case ["parameter", word]:
                 self._found_parameter(word)
             case ["end", code]:
@@ -381,7 +381,7 @@ class ReportReplayer:
         tail = worker.tail()
         if row.exit_code is None:
             self._crashed(row, code, tail, cache)
-        elif row.tally.note == "not asked for":
+        elif row.tally.note == NOT_SELECTED:
             pass
         elif row.exit_code == pytest.ExitCode.USAGE_ERROR:
             text = _usage_error(tail)

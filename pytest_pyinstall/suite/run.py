@@ -1,7 +1,4 @@
-"""What the outer session of a suite knows of one Python.
-
-Starts a pytest session in an environment, and follows what it tells.
-"""
+"""The run of a suite under one Python: its state in the controller, and the process of its worker."""
 
 from __future__ import annotations
 
@@ -34,22 +31,25 @@ if TYPE_CHECKING:
     from pytest_pyinstall.suite.variants import Variant
     from pytest_pyinstall.suite.words import WorkerWords
 
-__all__ = ["InterpreterRun", "WorkerSession", "label_of", "named", "prepare_plugin"]
+__all__ = ["NOT_SELECTED", "InterpreterRun", "WorkerSession", "label_of", "named", "prepare_plugin"]
+
+NOT_SELECTED = "not selected"
+"""The note of a Python that none of the node ids on the command line names."""
 
 
 def label_of(choice: SessionPython) -> str:
-    """What node ids end in: ``py3.9``, ``py3.13t``, ``pypy3.11``."""
+    """The name of a Python at the end of node ids: ``py3.9``, ``py3.13t``, ``pypy3.11``."""
     return choice.id if choice.id.startswith(("py", "graalpy")) else f"py{choice.id}"
 
 
 def named(nodeid: str, label: str) -> str:
-    """The id of a test in the outer session."""
+    """The node id in the controller of the worker's test `nodeid`."""
     return f"{nodeid}[{label}]"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class InterpreterRun:
-    """One Python of the session."""
+    """The state of one Python, with one variant, in the controller. The replayer updates it."""
 
     label: str
     choice: SessionPython
@@ -63,7 +63,7 @@ class InterpreterRun:
     items: list[tuple[str, tuple[str, int | None, str]]] = field(default_factory=list)
     collected: int | None = None
     before_cut: int = 0
-    """How many tests there were before those of other shards were left out."""
+    """The number of collected tests before those of other shards were deselected."""
     running: dict[str, float] = field(default_factory=dict)
     failures: int = 0
     has_collect_error: bool = False
@@ -86,13 +86,13 @@ class InterpreterRun:
 
     @property
     def version(self) -> str:
-        """What it will say that it is; empty if there is no interpreter."""
+        """The version that the worker must report; empty if there is no interpreter."""
         interpreter = self.choice.interpreter
         return ".".join(map(str, interpreter.version_info[:3])) if interpreter else ""
 
     @property
     def file_name(self) -> str:
-        """The label as the name of a file."""
+        """The label without characters that file names cannot contain."""
         return re.sub(r"[^\w.+-]", "_", self.label)
 
 
@@ -101,16 +101,16 @@ import sys
 
 if not getattr(sys.flags, "safe_path", False):
     del sys.path[0]  # the directory of this file
-sys.path.append(sys.argv[1])  # the last, and nothing else is in it
+sys.path.append(sys.argv[1])  # last, and that directory contains nothing else
 import _pyinstall_inner
 
 _pyinstall_inner.main(sys.argv[2])
 """
-"""What is started, because tests that look at `__main__` find a file under plain pytest too."""
+"""The script that starts a worker. It is a file and not ``-c``, because tests may look at the file of `__main__`."""
 
 
 _NOT_INHERITED = {"PYTHONPATH", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_PYINSTALL_PYTHON"}
-"""Variables that are about the outer session."""
+"""Variables of the controller that a worker must not see."""
 
 
 _TAIL = 40
@@ -124,9 +124,10 @@ _PYTEST_LINES = re.compile(
 
 
 def prepare_plugin(environment: Path, *, otherwise: Path) -> Path:
-    """A directory in `environment` that holds the inner plugin and nothing else but what Python compiles of it.
+    """Write the worker's plugin into `environment`. Returns its directory, which contains only it and its byte code.
 
-    It stays, so that it is compiled once. Below `otherwise` where nothing can be written there. Safe concurrently.
+    The directory stays, so that Python compiles the plugin once. It is below `otherwise` if `environment` cannot be
+    written to. Safe in several processes at once. Raises `EnvironmentCreationError`.
     """
     source = Path(__file__).with_name("_worker_plugin.py").read_bytes()
     name = hashlib.sha256(source).hexdigest()[:16]
@@ -137,13 +138,13 @@ def prepare_plugin(environment: Path, *, otherwise: Path) -> Path:
 
 
 def main_of(plugin: Path) -> Path:
-    """The script that starts a worker with the plugin in that directory."""
+    """The path of the script that starts a worker with the plugin in the directory `plugin`."""
     return plugin.with_name(f"{plugin.name}-main.py")
 
 
 def _ensure_content(path: Path, content: bytes) -> bool:
-    """Whether that file has that content now."""
-    # Compared: a power cut may have left less than the name says.
+    """Write `content` to `path` if it is not there yet. Returns whether it is there now."""
+    # The content is compared, because a power cut can leave a file that is empty or cut off.
     with contextlib.suppress(OSError):
         if path.read_bytes() == content:
             return True
@@ -156,10 +157,10 @@ def _ensure_content(path: Path, content: bytes) -> bool:
 
 
 class WorkerSession:
-    """A session in the environment at `path`, and the events that it wrote.
+    """The process of a worker, and the events that it writes.
 
-    `directory` is for its files alone: the events, what it printed, its arguments. With `is_interactive` it has our
-    terminal. It leads a process group of its own otherwise, so that ending it ends what its tests have started.
+    `directory` is for its files: the events, its output, its arguments. With `is_interactive` it uses our terminal.
+    Otherwise it leads a process group of its own, so that killing it also kills the processes that its tests started.
     """
 
     def __init__(self, *, directory: Path, is_interactive: bool = False) -> None:
@@ -181,7 +182,7 @@ class WorkerSession:
         working_directory: Path,
         environ: Mapping[str, str],
     ) -> None:
-        """Start it. Raises `EnvironmentCreationError` if that cannot be done."""
+        """Start `python` with the `plugin` and the arguments in `document`. Raises `EnvironmentCreationError`."""
         self.directory.mkdir(parents=True, exist_ok=True)
         stream = self.directory / "events"
         stream.touch()
@@ -211,7 +212,7 @@ class WorkerSession:
             raise EnvironmentCreationError(f"{python} cannot be started: {error.strerror or error}") from error
 
     def events(self) -> Iterator[list[Any]]:
-        """What it has written since the last time. A line that is not whole yet comes later, or never after a crash."""
+        """The events since the last call. An incomplete line is returned when the rest of it has been written."""
         if self._events is None:
             return
         parts = [self._rest]
@@ -225,7 +226,7 @@ class WorkerSession:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative where a signal ended it."""
+        """None while the process runs; the negative number of the signal if one ended it."""
         if self._process is None or (code := self._process.poll()) is None:
             return None
         if not self.seconds:
@@ -234,13 +235,13 @@ class WorkerSession:
         return code
 
     def interrupt(self) -> None:
-        """Ask it to end, as Ctrl-C does."""
+        """Send the signal of Ctrl-C."""
         if self.exit_code is None and self._process is not None:
             with contextlib.suppress(OSError):
                 self._process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
 
     def kill(self) -> None:
-        """End it, and what it has started, now."""
+        """Kill the process and those that it started, and wait for its end."""
         process = self._process
         if process is None:
             return
@@ -255,12 +256,13 @@ class WorkerSession:
         _ = self.exit_code
 
     def close(self) -> None:
+        """Close the file of events. Safe to call twice."""
         if self._events is not None:
             os.close(self._events)
             self._events = None
 
     def printed(self, start: int, end: int) -> str:
-        """That part of what it printed."""
+        """A part of its output, from and to a position in bytes; empty if the file is gone."""
         try:
             with self._log.open("rb") as log:
                 log.seek(start)
@@ -269,14 +271,13 @@ class WorkerSession:
             return ""
 
     def tail(self) -> str:
-        """The end of what it printed."""
+        """The last lines of its output, without pytest's header and frames; empty if the file is gone."""
         try:
             with self._log.open("rb") as log:
                 log.seek(max(0, log.seek(0, os.SEEK_END) - 20_000))
                 text = log.read().decode("utf-8", "backslashreplace")
         except OSError:
             return ""
-        # Of pytest's own heading and frames no one learns anything.
         text = text[max(0, text.find("Fatal Python error")) :]
         lines = [line for line in text.strip().splitlines() if not _PYTEST_LINES.match(line)]
         return "\n".join(lines[-_TAIL:])

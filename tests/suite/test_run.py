@@ -1,4 +1,4 @@
-"""The plugin that an environment keeps for its inner sessions."""
+"""The worker's plugin is written into an environment, and repaired."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ NAME = "_pyinstall_inner.py"
 
 
 @pytest.mark.parametrize("damaged", [b"", SOURCE[:1000], b"\0" * len(SOURCE)], ids=["empty", "cut off", "zeros"])
-def test_a_damaged_plugin_is_put_right(tmp_path: Path, damaged: bytes) -> None:
+def test_a_damaged_plugin_is_written_again(tmp_path: Path, damaged: bytes) -> None:
     place = prepare_plugin(tmp_path / "environment", otherwise=tmp_path / "scratch")
     (place / NAME).write_bytes(damaged)
 
@@ -21,7 +21,7 @@ def test_a_damaged_plugin_is_put_right(tmp_path: Path, damaged: bytes) -> None:
     assert [path.name for path in place.iterdir()] == [NAME]
 
 
-def test_what_cannot_be_put_right_is_passed_by(tmp_path: Path) -> None:
+def test_a_plugin_that_cannot_be_repaired_is_written_elsewhere(tmp_path: Path) -> None:
     place = prepare_plugin(tmp_path / "environment", otherwise=tmp_path / "scratch")
     (place / NAME).unlink()
     (place / NAME / "in the way").mkdir(parents=True)
