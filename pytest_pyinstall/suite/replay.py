@@ -1,8 +1,7 @@
-"""What goes into the outer session's junit file beside reports.
+"""Replays the events of the workers in the controller: calls pytest's hooks with their reports.
 
-The cache directories of pytest, one for each Python: what ``--lf`` and its like know from the last time.
-
-Tells the outer session's reporters what the inner sessions tell, and how each of them ended.
+Also reports how each worker ended, writes what a JUnit file contains besides reports, and writes pytest's record of
+failed tests for a worker that crashed.
 """
 
 from __future__ import annotations
@@ -42,24 +41,24 @@ __all__ = [
 
 
 def add_property(config: pytest.Config, name: str, value: str) -> None:
-    """Of ``record_testsuite_property``; what several Pythons say alike is there once."""
+    """Add a property of ``record_testsuite_property`` to the JUnit file, once if several Pythons have the same."""
     xml: Any = config.stash.get(xml_key, None)
     if xml is not None and (name, value) not in [tuple(pair) for pair in xml.global_properties]:
         xml.add_global_property(name, value)
 
 
 def add_attribute(node: PythonNode, nodeid: str, name: str, value: str) -> None:
-    """Of ``record_xml_attribute``."""
+    """Add an attribute of ``record_xml_attribute`` to the test `nodeid` of the Python `node` in the JUnit file."""
     xml: Any = node.config.stash.get(xml_key, None)
     if xml is not None:
-        # As much of a report as says whose attribute it is.
+        # The JUnit writer needs a report only to find the test.
         report = pytest.TestReport(named(nodeid, node.name), ("", None, ""), {}, "passed", None, "call")
         report.__dict__["node"] = node
         xml.node_reporter(report).add_attribute(name, value)
 
 
 def correct_names(config: pytest.Config) -> None:
-    """Name a module that was skipped, or could not be imported, as pytest does: without its ending."""
+    """Remove ``.py`` from the names of modules in the JUnit file that were skipped or not imported, as pytest does."""
     xml: Any = config.stash.get(xml_key, None)
     for reporter in getattr(xml, "node_reporters_ordered", ()):
         attributes = getattr(reporter, "attrs", {})
@@ -68,7 +67,7 @@ def correct_names(config: pytest.Config) -> None:
 
 
 def last_failed(directory: Path) -> dict[str, bool]:
-    """What pytest has written below `directory` about tests that failed; empty if there is nothing."""
+    """Read pytest's record of failed tests in the cache `directory`; empty if it cannot be read."""
     try:
         found = json.loads((directory / "v" / "cache" / "lastfailed").read_bytes())
     except (OSError, ValueError):
@@ -77,7 +76,10 @@ def last_failed(directory: Path) -> dict[str, bool]:
 
 
 def remember_failures(directory: Path, nodeids: Iterable[str]) -> None:
-    """For a session that died, and did not write down itself what had failed."""
+    """Add `nodeids` to pytest's record of failed tests in the cache `directory`, for a worker that crashed.
+
+    Ignores `OSError`.
+    """
     path = directory / "v" / "cache" / "lastfailed"
     failed = {**last_failed(directory), **dict.fromkeys(nodeids, True)}
     with contextlib.suppress(OSError):
@@ -90,11 +92,11 @@ _CORE = {
     *("terminalreporter", "lfplugin", "nfplugin", "session", "stepwiseplugin", "terminalprogress", "faulthandler"),
     *("terminalprogress-plugin", "pyinstall", "pyinstall-suite", "github", "unraisableexception", "threadexception"),
 }
-"""Plugins that have no use for the setup and teardown of a test that simply passed."""
+"""Plugins that do not use the setup and teardown reports of a test that passed without output."""
 
 
 def has_other_reporters(config: pytest.Config) -> bool:
-    """Whether anybody here has a use for the setup and teardown of a test that simply passed."""
+    """Whether a plugin may use the setup and teardown reports of a test that passed without output."""
     if config.getoption("durations", None) is not None or config.getoption("xmlpath", None):
         return True
     implementations = config.hook.pytest_runtest_logreport.get_hookimpls()
@@ -102,7 +104,7 @@ def has_other_reporters(config: pytest.Config) -> bool:
 
 
 class _Item(pytest.Item):
-    """A test of a worker, for hooks that get items."""
+    """A test of a worker, for hooks that take items."""
 
     def runtest(self) -> None:  # abstract
         raise NotImplementedError
@@ -112,7 +114,7 @@ class _Item(pytest.Item):
 
 
 class PythonNode(pytest.Collector):
-    """One Python, as the node of a report: a collector of pytest, with what reporters know from xdist's."""
+    """The node of a report: one Python. It is a collector of pytest, with the attributes of pytest-xdist's nodes."""
 
     gateway: _Gateway
     workerinfo: dict[str, Any]
@@ -129,12 +131,12 @@ class PythonNode(pytest.Collector):
             "sysplatform": sys.platform,
             "executable": str(interpreter.executable) if interpreter else "",
         }
-        # The line above each failure's text; ours say where they are from in their heading.
+        # pytest prints this text above each failure. Our headings name the Python already.
         found._workerinfocache = ""  # noqa: SLF001  # the name under which pytest looks for it
         return found
 
     def collect(self) -> list[pytest.Item]:
-        """The tests are the worker's."""
+        """No tests: the worker collects them."""
         return []
 
 
@@ -144,9 +146,9 @@ class _Gateway:
 
 
 class ReportReplayer:
-    """Sends what each of `rows` tells through the hooks of `session`, and puts it into `matrix`.
+    """Calls the hooks of `session` with the events of `rows`, and records the outcomes in `matrix`.
 
-    With `emits_all` the setup and teardown of a test that simply passed are told too.
+    With `emits_all`, this includes setup and teardown of a test that passed without output.
     """
 
     def __init__(
@@ -158,7 +160,7 @@ class ReportReplayer:
         self.matrix = matrix
         self.missing_modules: dict[str, None] = {}
         """The modules that test modules could not import, in order."""
-        self._statuses: dict[int, tuple[str, str, Any]] = {}  # by id: the reports of subtests cannot be hashed
+        self._statuses: dict[int, tuple[str, str, Any]] = {}  # by id, because the reports of subtests cannot be hashed
         self._emits_all = emits_all
         self._reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
         others = [self._reporter] if self._reporter is not None else []
@@ -168,12 +170,12 @@ class ReportReplayer:
         self._shown: set[str] | None = None
         self._nodes: dict[str, PythonNode] = {}
         self.parameters: set[str] = set()
-        """Arguments that end in what looks like the name of a Python, and is a parameter of a test."""
+        """Arguments that seem to end in the name of a Python, but end in a parameter of a test."""
         self.before = session.testscollected
-        """The tests of earlier Pythons, in a bisection."""
+        """The number of tests that earlier Pythons of a bisection collected."""
 
     def handle(self, row: InterpreterRun, event: list[Any]) -> None:  # noqa: C901, PLR0912  # one case for each kind of line
-        """Tell one line of `Inner.events`."""
+        """Replay one event of `WorkerSession.events`."""
         if self._shown is None and event[0] in {"s", "c", "r"}:
             self._show_headings()
         match event:
@@ -194,7 +196,7 @@ class ReportReplayer:
             case ["w", *fields]:
                 self._warned(row, fields)
             case ["start", _, python, _] if row.choice.interpreter and python != row.version:
-                row.internal_error = f"it should be Python {row.version}, and says that it is {python}"
+                row.internal_error = f"the environment should have Python {row.version}, but has {python}"
             case ["internal", text]:
                 row.internal_error = text
             case ["stopping", text]:
@@ -227,7 +229,10 @@ class ReportReplayer:
         return self._nodes[row.label]
 
     def _found_parameter(self, word: str) -> None:
-        """A test has a parameter that looks like the name of a Python, so its id asks for every Python."""
+        """Note a test whose parameter looks like the name of a Python. Every Python must run it.
+
+        Pythons that have started without it get an error.
+        """
         if word in self.parameters:
             return
         self.parameters.add(word)
@@ -235,11 +240,11 @@ class ReportReplayer:
             words = row.words
             if row.worker and words and word not in words.places and not words.doubtful.get(word, ("", False))[1]:
                 every = f"{word}[{','.join(row.label for row in self.rows)}]"
-                text = f"{word} is a test with that parameter, and this Python has not run it\nhint: {every}"
+                text = f"{word} is a test with that parameter, but this Python has not run it\nhint: {every}"
                 self._broken(row, text, note=row.tally.note)
 
     def _show_headings(self) -> None:
-        """What the plugins of all workers that have started so far put into their headings."""
+        """Print the header lines that all workers with a header have in common."""
         started = [row for row in self.rows if row.heading]
         lines = [line for line, rows in rows_by_text(started, "heading").items() if len(rows) == len(started)]
         self._shown = set(lines)
@@ -248,7 +253,7 @@ class ReportReplayer:
                 self._reporter.write_line(line)
 
     def headings(self) -> list[str]:
-        """What is left to say of them at the end."""
+        """The header lines that have not been printed, each with its Pythons if not all have it."""
         if self._shown is None:
             self._show_headings()
         shown = self._shown or set()
@@ -260,7 +265,7 @@ class ReportReplayer:
         ]
 
     def _said(self, row: InterpreterRun, start: int, end: int, nodeid: str) -> None:
-        """A live log, or what ``--setup-show`` prints."""
+        """Print a part of the worker's output for a test: a live log, or the lines of ``--setup-show``."""
         if self._reporter is not None and row.worker is not None and (text := row.worker.printed(start, end)).strip():
             self._reporter.ensure_newline()
             self._reporter.write_line(named(nodeid, row.label), bold=True)
@@ -276,7 +281,7 @@ class ReportReplayer:
         self._count_collected()
 
     def _count_collected(self) -> None:
-        """One total over all Pythons; those that have not collected yet are taken to have as many as the others."""
+        """Update the total for the progress display. A Python that has not collected yet counts as the largest one."""
         known = [row.collected + len(row.unforeseen) for row in self.rows if row.collected is not None]
         waiting = sum(row.collected is None and not row.is_over for row in self.rows)
         self.session.testscollected = self.before + sum(known) + waiting * (max(known) if known else 0)
@@ -312,7 +317,7 @@ class ReportReplayer:
         if nodeid not in row.nodeids and nodeid not in row.unforeseen:
             row.unforeseen.add(nodeid)
             self._count_collected()
-        # Without the terminal's plugin (`-p no:terminal`) no one has words for it.
+        # With `-p no:terminal`, no plugin may implement the hook.
         status = self.config.hook.pytest_report_teststatus(report=report, config=self.config)
         category = status[0] if status else report.outcome
         if category in {"passed", "failed", "error", "skipped", "xfailed", "xpassed"}:
@@ -356,7 +361,7 @@ class ReportReplayer:
         return report
 
     def status_of(self, report: Any) -> tuple[str, str, Any] | None:
-        """What the plugins of a worker say that a report means, if core pytest would see it otherwise."""
+        """The status that a worker's plugins gave the report; None if it is pytest's own."""
         return self._statuses.get(id(report))
 
     def _warned(self, row: InterpreterRun, fields: list[Any]) -> None:
@@ -372,7 +377,10 @@ class ReportReplayer:
         )
 
     def report_end(self, row: InterpreterRun, worker: WorkerSession, code: int, *, cache: Path) -> None:
-        """Tell an end that is no ordinary one. `cache` is the directory of its pytest's cache."""
+        """Record the end of a worker, and report an error if it did not end normally.
+
+        `cache` is its pytest cache directory.
+        """
         row.is_over = True
         row.tally.seconds = worker.seconds
         worker.close()
@@ -400,9 +408,9 @@ class ReportReplayer:
         if code < 0:
             with contextlib.suppress(ValueError):
                 how = f"was ended by {signal.Signals(-code).name}"
-        said = f"\n\nThe end of what it printed:\n{tail}" if tail else ""
+        output = f"\n\nThe end of its output:\n{tail}" if tail else ""
         if not row.running:
-            self._broken(row, f"the interpreter {how}{said}", note=how)
+            self._broken(row, f"the interpreter {how}{output}", note=how)
             return
         remember_failures(cache, [*row.failed_ids, *row.running])
         for nodeid in row.running:
@@ -410,14 +418,17 @@ class ReportReplayer:
             data = {
                 "$report_type": "TestReport", "nodeid": nodeid, "location": location, "keywords": {},
                 "outcome": "failed", "when": "call", "sections": [], "user_properties": [], "duration": 0.0,
-                "longrepr": f"the interpreter {how} while it ran this test{said}",
+                "longrepr": f"the interpreter {how} while it ran this test{output}",
             }  # fmt: skip
             self._reported(row, data)
         row.running.clear()
         row.tally.note = how
 
     def report_missing(self, row: InterpreterRun, why: str, *, skips: bool) -> None:
-        """No interpreter, no environment, or a project that is not for this Python: as --python-missing says."""
+        """Report a Python without an interpreter or environment, or one that the project does not support.
+
+        `why` is the reason. With `skips` it is a skip, else an error.
+        """
         row.is_over = True
         row.collected = 0
         row.tally.note = why.splitlines()[0]
@@ -435,7 +446,7 @@ class ReportReplayer:
 
 
 def rows_by_text(rows: Sequence[InterpreterRun], name: str) -> dict[str, list[InterpreterRun]]:
-    """Each of the texts that rows have under that name, in order, with the rows that have it."""
+    """The texts in the attribute `name` of `rows`, in order and without repetition, each with the rows that have it."""
     found: dict[str, list[InterpreterRun]] = {}
     for row in rows:
         for text in getattr(row, name):
@@ -445,7 +456,7 @@ def rows_by_text(rows: Sequence[InterpreterRun], name: str) -> dict[str, list[In
 
 
 def _usage_error(tail: str) -> str:
-    """What pytest printed of it, from the first line that says what is wrong."""
+    """The part of pytest's output that starts with the error; `tail` itself if there is no such line."""
     lines = [line for line in tail.splitlines() if not re.match(r"(ERROR: )?usage: ", line)]
     for index, line in enumerate(lines):
         if re.match(r"ERROR: |\S+: error: |\S*Error\b", line):
@@ -467,7 +478,7 @@ def _collect_data(outcome: str, longrepr: object) -> dict[str, Any]:
 
 
 def _tuples(data: dict[str, Any]) -> dict[str, Any]:
-    """JSON made lists of what pytest tests for being a tuple."""
+    """`data` with tuples in place of lists: pytest checks some values with ``isinstance(value, tuple)``."""
     longrepr = data.get("longrepr")
     data = dict(data)
     if isinstance(longrepr, list):
@@ -480,6 +491,7 @@ def _tuples(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def text_of(report: Any) -> str:
+    """The text of a failure with its captured output, or the reason of a skip; may be empty."""
     longrepr = report.longrepr
     if isinstance(longrepr, tuple) and len(longrepr) == 3:
         return f"{longrepr[0]}:{longrepr[1]}: {longrepr[2]}"

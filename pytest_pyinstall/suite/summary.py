@@ -1,7 +1,4 @@
-"""The same failure of one test under several Pythons, as one report that names them.
-
-What a person sees of a suite at the end: failures once, coverage, the table, the page, or the list of tests.
-"""
+"""The end of a suite's output: failures, equal ones merged, coverage, the table, and the list of collected tests."""
 
 from __future__ import annotations
 
@@ -38,7 +35,10 @@ __all__ = [
 def merge_equal_failures(
     reports: Sequence[Any], labels: Sequence[str], ran: Mapping[str, set[str]], root: Path
 ) -> list[Any]:
-    """The same failure of one test under several Pythons as one report, which names them."""
+    """Merge the reports of the same failure of one test under several Pythons into one report that names them.
+
+    `labels` are all Pythons in order. `ran` has the Pythons that ran each test. `root` is the root directory.
+    """
     groups: dict[tuple[object, ...], list[Any]] = {}
     for report in reports:
         groups.setdefault(_signature(report, root), []).append(report)
@@ -53,7 +53,7 @@ def merge_equal_failures(
         if test is None:
             grouped += group
             continue
-        shown = copy.copy(group[-1])  # of the newest Python, whose tracebacks say most
+        shown = copy.copy(group[-1])  # of the newest Python, which has the most detailed tracebacks
         others = [label for label in labels if label in ran.get(test, ()) and label not in own]
         if len(own) == 1 and not others:
             where = own[0]
@@ -63,7 +63,7 @@ def merge_equal_failures(
             elsewhere = [label for label in others if label in failing.get(test, ())]
             fine = [label for label in others if label not in elsewhere]
             where = f"on {', '.join(own)}"
-            where += f"; otherwise on {', '.join(elsewhere)}" if elsewhere else ""
+            where += f"; differs on {', '.join(elsewhere)}" if elsewhere else ""
             where += f"; not on {', '.join(fine)}" if fine else ""
         _rename(shown, f"{test}[{','.join(own)}]", where)
         grouped.append(shown)
@@ -71,7 +71,7 @@ def merge_equal_failures(
 
 
 def with_label(report: Any) -> Any:
-    """A copy of `report` whose heading says which Python it is of."""
+    """A copy of `report` whose heading names its Python; the report itself if it is the controller's own."""
     node = getattr(report, "node", None)
     if node is None:
         return report
@@ -91,7 +91,7 @@ def _rename(report: Any, nodeid: str, where: str) -> None:
 
 
 def _own_nodeid(report: Any) -> str | None:
-    """The test's own id; None for a report that is not one of ours."""
+    """The node id without the Python; None for a report of the controller's own."""
     node = getattr(report, "node", None)
     if node is None:
         return None
@@ -99,7 +99,7 @@ def _own_nodeid(report: Any) -> str | None:
 
 
 def _signature(report: Any, root: Path) -> tuple[object, ...]:
-    """What is equal for what a person would call the same failure: message and places in the project."""
+    """A value that is equal for equal failures: test, phase, message, and the lines of the project in the traceback."""
     longrepr = report.longrepr
     crash = getattr(longrepr, "reprcrash", None)
     places: list[tuple[str, int]] = []
@@ -110,15 +110,15 @@ def _signature(report: Any, root: Path) -> tuple[object, ...]:
             places.append((where.path, where.lineno))
     message = str(getattr(crash, "message", longrepr))
     if crash is None and re.search(r"^E  ", message, re.MULTILINE):
-        # Of a collector's error there is the text alone: again what went wrong, and where in the project.
+        # A collection error is only a text. Keep the lines with the error and those with places in the project.
         message = "\n".join(re.findall(r"^E  .*|^(?!\.\.|[/\\\\]|\w:)\S+:\d+: in .*", message, re.MULTILINE))
     message = re.sub(r"0x[0-9a-fA-F]+", "0x…", message)
     message = re.sub(r"\S*/environments/[0-9a-f]{16}-[0-9a-f-]+/", "", message)
-    message = re.sub(r"^hint: .*$", "", message, flags=re.MULTILINE)  # it names the one Python that it is about
+    message = re.sub(r"^hint: .*$", "", message, flags=re.MULTILINE)  # a hint names one Python
     message = re.sub(
         r"python\d\.\d+|sys\.version_info\([^)]*\)|\(3, \d+(?:, \d+)?(?:, '\w+', \d+)?\)", "python", message
     )
-    # In no order: what a set or an equal dictionary is shown as differs from one Python, and one run, to the next.
+    # Sorted, because the order of a set in a message differs between Pythons, and between runs.
     return (_own_nodeid(report), report.when, tuple(sorted(message.splitlines())), tuple(places))
 
 
@@ -128,7 +128,7 @@ def _is_outside(path: str, root: Path) -> bool:
 
 @contextmanager
 def grouping(reporter: Any, matrix: Matrix, labels: Sequence[str], root: Path) -> Iterator[None]:
-    """While it lasts, `reporter` knows the same failure of several Pythons as one."""
+    """Merge equal failures in the statistics of the terminal reporter `reporter` while the block runs."""
 
     def place(report: Any) -> int:
         node = getattr(report, "node", None)
@@ -140,7 +140,7 @@ def grouping(reporter: Any, matrix: Matrix, labels: Sequence[str], root: Path) -
     for name, reports in before.items():
         if name != "passed":
             stats[name] = merge_equal_failures(reports, labels, ran, root)
-        elif reporter.hasopt("P"):  # what passed is shown of each Python, because it may have printed something else
+        elif reporter.hasopt("P"):  # not merged, because the output may differ
             stats[name] = [with_label(report) for report in sorted(reports, key=place)]
     try:
         yield
@@ -149,7 +149,7 @@ def grouping(reporter: Any, matrix: Matrix, labels: Sequence[str], root: Path) -
 
 
 def write_summaries(reporter: Any, rows: Sequence[InterpreterRun], headings: Sequence[str]) -> None:
-    """What plugins and conftests of the workers say at the end; once if all say the same."""
+    """Write the summaries of the workers' plugins, equal ones once, and the names of the files that workers wrote."""
     texts = {text: [row.label for row in found] for text, found in rows_by_text(rows, "summaries").items()}
     ran = sum(row.worker is not None for row in rows)
     for text, labels in texts.items():
@@ -163,6 +163,7 @@ def write_summaries(reporter: Any, rows: Sequence[InterpreterRun], headings: Seq
 
 
 def write_coverage(reporter: Any, coverage: Coverage | None, *, count: int) -> None:
+    """Write the coverage reports of `count` Pythons, if there are any."""
     if coverage is None or not coverage.lines:
         return
     reporter.write_sep("-", f"coverage: {count} Pythons combined")
@@ -171,6 +172,7 @@ def write_coverage(reporter: Any, coverage: Coverage | None, *, count: int) -> N
 
 
 def write_table(reporter: Any, tallies: Sequence[Tally]) -> None:
+    """Write the table of outcomes: a row is red if a test failed, and green if all passed."""
     reporter.write_sep("-", "Pythons")
     for line, tally in zip(table(tallies), [None, *tallies], strict=True):
         bad = tally is not None and (tally.counts.get("failed") or tally.counts.get("error"))
@@ -179,13 +181,14 @@ def write_table(reporter: Any, tallies: Sequence[Tally]) -> None:
 
 
 def write_missing_modules(reporter: Any, modules: Iterable[str]) -> None:
-    """Say how to name what the tests need, if a test module lacks a module."""
+    """Write how to install `modules`, which test modules could not import; nothing if there are none."""
     if names := ", ".join(modules):
-        reporter.write_line(f"hint: nothing in the environments has the module {names}: pyinstall_suite_install names")
-        reporter.write_line("what the tests need, in lines as pip takes them: -e .[extra], --group NAME, a package")
+        reporter.write_line(f"hint: no environment has the module {names}: set pyinstall_suite_install to what")
+        reporter.write_line("the tests need, in lines for pip: -e .[extra], --group NAME, or a package")
 
 
 def write_page(reporter: Any, matrix: Matrix, path: Path, *, title: str) -> None:
+    """Write the HTML page to `path`, with its directory, and its path to `reporter`; an error is a line, too."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page(matrix, title=title), encoding="utf-8", errors="backslashreplace")
@@ -196,7 +199,7 @@ def write_page(reporter: Any, matrix: Matrix, path: Path, *, title: str) -> None
 
 
 def list_collected(config: pytest.Config, rows: Sequence[InterpreterRun]) -> None:
-    """What ``--co -q`` lists, and with one more ``-q`` only how many tests a file has."""
+    """List the collected tests as ``--co -q`` does, or with another ``-q`` only their number in each file."""
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:
         return
@@ -209,4 +212,4 @@ def list_collected(config: pytest.Config, rows: Sequence[InterpreterRun]) -> Non
         for nodeid, _ in row.items:
             reporter.write_line(named(nodeid, row.label))
     deselected = len(reporter.stats.get("deselected", []))
-    reporter._numcollected = sum(len(row.items) for row in rows) + deselected  # noqa: SLF001  # its last line
+    reporter._numcollected = sum(len(row.items) for row in rows) + deselected  # noqa: SLF001  # for the reporter's last line

@@ -431,7 +431,7 @@ def test_a_module_that_nothing_has_leads_to_what_is_installed(run: Run, project:
     (project / "test_demo.py").write_text("import no_such_module.part\n", "utf-8")
     result = run()
     assert result.ret == pytest.ExitCode.INTERRUPTED
-    result.stdout.fnmatch_lines(["hint: * has the module no_such_module: pyinstall_suite_install names"])
+    result.stdout.fnmatch_lines(["hint: * has the module no_such_module: set pyinstall_suite_install to what"])
 
 
 def test_subtests_are_told_as_plain_pytest_tells_them(run: Run, project: Path) -> None:

@@ -1,4 +1,4 @@
-"""The same failure under several Pythons is one report; the table, the coverage and the page at the end."""
+"""The end of a suite's output: merged failures, the table, the coverage and the page."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ LABELS = ["py39", "py310", "py312"]
 
 
 class Reporter:
-    """As much of pytest's terminal reporter as is written to."""
+    """The methods of pytest's terminal reporter that write a line."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -56,23 +56,23 @@ def merged(*reports: Any, ran: tuple[str, ...] = ("py39", "py310", "py312")) -> 
     return [(report.nodeid.rpartition("[")[2].rstrip("]"), report.location[2]) for report in found]
 
 
-def test_a_failure_of_every_python_is_one() -> None:
+def test_the_same_failure_on_every_python_is_merged() -> None:
     assert merged(*map(failure, LABELS)) == [("py39,py310,py312", "test_it — every Python: py39, py310, py312")]
 
 
-def test_a_failure_of_some_names_the_others() -> None:
+def test_a_failure_on_some_pythons_names_the_others() -> None:
     assert merged(failure("py310"), failure("py39")) == [("py39,py310", "test_it — on py39, py310; not on py312")]
 
 
-def test_another_message_is_another_failure_and_says_where_it_is_otherwise() -> None:
+def test_failures_with_different_messages_are_not_merged_and_name_each_other() -> None:
     found = merged(failure("py39"), failure("py310", message="assert 1 == 3"))
     assert found == [
-        ("py39", "test_it — on py39; otherwise on py310; not on py312"),
-        ("py310", "test_it — on py310; otherwise on py39; not on py312"),
+        ("py39", "test_it — on py39; differs on py310; not on py312"),
+        ("py310", "test_it — on py310; differs on py39; not on py312"),
     ]
 
 
-def test_another_line_is_another_failure() -> None:
+def test_failures_in_different_lines_are_not_merged() -> None:
     assert len(merged(failure("py39"), failure("py310", line=4))) == 2
 
 
@@ -92,11 +92,11 @@ def test_the_only_python_that_ran_a_test_is_named_alone() -> None:
     ],
     ids=["address", "environment", "name", "version_info", "tuple", "order"],
 )
-def test_what_differs_with_the_python_alone_is_the_same_failure(one: str, other: str) -> None:
+def test_failures_that_differ_only_by_their_python_are_merged(one: str, other: str) -> None:
     assert len(merged(failure("py39", message=one), failure("py312", message=other))) == 1
 
 
-def test_places_outside_the_project_do_not_count() -> None:
+def test_failures_that_differ_only_outside_the_project_are_merged() -> None:
     one, other = failure("py39"), failure("py312")
     for report, path in ((one, "/usr/lib/python3.9/json.py"), (other, "/usr/lib/python3.12/json.py")):
         place = SimpleNamespace(path=path, lineno=len(path))
@@ -104,20 +104,20 @@ def test_places_outside_the_project_do_not_count() -> None:
     assert len(merged(one, other)) == 1
 
 
-def test_a_report_of_the_outer_session_stays_as_it_is() -> None:
+def test_a_report_of_the_controller_is_not_changed() -> None:
     report = SimpleNamespace(nodeid="x", when="collect", longrepr="broken")
     assert merge_equal_failures([report], LABELS, {}, ROOT) == [report]
     assert with_label(report) is report
 
 
-def test_a_label_is_put_on_a_copy() -> None:
+def test_a_label_is_added_to_a_copy_of_the_report() -> None:
     report = failure("py39")
     shown = with_label(report)
     assert shown.location == ("test_a.py", 2, "test_it — py39")
     assert report.location == ("test_a.py", 2, "test_it")
 
 
-def test_the_table_is_red_where_something_failed_and_green_where_all_passed() -> None:
+def test_rows_of_the_table_are_red_after_a_failure_and_green_if_all_passed() -> None:
     tallies = [
         Tally(label="py39", python="3.9.1", counts={"passed": 2, "failed": 1}),
         Tally(label="py312", python="3.12.1", counts={"passed": 3}),
@@ -138,22 +138,22 @@ def test_coverage_is_written_if_there_is_any() -> None:
     assert reporter.lines == ["--- coverage: 2 Pythons combined", "TOTAL 90%"]
 
 
-def test_missing_modules_come_with_the_way_to_name_them() -> None:
+def test_a_hint_names_missing_modules_and_the_setting_to_install_them() -> None:
     reporter = Reporter()
     write_missing_modules(reporter, [])
     assert reporter.lines == []
     write_missing_modules(reporter, ["attr", "yaml"])
-    assert "has the module attr, yaml: pyinstall_suite_install" in reporter.lines[0]
+    assert "has the module attr, yaml: set pyinstall_suite_install" in reporter.lines[0]
 
 
-def test_a_page_is_written_and_its_directory_made(tmp_path: Path) -> None:
+def test_the_page_and_its_directory_are_written(tmp_path: Path) -> None:
     reporter = Reporter()
     write_page(reporter, Matrix([]), tmp_path / "new" / "page.html", title="demo")
     assert "<title>demo" in (tmp_path / "new" / "page.html").read_text(encoding="utf-8")
     assert reporter.lines == [f"the matrix as a page: {tmp_path / 'new' / 'page.html'}"]
 
 
-def test_a_page_that_cannot_be_written_is_a_line_and_no_traceback(tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     reporter = Reporter()
     write_page(reporter, Matrix([]), tmp_path / "file" / "page.html", title="demo")
