@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 import mirror
 import uv
-from campaign import VERSION, Workshop, digest, make_mirror
+from fault_workshop import VERSION, Workshop, digest, make_mirror
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Tool:
         )
 
     def fresh(self) -> None:
-        self.workshop.forget()
+        self.workshop.reset()
         shutil.rmtree(self.workshop.directory / "uv-cache", ignore_errors=True)
 
     def learn(self) -> None:

@@ -1,4 +1,4 @@
-"""What every test has: a home of its own, and none of this machine's settings."""
+"""Fixtures of all tests: an empty home directory, no settings of this machine, and a mirror of real interpreters."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import archives
-import hints
+import hint_checker
 import mirror
 import pytest
 
@@ -15,7 +15,7 @@ from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.provisioner import Provisioner, open_provisioner
 from pytest_pyinstall.settings import Settings
 
-pytest_plugins = ["pytester", "fault_table", "suite_world", "plugin_world"]
+pytest_plugins = ["pytester", "fault_report", "suite_fixtures", "plugin_fixtures"]
 
 _OURS = ("PYTEST_PYINSTALL_", "UV_", "PYENV_", "TOX_", "NOX_", "PIP_REQUIRE", "XDG_", "MISE_", "HATCH_")
 _INDEX = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_SYSTEM_CERTS")
@@ -24,11 +24,11 @@ _RUNNERS = ("TOX_", "NOX_")
 
 
 def pytest_configure() -> None:
-    # tox exports TOX_WORK_DIR. A tox that a test starts would take this session's environment for its own and empty it.
-    # Modules copy the environment when they are imported, so this happens before tests are collected.
+    # tox exports TOX_WORK_DIR. A tox that a test starts would use and empty the environment of this session.
+    # Modules copy the variables when they are imported, so delete them before collection.
     for name in [name for name in os.environ if name.startswith(_RUNNERS + _ENVIRONMENTS)]:
         del os.environ[name]
-    # What a shell starts in the background ignores Ctrl-C, and so does all that it starts; some tests send that signal.
+    # A background process of a shell ignores Ctrl-C, and so do its children. Some tests send that signal.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -38,7 +38,7 @@ _REPORT = pytest.StashKey[pytest.TestReport]()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    report: pytest.TestReport = yield  # type: ignore[assignment]  # what pluggy sends
+    report: pytest.TestReport = yield  # type: ignore[assignment]  # pluggy sends it
     if call.when == "call":
         item.stash[_REPORT] = report
     return report  # type: ignore[return-value]  # as above
@@ -46,7 +46,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture
 def pytester(pytester: pytest.Pytester, request: pytest.FixtureRequest) -> Iterator[pytest.Pytester]:
-    """Its directories go when the test has passed, as `tmp_path` does by `tmp_path_retention_policy`."""
+    """Delete its directories after a test passes, as `tmp_path_retention_policy` does for `tmp_path`."""
     yield pytester
     report = request.node.stash.get(_REPORT, None)
     if report is None or not report.failed:
@@ -56,7 +56,7 @@ def pytester(pytester: pytest.Pytester, request: pytest.FixtureRequest) -> Itera
 
 @pytest.fixture(autouse=True)
 def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home directory, in which everything that the product writes lands."""
+    """An empty home directory. pytest-pyinstall writes everything below it."""
     for name in list(os.environ):
         if name.startswith(_OURS + _ENVIRONMENTS) and not name.startswith(_INDEX):
             monkeypatch.delenv(name)
@@ -68,21 +68,21 @@ def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # The options of a suite and the settings of tox.ini are not for the sessions that tests start.
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
-    # Where these tests run in CI, their suites are not that job's result.
+    # In CI, the suites of tests must not write to the summary of the job.
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     return home
 
 
 @pytest.fixture(scope="session")
 def mirror_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mirror of archives packed from every real interpreter of this machine, with its ``catalogue.json``."""
+    """A mirror with an archive of each real interpreter of this machine, and its ``catalogue.json``."""
     base = tmp_path_factory.getbasetemp()
     return archives.packed(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.fixture
 def settings(tmp_path: Path, mirror_directory: Path) -> Settings:
-    """Everything comes from the mirror, into a store of the test's own."""
+    """Settings that install only from the mirror, into an empty store."""
     return Settings(
         store=tmp_path / "store",
         cache=tmp_path / "cache",
@@ -101,23 +101,23 @@ def provisioner(settings: Settings) -> Iterator[Provisioner]:
 
 @pytest.fixture
 def server(mirror_directory: Path) -> Iterator[mirror.Mirror]:
-    """The mirror on loopback, with a list of what was requested."""
+    """An HTTP server on loopback that serves the mirror and records requests."""
     with mirror.serve(mirror_directory) as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def every_hint_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Of each error that a test provokes, whether it expects it or not."""
+    """Check the hint of each error that a test causes, even if the test does not expect the error."""
     seen: list[str] = []
     make = PyinstallError.__init__
 
-    def noted(error: PyinstallError, message: str, hint: str = "") -> None:
+    def recorded(error: PyinstallError, message: str, hint: str = "") -> None:
         make(error, message, hint)
         seen.append(hint)
 
-    monkeypatch.setattr(PyinstallError, "__init__", noted)
+    monkeypatch.setattr(PyinstallError, "__init__", recorded)
     yield
     monkeypatch.undo()
-    troubles = {hint: trouble for hint in dict.fromkeys(seen) if (trouble := hints.trouble_with(hint))}
-    assert not troubles
+    problems = {hint: problem for hint in dict.fromkeys(seen) if (problem := hint_checker.problem_with(hint))}
+    assert not problems

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import campaign
+import fault_workshop
 import pytest
 from packaging.requirements import Requirement
 
@@ -172,8 +172,8 @@ BY_COMMAND = {
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment for a process whose store has one Python, and whose settings name no URL."""
     directory = tmp_path_factory.mktemp("installed")
-    workshop = campaign.Workshop(directory, campaign.make_mirror(directory / "mirror"))
-    assert workshop.ours("install", workshop.version).code == 0
+    workshop = fault_workshop.Workshop(directory, fault_workshop.make_mirror(directory / "mirror"))
+    assert workshop.run("install", workshop.version).code == 0
     ours = {name: value for name, value in workshop.environ.items() if not name.endswith(("_MIRROR", "_CATALOGUE"))}
     return {**ours, "VERSION": workshop.version}
 

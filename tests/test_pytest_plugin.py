@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from archives import interpreters
-from plugin_world import USES_PYTHON, ids, installed, marks, store
+from plugin_fixtures import USES_PYTHON, ids, installed, marks, store
 
 pytestmark = marks
 native = pytest.mark.skipif(pytest.version_tuple < (9,), reason="[tool.pytest] and pytest.toml are read by pytest 9")

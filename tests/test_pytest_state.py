@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from plugin_world import RUNNING, VERSIONS, ids, installed, marks
+from plugin_fixtures import RUNNING, VERSIONS, ids, installed, marks
 
 pytestmark = marks
 

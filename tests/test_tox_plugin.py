@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import archives
-import fresh
 import mirror
 import pytest
+import tool_environments
 
 needs_old_pythons = pytest.mark.skipif(
     not {"3.6", "3.8", "3.9", "3.12"} <= set(archives.interpreters()), reason="needs CPython 3.6, 3.8, 3.9 and 3.12"
@@ -37,12 +37,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def plain(shared: Path) -> Path:
-    return fresh.environment(shared, "tox")
+    return tool_environments.environment(shared, "tox")
 
 
 @pytest.fixture(scope="session")
 def with_uv(shared: Path) -> Path:
-    return fresh.environment(shared, "tox", "tox-uv")
+    return tool_environments.environment(shared, "tox", "tox-uv")
 
 
 @pytest.fixture
@@ -58,41 +58,43 @@ def downloads(served: mirror.Mirror) -> list[str]:
 
 
 def library(tmp_path: Path, *names: str, base: str = BARE, more: str = "") -> Path:
-    return fresh.library(tmp_path / "library", f"env_list = {list(names)}\n[env_run_base]{base}{more}")
+    return tool_environments.library(tmp_path / "library", f"env_list = {list(names)}\n[env_run_base]{base}{more}")
 
 
 def test_plain_tox_finds_what_was_missing(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "py36", "py39", "py312", base=PACKAGED, more="[env.py38]\n")
-    env = fresh.environ(tmp_path, mirror=served.url)
+    env = tool_environments.environ(tmp_path, mirror=served.url)
 
     # What only looks, installs nothing.
-    assert "py36" in fresh.run(plain / "tox", "list", cwd=project, env=env).stdout
-    assert "py36" in fresh.run(plain / "tox", "-l", cwd=project, env=env).stdout
+    assert "py36" in tool_environments.run(plain / "tox", "list", cwd=project, env=env).stdout
+    assert "py36" in tool_environments.run(plain / "tox", "-l", cwd=project, env=env).stdout
     # A configuration that needs an interpreter to be complete, tox shows with gaps and ends unhappily.
-    fresh.run(plain / "tox", "config", cwd=project, env=env, codes=range(256))
-    fresh.run(plain / "tox", "config", "-e", "py39", "-k", "base_python", cwd=project, env=env)
-    fresh.run(plain / "tox", "--showconfig", cwd=project, env=env, codes=range(256))
-    fresh.run(plain / "tox", "depends", cwd=project, env=env)
+    tool_environments.run(plain / "tox", "config", cwd=project, env=env, codes=range(256))
+    tool_environments.run(plain / "tox", "config", "-e", "py39", "-k", "base_python", cwd=project, env=env)
+    tool_environments.run(plain / "tox", "--showconfig", cwd=project, env=env, codes=range(256))
+    tool_environments.run(plain / "tox", "depends", cwd=project, env=env)
     assert served.requests == []
     assert not (tmp_path / "home" / "pyinstall").exists()
 
-    first = fresh.run(plain / "tox", "run", cwd=project, env=env).stdout
-    assert fresh.answers(first) == ["3.6", "3.9", "3.12"]
+    first = tool_environments.run(plain / "tox", "run", cwd=project, env=env).stdout
+    assert tool_environments.answers(first) == ["3.6", "3.9", "3.12"]
     assert downloads(served) == ["3.12", "3.6", "3.9"]  # and not 3.8, which no one ran
     assert first.count("installed in") == 3
 
     asked = len(served.requests)
-    parallel = fresh.run(plain / "tox", "run-parallel", "-r", "--parallel-live", cwd=project, env=env).stdout
-    assert sorted(fresh.answers(parallel)) == ["3.12", "3.6", "3.9"]
+    parallel = tool_environments.run(
+        plain / "tox", "run-parallel", "-r", "--parallel-live", cwd=project, env=env
+    ).stdout
+    assert sorted(tool_environments.answers(parallel)) == ["3.12", "3.6", "3.9"]
     assert len(served.requests) == asked
     assert "pyinstall:" not in parallel
 
 
 def test_parallel_environments_share_one_download_each(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "py39-a", "py39-b", "3.12", "py3.12-c")
-    env = fresh.environ(tmp_path, mirror=served.url, TOX_PARALLEL_ENV="py39-a")
-    output = fresh.run(plain / "tox", "p", "--parallel-live", cwd=project, env=env).stdout
-    assert sorted(fresh.answers(output)) == ["3.12", "3.12", "3.9", "3.9"]
+    env = tool_environments.environ(tmp_path, mirror=served.url, TOX_PARALLEL_ENV="py39-a")
+    output = tool_environments.run(plain / "tox", "p", "--parallel-live", cwd=project, env=env).stdout
+    assert sorted(tool_environments.answers(output)) == ["3.12", "3.12", "3.9", "3.9"]
     assert downloads(served) == ["3.12", "3.9"]
 
 
@@ -109,27 +111,29 @@ pass_env = ["PYTEST_PYINSTALL_*", "HOME"]
 commands = [["!", *{remove}], ["python", "-c", "import sample"]]
 """
     project = library(tmp_path, "py39", base=base.replace(f"*{remove}", str(remove)[1:-1]))
-    env = fresh.environ(tmp_path, mirror=served.url)
-    output = fresh.run(scripts / "tox", "run", cwd=project, env=env).stdout
+    env = tool_environments.environ(tmp_path, mirror=served.url)
+    output = tool_environments.run(scripts / "tox", "run", cwd=project, env=env).stdout
     assert "is in use, and stays: process " in output
-    assert fresh.answers(output) == ["3.9"]
-    fresh.run(*remove, cwd=project, env=env)  # tox has ended
+    assert tool_environments.answers(output) == ["3.9"]
+    tool_environments.run(*remove, cwd=project, env=env)  # tox has ended
 
 
 def test_tox_uv_finds_what_was_missing(with_uv: Path, served: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "py38", "py39", "py312", base=PACKAGED)
-    env = fresh.environ(tmp_path, mirror=served.url)
-    fresh.run(with_uv / "tox", "list", cwd=project, env=env)
+    env = tool_environments.environ(tmp_path, mirror=served.url)
+    tool_environments.run(with_uv / "tox", "list", cwd=project, env=env)
     assert served.requests == []
 
-    first = fresh.run(with_uv / "tox", "run", cwd=project, env=env).stdout
+    first = tool_environments.run(with_uv / "tox", "run", cwd=project, env=env).stdout
     assert "uv venv" in first
-    assert fresh.answers(first) == ["3.8", "3.9", "3.12"]
+    assert tool_environments.answers(first) == ["3.8", "3.9", "3.12"]
     assert downloads(served) == ["3.12", "3.8", "3.9"]
 
     asked = len(served.requests)
-    parallel = fresh.run(with_uv / "tox", "run-parallel", "-r", "--parallel-live", cwd=project, env=env).stdout
-    assert sorted(fresh.answers(parallel)) == ["3.12", "3.8", "3.9"]
+    parallel = tool_environments.run(
+        with_uv / "tox", "run-parallel", "-r", "--parallel-live", cwd=project, env=env
+    ).stdout
+    assert sorted(tool_environments.answers(parallel)) == ["3.12", "3.8", "3.9"]
     assert len(served.requests) == asked
 
 
@@ -146,12 +150,14 @@ def test_a_tox_that_tox_provisioned_installs_once(
     project = library(tmp_path, "py39", "py312")
     requires = 'requires = ["tox-uv", "pytest-pyinstall", "sample-extra"]\n'
     (project / "tox.toml").write_text(requires + (project / "tox.toml").read_text())
-    env = fresh.environ(tmp_path, mirror=served.url, UV_FIND_LINKS=f"{fresh.wheel(shared)},{extra}")
+    env = tool_environments.environ(
+        tmp_path, mirror=served.url, UV_FIND_LINKS=f"{tool_environments.wheel(shared)},{extra}"
+    )
 
-    assert "sample-extra" in fresh.run(with_uv / "tox", "list", cwd=project, env=env).stdout
+    assert "sample-extra" in tool_environments.run(with_uv / "tox", "list", cwd=project, env=env).stdout
     assert served.requests == []
-    output = fresh.run(with_uv / "tox", "run", cwd=project, env=env).stdout
-    assert fresh.answers(output) == ["3.9", "3.12"]
+    output = tool_environments.run(with_uv / "tox", "run", cwd=project, env=env).stdout
+    assert tool_environments.answers(output) == ["3.9", "3.12"]
     assert downloads(served) == ["3.12", "3.9"]
 
 
@@ -161,12 +167,12 @@ def test_only_what_was_selected_is_installed(with_uv: Path, served: mirror.Mirro
         *("py38-unit", "py39-unit", "py312-slow"),
         more='[env.named]\nbase_python = ["python3.9"]\nlabels = ["odd"]\n',
     )
-    env = fresh.environ(tmp_path, mirror=served.url)
+    env = tool_environments.environ(tmp_path, mirror=served.url)
 
     def run(*arguments: str, **more: str) -> list[str]:
         served.reset_counts()
-        output = fresh.run(with_uv / "tox", *arguments, cwd=project, env={**env, **more}).stdout
-        return [*fresh.answers(output), "|", *downloads(served)]
+        output = tool_environments.run(with_uv / "tox", *arguments, cwd=project, env={**env, **more}).stdout
+        return [*tool_environments.answers(output), "|", *downloads(served)]
 
     assert run("run", "-m", "odd") == ["3.9", "|", "3.9"]
     assert run("run", "-f", "py39", "unit") == ["3.9", "|"]
@@ -174,7 +180,9 @@ def test_only_what_was_selected_is_installed(with_uv: Path, served: mirror.Mirro
     assert run("run", "--skip-env", ".*(slow|8-unit)") == ["3.9", "|"]
     assert run("run", TOXENV="py38-unit") == ["3.8", "|", "3.8"]
     served.reset_counts()
-    said = fresh.run(with_uv / "tox", "exec", "-e", "py312-slow", "--", "python", "-V", cwd=project, env=env).stdout
+    said = tool_environments.run(
+        with_uv / "tox", "exec", "-e", "py312-slow", "--", "python", "-V", cwd=project, env=env
+    ).stdout
     assert "Python 3.12" in said
     assert downloads(served) == ["3.12"]
 
@@ -194,13 +202,13 @@ base_python = ["3.1", "python3.12"]
 base_python = [">=3.9,<3.10"]
 """,
     )
-    env = fresh.environ(tmp_path, mirror=served.url)
+    env = tool_environments.environ(tmp_path, mirror=served.url)
     # A path is a path, also where another environment could have said by its name what it wants.
-    output = fresh.run(plain / "tox", "run", "-e", "py39-own,first", cwd=project, env=env).stdout
-    assert fresh.answers(output) == ["3.9", ".".join(map(str, sys.version_info[:2]))]
+    output = tool_environments.run(plain / "tox", "run", "-e", "py39-own,first", cwd=project, env=env).stdout
+    assert tool_environments.answers(output) == ["3.9", ".".join(map(str, sys.version_info[:2]))]
     assert served.requests == []
 
-    output = fresh.run(plain / "tox", "run", "-e", "wide,second", "--notest", cwd=project, env=env).stdout
+    output = tool_environments.run(plain / "tox", "run", "-e", "wide,second", "--notest", cwd=project, env=env).stdout
     assert downloads(served) == ["3.12", "3.9"]
     assert "wide: OK" in output
     assert "second: OK" in output
@@ -209,8 +217,8 @@ base_python = [">=3.9,<3.10"]
 @pytest.mark.parametrize("skip", ["true", "false"])
 def test_tox_decides_about_what_cannot_be_had(plain: Path, served: mirror.Mirror, tmp_path: Path, skip: str) -> None:
     project = library(tmp_path, "py39", "pypy311", "py313t", "py27")
-    env = fresh.environ(tmp_path, mirror=served.url, PYTEST_PYINSTALL_DOWNLOADS="never")
-    output = fresh.run(
+    env = tool_environments.environ(tmp_path, mirror=served.url, PYTEST_PYINSTALL_DOWNLOADS="never")
+    output = tool_environments.run(
         plain / "tox", "run", "--skip-missing-interpreters", skip, cwd=project, env=env, codes=[1, -1, 255]
     ).stdout
     for name, reason in [("py39", "3.9"), ("pypy311", "pypy3.11"), ("py313t", "3.13t"), ("py27", "2.7")]:
@@ -223,8 +231,8 @@ def test_tox_decides_about_what_cannot_be_had(plain: Path, served: mirror.Mirror
 
 def test_a_base_python_that_names_none_is_one_line(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "odd", more="base_python = ['3.7-nonsense']\n")
-    env = fresh.environ(tmp_path, mirror=served.url)
-    output = fresh.run(plain / "tox", "run", "--notest", cwd=project, env=env, codes=[1, -1, 255]).stdout
+    env = tool_environments.environ(tmp_path, mirror=served.url)
+    output = tool_environments.run(plain / "tox", "run", "--notest", cwd=project, env=env, codes=[1, -1, 255]).stdout
     assert output.count("'3.7-nonsense' cannot be had: 'nonsense' is no architecture that we know") == 1
     assert "Traceback" not in output
     assert served.requests == []
@@ -237,13 +245,13 @@ def test_settings_come_from_the_project(plain: Path, served: mirror.Mirror, tmp_
             f'[tool.pytest]\npyinstall_mirror = "{served.url}"\npyinstall_catalogue = "{served.url}/catalogue.json"\n'
             'pyinstall_store = "pythons"\n'
         )
-    env = fresh.environ(tmp_path, mirror=served.url)
+    env = tool_environments.environ(tmp_path, mirror=served.url)
     for name in ("PYTEST_PYINSTALL_MIRROR", "PYTEST_PYINSTALL_CATALOGUE", "PYTEST_PYINSTALL_HOME"):
         del env[name]
-    fresh.run(plain / "tox", "run", "--notest", cwd=project, env=env)
+    tool_environments.run(plain / "tox", "run", "--notest", cwd=project, env=env)
     assert any(path.name.startswith("cpython-3.9.") for path in (project / "pythons").iterdir())
 
-    wrong = fresh.run(
+    wrong = tool_environments.run(
         *(plain / "tox", "run"), cwd=project, env={**env, "PYTEST_PYINSTALL_PREFERENCE": "mine"}, codes=[254, -2]
     )
     assert "PYTEST_PYINSTALL_PREFERENCE: 'mine' is none of" in wrong.stdout
@@ -253,9 +261,9 @@ def test_settings_come_from_the_project(plain: Path, served: mirror.Mirror, tmp_
 def test_what_the_machine_has_is_not_downloaded(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "py39")
     home = archives.interpreters()["3.9"].parent.parent
-    env = fresh.environ(tmp_path, mirror=served.url, PYENV_ROOT=str(home.parent.parent))
-    output = fresh.run(plain / "tox", "run", cwd=project, env=env).stdout
-    assert fresh.answers(output) == ["3.9"]
+    env = tool_environments.environ(tmp_path, mirror=served.url, PYENV_ROOT=str(home.parent.parent))
+    output = tool_environments.run(plain / "tox", "run", cwd=project, env=env).stdout
+    assert tool_environments.answers(output) == ["3.9"]
     assert served.requests == []
     assert str(home) in (project / ".tox" / "py39" / "pyvenv.cfg").read_text()
 
@@ -277,7 +285,7 @@ print(*sorted(set(sys.modules) - before))
 def test_packaging_has_a_python_of_its_own(with_uv: Path, served: mirror.Mirror, tmp_path: Path) -> None:
     more = '[env.".pkg"]\nbase_python = ["python3.12"]\n'
     project = library(tmp_path, "py39", "py38", base=PACKAGED, more=more)
-    env = fresh.environ(tmp_path, mirror=served.url)
-    output = fresh.run(with_uv / "tox", "run", "-e", "py39", cwd=project, env=env).stdout
-    assert fresh.answers(output) == ["3.9"]
+    env = tool_environments.environ(tmp_path, mirror=served.url)
+    output = tool_environments.run(with_uv / "tox", "run", "-e", "py39", cwd=project, env=env).stdout
+    assert tool_environments.answers(output) == ["3.9"]
     assert downloads(served) == ["3.12", "3.9"]

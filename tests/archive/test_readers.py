@@ -10,7 +10,7 @@ from pathlib import Path
 
 import archives
 import pytest
-from hostile import END, PYTHON, entry, gz, header, pax
+from hostile_archives import END, PYTHON, entry, gz, header, pax
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from unpacking import archive, assert_harmless, snapshot, with_our_modes

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hostile import END, HOSTILE, PYTHON, Hostile, entry, gz, header
+from hostile_archives import END, HOSTILE, PYTHON, Hostile, entry, gz, header
 from unpacking import snapshot
 from waiting import wait_until
 

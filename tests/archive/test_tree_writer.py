@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile import END, PYTHON, entry, gz, header
+from hostile_archives import END, PYTHON, entry, gz, header
 from unpacking import KEY, NAME, archive, snapshot
 
 from pytest_pyinstall.archive import _tree_writer

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import archives
 import pytest
-from hostile import COMPRESSORS, END, HOSTILE, PYTHON, Hostile, entry, gz
+from hostile_archives import COMPRESSORS, END, HOSTILE, PYTHON, Hostile, entry, gz
 from unpacking import NAME, archive, assert_harmless, snapshot, with_our_modes
 
 from pytest_pyinstall.archive.unpack import ahead, unpack

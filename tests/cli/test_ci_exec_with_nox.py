@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import archives
-import fresh
 import mirror
 import pytest
+import tool_environments
 
 pytestmark = pytest.mark.skipif(
     not {"3.8", "3.12"} <= set(archives.interpreters()), reason="needs CPython 3.8 and 3.12"
@@ -27,31 +27,31 @@ def tests(session):
 @pytest.fixture(scope="session")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.getbasetemp()
-    return fresh.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "nox", "uv")
+    return tool_environments.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "nox", "uv")
 
 
 def test_nox_finds_the_pythons_of_its_sessions(
     tools: Path, server: mirror.Mirror, tmp_path: Path, project: Path
 ) -> None:
     (project / "noxfile.py").write_text(NOXFILE)
-    env = fresh.environ(tmp_path, mirror=server.url)
-    missing = fresh.run(tools / "nox", cwd=project, env=env, codes=[1]).stdout
-    assert fresh.answers(missing) == []
+    env = tool_environments.environ(tmp_path, mirror=server.url)
+    missing = tool_environments.run(tools / "nox", cwd=project, env=env, codes=[1]).stdout
+    assert tool_environments.answers(missing) == []
 
     command = (tools / "pytest-pyinstall", "exec", "--python", "3.8", "--python", "3.12", "--", tools / "nox")
-    assert fresh.answers(fresh.run(*command, cwd=project, env=env).stdout) == ["3.8", "3.12"]
+    assert tool_environments.answers(tool_environments.run(*command, cwd=project, env=env).stdout) == ["3.8", "3.12"]
     asked = len(server.requests)
-    assert fresh.answers(fresh.run(*command, cwd=project, env=env).stdout) == ["3.8", "3.12"]
+    assert tool_environments.answers(tool_environments.run(*command, cwd=project, env=env).stdout) == ["3.8", "3.12"]
     assert len(server.requests) == asked
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 def test_make_finds_pythons_by_command_name(tools: Path, server: mirror.Mirror, tmp_path: Path) -> None:
     (tmp_path / "Makefile").write_text("all:\n\tpython3.8 -V\n\tpython3.12 -V\n")
-    env = fresh.environ(tmp_path, mirror=server.url)
+    env = tool_environments.environ(tmp_path, mirror=server.url)
     make = shutil.which("make")
     assert make
     command = (tools / "pytest-pyinstall", "exec", "--python", "3.8,3.12", "--", make)
-    said = fresh.run(*command, cwd=tmp_path, env=env).stdout
+    said = tool_environments.run(*command, cwd=tmp_path, env=env).stdout
     assert "\nPython 3.8." in said
     assert "\nPython 3.12." in said

@@ -1,6 +1,6 @@
 """The check that ``tests/conftest.py`` applies to every hint finds the hints that cannot be typed."""
 
-import hints
+import hint_checker
 import pytest
 
 
@@ -21,7 +21,7 @@ import pytest
     ],
 )
 def test_a_hint_that_cannot_be_typed_is_found(hint: str) -> None:
-    assert hints.trouble_with(hint)
+    assert hint_checker.problem_with(hint)
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_a_hint_that_cannot_be_typed_is_found(hint: str) -> None:
     ],
 )
 def test_a_hint_that_can_be_typed_is_accepted(hint: str) -> None:
-    assert hints.trouble_with(hint) == ""
+    assert hint_checker.problem_with(hint) == ""

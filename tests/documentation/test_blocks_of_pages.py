@@ -18,13 +18,13 @@ from textwrap import dedent
 from typing import Any, NamedTuple
 
 import archives
-import fresh
 import mirror
 import pytest
+import tool_environments
 import trustme
-from newcomer import made_programs
+from newcomer import install_programs
 from pages import DOCS, ROOT, SHOWN, World, fenced, is_as_shown
-from suite_world import PYPROJECT
+from suite_fixtures import PYPROJECT
 
 from pytest_pyinstall.configuration import read_configuration
 from pytest_pyinstall.interpreter.probe import probe
@@ -158,7 +158,7 @@ class Place:
     def library(self) -> None:
         """A library that takes no other package to build, for 3.9 and 3.13, with a test and with tox environments."""
         shutil.rmtree(self.project)
-        fresh.library(
+        tool_environments.library(
             self.project,
             'env_list = ["3.9", "3.13"]\n[env_run_base]\npackage = "skip"\n'
             'commands = [["python", "-c", "import sample"]]\n',
@@ -183,7 +183,7 @@ _PACKAGES = dict(os.environ)
 
 @pytest.fixture(name="programs", scope="session")
 def _programs(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    return made_programs(_shared(tmp_path_factory))
+    return install_programs(_shared(tmp_path_factory))
 
 
 def _shared(factory: pytest.TempPathFactory) -> Path:
@@ -211,7 +211,7 @@ def _place(
             (tmp_path / "shell" / name).symlink_to(found)
     world.environ |= {name: text for name, text in _PACKAGES.items() if name.startswith(("PIP_", "UV_INDEX"))}
     with mirror.serve(mirror_directory) as served:
-        yield Place(world, served, fresh.wheel(_shared(tmp_path_factory)), _PACKAGES)
+        yield Place(world, served, tool_environments.wheel(_shared(tmp_path_factory)), _PACKAGES)
 
 
 @runs("README.md: .venv/bin/pip install --quiet '.[mirror]' && .venv/bin/pytes")
@@ -372,7 +372,7 @@ def _completes(place: Place, block: Block) -> None:
 @runs("docs/howto/nox.md: pytest-pyinstall exec --python 3.9 3.12 -- hatch test --all")
 def _runs_hatch(place: Place, block: Block) -> None:
     place.library()
-    hatch = fresh.environment(place.wheels.parent if place.wheels else place.project, "hatch", "uv")
+    hatch = tool_environments.environment(place.wheels.parent if place.wheels else place.project, "hatch", "uv")
     with (place.project / "pyproject.toml").open("a") as file:
         file.write(_HATCH)
     place.write(
@@ -383,7 +383,7 @@ def _runs_hatch(place: Place, block: Block) -> None:
         "HATCH_ENV_TYPE_VIRTUAL_UV_PATH": str(hatch / "uv"),
     }
     said = place.run(block.text)
-    assert fresh.answers(said) == ["3.9", "3.12"], said
+    assert tool_environments.answers(said) == ["3.9", "3.12"], said
 
 
 _SAYS_ITS_VERSION = "import sys\n\ndef test_it():\n    print('\\nsample %d.%d' % sys.version_info[:2])\n"
@@ -549,7 +549,7 @@ def _builds_the_image(place: Place, block: Block) -> None:
 @runs("docs/howto/tox.md: python -m pip install tox pytest-pyinstall")
 def _runs_tox(place: Place, block: Block) -> None:
     place.library()
-    assert fresh.answers(place.run(place.resolve(block.text))) == ["3.9", "3.13"]
+    assert tool_environments.answers(place.run(place.resolve(block.text))) == ["3.9", "3.13"]
 
 
 @runs("docs/howto/tox.md: # tox.ini", "docs/howto/tox.md: py39: Python 3.9 is not here, and downloads are switched off")

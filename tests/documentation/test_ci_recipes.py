@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import archives
-import fresh
 import mirror
 import pytest
+import tool_environments
 from pages import DOCS, fenced
 
 pytestmark = pytest.mark.skipif(
@@ -23,7 +23,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "howto" / "ci.md"
 @pytest.fixture(scope="session")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = tmp_path_factory.getbasetemp()
-    return fresh.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "tox", "tox-uv")
+    return tool_environments.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "tox", "tox-uv")
 
 
 def test_a_warm_cache_downloads_nothing(tools: Path, mirror_directory: Path, tmp_path: Path) -> None:
@@ -31,27 +31,27 @@ def test_a_warm_cache_downloads_nothing(tools: Path, mirror_directory: Path, tmp
     config = (
         'env_list = ["3.9", "3.12"]\n[env_run_base]\npackage = "skip"\ncommands = [["python", "-c", "import sample"]]\n'
     )
-    project = fresh.library(tmp_path / "library", config)
+    project = tool_environments.library(tmp_path / "library", config)
     with (project / "pyproject.toml").open("a") as file:
         classifiers = [f"Programming Language :: Python :: {minor}" for minor in ("3.9", "3.12")]
         file.write(f"classifiers = {classifiers}\n")
     with mirror.serve(mirror_directory) as served:
-        env = fresh.environ(tmp_path, mirror=served.url)
+        env = tool_environments.environ(tmp_path, mirror=served.url)
         for name in ("tar", "gzip"):
             if found := shutil.which(name):
                 (tmp_path / "shell" / name).symlink_to(found)
         env["PATH"] = f"{tools}{os.pathsep}{env['PATH']}"
 
-        cold = fresh.run("/bin/sh", "-euc", recipe, cwd=project, env=env).stdout
-        assert fresh.answers(cold) == ["3.9", "3.12"]
+        cold = tool_environments.run("/bin/sh", "-euc", recipe, cwd=project, env=env).stdout
+        assert tool_environments.answers(cold) == ["3.9", "3.12"]
         assert [path.suffix for path in (tmp_path / "home").glob("pyinstall-*")] == [".tar"]
 
         shutil.rmtree(project / ".pythons")
         shutil.rmtree(project / ".tox")
         shutil.rmtree(tmp_path / "home" / "pyinstall")  # the archives
         served.reset_counts()
-        warm = fresh.run("/bin/sh", "-euc", recipe, cwd=project, env=env).stdout
-        assert fresh.answers(warm) == ["3.9", "3.12"]
+        warm = tool_environments.run("/bin/sh", "-euc", recipe, cwd=project, env=env).stdout
+        assert tool_environments.answers(warm) == ["3.9", "3.12"]
         assert not [request for request in served.requests if request.path.endswith(".tar.gz")]
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import archives
 import pytest
-from newcomer import made_programs
+from newcomer import install_programs
 from pages import DOCS, ROOT, SHOWN, World, is_as_shown
 
 import pytest_pyinstall
@@ -33,7 +33,7 @@ PAGES = sorted(path for path in DOCS.rglob("*.md") if "```console" in path.read_
 @pytest.fixture(name="programs", scope="session")
 def _programs(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     base = tmp_path_factory.getbasetemp()
-    return made_programs(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+    return install_programs(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the pages show Linux")

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("sigstore")
 
 import mirror
-from campaign import VERSION, Workshop
+from fault_workshop import VERSION, Workshop
 from sigstore_site import DAY, REPOSITORY, WORKFLOW, Site
 
 from pytest_pyinstall.cli.main import main

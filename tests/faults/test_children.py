@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from campaign import Workshop
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import Workshop
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX signals, and /proc")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import archives
 import pytest
-from campaign import RUNNING, VERSION, Workshop
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import RUNNING, VERSION, Workshop
 from volumes import tmpfs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs tmpfs")
@@ -45,7 +45,7 @@ def asked_in_a_session(workshop: Workshop, environ: dict[str, str]) -> str:
 
 
 def asked_under_exec(workshop: Workshop, environ: dict[str, str]) -> str:
-    return workshop.ours("exec", "--python", VERSION, "--", NAME, "-c", ASK, environ=environ).output
+    return workshop.run("exec", "--python", VERSION, "--", NAME, "-c", ASK, environ=environ).output
 
 
 DOORS = {"pytest": asked_in_a_session, "exec": asked_under_exec}

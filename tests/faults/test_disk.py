@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from campaign import VERSION, Ended, Workshop, digest
-from fault_table import Again, Tally
+from fault_report import Again, Tally
+from fault_workshop import VERSION, Ended, Workshop, digest
 from volumes import tmpfs
 
 from pytest_pyinstall.errors import StoreError
@@ -64,12 +64,12 @@ def clear(ended: Ended, *said: str) -> None:
 
 
 def removed(workshop: Workshop) -> None:
-    assert workshop.ours("remove", "--all").code == 0
+    assert workshop.run("remove", "--all").code == 0
     assert workshop.leftovers() == []
 
 
 def healed(workshop: Workshop, tally: Tally) -> None:
-    again = workshop.ours("install", VERSION)
+    again = workshop.run("install", VERSION)
     assert again.code == 0, again.output
     assert workshop.is_whole()
     assert workshop.leftovers() == []
@@ -86,10 +86,10 @@ def test_p16_a_full_disk_at_any_phase_is_a_clear_error_and_heals(
 ) -> None:
     sizes = ["16k", "200k", "620k", "700k", "1200k", "1600k"] if full == "size" else [8, 16, 24, 40, 120, 250]
     for size in sizes:
-        workshop.forget()
+        workshop.reset()
         with tmpfs(tmp_path / "disk", f"{full}={size},mode=755") as disk:
             small = _on(workshop, disk)
-            ended = small.ours("install", VERSION)
+            ended = small.run("install", VERSION)
             left = small.leftovers()
             tally.attempt(f"disk full ({full})", len(left))
             clear(ended, "No space left on device")
@@ -97,7 +97,7 @@ def test_p16_a_full_disk_at_any_phase_is_a_clear_error_and_heals(
             assert [name for name in left if ".part" not in name] == []
             room = "64m" if full == "size" else "5000"
             subprocess.run(["mount", "-o", f"remount,{full}={room}", str(disk)], check=True)
-            again = small.ours("install", VERSION)
+            again = small.run("install", VERSION)
             assert again.code == 0, again.output
             assert len(digest(small.home) or ()) == len(workshop.reference)
             assert small.leftovers() == []
@@ -238,12 +238,12 @@ def test_p7_a_read_only_store_is_used_and_writing_to_it_is_a_clear_error(worksho
             pytest.skip("needs the right to mount")
         tally.attempt("read-only store")
         for words in (("install", VERSION), ("find", VERSION), ("verify",), ("list",)):
-            ended = workshop.ours(*words)
+            ended = workshop.run(*words)
             assert ended.code == 0, ended.output
-        ended = workshop.ours("exec", "--python", VERSION, "--", "python3" + VERSION[1:4], "-c", "print(1)")
+        ended = workshop.run("exec", "--python", VERSION, "--", "python3" + VERSION[1:4], "-c", "print(1)")
         assert ended.code == 0, ended.output
         for change in (("install", "--reinstall", VERSION), ("remove", VERSION)):
-            clear(workshop.ours(*change), "Read-only file system", str(workshop.store))
+            clear(workshop.run(*change), "Read-only file system", str(workshop.store))
         tally.survive()
     finally:
         subprocess.run(["umount", "-l", str(workshop.store)], check=False, capture_output=True)
@@ -258,7 +258,7 @@ def test_p7_p15_everyone_can_use_roots_store_and_root_uses_no_other(
     request.addfinalizer(lambda: shutil.rmtree(public))
     public.chmod(0o755)
     workshop.store = public / "store"
-    assert workshop.ours("install", VERSION).code == 0
+    assert workshop.run("install", VERSION).code == 0
     look = (
         "import os, sys\n"
         "from pathlib import Path\n"
@@ -283,8 +283,8 @@ def test_p7_p15_everyone_can_use_roots_store_and_root_uses_no_other(
     assert done.returncode == 0, done.stderr
     for path in (workshop.store, *workshop.store.rglob("*")):
         os.chown(path, 1000, 1000, follow_symlinks=False)
-    clear(workshop.ours("install", VERSION), "belongs to user", "PYTEST_PYINSTALL_TRUSTED_STORE=")
-    trusted = workshop.ours("install", VERSION, environ={"PYTEST_PYINSTALL_TRUSTED_STORE": str(workshop.store)})
+    clear(workshop.run("install", VERSION), "belongs to user", "PYTEST_PYINSTALL_TRUSTED_STORE=")
+    trusted = workshop.run("install", VERSION, environ={"PYTEST_PYINSTALL_TRUSTED_STORE": str(workshop.store)})
     assert trusted.code == 0, trusted.output
     tally.survive()
 
@@ -292,7 +292,7 @@ def test_p7_p15_everyone_can_use_roots_store_and_root_uses_no_other(
 @pytest.mark.parametrize("mask", [0o000, 0o077, 0o777])
 def test_p10_modes_are_ours_whatever_the_umask(workshop: Workshop, tally: Tally, mask: int) -> None:
     tally.attempt("umask")
-    workshop.forget()
+    workshop.reset()
     done = subprocess.run(
         [sys.executable, "-m", "pytest_pyinstall", "install", VERSION], env=workshop.environ, cwd=workshop.directory,
         umask=mask, capture_output=True, text=True, check=False,
@@ -308,7 +308,7 @@ def test_p10_modes_are_ours_whatever_the_umask(workshop: Workshop, tally: Tally,
         and path.suffix not in {".lock", ".lease"}
     ]  # fmt: skip
     assert writable == []
-    assert workshop.ours("verify").code == 0
+    assert workshop.run("verify").code == 0
     tally.survive()
 
 
@@ -332,23 +332,23 @@ PLACES: dict[str, Callable[[Workshop, Path], None]] = {
 def test_p17_strange_places(workshop: Workshop, tally: Tally, place: str, tmp_path: Path) -> None:
     tally.attempt("strange path")
     PLACES[place](workshop, tmp_path)
-    ended = workshop.ours("install", VERSION)
+    ended = workshop.run("install", VERSION)
     assert ended.code == 0, ended.output
     assert digest(workshop.home) is not None
-    assert workshop.ours("verify").code == 0
-    assert workshop.ours("install", "--reinstall", VERSION).code == 0
-    assert workshop.ours("remove", VERSION).code == 0
+    assert workshop.run("verify").code == 0
+    assert workshop.run("install", "--reinstall", VERSION).code == 0
+    assert workshop.run("remove", VERSION).code == 0
     tally.survive()
 
 
 @pytest.mark.parametrize("what", ["store", "cache"])
 def test_p17_behind_a_link(workshop: Workshop, tally: Tally, what: str, tmp_path: Path) -> None:
     tally.attempt("store or cache behind a link")
-    workshop.forget()
+    workshop.reset()
     (tmp_path / "real").mkdir()
     (workshop.store if what == "store" else workshop.cache).symlink_to(tmp_path / "real")
     for words in (("install",), ("install",), ("install", "--reinstall")):
-        ended = workshop.ours(*words, VERSION)
+        ended = workshop.run(*words, VERSION)
         assert ended.code == 0, ended.output
         assert workshop.is_whole()
     tally.survive()
@@ -363,7 +363,7 @@ def test_p17_cache_and_store_on_two_volumes(workshop: Workshop, tally: Tally) ->
     workshop.cache = memory / f"pyinstall-cache-{os.getpid()}"
     try:
         for _ in range(2):
-            ended = workshop.ours("install", "--reinstall", VERSION)
+            ended = workshop.run("install", "--reinstall", VERSION)
             assert ended.code == 0, ended.output
             assert workshop.is_whole()
         tally.survive()
@@ -406,9 +406,9 @@ def test_p3_a_clock_that_jumps_decides_nothing(workshop: Workshop, tally: Tally,
     for path in (*workshop.store.rglob("*"), *workshop.cache.rglob("*")):
         os.utime(path, (when, when), follow_symlinks=False)
     (workshop.home / "lib" / f"python{VERSION.rpartition('.')[0]}" / "os.py").unlink()
-    ended = workshop.ours("install", VERSION)
+    ended = workshop.run("install", VERSION)
     assert ended.code == 0, ended.output
     assert workshop.is_whole()
-    assert workshop.ours("install", "--reinstall", VERSION).code == 0
+    assert workshop.run("install", "--reinstall", VERSION).code == 0
     assert workshop.leftovers() == []
     tally.survive()

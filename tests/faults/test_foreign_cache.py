@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fresh
 import mirror
 import pytest
-from campaign import VERSION, Workshop, digest
-from fault_table import Tally
+import tool_environments
+from fault_report import Tally
+from fault_workshop import VERSION, Workshop, digest
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="needs root, to give files to another user"
@@ -115,7 +115,7 @@ def test_p11_a_planted_catalogue_is_not_believed(workshop: Workshop, tally: Tall
     tally.attempt("a cache that others can write")
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
-        assert workshop.ours("list", "--all").code == 0
+        assert workshop.run("list", "--all").code == 0
         [body] = (workshop.cache / "catalogues").glob("*.json")
         rows = json.loads(body.read_bytes())
         for row in rows.values():
@@ -129,10 +129,10 @@ def test_p11_a_planted_catalogue_is_not_believed(workshop: Workshop, tally: Tall
         for path in (body, meta):
             given(path)
         workshop.cache.chmod(0o777)
-        ended = workshop.ours("list", "--all", "--json")
+        ended = workshop.run("list", "--all", "--json")
         assert ended.code == 0, ended.output
         assert "f" * 64 not in ended.output
-        offline = workshop.ours("list", "--all", "--json", environ={"UV_OFFLINE": "1"})
+        offline = workshop.run("list", "--all", "--json", environ={"UV_OFFLINE": "1"})
         assert "f" * 64 not in offline.output
     tally.survive()
 
@@ -140,13 +140,13 @@ def test_p11_a_planted_catalogue_is_not_believed(workshop: Workshop, tally: Tall
 def test_p11_archives_of_such_a_cache_are_used_since_they_are_verified(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("a cache that others can write")
     workshop.cache.chmod(0o777)
-    assert workshop.ours("remove", "--all").code == 0
-    assert workshop.ours("install", VERSION, environ={"UV_OFFLINE": "1"}).code == 0
+    assert workshop.run("remove", "--all").code == 0
+    assert workshop.run("install", VERSION, environ={"UV_OFFLINE": "1"}).code == 0
     assert workshop.is_whole()
     [archive] = (workshop.cache / "archives").glob("*/*.tar.gz")
     archive.write_bytes(archive.read_bytes()[:-9] + b"malicious")
-    assert workshop.ours("remove", "--all").code == 0
-    ended = workshop.ours("install", VERSION)
+    assert workshop.run("remove", "--all").code == 0
+    ended = workshop.run("install", VERSION)
     assert ended.code == 0, ended.output
     assert workshop.is_whole()
     tally.survive()
@@ -183,7 +183,7 @@ def test_p11_pruning_follows_no_link_and_takes_only_what_is_ours(
         (workshop.cache / name / "diary.txt").write_text("dear diary")
     (workshop.cache / "environments" / "notes.txt").write_text("dear diary")
     (workshop.cache / "catalogues" / "notes.txt").write_text("dear diary")
-    ended = workshop.ours("cache", command)
+    ended = workshop.run("cache", command)
     assert "Traceback" not in ended.output, ended.output
     assert digest(elsewhere) == before
     for name in foreign:
@@ -199,9 +199,9 @@ def test_p11_whole_directories_of_the_cache_may_be_links_of_ones_own(workshop: W
     big.mkdir()
     (workshop.cache / "archives").rename(big / "archives")
     (workshop.cache / "archives").symlink_to(big / "archives")
-    assert workshop.ours("remove", "--all").code == 0
-    assert workshop.ours("install", VERSION, environ={"UV_OFFLINE": "1"}).code == 0
-    assert workshop.ours("cache", "clear").code == 0
+    assert workshop.run("remove", "--all").code == 0
+    assert workshop.run("install", VERSION, environ={"UV_OFFLINE": "1"}).code == 0
+    assert workshop.run("cache", "clear").code == 0
     assert list((big / "archives").glob("*/*.tar.gz")) == []
     tally.survive()
 
@@ -211,15 +211,15 @@ def test_p11_a_planted_lock_is_not_opened_for_everyone(workshop: Workshop, tally
     secret = workshop.directory / "secret"
     secret.write_text("secret")
     secret.chmod(0o600)
-    assert workshop.ours("remove", "--all").code == 0
+    assert workshop.run("remove", "--all").code == 0
     [archive] = (workshop.cache / "archives").glob("*/*.tar.gz")
     archive.unlink()
     for directory in (archive.parent, workshop.cache / "trees"):
         directory.mkdir(exist_ok=True)
         (directory / ".lock").unlink(missing_ok=True)
         os.link(secret, directory / ".lock")
-    assert workshop.ours("install", VERSION).code == 0
-    assert workshop.ours("install", "--reinstall", VERSION).code == 0
+    assert workshop.run("install", VERSION).code == 0
+    assert workshop.run("install", "--reinstall", VERSION).code == 0
     assert secret.stat().st_mode & 0o777 == 0o600
     tally.survive()
 
@@ -234,7 +234,7 @@ def test_p11_mirror_pull_writes_through_nothing_that_was_planted(workshop: Works
     (site / "20261122").mkdir(parents=True)
     place = site if "catalogue" in name or name == ".lock" else site / "20261122"
     (place / name.replace("{archive}", workshop.archive.name)).symlink_to(victim)
-    ended = workshop.ours("mirror", "pull", str(site), VERSION)
+    ended = workshop.run("mirror", "pull", str(site), VERSION)
     assert victim.read_text() == "precious"
     assert victim.stat().st_mode & 0o777 == 0o600
     if name != ".lock":
@@ -255,13 +255,15 @@ def test_p11_commands_for_tox_are_what_we_wrote(
     """Emptied by a power cut, cut short, or planted."""
     tally.attempt("a damaged command for tox")
     base = tmp_path_factory.getbasetemp()
-    scripts = fresh.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "tox")
-    project = fresh.library(
+    scripts = tool_environments.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "tox")
+    project = tool_environments.library(
         tmp_path / "library",
         'env_list = ["py312"]\n[env_run_base]\npackage = "skip"\ncommands = [["python", "-c", "import sample"]]\n',
     )
-    environ = fresh.environ(tmp_path, mirror=str(mirror_directory))
-    assert fresh.answers(fresh.run(scripts / "tox", "run", cwd=project, env=environ).stdout) == ["3.12"]
+    environ = tool_environments.environ(tmp_path, mirror=str(mirror_directory))
+    assert tool_environments.answers(
+        tool_environments.run(scripts / "tox", "run", cwd=project, env=environ).stdout
+    ) == ["3.12"]
     [command] = (tmp_path / "home").rglob("commands/*/python3.12")
     mark = tmp_path / "ran"
     if content is None:
@@ -270,7 +272,7 @@ def test_p11_commands_for_tox_are_what_we_wrote(
         given(command)
     else:
         command.write_bytes(content)
-    done = fresh.run(scripts / "tox", "run", "-r", cwd=project, env=environ)
-    assert fresh.answers(done.stdout) == ["3.12"]
+    done = tool_environments.run(scripts / "tox", "run", "-r", cwd=project, env=environ)
+    assert tool_environments.answers(done.stdout) == ["3.12"]
     assert not mark.exists()
     tally.survive()

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from fault_table import Tally
+from fault_report import Tally
 
 HARNESSES = Path(__file__).parent.parent / "fuzz"
 

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from campaign import VERSION, Workshop
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import VERSION, Workshop
 
 from pytest_pyinstall.cli.main import main
 from pytest_pyinstall.errors import StoreError

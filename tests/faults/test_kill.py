@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from campaign import SIGNALS, Driver, Ended, Workshop, digest
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import SIGNALS, Driver, Ended, Workshop, digest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and /proc")
 
@@ -28,7 +28,7 @@ def _nothing(_: Workshop) -> None: ...
 
 
 def _remove(workshop: Workshop) -> None:
-    done = workshop.ours("remove", "--all")
+    done = workshop.run("remove", "--all")
     assert done.code == 0, done.output
 
 

@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from campaign import VERSION, Workshop, digest
-from fault_table import Again, Tally
+from fault_report import Again, Tally
+from fault_workshop import VERSION, Workshop, digest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs strace")
 
@@ -63,16 +63,16 @@ def test_p1_p8_killed_at_each_call_that_changes_something(
             tally.attempt(f"SIGKILL at a system call of {case}", len(left))
             assert digest(workshop.home) in allowed
             assert len([name for name in left if not name.endswith(".alive")]) <= 2, left
-            ended = workshop.ours("install", VERSION)
+            ended = workshop.run("install", VERSION)
             assert ended.code == 0, ended.output
             assert workshop.is_whole()
             tally.survive()
-    assert workshop.ours("install", "--reinstall", VERSION).code == 0
+    assert workshop.run("install", "--reinstall", VERSION).code == 0
     assert workshop.leftovers() == []
 
 
 def test_a_failure_at_a_counted_call_says_by_which_command_it_comes_again(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest('pytest_plugins = ["fault_table"]')
+    pytester.makeconftest('pytest_plugins = ["fault_report"]')
     pytester.makepyfile(
         """
         def test_it(again):
@@ -81,8 +81,10 @@ def test_a_failure_at_a_counted_call_says_by_which_command_it_comes_again(pytest
                     assert (call, when) != ("rename", 2)
         """
     )
-    (line,) = [line for line in pytester.runpytest("-p", "no:randomly").outlines if "exactly this again" in line]
-    words = shlex.split(line.partition("exactly this again: ")[2])
+    (line,) = [
+        line for line in pytester.runpytest("-p", "no:randomly").outlines if "to repeat exactly this fault" in line
+    ]
+    words = shlex.split(line.partition("to repeat exactly this fault: ")[2])
     assert words[:3] == ["python", "-m", "pytest"]
     pytester.runpytest(*words[3:]).assert_outcomes(failed=1)
     pytester.runpytest(*words[3:-1], "install: rename 3").assert_outcomes(passed=1)
@@ -109,7 +111,7 @@ def _moments(log: str, most: int) -> list[tuple[str, int]]:
 
 def _prepare(workshop: Workshop, case: str) -> None:
     if case == "install":
-        assert workshop.ours("remove", "--all").code in {0, 3}
+        assert workshop.run("remove", "--all").code in {0, 3}
 
 
 def _traced(workshop: Workshop, *words: str, log: Path = Path("/dev/null"), kill: str = "") -> int:

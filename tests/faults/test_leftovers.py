@@ -9,8 +9,8 @@ from pathlib import Path
 import archives
 import mirror
 import pytest
-from campaign import VERSION, Workshop
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import VERSION, Workshop
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX processes")
 
@@ -43,7 +43,7 @@ def test_p8_a_command_with_nothing_to_do_sweeps_what_the_dead_left(
         else:
             path.mkdir()
             (path / "file").touch()
-    ended = workshop.ours(*words)
+    ended = workshop.run(*words)
     assert ended.code == 0, ended.output
     assert [name for name in names if os.path.lexists(workshop.directory / name)] == []
     tally.survive()
@@ -79,7 +79,7 @@ def test_p8_a_session_that_is_killed_leaves_nothing_for_long(workshop: Workshop,
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--python", VERSION, "test_it.py"]
     for _ in range(3):
         subprocess.run(command, env=workshop.environ, cwd=project, capture_output=True, check=False)
-    assert workshop.ours("install", VERSION).code == 0
+    assert workshop.run("install", VERSION).code == 0
     assert workshop.leftovers() == []
     tally.survive()
 
@@ -116,7 +116,7 @@ def test_p8_a_killed_session_leaves_no_temporary_directory_for_long(
     )
     assert killed.returncode == -9, killed.stdout
     assert list(workshop.temporary.glob("pytest-pyinstall-*")) != []
-    assert workshop.ours("install", VERSION).code == 0
+    assert workshop.run("install", VERSION).code == 0
     assert list(workshop.temporary.glob("pytest-pyinstall-*")) == []
     tally.survive()
 
@@ -133,7 +133,7 @@ def test_p8_a_killed_mirror_pack_leaves_no_temporary_directory_for_long(
             time.sleep(0.01)
         process.kill()
     assert list(workshop.temporary.glob("pytest-pyinstall-*")) != []
-    assert workshop.ours("install", VERSION).code == 0
+    assert workshop.run("install", VERSION).code == 0
     assert list(workshop.temporary.glob("pytest-pyinstall-*")) == []
     tally.survive()
 
@@ -143,16 +143,16 @@ def test_p12_an_etag_that_is_none_wedges_nothing(workshop: Workshop, tally: Tall
     tally.attempt("a strange ETag and a cut download")
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
-        workshop.forget()
+        workshop.reset()
         path = f"/20261122/{workshop.archive.name.replace('+', '%2B')}"
         broken = [mirror.Behaviour(validator=etag, stop="reset", after=300_000) for _ in range(9)]
         server.script(path, *broken)
         server.script("/catalogue.json", mirror.etag(etag), mirror.etag(etag))
-        workshop.ours("install", VERSION)
+        workshop.run("install", VERSION)
         server.script(path, *[mirror.etag(etag)] * 3)
-        ended = workshop.ours("install", VERSION)
+        ended = workshop.run("install", VERSION)
         assert ended.code == 0, ended.output
-        ended = workshop.ours("list", "--all")
+        ended = workshop.run("list", "--all")
         assert ended.code == 0, ended.output
     assert workshop.is_whole()
     tally.survive()
@@ -163,6 +163,6 @@ def test_a_leftover_of_the_notes_that_earlier_versions_wrote_is_swept(workshop: 
     tally.attempt("what killed commands left")
     Path(workshop.cache, "answers").mkdir(parents=True, exist_ok=True)
     Path(workshop.cache, "answers", "0123456789abcdef").write_text("secret")
-    assert workshop.ours("install", VERSION).code == 0
+    assert workshop.run("install", VERSION).code == 0
     assert not (workshop.cache / "answers").exists()
     tally.survive()

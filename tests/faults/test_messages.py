@@ -8,8 +8,8 @@ from pathlib import Path
 
 import mirror
 import pytest
-from campaign import RUNNING, VERSION, Workshop
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import RUNNING, VERSION, Workshop
 from volumes import tmpfs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs tmpfs")
@@ -21,7 +21,7 @@ def test_a_store_from_which_nothing_can_be_started(workshop: Workshop, tally: Ta
     tally.attempt("a noexec store")
     with tmpfs(tmp_path / "noexec", "mode=755,noexec") as place:
         workshop.store = place / "store"
-        ended = workshop.ours("install", VERSION)
+        ended = workshop.run("install", VERSION)
         assert ended.code == 6, ended.output
         assert "noexec" in ended.output
         assert str(place) in ended.output
@@ -38,7 +38,7 @@ def test_a_build_for_another_machine(workshop: Workshop, tally: Tally) -> None:
     place = workshop.directory / "catalogue.json"
     place.write_text(text.replace(f"-{os.uname().machine}-gnu", f"-{other}-gnu"))
     key = f"cpython-{VERSION}-linux-{other}-gnu"
-    ended = workshop.ours("install", key, environ={"PYTEST_PYINSTALL_CATALOGUE": str(place)})
+    ended = workshop.run("install", key, environ={"PYTEST_PYINSTALL_CATALOGUE": str(place)})
     assert ended.code in {3, 7}, ended.output
     assert "is the catalogue right" not in ended.output
     assert other in ended.output
@@ -49,7 +49,7 @@ def test_a_build_for_another_machine(workshop: Workshop, tally: Tally) -> None:
 def test_a_catalogue_that_is_missing(workshop: Workshop, tally: Tally, place: str) -> None:
     tally.attempt("a catalogue that is missing")
     (workshop.directory / "directory").mkdir()
-    ended = workshop.ours("list", "--all", environ={"PYTEST_PYINSTALL_CATALOGUE": place})
+    ended = workshop.run("list", "--all", environ={"PYTEST_PYINSTALL_CATALOGUE": place})
     assert ended.code in {2, 4}, ended.output
     assert "catalogue" in ended.output.partition("hint:")[0]
     assert "mirror pull" not in ended.output
@@ -69,33 +69,33 @@ def test_who_switched_downloads_off(workshop: Workshop, tally: Tally, environ: d
     tally.attempt("downloads switched off")
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
-        assert workshop.ours("list", "--all").code == 0  # the catalogue is in the cache
+        assert workshop.run("list", "--all").code == 0  # the catalogue is in the cache
         # damaged, and nothing in the cache to repair it from
         shutil.rmtree(workshop.cache / "archives")
         shutil.rmtree(workshop.cache / "trees", ignore_errors=True)
         (workshop.home / "lib" / "pkgconfig" / f"python-{VERSION.rpartition('.')[0]}.pc").unlink()
-        ended = workshop.ours("install", VERSION, environ=environ)
+        ended = workshop.run("install", VERSION, environ=environ)
         assert ended.code == 4, ended.output
         hint = ended.output.rpartition("hint: ")[2]
         assert named in ended.output
         for _, other in OFF:
             assert other == named or other not in ended.output
         (name, _, value) = next(word for word in re.split(r"[\s;,]+", hint) if word.startswith(named)).partition("=")
-        assert workshop.ours("install", VERSION, environ={**environ, name: value}).code == 0
+        assert workshop.run("install", VERSION, environ={**environ, name: value}).code == 0
     tally.survive()
 
 
 def test_find_says_what_list_says_of_a_broken_one(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("find of a broken one")
     shutil.rmtree(workshop.home / "lib")
-    assert "broken" in workshop.ours("list").output
-    ended = workshop.ours("find", VERSION)
+    assert "broken" in workshop.run("list").output
+    ended = workshop.run("find", VERSION)
     assert ended.code == 3, ended.output
     assert "is broken" in ended.output
     assert "no Python" not in ended.output
     hint = ended.output.rpartition("hint: pytest-pyinstall ")[2].split()
-    assert workshop.ours(*hint).code == 0
-    assert workshop.ours("find", VERSION).code == 0
+    assert workshop.run(*hint).code == 0
+    assert workshop.run("find", VERSION).code == 0
     tally.survive()
 
 
@@ -107,16 +107,16 @@ def test_control_characters_from_a_server_are_escaped(workshop: Workshop, tally:
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
         server.always("/catalogue.json", mirror.redirect("https://example.invalid/\x1b]0;owned\x07"))
-        said = workshop.ours("list", "--all").output
+        said = workshop.run("list", "--all").output
         server.always("/catalogue.json", None)
         document = (workshop.mirror / "catalogue.json").read_text()
         server.files["/odd.json"] = document.replace(
             "/releases/download", "/releases/\\u001b[2J\\u0007/download"
         ).encode()
-        workshop.forget()
+        workshop.reset()
         environ = {"PYTEST_PYINSTALL_CATALOGUE": f"{server.url}/odd.json", "PYTEST_PYINSTALL_MIRROR": ""}
-        said += workshop.ours("install", VERSION, environ={**environ, "HTTPS_PROXY": "http://127.0.0.1:9"}).output
-        said += workshop.ours("install", "-v", VERSION, environ={**environ, "HTTPS_PROXY": "http://127.0.0.1:9"}).output
+        said += workshop.run("install", VERSION, environ={**environ, "HTTPS_PROXY": "http://127.0.0.1:9"}).output
+        said += workshop.run("install", "-v", VERSION, environ={**environ, "HTTPS_PROXY": "http://127.0.0.1:9"}).output
     assert "\x1b" not in said
     assert "\x07" not in said
     assert "\\x1b" in said
@@ -130,13 +130,13 @@ def test_control_characters_in_file_names_are_escaped(workshop: Workshop, tally:
     place.mkdir()
     (place / "python3.11").write_text("#!/bin/sh\nprintf 'said \\033[2J'\nexit 3\n")
     (place / "python3.11").chmod(0o755)
-    said = workshop.ours("verify").output
+    said = workshop.run("verify").output
     assert "evil" in said
-    said += workshop.ours("find", str(place / "python3.11")).output
-    said += workshop.ours("find", "3.11", environ={"PATH": str(place), "PYTEST_PYINSTALL_PREFERENCE": "system"}).output
-    said += workshop.ours("mirror", "pack", str(workshop.directory / "site"), str(place / "python3.11")).output
-    said += workshop.ours("install", "--python-mirror", str(place), "--reinstall", VERSION).output
-    said += workshop.ours("install", "--python-catalogue", str(place / "x.json"), "--reinstall", VERSION).output
+    said += workshop.run("find", str(place / "python3.11")).output
+    said += workshop.run("find", "3.11", environ={"PATH": str(place), "PYTEST_PYINSTALL_PREFERENCE": "system"}).output
+    said += workshop.run("mirror", "pack", str(workshop.directory / "site"), str(place / "python3.11")).output
+    said += workshop.run("install", "--python-mirror", str(place), "--reinstall", VERSION).output
+    said += workshop.run("install", "--python-catalogue", str(place / "x.json"), "--reinstall", VERSION).output
     assert "\x1b" not in said, said
     assert "\x07" not in said
     tally.survive()
@@ -148,10 +148,10 @@ PASSWORDS = ["pa/qss", "p@qss", "p?qss", "p#qss", "12/qss", "p@qss/qss"]
 @pytest.mark.parametrize("password", PASSWORDS)
 def test_p13_a_password_that_is_not_percent_encoded_is_hidden(workshop: Workshop, tally: Tally, password: str) -> None:
     tally.attempt("secrets in URLs")
-    workshop.forget()
+    workshop.reset()
     url = f"https://user:{password}@127.0.0.1:9/x"
     for name in ("MIRROR", "CATALOGUE"):
-        said = workshop.ours("install", "-v", VERSION, environ={f"PYTEST_PYINSTALL_{name}": url}).output
+        said = workshop.run("install", "-v", VERSION, environ={f"PYTEST_PYINSTALL_{name}": url}).output
         assert "qss" not in said, said
     tally.survive()
 
@@ -164,7 +164,7 @@ def test_p16_a_full_disk_while_scratch_is_created(
     tally.attempt("disk full while scratch is created")
     with tmpfs(tmp_path / "full", f"mode=755,nr_inodes={inodes}") as place:
         workshop.store = place / "store"
-        ended = workshop.ours("install", VERSION)
+        ended = workshop.run("install", VERSION)
         assert ended.code == 6, ended.output
         assert "No space left on device" in ended.output
         assert "No such file" not in ended.output
@@ -180,9 +180,9 @@ def test_a_mirror_directory_with_file_names_as_a_downloader_left_them(
     site = workshop.directory / "a site"
     (site / "20261122").mkdir(parents=True)
     shutil.copy(workshop.archive, site / "20261122" / workshop.archive.name.replace("+", spelled))
-    workshop.forget()
+    workshop.reset()
     place = str(site) if form == "path" else site.as_uri()
-    ended = workshop.ours("install", VERSION, environ={"PYTEST_PYINSTALL_MIRROR": place})
+    ended = workshop.run("install", VERSION, environ={"PYTEST_PYINSTALL_MIRROR": place})
     assert ended.code == 0, ended.output
     tally.survive()
 
@@ -196,15 +196,15 @@ def test_p13_secrets_of_catalogue_rows_are_not_kept(workshop: Workshop, tally: T
         place = server.url.replace("http://", "http://bob:s3cr3t-password@")
         row = document.replace(prefix, place).replace('.tar.gz"', '.tar.gz?sig=s3cr3t-token"')
         server.files["/private.json"] = row.encode()
-        workshop.forget()
+        workshop.reset()
         environ = {"PYTEST_PYINSTALL_MIRROR": "", "PYTEST_PYINSTALL_CATALOGUE": f"{server.url}/private.json"}
-        done = workshop.ours("install", "-v", "--json", VERSION, environ=environ)
+        done = workshop.run("install", "-v", "--json", VERSION, environ=environ)
         assert done.code == 0, done.output
         assert any("sig=s3cr3t-token" in request.path for request in server.requests), "it is sent"
         said = done.output
         for words in (("list", "--json"), ("list", "--all", "--json"), ("verify", "--json"), ("cache", "list")):
-            said += workshop.ours(*words, environ=environ).output
-        said += workshop.ours("list", "--all", "--json", environ={**environ, "UV_OFFLINE": "1"}).output
+            said += workshop.run(*words, environ=environ).output
+        said += workshop.run("list", "--all", "--json", environ={**environ, "UV_OFFLINE": "1"}).output
         written = b"".join(
             each.read_bytes() for directory in (workshop.store, workshop.cache) for each in directory.rglob("*")
             if each.is_file()
@@ -217,7 +217,7 @@ def test_p13_secrets_of_catalogue_rows_are_not_kept(workshop: Workshop, tally: T
         shutil.rmtree(workshop.cache / "trees", ignore_errors=True)
         server.reset_counts()
         (workshop.home / workshop.key.executable).unlink()
-        done = workshop.ours("install", VERSION, environ=environ)
+        done = workshop.run("install", VERSION, environ=environ)
         assert done.code == 0, done.output
         assert any(request.path.startswith(path) and "sig=" in request.path for request in server.requests)
     tally.survive()
@@ -236,7 +236,7 @@ def test_p13_no_value_of_the_environment_is_on_disk(workshop: Workshop, tally: T
     )
     environ = {name: f"https://u:s3cr3t-{name}@host.invalid/" for name in names}
     for _ in range(2):
-        assert workshop.ours("install", VERSION, environ=environ).code == 0
+        assert workshop.run("install", VERSION, environ=environ).code == 0
     for path in workshop.directory.rglob("*"):
         if path.is_file():
             assert b"s3cr3t" not in path.read_bytes(), path

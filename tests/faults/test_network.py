@@ -17,8 +17,8 @@ from urllib.parse import quote
 import mirror
 import pytest
 import trustme
-from campaign import TAG, VERSION, Ended, Workshop
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import TAG, VERSION, Ended, Workshop
 from mirror import Behaviour, Mirror
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its small Python is a shell script")
@@ -46,7 +46,7 @@ def _server(workshop: Workshop) -> Iterator[Mirror]:
     """The workshop's mirror as a server, and nothing installed or cached yet."""
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
-        workshop.forget()
+        workshop.reset()
         yield server
 
 
@@ -162,7 +162,7 @@ def test_p12_a_server_that_does_not_listen(workshop: Workshop, tally: Tally) -> 
     tally.attempt("a network that stays broken")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen: refused
-        workshop.forget()
+        workshop.reset()
         port = taken.getsockname()[1]
         ended = install(workshop, PYTEST_PYINSTALL_MIRROR=f"http://127.0.0.1:{port}")
     assert ended.code == 4, ended.output
@@ -212,7 +212,7 @@ def test_p12_what_came_is_not_fetched_again(workshop: Workshop, server: Mirror, 
     assert install(workshop, waits=False).code == 0  # so that the catalogue, too, is known
     before = server.bytes_served
     assert before >= size
-    workshop.forget()
+    workshop.reset()
     server.script(place(workshop), mirror.reset(after=int(size * share)))
     start = server.bytes_served
     assert install(workshop, waits=False).code == 0
@@ -255,7 +255,7 @@ def test_p13_tls(workshop: Workshop, tally: Tally, trust: str, tmp_path: Path) -
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with mirror.serve(workshop.mirror, ca=authority) as server:
         workshop.url = server.url
-        workshop.forget()
+        workshop.reset()
         ended = install(workshop, waits=False, SSL_CERT_FILE=str(tmp_path / "ca.pem") if trust == "named" else "")
         if trust == "unknown":
             assert ended.code == 4, ended.output
@@ -275,7 +275,7 @@ def test_p13_https_does_not_become_http(workshop: Workshop, tally: Tally, tmp_pa
     with mirror.serve(workshop.mirror, ca=authority) as server, mirror.serve(workshop.mirror) as plain:
         server.always(place(workshop), mirror.redirect(plain.url + place(workshop)))
         workshop.url = server.url
-        workshop.forget()
+        workshop.reset()
         ended = install(workshop, SSL_CERT_FILE=str(tmp_path / "ca.pem"))
         assert ended.code == 4, ended.output
         assert plain.requests == []

@@ -11,8 +11,8 @@ from pathlib import Path
 import archives
 import mirror
 import pytest
-from campaign import RUNNING, TAG, VERSION, Workshop, digest, make_mirror
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import RUNNING, TAG, VERSION, Workshop, digest, make_mirror
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
@@ -55,7 +55,7 @@ def test_p6_the_scratch_of_a_living_process_is_not_swept(tmp_path: Path, tally: 
         workshop = Workshop(tmp_path / "workshop", directory, server.url)
         other = Workshop(tmp_path / "workshop", directory, server.url, version)
         if words[0] == "remove":
-            assert other.ours("install", version).code == 0
+            assert other.run("install", version).code == 0
         stall = mirror.stall(after=1000)
         server.script(f"/{TAG}/{workshop.archive.name.replace('+', '%2B')}", stall)
         with started(workshop, "install", VERSION) as first:
@@ -69,14 +69,14 @@ def test_p6_the_scratch_of_a_living_process_is_not_swept(tmp_path: Path, tally: 
             stall.release()
             _ended(first)
         assert digest(workshop.home)
-        assert workshop.ours("verify", VERSION).code == 0
+        assert workshop.run("verify", VERSION).code == 0
         assert list(scratch.glob("*/*")) == []
     tally.survive()
 
 
 def test_p6_several_that_fill_one_key_all_end_well(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("no working locks, one key")
-    workshop.forget()
+    workshop.reset()
     results: list[str] = []
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(started(workshop, "install", VERSION)) for _ in range(4)]
@@ -87,14 +87,14 @@ def test_p6_several_that_fill_one_key_all_end_well(workshop: Workshop, tally: Ta
             thread.join()
     assert len(results) == 4
     assert workshop.is_whole()
-    assert workshop.ours("verify").code == 0
+    assert workshop.run("verify").code == 0
     assert workshop.leftovers() == []
     tally.survive()
 
 
 def test_p8_what_the_dead_left_is_swept_without_locks(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("no working locks, after a kill")
-    workshop.forget()
+    workshop.reset()
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
         stall = mirror.stall(after=1000)

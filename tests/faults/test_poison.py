@@ -6,8 +6,8 @@ from pathlib import Path
 
 import mirror
 import pytest
-from campaign import VERSION, Workshop
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import VERSION, Workshop
 
 POISON = {
     "PYTHONHOME": "/nowhere",
@@ -73,7 +73,7 @@ SECRETS = ("s3cr3t-password", "s3cr3t-token", "s3cr3t-proxy", "s3cr3t-github")
 @pytest.mark.parametrize("answer", ["fine", "refused", "missing", "reset", "page", "redirect"])
 def test_p13_no_secret_is_printed_or_written(workshop: Workshop, tally: Tally, answer: str) -> None:
     tally.attempt("secrets in URLs")
-    workshop.forget()
+    workshop.reset()
     behaviours = {
         "refused": mirror.status(403),
         "missing": mirror.status(404),
@@ -92,12 +92,12 @@ def test_p13_no_secret_is_printed_or_written(workshop: Workshop, tally: Tally, a
             "HTTPS_PROXY": "http://eve:s3cr3t-proxy@127.0.0.1:9",
             "GITHUB_TOKEN": "s3cr3t-github",
         }
-        said = workshop.ours("install", "-v", VERSION, environ=environ).output
+        said = workshop.run("install", "-v", VERSION, environ=environ).output
         if answer in {"fine", "reset"}:
             said += _said_by_a_session(workshop, environ)
         if answer == "fine":
-            said += workshop.ours("list", "--json", "--all", environ=environ).output
-            said += workshop.ours("dir", "--json", environ=environ).output
+            said += workshop.run("list", "--json", "--all", environ=environ).output
+            said += workshop.run("dir", "--json", environ=environ).output
     sent = [value for request in server.requests for value in request.headers.values()]
     written = b"".join(
         path.read_bytes()
@@ -114,7 +114,7 @@ def test_p13_no_secret_is_printed_or_written(workshop: Workshop, tally: Tally, a
 
 def _said_by_a_session(workshop: Workshop, environ: dict[str, str]) -> str:
     """All that a session of pytest that downloads says, logs and reports."""
-    workshop.forget()
+    workshop.reset()
     place = workshop.directory / "project"
     place.mkdir()
     (place / "test_it.py").write_text("def test_it(python): pass\n")
@@ -133,6 +133,6 @@ def test_p14_a_module_in_the_working_directory_is_not_ours(workshop: Workshop, t
     tally.attempt("modules planted in the working directory")
     for module in ("json", "ssl", "sitecustomize", "platform"):
         Path(workshop.directory, f"{module}.py").write_text("raise SystemExit('planted')\n")
-    done = workshop.ours("install", "--reinstall", VERSION, environ={"PYTHONSAFEPATH": "1"})
+    done = workshop.run("install", "--reinstall", VERSION, environ={"PYTHONSAFEPATH": "1"})
     assert done.code == 0, done.output
     tally.survive()

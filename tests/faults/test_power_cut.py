@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from campaign import VERSION, Workshop, digest
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import VERSION, Workshop, digest
 from volumes import image, loop
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs loop mounts")
@@ -29,7 +29,7 @@ def test_p3_after_a_power_cut_the_next_run_finds_it_whole_or_repairs_it(
         # At one mount point, so that both have one home. Journal commits come late, as under load.
         with loop(disk, tmp_path / "mounted", "commit=60" if kind == "ext4" else "") as where:
             workshop.store = where / "store"
-            done = workshop.ours("install", VERSION)
+            done = workshop.run("install", VERSION)
             assert done.code == 0, done.output
             reference = digest(workshop.home)
             if cut % 3 == 1:  # an fsync commits the journal: names have reached the disk, content has not
@@ -37,16 +37,16 @@ def test_p3_after_a_power_cut_the_next_run_finds_it_whole_or_repairs_it(
                     os.fsync(file.fileno())
             if cut % 3 == 2:
                 subprocess.run(["sync", "-f", str(where)], check=True)
-                assert workshop.ours("install", "--reinstall", VERSION).code == 0
+                assert workshop.run("install", "--reinstall", VERSION).code == 0
             shutil.copyfile(disk, tmp_path / "after")
         with loop(tmp_path / "after", tmp_path / "mounted"):
             found = digest(workshop.home)
             tally.attempt(f"power cut on {kind}", len(workshop.leftovers()))
             _another_boot(workshop)
-            again = workshop.ours("install", VERSION)
+            again = workshop.run("install", VERSION)
             assert again.code == 0, again.output
             assert digest(workshop.home) == reference, (cut, len(found or ()))
-            assert workshop.ours("verify").code == 0
+            assert workshop.run("verify").code == 0
             tally.survive()
 
 
@@ -62,13 +62,13 @@ def test_p3_after_a_power_cut_in_the_middle_the_next_run_makes_it_whole(
         with loop(disk, tmp_path / "mounted") as where:
             workshop.store = where / "store"
             words: tuple[str, ...] = ("install", VERSION)
-            first = workshop.ours(*words)
+            first = workshop.run(*words)
             assert first.code == 0, first.output
             reference = digest(workshop.home)
             if cut % 2:
                 words = ("install", "--reinstall", VERSION)
             else:
-                assert workshop.ours("remove", VERSION).code == 0
+                assert workshop.run("remove", VERSION).code == 0
             subprocess.run(["sync", "-f", str(where)], check=True)
             process = subprocess.Popen(
                 [sys.executable, "-m", "pytest_pyinstall", *words], env=workshop.environ, cwd=workshop.directory,
@@ -84,12 +84,12 @@ def test_p3_after_a_power_cut_in_the_middle_the_next_run_makes_it_whole(
         with loop(tmp_path / "after", tmp_path / "mounted"):
             tally.attempt(f"power cut on {kind}, in the middle", len(workshop.leftovers()))
             _another_boot(workshop)
-            again = workshop.ours("install", VERSION)
+            again = workshop.run("install", VERSION)
             assert again.code == 0, (seed, cut, again.output)
             assert digest(workshop.home) == reference, (seed, cut)
-            assert workshop.ours("verify").code == 0
+            assert workshop.run("verify").code == 0
             # If it was whole there was nothing to write, and no one to sweep.
-            assert workshop.ours("install", "--reinstall", VERSION).code == 0
+            assert workshop.run("install", "--reinstall", VERSION).code == 0
             assert workshop.leftovers() == []
             tally.survive()
 
@@ -106,7 +106,7 @@ def test_p3_files_whose_content_never_reached_the_disk(workshop: Workshop, tally
             if number % 2:
                 file.truncate(size)  # as xfs does: the right size, all zero
     _another_boot(workshop)
-    again = workshop.ours("install", VERSION)
+    again = workshop.run("install", VERSION)
     assert again.code == 0, again.output
     assert workshop.is_whole()
     assert workshop.leftovers() == []
@@ -122,7 +122,7 @@ def test_p3_a_record_that_never_reached_the_disk(workshop: Workshop, tally: Tall
     else:
         record.write_bytes(content)
     next(workshop.home.glob("bin/python3.*")).write_bytes(b"")
-    again = workshop.ours("install", VERSION)
+    again = workshop.run("install", VERSION)
     assert again.code == 0, again.output
     assert workshop.is_whole()
     tally.survive()

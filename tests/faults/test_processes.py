@@ -13,8 +13,8 @@ from pathlib import Path
 import archives
 import mirror
 import pytest
-from campaign import RUNNING, VERSION, Workshop, digest, make_mirror
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import RUNNING, VERSION, Workshop, digest, make_mirror
 
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.store.store import Store
@@ -78,7 +78,7 @@ def test_p4_p22_a_crowd_of_installers_removers_readers_and_uv(
     """
     others = another_python()
     workshop = Workshop(tmp_path / "workshop", make_mirror(tmp_path / "mirror", {VERSION: RUNNING, **others}))
-    workshop.learn()
+    workshop.install_reference()
     chance = random.Random(f"{seed} {count}")
     fault = f"{count} processes at once"
     versions = [VERSION, VERSION, *others]
@@ -114,9 +114,9 @@ def test_p4_p22_a_crowd_of_installers_removers_readers_and_uv(
             assert "Traceback" not in err, story
             tally.survive()
     for version in {*versions}:
-        assert workshop.ours("install", "--reinstall", version).code == 0
+        assert workshop.run("install", "--reinstall", version).code == 0
     assert workshop.is_whole()
-    assert workshop.ours("verify").code == 0
+    assert workshop.run("verify").code == 0
     ours = [
         name for name in workshop.leftovers() if not name.startswith(("store/.temp", "store/.cache", "store/cpython-"))
     ]
@@ -125,7 +125,7 @@ def test_p4_p22_a_crowd_of_installers_removers_readers_and_uv(
     with until_ended(alone):
         out, err = alone.communicate(timeout=200)
         assert alone.returncode == 0, (out, err)
-    assert workshop.ours("verify").code == 0
+    assert workshop.run("verify").code == 0
 
 
 def test_p1_readers_that_poll_never_see_a_gap(workshop: Workshop, tally: Tally) -> None:
@@ -146,7 +146,7 @@ def test_p1_readers_that_poll_never_see_a_gap(workshop: Workshop, tally: Tally) 
     with until_ended(polling) as reader:
         for _ in range(5):
             tally.attempt("reinstall under polling readers")
-            assert workshop.ours("install", "--reinstall", VERSION).code == 0
+            assert workshop.run("install", "--reinstall", VERSION).code == 0
             assert reader.poll() is None
             tally.survive()
         stop.touch()
@@ -162,7 +162,7 @@ def test_p20_a_session_of_pytest_ends_within_a_second(
     with mirror.serve(workshop.mirror) as server:
         (tmp_path / "test_it.py").write_text("def test_it(python): pass\n")
         workshop.url = server.url
-        workshop.forget()
+        workshop.reset()
         stalled = mirror.stall(after=1000)
         server.always(f"/20261122/{workshop.archive.name.replace('+', '%2B')}", stalled)
         session = subprocess.Popen(
@@ -183,7 +183,7 @@ def test_p20_a_session_of_pytest_ends_within_a_second(
     if number == signal.SIGINT:
         assert [name for name in workshop.leftovers() if ".part" not in name] == []
     workshop.url = ""
-    again = workshop.ours("install", VERSION)
+    again = workshop.run("install", VERSION)
     assert again.code == 0, again.output
     assert workshop.is_whole()
     assert workshop.leftovers() == []
@@ -193,7 +193,7 @@ def test_p20_a_session_of_pytest_ends_within_a_second(
 def test_p21_what_a_session_or_exec_uses_is_not_removed(workshop: Workshop, tally: Tally, tmp_path: Path) -> None:
     tally.attempt("remove under a session")
     remove = [sys.executable, "-m", "pytest_pyinstall", "remove", VERSION]
-    done = workshop.ours("exec", "--python", VERSION, "--", *remove)
+    done = workshop.run("exec", "--python", VERSION, "--", *remove)
     assert done.code == 6, done.output
     assert "is in use, and stays: process " in done.output
     (tmp_path / "test_it.py").write_text(
@@ -210,7 +210,7 @@ def test_p21_what_a_session_or_exec_uses_is_not_removed(workshop: Workshop, tall
         )
         assert session.returncode == 0, session.stdout
     assert workshop.is_whole()
-    assert workshop.ours("remove", VERSION).code == 0
+    assert workshop.run("remove", VERSION).code == 0
     tally.survive()
 
 
@@ -218,7 +218,7 @@ def test_p5_another_python_is_not_waited_for_while_one_is_stopped(tmp_path: Path
     tally.attempt("SIGSTOP in a download")
     with mirror.serve(make_mirror(tmp_path / "mirror")) as server:
         workshop = Workshop(tmp_path / "workshop", server.directory, url=server.url)
-        workshop.learn()
+        workshop.install_reference()
         stall = mirror.stall(after=1000)
         server.always(f"/20261122/{workshop.archive.name.replace('+', '%2B')}", stall)
         for archive in workshop.cache.glob("archives/*/cpython-*"):
@@ -226,8 +226,8 @@ def test_p5_another_python_is_not_waited_for_while_one_is_stopped(tmp_path: Path
         with until_ended(start(workshop, "install", "--reinstall", VERSION)) as stopped:
             assert stall.reached.wait(60)
             stopped.send_signal(signal.SIGSTOP)
-            ended = workshop.ours("install", VERSION)
-            waiting = workshop.ours("remove", VERSION, environ={"PYTEST_PYINSTALL_LOCK_TIMEOUT": "0.3"})
+            ended = workshop.run("install", VERSION)
+            waiting = workshop.run("remove", VERSION, environ={"PYTEST_PYINSTALL_LOCK_TIMEOUT": "0.3"})
     assert ended.code == 0, ended.output
     assert waiting.code == 6
     assert f"process {stopped.pid} " in waiting.output
@@ -239,10 +239,10 @@ def test_p8_killed_sessions_leave_no_temporary_directories(workshop: Workshop, t
     tally.attempt("SIGKILL of exec")
     script = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
     for _ in range(3):
-        done = workshop.ours("exec", "--python", VERSION, "--", sys.executable, "-c", script)
+        done = workshop.run("exec", "--python", VERSION, "--", sys.executable, "-c", script)
         assert done.code == -signal.SIGKILL
         assert list(workshop.temporary.iterdir()) == []
-    assert workshop.ours("exec", "--python", VERSION, "--", "true").code == 0
+    assert workshop.run("exec", "--python", VERSION, "--", "true").code == 0
     assert list(workshop.temporary.iterdir()) == []
     tally.survive()
 
@@ -261,7 +261,7 @@ with open_provisioner(warn=heard) as provisioner:
 
 def test_p4_a_process_that_waits_for_another_has_imported_no_downloader(workshop: Workshop) -> None:
     """With a catalogue that is here; one at a URL has to be downloaded before it is known what to wait for."""
-    workshop.forget()
+    workshop.reset()
     environ = {name: value for name, value in workshop.environ.items() if not name.endswith("_CATALOGUE")}
     process = subprocess.Popen(
         [sys.executable, "-c", _WAITING, "3.12"], env=environ, cwd=workshop.directory,

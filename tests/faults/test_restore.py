@@ -12,8 +12,8 @@ from pathlib import Path
 
 import mirror
 import pytest
-from campaign import RUNNING, VERSION, Ended, Workshop, digest
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import RUNNING, VERSION, Ended, Workshop, digest
 
 import pytest_pyinstall
 
@@ -257,7 +257,7 @@ def test_p3_content_that_a_restore_damaged_is_found_at_the_first_use(
 ) -> None:
     """Nothing that one machine found out about its tree is believed of another tree."""
     tally.attempt("damage in a restored store")
-    assert saved.ours("verify").code == 0
+    assert saved.run("verify").code == 0
     with mirror.serve(saved.mirror) as server:
         machine = Machine(public, saved.store, server.url)
         restore(saved, machine, way)
@@ -282,7 +282,7 @@ def test_existing_records_are_read_and_what_they_lack_is_compared_once(saved: Wo
     with mirror.serve(saved.mirror) as server:
         saved.url = server.url
         for words in (("find", VERSION), ("install", VERSION), ("verify",), ("list",)):
-            ended = saved.ours(*words)
+            ended = saved.run(*words)
             assert ended.code == 0, ended.output
         assert server.requests == []
     again = json.loads(path.read_text("utf-8"))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import archives
 import pytest
-from campaign import VERSION, Workshop, digest, distribution
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import VERSION, Workshop, digest, distribution
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
@@ -29,7 +29,7 @@ def real(tmp_path: Path, mirror_directory: Path, request: pytest.FixtureRequest)
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
     workshop = Workshop(tmp_path / "workshop", mirror_directory, version=version)
-    done = workshop.ours("install", version)
+    done = workshop.run("install", version)
     assert done.code == 0, done.output
     return workshop
 
@@ -50,12 +50,12 @@ def compile_all(workshop: Workshop) -> Path:
 def never_hands_it_out_dead(workshop: Workshop) -> None:
     """`find` and `exec` of a Python that does not start."""
     assert not starts(workshop)
-    found = workshop.ours("find", workshop.version)
+    found = workshop.run("find", workshop.version)
     assert found.code != 0, found.output
     assert "not here" not in found.output
     assert "verify --repair" in found.output or f"install {workshop.version}" in found.output, found.output
     name = f"python{workshop.version.rpartition('.')[0]}"
-    ended = workshop.ours("exec", "--python", workshop.version, "--", name, "-c", "print('alive')")
+    ended = workshop.run("exec", "--python", workshop.version, "--", name, "-c", "print('alive')")
     assert ended.code == 0, ended.output
     assert "alive" in ended.output
 
@@ -97,13 +97,13 @@ def test_p2_byte_code_that_a_full_disk_cut_off(real: Workshop, damage: str, tall
 
     compile_all(real)
     BYTE_CODE[damage](library)
-    ended = real.ours("verify")
+    ended = real.run("verify")
     assert ended.code != 0, ended.output
-    ended = real.ours("verify", "--repair")
+    ended = real.run("verify", "--repair")
     assert ended.code == 0, ended.output
     assert "repaired" in ended.output
     assert starts(real)
-    assert real.ours("verify").code == 0
+    assert real.run("verify").code == 0
     tally.survive()
 
 
@@ -118,9 +118,9 @@ def test_p2_what_matters_for_the_start_and_was_emptied(real: Workshop, module: s
     times = path.stat()
     path.write_bytes(b"")
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert real.ours("find", real.version).code != 0
+    assert real.run("find", real.version).code != 0
     name = f"python{real.version.rpartition('.')[0]}"
-    ended = real.ours("exec", "--python", real.version, "--", name, "-c", "print('alive')")
+    ended = real.run("exec", "--python", real.version, "--", name, "-c", "print('alive')")
     assert ended.code == 0, ended.output
     assert path.read_bytes() == content
     tally.survive()
@@ -144,11 +144,11 @@ def test_p2_what_the_user_added_keeps_it_from_starting(real: Workshop, tally: Ta
     tally.attempt("an addition that keeps a Python from starting")
     site = next(real.home.glob("lib/python3*/site-packages"))
     (site / "end.pth").write_text("import os; os._exit(3)\n")
-    ended = real.ours("install", real.version)
+    ended = real.run("install", real.version)
     assert ended.code == 7, ended.output
     assert "end.pth" in ended.output
     assert "--reinstall" in ended.output
-    assert real.ours("install", "--reinstall", real.version).code == 0
+    assert real.run("install", "--reinstall", real.version).code == 0
     assert starts(real)
     tally.survive()
 
@@ -165,16 +165,16 @@ def test_p2_a_record_of_another_key_is_not_believed(tmp_path: Path, mirror_direc
     tally.attempt("a record of another key")
     old, new = (Workshop(tmp_path / "workshop", mirror_directory, version=_full(each)) for each in VERSIONS[-2:])
     for workshop in (old, new):
-        assert workshop.ours("install", workshop.version).code == 0
+        assert workshop.run("install", workshop.version).code == 0
     shutil.copy(_record(old), _record(new))
-    assert new.ours("find", new.version).code == 0  # it runs, and says what it is
+    assert new.run("find", new.version).code == 0  # it runs, and says what it is
     shutil.rmtree(new.home)
     shutil.copytree(old.home, new.home, symlinks=True)
-    found = new.ours("find", new.version)
+    found = new.run("find", new.version)
     assert found.code != 0, found.output
-    ended = new.ours("verify", "--repair", new.version)
+    ended = new.run("verify", "--repair", new.version)
     assert "repaired" not in ended.output or _says(new) == new.version
-    ended = new.ours("install", new.version)
+    ended = new.run("install", new.version)
     assert ended.code == 0, ended.output
     assert _says(new) == new.version
     tally.survive()
@@ -197,7 +197,7 @@ def _output(executable: Path, *words: str) -> str:
 @pytest.mark.parametrize("fact", ["inode", "boot", "home", "key"])
 def test_p2_what_a_record_says_of_another_tree_is_compared_again(workshop: Workshop, fact: str, tally: Tally) -> None:
     tally.attempt("a record of another tree")
-    assert workshop.ours("verify").code == 0
+    assert workshop.run("verify").code == 0
     document = json.loads(_record(workshop).read_text("utf-8"))
     document[fact] = {"inode": 1, "boot": "x", "home": "/nowhere", "key": "cpython-3.1.1-linux-x86_64-gnu"}[fact]
     document["durable"] = True
@@ -205,11 +205,11 @@ def test_p2_what_a_record_says_of_another_tree_is_compared_again(workshop: Works
     module = next(workshop.home.glob("lib/*/package1/module1.py"))
     content = module.read_bytes()
     module.write_bytes(bytes(len(content)))
-    ended = workshop.ours("install", workshop.version)
+    ended = workshop.run("install", workshop.version)
     assert ended.code == 0, ended.output
     if fact != "key":  # of which nothing is known but that it runs
         assert module.read_bytes() == content
-    assert workshop.ours("install", "--reinstall", workshop.version).code == 0
+    assert workshop.run("install", "--reinstall", workshop.version).code == 0
     assert module.read_bytes() == content
     tally.survive()
 
@@ -264,7 +264,7 @@ def test_p23_an_upgraded_package_is_no_damage(workshop: Workshop, tally: Tally) 
     upgraded(workshop.home)
     before = digest(workshop.home)
     for words in (("find", VERSION), ("install", VERSION), ("verify",), ("list",), ("verify", "--repair")):
-        ended = workshop.ours(*words)
+        ended = workshop.run(*words)
         assert ended.code == 0, ended.output
         assert "repairing" not in ended.output, ended.output
     assert digest(workshop.home) == before
@@ -305,15 +305,15 @@ def test_p23_a_repair_never_mixes(workshop: Workshop, change: str, damage: str, 
     make, expected = CHANGES[change]
     make(workshop.home)
     DAMAGE[damage](workshop.home)
-    ended = workshop.ours("install", VERSION)
+    ended = workshop.run("install", VERSION)
     assert ended.code == 0, ended.output
     assert versions(workshop.home) == expected
     if "2.0" in expected:
         assert {name for name in NEW if not (workshop.home / name).exists()} == set()
     if change != "site-packages deleted":
         assert (workshop.home / SITE / "other/__init__.py").read_bytes() == b"mine"
-    assert workshop.ours("verify").code == 0
-    assert "repairing" not in workshop.ours("install", VERSION).output
+    assert workshop.run("verify").code == 0
+    assert "repairing" not in workshop.run("install", VERSION).output
     assert workshop.leftovers() == []
     tally.survive()
 
@@ -321,7 +321,7 @@ def test_p23_a_repair_never_mixes(workshop: Workshop, change: str, damage: str, 
 def test_p23_a_reinstall_has_the_published_packages_alone(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("a reinstall over other packages")
     upgraded(workshop.home)
-    assert workshop.ours("install", "--reinstall", VERSION).code == 0
+    assert workshop.run("install", "--reinstall", VERSION).code == 0
     assert workshop.is_whole()
     tally.survive()
 
@@ -333,7 +333,7 @@ def test_p23_pip_itself_upgraded_with_pip(tmp_path: Path, mirror_directory: Path
     packed = Workshop(tmp_path / "with-pip", mirror_directory, version=_full(version))
     mirror = _mirror_with_pip(packed, tmp_path / "mirror")
     workshop = Workshop(tmp_path / "workshop", mirror, version=packed.version)
-    assert workshop.ours("install", workshop.version).code == 0
+    assert workshop.run("install", workshop.version).code == 0
     python = workshop.home / workshop.key.executable
     before = _pip(python, "--version").split()[1]
     bundled = {path for each in archives.interpreters().values() for path in _wheels(each)}
@@ -344,11 +344,11 @@ def test_p23_pip_itself_upgraded_with_pip(tmp_path: Path, mirror_directory: Path
     after = _pip(python, "--version").split()[1]
     assert before != after
     for words in (("install", workshop.version), ("find", workshop.version), ("verify", "--repair")):
-        ended = workshop.ours(*words)
+        ended = workshop.run(*words)
         assert ended.code == 0, ended.output
         assert "repairing" not in ended.output, ended.output
     next(workshop.home.glob("lib/python3*/this.py")).unlink()
-    ended = workshop.ours("install", workshop.version)
+    ended = workshop.run("install", workshop.version)
     assert "repairing it" in ended.output
     assert _pip(python, "--version").split()[1] == after
     assert _pip(python, "check") is not None

@@ -1,6 +1,6 @@
-"""Feeds the parser of requests whatever atheris thinks of: it understands, or refuses with an error of ours.
+"""Fuzzes the parser of requests with atheris: it returns requests or raises an `InvalidRequestError`.
 
-By hand: ``python tests/fuzz/fuzz_request.py [-max_total_time=60]`` (needs atheris).
+Run it by hand: ``python tests/fuzz/fuzz_request.py [-max_total_time=60]`` (needs atheris).
 """
 
 import sys

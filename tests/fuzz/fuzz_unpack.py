@@ -1,6 +1,6 @@
-"""Feeds the archive reader whatever atheris thinks of: it unpacks inside its directory, or refuses with a reason.
+"""Fuzzes the archive reader with atheris: it unpacks inside its directory or raises an error with a message.
 
-By hand: ``python tests/fuzz/fuzz_unpack.py [-max_total_time=60]`` (needs atheris).
+Run it by hand: ``python tests/fuzz/fuzz_unpack.py [-max_total_time=60]`` (needs atheris).
 """
 
 import gzip
@@ -25,7 +25,7 @@ CANARY.write_text("whole")
 
 
 def one_input(data: bytes) -> None:
-    if data[:1] == b"\0":  # else the digest of gzip keeps it from the reader of tar
+    if data[:1] == b"\0":  # otherwise the checksum of gzip hides the content from the tar reader
         data = gzip.compress(data[1:], 1)
     into = PLACE / "scratch"
     into.mkdir()
@@ -44,12 +44,14 @@ def one_input(data: bytes) -> None:
 
 
 def seeds() -> str:
-    """A directory with the tar streams that the tests know: from nothing, it would take days to come upon one."""
+    """A directory with valid tar streams, because finding one from nothing would take days."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
-    import campaign
+    import fault_workshop
 
     directory = Path(tempfile.mkdtemp(prefix="fuzz-corpus-"))
-    (directory / "good").write_bytes(b"\0" + gzip.decompress(campaign._archive("3.12", campaign.RUNNING))[:20000])
+    (directory / "good").write_bytes(
+        b"\0" + gzip.decompress(fault_workshop._archive("3.12", fault_workshop.RUNNING))[:20000]
+    )
     for number, kind in enumerate(
         (tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE)
     ):

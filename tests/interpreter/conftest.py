@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 from archives import NEWEST, OLDEST
-from machines import Machine
-from pythons import asked
+from probed_pythons import probed
+from tool_homes import Machine
 
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 
 
 @pytest.fixture
 def python() -> Interpreter:
-    return asked(NEWEST)
+    return probed(NEWEST)
 
 
 @pytest.fixture
 def oldest() -> Interpreter:
-    return asked(OLDEST)
+    return probed(OLDEST)
 
 
 @pytest.fixture

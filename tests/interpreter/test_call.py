@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from archives import NEWEST, OLDEST
 from packaging.version import Version
-from pythons import OTHERS, asked
+from probed_pythons import OTHERS, probed
 
 from pytest_pyinstall.errors import CallError, UsageError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
@@ -217,9 +217,9 @@ class Class:
 def test_a_function_runs_in_each_python(minor: str) -> None:
     major_minor = [int(part) for part in minor.split(".")]
 
-    assert asked(minor).call(version) == major_minor
-    assert asked(minor).call(annotated, 1, name=["x"]) == [1, [], ["x"]]
-    assert asked(minor).call(factorial, 30) == math.factorial(30)
+    assert probed(minor).call(version) == major_minor
+    assert probed(minor).call(annotated, 1, name=["x"]) == [1, [], ["x"]]
+    assert probed(minor).call(factorial, 30) == math.factorial(30)
 
 
 VALUES = [
@@ -241,12 +241,12 @@ VALUES = [
 
 @pytest.mark.parametrize("minor", dict.fromkeys((OLDEST, NEWEST)))
 def test_what_json_carries_arrives_equal(minor: str) -> None:
-    found = asked(minor).call(echo, VALUES)
+    found = probed(minor).call(echo, VALUES)
 
     assert found == VALUES
     assert [type(value) for value in found] == [type(value) for value in VALUES]
-    assert math.isnan(asked(minor).call(echo, math.nan))
-    assert math.copysign(1, asked(minor).call(echo, -0.0)) == -1
+    assert math.isnan(probed(minor).call(echo, math.nan))
+    assert math.copysign(1, probed(minor).call(echo, -0.0)) == -1
 
 
 def test_a_tuple_arrives_as_a_list(oldest: Interpreter) -> None:
@@ -366,7 +366,7 @@ def test_a_module_in_the_working_directory_does_not_answer_for_us(
 @pytest.mark.parametrize("minor", OTHERS)
 def test_an_exception_brings_its_traceback(minor: str) -> None:
     with pytest.raises(CallError, match=r"raising under .* raised LookupError: not\there ü") as caught:
-        asked(minor).call(raising)
+        probed(minor).call(raising)
 
     line = raising.__code__.co_firstlineno + 1
     assert caught.value.exception == "LookupError"

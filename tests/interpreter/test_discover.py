@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from archives import NEWEST, OLDEST
-from machines import OTHERS, VERSIONS, Machine
+from tool_homes import OTHERS, VERSIONS, Machine
 
 from pytest_pyinstall.errors import ProbeError
 from pytest_pyinstall.interpreter import discover as module

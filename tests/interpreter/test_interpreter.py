@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pythons import OTHERS, asked
+from probed_pythons import OTHERS, probed
 from wheels import wheel
 
 from pytest_pyinstall.errors import EnvironmentCreationError
@@ -87,8 +87,8 @@ def test_a_poisoned_environment_sends_no_run_elsewhere(
 
     script = "import demo, sys, sysconfig; sysconfig.get_config_vars(); print(sys.prefix)"
 
-    assert asked(minor).run("-c", script).stdout.strip() == str(asked(minor).prefix)
-    assert asked(minor).call(version) == list(asked(minor).version_info[:2])
+    assert probed(minor).run("-c", script).stdout.strip() == str(probed(minor).prefix)
+    assert probed(minor).call(version) == list(probed(minor).version_info[:2])
 
 
 def test_it_survives_json_and_pickle(python: Interpreter) -> None:
@@ -110,10 +110,10 @@ def env(python: Interpreter, tmp_path: Path) -> Environment:
 
 @pytest.mark.parametrize("minor", OTHERS)
 def test_an_environment_is_an_interpreter_of_its_own(minor: str, tmp_path: Path) -> None:
-    env = asked(minor).environment(tmp_path / "env")
+    env = probed(minor).environment(tmp_path / "env")
 
     assert env.python == probe(env.python.executable, source="environment", environ=os.environ)
-    assert env.python.call(version) == asked(minor).call(version)
+    assert env.python.call(version) == probed(minor).call(version)
     assert os.fspath(env) == str(tmp_path / "env")
 
 

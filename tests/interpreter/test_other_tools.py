@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from archives import NEWEST
-from machines import OTHERS, VERSIONS, Machine
 from packaging.version import Version
+from tool_homes import OTHERS, VERSIONS, Machine
 
 from pytest_pyinstall.interpreter import other_tools
 from pytest_pyinstall.interpreter.probe import probe

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from published import KEY, names_in, publish
+from fake_installations import KEY, names_in, publish
 
 from pytest_pyinstall.errors import StoreError, UnreadableStoreError
 from pytest_pyinstall.store.installation import BrokenInstallation, Installation

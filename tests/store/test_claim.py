@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from published import KEY, OLDER, VERSION_INFO, build_of, names_in, publish, tree_in
+from fake_installations import KEY, OLDER, VERSION_INFO, build_of, names_in, publish, tree_in
 
 from pytest_pyinstall.errors import LockTimeoutError
 from pytest_pyinstall.store.installation import BrokenInstallation, Installation

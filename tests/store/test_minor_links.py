@@ -3,8 +3,8 @@
 import os
 from dataclasses import replace
 
+from fake_installations import KEY, OLDER, names_in, publish
 from packaging.version import Version
-from published import KEY, OLDER, names_in, publish
 
 from pytest_pyinstall.store.store import Store
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fake_installations import KEY, OLDER, names_in, publish
 from packaging.version import Version
-from published import KEY, OLDER, names_in, publish
 
 from pytest_pyinstall.store.store import Store
 

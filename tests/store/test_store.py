@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from published import KEY, OLDER, fingerprint, names_in, publish, record_of, tree_in
+from fake_installations import KEY, OLDER, fingerprint, names_in, publish, record_of, tree_in
 
 from pytest_pyinstall.errors import StoreError, UnreadableStoreError
 from pytest_pyinstall.store.installation import BrokenInstallation, Installation

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from archives import interpreters
-from suite_world import Run, marks
+from suite_fixtures import Run, marks
 
 from pytest_pyinstall.request.request import parse_requests
 from pytest_pyinstall.suite.bisection import neighbours

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from archives import interpreters
-from suite_world import NEW, OLD, PYPROJECT, Run, asked, marks
+from suite_fixtures import NEW, OLD, PYPROJECT, Run, asked, marks
 
 pytestmark = marks
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from suite_world import NEW, OLD, PYPROJECT, Run, asked, marks
+from suite_fixtures import NEW, OLD, PYPROJECT, Run, asked, marks
 
 from pytest_pyinstall.suite import cache
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from archives import interpreters
-from suite_world import NEW, OLD, Run, asked, marks
+from suite_fixtures import NEW, OLD, Run, asked, marks
 
 from pytest_pyinstall.suite import cache as environment_cache
 

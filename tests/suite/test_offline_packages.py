@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from archives import interpreters
 from pages import DOCS, fenced
-from suite_world import NEW, OLD, marks
+from suite_fixtures import NEW, OLD, marks
 
 pytestmark = marks
 NOWHERE = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from archives import interpreters
-from suite_world import NEW, OLD, PYPROJECT, Run, asked, marks
+from suite_fixtures import NEW, OLD, PYPROJECT, Run, asked, marks
 
 pytestmark = marks
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from suite_world import PYTHONS, Bench, Compare, Run, asked, marks
+from suite_fixtures import PYTHONS, Bench, Compare, Run, asked, marks
 
 from pytest_pyinstall.suite.environment import reason_of
 

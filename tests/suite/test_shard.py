@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from suite_world import NEW, Run, marks
+from suite_fixtures import NEW, Run, marks
 
 from pytest_pyinstall.errors import UsageError
 from pytest_pyinstall.suite import _worker_plugin

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from archives import interpreters
-from suite_world import NEW, OLD, Run, marks
+from suite_fixtures import NEW, OLD, Run, marks
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin")
 pytestmark = [

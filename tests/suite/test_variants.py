@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
-from suite_world import NEW, OLD, Run, marks
+from suite_fixtures import NEW, OLD, Run, marks
 
 from pytest_pyinstall.errors import UsageError
 from pytest_pyinstall.suite.variants import Variant, keyword_expression, parse_variants

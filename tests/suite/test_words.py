@@ -4,7 +4,7 @@ import argparse
 import re
 
 import pytest
-from suite_world import PYTHONS, Bench, Compare, Run, marks
+from suite_fixtures import PYTHONS, Bench, Compare, Run, marks
 
 from pytest_pyinstall.suite.words import Words, labelled, read_words, with_label
 

@@ -1,7 +1,7 @@
-"""Archives packed out of the real interpreters of this machine, for every test that installs something.
+"""Archives packed from the real interpreters of this machine, for tests that install a Python.
 
-Packing takes some seconds, so what was packed is kept in the system's temporary directory, under the digest of the
-interpreter and of the code that packs it. Safe with any number of workers and of test runs at once.
+Packing takes seconds, so packed archives are cached in the temporary directory of the system. Their names contain a
+digest of the interpreter and of the code that packs it. Any number of workers and test runs can use them at once.
 """
 
 import getpass
@@ -27,17 +27,19 @@ __all__ = ["NEWEST", "OLDEST", "TAG", "extract", "interpreters", "packed"]
 
 TAG = "20261122"
 
-# Taken when the tests are collected, before a fixture hides the home directory from the code under test.
+# Copied during collection, before a fixture hides the home directory from the code under test.
 _ENVIRON = dict(os.environ)
 _PYENV = Path(_ENVIRON.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-_KEPT = Path(tempfile.gettempdir()) / f"pytest-pyinstall-archives-{getpass.getuser()}"
+_CACHE = Path(tempfile.gettempdir()) / f"pytest-pyinstall-archives-{getpass.getuser()}"
 _DAYS = 3
 
 
 @cache
 def interpreters() -> Mapping[str, Path]:
-    """Real CPythons on this machine by minor version, ``{"3.12": Path(…)}``, oldest first; the running one too, unless
-    it is the operating system's own, which cannot be packed."""
+    """The real CPythons of this machine by minor version, ``{"3.12": Path(…)}``, oldest first.
+
+    This includes the running one, except if it belongs to the operating system, because that one cannot be packed.
+    """
     running = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     found = {} if sys.base_prefix == "/usr" else {sys.version_info[:2]: running}
     names = (re.fullmatch(r"3\.(\d+)\.(\d+)", path.name) for path in _PYENV.glob("3.*"))
@@ -50,14 +52,14 @@ def interpreters() -> Mapping[str, Path]:
 
 
 OLDEST, *_, NEWEST = [*interpreters(), *interpreters()]
-"""The minor versions at the ends of `interpreters`, which may be one."""
+"""The oldest and the newest minor version of `interpreters`. They are equal if there is only one."""
 
 
 def packed(tmp_root: Path, executables: Iterable[Path] | None = None) -> Path:
     """A mirror directory below `tmp_root` with an archive of each of `executables` (default: `interpreters`).
 
-    It holds ``catalogue.json`` and ``<TAG>/<file>``, as `mirror.pack` makes them. The archives are hardlinks that other
-    tests share: read them, copy them, never write to them. Calls with the same arguments return the same directory.
+    It contains ``catalogue.json`` and ``<TAG>/<file>``, as `mirror.pack` makes them. The archives are hard links that
+    other tests share, so never write to them. Calls with the same arguments return the same directory.
     """
     chosen = sorted({*executables} if executables is not None else {*interpreters().values()})
     name = hashlib.sha256("\0".join(map(str, chosen)).encode()).hexdigest()[:12]
@@ -65,12 +67,12 @@ def packed(tmp_root: Path, executables: Iterable[Path] | None = None) -> Path:
     tmp_root.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{directory}.lock"):
         if not (directory / "catalogue.json").exists():
-            _assemble(directory, [_kept(executable) for executable in chosen])
+            _assemble(directory, [_cached(executable) for executable in chosen])
     return directory
 
 
 def extract(opened: tarfile.TarFile, into: Path) -> None:
-    """`opened` as it is: its members are of our own making. Python 3.11.0 to 3.11.3 know no filters."""
+    """Extract `opened` without checks, because tests made its members. Python 3.11.0 to 3.11.3 have no filters."""
     filters = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
     opened.extractall(into, **filters)  # type: ignore[arg-type]
 
@@ -82,7 +84,7 @@ def _assemble(directory: Path, parts: Iterable[Path]) -> None:
         catalogue |= json.loads((part / "catalogue.json").read_text("utf-8"))
         for archive in (part / TAG).iterdir():
             link = directory / TAG / archive.name
-            link.unlink(missing_ok=True)  # of a run that was killed here
+            link.unlink(missing_ok=True)  # left by a run that was killed here
             try:
                 link.hardlink_to(archive)
             except OSError:
@@ -92,17 +94,17 @@ def _assemble(directory: Path, parts: Iterable[Path]) -> None:
     new.replace(directory / "catalogue.json")
 
 
-def _kept(executable: Path) -> Path:
+def _cached(executable: Path) -> Path:
     state = executable.stat()
     digest = hashlib.sha256(f"{executable}\0{state.st_size}\0{state.st_mtime_ns}\0{TAG}".encode())
     for module in (_elf, relocate, mirror, pack):
         assert module.__file__
         digest.update(Path(module.__file__).read_bytes())
-    _KEPT.mkdir(mode=0o700, exist_ok=True)
-    place = _KEPT / digest.hexdigest()[:16]
+    _CACHE.mkdir(mode=0o700, exist_ok=True)
+    place = _CACHE / digest.hexdigest()[:16]
     with FileLock(f"{place}.lock"):
         if not (place / "complete").exists():
-            _forget_old()
+            _delete_old()
             mirror.pack(place, [executable], tag=TAG, environ=_ENVIRON)
             for archive in (place / TAG).iterdir():
                 archive.chmod(0o444)
@@ -110,9 +112,9 @@ def _kept(executable: Path) -> Path:
     return place
 
 
-def _forget_old() -> None:
-    """No one has asked for these since days, so no one is in the middle of linking them."""
-    for marker in _KEPT.glob("*/complete"):
+def _delete_old() -> None:
+    """Delete archives that were not used for days. No process can still be linking them."""
+    for marker in _CACHE.glob("*/complete"):
         if marker.stat().st_mtime < time.time() - _DAYS * 86400:
             for file in sorted(marker.parent.rglob("*"), reverse=True):
                 if file.is_dir():

@@ -1,4 +1,4 @@
-"""Running the command line, in this process and in one of its own, for tests of its commands."""
+"""Runs the command line, in this process or in a separate one."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""An archive on a server that misbehaves on purpose, and everything that is needed to fetch it."""
+"""An archive on a server that misbehaves on purpose, and a client that fetches it."""
 
 import hashlib
 import os
@@ -55,7 +55,7 @@ BUILD = build_of(CONTENT)
 
 
 class Fetcher:
-    """`fetch` with everything at hand, fast, and with the pauses written down instead of waited for."""
+    """`fetch` with all its arguments; it records pauses instead of waiting."""
 
     def __init__(self, mirror: Mirror, cache: Path) -> None:
         self.mirror = mirror
@@ -100,7 +100,7 @@ class Fetcher:
 
     @property
     def files(self) -> list[str]:
-        """What is below the cache, but for the locks."""
+        """The names of the files in the cache, without locks."""
         paths = self.cache.rglob("*")
         return sorted(path.name for path in paths if not path.is_dir() and path.name != ".lock")
 
@@ -109,11 +109,11 @@ def everything_about(error: BaseException) -> str:
     return f"{error}{error!r}{error.args}{''.join(traceback.format_exception(error))}"
 
 
-# ---- the disk ------------------------------------------------------------------------------------------------------
+# Disk
 
 
 def deny_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read-only filesystem: root, who runs many containers, may write everywhere else."""
+    """Simulate a read-only filesystem, because root may write anywhere else."""
     real = os.open
 
     def read_only(path: str, flags: int, *args: int, **options: int) -> int:
@@ -129,7 +129,7 @@ def deny_writing(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, name, refuse)
 
 
-# ---- several at once -----------------------------------------------------------------------------------------------
+# Several processes
 
 
 def script_of(fetcher: Fetcher, url: str | None = None) -> str:
@@ -149,7 +149,7 @@ with open_client(environ={{}}) as client:
 
 
 class in_process:  # noqa: N801  # reads as a statement
-    """`fetch` in a process of its own, which is gone when the block ends."""
+    """`fetch` in a separate process, which has ended after the block."""
 
     def __init__(self, fetcher: Fetcher) -> None:
         self.script = script_of(fetcher)
@@ -170,7 +170,7 @@ def wait_for_part(fetcher: Fetcher, size: int) -> None:
 
 
 def break_at(fetcher: Fetcher, size: int) -> None:
-    """Leave a partial download of `size` bytes, as a server that broke off and stayed away does."""
+    """Leave a partial download of `size` bytes, as after a connection that breaks off and cannot be repeated."""
     before = fetcher.limits
     fetcher.limit(attempts=1)
     fetcher.mirror.script(PATH, reset(after=size))
@@ -180,11 +180,11 @@ def break_at(fetcher: Fetcher, size: int) -> None:
     assert fetcher.files == [NAME + ".part", NAME + ".part.json"]
 
 
-# ---- progress ------------------------------------------------------------------------------------------------------
+# Progress
 
 
 class Steps:
-    """Writes down what it hears."""
+    """A progress that records its calls."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, object]] = []
@@ -210,13 +210,13 @@ class Steps:
 
 
 class Waits(Steps):
-    """The same, for one who also wants to know why nothing comes."""
+    """A progress that also records the reasons for waits."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reasons: list[str] = []
 
-    def started(self, build: Build, total: int | None) -> None:  # noqa: ARG002  # the protocol's
+    def started(self, build: Build, total: int | None) -> None:  # noqa: ARG002  # required by the protocol
         self.heard.append(("started", total))
 
     def waiting(self, _: Build, reason: str) -> None:

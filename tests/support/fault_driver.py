@@ -1,9 +1,9 @@
-"""Runs command lines of ours in processes that are forked with everything imported: 200 kills in half a minute.
+"""Runs command lines in forked processes that have everything imported, so that 200 kills take half a minute.
 
-Reads a JSON object with ``argv``, ``environ``, ``directory`` and ``output`` from each line of standard input; answers
-``{"pid": …}`` at once, and ``{"code": …, "orphans": …}`` when the process has ended: its exit code, negative for a
-signal, and how many of its children outlived it. The process is reaped when the next line comes, so that its number is
-no one else's while a test may still send it a signal.
+It reads a JSON object with ``argv``, ``environ``, ``directory`` and ``output`` from each line of standard input. It
+replies with ``{"pid": …}`` at once, and with ``{"code": …, "orphans": …}`` when the process has ended: its exit code,
+negative for a signal, and the number of its children that still run. It reaps the process when the next line arrives,
+so that no other process gets its number while a test may still send it a signal.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
-import httpcore2  # noqa: F401  # for the processes to come
+import httpcore2  # noqa: F401  # so that the forked processes have it
 
 import pytest_pyinstall.archive.finish
 import pytest_pyinstall.archive.unpack  # noqa: F401
@@ -33,11 +33,11 @@ def serve() -> None:
         pid = os.fork()
         if pid == 0:
             _run(order)
-        _say({"pid": pid})
+        _send({"pid": pid})
         ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert ended is not None
         code = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-        # What asks an interpreter who it is ends by itself; P20 gives a second.
+        # A probe of an interpreter ends by itself. P20 allows one second for that.
         deadline = time.monotonic() + 1
         while (orphans := [child for child in _children() if child != pid and not _is_dead(child)]) and (
             time.monotonic() < deadline
@@ -46,8 +46,8 @@ def serve() -> None:
         for child in orphans:
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
-        _say({"code": code, "orphans": len(orphans)})
-        sys.stdin.readline()  # now no one sends signals any more
+        _send({"code": code, "orphans": len(orphans)})
+        sys.stdin.readline()  # from now on, the test sends no signal
         for child in (pid, *orphans):
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child, 0)
@@ -69,7 +69,7 @@ def _run(order: dict[str, Any]) -> NoReturn:
         sys.stderr.flush()
     except KeyboardInterrupt:
         code = 130
-    except BaseException:  # noqa: BLE001  # the test is to see it
+    except BaseException:  # noqa: BLE001  # the test reads the traceback
         traceback.print_exc()
         sys.stderr.flush()
     finally:
@@ -87,8 +87,8 @@ def _is_dead(pid: int) -> bool:
         return True
 
 
-def _say(answer: dict[str, int]) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
+def _send(reply: dict[str, int]) -> None:
+    sys.stdout.write(json.dumps(reply) + "\n")
     sys.stdout.flush()
 
 

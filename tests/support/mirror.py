@@ -1,39 +1,39 @@
-"""A real HTTP server on loopback that serves a directory, and misbehaves where a test tells it to.
+"""A real HTTP server on loopback that serves a directory, and misbehaves as a test configures it.
 
-It lives in threads of the test process, so processes that a test starts can use it too::
+It runs in threads of the test process, and processes that a test starts can use it::
 
     with serve(directory) as mirror:
-        mirror.url                          # "http://127.0.0.1:40123": the directory's files, ranges, ETags and all
-        mirror.files["/made/up.json"] = b"{}"   # files that are not on disk; these win
-        mirror.script("/a.tar.gz", status(503), reset(after=100))   # the next two answers for this path, then honest
-        mirror.always("/b.tar.gz", html())  # every answer for this path; "*" stands for every path
+        mirror.url                          # "http://127.0.0.1:40123": serves the directory, with ranges and ETags
+        mirror.files["/made/up.json"] = b"{}"   # files that are not on disk; they take precedence
+        mirror.script("/a.tar.gz", status(503), reset(after=100))   # the next two responses for this path
+        mirror.always("/b.tar.gz", html())  # every response for this path; "*" means every path
         ...
         mirror.requests                     # each Request: method, path (with its query), headers (lower case names)
         mirror.gets("/a.tar.gz")            # those for one path
-        mirror.bytes_served                 # body bytes that were handed to the network, for all paths
+        mirror.bytes_served                 # body bytes that were sent, for all paths
 
-How it can misbehave (each gives a `Behaviour`; fields can be combined with `dataclasses.replace` or by hand)::
+Ways to misbehave (each returns a `Behaviour`; combine their fields with `dataclasses.replace`)::
 
-    status(code, headers=None, body=b"")    answers so; status(503, {"Retry-After": "2"})
+    status(code, headers=None, body=b"")    responds with that status; status(503, {"Retry-After": "2"})
     redirect(to, code=302)                  to any URL, also file:, another origin, or itself
     html(code=200)                          a captive portal's page
     reset(after=N)                          RST after N body bytes (None: before the headers)
     fin(after=N)                            closes early, with the full Content-Length announced
     cut(after=N)                            the same with chunked coding: the last chunk never comes
-    short(by=N) / nolength(after=N)         N bytes less, consistently / no Content-Length, ends after N bytes
-    long(by=N) / trail(extra)               announces more than comes / appends bytes, consistently
-    endless()                               no length, never ends by itself (but when the client hangs up)
+    short(by=N) / nolength(after=N)         sends and announces N bytes less / no Content-Length, ends after N bytes
+    long(by=N) / trail(extra)               announces N bytes more than it sends / appends and announces `extra`
+    endless()                               no length, ends only when the client disconnects
     stall(after=N)                          stops after N body bytes (None: before the headers) until `release()`
     trickle(step, pause)                    `step` bytes every `pause` seconds; headers=True: the headers too
-    flip(at=N)                              one byte differs
+    flip(at=N)                              changes one byte
     norange()                               ignores Range
-    etag(text) / noetag()                   another validator / none, not even Last-Modified
-    nothing to do with the body: headers({"X": "y"})
+    etag(text) / noetag()                   another validator / no validator, not even Last-Modified
+    headers({"X": "y"})                     adds headers
 
-`stall` has two events: ``behaviour.reached`` is set as soon as the server is there (wait for it instead of
-sleeping), and ``behaviour.release()`` lets it go on. Leaving the ``with`` block releases everybody.
+`stall` has two events: ``behaviour.reached`` is set when the server stops (wait for it instead of sleeping), and
+``behaviour.release()`` lets it continue. The end of the ``with`` block releases every stall.
 
-As an HTTP proxy it answers for whatever host it is asked (the path decides), and CONNECT with 405, or as scripted under
+As an HTTP proxy, it responds for any host (only the path counts), and to CONNECT with 405 or as scripted for
 ``"host:port"``. With ``serve(directory, ca=trustme.CA())`` it speaks TLS for 127.0.0.1 and localhost.
 
 By hand: ``python tests/support/mirror.py DIR`` prints its URL and serves until Ctrl-C.
@@ -90,7 +90,7 @@ _BLOCK = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What another process asked for. `path` as it was sent, with its query; the names of `headers` in lower case."""
+    """A request: `path` as it was sent, with its query, and `headers` with lower-case names."""
 
     method: str
     path: str
@@ -99,13 +99,13 @@ class Request:
 
 @dataclass(slots=True, kw_only=True)
 class Behaviour:
-    """One way to answer. What is left at its default is done honestly."""
+    """A way to respond. Fields with their default value respond correctly."""
 
     code: int | None = None
     body: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     stop: str = ""  # "reset", "fin", "stall"
-    after: int | None = None  # so many body bytes; None: before the headers
+    after: int | None = None  # the number of body bytes; None: before the headers
     length_off_by: int = 0
     has_length: bool = True
     is_chunked: bool = False
@@ -114,7 +114,7 @@ class Behaviour:
     extra: bytes = b""
     flip_at: int | None = None
     ranges: bool = True
-    validator: str | None = None  # "" for none at all
+    validator: str | None = None  # "" means no validator
     step: int = 0
     pause: float = 0.0
     slow_headers: bool = False
@@ -122,7 +122,7 @@ class Behaviour:
     released: threading.Event = field(default_factory=threading.Event)
 
     def release(self) -> None:
-        """Let anyone who stands still go on."""
+        """End the stall."""
         self.released.set()
 
 
@@ -200,7 +200,7 @@ def headers(extra: Mapping[str, str]) -> Behaviour:
 
 
 class Mirror:
-    """The running server. See the top of this file."""
+    """The running server; see the top of this file."""
 
     def __init__(self, directory: Path, context: ssl.SSLContext | None) -> None:
         self.directory = directory
@@ -221,12 +221,12 @@ class Mirror:
         self._acceptor.start()
 
     def script(self, path: str, *behaviours: Behaviour) -> None:
-        """Answer the next requests for `path` so, one after the other, and honestly from then on."""
+        """Respond to the next requests for `path` in these ways, one after the other, and then correctly."""
         with self._guard:
             self._scripts.setdefault(path, []).extend(behaviours)
 
     def always(self, path: str, behaviour: Behaviour | None) -> None:
-        """Answer every request for `path` (``*``: for any) so; None ends it. A script goes first."""
+        """Respond to each request for `path` (``*``: any path) in this way; None ends it. A script has precedence."""
         with self._guard:
             if behaviour is None:
                 self._always.pop(path, None)
@@ -234,12 +234,12 @@ class Mirror:
                 self._always[path] = behaviour
 
     def gets(self, path: str) -> list[Request]:
-        """The requests for `path`, whatever their query."""
+        """The requests for `path` with any query."""
         with self._guard:
             return [request for request in self.requests if _plain(request.path) == path]
 
     def reset_counts(self) -> None:
-        """Forget what was asked and served so far."""
+        """Clear the recorded requests and bytes."""
         with self._guard:
             self.requests.clear()
             self.bytes_served = 0
@@ -292,7 +292,7 @@ class Mirror:
                     if not self._answer(connection, request):
                         return
         except (OSError, ValueError):
-            pass  # the client went away, which tests do on purpose
+            pass  # the client disconnected, as some tests do on purpose
         finally:
             with self._guard:
                 self._connections -= {connection, plain}
@@ -300,7 +300,7 @@ class Mirror:
             plain.close()
 
     def _answer(self, connection: socket.socket, request: Request) -> bool:
-        """Answer one request; False when the connection is over then."""
+        """Respond to one request; return False if the connection ends."""
         path = request.path if request.method == "CONNECT" else _plain(request.path)
         with self._guard:
             self.requests.append(request)
@@ -314,7 +314,7 @@ class Mirror:
             self.bytes_served += size
 
     def wait(self, event: threading.Event, seconds: float = 60) -> None:
-        """Wait for the event, or for the end of the test."""
+        """Wait for `event` or the end of the test."""
         while not event.wait(min(seconds, 0.05)) and not self._closing.is_set():
             seconds -= 0.05
             if seconds <= 0:
@@ -368,21 +368,21 @@ class _Reply:
             return self._body(content, start, max(start, end - how.shorter))
 
     def _open(self) -> BinaryIO | None:
-        """The file that is asked for, if there is one and nothing else is to be answered."""
+        """The content of the response, if there is any."""
         if self.how.body is not None:
             return io.BytesIO(self.how.body)
         if self.path in self.mirror.files:
             return io.BytesIO(self.mirror.files[self.path])
         names = [name for name in unquote(self.path).split("/") if name]
         raw = [name for name in self.path.split("/") if name]
-        for parts in (names, raw):  # a mirror's file may have either name
+        for parts in (names, raw):  # the name of the file may be quoted or not
             path = self.mirror.directory.joinpath(*parts)
             if ".." not in parts and path.is_file():
                 return path.open("rb")
         return None
 
     def _head(self, content: BinaryIO | None) -> tuple[int, dict[str, str], int, int]:
-        """Status, headers, and which bytes are asked for."""
+        """The status, the headers, and the requested range of bytes."""
         how, asked = self.how, self.request.headers
         fields = {"Server": "mirror", "Date": formatdate(usegmt=True)}
         if content is None:
@@ -461,14 +461,14 @@ class _Reply:
         step = self.how.step if is_slow else len(block)
         for at in range(0, len(block), step or 1):
             piece = block[at : at + step]
-            if counts:  # before the client can have it, and look
+            if counts:  # before the client can receive it and compare
                 self.mirror.count(len(piece))
             self.connection.sendall(piece)
             if is_slow:
                 self.mirror.wait(self.how.released, self.how.pause)
 
     def _stop(self) -> bool:
-        """Do what the behaviour says at this point; True to go on after it."""
+        """Stop as the behaviour says; return True if the response continues afterwards."""
         if self.how.stop == "stall":
             self.how.reached.set()
             self.mirror.wait(self.how.released)
@@ -481,8 +481,8 @@ class _Reply:
         return False
 
     def _drain(self) -> None:
-        """Wait until the client's side has it all: a reset throws away what is still on its way."""
-        with contextlib.suppress(ImportError, OSError):  # needs the ioctl; elsewhere a few bytes may be lost
+        """Wait until the client has received all bytes, because a reset discards the others."""
+        with contextlib.suppress(ImportError, OSError):  # without the ioctl, a few bytes may be lost
             from fcntl import ioctl
             from termios import TIOCOUTQ
 
@@ -496,7 +496,7 @@ class _Reply:
 
 def _read_request(stream: io.BufferedReader) -> Request | None:
     if not stream.peek(1)[:1].isalpha():
-        return None  # the end, or anyone who speaks TLS and waits for an answer
+        return None  # the end, or a client that speaks TLS
     line = stream.readline(65536).decode("latin-1").split()
     if len(line) != 3:
         return None
@@ -505,7 +505,7 @@ def _read_request(stream: io.BufferedReader) -> Request | None:
     while row := stream.readline(65536).decode("latin-1").strip():
         name, _, value = row.partition(":")
         fields[name.strip().lower()] = value.strip()
-    if "://" in target:  # asked as a proxy
+    if "://" in target:  # requested as from a proxy
         parts = urlsplit(target)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
     return Request(method, target, fields)

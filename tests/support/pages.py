@@ -1,8 +1,8 @@
-"""What the pages of the documentation show, and a place in which to do it.
+"""Reads the blocks of documentation pages, and runs them.
 
-In a page, ```` ```console ```` is run: each line after ``$`` is a command, the lines below it are what it writes. A
-block of Python or TOML whose first line is a comment with a file's name is that file. All of a page happens in one
-directory, in order. In what is written ``…`` stands for any text, and alone on a line for any lines.
+In a ```` ```console ```` block, each line after ``$`` is a command, and the lines below it are its output. A block of
+Python or TOML whose first line is a comment with a file name is that file. All steps of a page run in one directory, in
+order. In output, ``…`` stands for any text, and ``…`` alone on a line stands for any lines.
 """
 
 import os
@@ -19,13 +19,13 @@ __all__ = ["BLOCK", "DOCS", "ROOT", "SHOWN", "Step", "World", "fenced", "is_as_s
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SHOWN = ("3.9", "3.10", "3.11", "3.12", "3.13")
-"""The Pythons of the pages."""
+"""The versions that the pages show."""
 
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def fenced(page: Path) -> Iterator[tuple[str, str]]:
-    """The language and the text of every block of `page`, those in lists too."""
+    """The language and the text of each block of `page`, including those in lists."""
     text = re.sub(r"^ +(?=```)", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     for block in BLOCK.finditer(text):
         yield block["language"], block["text"]
@@ -36,7 +36,7 @@ _PROGRAMS = ("pytest", "pytest-pyinstall", "tox", "nox", "uv")
 
 
 class Step(NamedTuple):
-    """A file to be written, or a command with what it is to write."""
+    """A file to write, or a command with its expected output."""
 
     name: str
     text: str
@@ -44,12 +44,12 @@ class Step(NamedTuple):
 
 
 class World:
-    """What a newcomer has: an empty home with one project in it, one Python, the programs that the pages use.
+    """The machine of a newcomer: an empty home with one project, one Python, and the programs that the pages use.
 
-    `programs` is the directory of commands of a virtual environment that holds this project as it was built, and what
-    the pages tell to install; without it (no package index is in reach) the running interpreter is in. Archives
-    come from the directory `mirror` in place of the release host. No other Python is in sight, and the one that runs
-    pytest is not to be taken for one of those that a page asks for.
+    `programs` is the ``bin`` directory of a virtual environment with a wheel of this project and the packages that the
+    pages install. Without it (no package index can be reached), the running interpreter provides them. Archives come
+    from the directory `mirror` and not from the release host. No other Python can be found, and the one that runs
+    pytest is not used for a Python that a page requests.
     """
 
     def __init__(self, tmp_path: Path, home: Path, mirror: Path, programs: Path | None = None) -> None:
@@ -65,7 +65,7 @@ class World:
         self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))},
             "PATH": os.pathsep.join(map(str, [programs, shell] if programs else [shell])),
-            # Else the sessions of the pages would tidy up what other sessions left in the system's.
+            # In the temporary directory of the system, the sessions of the pages would sweep what other sessions left.
             "TMPDIR": str(tmp_path),
             "COLUMNS": "80",
             "NO_COLOR": "1",
@@ -81,7 +81,7 @@ class World:
             self.environ["PYTEST_PLUGINS"] = "pytest_pyinstall.pytest_plugin,xdist.plugin"
 
     def follow(self, page: Path) -> Iterator[tuple[Step, str]]:
-        """Do what `page` says, step by step: each command, with what it wrote."""
+        """Run the steps of `page`, and yield each command with its output."""
         for step in steps(page.read_text(encoding="utf-8")):
             if step.is_command:
                 yield step, self.run(step.name)
@@ -91,7 +91,7 @@ class World:
                 path.write_text(step.text, encoding="utf-8")
 
     def run(self, command: str, *, keep_colors: bool = False) -> str:
-        """What `command` writes. As in a shell, ``$?`` is the exit code of the one before."""
+        """The output of `command`. As in a shell, ``$?`` is the exit code of the previous command."""
         done = subprocess.run(
             ["/bin/sh", "-c", f"(exit {self.code}); {command.replace('/home/you', str(self.home))}"],
             cwd=self.project,
@@ -120,7 +120,7 @@ def steps(page: str) -> Iterator[Step]:
 
 
 def plain(text: str) -> str:
-    """Without what differs from run to run: patch versions, durations, sizes, padding."""
+    """`text` without what differs between runs: patch versions, durations, sizes and padding."""
     text = re.sub(r"\b(3\.\d+)\.\d+\b", r"\1.P", text)
     text = re.sub(r"\b\d+\.\d+ ?s\b", "T s", text)
     text = re.sub(r"\b\d+(\.\d+)? (KiB|MiB|GiB)", "SIZE", text)

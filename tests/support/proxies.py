@@ -1,7 +1,7 @@
-"""A real proxy on loopback that leads to one address, whatever host it is asked for.
+"""A real proxy on loopback that connects every request to one address.
 
-``with proxy("http", to=port) as p`` gives one with ``p.url`` and, after its use, ``p.asked``: the host and port of each
-tunnel, with the user and password that came along. Kinds: ``http`` and ``https`` (CONNECT, the latter in TLS) and
+``with proxy("http", to=url) as p`` starts a proxy with the URL ``p.url``. ``p.asked`` lists the host and port of each
+tunnel, with the user and password of the request. Kinds: ``http`` and ``https`` (CONNECT, the latter over TLS), and
 ``socks5``.
 """
 
@@ -65,7 +65,7 @@ class Proxy:
         return first.split()[1], base64.b64decode(user.rpartition(" ")[2]).decode()
 
     def _socks(self, connection: socket.socket) -> tuple[str, str]:
-        """RFC 1928 with RFC 1929's user and password."""
+        """RFC 1928, with the user and password of RFC 1929."""
         file = connection.makefile("rb")
         _, methods = file.read(2)
         file.read(methods)
@@ -74,7 +74,7 @@ class Proxy:
         user = file.read(*file.read(1)).decode()
         password = file.read(*file.read(1)).decode()
         connection.sendall(b"\x01\x00")
-        assert file.read(4) == b"\x05\x01\x00\x03"  # connect to a name: it is the proxy that looks it up
+        assert file.read(4) == b"\x05\x01\x00\x03"  # connect to a name, which the proxy resolves
         host = file.read(*file.read(1)).decode()
         port = int.from_bytes(file.read(2))
         connection.sendall(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x00")

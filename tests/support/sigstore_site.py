@@ -1,6 +1,6 @@
-"""A Sigstore of our own: a certificate authority, a log of certificates, a log of signatures, and what they vouch for.
+"""A Sigstore for tests: a certificate authority, a certificate log, a signature log, and the bundles that they sign.
 
-What comes out has the form of GitHub's build attestations: a bundle of version 0.3 with a DSSE envelope and an entry of
+Bundles have the form of GitHub's build attestations: a bundle of version 0.3 with a DSSE envelope and an entry of
 kind ``dsse`` 0.0.1. Sources: RFC 6962 (certificate log, tree),
 https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md, https://github.com/transparency-dev/formats (checkpoint),
 https://github.com/sigstore/protobuf-specs (the documents).
@@ -58,7 +58,7 @@ def _length(size: int) -> bytes:
 
 @dataclass
 class Site:
-    """`since` is when its authority began, for ten years unless `days` says otherwise."""
+    """A Sigstore whose authority is valid from `since`, for `days`."""
 
     since: datetime = field(default_factory=lambda: datetime.now(UTC) - 100 * DAY)
     days: int = 3650
@@ -81,7 +81,7 @@ class Site:
         )
 
     def write_root(self, path: Path) -> Path:
-        """The ``trusted_root.json`` of this site."""
+        """Write the ``trusted_root.json`` of this site."""
         valid = {"start": (self.since - DAY).isoformat().replace("+00:00", "Z")}
         log = {
             "baseUrl": "https://log.invalid",
@@ -126,7 +126,7 @@ class Site:
         when: datetime | None = None,
         late: timedelta = timedelta(minutes=1),
     ) -> dict[str, Any]:
-        """It says that `workflow` built the file with that sha256, and is in the log `late` after `when`."""
+        """An attestation that `workflow` built the file with that sha256, logged `late` after `when`."""
         when = when or datetime.now(UTC) - DAY
         key = _key()
         certificate = self._certificate(key, workflow, issuer, repository, when)
@@ -186,7 +186,7 @@ class Site:
             .add_extension(_utf8(_ISSUER, issuer), critical=False)
             .add_extension(_utf8(_REPOSITORY, repository), critical=False)
         )
-        # What the log of certificates signs is the certificate without its own answer.
+        # The certificate log signs the certificate without the timestamp that it adds.
         part = builder.sign(self.authority_key, hashes.SHA256()).tbs_certificate_bytes
         stamp = struct.pack("!BBQH", 0, 0, int(when.timestamp() * 1000), 1)
         issuer_key = hashlib.sha256(_public(self.authority_key)).digest()
@@ -202,7 +202,7 @@ class Site:
         return builder.add_extension(extension, critical=False).sign(self.authority_key, hashes.SHA256())
 
     def _entry(self, text: str, when: datetime) -> dict[str, Any]:
-        """The only leaf of a tree."""
+        """An entry that is the only leaf of its tree."""
         body = text.encode()
         root = hashlib.sha256(b"\0" + body).digest()
         log = hashlib.sha256(_public(self.log_key)).digest()

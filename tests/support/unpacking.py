@@ -1,4 +1,4 @@
-"""An archive that passed its check, and what a tree looks like."""
+"""An archive that passed its check, and a snapshot of a tree."""
 
 import io
 import os
@@ -20,7 +20,7 @@ def archive(content: bytes | BinaryIO, name: str = NAME) -> Archive:
 
 
 def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
-    """All that is below `root`, and what each thing is."""
+    """Each entry below `root`, with its kind, its mode, and its content or target."""
     found: dict[str, tuple[object, ...]] = {}
     for directory, folders, files in os.walk(root):
         for name in (*folders, *files):

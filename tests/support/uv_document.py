@@ -1,4 +1,4 @@
-"""The document that uv publishes, in its real shape, made from the rows that the uv of the test environment lists."""
+"""The document that uv publishes, in its real format, made from the rows that the installed uv lists."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ PRERELEASES = ("3.15.0rc1", "3.14.0rc2", "3.13.0b4")
 
 @cache
 def document() -> dict[str, dict[str, Any]]:
-    """Its rows, with digests of their own, and debug rows, which ``uv python list`` leaves out."""
+    """The rows of the document, with made-up digests, and with the debug rows that ``uv python list`` omits."""
     everywhere = ("--all-platforms", "--all-arches")
-    # Without being asked for them, uv leaves the pre-releases of released versions out.
+    # uv lists the pre-releases of released versions only on request.
     rows = [*_run(*everywhere), *(row for text in PRERELEASES for row in _run(*everywhere, text))]
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -30,7 +30,7 @@ def document() -> dict[str, dict[str, Any]]:
 
 
 def listed(request: str, path: str) -> list[str]:
-    """The keys that ``uv python list REQUEST`` gives for this machine out of the document at `path`, in its order."""
+    """The keys that ``uv python list REQUEST`` prints for this machine and the document at `path`, in its order."""
     return [row["key"] for row in _run("--python-downloads-json-url", path, request)]
 
 

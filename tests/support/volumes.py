@@ -1,4 +1,4 @@
-"""Real filesystems for tests that fill them, or cut their power. Where the machine cannot mount, the test says so."""
+"""Real filesystems for tests that fill them or cut their power. A test is skipped if the machine cannot mount one."""
 
 import contextlib
 import os

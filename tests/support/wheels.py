@@ -1,4 +1,4 @@
-"""A wheel made in the test, so that nothing is downloaded."""
+"""A wheel made by the test, so that nothing is downloaded."""
 
 import zipfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Installations in a store that are never run."""
+"""Installations that are published to a store, but never run."""
 
 from pathlib import Path
 

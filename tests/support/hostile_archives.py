@@ -1,8 +1,8 @@
-"""Archives that no one must unpack, each made by hand, with what is to be said about it.
+"""Archives that must be rejected, each made by hand, with the expected error.
 
-`HOSTILE` is the table. Every archive is otherwise a plausible Python, so that a reader gets as far as the one thing
-that is wrong with it. Some aim at ``outside``, an absolute path that the test watches; those that climb look for a
-folder of that name up to three folders above the scratch directory.
+`HOSTILE` is the table. Except for one fault, each archive is a valid Python, so that a reader gets as far as the fault.
+Some try to write to ``outside``, an absolute path that the test watches. Those that climb look for a folder of that
+name up to three folders above the scratch directory.
 """
 
 import bz2
@@ -33,10 +33,10 @@ END = bytes(1024)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hostile:
-    """An archive, the error that it must lead to, and what the error's message must say.
+    """An archive, the error that it must cause, and a part of its message.
 
-    `build` takes the absolute path of a directory that must not change. `member` is what the message calls the member,
-    empty if the whole archive is wrong.
+    `build` takes the absolute path of a directory that must not change. `member` is the name of the member in the
+    message, or empty if the whole archive is wrong.
     """
 
     name: str
@@ -61,7 +61,7 @@ def header(
     prefix: bytes = b"",
     checksum: bytes | None = None,
 ) -> bytes:
-    """One block of a tar. `size`, `mode` and `checksum` as bytes go in as they are."""
+    """One block of a tar. If `size`, `mode` or `checksum` are bytes, they are used unchanged."""
     raw_name = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
     raw_link = link.encode("utf-8", "surrogateescape") if isinstance(link, str) else link
     block = struct.pack(
@@ -86,12 +86,12 @@ def header(
 
 
 def entry(name: bytes | str, content: bytes = b"", **fields: Any) -> bytes:
-    """A header with its content behind it, both filled up to whole blocks."""
+    """A header and its content, both padded to whole blocks."""
     return header(name, **{"size": len(content), **fields}) + content + bytes(-len(content) % 512)
 
 
 def pax(*records: tuple[str, str | bytes], kind: bytes = b"x") -> bytes:
-    """A pax extension header for the member behind it."""
+    """A pax extension header for the next member."""
     return entry("./PaxHeaders/0", b"".join(_record(key, value) for key, value in records), kind=kind)
 
 
@@ -138,7 +138,7 @@ _TEN_MEBIBYTES_OF_ZEROS = gz(bytes(10 << 20))
 
 
 def _tar(name: str, reason: str, *members: bytes, member: str = "", broken: bool = False) -> Hostile:
-    """A tar in gzip: a whole Python first, then `members`, then the proper end."""
+    """A gzip-compressed tar: a complete Python, then `members`, then a valid end."""
     return Hostile(
         name=name,
         reason=reason,
@@ -149,12 +149,12 @@ def _tar(name: str, reason: str, *members: bytes, member: str = "", broken: bool
 
 
 def _aimed(name: str, reason: str, members: Callable[[str], bytes], *, member: str = "") -> Hostile:
-    """As `_tar`, with members that need to know what they aim at."""
+    """Like `_tar`, with members that need the path of the watched directory."""
     return Hostile(name=name, reason=reason, build=lambda outside: gz(PYTHON, members(outside), END), member=member)
 
 
 def _raw(name: str, reason: str, content: Callable[[], bytes], *, file_name: str, broken: bool = True) -> Hostile:
-    """The bytes of the file, as they are."""
+    """A file with exactly these bytes."""
     return Hostile(
         name=name,
         reason=reason,
@@ -263,7 +263,7 @@ def _symlinks() -> Iterable[Hostile]:
     yield _tar("symlink that climbs late", leaves, _symlink("python/l", "bin/../../outside"), member="python/l")
     yield _tar("long symlink that climbs", leaves, _gnu(b"K", b"./" * 100 + b"../outside"), _symlink("python/l", "x"))
     yield _tar("pax symlink that climbs", leaves, pax(("linkpath", "../outside")), _symlink("python/l", "x"))
-    # The kernel would stay inside; anyone who shortens the target first, as os.path.normpath does, would not.
+    # The kernel stays inside the directory, but code that shortens the target first, like os.path.normpath, does not.
     yield _tar(
         "symlink that leaves only as written",
         leaves,
@@ -333,7 +333,7 @@ def _symlinks() -> Iterable[Hostile]:
 
 
 def _realpath_overflow(*, parts: int, length: int) -> Iterable[bytes]:
-    """CVE-2025-4517: links whose expansion is too long for ``realpath``, which then gives up and believes the rest."""
+    """CVE-2025-4517: links whose expansion is too long for ``realpath``, which then does not check the rest."""
     where, letters = "python", "abcdefghijklmnopqrst"[:parts]
     for letter in letters:
         component = letter * length
@@ -606,12 +606,12 @@ def _compression() -> Iterable[Hostile]:
 
 
 def _zip(*members: tuple[str, bytes, int], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A zip as Unix writes it: names, contents, modes."""
+    """A zip as Unix writes it, from names, contents and modes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content, mode in (("python/python.exe", b"MZ", 0o100755), *members):
             info = zipfile.ZipInfo("x")
-            info.filename = name  # the constructor cuts names at a NUL
+            info.filename = name  # the constructor cuts off names at a NUL
             info.create_system, info.external_attr, info.compress_type = 3, mode << 16, method
             archive.writestr(info, content)
     return buffer.getvalue()

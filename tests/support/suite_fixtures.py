@@ -1,4 +1,4 @@
-"""A small library, and sessions that run its suite under real Pythons of this machine: fixtures of `test_suite*`."""
+"""Fixtures of ``tests/suite``: a small library, and sessions that run its suite under real Pythons of this machine."""
 
 import hashlib
 import json
@@ -82,7 +82,7 @@ Bench = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache for all tests of a worker: an environment costs a second."""
+    """A cache for all tests of a worker, because an environment costs a second."""
     return tmp_path_factory.mktemp("suite-home")
 
 
@@ -102,7 +102,7 @@ def run(pytester: pytest.Pytester, shared_home: Path, monkeypatch: pytest.Monkey
 
 
 def asked(*versions: str) -> list[str]:
-    """The options that ask for these Pythons."""
+    """The options that request these Pythons."""
     return [f"--python={interpreters()[version]}" for version in versions]
 
 
@@ -122,9 +122,9 @@ def benches(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bench(benches: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """`bench(*requirements)` makes an empty directory the current one. Its environments are made once for all tests.
+    """`bench(*requirements)` makes an empty directory and enters it. Its environments are made once for all tests.
 
-    The directory is a project without metadata, so nothing of it is installed. The names are relative to it:
+    The directory is a project without metadata, so it is not installed. File names are relative to it:
     `bench("pytest-benchmark", files={"test_it.py": "def test_it(): pass"})`.
     """
     used: list[Path] = []
@@ -155,7 +155,7 @@ OUTER_PLUGINS = (
 
 @pytest.fixture(scope="session")
 def outer_python(tmp_path_factory: pytest.TempPathFactory, shared_home: Path) -> Path:
-    """A Python of ours with pytest-pyinstall and popular plugins, for sessions in which they are outside."""
+    """A Python with pytest-pyinstall and popular plugins, for sessions that load them in the controller."""
     place = tmp_path_factory.mktemp("outer") / "environment"
     uv = find_uv(os.environ) or "uv"
     root = Path(__file__).parents[2]
@@ -171,7 +171,7 @@ def outer_python(tmp_path_factory: pytest.TempPathFactory, shared_home: Path) ->
 
 @pytest.fixture
 def run_outside(run: Run, outer_python: Path, pytester: pytest.Pytester) -> Run:
-    """`run`, in an environment with `OUTER_PLUGINS`. pytest-randomly and pytest-sugar are off if no word names them."""
+    """`run` in an environment with `OUTER_PLUGINS`. pytest-randomly and pytest-sugar are off if no word names them."""
 
     def run_outside(*words: str, pythons: tuple[str, ...] = PYTHONS) -> pytest.RunResult:
         off = [f"-pno:{name}" for name in ("randomly", "sugar") if not any(name in word for word in words)]
@@ -182,7 +182,7 @@ def run_outside(run: Run, outer_python: Path, pytester: pytest.Pytester) -> Run:
 
 
 def environment_of(home: Path, project: Path, version: str) -> Path:
-    """The environment that a suite has made for `project` and that Python."""
+    """The environment that a suite made for `project` and a Python."""
     for record in (home / "cache" / "environments").glob("*/suite.json"):
         document = json.loads(record.read_text("utf-8"))
         if document["project"] == str(project) and document["python"].startswith(f"cpython-{version}."):
@@ -194,7 +194,7 @@ Outcomes = dict[str, str]
 
 
 def outcomes_of(junit: Path) -> Outcomes:
-    """Each test's outcome in a JUnit file."""
+    """The outcome of each test in a JUnit file."""
     found = {}
     for case in ET.parse(junit).getroot().iter("testcase"):
         tags = [child.tag for child in case if child.tag in {"failure", "error", "skipped"}]
@@ -204,7 +204,7 @@ def outcomes_of(junit: Path) -> Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What plain pytest and a suite came to: a result for each Python, and one."""
+    """The results of plain pytest, one for each Python, and the result of the suite."""
 
     plain: dict[str, subprocess.CompletedProcess[str]]
     suite: pytest.RunResult
@@ -224,7 +224,7 @@ def compare(run: Run, shared_home: Path) -> Compare:
                 patch.setenv(name, value)
             suite = run("--junitxml=suite.xml", *words, pythons=pythons)
         ours = outcomes_of(place / "suite.xml") if (place / "suite.xml").exists() else {}
-        # That a session could not start is an error of its Python here, and only an exit code there.
+        # If a session cannot start, the suite reports an error of its Python, and plain pytest only an exit code.
         ours = {name: outcome for name, outcome in ours.items() if not name.startswith("::[")}
         plain = {}
         theirs: Outcomes = {}
@@ -246,7 +246,7 @@ def compare(run: Run, shared_home: Path) -> Compare:
 
 
 def run_plain(environment: Path, *words: str, environ: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
-    """Plain pytest in that environment."""
+    """Run plain pytest in `environment`."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
     command = [str(environment / "bin" / "pytest"), "-p", "no:cacheprovider", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**variables, **environ})

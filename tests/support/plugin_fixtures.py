@@ -1,4 +1,4 @@
-"""Sessions with the plugin, in a world that has three Pythons to install: fixtures of `test_pytest_*`."""
+"""Fixtures of ``test_pytest_*``: sessions with the plugin, and three Pythons to install."""
 
 import os
 import sys
@@ -38,7 +38,7 @@ def packed_mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def full_home(packed_mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home whose store has all of `VERSIONS`; tests only read it."""
+    """A shared home whose store has all `VERSIONS`. Tests only read it."""
     home = tmp_path_factory.mktemp("home")
     settings = Settings(
         store=home / "store",
@@ -58,7 +58,7 @@ def full_home(packed_mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def only_the_mirror(pytester: pytest.Pytester, packed_mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No Python but those of the mirror and the running one, and no plugin that shuffles or is slow to import."""
+    """Only the Pythons of the mirror and the running one can be found, and no plugin shuffles or slows the sessions."""
     monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", str(packed_mirror))
     monkeypatch.setenv("PYTEST_PYINSTALL_CATALOGUE", str(packed_mirror / "catalogue.json"))
     monkeypatch.setenv("PYTEST_PYINSTALL_PREFERENCE", "only-managed")
@@ -82,6 +82,6 @@ def installed() -> list[str]:
 
 
 def ids(result: pytest.RunResult) -> list[str]:
-    """The tests of ``--collect-only -q`` or ``-v``, without their files."""
+    """The names of the tests in the output of ``--collect-only -q`` or ``-v``."""
     lines = (line.split(" ")[0] for line in result.outlines if ".py::" in line)
     return list(dict.fromkeys(line.partition("::")[2] for line in lines))

@@ -1,7 +1,7 @@
-"""What every fault needs: a small Python to install, processes that may be killed, and an oracle that believes no one.
+"""What each fault test needs: a small Python to install, processes to kill, and an independent check of the result.
 
-The Python is a tree of some hundred files whose executable hands over to the running one, so that an installation
-takes tens of milliseconds, and a hundred of them are affordable. `benchmarks/faults.py` does the same to uv.
+The Python is a tree of a few hundred files whose executable starts the running one, so that an installation takes tens
+of milliseconds and a test can make a hundred of them. `benchmarks/faults.py` does the same to uv.
 """
 
 import base64
@@ -37,7 +37,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT) if sys.platform != "wi
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended. `seconds` is since it started, or since the signal where one was sent."""
+    """How a process ended. `seconds` counts from the signal if one was sent, and else from the start."""
 
     code: int
     output: str
@@ -47,8 +47,10 @@ class Ended:
 
 
 def make_mirror(directory: Path, pythons: Mapping[str, Path] | None = None) -> Path:
-    """A mirror with a small archive for each version, and its ``catalogue.json`` in uv's schema. `pythons` are the
-    executables to which they hand over, by version; default: the running one."""
+    """A mirror with a small archive for each version, and its ``catalogue.json`` in the schema of uv.
+
+    `pythons` has the executables that the small Pythons start, by version (default: the running one).
+    """
     target = Target.current()
     rows = {}
     (directory / TAG).mkdir(parents=True)
@@ -114,7 +116,7 @@ def _archive(minor: str, executable: Path) -> bytes:
 
 
 def distribution(name: str, version: str, *, minor: str, modules: int) -> dict[str, bytes]:
-    """The files of an installed distribution with `modules` modules and a script, as pip leaves them."""
+    """The files of a distribution with `modules` modules and a script, as pip installs them."""
     site = f"lib/python{minor}/site-packages"
     files = {f"{site}/{name}/part{number}.py": f"VERSION = {version!r}\n".encode() for number in range(modules)}
     files[f"{site}/{name}/__init__.py"] = f"VERSION = {version!r}\n".encode()
@@ -122,14 +124,14 @@ def distribution(name: str, version: str, *, minor: str, modules: int) -> dict[s
     files[f"bin/{name}"] = f"#!/install/bin/python{minor}\nprint({version!r})\n".encode()
     rows = []
     for path, content in sorted(files.items()):
-        said = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-        rows.append(f"{os.path.relpath(path, site)},sha256={said},{len(content)}\n")
+        state = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+        rows.append(f"{os.path.relpath(path, site)},sha256={state},{len(content)}\n")
     record = f"{name}-{version}.dist-info/RECORD"
     return {**files, f"{site}/{record}": "".join([*rows, f"{record},,\n"]).encode()}
 
 
 def digest(tree: Path) -> Mapping[str, str] | None:
-    """Every entry below `tree` with its kind, mode and content; None if there is no such directory."""
+    """Each entry below `tree` with its kind, mode and content; None if there is no such directory."""
     if not tree.is_dir():
         return None
     found = {}
@@ -140,17 +142,17 @@ def digest(tree: Path) -> Mapping[str, str] | None:
             status = path.lstat()
             mode = stat.S_IMODE(status.st_mode)
             if path.is_symlink():
-                said = f"link {path.readlink()}"
+                state = f"link {path.readlink()}"
             elif path.is_dir():
-                said = f"directory {mode:o}"
+                state = f"directory {mode:o}"
             else:
-                said = f"file {mode:o} {hashlib.sha1(path.read_bytes()).hexdigest()}"
-            found[str(path.relative_to(tree))] = said
+                state = f"file {mode:o} {hashlib.sha1(path.read_bytes()).hexdigest()}"
+            found[str(path.relative_to(tree))] = state
     return found
 
 
 class Driver:
-    """Starts our command line in forked processes; see `fault_driver`."""
+    """Runs the command line in forked processes; see `fault_driver`."""
 
     def __init__(self, directory: Path) -> None:
         self._output = directory / "output.txt"
@@ -169,10 +171,10 @@ class Driver:
         after: float | None = None,
         number: int = signal.SIGTERM,
     ) -> Ended:
-        """Run it, and `after` so many seconds send it the signal `number`."""
+        """Run the command line, and send it the signal `number` after `after` seconds."""
         order = {"argv": argv, "environ": dict(environ), "directory": str(directory), "output": str(self._output)}
-        self._tell(json.dumps(order))
-        pid = self._hear()["pid"]
+        self._send(json.dumps(order))
+        pid = self._receive()["pid"]
         start = time.monotonic()
         sent = 0
         if after is not None:
@@ -180,36 +182,36 @@ class Driver:
             start = time.monotonic()
             sent = number
             os.kill(pid, number)
-        answer = self._hear()
+        reply = self._receive()
         seconds = time.monotonic() - start
-        self._tell("")
+        self._send("")
         with contextlib.suppress(OSError):
-            return Ended(answer["code"], self._output.read_text("utf-8"), answer["orphans"], seconds, sent)
-        return Ended(answer["code"], "", answer["orphans"], seconds, sent)
+            return Ended(reply["code"], self._output.read_text("utf-8"), reply["orphans"], seconds, sent)
+        return Ended(reply["code"], "", reply["orphans"], seconds, sent)
 
     def close(self) -> None:
         assert self._process.stdin is not None
-        with self._process:  # whatever happens, it has ended afterwards
+        with self._process:  # ends the process even after an exception
             try:
                 self._process.stdin.close()
                 self._process.wait(30)
             finally:
                 self._process.kill()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
-    def _hear(self) -> dict[str, int]:
+    def _receive(self) -> dict[str, int]:
         assert self._process.stdout is not None
-        answer: dict[str, int] = json.loads(self._process.stdout.readline())
-        return answer
+        reply: dict[str, int] = json.loads(self._process.stdout.readline())
+        return reply
 
 
 @dataclass
 class Workshop:
-    """One store, one cache and one small Python, and what it looks like when it is whole."""
+    """A store, a cache and a small Python, with a digest of its undamaged installation."""
 
     directory: Path
     mirror: Path
@@ -254,8 +256,8 @@ class Workshop:
             "PYTEST_PYINSTALL_LOCK_TIMEOUT": "30",
         }
 
-    def ours(self, *words: str, environ: Mapping[str, str] | None = None) -> Ended:
-        """Our command line in a process of its own."""
+    def run(self, *words: str, environ: Mapping[str, str] | None = None) -> Ended:
+        """Run the command line in a separate process."""
         start = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "pytest_pyinstall", *words],
@@ -271,14 +273,14 @@ class Workshop:
         return Ended(done.returncode, done.stdout + done.stderr, seconds=time.monotonic() - start)
 
     def is_whole(self) -> bool:
-        """By digest of every file, and by starting it."""
+        """Compare the digest of each file, and start the interpreter."""
         if digest(self.home) != self.reference:
             return False
         executable = self.home / self.key.executable
         return subprocess.run([executable, "-I", "-c", ""], check=False, capture_output=True).returncode == 0
 
     def leftovers(self) -> list[str]:
-        """What is neither an installation nor needed by one: scratch, temporary names, partial downloads."""
+        """Files that no installation needs: scratch, temporary names and partial downloads."""
         found = [*self.temporary.glob("*")]
         private = self.store / ".pytest-pyinstall"
         found += (private / "scratch").glob("*/*")
@@ -294,15 +296,15 @@ class Workshop:
             return False
         return ".part" in path.name or path.name.startswith(".")
 
-    def forget(self) -> None:
-        """A store and a cache that no one has used yet."""
+    def reset(self) -> None:
+        """Delete the store, the cache and the temporary files."""
         for directory in (self.store, self.cache, self.temporary):
             shutil.rmtree(directory, ignore_errors=True)
         self.temporary.mkdir()
 
-    def learn(self) -> None:
-        """Install once, undisturbed, and remember what came of it and how long it took."""
-        done = self.ours("install", self.version)
+    def install_reference(self) -> None:
+        """Install once without a fault, and remember the digest of the result."""
+        done = self.run("install", self.version)
         assert done.code == 0, done.output
         found = digest(self.home)
         assert found is not None
@@ -311,7 +313,7 @@ class Workshop:
 
 
 @contextlib.contextmanager
-def driven(directory: Path) -> Iterator[Driver]:
+def started_driver(directory: Path) -> Iterator[Driver]:
     driver = Driver(directory)
     try:
         yield driver

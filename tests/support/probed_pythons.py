@@ -1,4 +1,4 @@
-"""The Pythons of this machine, probed once."""
+"""The Pythons of this machine, each probed once."""
 
 import functools
 import os
@@ -12,5 +12,5 @@ OTHERS = interpreters()
 
 
 @functools.cache
-def asked(minor: str) -> Interpreter:
+def probed(minor: str) -> Interpreter:
     return probe(OTHERS[minor], environ=os.environ)

@@ -1,4 +1,4 @@
-"""A home directory into which tools have installed Pythons of this machine."""
+"""A home directory in which tools have installed Pythons of this machine."""
 
 import os
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from archives import NEWEST, interpreters
 
-from pytest_pyinstall.errors import ProbeError  # noqa: TC001  # as the others
+from pytest_pyinstall.errors import ProbeError  # noqa: TC001  # like the other imports
 from pytest_pyinstall.interpreter.discover import discover
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.probe import probe
@@ -20,7 +20,7 @@ VERSIONS = {minor: str(probe(path, environ=os.environ).version) for minor, path 
 
 
 class Machine:
-    """A home directory and a PATH that hold nothing but what a test puts there."""
+    """An empty home directory and an empty PATH, to which a test adds Pythons."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -29,7 +29,7 @@ class Machine:
         self.skipped: list[tuple[Path, ProbeError]] = []
 
     def put(self, place: str, minor: str = NEWEST) -> Path:
-        """Something at `place` that runs the Python of `minor`, and does not look like a link to it."""
+        """A script at `place` that runs the Python of `minor`."""
         path = self.home / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f'#!/bin/sh\nexec {OTHERS[minor]} "$@"\n')
@@ -43,7 +43,7 @@ class Machine:
         return path
 
     def trap(self, place: str) -> Path:
-        """Something that leaves a mark when it is run."""
+        """A script at `place` that must not be run; `sprung` lists those that were."""
         path = self.home / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"#!/bin/sh\necho $0 >> {self.home}/sprung\nexit 1\n")
@@ -65,5 +65,5 @@ class Machine:
             home=self.home,
             target=self.target,
             on_skip=lambda path, error: self.skipped.append((path, error)),
-            **more,  # type: ignore[arg-type]  # what each test wants to vary
+            **more,  # type: ignore[arg-type]  # what a test varies
         )

@@ -1,4 +1,4 @@
-"""Whether what a hint tells to type can be typed: the parser that reads it is asked."""
+"""Checks that a user can type what a hint suggests, with the parser that reads it."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ from pytest_pyinstall.cli.parser import arguments_of
 from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.options import OPTIONS
 
-__all__ = ["trouble_with"]
+__all__ = ["problem_with"]
 
 _OURS = re.compile(
     r"(?<![\w./-])pytest-pyinstall(?= )|(?<![\w-])--p(?:ython|yinstall)[\w-]*|PYTEST_PYINSTALL_\w+|pyinstall_\w+"
@@ -19,33 +19,33 @@ _FLAGS = {flag: option for option in OPTIONS for flag in option.flags}
 _COMMAND = re.compile(r"pytest-pyinstall .+|pytest .+|--p(?:ython|yinstall).+|[A-Z_]+=.+|\w+ = .+|@?[\w.]+\(.*\)")
 
 
-def trouble_with(hint: str) -> str:
-    """Why a user who types what `hint` says is told off again; empty if they are not."""
+def problem_with(hint: str) -> str:
+    """Why `hint` cannot be typed; empty if it can."""
     for piece in _pieces(hint):
         if not _OURS.search(piece):
-            continue  # a request, a command of the system, or a word of advice
+            continue  # a request, a system command, or advice
         if piece.startswith("/"):
-            continue  # the very command of another program that failed
+            continue  # the failed command of another program
         typed = piece if _COMMAND.fullmatch(piece) else piece.rpartition(": ")[2].removeprefix("export ")
         if not _COMMAND.fullmatch(typed):
-            return f"nothing of {piece!r} can be typed"
-        if trouble := _trouble(typed):
-            return f"{typed!r}: {trouble}"
+            return f"no part of {piece!r} can be typed"
+        if problem := _problem(typed):
+            return f"{typed!r}: {problem}"
     return ""
 
 
 def _pieces(hint: str) -> Iterator[str]:
-    hint = re.sub(r"\s+# .*$", "", hint)  # a comment, to a shell and in TOML
+    hint = re.sub(r"\s+# .*$", "", hint)  # a comment in a shell and in TOML
     for piece in re.split(r"; (?:or )?|, or (?=--|[A-Z_]+=)", hint):
         yield piece.strip()
 
 
-def _trouble(typed: str) -> str:
+def _problem(typed: str) -> str:
     if match := re.match(r"(\w+) = ", typed):
-        return "" if match[1] in {option.ini for option in OPTIONS} else "no ini value of ours"
+        return "" if match[1] in {option.ini for option in OPTIONS} else "it is not an ini value"
     if match := re.match(r"([A-Z_]+)=", typed):
         names = {option.variable for option in OPTIONS} | {option.uv for option in OPTIONS}
-        return "" if match[1] in names or not match[1].startswith("PYTEST_PYINSTALL") else "no variable of ours"
+        return "" if match[1] in names or not match[1].startswith("PYTEST_PYINSTALL") else "it is not a variable"
     if re.match(r"@?[\w.]+\(", typed):
         return ""
     words = shlex.split(typed)
@@ -58,11 +58,11 @@ def _trouble(typed: str) -> str:
         except SystemExit:  # --help
             pass
         return ""
-    return next(filter(None, map(_trouble_with_option, words, [*words[1:], ""])), "")
+    return next(filter(None, map(_problem_with_option, words, [*words[1:], ""])), "")
 
 
-def _trouble_with_option(word: str, after: str) -> str:
-    """One of ours among the words of pytest's command line."""
+def _problem_with_option(word: str, after: str) -> str:
+    """What is wrong with `word`, if it is one of our options in a pytest command line."""
     flag, _, value = word.partition("=")
     if not flag.startswith(("--python", "--pyinstall")):
         return ""

@@ -1,7 +1,7 @@
-"""Fresh virtual environments that hold a wheel of this project and another program's tools, and samples to run them on.
+"""Virtual environments with a wheel of this project and real tools such as tox, and a sample library.
 
-Each is made once and shared by all workers of a test run; tests only run what is in it. The tools are the real ones, in
-processes of their own, with a ``PATH`` on which no interpreter stands.
+All workers of a test run share an environment, so tests only run its programs. The tools run in separate processes
+with a ``PATH`` that has no interpreter.
 """
 
 import os
@@ -18,14 +18,14 @@ __all__ = ["answers", "environ", "environment", "library", "run", "wheel"]
 
 PROJECT = Path(__file__).parents[2]
 
-# Taken when the tests are collected, before a fixture hides the home directory: packages come from the usual cache.
+# Copied during collection, before a fixture hides the home directory, so that packages come from the usual cache.
 _ENVIRON = dict(os.environ)
 _CACHE = subprocess.run([uv.find_uv_bin(), "cache", "dir"], check=True, capture_output=True, text=True).stdout.strip()
 _SHELL = ("sh", "env", "dirname", "realpath")
 
 
 def wheel(root: Path) -> Path:
-    """The directory, below `root`, of the one wheel of this project."""
+    """A directory below `root` with a wheel of this project."""
     directory = root / "wheels"
     with FileLock(root / "wheels.lock"):
         if not directory.exists():
@@ -35,7 +35,7 @@ def wheel(root: Path) -> Path:
 
 
 def environment(root: Path, *tools: str) -> Path:
-    """If the programs are of a virtual environment below `root` that has this project's wheel and `tools`."""
+    """The ``bin`` directory of a virtual environment below `root` with this project and `tools`."""
     directory = root / "-".join(["with", *tools])
     made = [*wheel(root).glob("*.whl")]
     with FileLock(root / f"{directory.name}.lock"):
@@ -48,7 +48,7 @@ def environment(root: Path, *tools: str) -> Path:
 
 
 def environ(tmp_path: Path, *, mirror: str, **more: str) -> dict[str, str]:
-    """A world without any interpreter on ``PATH``, in which ours come from `mirror` and uv's from nowhere."""
+    """Variables with no interpreter on ``PATH``. pytest-pyinstall downloads from `mirror`, and uv downloads nothing."""
     shell = tmp_path / "shell"
     if not shell.exists():
         shell.mkdir()
@@ -56,14 +56,14 @@ def environ(tmp_path: Path, *, mirror: str, **more: str) -> dict[str, str]:
             found = shutil.which(name, path=_ENVIRON["PATH"])
             assert found
             (shell / name).symlink_to(found)
-    # Tools that are compiled anew in each process would take twice as long.
+    # Without byte code, tools would take twice as long.
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {
         **inherited,
         "PATH": str(shell),
         "PYTEST_PYINSTALL_CATALOGUE": f"{mirror}/catalogue.json",
         "PYTEST_PYINSTALL_MIRROR": mirror,
-        # Should uv find nothing, then it is to fail, and not to help itself.
+        # If uv finds no Python, it must fail and not download one.
         "PYTEST_PYINSTALL_DOWNLOADS": "auto",
         "UV_PYTHON_DOWNLOADS": "never",
         "UV_CACHE_DIR": _CACHE,
@@ -72,7 +72,7 @@ def environ(tmp_path: Path, *, mirror: str, **more: str) -> dict[str, str]:
 
 
 def library(directory: Path, tox_toml: str) -> Path:
-    """A library whose wheel takes no other package to build, with `tox_toml` as its configuration of tox."""
+    """A library that builds without other packages, with `tox_toml` as its configuration of tox."""
     directory.mkdir()
     (directory / "sample.py").write_text("import sys\n\nprint('sample', '.'.join(map(str, sys.version_info[:2])))\n")
     (directory / "backend.py").write_text(_BACKEND)
@@ -84,7 +84,7 @@ def library(directory: Path, tox_toml: str) -> Path:
 def run(
     *command: str | Path, cwd: Path, env: Mapping[str, str], codes: Iterable[int] = (0,)
 ) -> subprocess.CompletedProcess[str]:
-    """Run `command`; what it wrote is one text."""
+    """Run `command`, with standard error in its standard output."""
     words = [str(word) for word in command]
     done = subprocess.run(
         words, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=110, check=False
@@ -94,7 +94,7 @@ def run(
 
 
 def answers(output: str) -> list[str]:
-    """The versions that imported the `library`, in the order in which they said so."""
+    """The versions that imported the `library`, in the order of their output."""
     return [line.split()[1] for line in output.splitlines() if line.startswith("sample ")]
 
 

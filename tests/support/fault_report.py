@@ -1,4 +1,4 @@
-"""The options of the fault suite, and the table that it prints: fault, times tried, survived, leftovers."""
+"""The options of the fault tests, and the table that they print: fault, times tried, survived, leftovers."""
 
 import contextlib
 import random
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from campaign import Driver, Workshop, driven, make_mirror
+from fault_workshop import Driver, Workshop, make_mirror, started_driver
 
 __all__ = ["Again", "Tally", "pytest_addoption", "pytest_report_header", "pytest_terminal_summary"]
 
@@ -20,15 +20,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--faults-seed",
         type=int,
         default=None,
-        help="the random delays of an earlier run; what they meet is up to the machine",
+        help="repeat the random delays of an earlier run; the machine decides which moments they hit",
     )
     group.addoption(
         "--faults-at",
         default="",
         metavar="CASE: CALL N",
-        help="the fault at this counted system call alone, exactly as in an earlier run",
+        help="repeat only the fault at this counted system call, exactly as in an earlier run",
     )
-    group.addoption("--faults-long", action="store_true", help="ten times as many faults")
+    group.addoption("--faults-long", action="store_true", help="try ten times as many faults")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -68,7 +68,7 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None
 
 @dataclass
 class Tally:
-    """Counts what a test tried. A test that fails has survived one time less than it tried."""
+    """Counts the faults that a test tries. A test that fails has survived one fault less than it tried."""
 
     rows: dict[str, list[int]] = field(default_factory=dict)
     fault: str = ""
@@ -80,19 +80,19 @@ class Tally:
         row[2] = max(row[2], leftovers)
 
     def survive(self) -> None:
-        """What was attempted last was survived."""
+        """Count the last attempt as survived."""
         self.rows[self.fault][1] += 1
 
 
 @dataclass
 class Again:
-    """Faults at counted system calls: which ones to try, and, where one fails, how to have it again."""
+    """Chooses among faults at counted system calls, and says how to repeat one that fails."""
 
     nodeid: str
     wanted: str
 
     def only(self, case: str, moments: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """`moments`, or the one that ``--faults-at`` names; skips where that is one of another case."""
+        """`moments`, or only the one that ``--faults-at`` names; skip if it belongs to another case."""
         if not self.wanted:
             return moments
         wanted, _, rest = self.wanted.rpartition(": ")
@@ -103,12 +103,12 @@ class Again:
 
     @contextlib.contextmanager
     def at(self, case: str, call: str, number: int) -> Iterator[None]:
-        """Whatever fails inside says by which command it does again."""
+        """Add the command that repeats the fault to an exception."""
         try:
             yield
         except BaseException as error:
             error.add_note(
-                f'exactly this again: python -m pytest "{self.nodeid}" --faults-at "{case}: {call} {number}"'
+                f'to repeat exactly this fault: python -m pytest "{self.nodeid}" --faults-at "{case}: {call} {number}"'
             )
             raise
 
@@ -141,7 +141,7 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def times(request: pytest.FixtureRequest) -> int:
-    """How often a fault is tried, relative to the short run."""
+    """The number of times that a fault is tried, relative to the short run."""
     return 10 if request.config.option.faults_long else 1
 
 
@@ -152,12 +152,12 @@ def small_mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
-    with driven(tmp_path_factory.mktemp("driver")) as driver:
+    with started_driver(tmp_path_factory.mktemp("driver")) as driver:
         yield driver
 
 
 @pytest.fixture
 def workshop(tmp_path: Path, small_mirror: Path) -> Workshop:
     workshop = Workshop(tmp_path / "workshop", small_mirror)
-    workshop.learn()
+    workshop.install_reference()
     return workshop
