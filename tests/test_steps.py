@@ -43,7 +43,7 @@ def test_verbose_prints_each_step_of_an_installation(capsys: pytest.CaptureFixtu
         "nothing in the store",
         "the best build for it is",
         "the archive is not in the cache; fetching",
-        "size and sha256 are those of the catalogue",
+        "size and sha256 match the catalogue",
         "it runs here",
         "published as",
     ]
@@ -73,7 +73,7 @@ def test_verbose_prints_what_was_skipped_and_why(
 
     told = talk(capsys, "find", minor, "-v", "--python-preference", "system")
 
-    assert f"passed by: {broken} (path): {broken} does not answer like a Python" in told
+    assert f"skipped: {broken} (path): {broken} does not answer like a Python" in told
     assert f"{minor}: taken: cpython-{minor}." in told
 
 

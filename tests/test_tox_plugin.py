@@ -233,7 +233,7 @@ def test_a_base_python_that_names_none_is_one_line(plain: Path, served: mirror.M
     project = library(tmp_path, "odd", more="base_python = ['3.7-nonsense']\n")
     env = tool_environments.environ(tmp_path, mirror=served.url)
     output = tool_environments.run(plain / "tox", "run", "--notest", cwd=project, env=env, codes=[1, -1, 255]).stdout
-    assert output.count("'3.7-nonsense' cannot be had: 'nonsense' is no architecture that we know") == 1
+    assert output.count("'3.7-nonsense' is not available: the architecture 'nonsense' is unknown") == 1
     assert "Traceback" not in output
     assert served.requests == []
 

@@ -120,5 +120,5 @@ def test_it_says_that_a_word_names_no_python(tools: Path, served: mirror.Mirror,
     env = tool_environments.environ(tmp_path, mirror=served.url)
     command = (tools / "virtualenv", "--discovery", "pyinstall", "--without-pip", "-p", "nonsense x", "x")
     said = tool_environments.run(*command, cwd=tmp_path, env=env, codes=[1]).stdout
-    assert said.count("'nonsense x' names no Python: it is neither a version nor an executable on PATH") == 1
+    assert said.count("'nonsense x' does not name a Python: it is neither a version nor an executable on PATH") == 1
     assert "Traceback" not in said

@@ -1,7 +1,4 @@
-"""The HTTP library: connections to where a proxy leads, certificates, and silence in its log.
-
-One request on one connection, and its failures in our words.
-"""
+"""Uses the HTTP library: proxies, certificates, one request on one connection, and our own messages for its errors."""
 
 from __future__ import annotations
 
@@ -34,14 +31,14 @@ __all__ = ["ClientOfTheCaller", "Connection", "HttpClient", "RawResponse", "Tran
 
 
 class HttpClient(Protocol):
-    """What we use of an `httpx.Client` or an `httpx2.Client`."""
+    """The methods that we use of an `httpx.Client` or an `httpx2.Client`."""
 
     def build_request(self, method: str, url: str, /) -> Any: ...
     def send(self, request: Any, /) -> Any: ...
 
 
 class RawResponse(NamedTuple):
-    """The start of a response; `chunks` is its body as it comes, and `close` ends it."""
+    """A response whose headers have arrived. `chunks` is its body as it arrives. `close` ends the request."""
 
     status: int
     headers: Iterable[tuple[bytes, bytes]]
@@ -50,7 +47,7 @@ class RawResponse(NamedTuple):
 
 
 class Transport(Protocol):
-    """Sends one GET request. Its exceptions are those of its HTTP library."""
+    """Sends one GET request. Raises the exceptions of its HTTP library."""
 
     def get(
         self, url: str, headers: Mapping[str, str], extensions: dict[str, Any], *, is_home: bool
@@ -58,10 +55,9 @@ class Transport(Protocol):
 
 
 class Transports:
-    """The ways to the servers, made when first asked for: a pool of `httpcore2` for each proxy.
+    """A pool of `httpcore2` for each proxy, created when it is first used. Threads can share it.
 
-    From `environ` come ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``; otherwise the certificates are the system's. Threads may
-    share it.
+    Trusts the certificates of ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` in `environ`, otherwise those of the system.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -71,10 +67,10 @@ class Transports:
         self._transports: dict[tuple[str | None, bool], Transport] = {}
 
     def through(self, proxy: str | None, *, encrypted: bool) -> Transport:
-        """The one that leads through `proxy`, directly if None.
+        """The transport through `proxy`, or without a proxy if it is None.
 
-        Raises `FetchError` for certificates that cannot be loaded, and `ValueError` or `ImportError` for a proxy that
-        cannot be used.
+        Raises `FetchError` if the certificates cannot be loaded, and `ValueError` or `ImportError` if the proxy cannot
+        be used.
         """
         _hush()
         with self._guard:
@@ -89,8 +85,8 @@ class Transports:
 class ClientOfTheCaller:
     """An `httpx.Client` or `httpx2.Client`, with its authentication, proxies, certificates and HTTP/2.
 
-    Redirects are ours to follow. To another origin than the first (`is_home` is false) go our own headers alone:
-    whatever of the client's could be a secret stays behind.
+    We follow redirects ourselves. If a redirect leads to another origin (`is_home` is false), only our own headers are
+    sent, because those of the client may contain secrets.
     """
 
     def __init__(self, client: HttpClient) -> None:
@@ -122,7 +118,7 @@ class _Pool:
         headers: Mapping[str, str],
         extensions: dict[str, Any],
         *,
-        is_home: bool,  # noqa: ARG002  # nothing of ours goes along to anyone
+        is_home: bool,  # noqa: ARG002  # this pool adds no headers of its own
     ) -> RawResponse:
         import httpcore2
 
@@ -150,12 +146,12 @@ class _Pool:
 
 
 _SAFE = "!$%&'()*+,/:;=?@[]~"
-"""What may are in a URL's path and query as it is; what is percent-encoded already stays so."""
+"""Characters that stay as they are in the path and query of a URL. Percent-encoded ones stay encoded."""
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep what this thread does in the ``with`` block out of the library's log."""
+    """Suppress the HTTP library's log messages of this thread in the ``with`` block."""
     before, _silence.is_wanted = _silence.is_wanted, True
     try:
         yield
@@ -173,11 +169,11 @@ _silence = _Silence()
 def _ssl_context(environ: Mapping[str, str], encrypted: bool) -> ssl.SSLContext:
     import httpcore2
 
-    if not encrypted:  # trusts no one; loading the system's certificates takes 25 ms
+    if not encrypted:  # needs no certificates, and loading those of the system takes 25 ms
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     file, directory = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
     if not file and not directory:
-        # The system's certificates; not those that the process's own environment names.
+        # The system's certificates, not those of the process's own environment variables.
         return httpcore2.default_ssl_context(_trust_env=False)
     try:
         return ssl.create_default_context(cafile=file, capath=directory)
@@ -189,7 +185,7 @@ def _ssl_context(environ: Mapping[str, str], encrypted: bool) -> ssl.SSLContext:
 def _pool(proxy: str | None, context: ssl.SSLContext) -> httpcore2.ConnectionPool:
     import httpcore2
 
-    # Each request has a connection of its own, so that its socket is known and can be cut.
+    # Each request has its own connection, so that its socket is known and can be shut down.
     limits: dict[str, Any] = {"max_connections": None, "max_keepalive_connections": 0, "ssl_context": context}
     if proxy is None:
         return httpcore2.ConnectionPool(**limits)
@@ -206,15 +202,15 @@ def _pool(proxy: str | None, context: ssl.SSLContext) -> httpcore2.ConnectionPoo
         own = context if scheme == "https" else None
         return httpcore2.HTTPProxy(url, proxy_auth=auth, proxy_ssl_context=own, **limits)
     if scheme in {"socks5", "socks5h"}:
-        import socksio  # noqa: F401  # raises ImportError now, not in the middle of a request
+        import socksio  # noqa: F401  # so that ImportError is raised now, not during a request
 
         return httpcore2.SOCKSProxy(url, proxy_auth=auth, **limits)
-    msg = f"{scheme} is no kind of proxy"
+    msg = f"{scheme} is not a kind of proxy"
     raise ValueError(msg)
 
 
 def _host(name: str) -> bytes:
-    """A host's name as it goes over the wire. Raises `ValueError` for one that cannot."""
+    """The host name as it is sent. Raises `ValueError` if it cannot be encoded."""
     return name.encode("ascii") if name.isascii() else name.encode("idna")
 
 
@@ -228,9 +224,9 @@ _LOGGERS = (
 
 
 def _hush() -> None:
-    """Let our own requests leave no word in the HTTP library's log, which has URLs and headers as they are.
+    """Filter our own requests out of the HTTP library's log, which contains URLs and headers with their secrets.
 
-    A filter on its loggers, for what happens in our threads during our calls: others who use the library keep theirs.
+    The filter applies only to our calls, in the thread that makes them. Other users of the library keep their log.
     """
     for name in _LOGGERS:
         logging.getLogger(name).addFilter(_is_not_ours)
@@ -244,9 +240,9 @@ T = TypeVar("T")
 
 
 class Connection:
-    """One request on one connection, which can be cut from another thread.
+    """One request on one connection, which another thread can `cut`.
 
-    `hidden` is a URL whose secrets must not be shown either; `stopped` is set when no one wants the answer any more.
+    `hidden` is a further URL whose secrets must not be shown. `stopped` is set when the response is no longer needed.
     """
 
     def __init__(
@@ -273,23 +269,23 @@ class Connection:
         self._response: RawResponse | None = None
         self._is_late = False
 
-    def send(self, headers: Mapping[str, str], until: float) -> Response:
+    def send(self, headers: Mapping[str, str], deadline: float) -> Response:
         limits = self._limits
-        left = max(0.001, until - limits.clock())
+        left = max(0.001, deadline - limits.clock())
         timeout = {
             "connect": min(limits.connect, left),
             "read": min(limits.read, left),
             "write": min(limits.read, left),
         }
         transport = self._opened()
-        # The read time-out begins anew with each byte of the headers; this one does not.
+        # Each byte of the headers restarts the read timeout. This timer limits the time for all of them.
         alarm = threading.Timer(min(limits.headers, left), self._expire)
         alarm.daemon = True
         alarm.start()
         all_headers = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "pytest-pyinstall", **headers}
         extensions = {"timeout": timeout, "trace": self._trace}
         try:
-            response = self._foreign(lambda: transport.get(self._url, all_headers, extensions, is_home=self._is_home))
+            response = self._guarded(lambda: transport.get(self._url, all_headers, extensions, is_home=self._is_home))
         finally:
             alarm.cancel()
         self._response = response
@@ -298,29 +294,29 @@ class Connection:
 
     def close(self) -> None:
         if self._response is not None:
-            with contextlib.suppress(Exception), quietly():  # what is left of its body is of no interest any more
+            with contextlib.suppress(Exception), quietly():  # the rest of its body is not needed
                 self._response.close()
 
     def cut(self) -> None:
-        """End it. The process that waits for its bytes wakes up; closing would leave them waiting."""
+        """End the connection. This wakes a thread that waits for its bytes, which closing the socket would not."""
         with contextlib.suppress(OSError, AttributeError):
-            # Not the method of an SSLSocket: that would go on in clear text.
+            # Not `shutdown` of SSLSocket, after which the connection could continue unencrypted.
             socket.socket.shutdown(self._stream.get_extra_info("socket"), socket.SHUT_RDWR)
 
     def _chunks(self, response: RawResponse) -> Iterator[bytes]:
-        # Without a chunk size: with one it would collect a trickle for hours before we saw the first byte.
+        # Without a chunk size, because a slow server would need hours for the first whole chunk.
         chunks = iter(response.chunks)
-        while (chunk := self._foreign(lambda: next(chunks, None))) is not None:
+        while (chunk := self._guarded(lambda: next(chunks, None))) is not None:
             yield chunk
 
-    def _foreign(self, call: Callable[[], T]) -> T:
-        """The result of a call into the HTTP library, its exceptions turned into ours."""
+    def _guarded(self, call: Callable[[], T]) -> T:
+        """The result of a call to the HTTP library. Its exceptions are converted to ours."""
         try:
             with quietly():
                 return call()
-        except Exception as error:  # noqa: BLE001  # a caller's client has hooks and transports of its own
+        except Exception as error:  # noqa: BLE001  # the hooks and transports of a caller's client can raise anything
             fault = self._fault(error)
-        raise fault  # outside of the handler: the context would keep what the cause must not show
+        raise fault  # outside of the handler, because `__context__` would keep an error that may contain secrets
 
     def _opened(self) -> Transport:
         if not isinstance(self._transport, Transports):
@@ -344,13 +340,13 @@ class Connection:
     def _fault(self, error: Exception) -> Exception:
         fault = self._named(error)
         texts = " ".join(str(link) for link in _chain(error))
-        # What a caller's client holds that must not be shown, we cannot know.
+        # A caller's client may have secrets that we do not know.
         if isinstance(self._transport, Transports) and not any(hidden in texts for hidden in self._hidden):
             fault.__cause__ = error
         return fault
 
     def _named(self, error: Exception) -> Exception:
-        """What happened, in our words: the library's may hold the URL, a header or the proxy's password."""
+        """Our own error for `error`, whose message may contain the URL, a header or the proxy's password."""
         where = redacted(self._url) + (f" through the proxy {redacted(self._proxy)}" if self._proxy else "")
         links = list(_chain(error))
         untrusted = next((link for link in links if isinstance(link, ssl.SSLCertVerificationError)), None)
@@ -366,32 +362,31 @@ class Connection:
             )
         if isinstance(error, OSError) or kinds & {"TimeoutException", "NetworkError", "RemoteProtocolError"}:
             spelled = next((_spelled(link) for link in links if isinstance(link, OSError)), "")
-            # Without a network no name is known, and a name that is wrong stays so: the process that waits is told
-            # soon.
+            # Without a network no name can be resolved, and a wrong name stays wrong: report it soon.
             is_nameless = any(isinstance(link, socket.gaierror) for link in links)
             return TransientError(f"{self._symptom(error, spelled)}, {where}", attempts=2 if is_nameless else None)
-        return FetchError(f"{self._what}: cannot ask {where}: {type(error).__name__}", hint=HINT_OTHER_SERVER)
+        return FetchError(f"{self._what}: cannot request {where}: {type(error).__name__}", hint=HINT_OTHER_SERVER)
 
     def _symptom(self, error: Exception, spelled: str) -> str:
         limits, kinds = self._limits, _kinds(error)
         if self._is_late:
-            return f"no complete answer within {limits.headers:g} s"
+            return f"no complete response within {limits.headers:g} s"
         if "ConnectTimeout" in kinds:
             return f"no connection within {limits.connect:g} s"
         if "ConnectError" in kinds:
             return f"no connection: {spelled or 'refused'}"
         if "TimeoutException" in kinds:
-            return f"nothing came for {limits.read:g} s"
+            return f"no data for {limits.read:g} s"
         return f"the connection broke: {spelled or 'it ended early'}"
 
 
 def _kinds(error: Exception) -> set[str]:
-    """What kind of failure it is: `httpcore2`, `httpx2` and `httpx` have the same names for them."""
+    """The names of the error's classes, which are the same in `httpcore2`, `httpx2` and `httpx`."""
     return {kind.__name__ for kind in type(error).__mro__}
 
 
 def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Names in lower case; the values of one that comes several times, as one list (RFC 9110, section 5.3)."""
+    """The headers by lower-case name. Several values of one name become a list (RFC 9110, section 5.3)."""
     joined: dict[str, str] = {}
     for name, value in headers:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")

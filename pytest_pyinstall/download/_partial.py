@@ -26,7 +26,7 @@ class ArchiveSink(Protocol):
         """The next bytes."""
 
     def restart(self) -> None:
-        """Forget what was written so far: the archive begins again with its first byte."""
+        """Discard what was written so far: the archive begins again with its first byte."""
 
 
 _HEAD = 256
@@ -111,12 +111,12 @@ class PartialDownload:
         """Rename the checked file to `path`. Returns it, open, at offset 0."""
         with self._storing():
             if os.fstat(self._descriptor).st_size != self.size:
-                raise OSError(errno.EBUSY, "another process writes it, too")
+                raise OSError(errno.EBUSY, "another process also writes to it")
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             if not _RENAMES_OPEN_FILES:
                 return self._publish_closed(path)
-            # If it has lost its name (`cache clear`, or locks that do not work), its bytes are still good. What has the
-            # name now is another process's file, and must not be published.
+            # The file may have lost its name (`cache clear`, or locks that do not work). Its bytes are still valid. If
+            # another process's file has the name now, it must not be published.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._descriptor), self.path.lstat()):
                     self.path.replace(path)
@@ -125,7 +125,7 @@ class PartialDownload:
             return os.fdopen(descriptor, "rb")
 
     def _publish_closed(self, path: Path) -> BinaryIO:
-        """The same if an open file cannot be renamed: close it, rename it, and check again what has the name."""
+        """Publish if an open file cannot be renamed: close it, rename it, and check the renamed file again."""
         self._close()
         self.path.replace(path)
         self._forget(with_bytes=False)
@@ -154,7 +154,7 @@ class PartialDownload:
         self._hash.update(chunk)
         self.size += len(chunk)
         if self._sink is not None:
-            self._sink.write(chunk)  # the very bytes that were hashed
+            self._sink.write(chunk)  # exactly the bytes that were hashed
 
     def _load(self) -> None:
         try:

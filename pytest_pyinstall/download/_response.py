@@ -83,17 +83,19 @@ class TransientError(Exception):
 
 
 class UnreachableError(FetchError):
-    """The retries failed, too."""
+    """All retries failed."""
 
 
 def proxy_refused(status: str, where: str, what: str) -> Exception:
     """The error if a proxy answers with `status` instead of the server."""
     if status == "407":
         hint = "HTTPS_PROXY=http://user:password@host:port"
-        return FetchError(f"{what}: the proxy wants a user and a password (407): {where}", hint=hint)
+        return FetchError(f"{what}: the proxy requires a user and a password (407): {where}", hint=hint)
     if status.isdigit() and status.startswith("4") and status not in {"408", "425", "429"}:
-        return FetchError(f"{what}: the proxy refuses it ({status}): {where}", hint="NO_PROXY=host goes without it")
-    return TransientError(f"the proxy fails ({status if status.isdigit() else 'no answer'}): {where}")
+        return FetchError(
+            f"{what}: the proxy rejected the request ({status}): {where}", hint="without it: NO_PROXY=host"
+        )
+    return TransientError(f"the proxy failed ({status if status.isdigit() else 'no response'}): {where}")
 
 
 class Response(Value):
@@ -104,19 +106,19 @@ class Response(Value):
     headers: Mapping[str, str]
     chunks: Iterator[bytes]
 
-    def iter_body(self, limits: RetryPolicy, until: float) -> Iterator[bytes]:
+    def iter_body(self, limits: RetryPolicy, deadline: float) -> Iterator[bytes]:
         """The body. Raises `TransientError` if it arrives too slowly, or after the deadline."""
         since, count = limits.clock(), 0
         for chunk in self.chunks:
             yield chunk
             count += len(chunk)
             now = limits.clock()
-            if now >= until:
-                msg = f"it was not complete in time, {redacted(self.url)}"
+            if now >= deadline:
+                msg = f"the download was not complete in time, {redacted(self.url)}"
                 raise TransientError(msg)
             if now - since >= limits.slow_time:
                 if count < limits.slow_bytes:
-                    msg = f"only {count} bytes came in {now - since:.0f} s from {redacted(self.url)}"
+                    msg = f"only {count} bytes arrived in {now - since:.0f} s from {redacted(self.url)}"
                     raise TransientError(msg)
                 since, count = now, 0
 
@@ -136,7 +138,7 @@ class Response(Value):
 
     @property
     def validator(self) -> str:
-        """The value for `If-Range`: a strong ETag or a date (RFC 9110, section 13.1.5); empty if there is neither."""
+        """The value for `If-Range`: a strong ETag or a date (RFC 9110, section 13.1.5). Empty if there is neither."""
         etag = self.headers.get("etag", "")
         if etag:
             return self.entity_tag if etag.startswith('"') else ""
@@ -145,7 +147,7 @@ class Response(Value):
 
     @property
     def entity_tag(self) -> str:
-        """The ETag, if it can be sent back, that is, if it is visible ASCII (RFC 9110, section 8.8.3)."""
+        """The ETag. Empty if it is not visible ASCII, so that it cannot be sent (RFC 9110, section 8.8.3)."""
         etag = self.headers.get("etag", "")
         return etag if _is_sendable(etag) else ""
 
@@ -158,20 +160,20 @@ def _is_sendable(text: str) -> bool:
     return text.isascii() and text.isprintable()
 
 
-def error_for_status(answer: Response, what: str, limits: RetryPolicy) -> Exception:
+def error_for_status(response: Response, what: str, limits: RetryPolicy) -> Exception:
     """The error for an unexpected status."""
-    status, where = answer.status, redacted(answer.url)
+    status, where = response.status, redacted(response.url)
     reason = f"HTTP {status} from {where}"
     if status in {408, 425, 429} or status >= 500:
-        return TransientError(reason, retry_after=_retry_after(answer.headers, limits.wall_clock))
+        return TransientError(reason, retry_after=_retry_after(response.headers, limits.wall_clock))
     if status in {404, 410}:
         return FetchError(f"{what}: {reason}", hint=f"this server does not have it; {HINT_OTHER_SERVER}")
     if status in {401, 403}:
-        hint = "a mirror's user and password belong into its URL: --python-mirror https://user:password@host/path"
+        hint = "put the mirror's user and password into its URL: --python-mirror https://user:password@host/path"
         return FetchError(f"{what}: {reason}", hint=hint)
     if status == 407:
         return proxy_refused("407", where, what)
-    return FetchError(f"{what}: unexpected answer, {reason}", hint=HINT_OTHER_SERVER)
+    return FetchError(f"{what}: unexpected response, {reason}", hint=HINT_OTHER_SERVER)
 
 
 def looks_like_a_page(head: bytes) -> bool:

@@ -33,7 +33,7 @@ __all__ = ["SUFFIX", "Proof", "attest", "verify_bundle"]
 
 
 SUFFIX = ".sigstore.json"
-"""The endings that a bundle's name adds to the name of its archive."""
+"""The suffix that is added to the name of an archive for the name of its bundle."""
 
 
 _SUFFIXES = (SUFFIX, ".sigstore")
@@ -73,10 +73,10 @@ def attest(
 ) -> Proof:
     """Prove that `signer` built the archive of `build`, which comes from `mirror` or `pypy_mirror` if they are set.
 
-    The bundle is at the place that the catalogue names, on the mirror, or beside the archive with the ending
-    ``.sigstore.json`` or ``.sigstore``. It is kept below `cache`; nothing else is written. Raises `AttestationError`
-    if there is none or none is valid, `FetchError` if the network fails, and `UsageError` if `sigstore` is not
-    installed.
+    The bundle is at the URL in the catalogue, which a mirror can replace, or otherwise beside the archive, with the
+    suffix ``.sigstore.json`` or ``.sigstore``. It is kept below `cache`; nothing else is written. Raises
+    `AttestationError` if there is none or none is valid, `FetchError` if the network fails, and `UsageError` if
+    `sigstore` is not installed.
     """
     _trust(signer)  # if something is missing, say so before anything is fetched
     if build.attestation:
@@ -103,7 +103,7 @@ def attest(
         msg = f"{build.key}: an attestation is required, is not in the cache, and downloads are switched off: {told}"
         raise OfflineError(msg, hint="UV_OFFLINE=0 allows them; or a mirror that is a directory: --python-mirror DIR")
     msg = f"{build.key}: an attestation is required, and there is none at {told}"
-    hint = "put the bundle there (docs/security.md says how), or do without: --python-attestation ignore"
+    hint = "put the bundle there (see docs/security.md), or do not require one: --python-attestation ignore"
     raise AttestationError(msg, hint=hint) from why
 
 
@@ -114,18 +114,18 @@ def verify_bundle(text: bytes, *, build: Build, signer: Signer, origin: str = "t
     if `sigstore` is not installed.
     """
     trust = _trust(signer)
-    reason = "it holds no bundle"
+    reason = "it contains no bundle"
     try:
         for number, bundle in enumerate(_bundles(text)):
             if number == _MOST:
                 break
             try:
                 return _verified(bundle, build.sha256, signer, trust, hashlib.sha256(text).hexdigest())
-            except Exception as error:  # noqa: BLE001  # whatever a bundle does to its reader, it proves nothing
+            except Exception as error:  # noqa: BLE001  # any failure to read a bundle means that it proves nothing
                 reason = " ".join(str(error).split()) if number == 0 else reason
     except (ValueError, RecursionError) as error:
-        reason = f"it is no bundle: {error}"
-    raise AttestationError(f"{build.key}: the attestation {origin} does not hold: {reason:.600}", hint=_MORE)
+        reason = f"it is not a bundle: {error}"
+    raise AttestationError(f"{build.key}: the attestation {origin} is not valid: {reason:.600}", hint=_MORE)
 
 
 class _Trust(Value):
@@ -149,12 +149,12 @@ def _verified(bundle: Any, sha256: str, signer: Signer, trust: _Trust, digest: s
         policy.AllOf([identity, policy.OIDCIssuerV2(signer.issuer), policy.OIDCSourceRepositoryURI(signer.repository)]),
     )
     if kind != _PAYLOAD:
-        raise _NotProvenError(f"what is signed is {kind!r:.80}, and no in-toto statement")
+        raise _NotProvenError(f"the signed payload is {kind!r:.80}, not an in-toto statement")
     statement = json.loads(payload)
     if (said := statement.get("_type")) != _STATEMENT:
-        raise _NotProvenError(f"what is signed is {said!r:.80}, and no {_STATEMENT}")
+        raise _NotProvenError(f"the signed payload is {said!r:.80}, not {_STATEMENT}")
     if (predicate := statement.get("predicateType")) != PREDICATE:
-        raise _NotProvenError(f"it is a {predicate!r:.80}, and no {PREDICATE}")
+        raise _NotProvenError(f"its predicate type is {predicate!r:.80}, not {PREDICATE}")
     digests = {subject["digest"].get("sha256") for subject in statement["subject"]}
     if sha256 not in digests:
         raise _NotProvenError(f"it is about other files: none of its {len(digests)} has the archive's sha256 {sha256}")
@@ -182,7 +182,7 @@ class _Identity:
         names = cert.extensions.get_extension_for_class(SubjectAlternativeName).value
         identities = names.get_values_for_type(UniformResourceIdentifier)
         if len(names) != 1 or len(identities) != 1 or not self._signer.fits(identities[0]):
-            msg = f"it was signed by {', '.join(identities) or 'no one we know'}, and not by {self._signer.workflow}"
+            msg = f"it was signed by {', '.join(identities) or 'an unknown signer'}, not by {self._signer.workflow}"
             raise VerificationError(msg)
         self.found = identities[0]
 
@@ -190,7 +190,7 @@ class _Identity:
 def _bundles(text: bytes) -> Iterator[Any]:
     """Raises `ValueError`."""
     if len(text) > _LONGEST:
-        raise ValueError(f"{len(text)} bytes are too many")
+        raise ValueError(f"it is too long ({len(text)} bytes)")
     try:
         documents = [json.loads(text)]
     except ValueError:
@@ -220,7 +220,7 @@ def _trust_in(signer: Signer, root: str) -> _Trust:
         from sigstore.models import TrustedRoot
         from sigstore.verify import Verifier
     except ImportError as error:
-        msg = f"attestations are required, and sigstore, which verifies them, is missing ({error})"
+        msg = f"attestations are required, but sigstore, which verifies them, is not installed ({error})"
         raise UsageError(msg, hint="python -m pip install 'pytest-pyinstall[attest]'") from error
     path = signer.root or _public_root()
     try:

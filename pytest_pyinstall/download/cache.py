@@ -28,7 +28,7 @@ __all__ = ["CachedFile", "archive_path", "cached_archives", "clear", "lock_archi
 
 
 @contextlib.contextmanager
-def lock_archive(path: Path, client: Client, until: float, waiting: Callable[[str], None]) -> Iterator[bool]:
+def lock_archive(path: Path, client: Client, deadline: float, waiting: Callable[[str], None]) -> Iterator[bool]:
     """Hold the lock of the archive's directory, which is created. Yields False if it cannot be acquired.
 
     The lock only saves work. Its holder gets as much time as it needs while its download grows. A process that was
@@ -53,10 +53,10 @@ def lock_archive(path: Path, client: Client, until: float, waiting: Callable[[st
         now = clock()
         if grown != size:
             size, since = grown, now
-        if now - since >= client.limits.abandoned or now >= until:
+        if now - since >= client.limits.abandoned or now >= deadline:
             yield False
             return
-        client.nap(0.02)
+        client.wait_for_peer(0.02)
 
 
 def archive_path(cache: Path, build: Build) -> Path:
@@ -84,12 +84,12 @@ def open_cached(path: Path, build: Build, client: Client, sink: ArchiveSink | No
     else:
         flaw = _flaw(file, build, sink)
         if not flaw:
-            with contextlib.suppress(OSError):  # a cache that is not ours, or read-only, works all the same
+            with contextlib.suppress(OSError):  # a read-only cache, or one of another user, works too
                 os.utime(path)
             return file
         with contextlib.suppress(OSError):
             file.close()
-    client.warn(f"the cached {path} is damaged ({flaw}): fetching it anew")
+    client.warn(f"the cached {path} is damaged ({flaw}): downloading it again")
     with contextlib.suppress(OSError):  # if it matters, writing the new one fails too, and says why
         remove(path)
     return None
@@ -99,7 +99,7 @@ _READ = 1 << 18
 
 
 def _flaw(file: BufferedReader, build: Build, sink: ArchiveSink | None) -> str:
-    """What is wrong with an open file; empty if it is the archive of `build`. Leaves it at offset 0."""
+    """What is wrong with an open file. Empty if it is the archive of `build`. Leaves it at offset 0."""
     try:
         size = os.fstat(file.fileno()).st_size
         if build.size is not None and size != build.size:
@@ -131,7 +131,7 @@ class CachedFile(Value):
 
 
 def cached_archives(cache: Path) -> list[CachedFile]:
-    """The archives below the cache, least recently used first, unchecked; partial downloads are not among them."""
+    """The archives below the cache, least recently used first, unchecked, without partial downloads."""
     files = [file for directory in _directories(cache) for file in _files(directory)]
     found = [file for file in files if not _is_partial(file.path) and not file.is_directory]
     return sorted(found, key=lambda file: (file.used, file.path))
@@ -151,7 +151,7 @@ def prune(cache: Path, *, now: float | None = None) -> list[CachedFile]:
             return True
         if not _is_partial(file.path):
             return _is_bad(file)
-        # While we hold the lock, no process writes the resumable one. The others are written without a lock.
+        # While we hold the lock, no process writes the resumable file. The others are written without a lock.
         return (ours and not file.path.name.startswith(".")) or file.used < horizon
 
     removed = _sweep(cache, is_unwanted)
@@ -181,7 +181,7 @@ def _sweep(cache: Path, is_unwanted: Callable[[CachedFile, bool], bool]) -> list
                 if is_unwanted(file, bool(ours)):
                     _remove(file.path)
                     removed.append(file)
-            # The lock file goes last, while we hold it: a process that waits for it notices that it has lost its name,
+            # Remove the lock file last, while we hold it. A process that waits for it notices that the file is deleted,
             # and starts over. If another process has begun a download meanwhile, the directory is not empty, and stays.
             if not _files(directory):
                 with contextlib.suppress(OSError):

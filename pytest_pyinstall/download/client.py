@@ -49,7 +49,7 @@ def retry(
     attempt: Callable[[], T],
     *,
     client: Client,
-    until: float,
+    deadline: float,
     attempts: int,
     what: str,
     waiting: Callable[[str], None],
@@ -72,7 +72,7 @@ def retry(
             pause = max(pause, min(fault.retry_after, limits.longest_retry_after))
         if failures >= min(attempts, fault.attempts or attempts):
             break
-        if limits.clock() + pause >= until:
+        if limits.clock() + pause >= deadline:
             fault.reason += f"; gave up after {limits.total:g} s in all"
             break
         waiting(f"{fault.reason}; trying again in {pause:.1f} s")
@@ -177,14 +177,14 @@ class Client:
             self._stopped.wait(seconds)
         self._check_stopped()
 
-    def nap(self, seconds: float) -> None:
+    def wait_for_peer(self, seconds: float) -> None:
         """Wait for another process, in real time."""
         self._stopped.wait(seconds)
         self._check_stopped()
 
     @contextlib.contextmanager
-    def answer(
-        self, url: str, headers: Mapping[str, str], *, until: float, accept: set[int], what: str
+    def get(
+        self, url: str, headers: Mapping[str, str], *, deadline: float, accept: set[int], what: str
     ) -> Iterator[Response]:
         """The response to a GET, after at most five redirects, with a status in `accept`. Its body is not read yet.
 
@@ -208,15 +208,15 @@ class Client:
             with self._guard:
                 self._connections.add(connection)
             try:
-                answer = connection.send(
-                    {**headers, **({"Authorization": authorization} if authorization else {})}, until
+                response = connection.send(
+                    {**headers, **({"Authorization": authorization} if authorization else {})}, deadline
                 )
-                location = answer.headers.get("location", "")
-                _LOGGER.debug("GET %s: %d", redacted(bare), answer.status)
-                if answer.status not in {301, 302, 303, 307, 308} or not location:
-                    if answer.status not in accept:
-                        raise error_for_status(answer, what, self.limits)
-                    yield answer
+                location = response.headers.get("location", "")
+                _LOGGER.debug("GET %s: %d", redacted(bare), response.status)
+                if response.status not in {301, 302, 303, 307, 308} or not location:
+                    if response.status not in accept:
+                        raise error_for_status(response, what, self.limits)
+                    yield response
                     return
             finally:
                 connection.close()
@@ -231,23 +231,23 @@ class Client:
 
     def _permitted(self, url: str, previous: SplitResult | None, what: str) -> SplitResult:
         """The parts of a URL, if it is allowed."""
-        whence = f"{redacted(urlunsplit(previous))} redirects to " if previous is not None else ""
+        redirect = f"{redacted(urlunsplit(previous))} redirects to " if previous is not None else ""
         try:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").lower(), parts.port
         except ValueError:
             host = ""
         if not host or parts.scheme not in {"https", "http"} or redacted(url).endswith("://***"):
-            msg = f"{what}: this is no place to download from: {whence}{redacted(url)}"
+            msg = f"{what}: this is not a URL to download from: {redirect}{redacted(url)}"
             raise FetchError(msg, hint="only https:// URLs, directories and file:// URLs can be used")
         if parts.scheme == "http":
             named = bool({host, f"{host}:{port or 80}"} & self._insecure_hosts)
             if not named and ((previous is not None and previous.scheme == "https") or not is_loopback(host)):
-                msg = f"{what}: unencrypted http is refused: {whence}{redacted(url)}"
-                hint = f"if {host} is to be trusted all the same: PYTEST_PYINSTALL_INSECURE_HOST={host}"
+                msg = f"{what}: unencrypted http is not allowed: {redirect}{redacted(url)}"
+                hint = f"to trust {host} anyway: PYTEST_PYINSTALL_INSECURE_HOST={host}"
                 raise FetchError(msg, hint=hint)
             if named and not is_loopback(host):
-                self.warn(f"{host} is asked over unencrypted http (PYTEST_PYINSTALL_INSECURE_HOST)")
+                self.warn(f"using unencrypted http for {host} (PYTEST_PYINSTALL_INSECURE_HOST)")
         return parts
 
     def _check_stopped(self) -> None:

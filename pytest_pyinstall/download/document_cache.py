@@ -1,4 +1,4 @@
-"""Keeps the copies of downloaded catalogues, each with its ETag. It imports nothing that downloads."""
+"""Caches downloaded catalogues, each with its ETag. Imports nothing that downloads, so that `dir` starts fast."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CachedDocument:
         """
         kept = cls(cache / "catalogues" / f"{hashlib.sha256(url.encode()).hexdigest()}.json")
         if other := other_writer(kept.path.parent):
-            warn(f"{other}: the catalogues that are kept there are not used")
+            warn(f"{other}: the catalogues cached there are not used")
             return kept
         try:
             body = kept.path.read_bytes()
@@ -47,13 +47,13 @@ class CachedDocument:
             if meta["sha256"] == hashlib.sha256(body).hexdigest():
                 kept.etag, kept.modified, kept.since = str(meta["etag"]), str(meta["modified"]), float(meta["since"])
                 kept.body = body
-                if not f"{kept.etag}{kept.modified}".isascii():  # it could not be sent back
+                if not f"{kept.etag}{kept.modified}".isascii():  # cannot be sent to the server
                     kept.etag = kept.modified = ""
         except (OSError, ValueError, KeyError, TypeError):
             pass
         return kept
 
-    def save(self, body: bytes, answer: Response, now: float) -> None:
+    def save(self, body: bytes, response: Response, now: float) -> None:
         """Keep `body`. If the cache cannot be written, nothing is kept.
 
         Users, passwords and queries of the URLs in it are removed, because caches are copied between machines. The
@@ -61,7 +61,7 @@ class CachedDocument:
         """
         kept = _URL.sub(_without_secrets, body)
         if kept == body:
-            self._write(body, answer.entity_tag, answer.headers.get("last-modified", ""), now)
+            self._write(body, response.entity_tag, response.headers.get("last-modified", ""), now)
         else:
             self._write(kept, "", "", now)
 
@@ -91,7 +91,7 @@ class CachedDocument:
 
 
 _URL = re.compile(rb"https?:(?:\\?/){2}[^\s\"<>]+", re.IGNORECASE)
-"""Also as JSON may write it: ``https:\\/\\/``."""
+"""A URL, also in the spelling of some JSON writers: ``https:\\/\\/``."""
 
 
 def _without_secrets(match: re.Match[bytes]) -> bytes:
@@ -102,6 +102,6 @@ def _without_secrets(match: re.Match[bytes]) -> bytes:
 
 
 def kept_since(cache: Path, url: str) -> float | None:
-    """When the copy of `url` below `cache` was last compared with the server's; None without a copy."""
+    """When the copy of `url` below `cache` was last compared with the server's. None if there is no copy."""
     kept = CachedDocument.load(cache, url)
     return None if kept.body is None else kept.since

@@ -1,4 +1,4 @@
-"""Downloads catalogues, and keeps each with its ETag."""
+"""Downloads catalogues. A cached copy is used if the server confirms it, or cannot be reached."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 __all__ = ["CATALOGUE", "fetch_text", "revalidate", "too_long"]
 
 
-def revalidate(kept: CachedDocument, url: str, client: Client, until: float, what: str) -> bytes:
-    """The document as the server has it now, which is kept; the kept copy if the server says that it is the same."""
+def revalidate(kept: CachedDocument, url: str, client: Client, deadline: float, what: str) -> bytes:
+    """The server's current document, which is cached, or the cached copy if the server says that it is the same."""
     headers = {}
     if kept.body is not None and kept.etag:
         headers = {"If-None-Match": kept.etag}
     elif kept.body is not None and kept.modified:
         headers = {"If-Modified-Since": kept.modified}
     limits, accept = client.limits, {200, 304} if headers else {200}
-    with client.answer(url, headers, until=until, accept=accept, what=what) as answer:
-        if answer.status == 304 and kept.body is not None:
+    with client.get(url, headers, deadline=deadline, accept=accept, what=what) as response:
+        if response.status == 304 and kept.body is not None:
             kept.confirm(limits.wall_clock())
             return kept.body
         body = bytearray()
-        for chunk in answer.iter_body(limits, until):
+        for chunk in response.iter_body(limits, deadline):
             body += chunk
             if len(body) > limits.catalogue_size:
                 raise too_long(url, limits)
-        if answer.is_page or looks_like_a_page(bytes(body[:256])):
-            msg = f"{what}: an HTML page came instead of it from {redacted(url)}"
+        if response.is_page or looks_like_a_page(bytes(body[:256])):
+            msg = f"{what}: {redacted(url)} returned an HTML page instead"
             raise CatalogueError(msg, hint=page_hint(url))
-        kept.save(bytes(body), answer, limits.wall_clock())
+        kept.save(bytes(body), response, limits.wall_clock())
         return bytes(body)
 
 
@@ -80,14 +80,14 @@ def fetch_text(
         return kept.body
     if kept.body is not None and 0 <= client.limits.wall_clock() - kept.since < max_age:
         return kept.body
-    until = client.limits.clock() + client.limits.total
+    deadline = client.limits.clock() + client.limits.total
     attempts = min(attempts or client.limits.attempts, client.limits.attempts)
     attempts = attempts if kept.body is None else min(2, attempts)
     try:
         return retry(
-            lambda: revalidate(kept, url, client, until, what),
+            lambda: revalidate(kept, url, client, deadline, what),
             client=client,
-            until=until,
+            deadline=deadline,
             attempts=attempts,
             what=what,
             waiting=lambda reason: client.warn(f"catalogue: {reason}"),
@@ -108,7 +108,7 @@ def _read_local(url: str, limits: RetryPolicy, what: str) -> bytes:
         hint = "--python-catalogue FILE, or URL" if what == CATALOGUE else ""
         with open_file_url(url, what=reading, hint=hint) as source:
             body = source.read(limits.catalogue_size + 1)
-    except OSError as error:  # an error on closing, too
+    except OSError as error:  # also when closing it
         msg = f"cannot read {redacted(url)}: {error.strerror}"
         raise FetchError(msg, hint="--python-catalogue FILE") from error
     if len(body) > limits.catalogue_size:

@@ -63,7 +63,7 @@ class ProgressReporter:
         self._told = 0
 
     def at(self, size: int, total: int | None) -> None:
-        """So many bytes are there now."""
+        """The download has `size` bytes now."""
         if self._progress is None:
             return
         if not self._is_started:
@@ -82,11 +82,11 @@ class ProgressReporter:
             self._progress.finished(self._build)
 
 
-_MIRROR_HINT = "pytest-pyinstall mirror pull DIR REQUEST fills a mirror directory; or --python-mirror URL"
+_MIRROR_HINT = "to fill a mirror directory: pytest-pyinstall mirror pull DIR REQUEST; or --python-mirror URL"
 
 
 def open_file_url(url: str, *, hint: str = _MIRROR_HINT, what: str = "cannot read") -> BinaryIO:
-    """Open what a file URL or a path names. Mirrors keep a ``+`` of the release's names as ``+`` or as ``%2B``."""
+    """Open a file URL or a path. In a mirror directory, a ``+`` of a file name may be stored as ``+`` or ``%2B``."""
     paths = _local_paths(url)
     flaw = "no such file"
     for path in paths:
@@ -111,7 +111,7 @@ def _local_paths(url: str) -> list[Path]:
     if parts.netloc.lower() not in {"", "localhost"}:
         msg = f"a file URL of another host cannot be read: {redacted(url)}"
         raise FetchError(msg, hint=f"file://{parts.path}")
-    # The name of a file may have a ? or a # in it.
+    # A file name may contain a ? or a #.
     raw = re.sub(r"^file:(//[^/]*)?", "", url, flags=re.IGNORECASE)
     return list(dict.fromkeys([*_spellings(Path(unquote(raw))), Path(unquote(raw)).parent / raw.rpartition("/")[2]]))
 
@@ -124,7 +124,7 @@ def _spellings(path: Path) -> list[Path]:
 
 
 def download_into(
-    part: PartialDownload, build: Build, url: str, client: Client, until: float, listener: ProgressReporter
+    part: PartialDownload, build: Build, url: str, client: Client, deadline: float, listener: ProgressReporter
 ) -> None:
     """Fill `part` with the archive of `build`. If it turns out to be another file, fetch it once more."""
 
@@ -133,9 +133,9 @@ def download_into(
             _copy(part, build, url, client, listener)
             return
         retry(
-            lambda: _receive(part, build, url, client, until, listener),
+            lambda: _receive(part, build, url, client, deadline, listener),
             client=client,
-            until=until,
+            deadline=deadline,
             attempts=client.limits.attempts,
             what=_what(build),
             waiting=listener.waiting,
@@ -149,13 +149,13 @@ def download_into(
     else:
         return
     part.restart()
-    listener.waiting(f"{wrong.message}; fetching it anew")
+    listener.waiting(f"{wrong.message}; downloading it again")
     client.pause(0 if is_local(url) else client.limits.backoff)
     attempt()
 
 
 def _receive(
-    part: PartialDownload, build: Build, url: str, client: Client, until: float, listener: ProgressReporter
+    part: PartialDownload, build: Build, url: str, client: Client, deadline: float, listener: ProgressReporter
 ) -> None:
     if part.size and part.sha256 == build.sha256:
         return  # the process that wrote it ended after the last byte
@@ -165,28 +165,28 @@ def _receive(
     elif part.size:
         part.restart()
     accept = {200, 206, 416} if headers else {200}
-    with client.answer(url, headers, until=until, accept=accept, what=_what(build)) as answer:
-        if answer.status == 206 and answer.range_start != part.size:
+    with client.get(url, headers, deadline=deadline, accept=accept, what=_what(build)) as response:
+        if response.status == 206 and response.range_start != part.size:
             part.restart()
-            msg = f"another part of the file came than was asked for, from {redacted(url)}"
+            msg = f"the server sent another part of the file than requested, {redacted(url)}"
             raise TransientError(msg)
-        if answer.status == 200:
-            part.restart(url=url, validator=answer.validator)
-        if answer.status != 416:
+        if response.status == 200:
+            part.restart(url=url, validator=response.validator)
+        if response.status != 416:
             most = build.size if build.size is not None else client.limits.archive_size
-            if answer.total is not None and (answer.total > most or build.size not in {None, answer.total}):
-                raise _wrong_size(build, url, str(answer.total), most, answer)
-            total = answer.total if build.size is None else build.size
+            if response.total is not None and (response.total > most or build.size not in {None, response.total}):
+                raise _wrong_size(build, url, str(response.total), most, response)
+            total = response.total if build.size is None else build.size
             listener.at(part.size, total)
-            for chunk in answer.iter_body(client.limits, until):
+            for chunk in response.iter_body(client.limits, deadline):
                 if part.size + len(chunk) > most:
-                    raise _wrong_size(build, url, f"more than {most}", most, answer)
+                    raise _wrong_size(build, url, f"more than {most}", most, response)
                 part.append(chunk)
                 listener.at(part.size, total)
-            _check(part, build, url, answer)
+            _check(part, build, url, response)
             return
-    part.restart()  # 416: there is no such part any more
-    _receive(part, build, url, client, until, listener)
+    part.restart()  # 416: the requested part no longer exists
+    _receive(part, build, url, client, deadline, listener)
 
 
 def _copy(part: PartialDownload, build: Build, url: str, client: Client, listener: ProgressReporter) -> None:
@@ -213,31 +213,31 @@ def _copy(part: PartialDownload, build: Build, url: str, client: Client, listene
     _check(part, build, url, None)
 
 
-def _check(part: PartialDownload, build: Build, url: str, answer: Response | None) -> None:
-    is_page = (answer is not None and answer.is_page) or looks_like_a_page(part.head)
+def _check(part: PartialDownload, build: Build, url: str, response: Response | None) -> None:
+    is_page = (response is not None and response.is_page) or looks_like_a_page(part.head)
     if build.size is not None and part.size != build.size:
-        if answer is not None and answer.total is None and not is_page:
+        if response is not None and response.total is None and not is_page:
             # The server did not say how long it is, so an early end looks like any other end.
             msg = f"the connection ended after {part.size} of {build.size} bytes, {redacted(url)}"
             raise TransientError(msg)
-        raise _wrong_size(build, url, str(part.size), build.size, answer)
+        raise _wrong_size(build, url, str(part.size), build.size, response)
     if part.sha256 != build.sha256:
-        msg = f"{build.key}: what came from {redacted(url)} is not what the catalogue promises: "
+        msg = f"{build.key}: {redacted(url)} does not match the catalogue: "
         msg += "an HTML page, " if is_page else ""
         msg += f"sha256 {part.sha256}, expected {build.sha256}"
         raise DigestMismatchError(msg, hint=page_hint(url) if is_page else _wrong_hint())
 
 
-def _wrong_size(build: Build, url: str, size: str, most: int, answer: Response | None) -> IntegrityError:
-    is_page = answer is not None and answer.is_page
-    msg = f"{build.key}: what came from {redacted(url)} is not what the catalogue promises: "
+def _wrong_size(build: Build, url: str, size: str, most: int, response: Response | None) -> IntegrityError:
+    is_page = response is not None and response.is_page
+    msg = f"{build.key}: {redacted(url)} does not match the catalogue: "
     msg += "an HTML page, " if is_page else ""
     msg += f"{size} bytes, expected {'' if build.size is not None else 'at most '}{most}"
     return SizeMismatchError(msg, hint=page_hint(url) if is_page else _wrong_hint())
 
 
 def _wrong_hint() -> str:
-    return "the server has another file; ask another one: --python-mirror URL, or --python-catalogue URL"
+    return "the server has another file; use another server: --python-mirror URL, or --python-catalogue URL"
 
 
 def _what(build: Build) -> str:
@@ -264,9 +264,10 @@ def fetch(
     what it received is worthless.
 
     Afterwards it is at ``archive_path(cache, build)`` with mode 0644, and no partial download is left. After a network
-    failure the partial download is kept, to be resumed. A file of a mirror directory is copied into the cache while it
-    is hashed, because such a directory can be on a network filesystem, writable by others, or gone tomorrow. If a
-    cached archive fails its check, it is deleted and fetched again. If a download fails it, it is fetched once more.
+    failure the partial download is kept, so that it can be resumed. A file of a mirror directory is copied into the
+    cache while it is hashed, because such a directory can be on a network filesystem, be writable by others, or
+    disappear. If a cached archive fails its check, it is deleted and fetched again. If a download fails the check, it
+    is fetched once more.
 
     Raises `OfflineError` if it needs a connection and `offline` is set, `FetchError` if the network, a server or a
     mirror directory fails, `SizeMismatchError` or `DigestMismatchError` if they have another file, and `StoreError` if
@@ -285,19 +286,19 @@ def fetch(
     if offline and not is_local(url):
         msg = f"{build.key} is not in the cache, and downloads are switched off: {redacted(url)}"
         raise OfflineError(msg, hint=f"UV_OFFLINE=0 allows them; or put the file there yourself: {path}")
-    until = client.limits.clock() + client.limits.total
+    deadline = client.limits.clock() + client.limits.total
     listener = ProgressReporter(build, progress)
     try:
-        with lock_archive(path, client, until, listener.waiting) as locked:
-            # the process that held the lock before us has probably left it here.
+        with lock_archive(path, client, deadline, listener.waiting) as locked:
+            # The process that held the lock before has probably downloaded it.
             if file := open_cached(path, build, client, sink):
                 LOGGER.info("%s: another process fetched the archive meanwhile: %s", build.key, path)
                 return Archive(build=build, file=file)
             LOGGER.info("%s: the archive is not in the cache; fetching %s", build.key, redacted(url))
             name = f"{path.name}.part" if locked else f".{secrets.token_hex(8)}.part"
             with PartialDownload.open(path.with_name(name), sink) as part:
-                download_into(part, build, url, client, until, listener)
-                LOGGER.info("%s: size and sha256 are those of the catalogue; kept as %s", build.key, path)
+                download_into(part, build, url, client, deadline, listener)
+                LOGGER.info("%s: size and sha256 match the catalogue; cached as %s", build.key, path)
                 return Archive(build=build, file=part.publish(path))
     finally:
         listener.finished()

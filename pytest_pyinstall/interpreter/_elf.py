@@ -1,4 +1,4 @@
-"""What an ELF file asks of the loader."""
+"""Reads the dynamic section of an ELF file: the libraries that it needs, and where they are searched."""
 
 import os
 import struct
@@ -10,7 +10,7 @@ __all__ = ["Dynamic", "has_debug_sections", "is_elf", "read_dynamic"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dynamic:
-    """The libraries that an ELF file needs, and the directories in which it says they are (RUNPATH, else RPATH)."""
+    """The libraries that an ELF file needs, and its search path: RUNPATH, otherwise RPATH."""
 
     needed: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ def is_elf(start: bytes) -> bool:
 
 
 def read_dynamic(content: bytes) -> Dynamic:
-    """The dynamic section of an ELF file; an empty one for a static or damaged file. Source: elf(5)."""
+    """The dynamic section of an ELF file, empty for a static or damaged file. Source: elf(5)."""
     try:
         return _read(content)
     except (struct.error, ValueError, IndexError, OverflowError):
@@ -30,7 +30,7 @@ def read_dynamic(content: bytes) -> Dynamic:
 
 
 def has_debug_sections(content: bytes) -> bool:
-    """Whether an ELF file carries debug symbols, which are most of an unstripped one."""
+    """Whether an ELF file contains debug symbols, which are most of an unstripped file."""
     return is_elf(content) and any(mark in content for mark in (b"\0.debug_info\0", b"\0.zdebug_info\0"))
 
 
@@ -59,7 +59,7 @@ def _read(content: bytes) -> Dynamic:
             content[segment.offset : segment.offset + segment.length // entry.size * entry.size]
         )
     ]
-    # -1: no segment begins before the first byte, so a file without strings is a damaged one.
+    # -1: no segment begins before the first byte, so a file without a string table counts as damaged.
     strings = _file_offset(segments, next((value for tag, value in entries if tag == _STRING_TABLE), -1))
 
     def texts(wanted: int) -> tuple[str, ...]:

@@ -1,18 +1,17 @@
-"""Say who you are: one JSON document between two markers, on standard output.
+"""Describes the interpreter that runs it: prints one JSON document between two markers.
 
-This text runs inside foreign interpreters (`probe.py` hands it over with ``-c``), so it uses nothing but the standard
-library, syntax that Python 2.7 still reads, and only modules that every start has loaded anyway: `json`, `platform`
-and `sysconfig` would double the time it takes.
+`probe.py` runs this text in other interpreters with ``-c``. So it uses only the standard library, syntax that Python
+2.7 can read, and modules that every start has already loaded: `json`, `platform` and `sysconfig` would double the time.
 """
 
-# Annotations, pathlib and f-strings are newer than what must be able to read this:
+# Annotations, pathlib and f-strings are newer than the oldest Python that must read this:
 # ruff: noqa: ANN001, ANN202, PTH113, PTH118, PTH119, PTH208, UP031
 
 import os
 import sys
 
 
-def answer():  # type: () -> dict[str, object]
+def describe():  # type: () -> dict[str, object]
     base_prefix = getattr(sys, "real_prefix", None) or getattr(sys, "base_prefix", sys.prefix)
     return {
         "implementation": implementation(),
@@ -21,7 +20,7 @@ def answer():  # type: () -> dict[str, object]
         "base_prefix": base_prefix,
         "executable": sys.executable,
         "base_executable": base_executable(str(base_prefix)),
-        # Both are documented; sysconfig's Py_GIL_DISABLED would have to be imported.
+        # Both are documented. Py_GIL_DISABLED would need sysconfig.
         "free_threaded": "free-threading build" in sys.version or "t" in getattr(sys, "abiflags", ""),
         "debug": hasattr(sys, "gettotalrefcount"),
         "system": sys.platform,
@@ -39,11 +38,11 @@ def implementation():  # type: () -> str
 
 
 def base_executable(base_prefix):  # type: (str) -> str
-    """The executable that a virtual environment was made from; outside of one, this executable."""
+    """The executable that this virtual environment was created from, or outside of an environment, this executable."""
     found = getattr(sys, "_base_executable", None) or sys.executable
     if sys.prefix == base_prefix or not within(found, sys.prefix):
         return found
-    # 3.6 has no _base_executable, and up to 3.10 it names the environment's own link.
+    # 3.6 has no _base_executable, and up to 3.10 it is the environment's own link.
     home = configured_home()
     minor = "%d.%d" % sys.version_info[:2]
     for name in ("python" + minor, "pypy" + minor, os.path.basename(sys.executable), "python3", "python.exe", "python"):
@@ -71,7 +70,7 @@ def configured_home():  # type: () -> str | None
 def machine():  # type: () -> str
     if sys.platform != "win32":
         return os.uname()[4]
-    # Windows: what the executable was built for, which an emulated one cannot learn from the environment.
+    # Windows: the machine that the executable was built for. Under emulation, the variables name another one.
     for mark, name in (("ARM64", "arm64"), ("AMD64", "amd64"), ("ARM", "arm")):
         if mark in sys.version:
             return name
@@ -92,7 +91,7 @@ def is_musl():  # type: () -> bool
 
 
 def encode(value):  # type: (object) -> str
-    """JSON in ASCII; undecodable bytes of a path travel as the lone surrogates that `os.fsdecode` made of them."""
+    """`value` as JSON in ASCII. Undecodable bytes of a path stay the lone surrogates that `os.fsdecode` returns."""
     if isinstance(value, dict):
         return "{%s}" % ", ".join("%s: %s" % (encode(name), encode(value[name])) for name in sorted(value))
     if isinstance(value, list):
@@ -118,6 +117,6 @@ def encode_character(character):  # type: (str) -> str
 
 if __name__ == "__main__":
     sys.stdout.flush()
-    document = "\n%s%s%s\n" % (sys.argv[1], encode(answer()), sys.argv[2])
-    # Past sys.stdout, whose encoding and line ends belong to anyone who configured them, and in one write.
+    document = "\n%s%s%s\n" % (sys.argv[1], encode(describe()), sys.argv[2])
+    # Not to sys.stdout, whose encoding and line ends can be configured, and in one write.
     os.write(1, document.encode("ascii"))

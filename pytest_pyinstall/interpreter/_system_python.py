@@ -1,8 +1,8 @@
-"""Pythons that a Linux distribution spreads over /usr: what belongs to one of them, and which text names its place.
+"""Packs a Python of the Linux distribution, below /usr among other programs: which files and texts belong to it.
 
-Debian's CPython, its debug build and its PyPy look for their files from where their executable is, as any other Python
-does. What keeps them from moving is a list: libpython in a directory of the system, which is found through a relative
-search path afterwards, and the wheels of pip, which ensurepip takes from /usr/share.
+Debian's CPython, its debug build and its PyPy find their files relative to their executable, as any other Python does.
+Only two things do not move with them: libpython, which is in a directory of the system, and is found through a relative
+search path in the packed copy, and the wheels of pip, which ensurepip takes from /usr/share.
 """
 
 import re
@@ -16,17 +16,17 @@ __all__ = ["PREFIX", "files", "libpython", "relocated", "search_of_libpython", "
 
 PREFIX = Path("/usr")
 _WHEELS = Path("/usr/share/python-wheels")
-"""Where Debian and Fedora have the wheels of ensurepip."""
+"""Where Debian and Fedora install the wheels of ensurepip."""
 
 
 def libpython(mapped: Iterable[str]) -> Path | None:
-    """The library that holds the interpreter, among the files that a process has mapped."""
+    """The libpython among the files that a process has mapped."""
     found = (Path(name) for name in mapped if re.match(r"lib(?:python|pypy)[\d.]+\S*\.so", PurePosixPath(name).name))
     return next(found, None)
 
 
 def files(executable: Path, key: Key, library: str, shared: Path | None) -> dict[str, Path]:
-    """By the path in the archive, what is not in the directory of the standard library."""
+    """The files outside the directory of the standard library, by their path in the archive."""
     found = {key.executable: executable}
     if shared is not None:
         found[f"lib/{shared.name}"] = shared.resolve()
@@ -35,15 +35,15 @@ def files(executable: Path, key: Key, library: str, shared: Path | None) -> dict
 
 
 def search_of_libpython(relative: str) -> str:
-    """The search path of the file at `relative`, for a library in ``lib``."""
+    """The search path that leads from the file at `relative` to ``lib``."""
     up = "/".join([".."] * (len(PurePosixPath(relative).parts) - 1))
     return f"$ORIGIN/{up}/lib"
 
 
 def relocated(content: bytes, library: str) -> bytes:
-    """A text that names places in /usr, with `BUILT_PREFIX` in place of those that belong to this Python.
+    """`content` with `BUILT_PREFIX` for every path in /usr that belongs to this Python.
 
-    The others, such as ``/usr/bin/install``, are those of the machine on which it will run.
+    Other paths, such as ``/usr/bin/install``, are of the machine on which it will run, and stay.
     """
     text = content.decode("utf-8", "surrogateescape")
     name = re.escape(PurePosixPath(library).name)
@@ -57,7 +57,7 @@ def relocated(content: bytes, library: str) -> bytes:
 
 
 def wheels_in_place(selected: Mapping[str, Path], library: str) -> dict[str, bytes]:
-    """The ensurepip of a PyPy, which names the directory of the wheels itself."""
+    """The changed ensurepip of a PyPy, whose source contains the directory of the wheels."""
     name = f"{library}/ensurepip/__init__.py"
     path = selected.get(name)
     content = path.read_bytes() if path else b""

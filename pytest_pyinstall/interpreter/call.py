@@ -1,8 +1,7 @@
-"""The side of a call that runs in the other Python: any from 3.6 on, so in old syntax.
+"""`Interpreter.call`: runs a function of this Python in another one.
 
-Packs a function and its arguments for the journey into another Python.
-
-Calls a function of this Python in another one.
+The function's source and its arguments are serialized as JSON and sent to a small program, `bootstrap_source`, that
+runs in the other Python. That program uses only syntax that Python 3.6 can read.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ __all__ = ["bootstrap_source", "call", "not_json_safe", "serialize_call"]
 
 @cache
 def bootstrap_source() -> str:
-    """The program that reads a parcel from its standard input and writes its reply to the file named last."""
-    return f"{inspect.getsource(not_json_safe)}\n\n{inspect.getsource(_answer)}\n\n_answer()\n"
+    """The program for the other Python. It reads a call from standard input, and writes the reply to a file."""
+    return f"{inspect.getsource(not_json_safe)}\n\n{inspect.getsource(_serve)}\n\n_serve()\n"
 
 
-# The two functions below run over there, in any Python from 3.6 on: old syntax, and no other name of this module.
+# The two functions below run in the other Python, 3.6 or newer: they use old syntax, and no other name of this module.
 
 
 def not_json_safe(value: object, where: str) -> str:  # noqa: PLR0911  # one for each kind
-    """Why JSON would not bring `value` back as it is, or nothing. A tuple is the one thing that may change."""
+    """Why `value` would not be equal after a round trip through JSON; empty if it would. Tuples may become lists."""
     if value is None or type(value) in (bool, float, str):
         return ""
     if type(value) is int:
@@ -63,11 +62,11 @@ def not_json_safe(value: object, where: str) -> str:  # noqa: PLR0911  # one for
     return f"{where} is of type {type(value).__name__}"
 
 
-def _answer() -> None:  # pragma: no cover  # noqa: C901, PLR0912  # in another process, and whole in itself
+def _serve() -> None:  # pragma: no cover  # noqa: C901, PLR0912  # runs in another process, and must be self-contained
     import sys
 
     path = sys.path[:]
-    # A json.py in the working directory is the function's to import, not ours.
+    # Do not import a json.py from the working directory. The function may.
     sys.path[:] = [entry for entry in path if entry]
     import ast
     import json
@@ -90,7 +89,7 @@ def _answer() -> None:  # pragma: no cover  # noqa: C901, PLR0912  # in another 
                     if argument is not None:
                         argument.annotation = None
                 if first:
-                    # Defaults that need a name of the module over here were evaluated there, and are arguments now.
+                    # Defaults that need a name of the caller's module were evaluated there, and are arguments now.
                     count = len(positional) - len(arguments.defaults)
                     for index, argument in enumerate(positional[count:]):
                         if argument.arg in request["defaults"]:
@@ -109,7 +108,7 @@ def _answer() -> None:  # pragma: no cover  # noqa: C901, PLR0912  # in another 
         try:
             exec(code, main.__dict__)  # noqa: S102  # the tester's own function
             value = main.__dict__[request["name"]](*request["args"], **request["kwargs"])
-        except BaseException as error:  # noqa: BLE001  # SystemExit is an answer too
+        except BaseException as error:  # noqa: BLE001  # SystemExit is reported too
             frames = error.__traceback__ and error.__traceback__.tb_next
             reply = {
                 "exception": type(error).__name__,
@@ -129,7 +128,7 @@ def _answer() -> None:  # pragma: no cover  # noqa: C901, PLR0912  # in another 
 
 
 def serialize_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Everything that the other side needs: source, name, arguments. Raises `UsageError` for what cannot travel."""
+    """What the other Python needs: source, name, arguments. Raises `UsageError` if something cannot be sent."""
     written = _written(function)
     name, node = written.__qualname__, _definition(written)
     foreign_defaults = {parameter for parameter, default in _defaults(node) if _foreign(default)}
@@ -152,13 +151,13 @@ def serialize_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: 
         except RecursionError:
             reason = f"{word} contains itself, or is nested too deeply"
         if reason:
-            msg = f"{name}: an argument cannot be carried: {reason}"
+            msg = f"{name}: an argument cannot be sent as JSON: {reason}"
             raise UsageError(msg, hint="pass None, bool, int, float, str, list or dict")
     return request
 
 
 def _written(function: Callable[..., Any]) -> FunctionType:
-    """`function`, if it is one that can be whole in itself."""
+    """`function`, if it is a plain function. Raises `UsageError` for a method, lambda, closure, generator, …"""
     name = getattr(function, "__qualname__", None) or repr(function)
     outer = name.rpartition(".")[0]
     reason = ""
@@ -177,7 +176,7 @@ def _written(function: Callable[..., Any]) -> FunctionType:
         reason = "it is a generator"
     elif function.__code__.co_freevars:
         names = ", ".join(function.__code__.co_freevars)
-        reason = f"it uses {names} of the function around it, which does not travel"
+        reason = f"it uses {names} of the enclosing function, which is not sent"
     if reason or not isinstance(function, FunctionType):
         raise _uncallable(name, reason)
     return function
@@ -189,14 +188,14 @@ def _uncallable(name: str, reason: str, hint: str = "") -> UsageError:
 
 
 def _source(function: FunctionType) -> tuple[str, int]:
-    """The text, and the line where it begins. It is not dedented: that would change strings of several lines."""
+    """The text, and the line where it begins. It is not dedented, because that would change multi-line strings."""
     try:
-        if function.__code__.co_filename == "<string>":  # as which Python knows the text of its own -c
+        if function.__code__.co_filename == "<string>":  # the file name of `python -c`
             raise OSError
         lines, line = inspect.getsourcelines(function)
     except (OSError, TypeError, SyntaxError, TokenError) as error:
-        reason = "its source is not there (typed at a prompt, or made by exec)"
-        raise _uncallable(function.__qualname__, reason, "write it into a file") from error
+        reason = "its source is not available (it was typed at a prompt, or made by exec)"
+        raise _uncallable(function.__qualname__, reason, "write it to a file") from error
     text = "".join(lines)
     return (f"if True:\n{text}", line - 1) if text[:1].isspace() else (text, line)
 
@@ -218,7 +217,7 @@ def _definition(function: FunctionType) -> ast.FunctionDef:
 
 
 class _WithoutAnnotations(ast.NodeTransformer):
-    """Annotations are not evaluated over there, so the names in them do not count."""
+    """Drops annotations: they are not evaluated in the other Python, so the names in them do not count."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         node.returns = None
@@ -231,7 +230,7 @@ class _WithoutAnnotations(ast.NodeTransformer):
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
-        # In its body, unlike in a function's, annotations are evaluated: dataclasses live on them.
+        # In a class body, unlike in a function, annotations are evaluated: dataclasses need them.
         for child in node.body:
             if not isinstance(child, ast.AnnAssign):
                 self.visit(child)
@@ -252,7 +251,7 @@ def _defaults(node: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
 
 
 def _refuse_foreign(function: FunctionType, node: ast.FunctionDef, defaults: Iterable[str]) -> None:
-    """Raise for names that only this side knows, those in `defaults` excepted: their values are sent."""
+    """Raise if `node` uses names of its module, except in the `defaults`, whose values are sent."""
     for parameter, default in _defaults(node):
         if parameter in defaults:
             _replace(node.args, default, ast.Constant(None))
@@ -263,7 +262,7 @@ def _refuse_foreign(function: FunctionType, node: ast.FunctionDef, defaults: Ite
     hint = f"pass them as arguments, or define them inside {function.__name__}"
     if imports and all(imports):
         hint = f"inside {function.__name__}: {'; '.join(filter(None, imports))}"
-    reason = f"it uses {', '.join(names)} of its module, which does not travel"
+    reason = f"it uses {', '.join(names)} of its module, which is not sent"
     raise _uncallable(function.__qualname__, reason, hint)
 
 
@@ -273,7 +272,7 @@ def _replace(arguments: ast.arguments, old: ast.expr, new: ast.expr) -> None:
 
 
 def _import(name: str, value: object) -> str:
-    """The statement that imports `value`, if it is obvious."""
+    """The statement that imports `value`; empty if it is not obvious."""
     if isinstance(value, ModuleType):
         return f"import {name}" if value.__name__ == name else f"import {value.__name__} as {name}"
     module, original = getattr(value, "__module__", None), getattr(value, "__name__", None)
@@ -283,7 +282,7 @@ def _import(name: str, value: object) -> str:
 
 
 def _foreign(node: ast.AST) -> set[str]:
-    """The global names that `node` uses without defining them, builtins excepted."""
+    """The global names that `node` uses without defining them, except builtins."""
     used, defined = set(), set()
     for scope in _scopes(symtable.symtable(ast.unparse(node), "<call>", "exec")):
         for symbol in scope.get_symbols():
@@ -318,11 +317,11 @@ def call(
     key: Key,
     environ: Mapping[str, str],
 ) -> Any:
-    """The value of `function` in the Python at `executable`, started with `environ`, as `Interpreter.call` promises."""
+    """Run `function` in the Python at `executable`, and return its value. See `Interpreter.call`."""
     __tracebackhide__ = True
     request = serialize_call(function, args, kwargs)
     with temporary_directory() as directory:
-        # The value comes in a file of its own: no print can touch it, not even one of C code or a child process.
+        # The value is written to a file of its own, so no print can corrupt it, not even in C code or a child process.
         answer = directory / "answer.json"
         done = run_into(
             directory,
@@ -339,7 +338,7 @@ def call(
 def _read(answer: Path) -> dict[str, Any]:
     try:
         reply = json.loads(answer.read_text("ascii"))
-    except (FileNotFoundError, ValueError):  # it died before it wrote, or while it did
+    except (FileNotFoundError, ValueError):  # it died before or while it wrote
         return {}
     return reply if isinstance(reply, dict) else {}
 
@@ -352,15 +351,15 @@ def _unpacked(
         case {"value": value}:
             return value
         case {"unfit": reason}:
-            msg = f"{name} under {key.display_name}: its value cannot be carried: {reason}"
+            msg = f"{name} under {key.display_name}: its value cannot be sent as JSON: {reason}"
             raise UsageError(msg, hint=f"return None, bool, int, float, str, list or dict from {name}")
         case {"syntax": reason}:
-            msg = f"{name} cannot be read by {key.display_name}: {reason}"
+            msg = f"{name} is not valid syntax in {key.display_name}: {reason}"
             raise UsageError(msg, hint=f"write {name} in the syntax of Python {key.minor_version}")
         case {"exception": exception, "text": text, "traceback": traceback}:
             msg = f"{name} under {key.display_name} raised {text}\n--- traceback of {key.display_name} ---\n{traceback}"
             raise CallError(msg.rstrip(), exception=exception, traceback=traceback)
     ending = f"was ended by {signal_name(-done.returncode)}" if done.returncode < 0 else f"exit code {done.returncode}"
     said = f"\n{tail(done.stderr)}" if done.stderr.strip() else ""
-    msg = f"{executable} ended without an answer to {name} ({ending}){said}"
+    msg = f"{executable} ended before {name} returned ({ending}){said}"
     raise CallError(msg)

@@ -1,9 +1,7 @@
-"""Lists the Pythons on `PATH`, shims and virtual environments aside.
+"""Discovers the Pythons on this machine: those that pyenv, uv and other tools installed, `PATH`, the Windows registry.
 
-Finds interpreters that are already here: those of other tools, then `PATH` and the Windows registry.
-
-Names are read first and only what may fit is asked, because asking costs 10 to 20 ms each. What an interpreter answers
-decides; a name never does.
+The name of a file or directory only tells which candidates are worth probing, because a probe costs 10 to 20 ms. The
+probe decides.
 """
 
 from __future__ import annotations
@@ -43,10 +41,13 @@ __all__ = ["discover", "executables_on_path"]
 
 
 def executables_on_path(environ: Mapping[str, str]) -> Iterator[Candidate]:
-    """The Pythons on `PATH`, in its order; in one directory, those whose names say more come first."""
+    """The Pythons on `PATH`, in its order, without shims. In one directory, more specific names come first.
+
+    For a directory of a virtual environment, yields the Pythons that the environment was made from.
+    """
     done: set[Path] = set()
     for entry in environ.get("PATH", "").split(os.pathsep):
-        if not Path(entry).is_absolute():  # a relative one would search the current directory
+        if not Path(entry).is_absolute():  # a relative entry would search the current directory
             continue
         directory = _without_environment(Path(entry))
         place = real(directory)
@@ -54,7 +55,7 @@ def executables_on_path(environ: Mapping[str, str]) -> Iterator[Candidate]:
             continue
         done.add(place)
         try:
-            # Not iterdir: there are thousands of names in /usr/bin, and Path objects would cost ten times as much.
+            # Not iterdir: /usr/bin has thousands of names, and Path objects would cost ten times as much.
             names = [name for name in os.listdir(directory) if EXECUTABLE_FORM.fullmatch(name)]  # noqa: PTH208
         except OSError:
             continue
@@ -65,7 +66,7 @@ def executables_on_path(environ: Mapping[str, str]) -> Iterator[Candidate]:
 
 
 def _without_environment(directory: Path) -> Path:
-    """For the executables of a virtual environment, the directory of those that it was made from."""
+    """`directory`, or if it belongs to a virtual environment, the directory of the Python that it was made from."""
     try:
         lines = (directory.parent / "pyvenv.cfg").read_text("utf-8").splitlines()
     except (OSError, ValueError):
@@ -87,11 +88,11 @@ _LOGGER = StepLogger(__name__)
 
 
 _MOST_PATCHES = 40
-"""No minor version of CPython had more patch releases; a name such as python3.12 may be any of them."""
+"""No minor version of CPython has had more patch releases. ``python3.12`` may be any of them."""
 
 
 _PATIENCE = 1.0
-"""Seconds that one candidate is waited for alone, fifty times what an answer takes, before others are asked as well."""
+"""Seconds to wait for one probe, fifty times what it usually takes, before other candidates are probed as well."""
 
 
 _MOST_AT_ONCE = 32
@@ -109,18 +110,19 @@ def discover(
     on_skip: Callable[[Path, ProbeError], None] | None = None,
     at_once: int = 1,
 ) -> Iterator[Interpreter]:
-    """The interpreters on this machine that fit `request`, best first, each asked only when it is its turn,
-    or while one before it keeps us waiting: however many hang, that costs about `timeout` seconds in all.
+    """The interpreters on this machine that fit `request`, best first. Each is probed only when it is its turn.
 
-    A path request gives exactly that executable, or that of the prefix which the path names, and raises `ProbeError`
-    if it is no Python (the Python behind it if it is a shim). Every other request looks at, newest first, the
-    installations of uv, pyenv, hatch, nox, mise, asdf and pdm and at `current`, and after them along `PATH`, and on
-    Windows in the registry, through python-discovery. `environ` and `home` say where to look.
+    If a probe hangs, the next candidates are probed meanwhile, so all that hang together cost about `timeout` seconds.
 
-    Two names of one interpreter count once. Shims never count. In place of a virtual environment, `current` or on
-    `PATH`, counts the interpreter that it was created from, which has none of its packages. What does not work is
-    passed by, after `on_skip(path, error)`. For a caller that wants all of them, `at_once` are asked at a time. Nothing
-    is written. Each iterator belongs to one thread.
+    A path request yields exactly that executable, or the executable of that prefix. If it is a shim, it yields the
+    Python that the shim runs. It raises `ProbeError` if the path is not a Python. Any other request looks, newest
+    first, at the installations of uv, pyenv, hatch, nox, mise, asdf and pdm and at `current`, then at `PATH`, and on
+    Windows at the registry, through python-discovery. `environ` and `home` say where to look.
+
+    An interpreter with two names is yielded once. Shims are never yielded. If `current` or an entry of `PATH` belongs
+    to a virtual environment, the interpreter that it was created from is yielded, which has none of its packages.
+    Interpreters that do not work are skipped after `on_skip(path, error)`. A caller that wants all of them sets
+    `at_once`, the number of probes at a time. Nothing is written. Each iterator belongs to one thread.
     """
     if request.path is not None:
         executable = (executable_in(request.path, target) if request.path.is_dir() else None) or request.path
@@ -133,31 +135,31 @@ def discover(
     candidates = (
         candidate
         for candidate in _candidates(request, environ=environ, home=home, target=target, current=current)
-        if _is_worth_asking(candidate, request, target, allow_prereleases) and _is_new(candidate, places)
+        if _is_worth_probing(candidate, request, target, allow_prereleases) and _is_new(candidate, places)
     )
-    with closing(_asked(candidates, environ, timeout, at_once)) as asked:
-        for question in asked:
-            candidate, found = question.candidate, question.answer
+    with closing(_probe_in_order(candidates, environ, timeout, at_once)) as probed:
+        for thread in probed:
+            candidate, found = thread.candidate, thread.result
             if isinstance(found, ProbeError):
-                _passed_by(request, candidate, found.message)
+                _log_skipped(request, candidate, found.message)
                 if on_skip is not None:
                     on_skip(candidate.executable, found)
                 continue
             base = real(found.base_executable)
             is_environment = found.prefix != found.base_prefix
             if base in seen:
-                _passed_by(request, candidate, "another name of one that was taken before")
+                _log_skipped(request, candidate, "another name of an earlier one")
             elif is_environment and candidate.source != "current":
-                _passed_by(request, candidate, "a virtual environment")
+                _log_skipped(request, candidate, "a virtual environment")
             elif not request.fits(found.key, target=target, allow_prereleases=allow_prereleases):
-                _passed_by(request, candidate, f"it answers as {found.key}")
+                _log_skipped(request, candidate, f"it is {found.key}")
             else:
                 seen.add(base)
                 yield _base_of(found, environ=environ, timeout=timeout) if is_environment else found
 
 
 def _base_of(environment: Interpreter, *, environ: Mapping[str, str], timeout: float) -> Interpreter:
-    """The interpreter that `environment` was created from, or `environment` itself if that does not work alone."""
+    """The interpreter that `environment` was created from, or `environment` itself if that one does not work."""
     try:
         return probe(environment.base_executable, source=environment.source, environ=environ, timeout=timeout)
     except ProbeError as error:
@@ -165,14 +167,14 @@ def _base_of(environment: Interpreter, *, environ: Mapping[str, str], timeout: f
         return environment
 
 
-def _passed_by(request: Request, candidate: Candidate, reason: str) -> None:
-    _LOGGER.debug("%s: passed by: %s (%s): %s", request.text, candidate.executable, candidate.source, reason)
+def _log_skipped(request: Request, candidate: Candidate, reason: str) -> None:
+    _LOGGER.debug("%s: skipped: %s (%s): %s", request.text, candidate.executable, candidate.source, reason)
 
 
-def _is_worth_asking(candidate: Candidate, request: Request, target: Target, allow_prereleases: bool) -> bool:
+def _is_worth_probing(candidate: Candidate, request: Request, target: Target, allow_prereleases: bool) -> bool:
     may_fit = _may_fit(candidate, request, target, allow_prereleases)
     if not may_fit:
-        _passed_by(request, candidate, "its name says another Python")
+        _log_skipped(request, candidate, "its name is that of another Python")
     return may_fit
 
 
@@ -184,79 +186,79 @@ def _is_new(candidate: Candidate, places: set[Path]) -> bool:
     return True
 
 
-class _Question:
-    """A candidate that is being asked, in a thread of its own."""
+class _ProbeThread:
+    """A candidate that is being probed, in a thread of its own."""
 
     def __init__(self, candidate: Candidate, environ: Mapping[str, str], timeout: float, stop: threading.Event) -> None:
         self.candidate = candidate
-        self._answer: Interpreter | BaseException | None = None
-        self._thread = threading.Thread(target=self._ask, args=(environ, timeout, stop), daemon=True)
+        self._result: Interpreter | BaseException | None = None
+        self._thread = threading.Thread(target=self._probe, args=(environ, timeout, stop), daemon=True)
         self._thread.start()
 
     @property
-    def answer(self) -> Interpreter | ProbeError:
-        """What came of it, once it is done."""
-        if isinstance(self._answer, Interpreter | ProbeError):
-            return self._answer
-        raise self._answer or RuntimeError("not answered yet")
+    def result(self) -> Interpreter | ProbeError:
+        """The result of the probe, once it is done."""
+        if isinstance(self._result, Interpreter | ProbeError):
+            return self._result
+        raise self._result or RuntimeError("the probe is not done yet")
 
     def is_done(self, within: float = 0.0) -> bool:
         self._thread.join(within)
         return not self._thread.is_alive()
 
-    def _ask(self, environ: Mapping[str, str], timeout: float, stop: threading.Event) -> None:
+    def _probe(self, environ: Mapping[str, str], timeout: float, stop: threading.Event) -> None:
         executable, source = self.candidate.executable, self.candidate.source
         try:
-            self._answer = probe(executable, source=source, environ=environ, timeout=timeout, stop=stop)
-        except BaseException as error:  # noqa: BLE001  # raised when the answer is read
-            self._answer = error
+            self._result = probe(executable, source=source, environ=environ, timeout=timeout, stop=stop)
+        except BaseException as error:  # noqa: BLE001  # raised when `result` is read
+            self._result = error
 
 
-def _asked(
+def _probe_in_order(
     candidates: Iterator[Candidate], environ: Mapping[str, str], timeout: float, at_once: int
-) -> Generator[_Question, None, None]:
-    """The candidates in their order, each with its answer. When it is closed, nothing that was asked runs any more."""
+) -> Generator[_ProbeThread, None, None]:
+    """The candidates in their order, each with its result. Closing the generator ends the probes that still run."""
     stop = threading.Event()
-    questions: deque[_Question] = deque()
+    threads: deque[_ProbeThread] = deque()
     try:
         while True:
-            for candidate in islice(candidates, max(0, at_once - len(questions))):
-                questions.append(_Question(candidate, environ, timeout, stop))  # each starts at once
-            if not questions:
+            for candidate in islice(candidates, max(0, at_once - len(threads))):
+                threads.append(_ProbeThread(candidate, environ, timeout, stop))  # starts immediately
+            if not threads:
                 return
-            if not questions[0].is_done(_PATIENCE):
-                _ask_more(questions, candidates, environ, timeout, stop)
-            yield questions.popleft()
+            if not threads[0].is_done(_PATIENCE):
+                _probe_more(threads, candidates, environ, timeout, stop)
+            yield threads.popleft()
     finally:
         stop.set()
-        until = time.monotonic() + 2
-        for question in questions:
-            question.is_done(max(0.0, until - time.monotonic()))
+        deadline = time.monotonic() + 2
+        for thread in threads:
+            thread.is_done(max(0.0, deadline - time.monotonic()))
 
 
-def _ask_more(
-    questions: deque[_Question],
+def _probe_more(
+    threads: deque[_ProbeThread],
     candidates: Iterator[Candidate],
     environ: Mapping[str, str],
     timeout: float,
     stop: threading.Event,
 ) -> None:
-    """Until the first of `questions` is answered, ask the candidates behind it, which may hang as well."""
+    """Until the first of `threads` is done, probe the candidates after it, which may hang as well."""
     exhausted = False
-    while not questions[0].is_done(0.02):
-        while not exhausted and sum(not question.is_done() for question in questions) < _MOST_AT_ONCE:
+    while not threads[0].is_done(0.02):
+        while not exhausted and sum(not thread.is_done() for thread in threads) < _MOST_AT_ONCE:
             candidate = next(candidates, None)
             if candidate is None:
                 exhausted = True
             else:
-                questions.append(_Question(candidate, environ, timeout, stop))
+                threads.append(_ProbeThread(candidate, environ, timeout, stop))
 
 
 def _at(path: Path, *, environ: Mapping[str, str], timeout: float) -> Interpreter:
     found = probe(path, source="path", environ=environ, timeout=timeout)
     if not is_shim(path):
         return found
-    # What a shim runs depends on the directory it is started in: take what it ran now.
+    # What a shim runs depends on the current directory: take what it ran now.
     is_environment = found.prefix != found.base_prefix
     behind = found.prefix / "bin" / "python" if is_environment else found.base_executable
     return probe(behind, source="path", environ=environ, timeout=timeout)
@@ -268,8 +270,8 @@ def _candidates(
     known = list(tool_installations(environ, home, target))
     if current is not None:
         known.append(guess_executable(current, "current"))
-    # Sorting is stable: between equals the order of the tools holds, and `current` is the last of them, because the
-    # others have no packages in them.
+    # Sorting is stable: equal versions keep the order of the tools, with `current` last, because it may be the only one
+    # with packages installed.
     exact = [candidate for candidate in known if candidate.is_exact]
     yield from sorted(exact, key=lambda candidate: candidate.version or Version("0"), reverse=True)
     vague = [candidate for candidate in known if not candidate.is_exact]
@@ -280,7 +282,7 @@ def _candidates(
 
 
 def _may_fit(candidate: Candidate, request: Request, target: Target, allow_prereleases: bool) -> bool:
-    """Whether a Python whose name says so much could fit; what the name leaves open, fits."""
+    """Whether a Python of that name could fit. What the name leaves open, fits."""
     if candidate.implementation and request.implementation not in {candidate.implementation, None}:
         return False
     if candidate.version is None or candidate.version.release == (3,):
@@ -291,7 +293,7 @@ def _may_fit(candidate: Candidate, request: Request, target: Target, allow_prere
         versions = [Version(f"{release[0]}.{release[1]}.{patch}") for patch in range(_MOST_PATCHES)]
         allow_prereleases = True
         if request.names_prerelease:
-            versions = [*versions, *_named(request)]
+            versions = [*versions, *_named_versions(request)]
     wanted = candidate.target or request.target(target)
     implementation = candidate.implementation or request.implementation or "cpython"
     variant = request.variant if candidate.variant is None else candidate.variant
@@ -305,7 +307,7 @@ def _may_fit(candidate: Candidate, request: Request, target: Target, allow_prere
     )
 
 
-def _named(request: Request) -> Iterator[Version]:
+def _named_versions(request: Request) -> Iterator[Version]:
     for specifier in request.specifier:
         try:
             version = Version(specifier.version.removesuffix(".*"))
@@ -315,17 +317,17 @@ def _named(request: Request) -> Iterator[Version]:
 
 
 def _in_registry(request: Request, environ: Mapping[str, str]) -> Iterator[Candidate]:
-    """What python-discovery finds; on Windows it reads the registry (PEP 514), which we do not."""
+    """What python-discovery finds. On Windows it reads the registry (PEP 514)."""
     from python_discovery import iter_interpreters
 
-    for found in iter_interpreters(_spoken(request), env=environ):
+    for found in iter_interpreters(_discovery_spec(request), env=environ):
         executable = found.system_executable or found.executable
         if executable and not is_shim(Path(executable)):
             yield Candidate(executable=Path(executable), source="registry")
 
 
-def _spoken(request: Request) -> str | None:
-    """`request` in python-discovery's words, as far as it has them; it only narrows the search, so less is no harm."""
+def _discovery_spec(request: Request) -> str | None:
+    """`request` as a spec of python-discovery, which may be less specific: it only narrows the search."""
     if request.implementation is None:
         return None
     threaded = "t" if "freethreaded" in request.variant else ""

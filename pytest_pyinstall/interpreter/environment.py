@@ -1,7 +1,7 @@
 """Makes a virtual environment from an interpreter.
 
-The venv is written by hand, in about a millisecond: the files are those of PEP 405 and of the standard library's
-`venv` without pip. If the interpreter's own layout is unusual, its `venv` module is run instead.
+The files are written directly, in about a millisecond: those of PEP 405 and of the standard library's `venv` without
+pip. If the interpreter's own layout is unusual, its `venv` module is run instead.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from pytest_pyinstall.system.processes import run_tool
 __all__ = ["clean", "clean_for_tests", "create", "executable", "scripts"]
 
 
-# What would send an interpreter, or its loader, to the files of another one.
+# Variables that make an interpreter, or its loader, use the files of another one.
 _REDIRECTING = frozenset(
     {
         *("PYTHONHOME", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "PYTHONPLATLIBDIR", "VIRTUAL_ENV"),
@@ -28,17 +28,17 @@ _REDIRECTING = frozenset(
 
 
 def create(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str, str]) -> Path:
-    """The executable of a new virtual environment at `path`, without pip, of the interpreter at `base_executable`.
+    """Create a virtual environment at `path`, without pip, of `base_executable`, and return its executable.
 
-    `base_executable` is no environment's own executable but the one behind it. `path` is absolute, missing or an empty
-    directory, and its parents are made. On failure nothing of it stays, and `EnvironmentCreationError` is raised, as it
-    is if something is already there. The base is not written to, and not run if its layout is the usual one. Two
-    calls for one path are not safe concurrently, calls for different paths are.
+    `base_executable` must not belong to an environment itself. `path` is absolute, and missing or an empty directory.
+    Missing parents are created. If `path` is not empty, or after a failure, `EnvironmentCreationError` is raised, and
+    nothing is left behind. The base is not written to, and only run if its layout is unusual. Two concurrent calls for
+    one path are not safe; calls for different paths are.
     """
     try:
         existed = path.exists()
         if existed and any(path.iterdir()):
-            msg = f"{path} is not empty: an environment is only made in a new or empty directory"
+            msg = f"{path} is not empty: an environment can only be created in a new or empty directory"
             raise EnvironmentCreationError(msg, hint=f"ls -A {shlex.quote(str(path))}")
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -54,10 +54,10 @@ def create(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str,
 
 
 def clean(environ: Mapping[str, str], key: Key) -> dict[str, str]:
-    """`environ` without what would send this interpreter to the files of another one, or keep it from starting."""
+    """`environ` without the variables that make this interpreter use another one's files, or prevent its start."""
     kept = {name: value for name, value in environ.items() if name not in _REDIRECTING}
     if not key.is_free_threaded and kept.get("PYTHON_GIL") == "0":
-        del kept["PYTHON_GIL"]  # fatal to an interpreter that has no such choice
+        del kept["PYTHON_GIL"]  # a fatal error in a Python that cannot disable the GIL
     return kept
 
 
@@ -65,7 +65,7 @@ _LIBRARY_PATHS = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 def clean_for_tests(environ: Mapping[str, str], key: Key) -> dict[str, str]:
-    """`clean`, with the library paths that tests may need: those that lead to no other Python."""
+    """`clean`, but with the library paths that tests may need: those without another Python's libpython."""
     kept = clean(environ, key)
     for name in _LIBRARY_PATHS:
         places = [place for place in environ.get(name, "").split(os.pathsep) if place]
@@ -113,14 +113,14 @@ def _fill_posix(path: Path, key: Key, base_executable: Path) -> bool:
 
 
 def _fill_windows(path: Path, key: Key, base_executable: Path) -> bool:
-    """venv's layout on Windows, whose executables are the small launchers that the interpreter brings along."""
+    """venv's layout on Windows, whose executables are small launchers that the interpreter contains."""
     import shutil
 
     templates = base_executable.parent / "Lib" / "venv" / "scripts" / "nt"
     threaded, debug = "t" if key.is_free_threaded else "", "_d" if key.is_debug else ""
     launchers = {}
     for name, launcher in (("python", "venvlauncher"), ("pythonw", "venvwlauncher")):
-        # 3.13 renamed them; the names of the older ones are those that they get.
+        # 3.13 renamed them. Before, a launcher had the name of its copy in the environment.
         for template in (f"{launcher}{threaded}{debug}.exe", f"{name}{debug}.exe"):
             if (templates / template).is_file():
                 launchers[name] = templates / template
@@ -143,7 +143,7 @@ def _fill_windows(path: Path, key: Key, base_executable: Path) -> bool:
 
 
 def _with_library(base_executable: Path, key: Key) -> Path | None:
-    """`base_executable`, or what it links to, whichever has its standard library where a `home` is searched for it."""
+    """`base_executable` or its links' target, whichever is in a prefix with a standard library. None if neither is."""
     for executable in (base_executable, base_executable.resolve()):
         for directory in ("lib", "lib64"):
             library = executable.parent.parent / directory / Path(_library(key)).name
@@ -170,7 +170,7 @@ def _is_32_bit(key: Key) -> bool:
 
 def _configure(path: Path, key: Key, base: Path) -> None:
     (path / ".gitignore").write_text("*\n", encoding="utf-8")
-    # Last: with this file it is an environment, so everything else is there already.
+    # Last: this file makes the directory an environment, so everything else must exist before.
     (path / "pyvenv.cfg").write_text(
         f"home = {base.parent}\n"
         "include-system-site-packages = false\n"
@@ -183,12 +183,12 @@ def _configure(path: Path, key: Key, base: Path) -> None:
 
 def _run_venv(path: Path, *, key: Key, base_executable: Path, environ: Mapping[str, str]) -> None:
     command = [str(base_executable), "-I", "-m", "venv", "--without-pip", str(path)]
-    run_tool(command, environ=clean(environ, key), what=f"cannot make an environment of {key.display_name} at {path}")
+    run_tool(command, environ=clean(environ, key), what=f"cannot create an environment of {key.display_name} at {path}")
 
 
 def _unwritable(path: Path, error: OSError) -> EnvironmentCreationError:
     place = error.filename or path
-    msg = f"cannot make an environment at {path}: {place}: {error.strerror or error}"
+    msg = f"cannot create an environment at {path}: {place}: {error.strerror or error}"
     return EnvironmentCreationError(msg, hint=f"ls -ld {shlex.quote(str(path.parent))}")
 
 

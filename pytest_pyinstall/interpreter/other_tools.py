@@ -1,11 +1,12 @@
-"""What the name of an executable, or of the directory that a tool has installed it to, says about a Python.
+"""What other tools know about Pythons: where uv, pyenv, hatch, nox, mise, asdf and pdm install them, and how tox and
+virtualenv name them.
 
-Lists the Pythons that other tools have installed, by the names of their directories.
+`tool_installations` lists the installed Pythons by the names of their directories, without running them. To discover
+the Pythons of a further tool (conda, Homebrew, …), add its directories to `_directories`.
 
-Reads what tox and virtualenv call a Python (``py39``, ``python3.9-64``, ``>=3.10``) as a request.
-
-Both take the grammar of python-discovery, in which ``cpython-3.12`` is a CPython for the machine "3.12", and everything
-that it does not know is the name of a file. So its own reading decides, and ours only says it in other words.
+`request_from_spec` turns a spec of tox and virtualenv (``py39``, ``python3.9-64``, ``>=3.10``) into a request. Both use
+python-discovery, whose grammar differs from ours: ``cpython-3.12`` is a CPython for the machine "3.12", and everything
+unknown is a file name. So python-discovery parses the spec, and the result is translated.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ _SHIM_MAKERS = {"mise", "asdf", "pyenv", "rtx", "proto", "vfox"}
 
 
 class Candidate(Value):
-    """A file that may be an interpreter, and what its name says; None if it says nothing."""
+    """A file that may be an interpreter, and what its name says about it. None means that the name does not say."""
 
     executable: Path
     source: str
@@ -76,13 +77,13 @@ class Candidate(Value):
 
 
 def guess_executable(executable: Path, source: str) -> Candidate:
-    """What its name says, or the name of what it links to: ``python`` is often ``python3.12`` in the end."""
+    """The candidate by the executable's name, or by the name of its link's target: ``python`` may be ``python3.12``."""
     implementation = None
     for name in (executable.name, real(executable).name):
         match = EXECUTABLE_FORM.fullmatch(name)
         if match is None:
             continue
-        if match["name"].lower() != "python":  # by which every implementation goes
+        if match["name"].lower() != "python":  # every implementation has an executable of that name
             implementation = match["name"].lower()
         if "." in (match["version"] or ""):
             flags = ("freethreaded" * bool(match["threaded"]), "debug" * bool(match["debug"]))
@@ -98,35 +99,35 @@ def guess_executable(executable: Path, source: str) -> Candidate:
 
 
 def is_shim(executable: Path) -> bool:
-    """Whether it is a shim: it selects a Python by the current directory, or offers to install one."""
+    """Whether it is a shim: a program that selects a Python by the current directory, or offers to install one."""
     if executable.parent.name == "shims":
         return True
     if real(executable).stem.lower() in _SHIM_MAKERS:
         return True
-    # Windows: an app execution alias is an empty file that opens the store.
+    # Windows: an app execution alias is an empty file that opens the Microsoft Store.
     return executable.parent.name == "WindowsApps" and not executable.lstat().st_size
 
 
 def real(path: Path) -> Path:
-    """The target of `path`, through all links."""
-    return Path(os.path.realpath(path))  # unlike resolve, it says nothing about loops
+    """`path` with all links resolved."""
+    return Path(os.path.realpath(path))  # unlike `Path.resolve`, it does not raise for loops
 
 
 def executable_in(directory: Path, target: Target) -> Path | None:
-    """The interpreter of the installation or environment whose prefix is `directory`; None if there is none."""
-    places = ("Scripts/python.exe", "bin/python.exe", "python.exe")  # a venv, MSYS2, an installation: as uv looks
+    """The interpreter of the installation or environment with the prefix `directory`. None if there is none."""
+    places = ("Scripts/python.exe", "bin/python.exe", "python.exe")  # a venv, MSYS2, an installation, in uv's order
     names = places if target.os == "windows" else ("bin/python3", "bin/python", "bin/pypy3", "bin/graalpy")
     return next((place for name in names if (place := directory / name).is_file()), None)
 
 
 def guess_directory(directory: Path, source: str, target: Target) -> Candidate | None:
-    """The Python that the tool `source` has installed in `directory`; None if there is none."""
+    """The Python that the tool `source` has installed in `directory`. None if there is none."""
     if source == "uv":
         return _guess_key(directory)
     if (directory / "pyvenv.cfg").is_file():  # pyenv-virtualenv puts environments among the versions
         return None
     match = _DIRECTORY_FORM.fullmatch(directory.name)
-    if match is None:  # 3.13-dev, miniconda3-latest, a name of one's own: its executable may say more
+    if match is None:  # 3.13-dev, miniconda3-latest, a custom name: the executable's name may say more
         found = _first(directory, ("python3", "python"), target)
         return guess_executable(found, source) if found else None
     implementation = {None: "cpython", "python": "cpython"}.get(match["name"], match["name"])
@@ -163,7 +164,7 @@ def _guess_key(directory: Path) -> Candidate | None:
 
 
 def _hatch(directory: Path) -> tuple[Path, Path | None]:
-    """hatch notes the path of the executable beside the Python, and unpacks archives as they are."""
+    """hatch keeps the archive's layout, and writes the path of the executable to a file beside the Python."""
     try:
         noted = json.loads((directory / "hatch-dist.json").read_text("utf-8"))["python_path"]
         executable = directory / noted
@@ -185,7 +186,7 @@ def _first(directory: Path, names: Iterable[str], target: Target) -> Path | None
 
 
 def tool_installations(environ: Mapping[str, str], home: Path, target: Target) -> Iterator[Candidate]:
-    """What the tools that install Pythons have installed, by the names of their directories."""
+    """The Pythons that other tools have installed, by the names of their directories."""
     for source, directory in _directories(environ, home, target):
         for entry in _entries(directory):
             if candidate := guess_directory(entry, source, target):
@@ -193,9 +194,9 @@ def tool_installations(environ: Mapping[str, str], home: Path, target: Target) -
 
 
 def _directories(environ: Mapping[str, str], home: Path, target: Target) -> Iterator[tuple[str, Path]]:
-    """The directories of each tool's Pythons: its own variable, else its default for this system.
+    """Each tool, and a directory in which it installs Pythons: from its own variable, or its default for this system.
 
-    Sources: uv's and mise's documentation, pyenv's and asdf's READMEs, and the code of hatch 1.18, nox 2026.10 and pdm.
+    Sources: the documentation of uv and mise, the READMEs of pyenv and asdf, the code of hatch 1.18, nox 2026.10, pdm.
     """
     windows, macos = target.os == "windows", target.os == "macos"
     local = _variable(environ, "LOCALAPPDATA") or home / "AppData" / "Local"
@@ -229,7 +230,7 @@ def _directories(environ: Mapping[str, str], home: Path, target: Target) -> Iter
 
 
 def _variable(environ: Mapping[str, str], name: str) -> Path | None:
-    """An absolute directory, or nothing: a relative one would search the current directory."""
+    """The directory in a variable. None if it is relative, because that would search the current directory."""
     directory = Path(environ.get(name, ""))
     return directory if directory.is_absolute() else None
 
@@ -240,8 +241,8 @@ def _entries(directory: Path) -> list[Path]:
     except OSError:
         return []
     inside = real(directory)
-    # A link that stays inside is a second name (uv's minor versions, mise's `latest`). One that leads elsewhere is a
-    # Python that was registered there: by `mise sync`, `mise link` or `brew pyenv-sync`.
+    # A link to an entry of the same directory is a second name (uv's minor versions, mise's `latest`). A link to
+    # somewhere else is a Python that `mise sync`, `mise link` or `brew pyenv-sync` registered.
     return [
         entry
         for entry in entries
@@ -262,11 +263,11 @@ _DOUBLED = {half: whole for whole, half in _HALVED.items()}
 
 
 def request_from_spec(spec: str, *, target: Target) -> Request | None:
-    """The request that `spec` comes to, None for what is not ours to provide.
+    """The request for `spec`. None if pytest-pyinstall does not provide such a Python.
 
-    That is a path, a word that python-discovery takes for one, an implementation of which there are no builds, and
-    whatever the Python that asks already is: ``py``, ``python``, ``python3``. `target` is where the Python has to run,
-    as far as `spec` leaves that open.
+    That is the case for a path, or a word that python-discovery takes for a path; for an implementation without builds;
+    and for ``py``, ``python`` and ``python3``, which the Python that runs tox or virtualenv already satisfies. `target`
+    is used for whatever `spec` leaves open.
     """
     try:
         parsed = PythonSpec.from_string_spec(spec)
@@ -292,27 +293,27 @@ def request_from_spec(spec: str, *, target: Target) -> Request | None:
 
 
 def explain(spec: str, *, path: str) -> str | None:
-    """One line that says why there is no such Python; None if `spec` alone does not show it.
+    """Why there cannot be such a Python, in one line. None if `spec` alone does not show it.
 
-    `path` is the ``PATH`` along which executables are looked for.
+    `path` is the ``PATH`` to search for executables.
     """
     try:
         parsed = PythonSpec.from_string_spec(spec)
     except ValueError as error:
-        return f"{spec!r} names no Python: {error}{_meant(spec)}"
+        return f"{spec!r} does not name a Python: {error}{_meant(spec)}"
     if parsed.path is not None and shutil.which(spec, path=path) is None:
-        return f"{spec!r} names no Python: it is neither a version nor an executable on PATH{_meant(spec)}"
+        return f"{spec!r} does not name a Python: it is neither a version nor an executable on PATH{_meant(spec)}"
     implementation = (parsed.implementation or "cpython").lower()
     if implementation not in _IMPLEMENTATIONS and _meant(spec) and shutil.which(implementation, path=path) is None:
-        return f"{spec!r} names no Python: {implementation!r} is no implementation that we know{_meant(spec)}"
+        return f"{spec!r} does not name a Python: the implementation {implementation!r} is unknown{_meant(spec)}"
     machine = (parsed.machine or "").lower()
     if machine and machine not in ARCHITECTURE_WORDS and machine != platform.machine().lower():
-        return f"{spec!r} cannot be had: {parsed.machine!r} is no architecture that we know"
+        return f"{spec!r} is not available: the architecture {parsed.machine!r} is unknown"
     return None
 
 
 def _meant(spec: str) -> str:
-    """What `spec`, which is not a request, may mean, as the end of a sentence; empty if it is unknown."""
+    """A suggestion for `spec`, which is not a request, as the end of a sentence. Empty if there is none."""
     try:
         Request.parse(spec)
     except InvalidRequestError as error:
@@ -322,7 +323,7 @@ def _meant(spec: str) -> str:
 
 
 def _architecture(parsed: PythonSpec, target: Target) -> str | None:
-    """In the words of keys; None if it is open, empty if it is unknown."""
+    """The architecture as in keys. None if the spec leaves it open, empty if it is unknown."""
     if parsed.machine is not None:
         return ARCHITECTURE_WORDS.get(parsed.machine.lower(), "")
     if parsed.architecture is None:

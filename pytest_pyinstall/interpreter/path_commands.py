@@ -1,15 +1,15 @@
-"""Puts ``python3.9``, ``pypy3.11``, ``python3.13t`` of some interpreters on ``PATH``, for pytest, `exec` and tox alike.
+"""Puts commands such as ``python3.9``, ``pypy3.11`` and ``python3.13t`` on ``PATH``, for pytest, `exec` and tox.
 
-They are shell scripts that start the interpreter by its own path, and not symlinks. Reached through a symlink, a Python
-calls itself by the link's name: every virtual environment that tox, nox or ``python -m venv`` then makes points into
-our directory, and a virtual environment's own Python no longer finds its ``pyvenv.cfg`` and is another one.
+The commands are shell scripts that start an interpreter by its own path. Symlinks would not do: a Python that is
+started through a symlink takes the link for its own path. Virtual environments that tox, nox or ``python -m venv``
+create with it would point into our directory, and the Python of a virtual environment would not find ``pyvenv.cfg``.
 
     CACHE/commands/<digest>/python3.9   one directory for each interpreter, because 3.9.7 and 3.9.18 have one name
-    CACHE/commands/.<digest>.lease      shared by the sessions that use it
+    CACHE/commands/.<digest>.lease      held shared by the sessions that use it
 
-They stay, because virtualenv and uv remember what they asked by the path that they asked. What is there is compared
-with what it should be each time. A cache that cannot be used for this (read-only, others can write to it, noexec, a
-colon in its path) is replaced by a new temporary directory.
+The directories stay, because virtualenv and uv cache what they know about an interpreter by its path. Their content is
+checked at each use. If the cache cannot be used (read-only, writable for others, noexec, a colon in its path), the
+commands are put into a new temporary directory.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ __all__ = ["Commands", "commands_on_path", "links", "names", "stale_commands"]
 
 
 class Commands(NamedTuple):
-    """What was put in front of ``PATH``: `directories`, in this order, and the `names` of the commands in them."""
+    """The `directories` to put in front of ``PATH``, in this order, and the `names` of the commands in them."""
 
     directories: tuple[str, ...]
     names: tuple[str, ...]
 
     def before(self, path: str) -> str:
-        """The value of ``PATH`` with them in front of `path`, each once."""
+        """The value of ``PATH`` with the directories in front of `path`, each once."""
         entries = [entry for entry in path.split(os.pathsep) if entry not in self.directories]
         return os.pathsep.join([*self.directories, *entries])
 
@@ -57,10 +57,10 @@ class Commands(NamedTuple):
 def commands_on_path(
     interpreters: Iterable[Interpreter], *, environ: Mapping[str, str], cache: Path
 ) -> Iterator[Commands]:
-    """A command for each of `interpreters`, which no one deletes while the block lasts.
+    """A context with a command for each of `interpreters`. No other process deletes the commands meanwhile.
 
-    Of several with one name (3.12.1 and 3.12.4) the first has it. Raises `StoreError` if there is no place for them, or
-    if what is then found on ``PATH``, with the variables of `environ`, is not that interpreter.
+    If several have one name (3.12.1 and 3.12.4), the command starts the first. Raises `StoreError` if no directory can
+    be used, or if a command, searched on ``PATH`` and run with the variables of `environ`, starts another Python.
     """
     wanted: dict[str, Interpreter] = {}
     for interpreter in interpreters:
@@ -84,7 +84,7 @@ def commands_on_path(
 
 
 class _UnusableError(Exception):
-    """A directory in which commands cannot stand, and why."""
+    """A directory cannot be used for commands. The message says why."""
 
 
 def _in_cache(wanted: Mapping[str, Interpreter], cache: Path, stack: contextlib.ExitStack) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ def _in_temporary(wanted: Mapping[str, Interpreter], _: Path, stack: contextlib.
 
 def _refuse_unusable(place: Path) -> None:
     if os.pathsep in str(place):
-        raise _UnusableError(f"{place} has a {os.pathsep} in it, which separates the entries of PATH")
+        raise _UnusableError(f"{place} contains a {os.pathsep}, which separates the entries of PATH")
     existing = next((each for each in (place, *place.parents) if each.exists()), place)
     if is_noexec(existing):
         raise _UnusableError(f"{place} is on a volume that is mounted noexec")
@@ -129,7 +129,7 @@ _REDIRECTING = (
     *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "DYLD_FRAMEWORK_PATH", "DYLD_INSERT_LIBRARIES"),
     *("PYTHONHOME", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "PYTHONPLATLIBDIR"),
 )
-"""Interpreters are asked without these; a command that a test starts gets them, and may then be another Python."""
+"""A probe runs without these variables. A command that a test starts gets them, and may then be another Python."""
 
 _ASK = "import sys; print('%d.%d.%d' % sys.version_info[:3]); print(sys.base_prefix)"
 
@@ -140,7 +140,7 @@ def _check(wanted: Mapping[str, Interpreter], commands: Commands, environ: Mappi
     for name, interpreter in wanted.items():
         found = shutil.which(name, path=path)
         if found is None or str(Path(found).parent) not in commands.directories:
-            message = f"{name} on PATH is {found or 'not there'}, and not {interpreter.executable}"
+            message = f"{name} on PATH is {found or 'missing'}, not {interpreter.executable}"
             raise StoreError(message, hint="PYTEST_PYINSTALL_CACHE=DIR, from which programs can be started")
         if variables:
             _ask(name, found, interpreter, variables, environ)
@@ -166,12 +166,12 @@ def _ask(name: str, found: str, interpreter: Interpreter, variables: Sequence[st
     if len(said) == 2 and said[0] == version and os.path.realpath(said[1]) == os.path.realpath(interpreter.base_prefix):
         return
     instead = f"is Python {said[0]} of {said[1]}" if len(said) == 2 else "does not work"
-    message = f"with {' and '.join(variables)} set, {name} {instead}, and not {interpreter.executable}"
+    message = f"with {' and '.join(variables)} set, {name} {instead}, not {interpreter.executable}"
     raise StoreError(message, hint=f"unset {' '.join(variables)}")
 
 
 def stale_commands(cache: Path, *, everything: bool = False) -> list[Path]:
-    """The directories of commands in the cache whose interpreter is gone; with `everything`, all of them."""
+    """The directories of commands in the cache whose interpreter no longer exists, or with `everything`, all."""
     found = []
     for directory in sorted((cache / "commands").glob("[0-9a-f]*")):
         if len(directory.name) == 16 and directory.is_dir() and not directory.is_symlink():
@@ -189,12 +189,12 @@ def _target(command: Path) -> str | None:
 
 
 def links(interpreters: Iterable[Interpreter], into: Path) -> tuple[Path, ...]:
-    """A command for each of `interpreters` in the directory `into`, which is made if it is missing.
+    """Write a command for each of `interpreters` to the directory `into`, and return the files.
 
-    Of several with one name (3.12.1 and 3.12.4) the first has it. Only versioned names: whatever ``python`` and
-    ``python3`` are, they stay. On Windows each is a ``.bat``, which ``shutil.which`` and shells find, but which
-    ``subprocess`` starts only by its full name. Returns the files; what is under such a name and is something else is
-    replaced in one step. Raises `StoreError` if it cannot be written.
+    If several have one name (3.12.1 and 3.12.4), the command starts the first. Only versioned names are written, so
+    ``python`` and ``python3`` stay what they are. On Windows each command is a ``.bat`` file, which ``shutil.which``
+    and shells find, but which ``subprocess`` starts only by its full name. A file with other content is replaced
+    atomically. Raises `StoreError` if the directory cannot be written to.
     """
     made: dict[str, Path] = {}
     try:
@@ -212,7 +212,7 @@ def links(interpreters: Iterable[Interpreter], into: Path) -> tuple[Path, ...]:
 
 
 def names(key: Key) -> tuple[str, ...]:
-    """By which names a Python is looked for: ``python3.13t``, ``pypy3.11``, ``graalpy3.12``."""
+    """The names of the commands for a Python: ``python3.13t``, ``pypy3.11``, ``graalpy3.12``."""
     name = "python" if key.implementation == "cpython" else key.implementation
     return (f"{name}{key.minor_version}{key.suffix}",)
 
@@ -224,7 +224,7 @@ def _command(interpreter: Interpreter, path: Path) -> Path:
         text = os.fspath(executable).replace("%", "%%")
         content = f'@"{text}" %*\r\n'.encode("oem", "replace")
     else:
-        # As bytes: a path need not be UTF-8.
+        # As bytes, because a path need not be UTF-8.
         content = b'#!/bin/sh\n%sexec %s "$@"\n' % (_own_libraries(interpreter), _quoted(executable))
     if _holds(path, content):
         return path
@@ -235,7 +235,7 @@ def _command(interpreter: Interpreter, path: Path) -> Path:
 
 
 def _own_libraries(interpreter: Interpreter) -> bytes:
-    """Lets a shared build find its own libpython first: ``LD_LIBRARY_PATH`` goes before what it was built with."""
+    """A line that makes a shared build load its own libpython: ``LD_LIBRARY_PATH`` overrides its built-in path."""
     directory = interpreter.base_prefix / "lib"
     if not any(directory.glob("libpython*.so*")):
         return b""
@@ -247,7 +247,7 @@ def _quoted(path: Path) -> bytes:
 
 
 def _holds(path: Path, content: bytes) -> bool:
-    """Whether `path` is a file of ours or root's with that content. A power cut may have emptied it."""
+    """Whether `path` is a file of ours or root's with that content. A power failure may have emptied it."""
     try:
         status = path.lstat()
         is_ours = not hasattr(os, "geteuid") or status.st_uid in {0, os.geteuid()}

@@ -59,30 +59,31 @@ def probe(
     expected: Key | None = None,
     stop: threading.Event | None = None,
 ) -> Interpreter:
-    """The interpreter that answers at `executable`, which keeps the path it was asked by (made absolute).
+    """Run `executable` once, and return the interpreter that it describes, with this path made absolute.
 
-    It runs with ``-I -B``, no standard input, the root directory as its working directory and, of `environ`, only what
-    `PATH`, the locale, the home and temporary directories and Windows itself need: nothing that redirects a Python or
-    its loader reaches it. Nothing is written. After `timeout` seconds it is killed with its whole process group,
-    and soon after `stop` was set, which another thread may do.
+    It runs with ``-I -B``, without standard input, in the root directory. Of `environ` it gets only `PATH`, the locale,
+    the home and temporary directories and what Windows itself needs, so nothing redirects it or its loader. Nothing is
+    written. After `timeout` seconds, or soon after another thread sets `stop`, its whole process group is killed.
 
-    With `expected`, the answer must have that key's implementation, version and variant, and its target as far as an
-    interpreter can know it; the result then has exactly this key. Raises `ProbeError` for everything else: what is
-    missing, cannot be executed, hangs, fails, answers rubbish, or is older than Python 3.6. Safe in threads.
+    With `expected`, the interpreter must have that key's implementation, version and variant, and its target as far as
+    an interpreter knows it. The result then has exactly this key.
+
+    Raises `ProbeError` if the executable is missing, cannot be executed, hangs, fails, prints something else, is older
+    than Python 3.6, or is not the `expected` one. Thread-safe.
     """
     executable = executable.absolute()
     document = _ask(executable, environ, timeout, stop)
     interpreter = _understood(document, executable, source)
     if expected is not None:
         interpreter = _compared(interpreter, expected)
-    _LOGGER.debug("%s was asked, and is %s", executable, interpreter.key)
+    _LOGGER.debug("%s was probed, and is %s", executable, interpreter.key)
     return interpreter
 
 
 def _ask(executable: Path, environ: Mapping[str, str], timeout: float, stop: threading.Event | None) -> dict[str, Any]:
     deadline = time.monotonic() + timeout
     returncode, output = _run(executable, ["-I", "-B"], environ, deadline, timeout, stop)
-    if returncode == 2 and b"Unknown option: -I" in output:  # Python 2, which deserves to be named
+    if returncode == 2 and b"Unknown option: -I" in output:  # Python 2: the error names its version
         returncode, output = _run(executable, ["-E", "-s", "-B"], environ, deadline, timeout, stop)
     if returncode != 0:
         msg = f"{executable} is broken: it {_ending(returncode)}{_tail(output)}"
@@ -108,13 +109,13 @@ def _run(
     timeout: float,
     stop: threading.Event | None,
 ) -> tuple[int, bytes]:
-    """The exit code and the first 64 KiB of what it said on both streams."""
-    # The text itself and not its path, which an interpreter of another user may not be able to read.
+    """The exit code and the first 64 KiB of both output streams."""
+    # The script's text and not its path, which the interpreter may have no permission to read.
     process = _start([os.fspath(executable), *flags, "-c", _script(), _START, _END], executable, environ, deadline)
     output = bytearray()
     stream = cast("IO[bytes]", process.stdout)
-    # A thread, because Windows cannot wait for a pipe with a time limit. It owns the pipe: closing it from here while
-    # something that escaped the process group holds the other end could close a descriptor that is someone else's.
+    # A thread, because Windows cannot wait for a pipe with a time limit. Only the thread closes the pipe. If a process
+    # that left the process group holds the other end, closing it here could close a descriptor that was reused.
     reader = threading.Thread(target=_collect, args=(stream, output), daemon=True)
     end_with_us(process, group=True)
     try:
@@ -125,16 +126,16 @@ def _run(
             msg = f"{executable} did not answer within {timeout:g} seconds{_tail(bytes(output))}"
             raise ProbeError(msg, hint=_by_hand(executable))
         if len(output) > _MOST_OUTPUT:
-            msg = f"{executable} does not answer like a Python, it prints without end{_tail(bytes(output))}"
+            msg = f"{executable} does not answer like a Python: it prints without end{_tail(bytes(output))}"
             raise ProbeError(msg, hint=_by_hand(executable))
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired as error:
             msg = f"{executable} did not end within {timeout:g} seconds{_tail(bytes(output))}"
             raise ProbeError(msg, hint=_by_hand(executable)) from error
-    except BaseException:  # an interrupt too must leave nothing running
+    except BaseException:  # also after an interrupt, nothing may keep running
         kill(process)
-        if reader.ident is not None:  # else the interrupt came before it began
+        if reader.ident is not None:  # otherwise the interrupt came before it started
             reader.join(1.0)
         raise
     finally:
@@ -148,7 +149,7 @@ def _start(
     windows = sys.platform == "win32"
     while True:
         try:
-            return subprocess.Popen(  # to run it is the purpose
+            return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -160,19 +161,19 @@ def _start(
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
         except OSError as error:
-            # Another thread forked while this file, just unpacked, was still open for writing; it is about to exec.
+            # Another thread forked while this file, just unpacked, was still open for writing. It will exec soon.
             if error.errno == errno.ETXTBSY and time.monotonic() < deadline:
                 time.sleep(0.01)
                 continue
             raise _unstartable(executable, error) from error
         except ValueError as error:  # a NUL in the path
-            msg = f"{str(executable)!r} is no path of an executable: {error}"
+            msg = f"{str(executable)!r} is not a path: {error}"
             raise ProbeError(msg) from error
 
 
 @cache
 def _script() -> str:
-    # As `pkgutil.get_data`, whose import costs more than the file; from a zip as well.
+    # Like `pkgutil.get_data`, which is slower to import than the file is to read. It works in a zip file too.
     loader: Any = sys.modules[__name__].__spec__.loader  # type: ignore[union-attr]
     return cast("bytes", loader.get_data(str(Path(__file__).with_name("_probe_script.py")))).decode()
 
@@ -184,7 +185,7 @@ def _clean(environ: Mapping[str, str]) -> dict[str, str]:
 def _collect(stream: IO[bytes], output: bytearray) -> None:
     end = _END.encode()
     with stream:
-        # Not up to the end of the file: something it left running in the background may hold the pipe open.
+        # Not until the end of the file: a background process that it started may keep the pipe open.
         while end not in output and len(output) <= _MOST_OUTPUT and (chunk := stream.read(16 * 1024)):
             output += chunk
 
@@ -193,20 +194,20 @@ def _unstartable(executable: Path, error: OSError) -> ProbeError:  # noqa: PLR09
     where = shlex.quote(str(executable))
     if error.errno == errno.ENOENT and not os.path.lexists(executable):
         return ProbeError(f"there is no {executable}", hint=f"ls -l {shlex.quote(str(executable.parent))}")
-    if executable.is_dir():  # for a prefix, the executable has been found already
+    if executable.is_dir():  # if it were a prefix, its executable would have been found before
         inside = "python.exe" if os.name == "nt" else "bin/python3"
         return ProbeError(f"{executable} is a directory without {inside}", hint=f"ls {where}")
     if executable.is_symlink() and not executable.exists():
-        return ProbeError(f"{executable} is a link to {executable.readlink()}, which is gone", hint=f"ls -l {where}")
+        return ProbeError(f"{executable} is a link to {executable.readlink()}, which is missing", hint=f"ls -l {where}")
     if error.errno == errno.ENOENT:
-        msg = f"{executable} cannot start here: the loader or interpreter that it names is not on this machine"
+        msg = f"{executable} cannot start: the loader or interpreter that it needs is not on this machine"
         return ProbeError(f"{msg} (built for another libc?)", hint=f"file {where}")
     if error.errno == errno.EACCES:
         return ProbeError(f"{executable} is not executable ({error.strerror})", hint=f"chmod +x {where}")
     if executable.is_file() and not executable.stat().st_size:
         return ProbeError(f"{executable} is empty: {error.strerror}", hint=f"ls -l {where}")
     if error.errno in {errno.ENOEXEC, getattr(errno, "EBADARCH", -1)}:
-        msg = f"{executable} cannot run on this machine, or is no program at all: {error.strerror}"
+        msg = f"{executable} cannot run on this machine, or is not a program: {error.strerror}"
         return ProbeError(msg, hint=f"file {where}")
     return ProbeError(f"{executable} cannot be started: {error.strerror or error}", hint=f"ls -l {where}")
 
@@ -221,11 +222,11 @@ def _ending(returncode: int) -> str:
 
 
 def _tail(output: bytes, most: int = 160) -> str:
-    """The last line of what it said, to be put behind a message; nothing of what is only our own text said again."""
+    """The last line of its output, as the end of a message, without lines that only repeat our own script."""
     text = output[-16 * 1024 :].decode("utf-8", "replace").strip()
     unreadable = sum((not char.isprintable() and not char.isspace()) or char == "\ufffd" for char in text)
     if "\0" in text or unreadable * 4 > len(text):
-        return f", saying {len(output)} bytes that are no text"
+        return f", printing {len(output)} bytes that are not text"
     own = {line.strip() for line in (*_script().splitlines(), _START, _END)} - {""}
     telling = [line for line in own if len(line) > 10]
     for line in map(str.strip, reversed(text.splitlines())):
@@ -279,7 +280,7 @@ def _compared(interpreter: Interpreter, expected: Key) -> Interpreter:
 
 
 def _comparable(key: Key) -> tuple[str, Version, str, str, str, str]:
-    """What an interpreter can know about itself: no CPU level of its build, no float ABI."""
+    """The parts of a key that an interpreter knows, which exclude the CPU level of its build and the float ABI."""
     variant = "" if key.variant == "gil" else key.variant
     arch = re.sub(r"_v\d$", "", key.target.arch)
     libc = re.sub(r"eabi(hf)?$", "", key.target.libc)

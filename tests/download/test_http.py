@@ -67,7 +67,7 @@ def test_a_port_without_a_server_is_an_error(fetcher: Fetcher) -> None:
 
 @pytest.mark.parametrize("url", ["https://host/\x7f"])
 def test_a_url_that_cannot_be_requested_is_not_retried(fetcher: Fetcher, url: str) -> None:
-    with pytest.raises(FetchError, match="cannot ask"):
+    with pytest.raises(FetchError, match="cannot request"):
         fetcher(url=url)
     assert fetcher.pauses == []
 
@@ -121,7 +121,7 @@ def test_the_proxies_of_the_process_environment_are_ignored(fetcher: Fetcher, mo
 
 
 @pytest.mark.parametrize(
-    ("code", "gets", "words"), [(407, 1, "wants a user"), (403, 1, "refuses it"), (503, 5, r"fails \(503\)")]
+    ("code", "gets", "words"), [(407, 1, "requires a user"), (403, 1, "rejected"), (503, 5, r"failed \(503\)")]
 )
 def test_an_error_of_the_proxy_is_reported(fetcher: Fetcher, code: int, gets: int, words: str) -> None:
     fetcher.environ["HTTPS_PROXY"] = fetcher.mirror.url.replace("http://", "me:hunter2@")

@@ -87,7 +87,7 @@ def test_a_download_that_another_process_changes_is_not_published(fetcher: Fetch
         with part.open("ab") as file:
             file.write(bytes(200_000))
         stalled.release()
-        with pytest.raises(StoreError, match="another process writes it"):
+        with pytest.raises(StoreError, match="another process also writes to it"):
             result.result()
     assert fetcher.files == []
     assert fetcher() == CONTENT

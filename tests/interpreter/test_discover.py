@@ -305,7 +305,7 @@ def test_python_discovery_reads_what_we_do_not(machine: Machine) -> None:
     ],
 )
 def test_requests_are_translated_into_its_words(request_: str, spoken: str | None) -> None:
-    assert module._spoken(Request.parse(request_)) == spoken
+    assert module._discovery_spec(Request.parse(request_)) == spoken
 
 
 def test_a_directory_named_like_an_executable_does_no_harm(machine: Machine) -> None:

@@ -169,7 +169,7 @@ def test_what_is_already_there_is_kept(tmp_path: Path) -> None:
 def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(EnvironmentCreationError, match="cannot make an environment at"):
+    with pytest.raises(EnvironmentCreationError, match="cannot create an environment at"):
         create(tmp_path / "file" / "env", OTHERS[NEWEST])
 
 
@@ -335,7 +335,7 @@ def test_a_base_without_ensurepip_is_a_clear_error(tmp_path: Path) -> None:
     python.write_text(f"#!/bin/sh\necho '{OTHERS[NEWEST]}: No module named ensurepip' >&2\nexit 1\n")
     python.chmod(0o755)
 
-    with pytest.raises(EnvironmentCreationError, match="comes without ensurepip") as caught:
+    with pytest.raises(EnvironmentCreationError, match="has no ensurepip") as caught:
         installing.install(path, "anything", key=key, base_executable=OTHERS[NEWEST], environ=os.environ)
 
     assert caught.value.hint == "python -m pip install uv"

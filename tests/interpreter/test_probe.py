@@ -146,7 +146,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_a_dangling_link_names_what_is_gone(tmp_path: Path) -> None:
     (tmp_path / "python").symlink_to("gone")
 
-    with pytest.raises(ProbeError, match="a link to gone, which is gone"):
+    with pytest.raises(ProbeError, match="a link to gone, which is missing"):
         ask(tmp_path / "python")
 
 
@@ -188,7 +188,7 @@ def test_a_program_of_another_machine_is_no_broken_one(tmp_path: Path) -> None:
 
 @needs_scripts
 def test_a_missing_loader_is_not_called_a_missing_file(script: Write) -> None:
-    with pytest.raises(ProbeError, match="loader or interpreter that it names is not on this machine"):
+    with pytest.raises(ProbeError, match="loader or interpreter that it needs is not on this machine"):
         ask(script("#!/lib/ld-of-another-libc.so.1\n"))
 
 
@@ -242,7 +242,7 @@ def test_a_long_line_is_cut(script: Write) -> None:
 
 @needs_scripts
 def test_rubbish_is_described_in_words(script: Write) -> None:
-    with pytest.raises(ProbeError, match=r"saying 64 bytes that are no text") as caught:
+    with pytest.raises(ProbeError, match=r"printing 64 bytes that are not text") as caught:
         ask(script("#!/bin/sh\nfor i in 1 2 3 4 5 6 7 8; do printf 'ab\\000\\377\\376\\001\\n\\200'; done\n"))
 
     assert "\\x" not in caught.value.message
