@@ -119,7 +119,7 @@ def read_some(file: BinaryIO) -> bytes:
 def read_error(error: OSError, file: BinaryIO) -> StoreError:
     """The error if `file` cannot be read."""
     msg = f"cannot read {getattr(file, 'name', 'the archive')}: {error.strerror or error}"
-    return StoreError(msg, "fetch it anew after: pytest-pyinstall cache clear")
+    return StoreError(msg, "to download it again: pytest-pyinstall cache clear")
 
 
 def unpack_limit_for(file: BinaryIO) -> int:

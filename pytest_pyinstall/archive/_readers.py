@@ -81,7 +81,7 @@ class Stream:
         rest = bytes(self._chunk[self._at :]) or self._next()
         while rest:
             if rest.count(0) != len(rest):
-                reject("something follows after its end")
+                reject("there is data after its end")
             rest = self._next()
 
     def _take(self, limit: int) -> memoryview:
@@ -107,7 +107,7 @@ def tar_members(stream: Stream) -> Iterator[ArchiveMember]:
 
     Raises `RejectedError` for what must not be unpacked and `BrokenError` for what cannot be read.
     """
-    said: dict[str, str] = {}  # what extension headers say about the next member
+    said: dict[str, str] = {}  # the fields of the next member in extension headers
     headers = 0
     while (header := stream.read(BLOCK)) != _ZEROS:
         headers += 1
@@ -209,7 +209,7 @@ def _number(field: bytes, what: str, member: str) -> int:
     if field[0] == 0xFF:
         reject(f"a negative {what}", member)
     if field.strip(b" \0"):
-        reject(f"a {what} that is no number, {ascii(field)[1:]}", member)
+        reject(f"a {what} that is not a number, {ascii(field)[1:]}", member)
     return 0
 
 
@@ -221,7 +221,7 @@ def _extension(stream: Stream, header: bytes) -> bytes:
 
 
 def _say(said: dict[str, str], kind: bytes, content: bytes, member: str) -> None:
-    """Add the fields of an extension header to `said`. None may occur twice: readers disagree on which counts."""
+    """Add the fields of an extension header to `said`. No field may occur twice: readers disagree on which is valid."""
     if kind in {b"L", b"K"}:
         records = [(_EXTENSIONS[kind], content.rstrip(b"\0"))]
     else:
@@ -233,7 +233,7 @@ def _say(said: dict[str, str], kind: bytes, content: bytes, member: str) -> None
             if kind == b"g":
                 reject(f"a global header that gives all members one {key}", member)
             if key in said:
-                reject(f"its {key} is said twice", member)
+                reject(f"its {key} is given twice", member)
             if not value:
                 reject(f"its {key} is empty", member)
             said[key] = decoded(value, member)
@@ -265,7 +265,7 @@ def zip_members(file: BinaryIO) -> Iterator[ArchiveMember]:
     with _zip_errors(file), ZipFile(file) as archive:
         infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
         if infos and infos[0].header_offset:
-            reject("something stands before its first member")
+            reject("there is data before its first member")
         for count, info in enumerate(infos, 1):
             if count > LIMITS.members:
                 reject(f"more than {LIMITS.members} members", info.orig_filename)

@@ -1,6 +1,6 @@
-"""Writes the tree of an archive, member by member, and checks its symlinks before any of them is made.
+"""Writes the tree of an archive, member by member. Checks all symlinks before it creates any of them.
 
-It never asks the disk where a name leads: only what we made exists, and we remember it.
+It never looks up on disk where a name leads: the tree contains only what we created, and we remember all of it.
 """
 
 # ruff: noqa: PTH101, PTH102, PTH211, S103 (plain names cost a third of pathlib's; 0o755 is what we promise)
@@ -47,7 +47,7 @@ class LinkTarget(NamedTuple):
 def check_as_written(path: str, target: str, *, home: int) -> None:
     """Reject a target that leaves the tree if `..` is taken literally, as ``os.path.normpath`` and installers do."""
     if not target:
-        reject("a symlink to nowhere", path)
+        reject("a symlink with an empty target", path)
     if target.startswith("/"):
         reject(f"a symlink to the absolute {quoted(target)}", path)
     check_characters(target, path)
@@ -73,10 +73,10 @@ def resolve_link(
     led: dict[str, LinkTarget],
     depth: int = 0,
 ) -> LinkTarget:
-    """Where the symlink `path` leads: as the kernel goes, through the other links of the archive.
+    """Where the symlink `path` leads, if it is followed as the kernel does, through the other links of the archive.
 
-    In our memory of the tree and not on disk, so that no path can be too long to be judged; each link only once, so
-    that no tangle of links can be too large.
+    This uses what we remember of the tree and not the disk, so no path is too long to be checked. Each link is followed
+    only once, so the number of links does not matter.
     """
     if path in led:
         return led[path]
@@ -87,12 +87,12 @@ def resolve_link(
         if part in {"", "."}:
             continue
         if part == "..":
-            # A volume that folds case may find what we miss, and then be elsewhere than we think.
+            # A volume that ignores case may find a name that we do not, and so lead to another place.
             if not is_folder:
-                reject(f"its target {quoted(targets[path])} comes back out of what is no folder", path)
+                reject(f"its target {quoted(targets[path])} goes through something that is not a folder", path)
             here.pop()
             if len(here) < home:
-                reject(f"its target {quoted(targets[path])} leaves the top folder over a link", path)
+                reject(f"its target {quoted(targets[path])} leaves the top folder through a link", path)
             continue
         here.append(part)
         name = "/".join(here)
@@ -113,8 +113,8 @@ _CIRCLE = f"leads in a circle, or over more than {LIMITS.links} links"
 class TreeWriter:
     """Writes a tree below `root`, and remembers everything in it. The digests of its files are added to `known`.
 
-    Nothing that exists is opened (``O_EXCL``), everything is made in directories that we made, and symlinks are made
-    after the last file. So nothing can be written outside.
+    Nothing that exists is opened (``O_EXCL``), everything is created in directories that we created, and symlinks are
+    created after the last file. So nothing can be written outside.
     """
 
     def __init__(self, root: Path, known: FileDigests | None = None) -> None:
@@ -135,7 +135,7 @@ class TreeWriter:
             raise StoreError(msg, f"remove it and try again: {self._root}")
 
     def add(self, member: ArchiveMember) -> None:
-        """Write `member`; symlinks wait for `complete`. Raises `RejectedError`, and `StoreError` if the disk fails."""
+        """Write `member`, or keep a symlink for `complete`. Raises `RejectedError` and `StoreError`."""
         parts = parts_of(member.name)
         if not self._wants(parts, member):
             return
@@ -148,7 +148,7 @@ class TreeWriter:
         if known is not None and not (
             known is member.kind is MemberKind.SYMLINK and self._targets[path] == member.target
         ):
-            reject(f"comes twice, and the first was {known.value}", member.name)
+            reject(f"occurs twice, first as {known.value}", member.name)
         if member.kind is MemberKind.FILE:
             self._write(path, member)
         elif member.kind is MemberKind.HARDLINK:
@@ -158,7 +158,7 @@ class TreeWriter:
         self._made[path] = MemberKind.FILE if member.kind is MemberKind.HARDLINK else member.kind
 
     def _wants(self, parts: list[str], member: ArchiveMember) -> bool:
-        """Whether it is written. Rejects what is not below the one top folder."""
+        """Whether to write it. Rejects everything outside the one top folder."""
         if len(parts) <= 1 and member.kind is not MemberKind.DIRECTORY:
             reject(f"{member.kind.value} beside the top folder", member.name)
         if not parts:  # "./"
@@ -167,12 +167,12 @@ class TreeWriter:
         if parts[0] != self._top:
             reject(f"a second top folder, beside {quoted(self._top)}", member.name)
         if parts[1:] == ["PYTHON.json"]:
-            # PBS puts it first, so we write none of its build objects, which are several times the size of the rest.
+            # PBS puts it first, so its build objects, several times the size of the rest, are never written.
             self._is_full = True
         return not self._is_full or parts[1:2] == ["install"]
 
     def complete(self) -> Path:
-        """Check the symlinks against everything else and make them. Returns the home of the tree."""
+        """Check the symlinks against everything else, and create them. Returns the home of the tree."""
         if not self._top:
             reject("it holds nothing")
         home = f"{self._top}/install" if self._is_full else self._top
@@ -257,7 +257,7 @@ class TreeWriter:
     def _link(self, path: str, member: ArchiveMember) -> None:
         source = "/".join(parts_of(member.target, of=member.name))
         if self._made.get(source) is not MemberKind.FILE:
-            reject(f"a hardlink to {quoted(member.target)}, which is no earlier file of this archive", member.name)
+            reject(f"a hardlink to {quoted(member.target)}, which is not an earlier file of this archive", member.name)
         there, where = f"{self._root}/{source}", f"{self._root}/{path}"
         try:
             os.link(there, where)
@@ -284,7 +284,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | 
 _fchmod = getattr(os, "fchmod", None)  # Windows has it from 3.13 on, and no umask that matters
 
 
-_SAME_NAME = "this volume takes it for the same name as another member's"
+_SAME_NAME = "this volume does not distinguish its name from another member's"
 
 
 _NO_HARDLINKS = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}

@@ -1,6 +1,6 @@
 """The layout of an installation, and how the files in it that contain its path are changed.
 
-These are pure functions: `finish` applies them to a tree in scratch, `mirror` to what it packs.
+These are pure functions: `finish` applies them to a tree in scratch, `mirror pack` to the files that it packs.
 """
 
 import ast
@@ -28,8 +28,8 @@ __all__ = [
 
 
 BUILT_PREFIX = "/install"
-"""The prefix that python-build-standalone configures with. `mirror.pack` writes it too, so that whatever installs the
-archive recognises it and replaces it with the final path."""
+"""The prefix that python-build-standalone configures with. `mirror pack` writes it too, so that every installer of the
+archive recognises it and replaces it by the final path."""
 
 
 STANDALONE = "PYTHON_BUILD_STANDALONE"
@@ -37,7 +37,7 @@ STANDALONE = "PYTHON_BUILD_STANDALONE"
 
 
 PACKED = "PYTEST_PYINSTALL_PACKED"
-"""Marks what `mirror.pack` made: its prefix is `BUILT_PREFIX`, yet it is no build of python-build-standalone."""
+"""Marks an archive of `mirror pack`: its prefix is `BUILT_PREFIX`, but it is not a build of python-build-standalone."""
 
 
 FILES_WITH_PREFIX = (
@@ -167,7 +167,7 @@ def _variable(name: str, value: str, relocate: Relocate) -> str:
     if name == "AR":
         return "ar"
     if "-isysroot" in value:
-        # The SDK of the build host: this machine has it elsewhere, or not at all.
+        # The SDK of the build host. On this machine it is in another place, or missing.
         value = _SYSROOT.sub("", value).rstrip()
     if name in _COMPILER_VARIABLES:
         for compiler, plain in _COMPILERS:
@@ -262,7 +262,7 @@ _PLAIN = re.compile(r"[^\w@%+=:,./~-]")
 
 
 def _relocation(prefixes: Iterable[str], home: str, *, escape: bool = True) -> Relocate:
-    """Replace each of `prefixes` if it is a path of its own, unlike in ``/usr/bin/install`` or ``/install-sh``.
+    """Replace each of `prefixes` if it is a whole path, unlike ``/install`` in ``/usr/bin/install`` or ``/install-sh``.
 
     If the value is only a path, `home` is inserted as it is. In longer values, such as command lines, its special
     characters are escaped for the shell (and for `shlex.split`), unless they are in quotes already.
@@ -279,7 +279,7 @@ def _relocation(prefixes: Iterable[str], home: str, *, escape: bool = True) -> R
     )
 
     def relocate(text: str) -> str:
-        if not any(form in text for form in forms):  # which nearly all have not, and a search by form costs more
+        if not any(form in text for form in forms):  # true for nearly all, and cheaper than a regular expression
             return text
         if not escape or escaped_home == home:
             return place.sub(lambda _: home, text)

@@ -29,7 +29,7 @@ __all__ = ["StreamedUnpack"]
 
 
 _MOST = 16 << 20
-"""How many bytes of an archive wait for a slow disk before the download waits, too."""
+"""How many bytes of an archive may wait for a slow disk, before the download must wait."""
 
 
 class StreamedUnpack:
@@ -98,7 +98,7 @@ class StreamedUnpack:
         except BaseException as error:  # noqa: BLE001  # `tree` raises it
             self._error = error
         finally:
-            self._feed.close()  # nothing reads it any more, so the download must not wait for room
+            self._feed.close()  # nothing reads it, so the download must not wait for room
 
     def _members(self) -> Generator[ArchiveMember]:
         size = self._build.size
@@ -107,7 +107,7 @@ class StreamedUnpack:
             try:
                 yield from tar_members(Stream(self._feed.until_closed(chunks), budget=budget))
             finally:
-                self._feed.close()  # what decompresses ahead may be waiting for bytes
+                self._feed.close()  # the decompressing thread may be waiting for bytes
 
     def _chunks(self) -> Iterator[bytes]:
         """The unpacked bytes, limited by the ratio to the bytes that have arrived so far."""

@@ -41,7 +41,7 @@ __all__ = ["ahead", "archive_members", "decompressed", "tar_suffix", "unpack", "
 
 @contextmanager
 def ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-    """`chunks`, made in a thread, up to four in advance.
+    """`chunks`, produced by a thread, up to four in advance.
 
     Decompressing and writing both release the interpreter's lock: on two cores, this saves a quarter of the time. When
     the block ends, the thread has ended.
@@ -119,7 +119,7 @@ class _Decompressor(Protocol):
 
 
 def _decompressor(suffix: str) -> tuple[Callable[[], _Decompressor], tuple[type[Exception], ...]]:
-    """A function that makes a decompressor for one stream, and the errors that it raises for a broken stream."""
+    """A function that creates a decompressor for one stream, and the errors that it raises for a broken stream."""
     if suffix == ".bz2":
         return _module("bz2").BZ2Decompressor, (OSError, ValueError)
     if suffix == ".xz":
@@ -140,7 +140,7 @@ def _module(*names: str) -> Any:
     for name in names:
         with suppress(ImportError):
             return import_module(name)
-    msg = f"this Python cannot read such an archive: it has no {' and no '.join(names)}"
+    msg = f"this Python cannot read this kind of archive: it has no {' and no '.join(names)}"
     needed = names[-1]
     hint = f"run pytest with a Python that has the module {needed}"
     raise StoreError(msg, f"{sys.executable} -m pip install {needed}" if "backports" in needed else hint)
@@ -193,7 +193,7 @@ def unpack(archive: Archive, *, into: Path, known: FileDigests | None = None) ->
 
 
 def unpack_file(file: BinaryIO, name: str, *, into: Path, known: FileDigests | None = None) -> Path:
-    """As `unpack`, for an archive that we have made ourselves. `file` is at its beginning."""
+    """Like `unpack`, for an archive that we have packed ourselves. `file` is at its beginning."""
     return unpack_members(lambda: archive_members(file, name), name, into=into, known=known)
 
 
@@ -208,14 +208,14 @@ def unpack_members(
                 tree.add(member)
         return tree.complete()
     except RejectedError as refusal:
-        msg = f"{name} was refused: {refusal}"
+        msg = f"{name} was rejected: {refusal}"
         raise UnsafeArchiveError(msg, _ANOTHER_BUILD) from refusal
     except BrokenError as damage:
         msg = f"{name} is broken, although its digest is the expected one: {damage}"
         raise IntegrityError(msg, _ANOTHER_BUILD) from damage
 
 
-_ANOTHER_BUILD = "nothing of it is used; choose another build: pytest-pyinstall list --all"
+_ANOTHER_BUILD = "nothing was installed from it; choose another build: pytest-pyinstall list --all"
 
 
 def archive_members(file: BinaryIO, name: str) -> Generator[ArchiveMember]:

@@ -1,4 +1,4 @@
-"""Turns requests into the rows of a CI matrix."""
+"""`matrix`, `report` and `exec`: the commands for CI jobs, and for other tools such as tox and nox."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ _PLAIN = re.compile(r"==([0-9]+\.[0-9]+(?:\.[0-9]+(?:(?:a|b|rc)[0-9]+)?)?)(?:\.\
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixRow:
-    """One job. `name` is a request, and at the same time what ``actions/setup-python`` understands: ``3.13t``.
+    """One job. `name` is a request that ``actions/setup-python`` understands too: ``3.13t``.
 
-    `variant` is what ``--python-with`` of that job says, if anything.
+    `variant` is the value of ``--python-with`` for that job, empty if there is none.
     """
 
     name: str
@@ -70,21 +70,21 @@ class MatrixRow:
 
 
 def matrix_rows(requests: Iterable[Request], *, catalogue: Catalogue, target: Target) -> tuple[MatrixRow, ...]:
-    """A row for each Python that `requests` come to, in their order, each once.
+    """A row for each Python of `requests`, in their order, without duplicates.
 
-    Experimental is what is free-threaded, or built for debugging, and what is not released yet. A minor or full version
-    stays as it was asked for, also where `catalogue` has no build for `target`: the jobs may run elsewhere. Anything
-    wider is narrowed to the newest version that fits. Raises `NoMatchError` for what nothing fits and for a version
-    that no one works on yet, `UsageError` for a path.
+    Free-threaded, debug and unreleased Pythons are experimental. A minor or full version is kept as requested, even if
+    `catalogue` has no build for `target`, because the jobs may run on another system. Any other request is replaced by
+    the newest version that fits. Raises `NoMatchError` if nothing fits, or for a version that is not in development
+    yet, and `UsageError` for a path.
     """
     rows = {row.name: row for row in (_row(request, catalogue, target) for request in requests)}
     return tuple(rows.values())
 
 
 def free_threaded(requests: Iterable[Request], *, project: Project | None) -> tuple[Request, ...]:
-    """The free-threaded builds of `requests`, where a classifier of `project` speaks of free threading, else none.
+    """The free-threaded builds of `requests`, if `project` has a classifier for free threading; otherwise none.
 
-    From 3.14 on, in which they became a supported build of CPython (PEP 779).
+    Only for 3.14 and later, in which they are a supported build of CPython (PEP 779).
     """
     if project is None or not project.free_threaded:
         return ()
@@ -93,7 +93,7 @@ def free_threaded(requests: Iterable[Request], *, project: Project | None) -> tu
 
 
 def matrix_text(rows: Sequence[MatrixRow], form: Format) -> str:
-    """``github``: what ``fromJSON`` makes a ``strategy.matrix`` of; ``json``: its rows; ``lines``: their names."""
+    """``github``: a ``strategy.matrix`` for ``fromJSON``. ``json``: only its rows. ``lines``: only their names."""
     match form:
         case "github":
             return json.dumps({"include": [row.to_json() for row in rows]})
@@ -105,13 +105,13 @@ def matrix_text(rows: Sequence[MatrixRow], form: Format) -> str:
 
 def _row(request: Request, catalogue: Catalogue, target: Target) -> MatrixRow:
     if request.path is not None:
-        message = f"{request.text} is a path, and stands for no row of a matrix"
+        message = f"{request.text} is a path, which cannot be a row of a matrix"
         raise UsageError(message, hint="pytest-pyinstall matrix supported")
     written = _PLAIN.fullmatch(str(request.specifier))
     try:
         key = resolve(request, catalogue, target).key
     except NoMatchError:
-        if written is None or _is_unheard_of(written[1], catalogue):
+        if written is None or _is_impossible(written[1], catalogue):
             raise
         is_experimental = (
             _is_special(request.variant)
@@ -125,8 +125,8 @@ def _row(request: Request, catalogue: Catalogue, target: Target) -> MatrixRow:
     return MatrixRow(name=_name(key.implementation, version, key.variant), is_experimental=is_experimental)
 
 
-def _is_unheard_of(version: str, catalogue: Catalogue) -> bool:
-    """Whether it is a typing error. What is older was there once, and the next one is in the making, each year."""
+def _is_impossible(version: str, catalogue: Catalogue) -> bool:
+    """Whether the version must be a typo: it is newer than the next minor version, or older than 2.6."""
     major, minor = _newest(catalogue)
     return _minor(version) > (major, minor + 1) or _minor(version) < (2, 6)
 
@@ -160,9 +160,9 @@ def report(
     as_markdown: bool,
     durations: Path | None = None,
 ) -> CommandResult:
-    """The junit files below `directory` as one table, or as Markdown, and, with `page`, as a page there.
+    """Merge the JUnit files below `directory` into a table or Markdown, and with `page`, into an HTML file.
 
-    The durations of the tests go into the file `durations`, for ``--python-shard``.
+    With `durations`, write the durations of the tests to that file, for ``--python-shard``.
     """
     from pytest_pyinstall.suite import report
 
@@ -211,7 +211,7 @@ def _write(path: Path, text: str) -> None:
 def matrix(
     session: CommandContext, texts: Sequence[str], *, form: Format, variants: Sequence[str] = ()
 ) -> CommandResult:
-    """The rows of a CI matrix, for the requests or for ``supported``, each with each of the dependency `variants`."""
+    """The rows of a CI matrix: each request (default: ``supported``) with each of the dependency `variants`."""
     if variants:
         from pytest_pyinstall.suite.variants import parse_variants
 
@@ -227,17 +227,17 @@ def matrix(
 
 
 def run_command(session: CommandContext, texts: Sequence[str], command: Sequence[str]) -> CommandResult:
-    """With the exit code of `command`, which ran with the Pythons on its PATH; it does not run when one of them failed.
+    """Run `command` with the Pythons on its PATH, and return its exit code.
 
-    Where the project says ``missing = skip``, it runs with those that could be had.
+    If a Python is missing, the command does not run, unless ``--python-missing`` is ``skip``: then it runs without it.
     """
     from pytest_pyinstall.interpreter.path_commands import commands_on_path
     from pytest_pyinstall.system.processes import execute
 
     provisioner = session.provisioner
     requests = session.requests(texts)
-    with session.display:  # afterwards the terminal is the command's
-        results = [session.blamed(texts, provisioner.held(result)) for result in provisioner.provide(requests)]
+    with session.display:  # closed before the command uses the terminal
+        results = [session.add_origin(texts, provisioner.held(result)) for result in provisioner.provide(requests)]
         interpreters = [result.interpreter for result in results if isinstance(result, ProvisionResult)]
     errors = error_lines(results)
     if errors and (provisioner.settings.missing == "fail" or not interpreters):
@@ -249,7 +249,7 @@ def run_command(session: CommandContext, texts: Sequence[str], command: Sequence
         path = commands.before(environ.get("PATH") or os.defpath)
         code, trouble = execute(command, environ={**environ, "PATH": path})
     if trouble:
-        # Not one of our exit codes: a shell's.
+        # The exit code is that of a shell (126, 127), not one of ours.
         return CommandResult(errors=(UsageError(trouble),), code=code)
     return CommandResult(code=code)
 

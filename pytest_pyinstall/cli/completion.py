@@ -1,4 +1,4 @@
-"""Completes words in a shell, through argcomplete, if that is installed: ``pytest-pyinstall[completion]``."""
+"""Shell completion, if argcomplete is installed: ``pytest-pyinstall[completion]``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["complete"]
 
 
 def complete() -> None:
-    """Answer the shell that asks, and end the process. Does nothing if argcomplete is not installed."""
+    """Print the completions for the shell, and end the process. Does nothing if argcomplete is not installed."""
     try:
         import argcomplete
         from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
@@ -37,14 +37,14 @@ def complete() -> None:
     parser = completed_parser()
     for action in _actions(parser):
         if action.metavar in completers:
-            action.completer = completers[action.metavar]  # type: ignore[attr-defined]  # argcomplete looks there
+            action.completer = completers[action.metavar]  # type: ignore[attr-defined]  # read by argcomplete
         elif isinstance(action.metavar, str) and "|" in action.metavar and not action.choices:
             action.choices = action.metavar.split("|")
     argcomplete.autocomplete(parser, default_completer=SuppressCompleter())
 
 
 def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:  # noqa: SLF001  # argparse has no public way to them
+    for action in parser._actions:  # noqa: SLF001  # argparse has no public attribute for it
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
             yield from chain.from_iterable(map(_actions, action.choices.values()))
         else:
@@ -52,7 +52,7 @@ def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _requests(prefix: str, **_: object) -> list[str]:
-    """What is installed, each minor version that there is a build of, and the words, without any network."""
+    """The installed Pythons, the minor versions in the catalogue, and words such as `supported`. Uses no network."""
     directory = Path.cwd()
     names = set(WORDS)
     try:
@@ -68,5 +68,5 @@ def _requests(prefix: str, **_: object) -> list[str]:
             )
             names |= {key.display_name.replace(str(key.version), key.minor_version) for key in keys}
     except PyinstallError:
-        pass  # a shell that completes is no place for messages
+        pass  # completion must not print messages
     return sorted(name for name in names if name.startswith(prefix))

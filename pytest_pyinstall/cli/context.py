@@ -1,7 +1,7 @@
-"""What every command gets and gives: one call of the command line, and what it came to.
+"""The arguments and the result of every command: `CommandContext` and `CommandResult`.
 
-Nothing here prints. A `CommandResult` carries lines for a person or a pipe, a document for ``--json``, and the errors
-that did not keep the rest from being done; `main` chooses between them.
+Nothing here prints. A `CommandResult` has lines for the terminal or a pipe, a document for ``--json``, and the errors
+of single requests, which do not stop the others. `main` prints one or the other.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ __all__ = [
     "CommandResult",
     "build_json",
     "by_key",
+    "check_stable_tree",
     "difference_json",
     "each_request",
     "error_json",
@@ -40,25 +41,24 @@ __all__ = [
     "key_json",
     "name_of",
     "table_lines",
-    "while_it_stands",
 ]
 
 
 T = TypeVar("T")
 
 
-_GOING = 0.05  # seconds after which a tree that is being removed is gone, or another than it was
+_REMOVAL = 0.05  # seconds in which a tree that is being removed disappears or is replaced
 
 
 _MOST_LOOKS = 100
 
 
 class CommandResult(NamedTuple):
-    """What a command came to. `errors` has what failed; the first decides the exit code, unless `code` does, which is
-    that of the command that ``exec`` ran."""
+    """The result of a command. The first of `errors` decides the exit code. `code` overrides it, with the exit code of
+    the command that ``exec`` ran."""
 
     lines: tuple[str, ...] = ()
-    document: Mapping[str, Any] = {}  # no one changes it
+    document: Mapping[str, Any] = {}  # never changed
     errors: tuple[PyinstallError, ...] = ()
     code: int | None = None
 
@@ -77,7 +77,7 @@ class CommandContext(NamedTuple):
     is_verbose: bool = False
 
     def requests(self, texts: Sequence[str]) -> tuple[Request, ...]:
-        """What `texts` ask for; without any, what is configured for the project.
+        """The requests in `texts`, or if it is empty, those in the project's configuration.
 
         Raises `InvalidRequestError`, `NoMatchError`, and `UsageError` if nothing is configured.
         """
@@ -86,7 +86,7 @@ class CommandContext(NamedTuple):
 
         asked, directory, origin = self._asked(texts)
         if not asked:
-            message = f"{self.command}: no Python is named, and the project's pytest configuration asks for none"
+            message = f"{self.command}: no request given, and none in the project's pytest configuration"
             hint = written(["3.13"], self.command)
             raise UsageError(message, hint=hint)
         try:
@@ -94,10 +94,10 @@ class CommandContext(NamedTuple):
         except (InvalidRequestError, NoMatchError) as error:
             raise corrected_at_origin(error, asked, origin=origin) from error
 
-    def blamed(
+    def add_origin(
         self, texts: Sequence[str], result: ProvisionResult | PyinstallError
     ) -> ProvisionResult | PyinstallError:
-        """An error says who asked for what it is about, where that is not in `texts`, which one sees."""
+        """`result`, or if it is an error about a configured request, the error with the place of that request."""
         if texts or not isinstance(result, PyinstallError):
             return result
         from pytest_pyinstall.configuration import with_origin
@@ -105,7 +105,7 @@ class CommandContext(NamedTuple):
         return with_origin(result, origin=self._asked(texts)[2])
 
     def _asked(self, texts: Sequence[str]) -> tuple[Sequence[object], Path, str]:
-        """With the precedence of all settings, option, variable, ini value; with the directory, and who says so."""
+        """The requests with the directory of their paths and their origin: from option, variable or ini value."""
         configuration, provisioner = self.configuration, self.provisioner
         variable = "PYTEST_PYINSTALL_PYTHON"
         if texts:
@@ -118,7 +118,7 @@ class CommandContext(NamedTuple):
 
 
 def error_json(error: PyinstallError) -> dict[str, Any]:
-    """How every document carries an error, by the name of a class that users can look up."""
+    """An error in a JSON document. `kind` is the name of a public class."""
     return {
         "kind": next(kind.__name__ for kind in type(error).__mro__ if kind.__module__ == PyinstallError.__module__),
         "message": error.message,
@@ -168,10 +168,12 @@ def table_lines(rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
     )
 
 
-def while_it_stands(store: Store, key: Key, look: Callable[[Key], T | None], is_fine: Callable[[T], bool]) -> T | None:
-    """What `look` finds of the tree of `key`; None if it is gone.
+def check_stable_tree(
+    store: Store, key: Key, look: Callable[[Key], T | None], is_fine: Callable[[T], bool]
+) -> T | None:
+    """The result of `look` for the tree of `key`. None if the tree does not exist.
 
-    What is not fine is told only of a tree that stays: one that is removed or replaced meanwhile is looked at again.
+    If the result is not fine because another process is removing or replacing the tree, `look` is called again.
     """
     result = None
     for _ in range(_MOST_LOOKS):
@@ -179,7 +181,7 @@ def while_it_stands(store: Store, key: Key, look: Callable[[Key], T | None], is_
         result = look(key)
         if result is None or is_fine(result):
             break
-        time.sleep(_GOING)
+        time.sleep(_REMOVAL)
         after = store.tree_identity(key)
         if after is None:
             return None
@@ -193,7 +195,7 @@ def difference_json(difference: Difference) -> dict[str, str]:
 
 
 def name_of(key: Key, provisioner: Provisioner) -> str:
-    """What to write to get exactly this one."""
+    """The shortest request for exactly this Python."""
     return key.display_name if key.target == provisioner.target and key.variant != "gil" else str(key)
 
 

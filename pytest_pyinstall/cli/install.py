@@ -1,4 +1,4 @@
-"""``install``, ``find``, ``list``: Pythons into the store, and what is there."""
+"""`install`, `upgrade`, `find` and `list`: install Pythons into the store, and show them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pytest_pyinstall.cli.context import (
     CommandResult,
     build_json,
     by_key,
+    check_stable_tree,
     difference_json,
     each_request,
     error_json,
@@ -22,7 +23,6 @@ from pytest_pyinstall.cli.context import (
     key_json,
     name_of,
     table_lines,
-    while_it_stands,
 )
 from pytest_pyinstall.errors import InUseError, NoMatchError, PyinstallError, UnreadableStoreError, UsageError
 from pytest_pyinstall.progress import size_text
@@ -59,23 +59,23 @@ MOST_SHOWN = 10  # differences of one installation, without --verbose
 
 
 def install(session: CommandContext, texts: Sequence[str], *, reinstall: bool) -> CommandResult:
-    """Everything that was asked for is in the store; one failure hides no other result. The lines are paths."""
+    """Install the requests into the store. A failure does not stop the others. The lines are the executables."""
     requests = session.requests(texts)
     if not texts:
-        # Configured for pytest, where a path is fine: there is nothing to install about it.
+        # The requests are configured for pytest, so they can be paths. A path needs no installation.
         requests = tuple(request for request in requests if request.path is None)
     results = session.provisioner.install(requests, reinstall=reinstall)
-    return _pythons(requests, [session.blamed(texts, result) for result in results])
+    return _pythons(requests, [session.add_origin(texts, result) for result in results])
 
 
 def find(session: CommandContext, texts: Sequence[str]) -> CommandResult:
-    """The executables that are here already. Nothing is written, and nothing opens a connection."""
+    """Find the executables that exist already. Writes nothing, and opens no connection."""
     requests = session.requests(texts)
     return _pythons(requests, list(each_request(partial(_found, session.provisioner), requests)))
 
 
 def _found(provisioner: Provisioner, request: Request) -> ProvisionResult:
-    """If there is none here, the error says whether there is a build of it, as far as no connection is needed."""
+    """Find one. If it is not installed, the error says whether it could be, if the catalogue needs no connection."""
     try:
         return provisioner.find(request)
     except NoMatchError as error:
@@ -85,15 +85,16 @@ def _found(provisioner: Provisioner, request: Request) -> ProvisionResult:
             provisioner.catalogues.resolve(request)
         except NoMatchError as none:
             raise NoMatchError(f"{error.message}, and {none.message}", hint=none.hint) from error
-        except PyinstallError:  # a catalogue that cannot be read is another question
+        except PyinstallError:  # a catalogue that cannot be read does not matter for `find`
             pass
         raise
 
 
 def list_pythons(session: CommandContext, texts: Sequence[str], *, with_available: bool) -> CommandResult:
-    """What the store has, what else the machine has, and with `with_available` the other builds for this target.
+    """List the Pythons of the store and of the machine, and with `with_available` the builds for this target (glibc or
+    musl, architecture) that can be installed.
 
-    With `texts`, what of it fits one of these requests.
+    With `texts`, only those that fit one of these requests.
     """
     provisioner = session.provisioner
     requests = session.requests(texts) if texts else ()
@@ -132,9 +133,9 @@ def list_pythons(session: CommandContext, texts: Sequence[str], *, with_availabl
 
 
 def upgrade(session: CommandContext, texts: Sequence[str], *, keep: bool) -> CommandResult:
-    """The newest patch of each minor version that is installed, or that `texts` name, is in the store.
+    """Install the newest patch of each minor version that is installed, or that is in `texts`.
 
-    The older patches of it that are ours go, unless a process works with them or `keep` is set.
+    Then remove our older patches of it, except those in use. With `keep`, none are removed.
     """
     provisioner = session.provisioner
     ours = [found.key for found in provisioner.store.installations() if found.record is not None]
@@ -152,7 +153,7 @@ def _to_upgrade(session: CommandContext, texts: Sequence[str], ours: Sequence[Ke
     provisioner = session.provisioner
     if not texts:
         if not ours:
-            message = f"upgrade: nothing of ours is installed in {provisioner.store.root}"
+            message = f"upgrade: pytest-pyinstall has installed nothing in {provisioner.store.root}"
             raise NoMatchError(message, hint="pytest-pyinstall install 3.13")
         return [Request.parse(line) for line in dict.fromkeys(_line(key) for key in ours)]
     wanted: dict[str, Request] = {}
@@ -160,7 +161,7 @@ def _to_upgrade(session: CommandContext, texts: Sequence[str], ours: Sequence[Ke
         if request.path is not None or _names_a_patch(request):
             what = "a path" if request.path is not None else "one patch release"
             minor = ".".join(re.findall(r"\d+", str(request.specifier))[:2]) or "3.13"
-            message = f"upgrade: {request.text} is {what}, and only a minor version can be upgraded"
+            message = f"upgrade: {request.text} is {what}, but only a minor version can be upgraded"
             raise UsageError(message, hint=f"pytest-pyinstall upgrade {minor}")
         lines = [_line(key) for key in ours if _fits(request, key, provisioner)]
         wanted |= {line: Request.parse(line) for line in lines} or {request.text: request}
@@ -187,7 +188,7 @@ def _remove_older(
 
 
 def _line(key: Key) -> str:
-    """The minor version of an installation as a request, with everything but the patch: ``cpython-3.13+debug-…``."""
+    """The minor version of an installation, as a request without the patch: ``cpython-3.13+debug-…``."""
     return key.minor_link
 
 
@@ -203,13 +204,13 @@ def _fits(request: Request, key: Key, provisioner: Provisioner) -> bool:
 
 
 def _newest(request: Request, ours: Sequence[Key], provisioner: Provisioner) -> Request:
-    """The one Python that is to be installed; what is installed already if the catalogue has nothing newer."""
+    """A request for the exact Python to install: the newest in the catalogue, or the installed one if it is newer."""
     here = max((key for key in ours if _fits(request, key, provisioner)), default=None)
     try:
         best = provisioner.catalogues.resolve(request).key
     except NoMatchError:
         if here is None:
-            return request  # installing it says why there is none
+            return request  # `install` reports why there is none
         best = here
     return Request.parse(str(best if here is None or here < best else here))
 
@@ -230,7 +231,7 @@ def _result_json(request: Request, result: ProvisionResult | PyinstallError) -> 
 
 
 class _Installed(Value):
-    """What `list` tells of one installation, all of it found in one look."""
+    """What `list` shows of one installation."""
 
     found: Installation | BrokenInstallation
     differences: tuple[Difference, ...]
@@ -247,7 +248,7 @@ def _installed(provisioner: Provisioner) -> list[_Installed]:
     return [
         each
         for key in store.keys()  # noqa: SIM118  # no dict
-        if (each := while_it_stands(store, key, lambda key: _look(store, key), lambda each: not each.differences))
+        if (each := check_stable_tree(store, key, lambda key: _look(store, key), lambda each: not each.differences))
     ]
 
 
@@ -340,7 +341,7 @@ def add_require_attestation(parser: argparse.ArgumentParser, more: str = "") -> 
 
 
 def add_python(parser: argparse.ArgumentParser) -> None:
-    """For those who write requests as pytest and ``exec`` take them; not in the help, which says one way."""
+    """Accept ``--python REQUEST``, as pytest and ``exec`` do. It is hidden in the help, which shows arguments only."""
     parser.add_argument("--python", action="extend", nargs="+", default=[], metavar="REQUEST", help=argparse.SUPPRESS)
 
 

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complete()
     words = list(sys.argv[1:] if argv is None else argv)
     # If the process that started us closed them (`>&-`), drop the output.
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it is to stay open
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it stays open
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         with _ending_in_order():
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
     except BrokenPipeError:
         # The reader of our output has closed it. Drop what is still buffered, or the flush at exit fails again.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it is to stay open
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it stays open
         return 128 + 13
     except (KeyboardInterrupt, _Ended) as end:
         return _interrupted(end)
@@ -121,7 +121,7 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[CommandCon
     try:
         directory = Path.cwd()
     except OSError as error:
-        raise UsageError(f"the working directory is gone: {error.strerror}", hint="cd") from error
+        raise UsageError(f"the working directory does not exist: {error.strerror}", hint="cd") from error
     configuration = read_configuration(directory)
     options = {option.name: getattr(arguments, option.dest) for option in SETTINGS}
     settings = configuration.make_settings(os.environ, directory=directory, options=options)
@@ -164,7 +164,7 @@ def _finish(outcome: CommandResult, *, command: str, is_json: bool) -> int:
         for line in outcome.lines:
             # Commands whose paths are read by scripts print them unchanged.
             _print(line if command in {"install", "find", "dir"} else printable(line), sys.stdout)
-    sys.stdout.flush()  # before the errors, in case both go to one place
+    sys.stdout.flush()  # before the errors, in case both streams are the same
     printed: set[str] = set()  # several requests can fail for the same reason
     for error in outcome.errors:
         for each in error.errors if isinstance(error, SeveralFailedError) else (error,):
@@ -188,7 +188,7 @@ def _print(text: str, stream: TextIO) -> None:
 
 
 class _Ended(BaseException):
-    """A signal asks us to end. It is not an `Exception`, so that nothing on the way handles it as an error."""
+    """A signal that ends the process has arrived. Not an `Exception`, so that no code handles it as an error."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -197,7 +197,7 @@ class _Ended(BaseException):
 
 @contextmanager
 def _ending_in_order() -> Iterator[None]:
-    """End at SIGTERM and SIGHUP as at Ctrl-C: first end child processes and delete scratch."""
+    """End at SIGTERM and SIGHUP as at Ctrl-C, so that child processes end and scratch is deleted first."""
 
     def end(number: int, _: FrameType | None) -> NoReturn:
         raise _Ended(number)
@@ -207,7 +207,7 @@ def _ending_in_order() -> Iterator[None]:
         numbers.append(signal.SIGHUP)
     # If one of them is ignored (nohup), it stays ignored.
     before = {}
-    with suppress(ValueError):  # not the main thread: signals are not ours to handle
+    with suppress(ValueError):  # only the main thread can handle signals
         for number in numbers:
             if signal.getsignal(number) == signal.SIG_DFL:
                 before[number] = signal.signal(number, end)

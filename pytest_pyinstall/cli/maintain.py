@@ -9,12 +9,12 @@ from pytest_pyinstall.cli.context import (
     REQUEST_HELP,
     CommandContext,
     CommandResult,
+    check_stable_tree,
     difference_json,
     error_json,
     examples_text,
     key_json,
     name_of,
-    while_it_stands,
 )
 from pytest_pyinstall.cli.install import MOST_SHOWN
 from pytest_pyinstall.errors import (
@@ -42,15 +42,15 @@ __all__ = ["remove", "remove_parser", "verify", "verify_parser"]
 
 
 def remove(session: CommandContext, texts: Sequence[str], *, everything: bool) -> CommandResult:
-    """What fits one of the requests is gone. What another process put into the store stays, unless it is named by
-    key."""
+    """Remove the installations that fit one of the requests. One that another program installed is removed only if the
+    request is its key."""
     store = session.provisioner.store
     keys: list[Key] = []
     errors: list[PyinstallError] = []
     if everything:
         keys = [found.key for found in store.installations() if found.record is not None]
         if not keys:
-            errors.append(NoMatchError(f"nothing of ours is installed in {store.root}"))
+            errors.append(NoMatchError(f"pytest-pyinstall has installed nothing in {store.root}"))
     for request in session.requests(texts) if texts else ():
         found, error = _removable(session, request)
         keys += found
@@ -68,9 +68,9 @@ def remove(session: CommandContext, texts: Sequence[str], *, everything: bool) -
 
 
 def verify(session: CommandContext, texts: Sequence[str], *, repair: bool) -> CommandResult:
-    """Each installation compared with what was published, by content, and run once; with `repair`, put in order.
+    """Compare the content of each installation with what was published, run it once, and with `repair`, repair it.
 
-    What was added is named, and is no damage. What is removed meanwhile is as if it had never been there.
+    Added files are reported, but are not damage. An installation that is removed meanwhile is ignored.
     """
     if repair:
         session.provisioner.sweep()
@@ -110,7 +110,7 @@ def _not_installed(session: CommandContext, request: Request) -> NoMatchError:
 def _removable(session: CommandContext, request: Request) -> tuple[list[Key], PyinstallError | None]:
     provisioner = session.provisioner
     if request.path is not None:
-        message = f"{request.text} is a path, and only what is in the store can be removed"
+        message = f"{request.text} is a path, but only installations of the store can be removed"
         return [], InvalidRequestError(message, hint="pytest-pyinstall list")
     keys = provisioner.store.keys()
     fitting = [key for key in keys if _fits(request, key, provisioner)]
@@ -119,14 +119,14 @@ def _removable(session: CommandContext, request: Request) -> tuple[list[Key], Py
     if ours:
         return ours, None
     if fitting:
-        message = f"{fitting[0]} was put into the store by another program, most likely uv"
+        message = f"{fitting[0]} was installed by another program, probably uv"
         return [], NoMatchError(message, hint=f"pytest-pyinstall remove {fitting[0]}")
     return [], _not_installed(session, request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Check:
-    """What `verify` found out about one installation."""
+    """The result of `verify` for one installation."""
 
     key: Key
     home: Path
@@ -138,7 +138,7 @@ class _Check:
     def lines(self, *, is_verbose: bool) -> Iterator[str]:
         damage = [each for each in self.differences if each.what != "added"]
         added = [each for each in self.differences if each.what == "added"]
-        note = "" if self.is_ours else " (not ours: only run, not compared)"
+        note = "" if self.is_ours else " (installed by another program: only run, not compared)"
         yield f"{self.key}  {self.state}{note}"
         for title, found in (("", damage), ("added: ", added)):
             shown = found if is_verbose else found[:MOST_SHOWN]
@@ -161,7 +161,7 @@ def _check(session: CommandContext, key: Key, *, repair: bool) -> _Check | None:
     def checked(key: Key) -> _Check | None:
         return _checked(session, key, repair=repair)
 
-    return while_it_stands(session.provisioner.store, key, checked, lambda check: check.error is None)
+    return check_stable_tree(session.provisioner.store, key, checked, lambda check: check.error is None)
 
 
 def _checked(session: CommandContext, key: Key, *, repair: bool) -> _Check | None:  # noqa: PLR0911  # one for each outcome
@@ -196,7 +196,7 @@ def _checked(session: CommandContext, key: Key, *, repair: bool) -> _Check | Non
     except ProbeError as dead:
         if found.record is None:
             return _Check(state="broken", error=dead, **facts)
-        # Its files are as published, so byte code or what was added keeps it from starting.
+        # Its files are as published, so byte code or an added file prevents its start.
         reason = Difference(key.executable, "changed", f"does not start: {dead.message}")
         broken = BrokenInstallation(key=key, home=found.home, record=found.record, differences=(reason,))
         if repair:

@@ -1,12 +1,12 @@
-"""Fills a directory with archives and their catalogue, for machines that cannot reach the release host.
+"""`mirror`: fills a directory with archives and their catalogue, for machines that cannot reach the release host.
 
-    DIR/catalogue.json                in uv's schema: a catalogue setting of ours or of uv's takes it
-    DIR/<tag>/<file>                  python-build-standalone, and what `pack` makes
-    DIR/pypy/<file>                   PyPy
-    DIR/…/<file>.sigstore.json        beside an archive of which attestations were required: its bundle
-    DIR/.lock                         held for the moment in which the catalogue is replaced
+    DIR/catalogue.json                in uv's schema, so both tools can use it as their catalogue
+    DIR/<tag>/<file>                  archives of python-build-standalone, and those that `mirror pack` creates
+    DIR/pypy/<file>                   archives of PyPy
+    DIR/…/<file>.sigstore.json        the bundle of an archive, if attestations were required
+    DIR/.lock                         held while the catalogue is replaced
 
-Served over HTTP, or named as a directory or ``file://`` URL, it is a mirror for both tools.
+Both tools can use it as a mirror: served over HTTP, as a directory, or as a ``file://`` URL.
 """
 
 from __future__ import annotations
@@ -62,16 +62,15 @@ __all__ = ["RELEASES", "Packed", "Pulled", "mirror_pack", "mirror_parser", "mirr
 
 
 RELEASES = "https://github.com/astral-sh/python-build-standalone/releases/download"
-"""The canonical place of an archive. A mirror setting, ours or uv's, replaces exactly this part of a URL."""
+"""The beginning of every archive's URL. A mirror setting, ours or uv's, replaces exactly this part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
     """An archive that `pack` put into a mirror.
 
-    `source` is the interpreter that was packed: the base, where a virtual environment was asked for. `left_out` names
-    what the source holds and the archive does not, `needs` the shared libraries that it takes from the machine on which
-    it will run.
+    `source` is the interpreter that was packed; for a virtual environment, its base. `left_out` are files of `source`
+    that the archive does not contain. `needs` are the shared libraries that a machine must have to run it.
     """
 
     build: Build
@@ -83,8 +82,8 @@ class Packed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """An archive that `pull` put into a mirror, or `was_there` already. `attestation` is what the bundle beside it
-    proves, where that was required."""
+    """An archive that `pull` put into a mirror, or that `was_there` already. `attestation` is the content of its
+    bundle, if one was required."""
 
     build: Build
     path: Path
@@ -100,28 +99,28 @@ def pack(
     environ: Mapping[str, str],
     progress: Callable[[str], None] | None = None,
 ) -> list[Packed]:
-    """Pack installed CPythons (3.6 or newer) into the mirror `directory`; no network is used.
+    """Pack installed CPythons (3.6 or newer) into the mirror `directory`, without a network.
 
-    On disk afterwards: ``directory/<tag>/<file>`` for each of `executables`, named and laid out as
-    python-build-standalone does it, and ``directory/catalogue.json`` in uv's schema, which keeps what it held. `tag` is
-    a date like ``20261122``. `progress` is told a sentence for each step.
+    For each of `executables`, writes ``directory/<tag>/<file>``, with the name and the layout of a
+    python-build-standalone archive, and adds a row to ``directory/catalogue.json``, in uv's schema. `tag` is a date
+    such as ``20261122``. `progress` is called with a sentence for each step.
 
-    An archive appears only after a copy of it ran from another place without touching the original, and the same
-    interpreter gives the same bytes. Any number of packers may work on one directory. Packing ends at the first
-    interpreter that cannot be packed; what was packed before it stays.
+    An archive is published only after a copy of it ran in another directory without using the original. The same
+    interpreter gives the same bytes. Several processes can pack into one directory. Packing ends at the first
+    interpreter that cannot be packed, and keeps the archives before it.
 
-    Raises `PackError` (and says what to do) for what cannot be packed, `ProbeError` for what is no interpreter,
-    `StoreError` when the disk refuses.
+    Raises `PackError` with a hint if an interpreter cannot be packed, `ProbeError` if an executable is not an
+    interpreter, and `StoreError` if the disk fails.
     """
     if not re.fullmatch(r"\d{8}", tag):
-        msg = f"the tag of a mirror is a date like 20261122, not {tag!r}"
+        msg = f"--tag must be a date such as 20261122, not {tag!r}"
         raise UsageError(msg)
     say = progress or (lambda _: None)
     packed: dict[tuple[Path, Key], Packed] = {}
     try:
         for executable in executables:
             packable = look_at(executable, environ=environ)
-            place = (packable.prefix, packable.key)  # /usr is the prefix of several
+            place = (packable.prefix, packable.key)  # several Pythons can have the prefix /usr
             if place not in packed:
                 packed[place] = _pack(directory, packable, tag=tag, environ=environ, say=say)
     except OSError as error:
@@ -173,17 +172,17 @@ def pull(
 ) -> list[Pulled]:
     """Copy the verified archives of `builds` into the mirror `directory`, and their rows into its ``catalogue.json``.
 
-    `mirror` and `pypy_mirror` are where to fetch from, instead of the release host. Each archive comes to lie where a
-    mirror setting that names `directory` looks for it. What is there and has the right digest is not fetched again,
-    what has a wrong one is replaced. After an error the builds before it are in place, and the next call goes on from
-    there. Any number of pullers and packers may work on one directory.
+    `mirror` and `pypy_mirror` replace the release host as the source. Each archive is stored at the path that a mirror
+    setting with `directory` leads to. An archive that exists is kept if its digest is right, and otherwise replaced.
+    After an error, the builds before it are complete, and the next call continues. Several processes can pull and pack
+    into one directory.
 
-    With a `signer`, only what they built is pulled: its bundle is verified before the archive is fetched, and comes to
-    are beside it, where anyone who requires attestations looks for it. One that is there and holds is not fetched
-    again. Without, no one asks for bundles.
+    With a `signer`, only archives that the signer built are pulled: the bundle is verified before the archive is
+    fetched, and stored beside it, at the path that sessions which require attestations look at. A valid bundle that
+    exists is not fetched again. Without a `signer`, no bundles are fetched.
 
-    Raises what `fetch` raises, with a `signer` what `attest` raises, `CatalogueError` for a build whose URL leads out
-    of `directory`, and `StoreError` when the disk refuses.
+    Raises the errors of `fetch`, with a `signer` those of `attest`, `CatalogueError` if the URL of a build leads out of
+    `directory`, and `StoreError` if the disk fails.
     """
     pulled = []
     for build in builds:
@@ -222,7 +221,7 @@ def _beside(path: Path) -> Path:
 
 
 def _proof_beside(path: Path, build: Build, signer: Signer) -> Proof | None:
-    """What was pulled before, if it still proves that `signer` built it. Raises `OSError`."""
+    """The bundle that was pulled before, if it proves that `signer` built the archive. Raises `OSError`."""
     try:
         text = _beside(path).read_bytes()
         return Proof(attestation=verify_bundle(text, build=build, signer=signer), text=text)
@@ -231,14 +230,14 @@ def _proof_beside(path: Path, build: Build, signer: Signer) -> Proof | None:
 
 
 def _destination(directory: Path, build: Build) -> tuple[Path, str]:
-    """Where the archive belongs, and the URL by which the catalogue of `directory` is to name it."""
+    """The path of the archive, and its URL for the catalogue of `directory`."""
     root, url = Path(os.path.abspath(directory)), build.url  # noqa: PTH100  # a symlinked mirror keeps its name
     if url.startswith(("https://", "http://")):
         parts = urlsplit(url)
-        # A user, a password or a token in it is for anyone who pulls, not for the readers of the mirror.
+        # A user, a password or a token in the URL must not be copied into the mirror.
         url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
         path = Path(mirrored(replace(build, url=url), mirror=str(root), pypy_mirror=None))
-    else:  # a file of this machine, which the readers of the mirror do not have
+    else:  # a file of this machine, whose path means nothing on other machines
         url = "/".join(quote(part, safe="") for part in (build.tag or "files", build.file_name))
         path = root.joinpath(*unquote(url).split("/"))
     names = path.relative_to(root).parts if path.is_relative_to(root) else ()
@@ -258,10 +257,10 @@ def _is_right(path: Path, build: Build) -> bool:
 def _publish(
     directory: Path, archive: BinaryIO | None, path: Path, build: Build, *, bundle: bytes | None = None
 ) -> None:
-    """Give the content of `archive` the name `path` (None: it is there already), and put its row in the catalogue.
+    """Write `archive` to `path`, unless it is None because the file exists, and add its row to the catalogue.
 
-    Both under one lock: of two packers of one key, the catalogue has to have the digest of the file that stays. A
-    `bundle` comes first: no one finds the archive without it.
+    Both happen under one lock, so that if two processes pack the same key, the catalogue has the digest of the file
+    that stays. The `bundle` is written first, so that the archive never exists without it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with hold(directory / ".lock", timeout=_LOCK_TIMEOUT, purpose=f"to write into {directory}", setting="MIRROR"):
@@ -287,11 +286,11 @@ def _write(path: Path, archive: BinaryIO, build: Build) -> None:
 
 
 def _merge(path: Path, build: Build) -> None:
-    """Put the row of `build` into the catalogue at `path`, which is replaced as a whole. The caller holds the lock."""
+    """Add the row of `build` to the catalogue at `path`, which is replaced atomically. The caller holds the lock."""
     try:
         document = json.loads(path.read_bytes())
         if not isinstance(document, dict):
-            raise ValueError("not an object")  # noqa: TRY004  # as with everything else that is not what we wrote
+            raise ValueError("not an object")  # noqa: TRY004  # handled like invalid JSON
     except FileNotFoundError:
         document = {}
     except ValueError as error:
@@ -308,9 +307,9 @@ def _replace(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file that replaces `path` when the block ends without error. Nothing that was planted is written through.
+    """A new file that replaces `path` when the block ends without an error. No existing file or link is written to.
 
-    The caller holds the mirror's lock, so that what has such a name was left by someone who was killed.
+    The caller holds the mirror's lock, so an existing temporary file was left by a process that was killed.
     """
     for left in children(path.parent):
         if is_abandoned(left) is not False:
@@ -325,7 +324,7 @@ def _sha256(path: Path) -> str:
 
 
 def mirror_pack(session: CommandContext, directory: Path, texts: Sequence[str], *, tag: str | None) -> CommandResult:
-    """An archive in the mirror `directory` for each interpreter: a path, or what a request finds on this machine."""
+    """Pack each interpreter into the mirror `directory`: a path, or the one that a request finds on this machine."""
 
     provisioner = session.provisioner
     tag = tag or datetime.now(UTC).strftime("%Y%m%d")
@@ -345,8 +344,8 @@ def mirror_pack(session: CommandContext, directory: Path, texts: Sequence[str], 
 
 
 def mirror_pull(session: CommandContext, directory: Path, texts: Sequence[str]) -> CommandResult:
-    """The archive of each request, and a catalogue of them, in the mirror `directory`; where attestations are required,
-    only what has one, with its bundle."""
+    """Pull the archive of each request into the mirror `directory`, and add it to the catalogue. If attestations are
+    required, each archive must have one, and its bundle is pulled too."""
     from pytest_pyinstall.download.client import open_client
 
     provisioner, settings = session.provisioner, session.provisioner.settings
@@ -390,7 +389,8 @@ def mirror_pull(session: CommandContext, directory: Path, texts: Sequence[str]) 
 
 
 def _put_document(directory: Path, text: bytes) -> None:
-    """For those who use the mirror with ``--python-mirror`` alone: what pbs-installer lacks is found there too."""
+    """Copy uv's catalogue into the mirror, so that with ``--python-mirror`` alone, builds that pbs-installer lacks are
+    found too."""
     path = Path(document_place(str(directory)))
     try:
         write_atomically(path, text, mode=0o666)
@@ -421,13 +421,13 @@ def mirror_parser(parser: argparse.ArgumentParser) -> None:
         if args.action == "pack":
             if args.pyinstall_attestation == "require":
                 raise UsageError(
-                    "mirror pack: no one attests what is packed here; --require-attestation is for mirror pull",
+                    "mirror pack: a packed archive has no attestation; use --require-attestation with mirror pull",
                     hint=f"pytest-pyinstall mirror pack {shlex.join([args.directory, *args.requests])}",
                 )
             return mirror_pack(session, directory, args.requests, tag=args.tag)
         if args.tag:
             raise UsageError(
-                "mirror pull: --tag is for mirror pack; an archive keeps the release that it came with",
+                "mirror pull: --tag is an option of mirror pack; a pulled archive keeps its own release",
                 hint=f"pytest-pyinstall mirror pull {shlex.join([args.directory, *args.requests])}",
             )
         return mirror_pull(session, directory, args.requests)

@@ -1,4 +1,4 @@
-"""Parses the command line, and has the text of ``--help``.
+"""Parses the command line. Contains the text of ``--help``.
 
 The subparsers of argparse do not accept options before the command, or between requests. So the common options are
 parsed first, and each command has a parser of its own in the file of its body. Only that file is imported.
@@ -102,7 +102,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
 
 
 def _own_version() -> str:
-    """As `importlib.metadata.version`, whose imports cost more than everything else that `--version` does."""
+    """Like `importlib.metadata.version`, whose imports cost more than everything else that `--version` does."""
     for place in sys.path:
         with suppress(OSError):
             for name in os.listdir(place or "."):  # noqa: PTH208  # names, and `pathlib` is not imported yet
@@ -165,7 +165,7 @@ def _is_request(word: str) -> bool:
 
 
 def command_of(words: Sequence[str]) -> str:
-    """The command in `words`; empty if there is none."""
+    """The command in `words`. Empty if there is none."""
     head = words[: words.index("--") if "--" in words else len(words)]
     with suppress(UsageError):
         _, head = _shared_parser().parse_known_args(head)
@@ -185,14 +185,14 @@ def completed_parser() -> argparse.ArgumentParser:
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Knows the width of the terminal: argparse makes one for each option and would import `shutil` for that."""
+    """Sets the width itself: argparse creates a formatter for each option, and would import `shutil` for the width."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         super().__init__(prog, **{"width": _columns() - 2, **options})
 
 
 def _columns() -> int:
-    """As `shutil.get_terminal_size`."""
+    """Like `shutil.get_terminal_size`."""
     with suppress(ValueError):
         if (columns := int(os.environ.get("COLUMNS", ""))) > 0:
             return columns

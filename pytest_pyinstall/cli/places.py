@@ -1,4 +1,4 @@
-"""`dir` and `cache`: the directories, what decided each, and what the cache holds."""
+"""`dir` and `cache`: the directories, the setting that decided each, and the content of the cache."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = ["PLACES", "cache_clear", "cache_key", "cache_list", "cache_parser", "
 PLACES = ("store", "scratch", "cache", "archives", "environments")
 
 
-_CACHE_KEY_FORM = 1  # to be counted up when the store's layout changes, so that CI caches start anew
+_CACHE_KEY_FORM = 1  # increase it when the store's layout changes, so that CI caches start empty
 
 
 def places(session: CommandContext, name: str | None) -> CommandResult:
-    """Each directory, which setting decided it, and its volume; with `name`, the path of that one alone."""
+    """Each directory, the setting that decided it, and its volume. With `name`, only the path of that directory."""
     from pytest_pyinstall.system.permissions import place
 
     paths = _places(session)
@@ -50,7 +50,7 @@ def places(session: CommandContext, name: str | None) -> CommandResult:
 
 
 def _catalogue_json(session: CommandContext) -> dict[str, Any]:
-    """Which catalogues answer, and how old the copy of the one is that is fetched."""
+    """The catalogues in use, and when the downloaded one was fetched."""
     from pytest_pyinstall.download.document_cache import kept_since
     from pytest_pyinstall.request.catalogue import document_place
 
@@ -77,7 +77,7 @@ def _catalogue_lines(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def cache_key(session: CommandContext, texts: Sequence[str]) -> CommandResult:
-    """One line that changes exactly when other builds would be installed: for the cache of a CI service."""
+    """A key for the cache of a CI service, which changes exactly when other builds would be installed."""
     import hashlib
 
     provisioner = session.provisioner
@@ -92,7 +92,7 @@ def cache_key(session: CommandContext, texts: Sequence[str]) -> CommandResult:
 
 
 def cache_list(session: CommandContext) -> CommandResult:
-    """The archives, least recently used first, what of them is kept unpacked, and the environments."""
+    """List the archives, least recently used first, their unpacked trees, and the environments."""
     from pytest_pyinstall.download.cache import cached_archives
     from pytest_pyinstall.store.tree_cache import cached_trees
     from pytest_pyinstall.suite.cache import environments
@@ -116,10 +116,7 @@ def cache_list(session: CommandContext) -> CommandResult:
 
 
 def cache_prune(session: CommandContext) -> CommandResult:
-    """Gone: partial downloads that no one is at, archives that fail their check, environments that no one will miss.
-
-    What is kept unpacked goes where its archive is gone.
-    """
+    """Delete abandoned partial downloads, damaged archives, unused environments, and trees without their archive."""
     from pytest_pyinstall.download.cache import prune
     from pytest_pyinstall.interpreter.path_commands import stale_commands
     from pytest_pyinstall.store.tree_cache import cached_trees, stale_trees
@@ -129,13 +126,13 @@ def cache_prune(session: CommandContext) -> CommandResult:
     removed = prune(cache)
     session.provisioner.sweep()
     trees = [path for path in cached_trees(cache) if not (cache / "archives" / path.name).is_dir()]
-    return _thrown_away(
+    return _delete_all(
         session, removed, [*stale_trees(cache), *trees, *removable_environments(cache), *stale_commands(cache)]
     )
 
 
 def cache_clear(session: CommandContext) -> CommandResult:
-    """Gone: every archive, packed and unpacked, catalogue and environment that no one is writing or using."""
+    """Delete all archives, unpacked trees, catalogues and environments, except those in use."""
     from pytest_pyinstall.download.cache import clear
     from pytest_pyinstall.interpreter.path_commands import stale_commands
     from pytest_pyinstall.store.tree_cache import cached_trees, stale_trees
@@ -145,7 +142,7 @@ def cache_clear(session: CommandContext) -> CommandResult:
     session.provisioner.sweep()
     commands = stale_commands(cache, everything=True)
     found = [*stale_trees(cache), *cached_trees(cache), *environments(cache), *commands]
-    return _thrown_away(session, clear(cache), found)
+    return _delete_all(session, clear(cache), found)
 
 
 # dir
@@ -189,23 +186,21 @@ def _place_json(found: Place, decided_by: str) -> dict[str, Any]:
 
 def _place_lines(name: str, found: Place, decided_by: str) -> Iterator[str]:
     yield f"{name:<14}{found.path}"
-    exists = "exists" if found.exists else "not there yet"
+    exists = "exists" if found.exists else "not created yet"
     writable = "writable" if found.is_writable else "not writable"
     volume = f"{found.volume}, {size_text(found.volume.free)} free" if found.volume else "volume unknown"
     yield f"{'':<14}{decided_by}; {exists}; {writable}; {volume}"
 
 
 def _sharing(found: Mapping[str, Place]) -> tuple[bool, str]:
-    """Whether all are on one volume, and what follows where they do not."""
+    """Whether all directories are on one volume, and what it means if they are not."""
     device = {name: each.volume and each.volume.device for name, each in found.items()}
     if len(set(device.values())) == 1:
         return True, "store, scratch and cache share one volume"
     if device["store"] != device["scratch"]:
-        return False, "scratch is on another volume than the store: nothing can be renamed into place there"
+        return False, "scratch is on another volume than the store: installations cannot be published by renaming them"
     others = " and ".join(name for name in ("cache", "archives", "environments") if device[name] != device["store"])
-    note = (
-        f"{others} on another volume than the store: files are copied where they could be linked; nothing else changes"
-    )
+    note = f"{others} on another volume than the store: files are copied instead of linked; everything else works"
     return False, note
 
 
@@ -227,7 +222,7 @@ def _size(directory: Path) -> int:
     return total
 
 
-def _thrown_away(session: CommandContext, archives: Sequence[CachedFile], directories: Sequence[Path]) -> CommandResult:
+def _delete_all(session: CommandContext, archives: Sequence[CachedFile], directories: Sequence[Path]) -> CommandResult:
     from pytest_pyinstall.suite.cache import move_unused_aside
 
     freed = sum(file.size for file in archives)
@@ -243,7 +238,7 @@ def _thrown_away(session: CommandContext, archives: Sequence[CachedFile], direct
             errors.append(StoreError(f"cannot remove {path}: {error.strerror or error}"))
             continue
         if aside is None:
-            session.display.say(f"{path} stays: another process is at it")
+            session.display.say(f"{path} stays: another process is using it")
             continue
         delete(aside)
         freed += size
@@ -289,7 +284,7 @@ def dir_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _meant(name: str) -> str:
-    """What someone who asks for the directory of a Python wants to type."""
+    """The hint for an unknown name. If it is a request, `find` prints the path of that Python."""
     from pytest_pyinstall.request.request import parse_requests
 
     try:

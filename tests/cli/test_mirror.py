@@ -105,7 +105,7 @@ def test_a_failed_pack_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_tag_must_be_a_date(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="a date like 20261122"):
+    with pytest.raises(UsageError, match="a date such as 20261122"):
         pack(tmp_path, [], tag="../latest", environ=ENVIRON)
 
 

@@ -518,7 +518,7 @@ def test_a_server_error_is_not_a_missing_attestation(server: mirror.Mirror, here
 
 def test_mirror_pack_rejects_required_attestations(here: Workshop, capsys: Capture) -> None:
     assert main(["mirror", "pack", "mine", sys.executable, "--require-attestation"]) == 2
-    assert "no one attests what is packed here" in capsys.readouterr().err
+    assert "a packed archive has no attestation" in capsys.readouterr().err
     assert not (here.directory / "mine").exists()
 
 

@@ -246,7 +246,7 @@ def test_environments_of_a_suite_that_runs_are_not_thrown_away(run: Run, project
         first = subprocess.run(clear, capture_output=True, text=True, cwd=project, check=False)
         (project / "go").touch()
         assert process.wait(LONG) == 0, said(project)
-    assert re.search(r"stays: another process is at it", first.stderr)
+    assert re.search(r"stays: another process is using it", first.stderr)
     after = subprocess.run(clear, capture_output=True, text=True, cwd=project, check=False)
     assert "stays" not in after.stderr
     run("-k", "it", pythons=(NEW,)).stdout.fnmatch_lines(["making an environment for *"])

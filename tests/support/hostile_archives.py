@@ -274,7 +274,7 @@ def _symlinks() -> Iterable[Hostile]:
     )
     yield _tar(
         "symlink over a symlink",
-        "leaves the top folder over a link",
+        "leaves the top folder through a link",
         _directory("python/a/b/c/"),
         _symlink("python/a/b/c/up", "../../.."),
         _symlink("python/out", "a/b/c/up/../../outside"),
@@ -282,27 +282,27 @@ def _symlinks() -> Iterable[Hostile]:
     )
     yield _tar(
         "symlink over a later symlink",
-        "leaves the top folder over a link",
+        "leaves the top folder through a link",
         _symlink("python/a/b/c/out", "up/../../outside"),
         _symlink("python/a/b/c/up", "../../.."),
         member="python/a/b/c/out",
     )
     yield _tar(
         "symlink over a symlink to the top",
-        "leaves the top folder over a link",
+        "leaves the top folder through a link",
         _symlink("python/a/b/top", "../.."),
         _symlink("python/out", "a/b/top/../outside/victim"),
         member="python/out",
     )
     yield _tar(
         "symlink to where case folds",
-        "comes back out of what is no folder",
+        "goes through something that is not a folder",
         _symlink("python/a/b/c/up", "../../.."),
         _symlink("python/out", "a/b/c/UP/../../outside"),
         member="python/out",
     )
     yield _tar(
-        "symlink back out of a file", "no folder", _symlink("python/l", "bin/python3.12/../../bin"), member="python/l"
+        "symlink out of a file", "not a folder", _symlink("python/l", "bin/python3.12/../../bin"), member="python/l"
     )
     yield _tar("symlink to itself", "in a circle", _symlink("python/l", "l"), member="python/l")
     yield _tar("symlinks to each other", "in a circle", _symlink("python/a", "b"), _symlink("python/b", "./a"))
@@ -319,7 +319,7 @@ def _symlinks() -> Iterable[Hostile]:
         _symlink("python/l0", "."),
         *(_symlink(f"python/l{number + 1}", f"l{number}/l{number}") for number in range(30)),
     )
-    yield _tar("symlink to nothing", "a symlink to nowhere", _symlink("python/l", ""), member="python/l")
+    yield _tar("symlink to nothing", "a symlink with an empty target", _symlink("python/l", ""), member="python/l")
     yield _tar("symlink to a newline", "a character that no name", _symlink("python/l", "a\nb"), member="python/l")
     yield _tar("symlink to latin-1", "not UTF-8", _symlink("python/l", b"\xe9"), member="python/l")
     yield _tar("symlink to a backslash", "a character", _symlink("python/l", "..\\..\\outside"), member="python/l")
@@ -327,9 +327,11 @@ def _symlinks() -> Iterable[Hostile]:
     yield _tar("symlink to a long name", "more than 1024", pax(("linkpath", "t/" * 600)), _symlink("python/l", "x"))
     yield _tar("realpath overflow", "bytes, more than 1024", *_realpath_overflow(parts=16, length=247))
     short = tuple(_realpath_overflow(parts=20, length=40))
-    yield _tar("realpath overflow in short names", "leaves the top folder over a link", *short, member="python/escape")
+    yield _tar(
+        "realpath overflow in short names", "leaves the top folder through a link", *short, member="python/escape"
+    )
     written_over = (_hardlink("python/hard", "python/escape/victim"), entry("python/hard", _EVIL))
-    yield _tar("realpath overflow and a hardlink", "no earlier file of this archive", *short, *written_over)
+    yield _tar("realpath overflow and a hardlink", "not an earlier file of this archive", *short, *written_over)
 
 
 def _realpath_overflow(*, parts: int, length: int) -> Iterable[bytes]:
@@ -359,23 +361,19 @@ def _written_through() -> Iterable[Hostile]:
     yield _tar("symlink through a symlink", below, _symlink("python/l", ".."), _symlink("python/l/evil", "victim"))
     yield _tar("hardlink through a symlink", below, _symlink("python/l", ".."), _hardlink("python/l/e", "python/lib"))
     yield _tar("directory over a symlink", below, _symlink("python/l", ".."), _directory("python/l"), member="python/l")
-    yield _tar("file over a symlink", "the first was a symlink", _symlink("python/l", ".."), entry("python/l", _EVIL))
-    yield _tar(
-        "symlink over a directory", "the first was a directory", _symlink("python/bin", ".."), member="python/bin"
-    )
-    yield _tar("symlink over a file", "the first was a file", _symlink("python/bin/python3.12", "../.."))
-    yield _tar("two symlinks of a name", "the first was a symlink", _symlink("python/bin/python3", "python3.11"))
-    yield _tar("two files of a name", "the first was a file", entry("python/bin/python3.12", _EVIL))
-    yield _tar(
-        "two files of a name, spelt differently", "the first was a file", entry("./python//bin/./python3.12", _EVIL)
-    )
-    yield _tar("file over a directory", "the first was a directory", entry("python/bin", _EVIL), member="python/bin")
+    yield _tar("file over a symlink", "first as a symlink", _symlink("python/l", ".."), entry("python/l", _EVIL))
+    yield _tar("symlink over a directory", "first as a directory", _symlink("python/bin", ".."), member="python/bin")
+    yield _tar("symlink over a file", "first as a file", _symlink("python/bin/python3.12", "../.."))
+    yield _tar("two symlinks of a name", "first as a symlink", _symlink("python/bin/python3", "python3.11"))
+    yield _tar("two files of a name", "first as a file", entry("python/bin/python3.12", _EVIL))
+    yield _tar("two files of a name, spelt differently", "first as a file", entry("./python//bin/./python3.12", _EVIL))
+    yield _tar("file over a directory", "first as a directory", entry("python/bin", _EVIL), member="python/bin")
     yield _tar("directory over a file", below, _directory("python/bin/python3.12/"))
     yield _tar("file below a file", below, entry("python/bin/python3.12/evil", _EVIL))
 
 
 def _hardlinks() -> Iterable[Hostile]:
-    unknown = "which is no earlier file of this archive"
+    unknown = "which is not an earlier file of this archive"
     yield _aimed(
         "hardlink to outside",
         "an absolute name",
@@ -402,13 +400,13 @@ def _hardlinks() -> Iterable[Hostile]:
     )
     yield _tar(
         "file over a hardlink",
-        "the first was a file",
+        "first as a file",
         _hardlink("python/h", "python/bin/python3.12"),
         entry("python/h", _EVIL),
     )
     yield _tar(
         "hardlink over a file",
-        "the first was a file",
+        "first as a file",
         _hardlink("python/lib/python3.12/os.py", "python/bin/python3.12"),
     )
     yield _tar("hardlink target with a newline", "a character", _hardlink("python/h", "python/\n"), member="python/h")
@@ -417,15 +415,15 @@ def _hardlinks() -> Iterable[Hostile]:
 def _numbers() -> Iterable[Hostile]:
     too_much = "more than an archive of its size may unpack to"
     yield _tar("negative size", "a negative size", header("python/evil", size=b"\xff" * 12), member="python/evil")
-    yield _tar("negative octal size", "a size that is no number", header("python/evil", size=b"-0000000001\0"))
-    yield _tar("size in hexadecimal", "a size that is no number", header("python/evil", size=b"0x10\0"))
-    yield _tar("size with 8", "a size that is no number", header("python/evil", size=b"00000000018\0"))
-    yield _tar("size with underscores", "a size that is no number", header("python/evil", size=b"0000_0000_1\0"))
+    yield _tar("negative octal size", "a size that is not a number", header("python/evil", size=b"-0000000001\0"))
+    yield _tar("size in hexadecimal", "a size that is not a number", header("python/evil", size=b"0x10\0"))
+    yield _tar("size with 8", "a size that is not a number", header("python/evil", size=b"00000000018\0"))
+    yield _tar("size with underscores", "a size that is not a number", header("python/evil", size=b"0000_0000_1\0"))
     yield _tar(
-        "size of an extension that is no number", "a size that is no number", header("x", kind=b"x", size=b"ten\0")
+        "size of an extension that is no number", "a size that is not a number", header("x", kind=b"x", size=b"ten\0")
     )
     yield _tar("negative size of an extension", "a negative size", header("x", kind=b"L", size=b"\xff" * 12))
-    yield _tar("mode that is no number", "a mode that is no number", header("python/evil", mode=b"rwxr-xr\0"))
+    yield _tar("mode that is not a number", "a mode that is not a number", header("python/evil", mode=b"rwxr-xr\0"))
     yield _tar(
         "size of 1 TiB", too_much, header("python/evil", size=b"\x80" + (1 << 40).to_bytes(11)), member="python/evil"
     )
@@ -473,21 +471,21 @@ def _extensions() -> Iterable[Hostile]:
     yield _tar("negative pax size", "two sizes", pax(("size", "-1")), entry("python/a"), member="python/a")
     yield _tar("huge pax size", "two sizes", pax(("size", "9" * 30)), entry("python/a"), member="python/a")
     yield _tar(
-        "pax path twice", "its path is said twice", pax(("path", "python/a"), ("path", "../a")), entry("x", _EVIL)
+        "pax path twice", "its path is given twice", pax(("path", "python/a"), ("path", "../a")), entry("x", _EVIL)
     )
     yield _tar(
         "pax path in two headers",
-        "its path is said twice",
+        "its path is given twice",
         pax(("path", "python/a")),
         pax(("path", "python/b")),
         entry("x"),
     )
     yield _tar(
-        "GNU name and pax path", "its path is said twice", _gnu(b"L", b"python/a"), pax(("path", "../a")), entry("x")
+        "GNU name and pax path", "its path is given twice", _gnu(b"L", b"python/a"), pax(("path", "../a")), entry("x")
     )
-    yield _tar("two GNU names", "its path is said twice", _gnu(b"L", b"python/a"), _gnu(b"L", b"python/b"), entry("x"))
+    yield _tar("two GNU names", "its path is given twice", _gnu(b"L", b"python/a"), _gnu(b"L", b"python/b"), entry("x"))
     yield _tar(
-        "two GNU targets", "its linkpath is said twice", _gnu(b"K", b"a"), _gnu(b"K", b".."), _symlink("python/l", "x")
+        "two GNU targets", "its linkpath is given twice", _gnu(b"K", b"a"), _gnu(b"K", b".."), _symlink("python/l", "x")
     )
     yield _tar("empty pax path", "its path is empty", pax(("path", "")), entry("python/x"))
     yield _tar("empty GNU name", "its path is empty", _gnu(b"L", b""), entry("python/x"))
@@ -541,8 +539,8 @@ def _structure() -> Iterable[Hostile]:
         "checksum that is no number", "checksum of a tar header", entry("python/x", checksum=b"checksum"), broken=True
     )
     yield _tar("unknown magic", "neither POSIX's nor GNU's", entry("python/x", magic=b"uztar\x0000"), broken=True)
-    yield _tar("member after the end", "something follows after its end", END, tail)
-    yield _tar("bytes after the end", "something follows after its end", END, b"\1")
+    yield _tar("member after the end", "there is data after its end", END, tail)
+    yield _tar("bytes after the end", "there is data after its end", END, b"\1")
     yield _tar("one block of zeros", "one block of zeros instead of two", bytes(512), tail, broken=True)
     yield _raw("no end", "it is cut off", lambda: gz(PYTHON), file_name=name)
     yield _raw("half an end", "it is cut off", lambda: gz(PYTHON, bytes(512)), file_name=name)
@@ -656,13 +654,13 @@ def _zips() -> Iterable[Hostile]:
     yield hostile("file with a folder's name", "do not make a file", ("python/d/", b"", file), member="python/d/")
     yield hostile("file with a folder's type", "do not make a file", ("python/d", b"", folder), member="python/d")
     yield hostile("directory with content", "a directory with", ("python/d/", _EVIL, folder), member="python/d/")
-    yield hostile("two of a name", "the first was a file", ("python/a", b"", file), ("python/./a", b"", file))
+    yield hostile("two of a name", "first as a file", ("python/a", b"", file), ("python/./a", b"", file))
     yield hostile("bomb", "more than an archive", ("python/bomb", bytes(90 << 20), file), member="python/bomb")
     yield damaged("no zip", "it cannot be read", lambda: b"<!doctype html>" * 99)
     yield damaged("nothing", "it cannot be read", lambda: b"")
     yield damaged("empty", "it holds nothing", lambda: b"PK\5\6" + bytes(18), broken=False)
     yield damaged("cut", "it cannot be read", lambda: _zip()[:-30])
-    yield damaged("something in front", "something stands before", lambda: b"#!/bin/sh\n" + _zip(), broken=False)
+    yield damaged("something in front", "there is data before", lambda: b"#!/bin/sh\n" + _zip(), broken=False)
     yield damaged("something behind", "it cannot be read", lambda: _zip() + bytes(1 << 17))
     yield damaged("wrong CRC", "it cannot be read", lambda: _crc_of_zip(0))
     yield damaged(
