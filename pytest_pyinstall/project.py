@@ -374,7 +374,7 @@ def _admitted(requires_python: SpecifierSet, released: Iterable[Version], today:
         request = Request.parse(str(minor))
         if not requires_python.contains(versions[-1]):
             # ``<=3.12`` admits 3.12.0 alone, and ``!=3.12.4`` not the newest: then the patch is not free either.
-            request = replace(request, specifier=request.specifier & requires_python)
+            request = replace(request, versions=str(request.specifier & requires_python))
         yield request
 
 

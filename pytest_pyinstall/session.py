@@ -508,7 +508,7 @@ def _asked_versions(request: Request) -> tuple[str, ...]:
 
 
 def _exact(request: Request) -> re.Match[str] | None:
-    return re.fullmatch(r"==(\d+\.\d+)(\.\*|\.\d+\S*)?", str(request.specifier))
+    return re.fullmatch(r"==(\d+\.\d+)(\.\*|\.\d+\S*)?", request.versions)
 
 
 def _plain(name: str) -> str:

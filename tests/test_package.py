@@ -153,7 +153,7 @@ NOT_FOR_WHAT_IS_HERE = {
         "httpcore2",
     ),
     *("importlib.metadata", "ipaddress", "logging", "pbs_installer", "platform", "random", "rich", "shutil", "socket"),
-    *("ssl", "tempfile", "traceback", "urllib.parse"),
+    *("packaging.specifiers", "ssl", "tempfile", "traceback", "urllib.parse"),
 }
 """What a command that has nothing to do must not import: each costs a millisecond or more."""
 

@@ -88,7 +88,7 @@ def free_threaded(requests: Iterable[Request], *, project: Project | None) -> tu
     """
     if project is None or not project.free_threaded:
         return ()
-    written = [_PLAIN.fullmatch(str(request.specifier)) for request in requests if request.implementation == "cpython"]
+    written = [_PLAIN.fullmatch(request.versions) for request in requests if request.implementation == "cpython"]
     return tuple(Request.parse(f"{match[1]}t") for match in written if match and _minor(match[1]) >= _FREE_THREADED)
 
 
@@ -107,7 +107,7 @@ def _row(request: Request, catalogue: Catalogue, target: Target) -> MatrixRow:
     if request.path is not None:
         message = f"{request.text} is a path, which cannot be a row of a matrix"
         raise UsageError(message, hint="pytest-pyinstall matrix supported")
-    written = _PLAIN.fullmatch(str(request.specifier))
+    written = _PLAIN.fullmatch(request.versions)
     try:
         key = resolve(request, catalogue, target).key
     except NoMatchError:

@@ -160,7 +160,7 @@ def _to_upgrade(session: CommandContext, texts: Sequence[str], ours: Sequence[Ke
     for request in session.requests(texts):
         if request.path is not None or _names_a_patch(request):
             what = "a path" if request.path is not None else "one patch release"
-            minor = ".".join(re.findall(r"\d+", str(request.specifier))[:2]) or "3.13"
+            minor = ".".join(re.findall(r"\d+", request.versions)[:2]) or "3.13"
             message = f"upgrade: {request.text} is {what}, but only a minor version can be upgraded"
             raise UsageError(message, hint=f"pytest-pyinstall upgrade {minor}")
         lines = [_line(key) for key in ours if _fits(request, key, provisioner)]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from packaging.specifiers import SpecifierSet
-
 from pytest_pyinstall.errors import InvalidRequestError
 
 __all__ = [
@@ -82,10 +80,11 @@ class WrittenVersion(NamedTuple):
     variant: str
 
     @property
-    def specifier(self) -> SpecifierSet:
+    def specifier(self) -> str:
+        """The PEP 440 specifier that means the same, such as ``==3.12.*``."""
         _, *patch = self.numbers[1:] or (0,)
         dotted = ".".join(map(str, self.numbers))
-        return SpecifierSet(f"=={dotted}{self.prerelease}" if self.prerelease or patch else f"=={dotted}.*")
+        return f"=={dotted}{self.prerelease}" if self.prerelease or patch else f"=={dotted}.*"
 
 
 def written_version(text: str) -> WrittenVersion | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
 
 from pytest_pyinstall.errors import InvalidRequestError
 from pytest_pyinstall.request._grammar import (
@@ -31,6 +32,8 @@ from pytest_pyinstall.system.values import Value
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from packaging.specifiers import SpecifierSet
+
     from pytest_pyinstall.request.identity import Key
 
 __all__ = ["ANY", "WORDS", "Request", "parse_requests"]
@@ -48,9 +51,6 @@ _ROWS = {
     "word": "one of the words supported, lowest, latest, current, pinned",
     "list": "several requests with a comma between them, such as 3.9,3.13",
 }
-
-
-_ANY_VERSION = SpecifierSet()
 
 
 _EMPTY = "an empty request names no Python"
@@ -79,14 +79,14 @@ class Request(Value):
     'pypy'
 
     `text` is the text of the request. `implementation` is None if any is accepted. `variant` is empty for the usual
-    build, otherwise as in `Key`, or ``any``. `os`, `arch` and `libc` are None if the request does not name them. If
-    `path` is set, the request means that executable, and the other fields do not matter. If `word` is set, the request
-    must still be expanded.
+    build, otherwise as in `Key`, or ``any``. `versions` is a PEP 440 specifier, empty if any version is accepted. `os`,
+    `arch` and `libc` are None if the request does not name them. If `path` is set, the request means that executable,
+    and the other fields do not matter. If `word` is set, the request must still be expanded.
     """
 
     text: str
     implementation: str | None = "cpython"
-    specifier: SpecifierSet = _ANY_VERSION
+    versions: str = ""
     variant: str = ""
     os: str | None = None
     arch: str | None = None
@@ -110,10 +110,18 @@ class Request(Value):
             raise InvalidRequestError(message, hint=requests[-1].text)
         return requests[0]
 
+    @cached_property
+    def specifier(self) -> SpecifierSet:
+        """`versions`, parsed."""
+        # Imported here, because that takes 5 ms, and a request such as 3.12 does not need it.
+        from packaging.specifiers import SpecifierSet
+
+        return SpecifierSet(self.versions)
+
     @property
     def names_prerelease(self) -> bool:
         """Whether the request names a pre-release: ``3.15.0rc1``, ``>=3.15.0a1``."""
-        return bool(self.specifier.prereleases)
+        return bool(self.versions) and not self._is_plain and bool(self.specifier.prereleases)
 
     def fits(self, key: Key, *, target: Target, allow_prereleases: bool = False) -> bool:
         """Whether `key` matches the request, on `target` unless the request names another one.
@@ -128,8 +136,24 @@ class Request(Value):
             and self._fits_variant(key.variant)
             and key.target == self.target(target)
             and (allow_prereleases or self.names_prerelease or not key.version.is_prerelease)
-            and self.specifier.contains(key.version, prereleases=True)
+            and self._contains(key.version)
         )
+
+    def _contains(self, version: Version) -> bool:
+        if not self.versions:
+            return True
+        if not self._is_plain:
+            return self.specifier.contains(version, prereleases=True)
+        if self.versions.endswith(".*"):
+            numbers = tuple(map(int, self.versions[2:-2].split(".")))
+            return (*version.release, 0, 0)[: len(numbers)] == numbers
+        return version == Version(self.versions[2:])
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether `versions` is of the kind ``==3.12.*`` or ``==3.12.4``."""
+        numbers = self.versions.removeprefix("==").removesuffix(".*").split(".")
+        return self.versions.startswith("==") and all(map(str.isdecimal, numbers))
 
     def target(self, target: Target) -> Target:
         """The target of the Python: the parts that the request names, and those of `target` for the rest."""
@@ -244,7 +268,7 @@ def _named(text: str, lowered: str) -> Request | None:
     if version is None or (at and not name):
         return None
     implementation = IMPLEMENTATIONS[name or "python"]
-    return Request(text=text, implementation=implementation, specifier=version.specifier, variant=version.variant)
+    return Request(text=text, implementation=implementation, versions=version.specifier, variant=version.variant)
 
 
 def _specified(text: str, lowered: str) -> Request | None:
@@ -256,13 +280,15 @@ def _specified(text: str, lowered: str) -> Request | None:
     variants = {clause[3] for clause in clauses if clause and clause[3]}
     if not all(clauses) or len(variants) > 1:
         return None
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
     try:
         specifier = SpecifierSet(",".join(f"{clause[1]}{clause[2]}" for clause in clauses if clause))
     except InvalidSpecifier:
         return None
     implementation = IMPLEMENTATIONS[match[1] or "python"]
     variant = VARIANTS["".join(variants)]
-    return Request(text=text, implementation=implementation, specifier=specifier, variant=variant)
+    return Request(text=text, implementation=implementation, versions=str(specifier), variant=variant)
 
 
 def _keyed(text: str, lowered: str) -> Request | None:
@@ -289,7 +315,7 @@ def _keyed(text: str, lowered: str) -> Request | None:
     return Request(
         text=text,
         implementation=implementation,
-        specifier=version.specifier if version else SpecifierSet(),
+        versions=version.specifier if version else "",
         variant=version.variant if version else "",
         os=target[0],
         arch=target[1],

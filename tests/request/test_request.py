@@ -4,7 +4,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
@@ -474,3 +474,22 @@ def test_a_refused_url_is_shown_without_its_secrets(text: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"://.*host/3.12.* names no Python") as caught:
         Request.parse(text)
     assert "hunter2" not in str(caught.value)
+
+
+@given(
+    st.sampled_from(
+        ["3", "3.1", "3.12", "3.12.4", "3.13.0rc1", "==3.12.*", "===3.12.4", "!=3.12.*", "~=3.12.0", ">=3.12"]
+    ),
+    st.tuples(st.integers(2, 3), st.sampled_from([1, 12, 13]), st.integers(0, 9)),
+    st.sampled_from(["", "a1", "rc1"]),
+)
+@example("==3.12", (3, 12, 0), "")
+@example("==3.012.4", (3, 12, 4), "")
+def test_a_version_fits_as_its_specifier_says(text: str, numbers: tuple[int, int, int], stage: str) -> None:
+    # A series such as 3.12 is compared without packaging.specifiers.
+    request = Request.parse(text)
+    key = Key.parse(cpython(f"{'.'.join(map(str, numbers))}{stage}"))
+    expected = request.specifier.contains(key.version, prereleases=True)
+
+    assert request.fits(key, target=LINUX, allow_prereleases=True) == expected
+    assert request.names_prerelease == bool(request.specifier.prereleases)
