@@ -1,4 +1,4 @@
-"""Finds the two neighbours in a range of Pythons between which the outcome of one test changes."""
+"""Finds the two adjacent Pythons of a range between which the outcome of one test changes."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -19,18 +19,22 @@ __all__ = ["Bisection", "Neighbours", "neighbours"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours:
-    """Indices of the two neighbours and what came out there; equal outcomes where nothing changes over the range."""
+    """The indices of two adjacent Pythons and their outcomes, or of both ends if the outcomes there are equal.
+
+    `tried` is the number of Pythons that had an outcome.
+    """
 
     before: int
     after: int
     outcomes: tuple[str, str]
-    asked: int
+    tried: int
 
 
 def neighbours(count: int, outcome: Callable[[int], str | None]) -> Neighbours | None:
-    """Where `outcome` changes in ``range(count)``, asking about as few as can be: both ends, then halves.
+    """Find the neighbours in ``range(count)`` between which `outcome` changes: tries both ends, then bisects.
 
-    An index whose outcome is None (there is no such build) is passed by. None if fewer than two are left.
+    Calls `outcome` once for an index. Skips an index whose outcome is None (there is no such build). Returns None if
+    fewer than two indices have an outcome.
     """
     left = list(range(count))
     known: dict[int, str] = {}
@@ -51,7 +55,7 @@ def neighbours(count: int, outcome: Callable[[int], str | None]) -> Neighbours |
     low, high = 0, len(left) - 1
     first = known[left[low]]
     if known[left[high]] == first:
-        return Neighbours(before=left[low], after=left[high], outcomes=(first, first), asked=len(known))
+        return Neighbours(before=left[low], after=left[high], outcomes=(first, first), tried=len(known))
     while high - low > 1:
         middle = (low + high) // 2
         found = ask(middle)
@@ -62,11 +66,11 @@ def neighbours(count: int, outcome: Callable[[int], str | None]) -> Neighbours |
         else:
             high = middle
     before, after = left[low], left[high]
-    return Neighbours(before=before, after=after, outcomes=(known[before], known[after]), asked=len(known))
+    return Neighbours(before=before, after=after, outcomes=(known[before], known[after]), tried=len(known))
 
 
 class Bisection(Suite):
-    """The plugin of a session with ``--python-bisect``: a suite of one test, under one Python after the other."""
+    """The plugin of a session with ``--python-bisect``: runs one test under one Python after another."""
 
     def __init__(
         self,
@@ -76,12 +80,12 @@ class Bisection(Suite):
         *,
         say: Callable[[str], None] | None,
     ) -> None:
-        """Raises `PyinstallError` if there is nothing to choose from."""
+        """Raises `PyinstallError` if there is only one Python, or if other options contradict."""
         if len(requests) < 2:
-            message = f"--python-bisect needs a range of Pythons, and {len(requests)} was asked for"
+            message = f"--python-bisect needs a range of Pythons (requested: {len(requests)})"
             raise UsageError(message, hint="--python 3.12.0..3.12.9")
         if shard := config.getoption("pyinstall_shard"):
-            message = f"--python-bisect runs one test, and --python-shard {shard} would leave it out"
+            message = f"--python-bisect runs one test, which --python-shard {shard} could leave out"
             raise UsageError(message, hint="--python-bisect NODEID without --python-shard")
         super().__init__(config, (), pythons, say=say)
         if len(self.variants) > 1:
@@ -103,7 +107,7 @@ class Bisection(Suite):
         self.matrix.tallies = [self._tallies[index] for index in sorted(self._tallies)]
         session.testsfailed = 1
         if found is None:
-            self._result = ["bisect: fewer than two of these Pythons can be had"]
+            self._result = ["bisect: fewer than two of these Pythons are available"]
         elif found.outcomes[0] == found.outcomes[1]:
             ends = f"{self._name(found.before)} and {self._name(found.after)}"
             self._result = [f"bisect: {self.test} {found.outcomes[0]} on both {ends}: no change to look for"]
@@ -113,11 +117,11 @@ class Bisection(Suite):
                 f"bisect: {self.test}",
                 f"  {found.outcomes[0]:<8} on {self._name(found.before)}",
                 f"  {found.outcomes[1]:<8} on {self._name(found.after)}",
-                f"  found with {found.asked} of {len(self.requests)} Pythons",
+                f"  found with {found.tried} of {len(self.requests)} Pythons",
             ]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """The exit code says whether a change was found, and not how the last worker ended."""
+        """Keep the exit code: 0 if a change was found. The exit code of the last worker does not matter."""
 
     def _name(self, index: int) -> str:
         interpreter = self._choices[index].interpreter
@@ -132,11 +136,11 @@ class Bisection(Suite):
             self.say(f"bisect: {error.message}")
             return None
         if choice.interpreter is None:
-            self.say(f"bisect: passing by {request.text}: {reason(choice)}")
+            self.say(f"bisect: skipping {request.text}: {reason(choice)}")
             return None
         self._choices[index] = choice
         self.config.hook.pytest_pyinstall_provided(interpreter=choice.interpreter, config=self.config)
-        # The key's whole version, because patch versions of one minor version are what differs here.
+        # With the patch version, because the Pythons of a bisection may differ only in that.
         (variant,) = self.variants
         label = f"py{choice.interpreter.key.display_name}" + (f"-{variant.name}" if variant else "")
         words = self.words.for_python(label, [label])
@@ -158,7 +162,7 @@ class Bisection(Suite):
         for outcome, word in (("error", "fails"), ("failed", "fails"), ("xpassed", "passes"), ("passed", "passes")):
             if counts.get(outcome):
                 return word
-        return "is skipped" if counts else "is not there"
+        return "is skipped" if counts else "is missing"
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Any:

@@ -1,9 +1,9 @@
-"""Which part of a suite one CI job runs, if ``--python-shard 2/3`` cuts it into three.
+"""Selects the part of a suite that one CI job runs with ``--python-shard 2/3``.
 
-All jobs make the same cut without talking to each other. The cells (a Python with a variant) are put on a line, each as
-long as its tests took the last time, and the line is cut into equal pieces. That needs only the names of the cells and
-the recorded durations, so a job makes no environment that it does not need. A cell that is cut is divided by its tests,
-when the worker has collected them (`_worker_plugin.parts_of`).
+All jobs compute the same cut independently. The cells (a Python with a variant) are put on a line, each as long as its
+tests took the last time, and the line is cut into pieces of equal length. This needs only the names of the cells and
+the recorded durations, so a job makes only the environments that it needs. If a cut is inside a cell, the worker
+divides the tests of that cell after it has collected them (`_worker_plugin.parts_of`).
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ __all__ = [
 ]
 
 DURATIONS = ".test_durations"
-"""The file of recorded durations in the root directory: its name and format are pytest-split's."""
+"""The file of recorded durations in the root directory. Name and format are those of pytest-split."""
 FILES = "pytest-pyinstall-files"
-"""The property of a suite's JUnit file that holds the paths of its test files, which make node ids of class names."""
+"""The property of a suite's JUnit file with the paths of its test files. With them, class names become node ids."""
 
 _OPTION = "--python-shard"
 _HINT = f"{_OPTION} 1/3"
 _SLACK = 20
-"""A cut that is closer to the end of a cell than this fraction of a shard is moved there: an environment costs more."""
+"""A cut is moved to the end of a cell if it is closer to it than 1/20 of a shard, because that saves an environment."""
 
 
 class Shard(NamedTuple):
-    """The `number` of one of `total` shards, from 1."""
+    """The shard with this `number`, counted from 1, of `total` shards."""
 
     number: int
     total: int
@@ -54,10 +54,10 @@ class Shard(NamedTuple):
 
 
 class CellPart(NamedTuple):
-    """What one shard runs of a cell.
+    """The part of a cell that one shard runs.
 
-    `weights` has the share of each shard that the cell is cut into, and `own` is the index of ours. `durations` are
-    those of the cell's tests in microseconds, by node id, and `default` is the one of any other test.
+    `weights` are the shares of the shards that run parts of the cell, and `own` is the index of ours. `durations` are
+    the microseconds of the cell's tests by node id, and `default` those of a test that is not recorded.
     """
 
     own: int
@@ -71,10 +71,10 @@ class CellPart(NamedTuple):
 
 
 def parse_shard(text: str) -> Shard:
-    """``2/3``. Raises `UsageError`."""
+    """Parse ``2/3``. Raises `UsageError`."""
     match = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text, re.ASCII)
     if match is None:
-        raise UsageError(f"{_OPTION}: {text!r} is not K/N, the shard K of N", hint=_HINT)
+        raise UsageError(f"{_OPTION}: {text!r} is not K/N (shard K of N)", hint=_HINT)
     number, count = int(match[1]), int(match[2])
     if not 1 <= number <= count:
         numbers = f"1/{count} to {count}/{count}" if count else "1/N to N/N"
@@ -83,9 +83,9 @@ def parse_shard(text: str) -> Shard:
 
 
 def read_durations(path: Path) -> dict[str, float]:
-    """Seconds by node id; empty without that file. Raises `UsageError` if it holds anything else.
+    """Read the recorded seconds by node id; empty if `path` does not exist. Raises `UsageError` for a damaged file.
 
-    A damaged file is an error and not ignored: another job may have a good copy, and would cut otherwise.
+    It is not ignored, because another job may have a good copy and would compute another cut.
     """
     try:
         content = path.read_bytes()
@@ -95,7 +95,7 @@ def read_durations(path: Path) -> dict[str, float]:
         raise UsageError(f"{_OPTION}: cannot read {path}: {error.strerror or error}") from error
     try:
         found = json.loads(content)
-        if isinstance(found, list):  # of pytest-split before 0.7
+        if isinstance(found, list):  # the format of pytest-split before 0.7
             found = dict(found)
         durations = {str(nodeid): float(seconds) for nodeid, seconds in found.items()}
         if not all(0 <= seconds < float("inf") for seconds in durations.values()):
@@ -107,11 +107,14 @@ def read_durations(path: Path) -> dict[str, float]:
 
 
 def cut(labels: Sequence[str], durations: Mapping[str, float], shard: Shard) -> dict[str, CellPart]:
-    """The cells that `shard` runs, in order, with the part of each. Together, the shards have each cell once."""
+    """The cells that `shard` runs, in order, with its part of each. All shards together run each test of `labels` once.
+
+    `durations` are seconds by node id, with or without a label at its end.
+    """
     cells = _durations_by_cell(labels, durations)
     known = [sum(found.values()) for found in cells.values() if found]
     typical = max(1, sum(known) // len(known)) if known else 1
-    # In units of 1/total of a microsecond, so that every cut is a whole number and every machine comes to the same.
+    # In units of 1/total of a microsecond: all cuts are integers, so every machine computes the same ones.
     lengths = {label: shard.total * max(1, sum(found.values()) or typical) for label, found in cells.items()}
     share = sum(lengths.values()) // shard.total
     ends = [0]
@@ -133,7 +136,7 @@ def cut(labels: Sequence[str], durations: Mapping[str, float], shard: Shard) -> 
 
 
 def describe(parts: Mapping[str, CellPart]) -> str:
-    """``py3.9, 40 % of py3.10``."""
+    """Describe the parts for people: ``py3.9, 40 % of py3.10``."""
     return ", ".join(
         label if part.is_whole else f"{round(100 * part.weights[part.own] / sum(part.weights))} % of {label}"
         for label, part in parts.items()
@@ -146,8 +149,11 @@ def _snapped(place: int, ends: Iterable[int], share: int) -> int:
 
 
 def _durations_by_cell(labels: Sequence[str], durations: Mapping[str, float]) -> dict[str, dict[str, int]]:
-    """Microseconds of each cell's tests, at least 1 each: those of the cell itself; else those of the other cells, on
-    average, and those that are recorded for no cell at all, as pytest-split does."""
+    """The microseconds of each cell's tests, at least 1 for each test.
+
+    A cell without recorded durations gets the average of the other cells, and the durations without a label, which
+    pytest-split writes.
+    """
     own: dict[str, dict[str, int]] = {label: {} for label in labels}
     anywhere: dict[str, int] = {}
     for nodeid, seconds in durations.items():
@@ -166,9 +172,9 @@ def _durations_by_cell(labels: Sequence[str], durations: Mapping[str, float]) ->
 
 
 def durations_of_junit(paths: Iterable[Path]) -> dict[str, float]:
-    """Seconds by node id, out of the JUnit files of suites; the node ids end in their Python.
+    """Read the seconds of each test from the JUnit files of suites, by node id, which ends in the label.
 
-    Raises `UsageError` if none of them is a suite's.
+    Raises `UsageError` if none of them is from a suite, and `OSError` or `ET.ParseError` if one cannot be read.
     """
     durations: dict[str, float] = {}
     for path in paths:
@@ -187,7 +193,7 @@ def durations_of_junit(paths: Iterable[Path]) -> dict[str, float]:
 
 
 def _class_name(file: str) -> str:
-    """What pytest makes of the path of a test file in a JUnit file."""
+    """The class name that pytest writes into a JUnit file for a test file."""
     return file.replace("/", ".").removesuffix(".py")
 
 

@@ -1,4 +1,4 @@
-"""Dependency variants: what is installed on top of what the tests need, each in environments of its own."""
+"""Dependency variants: additional requirements, each set of them with environments of its own."""
 
 import re
 import shlex
@@ -15,7 +15,10 @@ _LONGEST = 40
 
 
 class Variant(NamedTuple):
-    """`text` is what was written, `name` what ids end in. `resolution` is one of uv's, empty for its default."""
+    """One set of requirements. `text` is the user's text, and `name` is part of the labels at the end of node ids.
+
+    `resolution` is a value for uv's ``--resolution``, empty for its default.
+    """
 
     name: str
     text: str
@@ -24,7 +27,7 @@ class Variant(NamedTuple):
 
 
 def parse_variants(texts: Iterable[str], *, option: str = "--python-with") -> tuple[Variant, ...]:
-    """What `option` says: ``django~=4.2 psycopg``, ``old: numpy<2``, ``lowest``. Raises `UsageError`."""
+    """Parse the values of `option`: ``django~=4.2 psycopg``, ``old: numpy<2``, ``lowest``. Raises `UsageError`."""
     found: dict[str, Variant] = {}
     for text in texts:
         variant = _parsed(text.strip(), option)
@@ -49,12 +52,12 @@ def _parsed(text: str, option: str) -> Variant:
     requirements = tuple(word for word in words if word not in _RESOLUTIONS)
     bad = next((word for word in requirements if not re.match(r"[A-Za-z0-9./~-](?![\w.+-]*:$)", word)), None)
     if bad is not None:
-        raise UsageError(f"{option}: {bad!r} is no requirement", hint=f"{option} 'django~=4.2'")
+        raise UsageError(f"{option}: {bad!r} is not a requirement", hint=f"{option} 'django~=4.2'")
     return Variant(name or _name_of(requirements, resolutions), text, requirements, (resolutions or [""])[0])
 
 
 def _name_of(requirements: Iterable[str], resolutions: list[str]) -> str:
-    """``django4.2`` for ``django~=4.2``, ``numpy-lt2`` for ``numpy<2``."""
+    """Make a name: ``django4.2`` for ``django~=4.2``, ``numpy-lt2`` for ``numpy<2``."""
     parts = list(resolutions)
     for word in requirements:
         match = re.match(r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(?:(===|==|~=|>=|<=|!=|<|>)\s*([\w.*+!]+))?", word)
@@ -65,16 +68,16 @@ def _name_of(requirements: Iterable[str], resolutions: list[str]) -> str:
 
 
 _WORD = re.compile(r"[\w:+\-.\[\]\\/]+")
-"""A word of an expression of ``-k``, as pytest reads it."""
+"""A word in an expression of ``-k``, by pytest's rules."""
 _NOTHING = "no_test_has_this_name_a1b2c3"
 
 
 def keyword_expression(expression: str, label: str) -> str:
-    """What the worker called `label` gets as ``-k``: a word that is the name of its Python, of its variant, or of both
-    together is true there, besides what it means as part of a test's name.
+    """Adapt an expression of ``-k`` for the worker called `label`.
 
-    So ``-k "parse and django4.2"`` runs nothing with another variant. The whole name has to match: a word such as ``3``
-    is part of every name of a Python, and of the names of some tests.
+    A word that is the name of its Python, of its variant, or the whole label becomes true. All other words keep their
+    meaning. So ``-k "parse and django4.2"`` runs tests with one variant only. Parts of a name do not count, because a
+    word such as ``3`` is part of every Python's name.
     """
     python, _, variant = label.partition("-")
     names = {name.lower() for name in (label, python, variant) if name}

@@ -1,7 +1,7 @@
-"""Which word of a pytest command line belongs to which option, and what each Python gets of them.
+"""Splits pytest's command line into options and arguments, and adapts it for the worker of each Python.
 
-pytest's own parser knows the options and how many values each takes. Words that it does not know belong to a conftest
-or to a plugin that only the environments have, and are passed on as they are.
+pytest's own parser knows the options and how many values each takes. An unknown option belongs to a conftest or to a
+plugin that only the environments have, and is passed on unchanged.
 """
 
 import argparse
@@ -20,20 +20,20 @@ from pytest_pyinstall.suite.variants import keyword_expression
 __all__ = ["Piece", "Words", "WorkerWords", "labelled", "read_words", "with_label"]
 
 _ONE_FILE = {"--benchmark-json"}
-"""Options whose file is opened while the command line is read, so that their word is what has to change."""
+"""Options whose file is opened while pytest parses the command line. So the label must be in the command line."""
 _LABELLED_ID = re.compile(r"(.+)\[([^\[\]]+)\]")
 _PLACEHOLDER = "{python}"
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An option with its values, a positional argument (then `option` is empty), or ``--``."""
+    """An option with its values, a positional argument (`option` is empty), or ``--``."""
 
     words: tuple[str, ...]
     option: str = ""
     action: argparse.Action | None = None
     may_be_value: bool = False
-    """It follows an option that is unknown here, whose value it may be."""
+    """A positional argument after an unknown option may be the value of that option."""
 
     @property
     def is_positional(self) -> bool:
@@ -49,7 +49,7 @@ class Piece:
 
     @property
     def value(self) -> str | None:
-        """The value of an option that takes one, and the word of a positional argument."""
+        """The value of an option that has exactly one, or a positional argument; else None."""
         if self.is_positional:
             return self.words[0]
         name, equals, value = self.words[0].partition("=")
@@ -60,27 +60,27 @@ class Piece:
         return self.words[1] if len(self.words) == 2 else None
 
     def with_value(self, value: str) -> "Piece":
-        """The same as one word, which no parser can take for an option and a positional argument."""
+        """A copy with another value, as one word, so that no parser takes the value for a positional argument."""
         if self.is_positional:
             return replace(self, words=(value,))
         glue = "=" if self.option.startswith("--") else ""
         return replace(self, words=(f"{self.option}{glue}{value}",))
 
     def as_few_words(self) -> "Piece":
-        """An option with its one value as one word: a parser that does not know it would take the value for a path."""
+        """A copy in which an option and its value are one word, for parsers that do not know the option."""
         has_one = self.action is not None and self.action.nargs is None and len(self.words) == 2
         is_alone = self.words[0] == self.option
         return self.with_value(self.words[1]) if has_one and is_alone else self
 
 
 def _parser_of(parser: pytest.Parser) -> argparse.ArgumentParser:
-    """The parser behind pytest's. Before pytest 9 it is made anew for each command line."""
+    """The argparse parser in pytest's parser. Before pytest 9, pytest makes a new one for each command line."""
     made: argparse.ArgumentParser = getattr(parser, "optparser", None) or parser._getparser()  # type: ignore[attr-defined]  # noqa: SLF001
     return made
 
 
 def read_words(words: Iterable[str], parser: pytest.Parser) -> list[Piece]:
-    """The words as the options and arguments that `parser` takes them for."""
+    """Split `words` into options and arguments as `parser` does, without parsing their values."""
     actions = _parser_of(parser)._option_string_actions  # noqa: SLF001  # no other way to ask
     rest = list(_expanded(words, parser))
     pieces: list[Piece] = []
@@ -107,14 +107,14 @@ def read_words(words: Iterable[str], parser: pytest.Parser) -> list[Piece]:
 
 
 def _expanded(words: Iterable[str], parser: pytest.Parser) -> Iterator[str]:
-    """The words, with those of files named ``@file`` in their place."""
+    """Replace each ``@file`` by the words in that file, as pytest does."""
     prefix = _parser_of(parser).fromfile_prefix_chars or ""
     for word in words:
         if word[:1] and word[0] in prefix:
             try:
                 lines = Path(word[1:]).read_text(encoding="utf-8").splitlines()
             except OSError:
-                lines = []  # pytest says it
+                lines = []  # pytest reports the error
             yield from _expanded(lines, parser)
         else:
             yield word
@@ -131,7 +131,7 @@ def _is_open(piece: Piece) -> bool:
 
 
 def _values(action: argparse.Action, rest: Sequence[str], actions: dict[str, argparse.Action]) -> int:
-    """How many of the words in `rest` are values of `action`."""
+    """The number of words at the start of `rest` that are values of `action`."""
     if action.nargs is None:
         return min(1, len(rest))
     if isinstance(action.nargs, int):
@@ -145,7 +145,10 @@ def _values(action: argparse.Action, rest: Sequence[str], actions: dict[str, arg
 
 
 def _cluster(word: str, rest: Sequence[str], actions: dict[str, argparse.Action]) -> tuple[str, argparse.Action, int]:
-    """Of ``-xvk``, the option that takes the value, else the first, and how many words of `rest` are its values."""
+    """The option for a cluster of short options such as ``-xvk``, its action, and the number of its values in `rest`.
+
+    It is the last option if that one takes values from `rest`, else the first one.
+    """
     for index in range(1, len(word)):
         action = actions.get(f"-{word[index]}")
         if action is None:
@@ -159,14 +162,17 @@ def _cluster(word: str, rest: Sequence[str], actions: dict[str, argparse.Action]
 
 
 def labelled(word: str, labels: Iterable[str]) -> tuple[str, list[str]] | None:
-    """A node id and the Pythons that it ends in, if all of them are among `labels`: ``t.py::test_it[py3.9,py3.12]``."""
+    """Split a node id such as ``t.py::test_it[py3.9,py3.12]`` into the id of the test and the labels at its end.
+
+    None if it does not end in labels, or if one of them is not in `labels`.
+    """
     match = _LABELLED_ID.fullmatch(word)
     named = match[2].split(",") if match else []
     return (match[1], named) if match and set(named) <= set(labels) else None
 
 
 def with_label(path: str, label: str) -> str:
-    """The name of a file with `label` before its extension."""
+    """Insert `label` before the extension of `path`, unless `path` contains it already."""
     if label in path:
         return path
     root, extension = os.path.splitext(path)  # noqa: PTH122  # text that may not be a path of this system
@@ -175,25 +181,30 @@ def with_label(path: str, label: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerWords:
-    """What one Python's pytest gets: arguments, and ``PYTEST_ADDOPTS`` and ``addopts`` if they differ from ours."""
+    """The words for one worker: `arguments`, `environment` for ``PYTEST_ADDOPTS``, and `ini` for ``addopts``.
+
+    The worker sets the last two only if they differ from the controller's.
+    """
 
     arguments: list[str]
     behind: list[str]
-    """What is behind ``--``."""
+    """``--`` and the words after it."""
     environment: list[str]
     ini: list[str]
     is_environment_changed: bool
     is_ini_changed: bool
     places: dict[str, str]
-    """Arguments that end in the name of this Python, and what they are without it: it may as well be a parameter."""
+    """Arguments that end in this worker's label, each with the id without it. The label may be a test's parameter."""
     doubtful: dict[str, tuple[str, bool]]
-    """Words that end in names of Pythons, and may be values of options that only the worker knows, or what
-    ``--deselect`` names: what they are without the names, and whether this Python is among them."""
+    """Words that end in labels, but may be values of options that only the worker knows, and those of ``--deselect``.
+
+    Each with the id without the labels, and whether this worker's label is one of them.
+    """
 
 
 @dataclass(slots=True)
 class Words:
-    """All words of a session: those of the command line, of ``PYTEST_ADDOPTS`` and of ``addopts``."""
+    """All words of a session: the command line, ``PYTEST_ADDOPTS`` and ``addopts``."""
 
     arguments: list[Piece]
     environment: list[Piece] = field(default_factory=list)
@@ -209,14 +220,15 @@ class Words:
 
     @property
     def all(self) -> list[Piece]:
-        """In the order in which pytest reads them: the last one wins."""
+        """All pieces in the order in which pytest reads them. A later one takes precedence."""
         return [*self.ini, *self.environment, *self.arguments]
 
     def has_option(self, *options: str) -> bool:
+        """Whether the session uses one of these spellings of an option."""
         return any(piece.option in options for piece in self.all)
 
     def known(self) -> set[str]:
-        """The options that are known here, besides ours."""
+        """The used options that the controller's parser knows, except for our own."""
         return {piece.option for piece in self.all if piece.action is not None and not piece.is_ours}
 
     def plugins(self) -> set[str]:
@@ -224,14 +236,14 @@ class Words:
         return {piece.value for piece in self.all if piece.option == "-p" and piece.value}
 
     def requested_labels(self, labels: Sequence[str]) -> list[str]:
-        """The labels that the arguments ask for: if each of them names some, these, else all."""
+        """The labels that the arguments name, if each argument names at least one; else all."""
         places = [piece.words[0] for piece in self.all if piece.is_positional and not piece.may_be_value]
         named = [labelled(word, labels) for word in places]
         found = {label for match in named if match for label in match[1]}
         return [label for label in labels if label in found or not all(named)] if named else list(labels)
 
     def for_python(self, label: str, labels: Sequence[str], parameters: Collection[str] = ()) -> WorkerWords:
-        """What the worker called `label` gets. The words in `parameters` are known to end in no name of a Python."""
+        """The words for worker `label`. Arguments in `parameters` end in a test's parameter, not a label."""
         dashes = next((index for index, piece in enumerate(self.arguments) if piece.option == "--"), None)
         before, after = self.arguments[:dashes], self.arguments[dashes:] if dashes is not None else []
         reader = _Reader(label, labels, parameters)
@@ -248,7 +260,7 @@ class Words:
         )
 
     def raw(self) -> list[str]:
-        """The command line less our own options, as ``sys.argv`` has it."""
+        """The words of ``sys.argv`` without our own options."""
         return [word for piece in self.arguments if not piece.is_ours for word in piece.words]
 
 
@@ -257,7 +269,7 @@ def _joined(pieces: Iterable[Piece]) -> list[str]:
 
 
 class _Reader:
-    """Writes the words that one worker gets, and remembers those that may be read in two ways."""
+    """Adapts words for one worker, and collects those that have two possible meanings."""
 
     def __init__(self, label: str, labels: Sequence[str], parameters: Collection[str]) -> None:
         self._label = label

@@ -1,4 +1,4 @@
-"""The two neighbours between which the outcome of a test changes."""
+"""`--python-bisect` finds the two Pythons between which the outcome of a test changes."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ pytestmark = marks
         ("", None),
     ],
 )
-def test_bisecting_finds_the_neighbours_with_few_questions(outcomes: str, expected: tuple[int, int] | None) -> None:
+def test_the_neighbours_are_found_with_few_tries(outcomes: str, expected: tuple[int, int] | None) -> None:
     asked: list[int] = []
 
     def outcome(index: int) -> str | None:
@@ -55,7 +55,7 @@ def test_bisect_names_the_builds_between_which_a_test_changes(run: Run, project:
             f"  found with * of {len(versions)} Pythons",
         ]
     )
-    # Both ends, and as many of the others as halving takes; of environments, no more were made.
+    # Both ends, and the Pythons that bisecting needs. Only these have environments.
     tried = result.stdout.str().count("bisect: trying")
     assert tried <= 2 + math.ceil(math.log2(len(versions) - 1))
     assert result.stdout.str().count("making an environment") <= tried
@@ -64,7 +64,7 @@ def test_bisect_names_the_builds_between_which_a_test_changes(run: Run, project:
     same.stdout.fnmatch_lines(["bisect: * passes on both *"])
 
 
-def test_bisect_finds_the_patch_version(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bisect_finds_a_change_between_patch_versions(run: Run, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = _two_patch_versions()
     minor = ".".join(map(str, one[0][:2]))
     monkeypatch.setenv("PATH", os.pathsep.join(str(path.parent) for _, path in (one, other)), prepend=os.pathsep)
@@ -86,7 +86,7 @@ def test_bisect_finds_the_patch_version(run: Run, project: Path, monkeypatch: py
 
 
 def _two_patch_versions() -> list[tuple[tuple[int, int, int], Path]]:
-    """Two neighbours, with their executables; the test is skipped where this machine has them not."""
+    """Two adjacent patch versions with their executables. Skips the test if this machine has no such two."""
     found: dict[tuple[int, int, int], Path] = {}
     for path in (*interpreters().values(), *Path("/usr/bin").glob("python3.[0-9]*")):
         code = "import sys; print(*sys.version_info[:3])"
@@ -104,13 +104,13 @@ def _two_patch_versions() -> list[tuple[tuple[int, int, int], Path]]:
 @pytest.mark.parametrize(
     "test", ["test_demo.py::test_nope", "test_nope.py::test_it", "test_demo.py::TestNope::test_it"]
 )
-def test_bisecting_a_mistyped_test_says_that_it_is_not_found(run: Run, project: Path, test: str) -> None:
+def test_bisect_reports_that_a_mistyped_test_is_not_found(run: Run, project: Path, test: str) -> None:
     result = run(f"--python-bisect={test}")
     assert result.ret != pytest.ExitCode.OK
     result.stdout.fnmatch_lines([f"bisect: {test} is not found on both *"])
 
 
-def test_a_range_of_patch_versions_is_searched_by_halves() -> None:
+def test_a_range_of_patch_versions_is_bisected() -> None:
     names = [request.text for request in parse_requests(["3.12.0..3.12.9"], directory=Path(), origin="--python")]
     assert names == [f"3.12.{number}" for number in range(10)]
     tried: list[str] = []

@@ -1,4 +1,4 @@
-"""`--python-shard`: the jobs of a CI run have each test of each Python once, in equal parts."""
+"""`--python-shard`: the jobs of a CI run together run each test of each Python once, and each takes as long."""
 
 import json
 import sys
@@ -22,13 +22,13 @@ SECONDS = st.one_of(st.just(0.0), st.floats(0, 1e6), st.floats(0, 1e-7))
 
 
 def assigned(cells: dict[str, list[str]], durations: dict[str, float], count: int) -> list[list[str]]:
-    """What each shard runs, each as if it were alone."""
+    """The tests of each shard, each computed independently."""
     shards = []
     for number in range(1, count + 1):
         found = []
         for label, part in cut(list(cells), durations, Shard(number, count)).items():
             weights, known, default = json.loads(json.dumps([part.weights, part.durations, part.default]))
-            # pytest-randomly and the like: the order is another one in each job.
+            # Plugins such as pytest-randomly change the order of tests in each job.
             tests = sorted(cells[label], reverse=bool(number % 2))
             parts = parts_of(tests, weights, known, default)
             found += [f"{test}[{label}]" for test in tests if parts[test] == part.own]
@@ -51,7 +51,7 @@ def test_each_test_is_in_exactly_one_shard(cells: dict[str, list[str]], count: i
     count=st.integers(1, 8),
 )
 def test_shards_take_as_long_as_each_other(lengths: list[list[float]], count: int) -> None:
-    """Up to the longest test, once for each end of a shard, and up to what moving a cut to the end of a cell allows."""
+    """They may differ by the longest test at each end of a shard, and by the move of a cut to the end of a cell."""
     cells = {f"py3.{n}": [f"t.py::test_{m}" for m in range(len(tests))] for n, tests in enumerate(lengths)}
     durations = {f"t.py::test_{m}[py3.{n}]": s for n, tests in enumerate(lengths) for m, s in enumerate(tests)}
     total, longest = sum(durations.values()), max(durations.values())
@@ -59,12 +59,12 @@ def test_shards_take_as_long_as_each_other(lengths: list[list[float]], count: in
         assert sum(durations[test] for test in shard) <= 1.1 * total / count + 2 * longest + 0.001
 
 
-def test_equal_parts_of_one_cell_are_those_of_the_least_duration_rule() -> None:
+def test_a_cell_is_divided_by_the_least_duration_rule() -> None:
     durations = {"a": 5, "b": 4, "c": 3, "d": 3, "e": 1}
     assert parts_of("edcbax", [1, 1], durations, 2) == {"a": 0, "b": 1, "c": 1, "d": 0, "x": 1, "e": 0}
 
 
-def test_a_shard_has_whole_cells_if_they_divide_evenly() -> None:
+def test_cells_stay_whole_if_they_divide_evenly() -> None:
     labels = ["py3.9", "py3.10", "py3.11", "py3.12"]
     durations = {f"t.py::test_a[{label}]": 1 + index / 100 for index, label in enumerate(labels)}
     for number, pair in enumerate((labels[:2], labels[2:]), 1):
@@ -79,14 +79,14 @@ def test_a_slow_python_gets_more_shards() -> None:
     assert found == [["py3.9"], ["pypy3.11"], ["pypy3.11"], ["pypy3.11"]]
 
 
-def test_a_cell_without_durations_is_taken_to_be_as_the_others_are() -> None:
+def test_a_cell_without_durations_gets_the_average_of_the_others() -> None:
     durations = {"t.py::test_a[py3.9]": 3.0, "t.py::test_b[py3.9]": 1.0, "t.py::test_c": 2.0}
     (part,) = cut(["py3.9", "py3.14"], durations, Shard(2, 2)).values()
     assert dict(part.durations) == {"t.py::test_a": 3_000_000, "t.py::test_b": 1_000_000, "t.py::test_c": 2_000_000}
 
 
 @pytest.mark.parametrize("text", ["x", "", " ", "5/4", "0/3", "1/0", "-1/3", "1/3/5", "1.5/3", "٢/٣", "1"])
-def test_what_is_no_shard_is_a_usage_error_with_a_way_out(text: str) -> None:
+def test_an_invalid_shard_is_a_usage_error_with_a_hint(text: str) -> None:
     with pytest.raises(UsageError, match=r"^--python-shard: ") as caught:
         parse_shard(text)
     assert caught.value.hint == "--python-shard 1/3"
@@ -108,7 +108,7 @@ def test_what_is_no_shard_is_a_usage_error_with_a_way_out(text: str) -> None:
         b"[" * 99999,
     ],
 )
-def test_a_damaged_file_of_durations_is_a_usage_error_with_a_way_out(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_of_durations_is_a_usage_error_with_a_hint(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / ".test_durations"
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"\.test_durations has no durations of tests") as caught:
@@ -124,7 +124,7 @@ def test_both_formats_of_pytest_split_are_read(tmp_path: Path, content: str) -> 
     assert read_durations(tmp_path / "none") == {}
 
 
-def test_durations_of_a_file_that_names_no_tests_files(tmp_path: Path) -> None:
+def test_durations_of_a_junit_file_that_no_suite_wrote_are_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "junit.xml").write_text('<testsuite><testcase classname="a" name="b" time="1"/></testsuite>', "utf-8")
     with pytest.raises(UsageError, match="--python-suite"):
         durations_of_junit([tmp_path / "junit.xml"])
@@ -166,7 +166,7 @@ class TestSessions:
         listed = run("--co", "-q").outlines
         assert sorted(recorded) == sorted(line for line in listed if "::" in line)
 
-        # Now by time: one test takes as long as all others.
+        # With durations: one test takes as long as all others together.
         recorded = {nodeid: 7.0 if nodeid.endswith("test_more[py3.12]") else 0.5 for nodeid in recorded}
         (project / ".test_durations").write_text(json.dumps(recorded), "utf-8")
         seen = []
@@ -176,12 +176,12 @@ class TestSessions:
             assert sum(recorded[line] for line in lines) == pytest.approx(7.25, abs=0.6)
         assert sorted(seen) == sorted(recorded)
 
-    def test_a_shard_without_a_test_passes_and_a_typing_error_does_not(self, run: Run) -> None:
+    def test_a_shard_without_tests_passes_but_a_mistyped_expression_does_not(self, run: Run) -> None:
         assert run("--python-shard=5/5", "pkg.dir", pythons=(NEW,)).ret == 0
         assert run("--python-shard=1/1", "-k", "nothing_like_it", pythons=(NEW,)).ret == 5
         assert run("--python-shard=2/2", "-k", "nothing_like_it", pythons=(NEW,)).ret == 5
 
-    def test_with_xdist_inside(self, run: Run, project: Path) -> None:
+    def test_shards_work_with_xdist(self, run: Run, project: Path) -> None:
         text = (project / "pyproject.toml").read_text("utf-8")
         text += '[tool.pytest.ini_options]\npyinstall_suite_install = ["-e .", "pytest-xdist"]\n'
         (project / "pyproject.toml").write_text(text, "utf-8")
@@ -193,7 +193,9 @@ class TestSessions:
         assert all(passed)
         assert run("--python-shard=5/5", "-n2", "pkg.dir", pythons=(NEW,)).ret == 0
 
-    def test_each_mistake_is_one_message(self, run: Run, project: Path, pytester: pytest.Pytester) -> None:
+    def test_each_invalid_use_is_reported_in_one_message(
+        self, run: Run, project: Path, pytester: pytest.Pytester
+    ) -> None:
         result = run("--python-shard=5/4")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines(["ERROR: --python-shard: there is no shard 5/4, they are 1/4 to 4/4"])

@@ -1,4 +1,4 @@
-"""`--python-with`: the suite under each Python with each of several sets of dependencies."""
+"""`--python-with` runs the suite under each Python with each of several sets of requirements."""
 
 import json
 import re
@@ -28,12 +28,12 @@ TWO = ("--python-with=wcwidth==0.2.12", "--python-with=new: wcwidth==0.2.13")
         ("'django ~= 4.2'", Variant("django4.2", "", ("django ~= 4.2",))),
     ],
 )
-def test_what_is_written_is_a_variant_with_a_name(text: str, expected: Variant) -> None:
+def test_requirements_become_a_variant_with_a_name(text: str, expected: Variant) -> None:
     assert parse_variants([text]) == (expected._replace(text=text),)
 
 
 @pytest.mark.parametrize("texts", [[""], ["name: "], ["a", "a"], ["lowest highest"], ["'open"], ["=4"]])
-def test_what_cannot_be_a_variant_is_a_usage_error_with_a_way_out(texts: list[str]) -> None:
+def test_an_invalid_variant_is_a_usage_error_with_a_hint(texts: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
         parse_variants(texts)
     assert caught.value.message.startswith("--python-with: ")
@@ -74,20 +74,20 @@ def test_each_variant_runs_under_each_python_in_an_environment_of_its_own(run: R
     pasted.assert_outcomes(passed=1)
 
 
-def test_variants_in_the_ini_file(run: Run, versions: Path) -> None:
+def test_variants_can_be_set_in_the_ini_file(run: Run, versions: Path) -> None:
     (versions / "pytest.ini").write_text(
         "[pytest]\naddopts = --strict-config\npyinstall_suite_with =\n    wcwidth==0.2.13\n", "utf-8"
     )
     run(pythons=(NEW,)).assert_outcomes(passed=2)
 
 
-def test_what_cannot_be_resolved_is_that_cells_error(run: Run, versions: Path) -> None:
+def test_a_variant_that_cannot_be_resolved_is_an_error_of_its_cell_alone(run: Run, versions: Path) -> None:
     result = run("--python-with=wcwidth==0.2.13", "--python-with=bad: wcwidth==0.0.999", pythons=(OLD,))
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(["*wcwidth==0.0.999*"])
 
 
-def test_the_lowest_versions_are_those_that_the_project_claims_to_support(run: Run, project: Path) -> None:
+def test_the_resolution_lowest_installs_the_oldest_supported_versions(run: Run, project: Path) -> None:
     text = (project / "pyproject.toml").read_text("utf-8")
     (project / "pyproject.toml").write_text(f'{text}dependencies = ["wcwidth>=0.2.6"]\n', "utf-8")
     (project / "test_demo.py").write_text(
@@ -103,7 +103,7 @@ def test_the_lowest_versions_are_those_that_the_project_claims_to_support(run: R
     ]
 
 
-def test_a_variant_is_part_of_the_record(run: Run, versions: Path, shared_home: Path) -> None:
+def test_each_variant_has_a_record(run: Run, versions: Path, shared_home: Path) -> None:
     run(*TWO, "-k", "fine", pythons=(NEW,))
     records = (shared_home / "cache" / "environments").glob("*/suite.json")
     found = [json.loads(path.read_text("utf-8")) for path in records]
@@ -119,10 +119,10 @@ def test_a_variant_is_part_of_the_record(run: Run, versions: Path, shared_home: 
         ("not py3.9", ["py3.12-old"]),
         ("py3.9-old or py3.12-old", ["py3.9-old", "py3.12-old"]),
         ("not(new or py3.12)", ["py3.9-old"]),
-        ("3.9 or py3 or ol", []),  # parts of names name nothing
+        ("3.9 or py3 or ol", []),  # parts of names do not count
     ],
 )
-def test_an_expression_of_k_knows_the_names_of_pythons_and_variants(expression: str, matches: list[str]) -> None:
+def test_an_expression_of_k_can_name_pythons_and_variants(expression: str, matches: list[str]) -> None:
     from _pytest.mark.expression import Expression
 
     def is_chosen(label: str) -> bool:
@@ -133,7 +133,7 @@ def test_an_expression_of_k_knows_the_names_of_pythons_and_variants(expression: 
     assert [label for label in ("py3.9-new", "py3.9-old", "py3.12-old") if is_chosen(label)] == matches
 
 
-def test_k_chooses_variants_and_coverage_is_of_all_of_them(run: Run, versions: Path) -> None:
+def test_k_selects_variants_and_coverage_combines_them(run: Run, versions: Path) -> None:
     text = (versions / "pyproject.toml").read_text("utf-8")
     text += '[tool.pytest.ini_options]\npyinstall_suite_install = ["-e .", "pytest-cov"]\n'
     (versions / "pyproject.toml").write_text(text, "utf-8")
@@ -155,7 +155,7 @@ def test_k_chooses_variants_and_coverage_is_of_all_of_them(run: Run, versions: P
     one.stdout.fnmatch_lines(["demo.py * 80% * 4"])
 
 
-def test_a_bisection_runs_with_one_variant(run: Run, versions: Path) -> None:
+def test_a_bisection_accepts_only_one_variant(run: Run, versions: Path) -> None:
     words = ("--python-bisect=test_demo.py::test_version",)
     result = run(*words, "--python-with=wcwidth==0.2.13")
     result.stdout.fnmatch_lines(["3.12.* wcwidth0.2.13 *", "bisect: test_demo.py::test_version passes on both *"])

@@ -1,4 +1,4 @@
-"""Which word belongs to which option, and that each Python's pytest obeys what the user has written."""
+"""Words belong to the right options, and each Python's pytest follows the options that the user gave."""
 
 import argparse
 import re
@@ -27,7 +27,7 @@ def parser() -> pytest.Parser:
     found.add_argument("--benchmark-json")
     found.add_argument("--python", dest="pyinstall_requests", action="append")
     found.add_argument("--python-suite", dest="pyinstall_suite", action="store_true")
-    made: pytest.Parser = argparse.Namespace(optparser=found)  # type: ignore[assignment]  # as much as is asked of it
+    made: pytest.Parser = argparse.Namespace(optparser=found)  # type: ignore[assignment]  # the only attribute that is used
     return made
 
 
@@ -52,7 +52,7 @@ def parser() -> pytest.Parser:
         ("-1 -", [("", "-1"), ("", "-")]),
     ],
 )
-def test_words_belong_to_the_options_that_the_parser_takes_them_for(
+def test_words_are_split_as_the_parser_splits_them(
     parser: pytest.Parser, words: str, expected: list[tuple[str, str | None]]
 ) -> None:
     pieces = read_words(words.split(), parser)
@@ -61,7 +61,7 @@ def test_words_belong_to_the_options_that_the_parser_takes_them_for(
     assert [word for piece in pieces for word in piece.words] == words.split()
 
 
-def test_only_our_own_options_by_their_exact_names_are_ours(parser: pytest.Parser) -> None:
+def test_an_option_is_ours_only_by_its_exact_name(parser: pytest.Parser) -> None:
     words = "--python 3.12 --python=3.13 --python-suite --python-version 3 --pythons=2 t.py --py x"
     ours = [piece.words for piece in read_words(words.split(), parser) if piece.is_ours]
 
@@ -83,11 +83,11 @@ def test_only_our_own_options_by_their_exact_names_are_ours(parser: pytest.Parse
         ("--unknown t.py::a[py3.12]", LABELS),
     ],
 )
-def test_the_pythons_that_are_asked_for(parser: pytest.Parser, words: str, asked: list[str]) -> None:
+def test_node_ids_that_end_in_labels_select_pythons(parser: pytest.Parser, words: str, asked: list[str]) -> None:
     assert Words(read_words(words.split(), parser)).requested_labels(LABELS) == asked
 
 
-def test_labels_are_only_those_of_the_session() -> None:
+def test_only_the_labels_of_the_session_are_recognised() -> None:
     assert labelled("t.py::a[x][py3.12]", LABELS) == ("t.py::a[x]", ["py3.12"])
     assert labelled("t.py::a[py3.12,py3.13]", LABELS) == ("t.py::a", LABELS)
     assert labelled("t.py::a[py3.12,x]", LABELS) is None
@@ -103,11 +103,11 @@ def test_labels_are_only_those_of_the_session() -> None:
         ("py3.12.json", "py3.12.json"),
     ],
 )
-def test_a_label_is_before_the_extension(path: str, named: str) -> None:
+def test_a_label_is_inserted_before_the_extension(path: str, named: str) -> None:
     assert with_label(path, "py3.12") == named
 
 
-def test_a_value_is_never_taken_for_an_argument(parser: pytest.Parser) -> None:
+def test_an_option_and_its_value_become_one_word(parser: pytest.Parser) -> None:
     words = Words(
         read_words(["--deselect", "t.py::a", "-k", "x", "--python", "3.12", "--benchmark-json", "out.json"], parser)
     )
@@ -117,7 +117,7 @@ def test_a_value_is_never_taken_for_an_argument(parser: pytest.Parser) -> None:
     assert found.arguments == ["--deselect=t.py::a", "-kx", "--benchmark-json=out-py3.12.json"]
 
 
-# What follows runs in real Pythons, and plain pytest in the same environments is right.
+# The tests below run real Pythons. The expected result is that of plain pytest in the same environments.
 
 TESTS = """
 import sys
@@ -162,7 +162,7 @@ def test_a_parameter_that_looks_like_a_python_is_a_parameter(compare: Compare, b
     compared.suite.assert_outcomes(**outcomes, deselected=2 if place == "deselect" else 0)
 
 
-def test_a_parameter_that_looks_like_a_python_beside_other_words(run: Run, bench: Bench) -> None:
+def test_a_parameter_that_looks_like_a_python_can_have_a_label_after_it(run: Run, bench: Bench) -> None:
     bench(files={"test_it.py": TESTS})
 
     one = run("test_it.py::test_named[py3.12][py3.13]", pythons=PYTHONS)
@@ -176,7 +176,7 @@ def test_a_parameter_that_looks_like_a_python_beside_other_words(run: Run, bench
     unclear.stdout.fnmatch_lines(["hint: test_it.py::test_named[[]py3.12[]][[]py3.12,py3.13[]]"])
 
 
-def test_a_parameter_that_looks_like_a_python_with_xdist(run: Run, bench: Bench) -> None:
+def test_a_parameter_that_looks_like_a_python_works_with_xdist(run: Run, bench: Bench) -> None:
     bench("pytest-xdist", files={"test_it.py": TESTS})
 
     run("-n2", "test_it.py::test_named[py3.12]", pythons=PYTHONS).assert_outcomes(passed=1, failed=1)
@@ -184,7 +184,7 @@ def test_a_parameter_that_looks_like_a_python_with_xdist(run: Run, bench: Bench)
 
 
 @pytest.mark.parametrize("words", [("--python-version", "3"), ("--python-version=3",), ("--pythonic",)])
-def test_options_of_a_conftest_that_look_like_ours_are_its_own(
+def test_options_of_a_conftest_that_look_like_ours_reach_the_conftest(
     compare: Compare, bench: Bench, words: tuple[str, ...]
 ) -> None:
     bench(
@@ -199,7 +199,7 @@ def test_options_of_a_conftest_that_look_like_ours_are_its_own(
 
 
 @pytest.mark.parametrize("place", ["command line", "PYTEST_ADDOPTS", "addopts"])
-def test_last_failed_is_obeyed_wherever_it_is_written(
+def test_last_failed_works_on_the_command_line_and_in_addopts(
     run: Run, bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     here = bench(files={"test_it.py": TESTS, "pytest.ini": "[pytest]\n"})
@@ -217,7 +217,7 @@ def test_last_failed_is_obeyed_wherever_it_is_written(
 
 @pytest.mark.parametrize("words", [("--", "test_it.py"), ("-k", "fine", "--", "test_it.py::test_fine")])
 @pytest.mark.parametrize("pythons", [("3.8", "3.9"), PYTHONS], ids=["old", "new"])
-def test_what_is_behind_two_dashes_is_an_argument(
+def test_words_after_two_dashes_are_arguments(
     compare: Compare, bench: Bench, words: tuple[str, ...], pythons: tuple[str, ...]
 ) -> None:
     bench(files={"test_it.py": "def test_fine(): pass\n", "test_other.py": "def test_other(): pass\n"})
@@ -225,13 +225,13 @@ def test_what_is_behind_two_dashes_is_an_argument(
     compare(*words, pythons=pythons).suite.assert_outcomes(passed=2)
 
 
-def test_a_file_of_words_is_read_as_pytest_reads_it(compare: Compare, bench: Bench) -> None:
+def test_a_file_with_arguments_is_read_as_pytest_reads_it(compare: Compare, bench: Bench) -> None:
     bench(files={"test_it.py": TESTS, "words.txt": "-k\nnew or fine\ntest_it.py"})
 
     compare("@words.txt").suite.assert_outcomes(passed=3, failed=1, deselected=6)
 
 
-def test_python_in_braces_is_the_label(run: Run, bench: Bench) -> None:
+def test_python_in_braces_is_replaced_by_the_label(run: Run, bench: Bench) -> None:
     here = bench(
         files={
             "pytest.ini": "[pytest]\nlog_file = log-{python}.txt\n",
@@ -248,7 +248,7 @@ def test_python_in_braces_is_the_label(run: Run, bench: Bench) -> None:
     }
 
 
-def test_tests_read_their_label(run: Run, bench: Bench) -> None:
+def test_tests_can_read_their_label(run: Run, bench: Bench) -> None:
     bench(
         files={
             "test_it.py": "import os, sys\ndef test_it():\n"
@@ -284,5 +284,5 @@ def test_the_exit_code_is_that_of_plain_pytest(compare: Compare, bench: Bench, w
 
     assert compared.suite.ret == code
     if code == 4:
-        said = re.findall(r"^.*(?:error|ERROR): (?!usage)(.*)", compared.plain["3.12"].stderr, re.MULTILINE)[0]
-        assert any(said in line for line in compared.suite.outlines)
+        error = re.findall(r"^.*(?:error|ERROR): (?!usage)(.*)", compared.plain["3.12"].stderr, re.MULTILINE)[0]
+        assert any(error in line for line in compared.suite.outlines)
