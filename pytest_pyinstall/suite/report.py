@@ -1,7 +1,6 @@
-"""What a suite came to under each Python: the table, the matrix of tests and Pythons as one page, and Markdown for the
-summary of a CI job.
+"""The outcomes of a suite under each Python: as a table, as an HTML page, and as Markdown for the summary of a CI job.
 
-Combines the coverage of several Pythons into one file and one report.
+Also reads the outcomes from JUnit files, and combines the coverage of several Pythons.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ __all__ = [
 
 
 LABELS = "pytest-pyinstall"
-"""The property of a suite's JUnit file that holds the labels of its Pythons."""
+"""The property of a suite's JUnit file with the labels of its Pythons, separated by spaces."""
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 
 
@@ -49,12 +48,12 @@ _COLUMNS = (
 
 
 _MOST_OF_A_NOTE = 80
-"""Columns of a row that has a note, of which the whole is in the error above the table."""
+"""The maximal length of a row with a note. The full note is in the error above the table."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """One row of the table. `note` is why there are no numbers."""
+    """One row of the table. `note` is the reason if there are no numbers."""
 
     label: str
     python: str = ""
@@ -64,12 +63,13 @@ class Tally:
     note: str = ""
 
     def count(self, outcome: str) -> None:
+        """Add one test with this outcome."""
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """What one test came to under one Python. `text` is its failure, or why it was skipped."""
+    """The outcome of one test under one Python. `text` is the failure, or the reason of a skip."""
 
     outcome: str
     seconds: float = 0.0
@@ -77,16 +77,16 @@ class Cell:
 
 
 class Matrix:
-    """Tests as rows in the order in which they were first seen, Pythons as columns."""
+    """The outcomes of tests (rows, in the order in which they were first seen) under Pythons (columns)."""
 
     def __init__(self, tallies: Iterable[Tally], *, when: Sequence[datetime] = ()) -> None:
         self.tallies = list(tallies)
         self.when = list(when)
-        """When its sessions started."""
+        """The times at which the sessions started."""
         self.rows: dict[str, dict[str, Cell]] = {}
 
     def put(self, test: str, label: str, cell: Cell) -> None:
-        """What is worse wins: an error in teardown is not covered by the test that passed before."""
+        """Record an outcome. A worse one replaces a better one: an error in teardown replaces the passed test."""
         row = self.rows.setdefault(test, {})
         if label not in row or _weight(cell) >= _weight(row[label]):
             row[label] = cell
@@ -97,17 +97,17 @@ def _weight(cell: Cell) -> int:
 
 
 SUMMARY_VARIABLE = "GITHUB_STEP_SUMMARY"
-"""The file that GitHub shows on the page of a run. GitHub sets it in each step."""
+"""GitHub sets this variable in each step to the path of a Markdown file, which it shows on the page of the run."""
 
 _BAD = {"failed", "error"}
 _MOST_TESTS = 100
 _MOST_LINES = 60
 _MOST_CHARACTERS = 400_000
-"""GitHub shows nothing of a summary that is longer than 1 MiB."""
+"""GitHub does not show a summary that is longer than 1 MiB."""
 
 
 def table(tallies: Sequence[Tally]) -> list[str]:
-    """The lines of the table, the first one its heading. Columns that hold nothing for anybody are left out."""
+    """The lines of the table, with a heading. Columns for rare outcomes are left out if they are empty."""
     shown = _shown_columns(tallies)
     with_pytest = any(tally.pytest for tally in tallies)
     heading = ["Python", *(["pytest"] if with_pytest else []), *(title for _, title in shown), "time"]
@@ -146,11 +146,13 @@ def _aligned(row: Sequence[str], widths: Sequence[int], left: int) -> str:
 
 
 def read_junit(directory: Path) -> Matrix:
-    """Merge the JUnit files below `directory`, one for each job. Raises `UsageError` if there is none.
+    """Merge the JUnit files of several jobs below `directory`.
 
-    In a file that a suite wrote, the property `LABELS` names its Pythons, and each test belongs to the one that its id
-    ends in (``[py3.9]``). In any other file such an ending is a parameter, and the Python is what the name of the file
-    or of its directory says (``junit-py39.xml``, ``3.9/junit.xml``), else that name.
+    In a file of a suite, the property `LABELS` names the Pythons, and the end of each test's id is one of them
+    (``[py3.9]``). In any other file, such an ending is a parameter. There the Python is in the name of the file or of a
+    directory (``junit-py39.xml``, ``3.9/junit.xml``); if it is not, the whole name is the label.
+
+    Raises `UsageError` if there is no file, or if one cannot be read.
     """
     paths = sorted(directory.rglob("*.xml")) if directory.is_dir() else []
     if not paths:
@@ -172,7 +174,7 @@ def read_junit(directory: Path) -> Matrix:
             test, label, cell = _case(case, named, labels)
             if label not in tallies:
                 shown = label.removeprefix("py") if label[2:3].isdigit() else label
-                # The table of a suite names a variant so, too.
+                # As in the table of a suite: ``3.9 django4.2``.
                 tallies[label] = Tally(label=label, python=shown.replace("-", " ", 1) if label in labels else shown)
             tally = tallies[label]
             tally.count(cell.outcome)
@@ -193,9 +195,9 @@ def _starts(root: ET.Element) -> Iterator[datetime]:
 
 
 def _shown_time(times: Iterable[datetime]) -> str:
-    """``2026-11-28 06:00 UTC``, and the last one too if the sessions started at different times.
+    """Format the first time, as in ``2026-11-28 06:00 UTC``, and the last time if it differs.
 
-    Old pytests write the local time of their machine without its zone, and so it is shown.
+    Old versions of pytest write the local time without a zone. It is shown without a zone, too.
     """
     shown = sorted(
         f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if time.tzinfo else f"{time:%Y-%m-%d %H:%M}" for time in times
@@ -243,7 +245,7 @@ def _case(case: ET.Element, named: str, labels: frozenset[str]) -> tuple[str, st
 
 
 def page(matrix: Matrix, *, title: str) -> str:
-    """One self-contained page: no file beside it, no network. Safe for whatever the tests' names and texts hold."""
+    """The matrix as one HTML page, which needs no other file and no network. Escapes all names and texts of tests."""
     labels = [tally.label for tally in matrix.tallies]
     texts: dict[str, int] = {}
     rows = []
@@ -269,14 +271,14 @@ def page(matrix: Matrix, *, title: str) -> str:
         "rows": rows,
         "texts": list(texts),
     }
-    # "</script>" in a test's output must not end ours.
+    # A "</script>" in a test's output must not end our script.
     data = json.dumps(document, separators=(",", ":")).replace("<", "\\u003c")
     template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     return template.replace("{{title}}", html.escape(title)).replace("{{data}}", data)
 
 
 def markdown(matrix: Matrix, *, title: str) -> str:
-    """A table of the Pythons, each failure once with the Pythons that have it, and what differs between them."""
+    """The matrix as Markdown: a table of the Pythons, each failure once with its Pythons, and other differences."""
     failed = {
         test: cells for test, cells in matrix.rows.items() if any(cell.outcome in _BAD for cell in cells.values())
     }
@@ -297,7 +299,7 @@ def markdown(matrix: Matrix, *, title: str) -> str:
 
 
 def append_summary(matrix: Matrix, environ: Mapping[str, str], *, title: str) -> Path | None:
-    """Add it to the summary of the CI job, and return the file; None without one, or if it cannot be written."""
+    """Append `markdown` to the summary of the CI job, and return its path; None without one, or if that fails."""
     name = environ.get(SUMMARY_VARIABLE)
     if not name:
         return None
@@ -306,7 +308,7 @@ def append_summary(matrix: Matrix, environ: Mapping[str, str], *, title: str) ->
         with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{markdown(matrix, title=title)}\n")
     except OSError:
-        return None  # another program's variable is no reason to fail
+        return None  # the tests must not fail because of another program's variable
     return path
 
 
@@ -331,7 +333,7 @@ def _markdown_failure(test: str, cells: Mapping[str, Cell], labels: Sequence[str
     where += f"; not on {', '.join(fine)}" if fine else ""
     yield f"<details><summary><code>{html.escape(_one_line(test))}</code> {html.escape(where)}</summary>"
     yield ""
-    # Of the newest Python, whose tracebacks say most.
+    # Of the newest Python, which has the most detailed tracebacks.
     text = next((cells[label].text for label in reversed(bad) if cells[label].text), "")
     if text:
         lines = text.rstrip().splitlines()
@@ -344,7 +346,7 @@ def _markdown_failure(test: str, cells: Mapping[str, Cell], labels: Sequence[str
 
 
 def _differences(rows: Mapping[str, Mapping[str, Cell]], labels: Sequence[str]) -> list[str]:
-    """How many tests ran under some Pythons and were skipped, or are missing, under others."""
+    """Count the tests that ran under some Pythons, and were skipped or are missing under others."""
     groups: dict[tuple[str, ...], int] = {}
     for cells in rows.values():
         ran = tuple(label for label in labels if label in cells and cells[label].outcome != "skipped")
@@ -368,13 +370,13 @@ def _one_line(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` with nothing in it that Markdown or HTML would read."""
+    """`text` on one line, with the syntax of Markdown and HTML escaped."""
     return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", html.escape(_one_line(text), quote=False))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """What `combine` came to: the lines of its reports, and whether one failed, as below ``--cov-fail-under``."""
+    """The result of `combine`: the lines of its reports, and whether one failed, for example ``--cov-fail-under``."""
 
     lines: tuple[str, ...]
     is_failed: bool
@@ -383,10 +385,10 @@ class Coverage:
 def combine(
     fields: Sequence[Any], parts: Sequence[str], *, python: Path, directory: Path, environ: Mapping[str, str]
 ) -> Coverage:
-    """One ``.coverage`` in `directory` out of `parts`, and the reports that were asked for, made by `python`.
+    """Combine the data files `parts` into ``.coverage`` in `directory`, and write the reports that the user requested.
 
-    `fields` are what an inner session told of its ``--cov-report``, ``--cov-fail-under``, ``--cov-config`` and
-    ``--cov-append``. Every report is written, also where the coverage is below its limit.
+    Uses the coverage package of `python`. `fields` are the values of ``--cov-report``, ``--cov-fail-under``,
+    ``--cov-config`` and ``--cov-append`` in a worker. All reports are written even if the coverage is below the limit.
     """
     reports, fail_under, config_file, appends = fields
     data_file = Path(environ.get("COVERAGE_FILE") or directory / ".coverage")
@@ -415,7 +417,7 @@ def combine(
             lines += done.stdout.rstrip().splitlines()
             is_failed = bool(done.returncode)
     if not is_failed:
-        # Without the option the limit is the one of coverage's own configuration.
+        # Without the option, coverage uses the limit in its own configuration.
         limit = [] if fail_under is None else [f"--fail-under={fail_under}"]
         done = coverage("report", *rc, *limit)
         if done.returncode:
@@ -425,7 +427,7 @@ def combine(
 
 
 def _report(kind: str, value: object) -> list[str]:
-    """The command of coverage's for one ``--cov-report``."""
+    """The arguments of coverage for one value of ``--cov-report``; empty for an unknown kind."""
     if kind in {"term", "term-missing"}:
         more = ["--show-missing"] if kind == "term-missing" else []
         return ["report", "--fail-under=0", *more, *(["--skip-covered"] if value == "skip-covered" else [])]

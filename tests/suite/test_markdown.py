@@ -1,4 +1,4 @@
-"""The summary of a CI job: what it says, and that nothing in a test's name or text can break it."""
+"""The summary of a CI job: its content, and that no name or text of a test can break it."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def all_of(outcome: str, text: str = "") -> dict[str, Cell]:
     return {label: Cell(outcome=outcome, text=text) for label in LABELS}
 
 
-def test_a_green_run_is_a_table_and_nothing_else() -> None:
+def test_the_summary_of_a_green_run_is_only_a_table() -> None:
     text = markdown(matrix_of({"t.py::test_a": all_of("passed")}), title="slug on 3 Pythons")
     assert text == (
         "### slug on 3 Pythons\n\n"
@@ -38,7 +38,7 @@ def test_a_green_run_is_a_table_and_nothing_else() -> None:
     )
 
 
-def test_a_failure_is_told_once_with_the_pythons_that_have_it() -> None:
+def test_a_failure_is_shown_once_with_its_pythons() -> None:
     cells = {"py3.9": Cell(outcome="failed", text="E  old"), "py3.13": Cell(outcome="passed")}
     rows = {"t.py::test_a": cells, "t.py::test_b": all_of("failed", "E  everywhere")}
     text = markdown(matrix_of(rows), title="slug")
@@ -51,14 +51,14 @@ def test_a_failure_is_told_once_with_the_pythons_that_have_it() -> None:
     assert "| ✅ 3.13 |" not in text
 
 
-def test_what_differs_without_a_failure_is_counted() -> None:
+def test_tests_that_only_some_pythons_ran_are_counted() -> None:
     only_new = {"py3.9": Cell(outcome="skipped"), "py3.13": Cell(outcome="passed"), "pypy3.11": Cell(outcome="passed")}
     rows = {f"t.py::test_{number}": only_new for number in range(3)} | {"t.py::test_same": all_of("passed")}
     text = markdown(matrix_of(rows), title="slug")
     assert "- 3 tests ran on py3.13, pypy3.11 and not on py3.9" in text
 
 
-def test_a_python_without_numbers_says_why() -> None:
+def test_a_python_without_numbers_shows_the_reason() -> None:
     text = markdown(
         matrix_of({"t::a": {"py3.13": Cell(outcome="passed")}}, **{"py3.9": "no build | at all"}), title="x"
     )
@@ -76,7 +76,7 @@ def test_a_python_without_numbers_says_why() -> None:
         ("t.py::test[*_~#]", ""),
     ],
 )
-def test_nothing_in_a_test_ends_what_is_around_it(test: str, failure: str) -> None:
+def test_names_and_texts_of_tests_are_escaped(test: str, failure: str) -> None:
     text = markdown(matrix_of({test: all_of("failed", failure)}), title="<b>| title")
     assert text.splitlines()[0] == "### &lt;b&gt;\\| title"
     [summary] = [line for line in text.splitlines() if line.startswith("<details>")]
@@ -89,7 +89,7 @@ def test_nothing_in_a_test_ends_what_is_around_it(test: str, failure: str) -> No
         assert len(fence) > max(len(line) for line in ["``", *failure.splitlines()] if set(line) <= {"`"})
 
 
-def test_a_long_run_stays_below_what_is_shown() -> None:
+def test_the_summary_of_a_long_run_is_short_enough_for_github() -> None:
     rows = {f"t.py::test_{number}": all_of("failed", f"line {number}\n" * 5000) for number in range(500)}
     text = markdown(matrix_of(rows), title="slug")
     assert len(text.encode()) < 1_000_000
@@ -97,7 +97,7 @@ def test_a_long_run_stays_below_what_is_shown() -> None:
     assert "… 4940 lines" in text
 
 
-def test_a_job_s_summary_is_added_to(tmp_path: Path) -> None:
+def test_the_summary_is_appended_to_the_file_of_the_job(tmp_path: Path) -> None:
     path = tmp_path / "summary.md"
     path.write_text("before\n")
     matrix = matrix_of({"t::a": all_of("passed")})
@@ -107,7 +107,7 @@ def test_a_job_s_summary_is_added_to(tmp_path: Path) -> None:
     assert append_summary(matrix, {"GITHUB_STEP_SUMMARY": str(tmp_path / "none" / "x")}, title="slug") is None
 
 
-def test_report_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_report_prints_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, failure in (("junit-py39.xml", "<failure>boom</failure>"), ("junit-py313.xml", "")):
         (tmp_path / name).write_text(f'<testsuite><testcase classname="t" name="a">{failure}</testcase></testsuite>')
     assert main(["report", str(tmp_path), "--markdown"]) == 1

@@ -1,3 +1,5 @@
+"""The table, the HTML page, and the matrix that is read from JUnit files."""
+
 import json
 import re
 import shutil
@@ -17,7 +19,7 @@ JUNIT = """<?xml version="1.0"?><testsuites><testsuite name="pytest">
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-def test_the_table_shows_columns_that_hold_something() -> None:
+def test_the_table_leaves_out_empty_columns() -> None:
     tallies = [
         Tally(label="py3.9", python="3.9.18", pytest="8.4.2", counts={"passed": 12, "failed": 1}, seconds=1.5),
         Tally(label="py3.8", python="3.8.18", note="no build of it"),
@@ -45,7 +47,7 @@ def test_junit_files_of_several_jobs_become_one_matrix(tmp_path: Path) -> None:
     }
 
 
-def test_in_a_file_of_a_suite_the_end_of_an_id_names_the_python(tmp_path: Path) -> None:
+def test_the_end_of_an_id_names_the_python_in_a_file_of_a_suite(tmp_path: Path) -> None:
     properties = '<properties><property name="pytest-pyinstall" value="py3.9 py3.10-django4.2"/></properties>'
     text = (
         JUNIT.format(inner="")
@@ -59,14 +61,14 @@ def test_in_a_file_of_a_suite_the_end_of_an_id_names_the_python(tmp_path: Path) 
     assert list(matrix.rows) == ["tests.test_a::test_one[a]", "tests.test_a::test_two"]
 
 
-def test_the_dates_of_junit_files_are_those_of_the_page(tmp_path: Path) -> None:
+def test_the_page_shows_the_dates_of_the_junit_files(tmp_path: Path) -> None:
     for name, when in (("py39", "2026-11-28T07:30:00.1+01:00"), ("py310", "2026-11-28T06:45:10+00:00"), ("x", "?")):
         text = JUNIT.format(inner="").replace('name="pytest"', f'name="pytest" timestamp="{when}"')
         (tmp_path / f"junit-{name}.xml").write_text(text, "utf-8")
     assert '"when":"2026-11-28 06:30 UTC to 2026-11-28 06:45 UTC"' in page(read_junit(tmp_path), title="demo")
 
 
-def test_a_variant_is_named_as_in_the_table_of_the_suite(tmp_path: Path) -> None:
+def test_a_variant_has_the_same_name_as_in_the_table_of_the_suite(tmp_path: Path) -> None:
     properties = '<properties><property name="pytest-pyinstall" value="py3.9-django4.2 py3.9-django5.2"/></properties>'
     text = (
         JUNIT.format(inner="")
@@ -78,14 +80,14 @@ def test_a_variant_is_named_as_in_the_table_of_the_suite(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("parameter", ["py39", "py3.9", "pypy311", "3.9", "graalpy3.12", "py3.9-x"])
-def test_in_any_other_file_the_end_of_an_id_is_a_parameter(tmp_path: Path, parameter: str) -> None:
+def test_the_end_of_an_id_is_a_parameter_in_any_other_file(tmp_path: Path, parameter: str) -> None:
     (tmp_path / "junit-py312.xml").write_text(JUNIT.format(inner="").replace("_one", f"_one[{parameter}]"), "utf-8")
     matrix = read_junit(tmp_path)
     assert [tally.label for tally in matrix.tallies] == ["py3.12"]
     assert list(matrix.rows) == [f"tests.test_a::test_one[{parameter}]", "tests.test_a::test_two"]
 
 
-def test_a_directory_without_junit_files_and_a_broken_file_are_told(tmp_path: Path) -> None:
+def test_a_directory_without_junit_files_and_a_broken_file_are_usage_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no junit files"):
         read_junit(tmp_path)
     (tmp_path / "x.xml").write_text("<testsuite", "utf-8")
@@ -111,7 +113,7 @@ def big_matrix(rows: int) -> Matrix:
     return matrix
 
 
-def test_the_page_is_one_file_that_asks_for_nothing_else(tmp_path: Path) -> None:
+def test_the_page_loads_no_other_file(tmp_path: Path) -> None:
     text = page(big_matrix(10), title="<demo> & co")
     assert "<title>&lt;demo&gt; &amp; co</title>" in text
     assert not re.search(r"(?:src|href)\s*=|url\(|https?:", text)
