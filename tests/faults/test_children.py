@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fault_report import Tally
 from fault_workshop import Workshop
+from waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX signals, and /proc")
 
@@ -21,15 +21,6 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @contextlib.contextmanager
@@ -89,7 +80,7 @@ RUNS = {
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("what", ["build", "worker"])
-def test_p20_what_a_suite_started_ends_with_it(
+def test_p20_processes_of_a_suite_end_with_it(
     workshop: Workshop, tally: Tally, tmp_path: Path, what: str, number: int
 ) -> None:
     tally.attempt("a signal to a suite")
@@ -105,12 +96,12 @@ def test_p20_what_a_suite_started_ends_with_it(
     words = ("--python", "current", "--python-suite", "test_it.py")
     with session(project, workshop, *words) as process:
         pid_file = project / "build.pid"
-        assert wait_until(lambda: pid_file.exists() or process.poll() is not None)
+        wait_until(lambda: pid_file.exists() or process.poll() is not None)
         pid = int(pid_file.read_text())
         assert is_running(pid)
         process.send_signal(number)
         process.wait(30)
-        assert wait_until(lambda: not is_running(pid), 20), "it outlived the session"
+        wait_until(lambda: not is_running(pid), 20)
     tally.survive()
 
 
@@ -125,15 +116,15 @@ def test_p20_an_installer_of_an_environment_ends_with_the_session(
     (project / "test_it.py").write_text("def test_it(python_env):\n    python_env.install('./demo')\n")
     with session(project, workshop, "test_it.py") as process:
         pid_file = project / "build.pid"
-        assert wait_until(lambda: pid_file.exists() or process.poll() is not None)
+        wait_until(lambda: pid_file.exists() or process.poll() is not None)
         pid = int(pid_file.read_text())
         process.send_signal(signal.SIGKILL)
         process.wait(30)
-        assert wait_until(lambda: not is_running(pid), 20), "it outlived the session"
+        wait_until(lambda: not is_running(pid), 20)
     tally.survive()
 
 
-def test_p20_exec_killed_ends_its_command(workshop: Workshop, tally: Tally, tmp_path: Path) -> None:
+def test_p20_the_command_of_a_killed_exec_ends(workshop: Workshop, tally: Tally, tmp_path: Path) -> None:
     tally.attempt("SIGKILL of exec")
     version = ".".join(map(str, sys.version_info[:3]))
     script = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(300)"
@@ -142,15 +133,15 @@ def test_p20_exec_killed_ends_its_command(workshop: Workshop, tally: Tally, tmp_
         env=workshop.environ, cwd=workshop.directory,
     ) as process:  # fmt: skip
         pid_file = tmp_path / "pid"
-        assert wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
+        wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
         process.kill()
         process.wait()
-    assert wait_until(lambda: not is_running(int(pid_file.read_text())), 20)
+    wait_until(lambda: not is_running(int(pid_file.read_text())), 20)
     tally.survive()
 
 
-def test_a_process_that_forks_does_not_keep_the_children_alive(tmp_path: Path) -> None:
-    """A forked child holds a copy of every descriptor; the children of its dead parent must end all the same."""
+def test_p20_a_forked_process_does_not_keep_children_of_its_parent_alive(tmp_path: Path) -> None:
+    """A forked child has a copy of every descriptor, but the children of its dead parent must end nevertheless."""
     script = (
         "import os, subprocess, sys, time\n"
         "from pytest_pyinstall.system.processes import end_with_us\n"
@@ -167,7 +158,7 @@ def test_a_process_that_forks_does_not_keep_the_children_alive(tmp_path: Path) -
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         try:
-            assert wait_until(lambda: not is_running(pid), 20)
+            wait_until(lambda: not is_running(pid), 20)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

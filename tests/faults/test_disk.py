@@ -1,4 +1,4 @@
-"""P6, P7, P15, P16, P17: full, small, foreign, read-only and strange disks."""
+"""P6, P7, P15, P16, P17: full, small, foreign, read-only and unusual disks."""
 
 import os
 import resource
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: tm
 needs_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
 
 
-def limited(workshop: Workshop, *words: str, limits: dict[int, int]) -> Ended:
+def run_with_limits(workshop: Workshop, *words: str, limits: dict[int, int]) -> Ended:
     def limit() -> None:
         for what, value in limits.items():
             resource.setrlimit(what, (value, value))
@@ -35,8 +35,8 @@ def limited(workshop: Workshop, *words: str, limits: dict[int, int]) -> Ended:
     return Ended(done.returncode, done.stdout + done.stderr)
 
 
-def injected(workshop: Workshop, *words: str, faults: tuple[str, ...]) -> Ended:
-    """Our command line, in which system calls fail by strace's hand."""
+def run_with_faults(workshop: Workshop, *words: str, faults: tuple[str, ...]) -> Ended:
+    """Run the command line under strace, which makes system calls fail."""
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("needs strace")
@@ -53,8 +53,8 @@ def injected(workshop: Workshop, *words: str, faults: tuple[str, ...]) -> Ended:
     return Ended(done.returncode, done.stdout + done.stderr)
 
 
-def clear(ended: Ended, *said: str) -> None:
-    """It failed with an error of ours that says where, why and what to do."""
+def assert_clear_error(ended: Ended, *said: str) -> None:
+    """Assert that the command failed with an error and a hint, and that its output contains each of `said`."""
     assert "Traceback" not in ended.output, ended.output
     assert "error: " in ended.output, ended
     assert "hint: " in ended.output, ended
@@ -63,12 +63,12 @@ def clear(ended: Ended, *said: str) -> None:
         assert each in ended.output, ended.output
 
 
-def removed(workshop: Workshop) -> None:
+def remove_all(workshop: Workshop) -> None:
     assert workshop.run("remove", "--all").code == 0
     assert workshop.leftovers() == []
 
 
-def healed(workshop: Workshop, tally: Tally) -> None:
+def assert_healed(workshop: Workshop, tally: Tally) -> None:
     again = workshop.run("install", VERSION)
     assert again.code == 0, again.output
     assert workshop.is_whole()
@@ -76,23 +76,23 @@ def healed(workshop: Workshop, tally: Tally) -> None:
     tally.survive()
 
 
-# Full
+# Full disks
 
 
 @needs_root
 @pytest.mark.parametrize("full", ["size", "nr_inodes"])
-def test_p16_a_full_disk_at_any_phase_is_a_clear_error_and_heals(
+def test_p16_a_full_disk_at_any_phase_is_a_clear_error_and_the_next_run_succeeds(
     workshop: Workshop, tally: Tally, full: str, tmp_path: Path
 ) -> None:
     sizes = ["16k", "200k", "620k", "700k", "1200k", "1600k"] if full == "size" else [8, 16, 24, 40, 120, 250]
     for size in sizes:
         workshop.reset()
         with tmpfs(tmp_path / "disk", f"{full}={size},mode=755") as disk:
-            small = _on(workshop, disk)
+            small = _on_disk(workshop, disk)
             ended = small.run("install", VERSION)
             left = small.leftovers()
             tally.attempt(f"disk full ({full})", len(left))
-            clear(ended, "No space left on device")
+            assert_clear_error(ended, "No space left on device")
             assert digest(small.home) is None
             assert [name for name in left if ".part" not in name] == []
             room = "64m" if full == "size" else "5000"
@@ -104,8 +104,8 @@ def test_p16_a_full_disk_at_any_phase_is_a_clear_error_and_heals(
         tally.survive()
 
 
-def _on(workshop: Workshop, disk: Path) -> Workshop:
-    """Another one, whose store and cache are on `disk`."""
+def _on_disk(workshop: Workshop, disk: Path) -> Workshop:
+    """A workshop whose store and cache are on `disk`."""
     other = Workshop(workshop.directory, workshop.mirror)
     other.store, other.cache = disk / "store", disk / "cache"
     return other
@@ -118,31 +118,34 @@ def test_p16_a_file_size_limit_is_a_clear_error(workshop: Workshop, tally: Tally
         if is_reinstall:
             shutil.rmtree(workshop.cache, ignore_errors=True)
         else:
-            removed(workshop)
+            remove_all(workshop)
             shutil.rmtree(workshop.cache, ignore_errors=True)
-        ended = limited(workshop, *words, VERSION, limits={resource.RLIMIT_FSIZE: size})
+        ended = run_with_limits(workshop, *words, VERSION, limits={resource.RLIMIT_FSIZE: size})
         tally.attempt("file size limit", len(workshop.leftovers()))
-        clear(ended, "File too large")
+        assert_clear_error(ended, "File too large")
         assert digest(workshop.home) == (workshop.reference if is_reinstall else None)
         assert [name for name in workshop.leftovers() if ".part" not in name] == []
         shutil.rmtree(workshop.cache, ignore_errors=True)
-        healed(workshop, tally)
+        assert_healed(workshop, tally)
 
 
-def test_p16_too_few_open_files_is_a_clear_error_or_enough(workshop: Workshop, tally: Tally) -> None:
+def test_p16_a_limit_of_open_files_is_a_clear_error_or_is_enough(workshop: Workshop, tally: Tally) -> None:
     for most in (9, 10, 11, 12, 13, 14, 16, 20):
-        removed(workshop)
-        ended = limited(workshop, "install", VERSION, limits={resource.RLIMIT_NOFILE: most})
+        remove_all(workshop)
+        ended = run_with_limits(workshop, "install", VERSION, limits={resource.RLIMIT_NOFILE: most})
         tally.attempt("too many open files", len(workshop.leftovers()))
         if ended.code:
             assert "Traceback" not in ended.output, (most, ended.output)
-            assert "error: " in ended.output, (most, ended.output)  # ours, or that of the Python we started
+            assert "error: " in ended.output, (
+                most,
+                ended.output,
+            )  # from the command line, or from the Python that it started
             assert digest(workshop.home) is None
         assert [name for name in workshop.leftovers() if ".part" not in name] == [], most
-        healed(workshop, tally)
+        assert_healed(workshop, tally)
 
 
-# Errors of single calls. The numbers pick a call that is ours, and not one of Python's start.
+# Errors of single calls. The numbers select a call of the command line, and not one of the start of Python.
 
 INJECTED = {
     "EDQUOT on a write": ("write:error=EDQUOT:when=30",),
@@ -158,42 +161,42 @@ INJECTED = {
 
 
 @pytest.mark.parametrize("fault", INJECTED)
-def test_p16_a_call_that_fails_is_a_clear_error(workshop: Workshop, tally: Tally, fault: str) -> None:
-    removed(workshop)
-    ended = injected(workshop, "install", VERSION, faults=INJECTED[fault])
+def test_p16_a_failing_system_call_is_a_clear_error(workshop: Workshop, tally: Tally, fault: str) -> None:
+    remove_all(workshop)
+    ended = run_with_faults(workshop, "install", VERSION, faults=INJECTED[fault])
     left = workshop.leftovers()
     tally.attempt("a failing system call", len(left))
     if ended.code:
-        clear(ended)
+        assert_clear_error(ended)
         assert digest(workshop.home) is None
     if "fsync" not in fault and "rename" not in fault and "write" not in fault:
         assert [name for name in left if ".part" not in name] == [], ended
-    healed(workshop, tally)
+    assert_healed(workshop, tally)
 
 
-def test_p16_an_error_on_close_is_no_success(workshop: Workshop, tally: Tally, again: Again) -> None:
-    """NFS tells of lost writes only there; `uv` reports success."""
-    removed(workshop)
-    moments = [("close", when) for when in _closes_of_ours(workshop)]
+def test_p16_an_error_on_close_is_not_reported_as_success(workshop: Workshop, tally: Tally, again: Again) -> None:
+    """NFS reports lost writes only on close. uv reports success."""
+    remove_all(workshop)
+    moments = [("close", when) for when in _close_calls(workshop)]
     for call, when in again.only("EIO on close", moments):
         with again.at("EIO on close", call, when):
-            removed(workshop)
-            ended = injected(workshop, "install", VERSION, faults=(f"{call}:error=EIO:when={when}",))
+            remove_all(workshop)
+            ended = run_with_faults(workshop, "install", VERSION, faults=(f"{call}:error=EIO:when={when}",))
             tally.attempt("EIO on close", len(workshop.leftovers()))
-            # The interpreter closes files as well, and what it cannot import is not ours to explain.
+            # The interpreter also closes files, and an import that fails because of that is not an error of ours.
             assert "Traceback" not in ended.output or "\nImportError: " in ended.output, ended.output
             if ended.code == 0:
                 assert workshop.is_whole()
             else:
                 assert "Input/output error" in ended.output
                 assert digest(workshop.home) is None
-            healed(workshop, tally)
+            assert_healed(workshop, tally)
 
 
-def _closes_of_ours(workshop: Workshop) -> list[int]:
-    """Some closings of files of the store and the cache, by strace's numbers; Python's own modules are not ours.
+def _close_calls(workshop: Workshop) -> list[int]:
+    """Some calls that close files of the store and the cache, as strace counts them.
 
-    Leaves it installed.
+    The Python is installed afterwards.
     """
     strace, log = shutil.which("strace"), workshop.directory / "closes"
     if strace is None:
@@ -217,8 +220,8 @@ def _closes_of_ours(workshop: Workshop) -> list[int]:
 
 
 @pytest.mark.parametrize("fault", ["link,linkat:error=EPERM", "link,linkat:error=EXDEV", "renameat2:error=EINVAL"])
-def test_p17_what_a_filesystem_cannot_is_done_another_way(workshop: Workshop, tally: Tally, fault: str) -> None:
-    ended = injected(workshop, "install", "--reinstall", VERSION, faults=(fault,))
+def test_p17_an_installation_needs_no_hard_links_and_no_exchange(workshop: Workshop, tally: Tally, fault: str) -> None:
+    ended = run_with_faults(workshop, "install", "--reinstall", VERSION, faults=(fault,))
     tally.attempt("no hardlinks, no exchange", len(workshop.leftovers()))
     assert ended.code == 0, ended.output
     assert workshop.is_whole()
@@ -226,7 +229,7 @@ def test_p17_what_a_filesystem_cannot_is_done_another_way(workshop: Workshop, ta
     tally.survive()
 
 
-# Rights
+# Permissions
 
 
 @needs_root
@@ -243,18 +246,18 @@ def test_p7_a_read_only_store_is_used_and_writing_to_it_is_a_clear_error(worksho
         ended = workshop.run("exec", "--python", VERSION, "--", "python3" + VERSION[1:4], "-c", "print(1)")
         assert ended.code == 0, ended.output
         for change in (("install", "--reinstall", VERSION), ("remove", VERSION)):
-            clear(workshop.run(*change), "Read-only file system", str(workshop.store))
+            assert_clear_error(workshop.run(*change), "Read-only file system", str(workshop.store))
         tally.survive()
     finally:
         subprocess.run(["umount", "-l", str(workshop.store)], check=False, capture_output=True)
 
 
 @needs_root
-def test_p7_p15_everyone_can_use_roots_store_and_root_uses_no_other(
+def test_p7_p15_everyone_can_use_the_store_of_root_and_root_uses_no_other(
     workshop: Workshop, tally: Tally, request: pytest.FixtureRequest
 ) -> None:
     tally.attempt("another user's store")
-    public = Path(tempfile.mkdtemp(prefix="pyinstall-public-"))  # pytest's directories are for no one else
+    public = Path(tempfile.mkdtemp(prefix="pyinstall-public-"))  # other users cannot enter the directories of pytest
     request.addfinalizer(lambda: shutil.rmtree(public))
     public.chmod(0o755)
     workshop.store = public / "store"
@@ -283,14 +286,14 @@ def test_p7_p15_everyone_can_use_roots_store_and_root_uses_no_other(
     assert done.returncode == 0, done.stderr
     for path in (workshop.store, *workshop.store.rglob("*")):
         os.chown(path, 1000, 1000, follow_symlinks=False)
-    clear(workshop.run("install", VERSION), "belongs to user", "PYTEST_PYINSTALL_TRUSTED_STORE=")
+    assert_clear_error(workshop.run("install", VERSION), "belongs to user", "PYTEST_PYINSTALL_TRUSTED_STORE=")
     trusted = workshop.run("install", VERSION, environ={"PYTEST_PYINSTALL_TRUSTED_STORE": str(workshop.store)})
     assert trusted.code == 0, trusted.output
     tally.survive()
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o077, 0o777])
-def test_p10_modes_are_ours_whatever_the_umask(workshop: Workshop, tally: Tally, mask: int) -> None:
+def test_p10_installed_files_have_our_modes_with_any_umask(workshop: Workshop, tally: Tally, mask: int) -> None:
     tally.attempt("umask")
     workshop.reset()
     done = subprocess.run(
@@ -312,24 +315,24 @@ def test_p10_modes_are_ours_whatever_the_umask(workshop: Workshop, tally: Tally,
     tally.survive()
 
 
-# Places
+# Paths
 
 
-def _moved(workshop: Workshop, store: Path, cache: Path | None = None) -> None:
+def _move(workshop: Workshop, store: Path, cache: Path | None = None) -> None:
     workshop.store, workshop.cache = store, cache or workshop.cache
 
 
 PLACES: dict[str, Callable[[Workshop, Path], None]] = {
-    "spaces and non-ASCII": lambda w, p: _moved(w, p / "a störe ü 深", p / "ein Cache"),
-    "quotes and dollars": lambda w, p: _moved(w, p / "a'b\"c$HOME `d`", p / "e\\f;g"),
-    "a newline": lambda w, p: _moved(w, p / "a\nb"),
-    "deep": lambda w, p: _moved(w, p.joinpath(*["deep" * 12] * 20)),
-    "not UTF-8": lambda w, p: _moved(w, p / os.fsdecode(b"latin-\xe9")),
+    "spaces and non-ASCII": lambda w, p: _move(w, p / "a störe ü 深", p / "ein Cache"),
+    "quotes and dollars": lambda w, p: _move(w, p / "a'b\"c$HOME `d`", p / "e\\f;g"),
+    "a newline": lambda w, p: _move(w, p / "a\nb"),
+    "deep": lambda w, p: _move(w, p.joinpath(*["deep" * 12] * 20)),
+    "not UTF-8": lambda w, p: _move(w, p / os.fsdecode(b"latin-\xe9")),
 }
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_p17_strange_places(workshop: Workshop, tally: Tally, place: str, tmp_path: Path) -> None:
+def test_p17_a_store_can_have_an_unusual_path(workshop: Workshop, tally: Tally, place: str, tmp_path: Path) -> None:
     tally.attempt("strange path")
     PLACES[place](workshop, tmp_path)
     ended = workshop.run("install", VERSION)
@@ -342,7 +345,7 @@ def test_p17_strange_places(workshop: Workshop, tally: Tally, place: str, tmp_pa
 
 
 @pytest.mark.parametrize("what", ["store", "cache"])
-def test_p17_behind_a_link(workshop: Workshop, tally: Tally, what: str, tmp_path: Path) -> None:
+def test_p17_the_store_or_cache_can_be_a_link(workshop: Workshop, tally: Tally, what: str, tmp_path: Path) -> None:
     tally.attempt("store or cache behind a link")
     workshop.reset()
     (tmp_path / "real").mkdir()
@@ -354,7 +357,7 @@ def test_p17_behind_a_link(workshop: Workshop, tally: Tally, what: str, tmp_path
     tally.survive()
 
 
-def test_p17_cache_and_store_on_two_volumes(workshop: Workshop, tally: Tally) -> None:
+def test_p17_cache_and_store_can_be_on_two_volumes(workshop: Workshop, tally: Tally) -> None:
     memory = Path("/dev/shm")
     if not memory.is_dir() or memory.stat().st_dev == workshop.directory.stat().st_dev:
         pytest.skip("needs a second volume")
@@ -371,7 +374,7 @@ def test_p17_cache_and_store_on_two_volumes(workshop: Workshop, tally: Tally) ->
         shutil.rmtree(workshop.cache)
 
 
-def test_p16_a_store_that_vanishes_in_use_is_made_again(workshop: Workshop, tally: Tally) -> None:
+def test_p16_a_store_that_is_deleted_during_use_is_made_again(workshop: Workshop, tally: Tally) -> None:
     from pytest_pyinstall.provisioner import Provisioner
     from pytest_pyinstall.settings import Settings
 
@@ -397,8 +400,8 @@ def test_p16_a_store_that_vanishes_in_use_is_made_again(workshop: Workshop, tall
 
 
 @pytest.mark.parametrize("seconds", [-(10**9), 10**8])
-def test_p3_a_clock_that_jumps_decides_nothing(workshop: Workshop, tally: Tally, seconds: int) -> None:
-    """Nothing may decide on the wall clock: every time that is kept says something else now."""
+def test_p3_a_clock_that_jumps_does_not_affect_decisions(workshop: Workshop, tally: Tally, seconds: int) -> None:
+    """All recorded times differ from the clock, and no decision may use them."""
     tally.attempt("a clock that jumps")
     import time
 

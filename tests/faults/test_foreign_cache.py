@@ -1,4 +1,4 @@
-"""P11, P15: what others planted in the cache is neither run nor believed, deleted, or written through."""
+"""P11, P15: files that others planted in the cache are not run, trusted, deleted, or written through."""
 
 import hashlib
 import json
@@ -21,21 +21,21 @@ pytestmark = pytest.mark.skipif(
 STRANGER = 4321
 
 
-def given(path: Path) -> Path:
-    """`path`, with everything in it, as a file of another user."""
+def give_to_stranger(path: Path) -> Path:
+    """Make another user the owner of `path` and everything in it."""
     for each in (path, *path.rglob("*")) if path.is_dir() and not path.is_symlink() else (path,):
         os.lchown(each, STRANGER, STRANGER)
     return path
 
 
-def evil(path: Path, mark: Path) -> Path:
+def plant(path: Path, mark: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'#!/bin/sh\ntouch {mark}\nexec {sys.executable} "$@"\n')
     path.chmod(0o755)
     return path
 
 
-def suite(workshop: Workshop, project: Path) -> "subprocess.CompletedProcess[str]":
+def run_suite(workshop: Workshop, project: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--python", "current", "--python-suite", "."],
         env={**os.environ, **workshop.environ}, cwd=project, stdin=subprocess.DEVNULL, capture_output=True,
@@ -55,12 +55,12 @@ def project(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("how", ["everyone", "acl", "parent"])
 def test_p11_a_planted_environment_is_not_run(workshop: Workshop, tally: Tally, project: Path, how: str) -> None:
     tally.attempt("a cache that others can write")
-    done = suite(workshop, project)
+    done = run_suite(workshop, project)
     assert done.returncode == 0, done.stdout + done.stderr
     mark = workshop.directory / "ran"
     [python] = (workshop.cache / "environments").glob("*/bin/python")
     python.unlink()
-    evil(python, mark)
+    plant(python, mark)
     if how == "acl":
         if shutil.which("setfacl") is None:
             pytest.skip("needs setfacl")
@@ -76,8 +76,8 @@ def test_p11_a_planted_environment_is_not_run(workshop: Workshop, tally: Tally, 
         (workshop.cache / "environments").chmod(0o777)
     else:
         workshop.cache.chmod(0o777)
-    done = suite(workshop, project)
-    assert not mark.exists(), "it was run"
+    done = run_suite(workshop, project)
+    assert not mark.exists(), "it ran"
     said = done.stdout + done.stderr
     assert str(workshop.cache) in said
     assert "can write to" in said
@@ -87,31 +87,31 @@ def test_p11_a_planted_environment_is_not_run(workshop: Workshop, tally: Tally, 
 
 def test_p11_an_environment_of_another_user_is_not_run(workshop: Workshop, tally: Tally, project: Path) -> None:
     tally.attempt("a cache that others can write")
-    assert suite(workshop, project).returncode == 0
+    assert run_suite(workshop, project).returncode == 0
     mark = workshop.directory / "ran"
     [python] = (workshop.cache / "environments").glob("*/bin/python")
     python.unlink()
-    evil(python, mark)
-    given(workshop.cache / "environments")
+    plant(python, mark)
+    give_to_stranger(workshop.cache / "environments")
     workshop.cache.chmod(0o1777)
-    done = suite(workshop, project)
-    assert not mark.exists(), "it was run"
+    done = run_suite(workshop, project)
+    assert not mark.exists(), "it ran"
     assert "Traceback" not in done.stdout + done.stderr
     tally.survive()
 
 
-def test_p11_a_cache_for_everyone_with_the_sticky_bit_works(workshop: Workshop, tally: Tally, project: Path) -> None:
-    """As in /tmp: others can add to it, and change nothing of ours."""
+def test_p11_a_public_cache_with_the_sticky_bit_works(workshop: Workshop, tally: Tally, project: Path) -> None:
+    """As in /tmp, others can add files, but cannot change ours."""
     tally.attempt("a cache that others can write")
     workshop.cache.chmod(0o1777)
-    done = suite(workshop, project)
+    done = run_suite(workshop, project)
     assert done.returncode == 0, done.stdout + done.stderr
-    done = suite(workshop, project)
+    done = run_suite(workshop, project)
     assert done.returncode == 0, done.stdout + done.stderr
     tally.survive()
 
 
-def test_p11_a_planted_catalogue_is_not_believed(workshop: Workshop, tally: Tally) -> None:
+def test_p11_a_planted_catalogue_is_not_used(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("a cache that others can write")
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
@@ -127,7 +127,7 @@ def test_p11_a_planted_catalogue_is_not_believed(workshop: Workshop, tally: Tall
         document["sha256"] = hashlib.sha256(planted).hexdigest()
         meta.write_text(json.dumps(document))
         for path in (body, meta):
-            given(path)
+            give_to_stranger(path)
         workshop.cache.chmod(0o777)
         ended = workshop.run("list", "--all", "--json")
         assert ended.code == 0, ended.output
@@ -137,7 +137,7 @@ def test_p11_a_planted_catalogue_is_not_believed(workshop: Workshop, tally: Tall
     tally.survive()
 
 
-def test_p11_archives_of_such_a_cache_are_used_since_they_are_verified(workshop: Workshop, tally: Tally) -> None:
+def test_p11_archives_of_a_public_cache_are_used_after_verification(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("a cache that others can write")
     workshop.cache.chmod(0o777)
     assert workshop.run("remove", "--all").code == 0
@@ -153,7 +153,7 @@ def test_p11_archives_of_such_a_cache_are_used_since_they_are_verified(workshop:
 
 
 @pytest.mark.parametrize("command", ["prune", "clear"])
-def test_p11_pruning_follows_no_link_and_takes_only_what_is_ours(
+def test_p11_pruning_does_not_follow_links_and_deletes_only_our_files(
     workshop: Workshop, tally: Tally, command: str
 ) -> None:
     tally.attempt("foreign files in the cache")
@@ -193,7 +193,7 @@ def test_p11_pruning_follows_no_link_and_takes_only_what_is_ours(
     tally.survive()
 
 
-def test_p11_whole_directories_of_the_cache_may_be_links_of_ones_own(workshop: Workshop, tally: Tally) -> None:
+def test_p11_directories_of_the_cache_can_be_links_of_the_user(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("foreign files in the cache")
     big = workshop.directory / "big disk"
     big.mkdir()
@@ -206,7 +206,7 @@ def test_p11_whole_directories_of_the_cache_may_be_links_of_ones_own(workshop: W
     tally.survive()
 
 
-def test_p11_a_planted_lock_is_not_opened_for_everyone(workshop: Workshop, tally: Tally) -> None:
+def test_p11_the_mode_of_a_planted_lock_is_not_changed(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("foreign files in the cache")
     secret = workshop.directory / "secret"
     secret.write_text("secret")
@@ -225,7 +225,7 @@ def test_p11_a_planted_lock_is_not_opened_for_everyone(workshop: Workshop, tally
 
 
 @pytest.mark.parametrize("name", [".{archive}.new", ".catalogue.json.new", ".lock", "{archive}"])
-def test_p11_mirror_pull_writes_through_nothing_that_was_planted(workshop: Workshop, tally: Tally, name: str) -> None:
+def test_p11_mirror_pull_does_not_write_through_planted_links(workshop: Workshop, tally: Tally, name: str) -> None:
     tally.attempt("foreign files in a mirror")
     victim = workshop.directory / "victim"
     victim.write_text("precious")
@@ -245,14 +245,14 @@ def test_p11_mirror_pull_writes_through_nothing_that_was_planted(workshop: Works
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", None])
-def test_p11_commands_for_tox_are_what_we_wrote(
+def test_p11_a_damaged_or_planted_command_for_tox_is_replaced(
     tmp_path_factory: pytest.TempPathFactory,
     mirror_directory: Path,
     tmp_path: Path,
     tally: Tally,
     content: bytes | None,
 ) -> None:
-    """Emptied by a power cut, cut short, or planted."""
+    """The command was emptied by a power cut, truncated, or planted."""
     tally.attempt("a damaged command for tox")
     base = tmp_path_factory.getbasetemp()
     scripts = tool_environments.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "tox")
@@ -268,8 +268,8 @@ def test_p11_commands_for_tox_are_what_we_wrote(
     mark = tmp_path / "ran"
     if content is None:
         command.unlink()
-        evil(command, mark)
-        given(command)
+        plant(command, mark)
+        give_to_stranger(command)
     else:
         command.write_bytes(content)
     done = tool_environments.run(scripts / "tox", "run", "-r", cwd=project, env=environ)

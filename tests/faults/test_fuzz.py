@@ -1,4 +1,4 @@
-"""P10: a few seconds of what `tests/fuzz/` does for as long as one likes."""
+"""P10: fuzzes the archive reader and the request parser for a few seconds with the harnesses in ``tests/fuzz``."""
 
 import importlib.util
 import subprocess
@@ -13,7 +13,7 @@ HARNESSES = Path(__file__).parent.parent / "fuzz"
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="needs atheris")
 @pytest.mark.parametrize("name", ["fuzz_unpack.py", "fuzz_request.py"])
-def test_p10_nothing_that_atheris_thinks_of_gets_out(name: str, tally: Tally, times: int, tmp_path: Path) -> None:
+def test_p10_a_fuzzer_finds_no_crash_and_no_file_outside(name: str, tally: Tally, times: int, tmp_path: Path) -> None:
     tally.attempt("fuzz")
     done = subprocess.run(
         [sys.executable, HARNESSES / name, f"-max_total_time={4 * times}"],

@@ -1,7 +1,7 @@
-"""P2, P21: what goes away while a command walks over it is told as gone, and not as damage or as an error; and what one
-takes while another removes it stays, or is provided again.
+"""P2, P21: what disappears while a command reads it is reported as missing and not as damaged; and an installation that
+one process takes while another removes it stays, or is provided again.
 
-Everything happens in one process and at a step that was counted before: no failure depends on luck.
+Each test runs in one process and acts at a counted step, so that no failure depends on chance.
 """
 
 import os
@@ -44,11 +44,11 @@ def _audited(event: str, arguments: tuple[object, ...]) -> None:
         _hook(_readlink(f"/proc/self/fd/{arguments[0]}") if sys.platform == "linux" else "")
 
 
-sys.addaudithook(_audited)  # for good: it cannot be taken away again
+sys.addaudithook(_audited)  # an audit hook cannot be removed
 
 
 class Steps:
-    """Counts the steps that this process takes below a directory, and does something at one of them."""
+    """Counts the accesses of this process to a directory, and runs actions at some of them."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._text = str(directory)
@@ -82,7 +82,7 @@ class Steps:
 @pytest.fixture
 def steps_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Steps]]:
     def steps_in(directory: Path) -> Steps:
-        global _hook  # noqa: PLW0603  # audit hooks stay for ever
+        global _hook  # noqa: PLW0603  # an audit hook cannot be removed
         steps = Steps(directory, monkeypatch)
         _hook = steps.step
         return steps
@@ -96,7 +96,7 @@ def steps_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Steps
 
 @pytest.fixture
 def here(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    """The workshop, with its environment as that of this process."""
+    """The workshop, with its variables set in this process."""
     for name, value in workshop.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(workshop.directory)
@@ -106,21 +106,21 @@ def here(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     return workshop
 
 
-def copied(source: Path, target: Path) -> None:
-    """A tree of its own with the same content: its files are links."""
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a tree; the files of the copy are hard links."""
     target.mkdir()
     for entry in os.scandir(source):
         path = target / entry.name
         if entry.is_symlink():
             path.symlink_to(Path(entry.path).readlink())
         elif entry.is_dir():
-            copied(Path(entry.path), path)
+            copy_tree(Path(entry.path), path)
         else:
             os.link(entry.path, path)
 
 
 def moments(count: int, times: int) -> list[int]:
-    """The first and the last ones, and some in between."""
+    """The first and the last steps, and some in between."""
     step = max(1, count // (5 * times))
     return sorted({*range(1, min(5, count) + 1), *range(1, count + 1, step), *range(max(1, count - 2), count + 1)})
 
@@ -135,21 +135,21 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("how", ["removed by us", "removed by uv", "replaced"])
-def test_p2_a_tree_that_goes_away_meanwhile_is_gone_and_not_broken(
+def test_p2_an_installation_that_disappears_is_missing_and_not_broken(
     here: Workshop, steps_in: Callable[[Path], Steps], tally: Tally, how: str, times: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     home, record = here.home, here.store / ".pytest-pyinstall/records" / f"{here.key}.json"
-    spare, following, kept = here.directory / "spare", here.directory / "next", here.directory / "record.json"
+    spare, replacement, kept = here.directory / "spare", here.directory / "replacement", here.directory / "record.json"
     shutil.copyfile(record, kept)
-    copied(home, spare)
+    copy_tree(home, spare)
     steps = steps_in(home)
 
     def restore() -> None:
         steps.actions = {}
-        shutil.rmtree(following, ignore_errors=True)
+        shutil.rmtree(replacement, ignore_errors=True)
         shutil.rmtree(home, ignore_errors=True)
-        copied(spare, home)
+        copy_tree(spare, home)
         shutil.copyfile(kept, record)
         steps.count = 0
 
@@ -158,11 +158,11 @@ def test_p2_a_tree_that_goes_away_meanwhile_is_gone_and_not_broken(
         if how == "removed by us":
             record.unlink()
         else:
-            copied(here.directory / "removed", following)
+            copy_tree(here.directory / "removed", replacement)
         shutil.rmtree(here.directory / "removed")
 
-    def put_the_next() -> None:
-        following.rename(home)
+    def put_replacement() -> None:
+        replacement.rename(home)
 
     for words, allowed in COMMANDS.items():
         restore()
@@ -171,39 +171,39 @@ def test_p2_a_tree_that_goes_away_meanwhile_is_gone_and_not_broken(
         for moment in moments(count, times):
             restore()
             capsys.readouterr()
-            if how == "removed by uv":  # in place, and not at once
+            if how == "removed by uv":  # uv deletes the files one after the other
                 steps.actions[moment] = partial(shutil.rmtree, home / "lib")
                 steps.actions[moment + 3] = partial(shutil.rmtree, home)
             else:
                 steps.actions[moment] = move_away
             if how == "replaced":
-                steps.actions[moment + 3] = put_the_next
+                steps.actions[moment + 3] = put_replacement
             code = main(words)
             out, err = capsys.readouterr()
             if how == "removed by uv" and steps.actions:
-                continue  # what uv left half-way is damaged
+                continue  # an installation that uv has partly deleted is damaged
             tally.attempt("a tree that goes away while it is looked at")
-            story = f"{words}, {how} at step {moment} of {count}: {code}\n{out}{err}"
-            assert code in allowed, story
-            assert "broken" not in out, story
-            assert "damaged" not in out + err, story
-            assert "unusable" not in out, story
+            details = f"{words}, {how} at step {moment} of {count}: {code}\n{out}{err}"
+            assert code in allowed, details
+            assert "broken" not in out, details
+            assert "damaged" not in out + err, details
+            assert "unusable" not in out, details
             tally.survive()
 
 
 @pytest.mark.parametrize("what", ["archives", "environments"])
-def test_p11_a_cache_entry_that_another_process_deletes_is_gone(
+def test_p11_a_cache_entry_that_another_process_deletes_is_no_error(
     here: Workshop, steps_in: Callable[[Path], Steps], tally: Tally, what: str, times: int
 ) -> None:
     victim, spare = here.cache / what, here.directory / "spare"
-    (next(victim.iterdir()) / "deep/er").mkdir(parents=True)  # a directory in an archive's place
-    copied(victim, spare)
+    (next(victim.iterdir()) / "deep/er").mkdir(parents=True)  # a directory in place of an archive
+    copy_tree(victim, spare)
     steps = steps_in(victim)
 
     def restore() -> None:
         steps.actions = {}
         shutil.rmtree(victim, ignore_errors=True)
-        copied(spare, victim)
+        copy_tree(spare, victim)
         steps.count = 0
 
     for command in ("list", "prune", "clear"):
@@ -221,11 +221,11 @@ def test_p11_a_cache_entry_that_another_process_deletes_is_gone(
                 tally.survive()
 
 
-# Taken while another process removes it
+# An installation that one process takes while another removes it
 
 
 def run_exec(here: Workshop) -> None:
-    """The command only works where the Python still is when it runs."""
+    """Run a command that works only if the Python is present."""
     ran = here.directory / "ran"
     ran.unlink(missing_ok=True)
     python = f"python{VERSION.rpartition('.')[0]}"
@@ -234,7 +234,7 @@ def run_exec(here: Workshop) -> None:
 
 
 def run_session(here: Workshop) -> None:
-    """What a session of pytest does before its tests, or before it runs a suite."""
+    """Do what a session does before its tests or its suite."""
     settings = Settings.from_environ(here.environ, directory=here.directory)
     provisioner = open_provisioner(settings, environ=here.environ, directory=here.directory)
     pythons = PythonProvider(provisioner)
@@ -254,7 +254,7 @@ DOORS: dict[str, Callable[[Workshop], None]] = {
 
 @needs_flock
 @pytest.mark.parametrize("door", DOORS)
-def test_p21_what_is_removed_just_before_or_while_it_is_taken_stays_or_is_provided_again(
+def test_p21_an_installation_removed_while_it_is_taken_stays_or_is_provided_again(
     here: Workshop, steps_in: Callable[[Path], Steps], tally: Tally, door: str, times: int
 ) -> None:
     store = Store(root=here.store, boot=current_boot())
@@ -262,47 +262,47 @@ def test_p21_what_is_removed_just_before_or_while_it_is_taken_stays_or_is_provid
     DOORS[door](here)
     count = steps.count
     (lock,) = [number for number, path in enumerate(steps.paths, 1) if path.endswith(".lease")][-1:]
-    told: dict[int, str] = {}
+    results: dict[int, str] = {}
 
     def remove(moment: int) -> None:
         try:
-            told[moment] = "removed" if store.remove(here.key) else "was not there"
+            results[moment] = "removed" if store.remove(here.key) else "was missing"
         except StoreError as error:
-            assert "is in use, and stays" in error.message  # noqa: PT017  # and so it is told
-            told[moment] = "refused"
+            assert "is in use, and stays" in error.message  # noqa: PT017  # the expected message
+            results[moment] = "refused"
 
     near = range(lock - 4, lock + 5)
     for moment in sorted({*moments(count, times), *near} & {*range(1, count + 1)}):
         steps.count, steps.actions = 0, {moment: partial(remove, moment)}
         tally.attempt("remove at a step of a user")
         DOORS[door](here)
-        # `lock` is the moment before the lock itself is asked for.
-        assert told[moment] == ("removed" if moment <= lock else "refused"), (moment, lock, count, told)
-        assert here.is_whole(), (moment, told)
+        # `lock` is the last step before the lock is requested.
+        assert results[moment] == ("removed" if moment <= lock else "refused"), (moment, lock, count, results)
+        assert here.is_whole(), (moment, results)
         tally.survive()
-    assert {*told.values()} == {"removed", "refused"}
+    assert {*results.values()} == {"removed", "refused"}
 
 
 @needs_flock
-def test_p21_what_is_taken_just_before_or_while_it_is_removed_stays_or_was_never_held(
+def test_p21_an_installation_taken_during_its_removal_stays_or_is_not_held(
     here: Workshop, steps_in: Callable[[Path], Steps], tally: Tally, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock_module, "_PATIENCE", 0.0)  # it cannot end while we wait: it is this thread
+    monkeypatch.setattr(lock_module, "_PATIENCE", 0.0)  # the holder is this thread, so waiting is useless
     store, spare, kept = Store(root=here.store, boot=current_boot()), here.directory / "spare", here.directory / "kept"
     record = store.record_path(here.key)
     shutil.copyfile(record, kept)
-    copied(here.home, spare)
+    copy_tree(here.home, spare)
     steps = steps_in(here.store)
 
     def restore() -> None:
         steps.actions = {}
         if not here.home.exists():
-            copied(spare, here.home)
+            copy_tree(spare, here.home)
             shutil.copyfile(kept, record)
         steps.count = 0
 
     assert store.remove(here.key)
-    restore()  # another tree than that of the record, as in every round: it is compared by content
+    restore()  # the tree is not the one of the record, as in each round, so its content is compared
     assert store.remove(here.key)
     count, outcomes = steps.count, set()
     names = (".lease", f"/{here.key}")
@@ -314,7 +314,7 @@ def test_p21_what_is_taken_just_before_or_while_it_is_removed_stays_or_was_never
 
             def take(stack: ExitStack = stack, taken: list[bool] = taken) -> None:
                 is_held = stack.enter_context(store.lease(here.home))
-                # As all do who take one: held, and then looked whether it is still there.
+                # As each user does: take the lease, and then check that the Python exists.
                 taken.append(is_held and (here.home / here.key.executable).exists())
 
             restore()

@@ -1,4 +1,4 @@
-"""P1, P8, P20: killed at a random moment, the store is as before or as wanted, and the next run finishes the work."""
+"""P1, P8, P20: after a kill at a random moment the store is in its old or new state, and the next run completes it."""
 
 import random
 import signal
@@ -12,7 +12,7 @@ from fault_workshop import SIGNALS, Driver, Ended, Workshop, digest
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and /proc")
 
 KILLS = 14
-"""For each of the signals and each case: 15 times so many kills."""
+"""The number of kills for each of 15 pairs of a signal and a case."""
 
 
 def _damage(workshop: Workshop) -> None:
@@ -38,7 +38,7 @@ def _remove_and_empty(workshop: Workshop) -> None:
 
 
 CASES: dict[str, tuple[Callable[[Workshop], None], tuple[str, ...], bool]] = {
-    # what goes before, the words, and whether the tree has to be whole at every moment
+    # the preparation, the command, and whether the tree must be whole at every moment
     "install": (_remove, ("install",), False),
     "install, empty cache": (_remove_and_empty, ("install",), False),
     "reinstall": (_nothing, ("install", "--reinstall"), True),
@@ -57,7 +57,7 @@ def run(driver: Driver, workshop: Workshop) -> Callable[..., Ended]:
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: signal.Signals(number).name)
 @pytest.mark.parametrize("case", CASES)
-def test_p1_p8_killed_at_a_random_moment(
+def test_p1_p8_a_kill_at_a_random_moment_leaves_a_valid_store(
     case: str,
     number: int,
     workshop: Workshop,
@@ -71,7 +71,7 @@ def test_p1_p8_killed_at_a_random_moment(
     fault = f"{signal.Signals(number).name} in {case}"
     words = (command, workshop.version, *options)
 
-    def prepared() -> None:
+    def prepare_again() -> None:
         if prepare is _remove or prepare is _remove_and_empty:
             assert run("remove", "--all").code in {0, 3}
             if prepare is _remove_and_empty:
@@ -81,17 +81,17 @@ def test_p1_p8_killed_at_a_random_moment(
 
     durations = []
     for _ in range(3):
-        prepared()
+        prepare_again()
         done = run(*words)
         assert done.code == 0, done.output
         durations.append(done.seconds)
         assert run("install", workshop.version).code == 0
     longest = sorted(durations)[1] * 1.2
     for kill in range(KILLS * times):
-        prepared()
+        prepare_again()
         damaged = digest(workshop.home)
         after = chance.uniform(0, longest)
-        story = f"{fault} after {after:.4f} of {longest:.4f} s, kill {kill} of --faults-seed={seed} (the same delays)"
+        details = f"{fault} after {after:.4f} of {longest:.4f} s, kill {kill} of --faults-seed={seed} (the same delays)"
 
         ended = run(*words, after=after, number=number)
 
@@ -99,19 +99,19 @@ def test_p1_p8_killed_at_a_random_moment(
         tally.attempt(fault, len(left))
         found = digest(workshop.home)
         allowed = [workshop.reference] if is_always_whole else [workshop.reference, None]
-        assert found in ([*allowed, damaged] if case == "repair" else allowed), story
-        assert sum(1 for name in left if not name.endswith(".alive")) <= 2, (story, left)
+        assert found in ([*allowed, damaged] if case == "repair" else allowed), details
+        assert sum(1 for name in left if not name.endswith(".alive")) <= 2, (details, left)
         if number != signal.SIGKILL:
-            assert ended.code in {0, 128 + number, -number}, (story, ended)
-            assert ended.orphans == 0, story
-            assert ended.seconds < 60, story  # one is promised, to a machine that is not busy
-            if ended.code != -number:  # else it had not begun
-                assert [name for name in left if ".part" not in name] == [], (story, ended)
+            assert ended.code in {0, 128 + number, -number}, (details, ended)
+            assert ended.orphans == 0, details
+            assert ended.seconds < 60, details  # P20 promises one second, but the machine may be busy
+            if ended.code != -number:  # otherwise the command had not started
+                assert [name for name in left if ".part" not in name] == [], (details, ended)
         again = run("install", workshop.version)
-        assert again.code == 0, (story, again.output)
-        assert workshop.is_whole(), story
-        if found != workshop.reference:  # else there was nothing to write
-            assert workshop.leftovers() == [], story
+        assert again.code == 0, (details, again.output)
+        assert workshop.is_whole(), details
+        if found != workshop.reference:  # otherwise there was nothing to write
+            assert workshop.leftovers() == [], details
         tally.survive()
     assert run("install", workshop.version, "--reinstall").code == 0
     assert workshop.leftovers() == []

@@ -1,6 +1,6 @@
-"""P1, P8: killed by strace at each system call that changes something, and not only where chance leads.
+"""P1, P8: strace kills a command at each system call that changes something, and not only at random moments.
 
-Which call it is, is counted for each thread, and nothing is timed: ``--faults-at "install: rename 2"`` does it again.
+Calls are counted for each thread and nothing is timed, so ``--faults-at "install: rename 2"`` repeats a kill exactly.
 """
 
 import re
@@ -37,20 +37,20 @@ CALLS = (
     "ftruncate",
 )
 MOST = 4
-"""Kills for each call; ten times as many with --faults-long."""
+"""The number of kills for each call; ten times as many with ``--faults-long``."""
 
 _OURS = re.compile(r'"[^"]*/workshop/|^\d+ +(write|ftruncate|fsync|fchmod|flock)\(\d')
-"""A call that names something of the store or the cache, or a descriptor."""
+"""A call with a path of the store or the cache, or with a descriptor."""
 
 
 @pytest.mark.parametrize("case", ["install", "reinstall", "remove"])
-def test_p1_p8_killed_at_each_call_that_changes_something(
+def test_p1_p8_a_kill_at_any_system_call_leaves_a_valid_store(
     workshop: Workshop, tally: Tally, case: str, times: int, tmp_path: Path, again: Again
 ) -> None:
     words = {"install": ("install",), "reinstall": ("install", "--reinstall"), "remove": ("remove",)}[case]
     log = tmp_path / "calls"
     _prepare(workshop, case)
-    code = _traced(workshop, *words, VERSION, log=log)
+    code = _run_under_strace(workshop, *words, VERSION, log=log)
     if code:
         pytest.skip(f"needs strace, and the right to trace: it ended with {code}")
     moments = _moments(log.read_text("utf-8", "replace"), MOST * times)
@@ -58,7 +58,7 @@ def test_p1_p8_killed_at_each_call_that_changes_something(
     for call, when in again.only(case, moments):
         with again.at(case, call, when):
             _prepare(workshop, case)
-            _traced(workshop, *words, VERSION, kill=f"inject={call}:signal=SIGKILL:when={when}")
+            _run_under_strace(workshop, *words, VERSION, kill=f"inject={call}:signal=SIGKILL:when={when}")
             left = workshop.leftovers()
             tally.attempt(f"SIGKILL at a system call of {case}", len(left))
             assert digest(workshop.home) in allowed
@@ -71,7 +71,7 @@ def test_p1_p8_killed_at_each_call_that_changes_something(
     assert workshop.leftovers() == []
 
 
-def test_a_failure_at_a_counted_call_says_by_which_command_it_comes_again(pytester: pytest.Pytester) -> None:
+def test_a_failure_at_a_counted_call_names_the_command_that_repeats_it(pytester: pytest.Pytester) -> None:
     pytester.makeconftest('pytest_plugins = ["fault_report"]')
     pytester.makepyfile(
         """
@@ -92,7 +92,7 @@ def test_a_failure_at_a_counted_call_says_by_which_command_it_comes_again(pytest
 
 
 def _moments(log: str, most: int) -> list[tuple[str, int]]:
-    """Some calls of each name, as strace counts them: for each thread by itself."""
+    """Some calls of each name, as strace counts them for each thread."""
     counts: Counter[tuple[str, str]] = Counter()
     ours: dict[str, list[int]] = {}
     for line in log.splitlines():
@@ -114,7 +114,7 @@ def _prepare(workshop: Workshop, case: str) -> None:
         assert workshop.run("remove", "--all").code in {0, 3}
 
 
-def _traced(workshop: Workshop, *words: str, log: Path = Path("/dev/null"), kill: str = "") -> int:
+def _run_under_strace(workshop: Workshop, *words: str, log: Path = Path("/dev/null"), kill: str = "") -> int:
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("needs strace")

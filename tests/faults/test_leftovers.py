@@ -1,4 +1,4 @@
-"""P8: the next command that may write sweeps what killed commands left in store, cache and temporary directory."""
+"""P8: the next command that writes sweeps what killed commands left in store, cache and temporary directory."""
 
 import os
 import subprocess
@@ -15,14 +15,14 @@ from fault_workshop import VERSION, Workshop
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX processes")
 
 
-def name_of_the_dead(suffix: str) -> str:
-    """What a process called its scratch that is not there any more."""
+def name_of_dead_process(suffix: str) -> str:
+    """A scratch name of a process that has ended."""
     script = f"from pytest_pyinstall.system.files import scratch_name; print(scratch_name({suffix!r}))"
     return subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.mark.parametrize("words", [("install", VERSION), ("cache", "prune"), ("verify", "--repair")])
-def test_p8_a_command_with_nothing_to_do_sweeps_what_the_dead_left(
+def test_p8_a_command_with_nothing_to_do_sweeps_what_killed_commands_left(
     workshop: Workshop, tally: Tally, words: tuple[str, ...]
 ) -> None:
     tally.attempt("what killed commands left")
@@ -30,10 +30,10 @@ def test_p8_a_command_with_nothing_to_do_sweeps_what_the_dead_left(
     names = [
         f"cache/environments/.{digest}.1234abcd.gone",
         f"cache/environments/.{digest}-{'d' * 12}.1234abcd.gone",
-        f"cache/trees/{name_of_the_dead('.new')}",
-        f"cache/commands/{name_of_the_dead('.new')}",
-        f"cache/catalogues/{name_of_the_dead('.part')}",
-        f"tmp/pytest-pyinstall-{name_of_the_dead('').removeprefix('.')}",
+        f"cache/trees/{name_of_dead_process('.new')}",
+        f"cache/commands/{name_of_dead_process('.new')}",
+        f"cache/catalogues/{name_of_dead_process('.part')}",
+        f"tmp/pytest-pyinstall-{name_of_dead_process('').removeprefix('.')}",
     ]
     for name in names:
         path = workshop.directory / name
@@ -49,8 +49,8 @@ def test_p8_a_command_with_nothing_to_do_sweeps_what_the_dead_left(
     tally.survive()
 
 
-def test_p8_what_belongs_to_the_living_stays(workshop: Workshop, tally: Tally) -> None:
-    """A download of a catalogue that is under way, and an installation into an environment."""
+def test_p8_files_of_running_processes_are_not_swept(workshop: Workshop, tally: Tally) -> None:
+    """`cache clear`, `cache prune` and `--reinstall` in a session leave its Python on PATH."""
     tally.attempt("what the living need")
     project = workshop.directory / "project"
     project.mkdir()
@@ -71,7 +71,7 @@ def test_p8_what_belongs_to_the_living_stays(workshop: Workshop, tally: Tally) -
     tally.survive()
 
 
-def test_p8_a_session_that_is_killed_leaves_nothing_for_long(workshop: Workshop, tally: Tally) -> None:
+def test_p8_the_next_command_sweeps_what_killed_sessions_left(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("SIGKILL of a session")
     project = workshop.directory / "project"
     project.mkdir()
@@ -101,7 +101,7 @@ KILLS = {
 
 
 @pytest.mark.parametrize("what", KILLS)
-def test_p8_a_killed_session_leaves_no_temporary_directory_for_long(
+def test_p8_the_next_command_sweeps_the_temporary_directory_of_a_killed_session(
     workshop: Workshop, tally: Tally, what: str
 ) -> None:
     tally.attempt("SIGKILL of a session")
@@ -121,7 +121,7 @@ def test_p8_a_killed_session_leaves_no_temporary_directory_for_long(
     tally.survive()
 
 
-def test_p8_a_killed_mirror_pack_leaves_no_temporary_directory_for_long(
+def test_p8_the_next_command_sweeps_the_temporary_directory_of_a_killed_mirror_pack(
     workshop: Workshop, tally: Tally, tmp_path: Path
 ) -> None:
     tally.attempt("SIGKILL of mirror pack")
@@ -129,7 +129,7 @@ def test_p8_a_killed_mirror_pack_leaves_no_temporary_directory_for_long(
     command = [sys.executable, "-m", "pytest_pyinstall", "mirror", "pack", str(tmp_path / "packed"), source]
     with subprocess.Popen(command, env=workshop.environ, cwd=tmp_path) as process:
         while not list(workshop.temporary.glob("pytest-pyinstall-*/?*")):
-            assert process.poll() is None, "it ended before it could be killed"
+            assert process.poll() is None, "it ended before the kill"
             time.sleep(0.01)
         process.kill()
     assert list(workshop.temporary.glob("pytest-pyinstall-*")) != []
@@ -139,7 +139,7 @@ def test_p8_a_killed_mirror_pack_leaves_no_temporary_directory_for_long(
 
 
 @pytest.mark.parametrize("etag", ['"caf\u00e9"', '"a\x7fb"', '"with space"', "nonsense"])
-def test_p12_an_etag_that_is_none_wedges_nothing(workshop: Workshop, tally: Tally, etag: str) -> None:
+def test_p12_an_invalid_etag_does_not_prevent_later_downloads(workshop: Workshop, tally: Tally, etag: str) -> None:
     tally.attempt("a strange ETag and a cut download")
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
@@ -158,8 +158,8 @@ def test_p12_an_etag_that_is_none_wedges_nothing(workshop: Workshop, tally: Tall
     tally.survive()
 
 
-def test_a_leftover_of_the_notes_that_earlier_versions_wrote_is_swept(workshop: Workshop, tally: Tally) -> None:
-    """They held values of the environment."""
+def test_p8_cached_answers_of_earlier_versions_are_swept(workshop: Workshop, tally: Tally) -> None:
+    """Those files contained values of environment variables."""
     tally.attempt("what killed commands left")
     Path(workshop.cache, "answers").mkdir(parents=True, exist_ok=True)
     Path(workshop.cache, "answers", "0123456789abcdef").write_text("secret")

@@ -1,4 +1,4 @@
-"""Messages that name the cause: for each fault what is said, what is not, and which way out works."""
+"""Messages name the cause of a fault, hide secrets, and give a hint that works."""
 
 import os
 import re
@@ -17,7 +17,7 @@ needs_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0,
 
 
 @needs_root
-def test_a_store_from_which_nothing_can_be_started(workshop: Workshop, tally: Tally, tmp_path: Path) -> None:
+def test_the_error_for_a_noexec_store_names_the_mount_option(workshop: Workshop, tally: Tally, tmp_path: Path) -> None:
     tally.attempt("a noexec store")
     with tmpfs(tmp_path / "noexec", "mode=755,noexec") as place:
         workshop.store = place / "store"
@@ -30,7 +30,7 @@ def test_a_store_from_which_nothing_can_be_started(workshop: Workshop, tally: Ta
     tally.survive()
 
 
-def test_a_build_for_another_machine(workshop: Workshop, tally: Tally) -> None:
+def test_the_error_for_a_build_for_another_machine_names_its_architecture(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("a build for another machine")
     other = "aarch64" if os.uname().machine == "x86_64" else "x86_64"
     catalogue = workshop.mirror / "catalogue.json"
@@ -46,7 +46,7 @@ def test_a_build_for_another_machine(workshop: Workshop, tally: Tally) -> None:
 
 
 @pytest.mark.parametrize("place", ["missing.json", "directory", "file:///nowhere/missing.json"])
-def test_a_catalogue_that_is_missing(workshop: Workshop, tally: Tally, place: str) -> None:
+def test_the_error_for_a_missing_catalogue_names_the_option(workshop: Workshop, tally: Tally, place: str) -> None:
     tally.attempt("a catalogue that is missing")
     (workshop.directory / "directory").mkdir()
     ended = workshop.run("list", "--all", environ={"PYTEST_PYINSTALL_CATALOGUE": place})
@@ -65,12 +65,14 @@ OFF = [
 
 
 @pytest.mark.parametrize(("environ", "named"), OFF)
-def test_who_switched_downloads_off(workshop: Workshop, tally: Tally, environ: dict[str, str], named: str) -> None:
+def test_the_error_for_disabled_downloads_names_the_variable_that_disables_them(
+    workshop: Workshop, tally: Tally, environ: dict[str, str], named: str
+) -> None:
     tally.attempt("downloads switched off")
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
         assert workshop.run("list", "--all").code == 0  # the catalogue is in the cache
-        # damaged, and nothing in the cache to repair it from
+        # damage the installation, and leave nothing in the cache to repair it
         shutil.rmtree(workshop.cache / "archives")
         shutil.rmtree(workshop.cache / "trees", ignore_errors=True)
         (workshop.home / "lib" / "pkgconfig" / f"python-{VERSION.rpartition('.')[0]}.pc").unlink()
@@ -85,7 +87,7 @@ def test_who_switched_downloads_off(workshop: Workshop, tally: Tally, environ: d
     tally.survive()
 
 
-def test_find_says_what_list_says_of_a_broken_one(workshop: Workshop, tally: Tally) -> None:
+def test_find_and_list_report_a_broken_python(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("find of a broken one")
     shutil.rmtree(workshop.home / "lib")
     assert "broken" in workshop.run("list").output
@@ -107,7 +109,7 @@ def test_control_characters_from_a_server_are_escaped(workshop: Workshop, tally:
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
         server.always("/catalogue.json", mirror.redirect("https://example.invalid/\x1b]0;owned\x07"))
-        said = workshop.run("list", "--all").output
+        output = workshop.run("list", "--all").output
         server.always("/catalogue.json", None)
         document = (workshop.mirror / "catalogue.json").read_text()
         server.files["/odd.json"] = document.replace(
@@ -115,11 +117,13 @@ def test_control_characters_from_a_server_are_escaped(workshop: Workshop, tally:
         ).encode()
         workshop.reset()
         environ = {"PYTEST_PYINSTALL_CATALOGUE": f"{server.url}/odd.json", "PYTEST_PYINSTALL_MIRROR": ""}
-        said += workshop.run("install", VERSION, environ={**environ, "HTTPS_PROXY": "http://127.0.0.1:9"}).output
-        said += workshop.run("install", "-v", VERSION, environ={**environ, "HTTPS_PROXY": "http://127.0.0.1:9"}).output
-    assert "\x1b" not in said
-    assert "\x07" not in said
-    assert "\\x1b" in said
+        output += workshop.run("install", VERSION, environ={**environ, "HTTPS_PROXY": "http://127.0.0.1:9"}).output
+        output += workshop.run(
+            "install", "-v", VERSION, environ={**environ, "HTTPS_PROXY": "http://127.0.0.1:9"}
+        ).output
+    assert "\x1b" not in output
+    assert "\x07" not in output
+    assert "\\x1b" in output
     tally.survive()
 
 
@@ -130,15 +134,15 @@ def test_control_characters_in_file_names_are_escaped(workshop: Workshop, tally:
     place.mkdir()
     (place / "python3.11").write_text("#!/bin/sh\nprintf 'said \\033[2J'\nexit 3\n")
     (place / "python3.11").chmod(0o755)
-    said = workshop.run("verify").output
-    assert "evil" in said
-    said += workshop.run("find", str(place / "python3.11")).output
-    said += workshop.run("find", "3.11", environ={"PATH": str(place), "PYTEST_PYINSTALL_PREFERENCE": "system"}).output
-    said += workshop.run("mirror", "pack", str(workshop.directory / "site"), str(place / "python3.11")).output
-    said += workshop.run("install", "--python-mirror", str(place), "--reinstall", VERSION).output
-    said += workshop.run("install", "--python-catalogue", str(place / "x.json"), "--reinstall", VERSION).output
-    assert "\x1b" not in said, said
-    assert "\x07" not in said
+    output = workshop.run("verify").output
+    assert "evil" in output
+    output += workshop.run("find", str(place / "python3.11")).output
+    output += workshop.run("find", "3.11", environ={"PATH": str(place), "PYTEST_PYINSTALL_PREFERENCE": "system"}).output
+    output += workshop.run("mirror", "pack", str(workshop.directory / "site"), str(place / "python3.11")).output
+    output += workshop.run("install", "--python-mirror", str(place), "--reinstall", VERSION).output
+    output += workshop.run("install", "--python-catalogue", str(place / "x.json"), "--reinstall", VERSION).output
+    assert "\x1b" not in output, output
+    assert "\x07" not in output
     tally.survive()
 
 
@@ -151,14 +155,14 @@ def test_p13_a_password_that_is_not_percent_encoded_is_hidden(workshop: Workshop
     workshop.reset()
     url = f"https://user:{password}@127.0.0.1:9/x"
     for name in ("MIRROR", "CATALOGUE"):
-        said = workshop.run("install", "-v", VERSION, environ={f"PYTEST_PYINSTALL_{name}": url}).output
-        assert "qss" not in said, said
+        output = workshop.run("install", "-v", VERSION, environ={f"PYTEST_PYINSTALL_{name}": url}).output
+        assert "qss" not in output, output
     tally.survive()
 
 
 @needs_root
 @pytest.mark.parametrize("inodes", range(3, 14))
-def test_p16_a_full_disk_while_scratch_is_created(
+def test_p16_a_full_disk_during_the_creation_of_scratch_is_a_clear_error(
     workshop: Workshop, tally: Tally, tmp_path: Path, inodes: int
 ) -> None:
     tally.attempt("disk full while scratch is created")
@@ -173,7 +177,7 @@ def test_p16_a_full_disk_while_scratch_is_created(
 
 @pytest.mark.parametrize("spelled", ["+", "%2B", "%2b"])
 @pytest.mark.parametrize("form", ["path", "file"])
-def test_a_mirror_directory_with_file_names_as_a_downloader_left_them(
+def test_a_mirror_directory_can_have_quoted_file_names(
     workshop: Workshop, tally: Tally, spelled: str, form: str
 ) -> None:
     tally.attempt("a mirror with %2B in its names")
@@ -187,7 +191,7 @@ def test_a_mirror_directory_with_file_names_as_a_downloader_left_them(
     tally.survive()
 
 
-def test_p13_secrets_of_catalogue_rows_are_not_kept(workshop: Workshop, tally: Tally) -> None:
+def test_p13_secrets_in_catalogue_rows_are_not_written_or_printed(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("secrets in URLs")
     with mirror.serve(workshop.mirror) as server:
         path = f"/20261122/{workshop.archive.name.replace('+', '%2B')}"
@@ -200,19 +204,21 @@ def test_p13_secrets_of_catalogue_rows_are_not_kept(workshop: Workshop, tally: T
         environ = {"PYTEST_PYINSTALL_MIRROR": "", "PYTEST_PYINSTALL_CATALOGUE": f"{server.url}/private.json"}
         done = workshop.run("install", "-v", "--json", VERSION, environ=environ)
         assert done.code == 0, done.output
-        assert any("sig=s3cr3t-token" in request.path for request in server.requests), "it is sent"
-        said = done.output
+        assert any("sig=s3cr3t-token" in request.path for request in server.requests), (
+            "the secret is sent to its server"
+        )
+        output = done.output
         for words in (("list", "--json"), ("list", "--all", "--json"), ("verify", "--json"), ("cache", "list")):
-            said += workshop.run(*words, environ=environ).output
-        said += workshop.run("list", "--all", "--json", environ={**environ, "UV_OFFLINE": "1"}).output
+            output += workshop.run(*words, environ=environ).output
+        output += workshop.run("list", "--all", "--json", environ={**environ, "UV_OFFLINE": "1"}).output
         written = b"".join(
             each.read_bytes() for directory in (workshop.store, workshop.cache) for each in directory.rglob("*")
             if each.is_file()
         )  # fmt: skip
         for secret in ("s3cr3t-password", "s3cr3t-token"):
-            assert secret not in said, said
+            assert secret not in output, output
             assert secret.encode() not in written
-        # And a repair finds the archive all the same.
+        # A repair still finds the archive.
         shutil.rmtree(workshop.cache / "archives")
         shutil.rmtree(workshop.cache / "trees", ignore_errors=True)
         server.reset_counts()
@@ -223,7 +229,7 @@ def test_p13_secrets_of_catalogue_rows_are_not_kept(workshop: Workshop, tally: T
     tally.survive()
 
 
-def test_p13_no_value_of_the_environment_is_on_disk(workshop: Workshop, tally: Tally) -> None:
+def test_p13_no_value_of_an_environment_variable_is_written(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("secrets in the environment")
     assert RUNNING.exists()
     names = (

@@ -1,7 +1,7 @@
-"""P9, P12, P13: a network that lies, met by the command line: it gets there, or says why, and leaves nothing broken.
+"""P9, P12, P13: with a failing network, a command succeeds or gives a reason, and leaves nothing broken.
 
-What each fault means to a single download is in `tests/download`; here it is the whole line, from the
-command to the published tree. Random bytes, so that a share of them is a share of the download.
+`tests/download` tests the effect of each fault on a single download. These tests run the whole installation, from the
+command to the published tree.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from mirror import Behaviour, Mirror
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its small Python is a shell script")
 
-# The limits of a download, so short that none of them is waited for; nothing else is changed.
+# Limits of a download that are too short to wait for. Nothing else is changed.
 _IMPATIENT = """
 import sys
 import pytest_pyinstall.download._response as limits
@@ -31,7 +31,7 @@ defaults = dict(
     backoff=0.01, longest_backoff=0.05, longest_retry_after=0.3, read=1.0, headers=1.0, connect=2.0, total=30.0,
     slow_bytes=60_000, slow_time=2.0,
 )
-if sys.argv[1] == "busy":  # a machine that has much to do answers late, too
+if sys.argv[1] == "busy":  # a busy machine also responds late
     defaults.update(read=20.0, headers=20.0, total=100.0)
 for name, value in defaults.items():
     setattr(limits.RetryPolicy, name, value)
@@ -43,7 +43,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture(name="server")
 def _server(workshop: Workshop) -> Iterator[Mirror]:
-    """The workshop's mirror as a server, and nothing installed or cached yet."""
+    """Serves the mirror of the workshop, which has nothing installed or cached."""
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
         workshop.reset()
@@ -55,7 +55,7 @@ def place(workshop: Workshop) -> str:
 
 
 def install(workshop: Workshop, *, waits: bool = True, **environ: str) -> Ended:
-    """With `waits`, silence is given up after a second; without, what matters is no silence."""
+    """Install the Python. With `waits`, a silent server is given up after one second."""
     done = subprocess.run(
         [sys.executable, "-c", _IMPATIENT, "quick" if waits else "busy", "install", VERSION],
         env={**workshop.environ, **environ},
@@ -70,7 +70,7 @@ def install(workshop: Workshop, *, waits: bool = True, **environ: str) -> Ended:
     return Ended(done.returncode, done.stdout + done.stderr)
 
 
-PASSING: dict[str, Callable[[], list[Behaviour]]] = {
+TEMPORARY: dict[str, Callable[[], list[Behaviour]]] = {
     "reset before the headers": lambda: [mirror.reset(after=None)],
     "reset at byte 1": lambda: [mirror.reset(after=1)],
     "reset at byte 300000": lambda: [mirror.reset(after=300_000)],
@@ -91,18 +91,20 @@ PASSING: dict[str, Callable[[], list[Behaviour]]] = {
     "ignores Range": lambda: [mirror.reset(after=100_000), mirror.norange()],
     "another file between the ranges": lambda: [mirror.reset(after=100_000), mirror.etag('"another"')],
 }
-"""What a download survives, or what it would be wrong to survive: `REFUSED` says which."""
+"""Faults that a download survives, except for those in `REJECTED`."""
 
-REFUSED = {"shorter than it is, consistently": 5, "a page with 200": 4}
+REJECTED = {"shorter than it is, consistently": 5, "a page with 200": 4}
 
 
-@pytest.mark.parametrize("fault", PASSING)
-def test_p12_a_fault_of_the_network_that_passes(workshop: Workshop, server: Mirror, tally: Tally, fault: str) -> None:
-    server.script(place(workshop), *PASSING[fault]())
+@pytest.mark.parametrize("fault", TEMPORARY)
+def test_p12_a_temporary_network_fault_is_survived(
+    workshop: Workshop, server: Mirror, tally: Tally, fault: str
+) -> None:
+    server.script(place(workshop), *TEMPORARY[fault]())
     ended = install(workshop, waits="stalls" in fault)
     tally.attempt("a network that fails", len(workshop.leftovers()))
-    if ended.code and fault in REFUSED:
-        assert ended.code == REFUSED[fault], ended.output
+    if ended.code and fault in REJECTED:
+        assert ended.code == REJECTED[fault], ended.output
         assert not workshop.home.exists()
         assert "hint: " in ended.output
         ended = install(workshop, waits=False)
@@ -112,8 +114,8 @@ def test_p12_a_fault_of_the_network_that_passes(workshop: Workshop, server: Mirr
     tally.survive()
 
 
-STAYING: dict[str, tuple[Callable[[], Behaviour], set[int], int]] = {
-    # the fault, the exit codes, and the most requests that it may cost
+LASTING: dict[str, tuple[Callable[[], Behaviour], set[int], int]] = {
+    # the fault, the exit codes, and the maximum number of requests
     "403": (lambda: mirror.status(403), {4}, 1),
     "404": (lambda: mirror.status(404), {4}, 1),
     "429 for ever": (lambda: mirror.status(429, {"Retry-After": "3600"}), {4}, 5),
@@ -132,11 +134,11 @@ STAYING: dict[str, tuple[Callable[[], Behaviour], set[int], int]] = {
 }
 
 
-@pytest.mark.parametrize("fault", STAYING)
-def test_p12_p13_a_lasting_fault_is_an_error_and_the_next_run_works(
+@pytest.mark.parametrize("fault", LASTING)
+def test_p12_p13_a_lasting_network_fault_is_an_error_and_the_next_run_succeeds(
     workshop: Workshop, server: Mirror, tally: Tally, fault: str
 ) -> None:
-    behaviour, codes, most = STAYING[fault]
+    behaviour, codes, most = LASTING[fault]
     server.always(place(workshop), behaviour())
     server.always(f"/{TAG}/loop", mirror.redirect(f"/{TAG}/loop"))
     ended = install(workshop, waits="stalls" in fault)
@@ -146,8 +148,8 @@ def test_p12_p13_a_lasting_fault_is_an_error_and_the_next_run_works(
     assert "hint: " in ended.output, ended.output
     assert not workshop.home.exists()
     assert left == []
-    asked = [request for request in server.requests if not request.path.endswith("catalogue.json")]
-    assert len(asked) <= most, asked
+    downloads = [request for request in server.requests if not request.path.endswith("catalogue.json")]
+    assert len(downloads) <= most, downloads
     server.always(place(workshop), None)
     again = install(workshop, waits=False)
     assert again.code == 0, again.output
@@ -156,12 +158,12 @@ def test_p12_p13_a_lasting_fault_is_an_error_and_the_next_run_works(
     tally.survive()
 
 
-def test_p12_a_server_that_does_not_listen(workshop: Workshop, tally: Tally) -> None:
+def test_p12_a_refused_connection_is_an_error_and_the_next_run_succeeds(workshop: Workshop, tally: Tally) -> None:
     import socket
 
     tally.attempt("a network that stays broken")
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and does not listen: refused
+        taken.bind(("127.0.0.1", 0))  # it does not listen, so connections are refused
         workshop.reset()
         port = taken.getsockname()[1]
         ended = install(workshop, PYTEST_PYINSTALL_MIRROR=f"http://127.0.0.1:{port}")
@@ -172,10 +174,10 @@ def test_p12_a_server_that_does_not_listen(workshop: Workshop, tally: Tally) -> 
 
 
 @pytest.mark.parametrize("is_right", [False, True], ids=["another digest", "its digest"])
-def test_p9_nothing_of_an_archive_runs_or_stays_before_its_digest_matches(
+def test_p9_an_archive_with_a_wrong_digest_is_not_run_or_kept(
     workshop: Workshop, server: Mirror, tally: Tally, tmp_path: Path, is_right: bool
 ) -> None:
-    """It is unpacked while it comes. Its Python leaves a mark when it is started."""
+    """The archive is unpacked during the download. Its Python creates a file when it starts."""
     tally.attempt("an archive with another digest")
     mark = tmp_path / "started"
     buffer = io.BytesIO()
@@ -205,11 +207,13 @@ def test_p9_nothing_of_an_archive_runs_or_stays_before_its_digest_matches(
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_p12_what_came_is_not_fetched_again(workshop: Workshop, server: Mirror, tally: Tally, share: float) -> None:
-    """By the bytes that the server handed out: those of the archive once, and what lay in its buffers."""
+def test_p12_a_resumed_download_does_not_fetch_bytes_twice(
+    workshop: Workshop, server: Mirror, tally: Tally, share: float
+) -> None:
+    """The server sends the bytes of the archive once, plus what a reset discards from its buffers."""
     tally.attempt("resume, by bytes served")
     size = workshop.archive.stat().st_size
-    assert install(workshop, waits=False).code == 0  # so that the catalogue, too, is known
+    assert install(workshop, waits=False).code == 0  # to know the size of the catalogue
     before = server.bytes_served
     assert before >= size
     workshop.reset()
@@ -217,7 +221,7 @@ def test_p12_what_came_is_not_fetched_again(workshop: Workshop, server: Mirror, 
     start = server.bytes_served
     assert install(workshop, waits=False).code == 0
     assert workshop.is_whole()
-    # A reset throws away what had not been read yet: at most what fits between the two.
+    # A reset discards unread bytes, at most the size of the buffers.
     assert server.bytes_served - start <= before + (1 << 17)
     assert "range" in server.gets(place(workshop))[-1].headers or share * size < 1 << 17
     tally.survive()
@@ -249,7 +253,9 @@ def test_p12_a_killed_download_is_resumed_by_the_next_run(workshop: Workshop, se
 
 
 @pytest.mark.parametrize("trust", ["unknown", "named"])
-def test_p13_tls(workshop: Workshop, tally: Tally, trust: str, tmp_path: Path) -> None:
+def test_p13_only_a_trusted_certificate_is_accepted(
+    workshop: Workshop, tally: Tally, trust: str, tmp_path: Path
+) -> None:
     tally.attempt("an unknown certificate")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -268,7 +274,7 @@ def test_p13_tls(workshop: Workshop, tally: Tally, trust: str, tmp_path: Path) -
     tally.survive()
 
 
-def test_p13_https_does_not_become_http(workshop: Workshop, tally: Tally, tmp_path: Path) -> None:
+def test_p13_a_redirect_from_https_to_http_is_not_followed(workshop: Workshop, tally: Tally, tmp_path: Path) -> None:
     tally.attempt("https that leads to http")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))

@@ -1,4 +1,4 @@
-"""P6: on a volume where every lock is granted to everyone, as NFS with ``local_lock`` does between two machines."""
+"""P6: a volume grants every lock to every process, as NFS with ``local_lock`` does between two machines."""
 
 import contextlib
 import shutil
@@ -26,7 +26,7 @@ def _version(executable: Path) -> str:
 
 @contextlib.contextmanager
 def started(workshop: Workshop, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """Our command line in a process to which the system grants each lock without giving it."""
+    """Run the command line in a process whose lock calls succeed without locking."""
     command = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:retval=0"]
     with subprocess.Popen(
         [*command, sys.executable, "-m", "pytest_pyinstall", *words],
@@ -39,7 +39,7 @@ def started(workshop: Workshop, *words: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def _ended(process: subprocess.Popen[str]) -> str:
+def _output_of(process: subprocess.Popen[str]) -> str:
     output, _ = process.communicate(timeout=100)
     assert process.returncode == 0, output
     return output
@@ -47,7 +47,9 @@ def _ended(process: subprocess.Popen[str]) -> str:
 
 @pytest.mark.skipif(OTHER == RUNNING, reason="needs two interpreters")
 @pytest.mark.parametrize("words", [("install",), ("install", "--reinstall"), ("remove", "--all")])
-def test_p6_the_scratch_of_a_living_process_is_not_swept(tmp_path: Path, tally: Tally, words: tuple[str, ...]) -> None:
+def test_p6_the_scratch_of_a_running_process_is_not_swept_without_locks(
+    tmp_path: Path, tally: Tally, words: tuple[str, ...]
+) -> None:
     tally.attempt("no working locks")
     version = _version(OTHER)
     directory = make_mirror(tmp_path / "mirror", {VERSION: RUNNING, version: OTHER})
@@ -64,23 +66,23 @@ def test_p6_the_scratch_of_a_living_process_is_not_swept(tmp_path: Path, tally: 
             before = sorted(path.name for path in scratch.glob("*/*"))
             assert len(before) == 2
             with started(other, *words, *(() if words[-1] == "--all" else (version,))) as second:
-                _ended(second)
+                _output_of(second)
             assert sorted(path.name for path in scratch.glob("*/*")) == before
             stall.release()
-            _ended(first)
+            _output_of(first)
         assert digest(workshop.home)
         assert workshop.run("verify", VERSION).code == 0
         assert list(scratch.glob("*/*")) == []
     tally.survive()
 
 
-def test_p6_several_that_fill_one_key_all_end_well(workshop: Workshop, tally: Tally) -> None:
+def test_p6_several_installers_of_one_key_succeed_without_locks(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("no working locks, one key")
     workshop.reset()
     results: list[str] = []
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(started(workshop, "install", VERSION)) for _ in range(4)]
-        threads = [threading.Thread(target=lambda each=each: results.append(_ended(each))) for each in processes]
+        threads = [threading.Thread(target=lambda each=each: results.append(_output_of(each))) for each in processes]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -92,7 +94,7 @@ def test_p6_several_that_fill_one_key_all_end_well(workshop: Workshop, tally: Ta
     tally.survive()
 
 
-def test_p8_what_the_dead_left_is_swept_without_locks(workshop: Workshop, tally: Tally) -> None:
+def test_p8_the_scratch_of_a_killed_process_is_swept_without_locks(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("no working locks, after a kill")
     workshop.reset()
     with mirror.serve(workshop.mirror) as server:
@@ -111,6 +113,6 @@ def test_p8_what_the_dead_left_is_swept_without_locks(workshop: Workshop, tally:
     workshop.url = ""
     assert any("scratch" in name for name in workshop.leftovers())
     with started(workshop, "install", VERSION) as again:
-        _ended(again)
+        _output_of(again)
     assert workshop.leftovers() == []
     tally.survive()

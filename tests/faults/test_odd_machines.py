@@ -1,4 +1,4 @@
-"""P24: no home, no passwd entry, names that do not exist, strange locales. Never a traceback."""
+"""P24: a machine without a home or a passwd entry, or with an unusual locale, never causes a traceback."""
 
 import json
 import os
@@ -12,27 +12,27 @@ import pytest
 from fault_report import Tally
 from fault_workshop import VERSION, Ended, Workshop
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs setpriv, and Linux's locales")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs setpriv, and the locales of Linux")
 
 NOBODY = 54321
-"""A uid without passwd entry, as in containers that run with an arbitrary one."""
+"""A user id without a passwd entry, as in containers with an arbitrary user."""
 
 
 def as_nobody(workshop: Workshop, *command: str, environ: Mapping[str, str]) -> Ended:
-    """Run as that uid. It may read everything, since the interpreter may be in root's home, and write nothing."""
+    """Run as `NOBODY`, who may read everything (the interpreter may be in the home of root) and write nothing."""
     setpriv = shutil.which("setpriv")
     if setpriv is None or os.geteuid() != 0:
         pytest.skip("needs root, and setpriv")
     words = [setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-    return _ended([*words, *command], workshop, environ)
+    return _run([*words, *command], workshop, environ)
 
 
-def as_we_are(workshop: Workshop, *words: str, environ: Mapping[str, str]) -> Ended:
-    return _ended([sys.executable, "-B", "-m", "pytest_pyinstall", *words], workshop, environ)
+def as_this_user(workshop: Workshop, *words: str, environ: Mapping[str, str]) -> Ended:
+    return _run([sys.executable, "-B", "-m", "pytest_pyinstall", *words], workshop, environ)
 
 
-def _ended(command: Sequence[str], workshop: Workshop, environ: Mapping[str, str]) -> Ended:
+def _run(command: Sequence[str], workshop: Workshop, environ: Mapping[str, str]) -> Ended:
     done = subprocess.run(
         command, env=dict(environ), cwd=workshop.directory, stdin=subprocess.DEVNULL, capture_output=True,
         encoding="utf-8", errors="surrogateescape", check=False, timeout=100,
@@ -45,7 +45,7 @@ def without_home(workshop: Workshop) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("words", [("find", VERSION), ("install", VERSION), ("list",), ("dir",), ("verify",)])
-def test_p24_without_home_and_passwd_entry_named_directories_are_enough(
+def test_p24_configured_directories_are_enough_without_a_home_and_a_passwd_entry(
     workshop: Workshop, tally: Tally, words: tuple[str, ...]
 ) -> None:
     tally.attempt("no home and no passwd entry")
@@ -55,7 +55,7 @@ def test_p24_without_home_and_passwd_entry_named_directories_are_enough(
 
 
 @pytest.mark.parametrize("with_directories", [True, False])
-def test_p24_the_bare_fixture_needs_no_home(workshop: Workshop, tally: Tally, with_directories: bool) -> None:
+def test_p24_the_fixture_needs_no_home(workshop: Workshop, tally: Tally, with_directories: bool) -> None:
     tally.attempt("no home and no passwd entry")
     project = workshop.directory / "project"
     project.mkdir()
@@ -72,7 +72,7 @@ def test_p24_the_bare_fixture_needs_no_home(workshop: Workshop, tally: Tally, wi
     tally.survive()
 
 
-def test_p24_without_any_home_the_default_is_a_private_temporary_directory(workshop: Workshop, tally: Tally) -> None:
+def test_p24_without_a_home_a_private_temporary_directory_is_used(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("no home and no passwd entry")
     workshop.temporary.chmod(0o1777)
     kept = ("PYTEST_PYINSTALL_MIRROR", "PYTEST_PYINSTALL_CATALOGUE", "PYTEST_PYINSTALL_PREFERENCE", "PATH", "TMPDIR")
@@ -87,12 +87,12 @@ def test_p24_without_any_home_the_default_is_a_private_temporary_directory(works
 
 
 @pytest.mark.parametrize("home", ["~", "relative/home", "~nosuchuser"])
-def test_p24_a_home_that_is_no_directory_is_none(workshop: Workshop, tally: Tally, home: str) -> None:
+def test_p24_a_home_that_is_not_an_absolute_path_is_ignored(workshop: Workshop, tally: Tally, home: str) -> None:
     tally.attempt("a home that is none")
     environ = {name: value for name, value in workshop.environ.items() if name != "PYTEST_PYINSTALL_CACHE"}
     environ["XDG_CACHE_HOME"] = str(workshop.directory / "xdg")
     for words in (("find", VERSION), ("install", VERSION), ("dir",), ("list",)):
-        ended = as_we_are(workshop, *words, environ={**environ, "HOME": home})
+        ended = as_this_user(workshop, *words, environ={**environ, "HOME": home})
         assert ended.code == 0, ended.output
     assert not [path for path in workshop.directory.iterdir() if path.name in {"relative", "~", "~nosuchuser"}]
     tally.survive()
@@ -111,14 +111,14 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("name", "words"), UNKNOWN)
-def test_a_user_that_does_not_exist_is_an_error_with_its_place(
+def test_an_unknown_user_in_a_variable_is_an_error_that_names_the_variable(
     workshop: Workshop, tally: Tally, name: str, words: tuple[str, ...]
 ) -> None:
     tally.attempt("a user that does not exist")
     hidden = {"UV_PYTHON_INSTALL_DIR": {"PYTEST_PYINSTALL_STORE": ""}}
     hidden["PYTEST_PYINSTALL_HOME"] = {"PYTEST_PYINSTALL_STORE": ""}
     environ = {**workshop.environ, **hidden.get(name, {}), name: "~nosuchuser/pythons"}
-    ended = as_we_are(workshop, *words, environ=environ)
+    ended = as_this_user(workshop, *words, environ=environ)
     assert ended.code == 2, ended.output
     assert f"error: {name}: " in ended.output
     assert "'nosuchuser'" in ended.output
@@ -136,11 +136,9 @@ def test_a_user_that_does_not_exist_is_an_error_with_its_place(
         ("dir", "--python-cache=~nosuchuser/cache"),
     ],
 )
-def test_a_user_that_does_not_exist_in_an_argument_is_an_error(
-    workshop: Workshop, tally: Tally, words: tuple[str, ...]
-) -> None:
+def test_an_unknown_user_in_an_argument_is_an_error(workshop: Workshop, tally: Tally, words: tuple[str, ...]) -> None:
     tally.attempt("a user that does not exist")
-    ended = as_we_are(workshop, *words, environ=workshop.environ)
+    ended = as_this_user(workshop, *words, environ=workshop.environ)
     assert ended.code in {2, 3}, ended.output
     assert "Traceback" not in ended.output
     assert "nosuchuser" in ended.output
@@ -158,10 +156,12 @@ BAD = [
 
 @pytest.mark.parametrize("url", BAD)
 @pytest.mark.parametrize("name", ["MIRROR", "CATALOGUE"])
-def test_a_url_that_is_none_is_an_error_with_its_place(workshop: Workshop, tally: Tally, name: str, url: str) -> None:
+def test_p13_an_invalid_url_is_an_error_that_names_the_variable(
+    workshop: Workshop, tally: Tally, name: str, url: str
+) -> None:
     tally.attempt("a URL that is none")
     variable = f"PYTEST_PYINSTALL_{name}"
-    ended = as_we_are(workshop, "install", "--reinstall", VERSION, environ={**workshop.environ, variable: url})
+    ended = as_this_user(workshop, "install", "--reinstall", VERSION, environ={**workshop.environ, variable: url})
     assert ended.code == 2, ended.output
     assert f"error: {variable}: " in ended.output
     assert not any(secret in ended.output for secret in ("p[ss", "p]ss", "secret"))
@@ -173,7 +173,7 @@ UTF_8 = {"LC_ALL": "C.UTF-8"}
 
 
 @pytest.mark.parametrize(("first", "then"), [(ASCII, UTF_8), (UTF_8, ASCII), (ASCII, ASCII)])
-def test_p24_paths_that_are_not_ascii_under_the_c_locale(
+def test_p24_non_ascii_paths_work_under_the_c_locale(
     workshop: Workshop, tally: Tally, first: dict[str, str], then: dict[str, str]
 ) -> None:
     tally.attempt("a path that is not ASCII under the C locale")
@@ -182,7 +182,7 @@ def test_p24_paths_that_are_not_ascii_under_the_c_locale(
     places = {"PYTEST_PYINSTALL_STORE": f"{place}/store", "PYTEST_PYINSTALL_CACHE": f"{place}/cache"}
     before = {**workshop.environ, **places, **first}
     after = {**workshop.environ, **places, **then}
-    assert as_we_are(workshop, "install", VERSION, environ=before).code == 0
+    assert as_this_user(workshop, "install", VERSION, environ=before).code == 0
     for words in (
         ("install", VERSION), ("find", VERSION), ("list",), ("list", "--json"), ("verify",), ("dir",),
         ("dir", "--json"),
@@ -190,13 +190,13 @@ def test_p24_paths_that_are_not_ascii_under_the_c_locale(
         ("install", "--reinstall", VERSION), ("cache", "list"), ("cache", "prune"),
         ("remove", VERSION), ("cache", "clear"),
     ):  # fmt: skip
-        ended = as_we_are(workshop, *words, environ=after)
+        ended = as_this_user(workshop, *words, environ=after)
         assert ended.code == 0, (words, ended.output)
         assert "damage" not in ended.output, (words, ended.output)
     tally.survive()
 
 
-def test_p24_an_environment_under_the_c_locale(workshop: Workshop, tally: Tally) -> None:
+def test_p24_environments_and_calls_work_under_the_c_locale(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("a path that is not ASCII under the C locale")
     project = workshop.directory / "café ✓"
     project.mkdir()
@@ -216,8 +216,8 @@ def test_p24_an_environment_under_the_c_locale(workshop: Workshop, tally: Tally)
     tally.survive()
 
 
-def test_json_of_odd_paths_is_json(workshop: Workshop) -> None:
+def test_json_output_with_an_undecodable_path_is_valid(workshop: Workshop) -> None:
     place = Path(os.fsdecode(os.fsencode(workshop.directory) + b"/\xff odd"))
-    ended = as_we_are(workshop, "dir", "--json", environ={**workshop.environ, "PYTEST_PYINSTALL_CACHE": str(place)})
+    ended = as_this_user(workshop, "dir", "--json", environ={**workshop.environ, "PYTEST_PYINSTALL_CACHE": str(place)})
     assert ended.code == 0, ended.output
     assert json.loads(ended.output)["exit_code"] == 0

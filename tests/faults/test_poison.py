@@ -1,4 +1,4 @@
-"""P13, P14: a poisoned environment breaks and fools nothing, and no secret is said or written."""
+"""P13, P14: a poisoned environment does not break or mislead an installation, and no secret is printed or written."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ POISON = {
     "SSL_CERT_FILE": "/nowhere",
 }
 
-_LIMP = """
+_INSTALL = """
 import os, sys
 for pair in sys.argv[2:]:
     name, _, value = pair.partition("=")
@@ -50,8 +50,8 @@ sys.exit(main(["install", "--reinstall", sys.argv[1]]))
 
 
 @pytest.mark.parametrize("name", POISON)
-def test_p14_a_poisoned_variable_breaks_nothing(workshop: Workshop, tally: Tally, name: str) -> None:
-    """Set when our own Python already runs: what keeps that from starting is not ours to survive."""
+def test_p14_an_installation_succeeds_with_a_poisoned_variable(workshop: Workshop, tally: Tally, name: str) -> None:
+    """The variable is set after the outer Python has started, because it could prevent that start."""
     tally.attempt("poisoned variable")
     poison = workshop.directory / "poison"
     poison.mkdir()
@@ -59,7 +59,7 @@ def test_p14_a_poisoned_variable_breaks_nothing(workshop: Workshop, tally: Tally
         (poison / f"{module}.py").write_text("raise SystemExit('poisoned')\n")
     value = POISON[name].replace("{here}", str(workshop.directory))
     done = subprocess.run(
-        [sys.executable, "-c", _LIMP, VERSION, f"{name}={value}"], env=workshop.environ, cwd=poison.parent,
+        [sys.executable, "-c", _INSTALL, VERSION, f"{name}={value}"], env=workshop.environ, cwd=poison.parent,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -70,8 +70,8 @@ def test_p14_a_poisoned_variable_breaks_nothing(workshop: Workshop, tally: Tally
 SECRETS = ("s3cr3t-password", "s3cr3t-token", "s3cr3t-proxy", "s3cr3t-github")
 
 
-@pytest.mark.parametrize("answer", ["fine", "refused", "missing", "reset", "page", "redirect"])
-def test_p13_no_secret_is_printed_or_written(workshop: Workshop, tally: Tally, answer: str) -> None:
+@pytest.mark.parametrize("response", ["fine", "refused", "missing", "reset", "page", "redirect"])
+def test_p13_no_secret_is_printed_or_written(workshop: Workshop, tally: Tally, response: str) -> None:
     tally.attempt("secrets in URLs")
     workshop.reset()
     behaviours = {
@@ -83,8 +83,8 @@ def test_p13_no_secret_is_printed_or_written(workshop: Workshop, tally: Tally, a
     }
     with mirror.serve(workshop.mirror) as server:
         path = f"/20261122/{workshop.archive.name.replace('+', '%2B')}"
-        if answer in behaviours:
-            server.always(path, behaviours[answer])
+        if response in behaviours:
+            server.always(path, behaviours[response])
         place = server.url.replace("http://", "http://bob:s3cr3t-password@")
         environ = {
             "PYTEST_PYINSTALL_MIRROR": place,
@@ -92,12 +92,12 @@ def test_p13_no_secret_is_printed_or_written(workshop: Workshop, tally: Tally, a
             "HTTPS_PROXY": "http://eve:s3cr3t-proxy@127.0.0.1:9",
             "GITHUB_TOKEN": "s3cr3t-github",
         }
-        said = workshop.run("install", "-v", VERSION, environ=environ).output
-        if answer in {"fine", "reset"}:
-            said += _said_by_a_session(workshop, environ)
-        if answer == "fine":
-            said += workshop.run("list", "--json", "--all", environ=environ).output
-            said += workshop.run("dir", "--json", environ=environ).output
+        output = workshop.run("install", "-v", VERSION, environ=environ).output
+        if response in {"fine", "reset"}:
+            output += _output_of_session(workshop, environ)
+        if response == "fine":
+            output += workshop.run("list", "--json", "--all", environ=environ).output
+            output += workshop.run("dir", "--json", environ=environ).output
     sent = [value for request in server.requests for value in request.headers.values()]
     written = b"".join(
         path.read_bytes()
@@ -106,14 +106,14 @@ def test_p13_no_secret_is_printed_or_written(workshop: Workshop, tally: Tally, a
         if path.is_file()
     )
     for secret in SECRETS:
-        assert secret not in said, (secret, said)
+        assert secret not in output, (secret, output)
         assert secret.encode() not in written, secret
     assert not any("s3cr3t-github" in value or "s3cr3t-proxy" in value for value in sent)
     tally.survive()
 
 
-def _said_by_a_session(workshop: Workshop, environ: dict[str, str]) -> str:
-    """All that a session of pytest that downloads says, logs and reports."""
+def _output_of_session(workshop: Workshop, environ: dict[str, str]) -> str:
+    """The output, the log and the reports of a session that downloads a Python."""
     workshop.reset()
     place = workshop.directory / "project"
     place.mkdir()
@@ -125,11 +125,11 @@ def _said_by_a_session(workshop: Workshop, environ: dict[str, str]) -> str:
     )  # fmt: skip
     assert VERSION in done.stdout + done.stderr
     files = [path.read_text("utf-8") for path in place.iterdir() if path.is_file()]
-    assert any("setting mirror" in text for text in files), "the log is there"
+    assert any("setting mirror" in text for text in files), "the log was written"
     return "".join((done.stdout, done.stderr, *files))
 
 
-def test_p14_a_module_in_the_working_directory_is_not_ours(workshop: Workshop, tally: Tally) -> None:
+def test_p14_modules_in_the_working_directory_are_not_imported(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("modules planted in the working directory")
     for module in ("json", "ssl", "sitecustomize", "platform"):
         Path(workshop.directory, f"{module}.py").write_text("raise SystemExit('planted')\n")

@@ -1,4 +1,4 @@
-"""P3: the power goes; what the disk then holds is what its file holds, without what was not yet written back."""
+"""P3: after a power cut, which loses what was not yet written to the disk, the next run repairs the installation."""
 
 import json
 import os
@@ -21,18 +21,18 @@ SIZES = {"ext4": 64 << 20, "xfs": 320 << 20}
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_p3_after_a_power_cut_the_next_run_finds_it_whole_or_repairs_it(
+def test_p3_the_next_run_repairs_an_installation_after_a_power_cut(
     workshop: Workshop, tally: Tally, kind: str, tmp_path: Path, times: int
 ) -> None:
     for cut in range(3 * times):
         disk = image(tmp_path / f"{kind}{cut}", kind, SIZES[kind])
-        # At one mount point, so that both have one home. Journal commits come late, as under load.
+        # Both disks have one mount point, so that the paths are equal. Journal commits are late, as under load.
         with loop(disk, tmp_path / "mounted", "commit=60" if kind == "ext4" else "") as where:
             workshop.store = where / "store"
             done = workshop.run("install", VERSION)
             assert done.code == 0, done.output
             reference = digest(workshop.home)
-            if cut % 3 == 1:  # an fsync commits the journal: names have reached the disk, content has not
+            if cut % 3 == 1:  # an fsync commits the journal: file names have reached the disk, but contents have not
                 with (workshop.store / ".pytest-pyinstall/records" / f"{workshop.key}.json").open("rb") as file:
                     os.fsync(file.fileno())
             if cut % 3 == 2:
@@ -51,10 +51,10 @@ def test_p3_after_a_power_cut_the_next_run_finds_it_whole_or_repairs_it(
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_p3_after_a_power_cut_in_the_middle_the_next_run_makes_it_whole(
+def test_p3_the_next_run_completes_an_installation_that_a_power_cut_interrupts(
     workshop: Workshop, tally: Tally, kind: str, tmp_path: Path, times: int, seed: int
 ) -> None:
-    """Of an installation, and of a reinstallation over one that had reached the disk."""
+    """Cuts an installation, and a reinstallation of a Python that had reached the disk."""
     chance = random.Random(f"{seed} {kind}")
     reference = None
     for cut in range(2 * times):
@@ -76,7 +76,7 @@ def test_p3_after_a_power_cut_in_the_middle_the_next_run_makes_it_whole(
             )  # fmt: skip
             try:
                 time.sleep(chance.uniform(0, first.seconds))  # the fault itself: a random moment
-                process.send_signal(signal.SIGSTOP)  # so that what is copied is of one moment
+                process.send_signal(signal.SIGSTOP)  # so that the copy shows one moment
                 shutil.copyfile(disk, tmp_path / "after")
             finally:
                 process.kill()
@@ -88,15 +88,17 @@ def test_p3_after_a_power_cut_in_the_middle_the_next_run_makes_it_whole(
             assert again.code == 0, (seed, cut, again.output)
             assert digest(workshop.home) == reference, (seed, cut)
             assert workshop.run("verify").code == 0
-            # If it was whole there was nothing to write, and no one to sweep.
+            # If the installation was whole, nothing was written and nothing was swept.
             assert workshop.run("install", "--reinstall", VERSION).code == 0
             assert workshop.leftovers() == []
             tally.survive()
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 1.0])
-def test_p3_files_whose_content_never_reached_the_disk(workshop: Workshop, tally: Tally, share: float) -> None:
-    """What ext4 leaves half a minute after an installation: names, sizes or no sizes, and no content."""
+def test_p3_files_without_their_content_are_repaired_after_a_boot(
+    workshop: Workshop, tally: Tally, share: float
+) -> None:
+    """Within half a minute after an installation, ext4 has names and perhaps sizes, but no contents."""
     tally.attempt("files emptied by a power cut")
     files = sorted(path for path in workshop.home.rglob("*") if path.is_file() and not path.is_symlink())
     for number, path in enumerate(files[: max(1, int(len(files) * share))]):
@@ -104,7 +106,7 @@ def test_p3_files_whose_content_never_reached_the_disk(workshop: Workshop, tally
         with path.open("r+b") as file:
             file.truncate(0)
             if number % 2:
-                file.truncate(size)  # as xfs does: the right size, all zero
+                file.truncate(size)  # as xfs does: the right size, but only zeros
     _another_boot(workshop)
     again = workshop.run("install", VERSION)
     assert again.code == 0, again.output
@@ -114,7 +116,9 @@ def test_p3_files_whose_content_never_reached_the_disk(workshop: Workshop, tally
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 300, None])
-def test_p3_a_record_that_never_reached_the_disk(workshop: Workshop, tally: Tally, content: bytes | None) -> None:
+def test_p3_an_installation_without_its_record_is_repaired(
+    workshop: Workshop, tally: Tally, content: bytes | None
+) -> None:
     tally.attempt("a record lost in a power cut")
     record = workshop.store / ".pytest-pyinstall/records" / f"{workshop.key}.json"
     if content is None:
@@ -129,11 +133,11 @@ def test_p3_a_record_that_never_reached_the_disk(workshop: Workshop, tally: Tall
 
 
 def _another_boot(workshop: Workshop) -> None:
-    """As if the record had been written before the machine started."""
+    """Make the record look as if an earlier boot had written it."""
     record = workshop.store / ".pytest-pyinstall/records" / f"{workshop.key}.json"
     try:
         document = json.loads(record.read_bytes())
     except (FileNotFoundError, ValueError):
-        return  # it never reached the disk
+        return  # the record did not reach the disk
     document["boot"] = "an earlier one"
     record.write_text(json.dumps(document), "utf-8")

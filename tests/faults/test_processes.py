@@ -1,4 +1,4 @@
-"""P4, P5, P20, P21, P22: many processes, one store; stopped ones, ended ones, and the real uv."""
+"""P4, P5, P20, P21, P22: many processes share one store, among them stopped and killed ones and the real uv."""
 
 import contextlib
 import random
@@ -31,11 +31,11 @@ def start(workshop: Workshop, *words: str, **environ: str) -> "subprocess.Popen[
 
 @contextlib.contextmanager
 def until_ended(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
-    """Whatever happens, it has ended afterwards, and its pipes are closed."""
+    """End the process and close its pipes after the block, even after an exception."""
     try:
         yield process
     finally:
-        process.kill()  # also one that was stopped; nothing if it has ended
+        process.kill()  # also ends a stopped process; does nothing if it has ended
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -59,7 +59,7 @@ def uv(workshop: Workshop, *words: str) -> "subprocess.Popen[str]":
 
 
 def another_python() -> dict[str, Path]:
-    """A further real Python of this machine, by its version; none where there is none."""
+    """Another real Python of this machine, by its version; empty if there is none."""
     for path in reversed([*archives.interpreters().values()]):
         version = path.parent.parent.name
         if re.fullmatch(r"3\.\d+\.\d+", version) and version.rpartition(".")[0] != VERSION.rpartition(".")[0]:
@@ -68,13 +68,13 @@ def another_python() -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("count", [16, 64])
-def test_p4_p22_a_crowd_of_installers_removers_readers_and_uv(
+def test_p4_p22_many_installers_removers_readers_and_uv_can_run_at_once(
     tally: Tally, seed: int, count: int, tmp_path: Path
 ) -> None:
-    """Of two Pythons, where the machine has two. One of them is stopped half-way, and let go on at the end.
+    """The processes use two Pythons if the machine has two. One process is stopped and then continued.
 
-    How uv ends is counted in a row of its own, and fails no test of ours. What may not be is that one of us harms the
-    other: afterwards all is whole, and uv alone ends well.
+    Failures of uv are counted in a separate row and do not fail the test. Neither program may damage what the other
+    installed: afterwards every installation is whole, and uv alone succeeds.
     """
     others = another_python()
     workshop = Workshop(tmp_path / "workshop", make_mirror(tmp_path / "mirror", {VERSION: RUNNING, **others}))
@@ -107,11 +107,11 @@ def test_p4_p22_a_crowd_of_installers_removers_readers_and_uv(
                     tally.survive()
                 continue
             tally.attempt(fault)
-            story = (seed, words, process.returncode, out, err)
-            # What is not there cannot be removed.
+            details = (seed, words, process.returncode, out, err)
+            # A Python that is missing cannot be removed.
             allowed = {0, 3} if words[0] == "remove" else {0}
-            assert process.returncode in allowed, story
-            assert "Traceback" not in err, story
+            assert process.returncode in allowed, details
+            assert "Traceback" not in err, details
             tally.survive()
     for version in {*versions}:
         assert workshop.run("install", "--reinstall", version).code == 0
@@ -128,7 +128,7 @@ def test_p4_p22_a_crowd_of_installers_removers_readers_and_uv(
     assert workshop.run("verify").code == 0
 
 
-def test_p1_readers_that_poll_never_see_a_gap(workshop: Workshop, tally: Tally) -> None:
+def test_p1_readers_that_poll_find_the_python_at_every_moment_of_a_reinstall(workshop: Workshop, tally: Tally) -> None:
     poll = (
         "import os, sys\n"
         "count = 0\n"
@@ -156,7 +156,7 @@ def test_p1_readers_that_poll_never_see_a_gap(workshop: Workshop, tally: Tally) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_p20_a_session_of_pytest_ends_within_a_second(
+def test_p20_a_signal_ends_a_session_that_downloads(
     workshop: Workshop, tally: Tally, number: int, tmp_path: Path
 ) -> None:
     with mirror.serve(workshop.mirror) as server:
@@ -177,7 +177,7 @@ def test_p20_a_session_of_pytest_ends_within_a_second(
             out, _ = process.communicate(timeout=200)
             took = time.monotonic() - start_of_end
     assert process.returncode != 0
-    # A second is what is promised, and this machine may be busy; what stalls would hold it for some minutes.
+    # P20 promises one second, but the machine may be busy. Waiting for the stalled server would take minutes.
     assert took < 60, (took, out)
     assert digest(workshop.home) is None
     if number == signal.SIGINT:
@@ -190,7 +190,9 @@ def test_p20_a_session_of_pytest_ends_within_a_second(
     tally.survive()
 
 
-def test_p21_what_a_session_or_exec_uses_is_not_removed(workshop: Workshop, tally: Tally, tmp_path: Path) -> None:
+def test_p21_a_python_that_a_session_or_exec_uses_is_not_removed(
+    workshop: Workshop, tally: Tally, tmp_path: Path
+) -> None:
     tally.attempt("remove under a session")
     remove = [sys.executable, "-m", "pytest_pyinstall", "remove", VERSION]
     done = workshop.run("exec", "--python", VERSION, "--", *remove)
@@ -214,7 +216,7 @@ def test_p21_what_a_session_or_exec_uses_is_not_removed(workshop: Workshop, tall
     tally.survive()
 
 
-def test_p5_another_python_is_not_waited_for_while_one_is_stopped(tmp_path: Path, tally: Tally) -> None:
+def test_p5_a_stopped_installer_does_not_delay_the_use_of_the_installed_python(tmp_path: Path, tally: Tally) -> None:
     tally.attempt("SIGSTOP in a download")
     with mirror.serve(make_mirror(tmp_path / "mirror")) as server:
         workshop = Workshop(tmp_path / "workshop", server.directory, url=server.url)
@@ -235,7 +237,7 @@ def test_p5_another_python_is_not_waited_for_while_one_is_stopped(tmp_path: Path
     tally.survive()
 
 
-def test_p8_killed_sessions_leave_no_temporary_directories(workshop: Workshop, tally: Tally) -> None:
+def test_p8_a_killed_exec_leaves_no_temporary_directory(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("SIGKILL of exec")
     script = "import os, signal; os.kill(os.getppid(), signal.SIGKILL)"
     for _ in range(3):
@@ -247,7 +249,7 @@ def test_p8_killed_sessions_leave_no_temporary_directories(workshop: Workshop, t
     tally.survive()
 
 
-_WAITING = """
+_WAIT_FOR_LOCK = """
 import os, sys
 from pytest_pyinstall.provisioner import open_provisioner
 def heard(sentence):
@@ -259,12 +261,12 @@ with open_provisioner(warn=heard) as provisioner:
 """
 
 
-def test_p4_a_process_that_waits_for_another_has_imported_no_downloader(workshop: Workshop) -> None:
-    """With a catalogue that is here; one at a URL has to be downloaded before it is known what to wait for."""
+def test_p4_a_process_that_waits_for_a_lock_has_not_imported_the_downloader(workshop: Workshop) -> None:
+    """The catalogue is local, because one at a URL must be downloaded before the process knows the key."""
     workshop.reset()
     environ = {name: value for name, value in workshop.environ.items() if not name.endswith("_CATALOGUE")}
     process = subprocess.Popen(
-        [sys.executable, "-c", _WAITING, "3.12"], env=environ, cwd=workshop.directory,
+        [sys.executable, "-c", _WAIT_FOR_LOCK, "3.12"], env=environ, cwd=workshop.directory,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with until_ended(process):

@@ -1,4 +1,4 @@
-"""P2, P3, P15, P23, P24: a store that a CI cache or a backup has restored is used, not downloaded again."""
+"""P2, P3, P15, P23, P24: a store that a CI cache or a backup has restored is used and not downloaded again."""
 
 import json
 import os
@@ -17,15 +17,15 @@ from fault_workshop import RUNNING, VERSION, Ended, Workshop, digest
 
 import pytest_pyinstall
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs GNU tar, rsync and Linux's boot id")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs GNU tar, rsync, and the boot id of Linux")
 
 is_root = hasattr(os, "geteuid") and os.geteuid() == 0
 needs_root = pytest.mark.skipif(not is_root, reason="needs root")
 
 STRANGER = 4242
-"""A user id without passwd entry, as containers have them."""
+"""A user id without a passwd entry, as in containers."""
 
-# What each way of saving and restoring loses is the point: most CI caches are one of these.
+# Each way of saving and restoring loses something. Most CI caches use one of them.
 WAYS = {
     "tar": ("tar cf {bag} .", "tar xpf {bag}"),
     "tar without times": ("tar cf {bag} .", "tar xpmf {bag}"),
@@ -52,7 +52,7 @@ WAYS = {
 
 @dataclass
 class Machine:
-    """Where a store is restored, and its users there, in which run of the machine."""
+    """The machine on which a store is restored: its paths, its user, its umask and its boot."""
 
     directory: Path
     store: Path
@@ -66,10 +66,10 @@ class Machine:
         return self.start(sys.executable, "-m", "pytest_pyinstall", *words, environ=environ)
 
     def start(self, *command: str, environ: Mapping[str, str] | None = None) -> Ended:
-        """A command as that user, with that umask, after that boot."""
+        """Run a command as the user, with the umask and the boot id of the machine."""
         if self.user is not None:
             command = ("setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups", *command)
-        mounts = [] if self.user is None else reachable(self.directory / "view")
+        mounts = [] if self.user is None else make_reachable(self.directory / "view")
         if self.boot is not None:
             name = self.directory / "boot"
             name.write_text(f"{self.boot}\n")
@@ -104,7 +104,7 @@ class Machine:
         return Ended(done.returncode, done.stdout + done.stderr)
 
 
-def reachable(view: Path) -> list[str]:
+def make_reachable(view: Path) -> list[str]:
     """Commands that let every user reach the running Python and the code under test, in a mount namespace.
 
     Both may be below a home directory that is closed to others.
@@ -132,7 +132,7 @@ def reachable(view: Path) -> list[str]:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that other users may enter; pytest's own are for no one else."""
+    """A directory that other users may enter, unlike the directories of pytest."""
     directory = Path(tempfile.mkdtemp(prefix="pyinstall-public-"))
     directory.chmod(0o755)
     yield directory
@@ -141,7 +141,7 @@ def public() -> Iterator[Path]:
 
 @pytest.fixture
 def saved(workshop: Workshop) -> Workshop:
-    """A store with one installation, some byte code in it, and nothing else."""
+    """A store with one installation and some byte code."""
     cache = workshop.home / f"lib/python{VERSION.rpartition('.')[0]}/__pycache__"
     cache.mkdir()
     (cache / "os.cpython-39.pyc").write_bytes(b"old byte code")
@@ -149,7 +149,7 @@ def saved(workshop: Workshop) -> Workshop:
 
 
 def restore(saved: Workshop, machine: Machine, way: str) -> None:
-    """Bring the store of `saved` to `machine` as the user there; the original is gone afterwards."""
+    """Restore the store of `saved` on `machine` as its user, and move the original away."""
     pack, unpack = WAYS[way]
     bag = machine.directory / "bag"
     pack, unpack = (text.format(bag=bag) for text in (pack, unpack))
@@ -167,8 +167,8 @@ def restore(saved: Workshop, machine: Machine, way: str) -> None:
     assert done2.code == 0, done2.output
 
 
-def works(machine: Machine, server: mirror.Mirror, saved: Workshop) -> None:
-    """Everything says that it is there and whole, it runs, nothing is downloaded, and nothing false is said."""
+def assert_usable(machine: Machine, server: mirror.Mirror, saved: Workshop) -> None:
+    """Assert that each command finds the Python whole, that it runs, and that nothing is downloaded."""
     for words in (("install", VERSION), ("find", VERSION), ("verify",), ("list",), ("install", VERSION)):
         ended = machine.run(*words)
         assert ended.code == 0, (words, ended.output)
@@ -184,7 +184,7 @@ def works(machine: Machine, server: mirror.Mirror, saved: Workshop) -> None:
 
 
 def _content(tree: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Kinds, links and content by name, without modes, and without what names the home."""
+    """The kind and content of each file, without modes and without files that name the installation directory."""
     naming = ("_sysconfigdata", "bin/demo")
     return {
         name: " ".join(said.split()[::2]) if said.startswith("file") else said.partition(" ")[0]
@@ -203,7 +203,7 @@ def test_p2_p23_p24_a_restored_store_needs_no_download(
         store = saved.store if place == "same path" else public / "store"
         machine = Machine(public, store, server.url)
         restore(saved, machine, way)
-        works(machine, server, saved)
+        assert_usable(machine, server, saved)
     tally.survive()
 
 
@@ -213,7 +213,7 @@ def test_p2_p23_p24_a_restored_store_needs_no_download(
 )
 @pytest.mark.parametrize("user", ["root", "an ordinary user"])
 @pytest.mark.parametrize("way", ["tar without modes", "zip read by Python", "rsync without modes"])
-def test_p3_p23_p24_whoever_restores_it_with_whatever_umask_after_whatever_boot(
+def test_p3_p23_p24_a_store_restored_by_another_user_umask_and_boot_needs_no_download(
     saved: Workshop, public: Path, tally: Tally, way: str, user: str, umask: int, boot: str
 ) -> None:
     tally.attempt("a store restored by another user, umask and boot")
@@ -227,13 +227,13 @@ def test_p3_p23_p24_whoever_restores_it_with_whatever_umask_after_whatever_boot(
             boot=None if boot == "same boot" else "00000000-1111-2222-3333-444444444444",
         )
         restore(saved, machine, way)
-        works(machine, server, saved)
+        assert_usable(machine, server, saved)
     tally.survive()
 
 
 @needs_root
 @pytest.mark.parametrize("way", ["tar without modes", "rsync without modes"])
-def test_p15_what_everyone_can_write_after_a_restore_is_refused_without_a_request(
+def test_p15_a_restored_store_that_everyone_can_write_to_is_rejected(
     saved: Workshop, public: Path, tally: Tally, way: str
 ) -> None:
     tally.attempt("a store restored with umask 000")
@@ -252,10 +252,10 @@ def test_p15_what_everyone_can_write_after_a_restore_is_refused_without_a_reques
 
 
 @pytest.mark.parametrize("way", ["tar", "rsync"])
-def test_p3_content_that_a_restore_damaged_is_found_at_the_first_use(
+def test_p3_damage_of_a_restored_store_is_found_at_its_first_use(
     saved: Workshop, public: Path, tally: Tally, way: str
 ) -> None:
-    """Nothing that one machine found out about its tree is believed of another tree."""
+    """The checks of one machine are not valid for the tree of another."""
     tally.attempt("damage in a restored store")
     assert saved.run("verify").code == 0
     with mirror.serve(saved.mirror) as server:
@@ -271,8 +271,8 @@ def test_p3_content_that_a_restore_damaged_is_found_at_the_first_use(
     tally.survive()
 
 
-def test_existing_records_are_read_and_what_they_lack_is_compared_once(saved: Workshop, tally: Tally) -> None:
-    """As the first version wrote them: `durable`, and nothing of distributions."""
+def test_p3_a_record_of_the_first_version_is_read_and_completed(saved: Workshop, tally: Tally) -> None:
+    """The first version wrote `durable` and no `distributions`."""
     tally.attempt("a record of the first version")
     path = saved.store / ".pytest-pyinstall/records" / f"{saved.key}.json"
     document = json.loads(path.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""P1, P2, P23: what is handed out starts, is what its name says, and holds no mixture of packages."""
+"""P1, P2, P23: a Python that is provided starts, has the version of its name, and does not mix packages."""
 
 import json
 import os
@@ -22,7 +22,7 @@ VERSIONS = [version for version in ("3.6", "3.7", "3.10", "3.13") if version in 
 
 @pytest.fixture
 def real(tmp_path: Path, mirror_directory: Path, request: pytest.FixtureRequest) -> Workshop:
-    """A real Python, installed."""
+    """A workshop with an installed real Python."""
     executable = archives.interpreters()[request.param]
     version = subprocess.run(
         [executable, "-c", "import platform; print(platform.python_version())"],
@@ -40,15 +40,15 @@ def starts(workshop: Workshop) -> bool:
 
 
 def compile_all(workshop: Workshop) -> Path:
-    """Byte code as every use leaves it; returns the directory of the standard library."""
+    """Compile the standard library, and return its directory."""
     library = workshop.home / f"lib/python{workshop.version.rpartition('.')[0]}"
     command = [str(workshop.home / workshop.key.executable), "-m", "compileall", "-q", "-l", str(library)]
     subprocess.run([*command, str(library / "encodings")], check=False, capture_output=True)
     return library
 
 
-def never_hands_it_out_dead(workshop: Workshop) -> None:
-    """`find` and `exec` of a Python that does not start."""
+def assert_not_provided_broken(workshop: Workshop) -> None:
+    """Assert that `find` reports a Python that does not start, and that `exec` repairs it."""
     assert not starts(workshop)
     found = workshop.run("find", workshop.version)
     assert found.code != 0, found.output
@@ -86,13 +86,13 @@ BYTE_CODE = {
 
 @pytest.mark.parametrize("real", VERSIONS, indirect=True)
 @pytest.mark.parametrize("damage", BYTE_CODE)
-def test_p2_byte_code_that_a_full_disk_cut_off(real: Workshop, damage: str, tally: Tally) -> None:
+def test_p2_damaged_byte_code_is_found_and_repaired(real: Workshop, damage: str, tally: Tally) -> None:
     tally.attempt("byte code that is damaged")
     library = compile_all(real)
     BYTE_CODE[damage](library)
     if starts(real):
-        pytest.skip("this version starts without that module")  # 3.11 and newer freeze it
-    never_hands_it_out_dead(real)
+        pytest.skip("this version starts without that module")  # it is frozen in 3.11 and newer
+    assert_not_provided_broken(real)
     assert starts(real)
 
     compile_all(real)
@@ -109,7 +109,7 @@ def test_p2_byte_code_that_a_full_disk_cut_off(real: Workshop, damage: str, tall
 
 @pytest.mark.parametrize("real", VERSIONS, indirect=True)
 @pytest.mark.parametrize("module", ["linecache.py", "_bootlocale.py", "sysconfig.py", "encodings/utf_8.py", "site.py"])
-def test_p2_what_matters_for_the_start_and_was_emptied(real: Workshop, module: str, tally: Tally) -> None:
+def test_p2_an_emptied_module_of_the_start_is_found_and_repaired(real: Workshop, module: str, tally: Tally) -> None:
     tally.attempt("a module that was emptied")
     path = real.home / f"lib/python{real.version.rpartition('.')[0]}" / module
     if not path.exists():
@@ -127,20 +127,20 @@ def test_p2_what_matters_for_the_start_and_was_emptied(real: Workshop, module: s
 
 
 @pytest.mark.parametrize("real", VERSIONS[-1:], indirect=True)
-def test_p2_content_that_is_dead_and_of_the_same_size(real: Workshop, tally: Tally) -> None:
+def test_p2_a_changed_module_of_the_same_size_that_prevents_the_start_is_repaired(real: Workshop, tally: Tally) -> None:
     tally.attempt("a Python that does not start any more")
     path = next(real.home.glob("lib/python3*/encodings/__init__.py"))
     size, content = path.stat().st_size, path.read_bytes()
     path.write_bytes(b"(" * size)
     shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
-    never_hands_it_out_dead(real)
+    assert_not_provided_broken(real)
     assert path.read_bytes() == content
     tally.survive()
 
 
 @pytest.mark.parametrize("real", VERSIONS[-1:], indirect=True)
-def test_p2_what_the_user_added_keeps_it_from_starting(real: Workshop, tally: Tally) -> None:
-    """A repair keeps what was added, so it says so, and names the command that does not."""
+def test_p2_the_error_names_an_added_file_that_prevents_the_start(real: Workshop, tally: Tally) -> None:
+    """A repair keeps added files, so the hint names the command that removes them."""
     tally.attempt("an addition that keeps a Python from starting")
     site = next(real.home.glob("lib/python3*/site-packages"))
     (site / "end.pth").write_text("import os; os._exit(3)\n")
@@ -161,22 +161,22 @@ def _record(workshop: Workshop) -> Path:
 
 
 @pytest.mark.skipif(len(VERSIONS) < 3, reason="needs two interpreters")
-def test_p2_a_record_of_another_key_is_not_believed(tmp_path: Path, mirror_directory: Path, tally: Tally) -> None:
+def test_p2_a_record_of_another_key_is_not_trusted(tmp_path: Path, mirror_directory: Path, tally: Tally) -> None:
     tally.attempt("a record of another key")
     old, new = (Workshop(tmp_path / "workshop", mirror_directory, version=_full(each)) for each in VERSIONS[-2:])
     for workshop in (old, new):
         assert workshop.run("install", workshop.version).code == 0
     shutil.copy(_record(old), _record(new))
-    assert new.run("find", new.version).code == 0  # it runs, and says what it is
+    assert new.run("find", new.version).code == 0  # it runs and has the right version
     shutil.rmtree(new.home)
     shutil.copytree(old.home, new.home, symlinks=True)
     found = new.run("find", new.version)
     assert found.code != 0, found.output
     ended = new.run("verify", "--repair", new.version)
-    assert "repaired" not in ended.output or _says(new) == new.version
+    assert "repaired" not in ended.output or _version_of(new) == new.version
     ended = new.run("install", new.version)
     assert ended.code == 0, ended.output
-    assert _says(new) == new.version
+    assert _version_of(new) == new.version
     tally.survive()
 
 
@@ -184,7 +184,7 @@ def _full(minor: str) -> str:
     return _output(archives.interpreters()[minor], "-c", "import platform; print(platform.python_version())")
 
 
-def _says(workshop: Workshop) -> str:
+def _version_of(workshop: Workshop) -> str:
     script = "import platform; print(platform.python_version())"
     return _output(workshop.home / workshop.key.executable, "-c", script)
 
@@ -195,7 +195,7 @@ def _output(executable: Path, *words: str) -> str:
 
 
 @pytest.mark.parametrize("fact", ["inode", "boot", "home", "key"])
-def test_p2_what_a_record_says_of_another_tree_is_compared_again(workshop: Workshop, fact: str, tally: Tally) -> None:
+def test_p2_a_record_of_another_tree_is_checked_again(workshop: Workshop, fact: str, tally: Tally) -> None:
     tally.attempt("a record of another tree")
     assert workshop.run("verify").code == 0
     document = json.loads(_record(workshop).read_text("utf-8"))
@@ -207,7 +207,7 @@ def test_p2_what_a_record_says_of_another_tree_is_compared_again(workshop: Works
     module.write_bytes(bytes(len(content)))
     ended = workshop.run("install", workshop.version)
     assert ended.code == 0, ended.output
-    if fact != "key":  # of which nothing is known but that it runs
+    if fact != "key":  # of this one only the start is checked
         assert module.read_bytes() == content
     assert workshop.run("install", "--reinstall", workshop.version).code == 0
     assert module.read_bytes() == content
@@ -224,7 +224,7 @@ def _put(home: Path, files: dict[str, bytes]) -> None:
         (home / name).write_bytes(content)
 
 
-def _take_away(home: Path, files: dict[str, bytes]) -> None:
+def _delete(home: Path, files: dict[str, bytes]) -> None:
     for name in files:
         (home / name).unlink(missing_ok=True)
     for folder in sorted({(home / name).parent for name in files}, key=lambda path: -len(path.parts)):
@@ -236,8 +236,8 @@ OLD = distribution("demo", "1.0", minor=MINOR, modules=3)
 NEW = distribution("demo", "2.0", minor=MINOR, modules=5)
 
 
-def upgraded(home: Path) -> None:
-    _take_away(home, OLD)
+def upgrade(home: Path) -> None:
+    _delete(home, OLD)
     _put(home, NEW)
 
 
@@ -250,7 +250,7 @@ def both(*steps: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def versions(home: Path) -> set[str]:
-    """Which versions of the distribution have left something."""
+    """The versions of the distribution of which there are files."""
     found = set()
     for path in (*(home / SITE).glob("demo/*.py"), home / "bin/demo"):
         if path.exists():
@@ -259,9 +259,9 @@ def versions(home: Path) -> set[str]:
     return found
 
 
-def test_p23_an_upgraded_package_is_no_damage(workshop: Workshop, tally: Tally) -> None:
+def test_p23_an_upgraded_package_is_not_damage(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("a published package that the user upgraded")
-    upgraded(workshop.home)
+    upgrade(workshop.home)
     before = digest(workshop.home)
     for words in (("find", VERSION), ("install", VERSION), ("verify",), ("list",), ("verify", "--repair")):
         ended = workshop.run(*words)
@@ -279,18 +279,18 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 CHANGES: dict[str, tuple[Callable[[Path], None], set[str]]] = {
     "nothing": (lambda _: None, {"1.0"}),
-    "upgraded": (upgraded, {"2.0"}),
-    "uninstalled": (lambda home: _take_away(home, OLD), set()),
+    "upgraded": (upgrade, {"2.0"}),
+    "uninstalled": (lambda home: _delete(home, OLD), set()),
     "new files beside": (lambda home: _put(home, {f"{SITE}/demo/mine.py": b"1.0"}), {"1.0"}),
-    "half uninstalled": (lambda home: _take_away(home, dict(list(OLD.items())[:2])), {"1.0"}),
+    "half uninstalled": (lambda home: _delete(home, dict(list(OLD.items())[:2])), {"1.0"}),
     "dist-info deleted": (lambda home: shutil.rmtree(home / SITE / "demo-1.0.dist-info"), {"1.0"}),
-    "half upgraded": (both(upgraded, lambda home: (home / SITE / "demo/part1.py").unlink()), {"1.0"}),
+    "half upgraded": (both(upgrade, lambda home: (home / SITE / "demo/part1.py").unlink()), {"1.0"}),
     "upgraded without RECORD": (
-        both(upgraded, lambda home: (home / SITE / "demo-2.0.dist-info/RECORD").unlink()),
+        both(upgrade, lambda home: (home / SITE / "demo-2.0.dist-info/RECORD").unlink()),
         {"1.0"},
     ),
     "some old files back over a new one": (
-        both(upgraded, lambda home: _put(home, dict(list(OLD.items())[:3]))),
+        both(upgrade, lambda home: _put(home, dict(list(OLD.items())[:3]))),
         {"1.0"},
     ),
     "site-packages deleted": (lambda home: shutil.rmtree(home / SITE), {"1.0"}),
@@ -299,7 +299,9 @@ CHANGES: dict[str, tuple[Callable[[Path], None], set[str]]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("change", CHANGES)
-def test_p23_a_repair_never_mixes(workshop: Workshop, change: str, damage: str, tally: Tally) -> None:
+def test_p23_a_repair_never_mixes_versions_of_a_package(
+    workshop: Workshop, change: str, damage: str, tally: Tally
+) -> None:
     tally.attempt("a repair of an installation with other packages")
     _put(workshop.home, {f"{SITE}/other/__init__.py": b"mine"})
     make, expected = CHANGES[change]
@@ -318,17 +320,19 @@ def test_p23_a_repair_never_mixes(workshop: Workshop, change: str, damage: str, 
     tally.survive()
 
 
-def test_p23_a_reinstall_has_the_published_packages_alone(workshop: Workshop, tally: Tally) -> None:
+def test_p23_a_reinstall_restores_the_published_packages(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("a reinstall over other packages")
-    upgraded(workshop.home)
+    upgrade(workshop.home)
     assert workshop.run("install", "--reinstall", VERSION).code == 0
     assert workshop.is_whole()
     tally.survive()
 
 
 @pytest.mark.parametrize("version", [each for each in ("3.7", "3.12") if each in archives.interpreters()])
-def test_p23_pip_itself_upgraded_with_pip(tmp_path: Path, mirror_directory: Path, version: str, tally: Tally) -> None:
-    """As the archives of python-build-standalone have it: pip, and on old ones setuptools, are published with it."""
+def test_p23_an_upgraded_pip_survives_a_repair(
+    tmp_path: Path, mirror_directory: Path, version: str, tally: Tally
+) -> None:
+    """The archives of python-build-standalone contain pip, and old ones also setuptools."""
     tally.attempt("pip upgraded with pip")
     packed = Workshop(tmp_path / "with-pip", mirror_directory, version=_full(version))
     mirror = _mirror_with_pip(packed, tmp_path / "mirror")
@@ -379,7 +383,7 @@ def _help(python: Path) -> bytes:
 
 
 def _mirror_with_pip(packed: Workshop, mirror: Path) -> Path:
-    """The mirror of `packed` with an archive of that version into which its own ensurepip has put pip."""
+    """A mirror like that of `packed`, whose archive contains the pip that its ensurepip installs."""
     import hashlib
     import tarfile
 
