@@ -1,12 +1,12 @@
-"""The plugin of a worker: an ordinary pytest session in an environment of the suite, which writes its reports to a
-file.
+"""The plugin of a worker, which is a normal pytest session in an environment of the suite: writes its reports to a file.
 
-It is imported there as `_pyinstall_inner`, and never by the package itself. It needs pytest alone, 6.2 or newer, and
-is valid on Python 3.6.
+A worker imports it as `_pyinstall_inner`. The package itself never imports it. It needs only pytest 6.2 or newer, and
+runs on Python 3.6.
 
-The reports are lines of JSON in a file that the controller follows: a test cannot get in between, whatever it does to
-its descriptors, the worker never waits for its reader, and what was written survives a crash. Each test writes a line
-when it starts, so that the running test is known after a crash. A test that passed without output is one short line.
+The reports are lines of JSON in a file that the controller reads. With a file, a test that closes or redirects
+descriptors cannot disturb the reports, the worker never waits for the reader, and the lines survive a crash. The worker
+writes a line when a test starts, so that the running test is known after a crash. A test that passes without output is
+one short line.
 
 PYTEST_DONT_REWRITE: it is imported before pytest can rewrite it.
 """
@@ -29,18 +29,18 @@ _STANDARD_ATTRIBUTES = {
     "_id", "nodeid", "location", "keywords", "outcome", "longrepr", "when", "user_properties", "sections", "duration",
     "start", "stop", "node", "worker_id", "item_index", "testrun_uid",
 }  # fmt: skip
-# What the controller always writes, once for all Pythons.
+# Options whose output only the controller writes, once for all Pythons.
 _CONTROLLER_OPTIONS = {"xmlpath": None, "pastebin": None, "durations": None}
-# Reports that one of the two writes: the controller if it has the plugin, else each worker, into a file of its own.
+# Options for reports. The controller writes them if it has the plugin, else each worker writes a file of its own.
 _REPORT_OPTIONS = {
     "htmlpath": None, "report_log": None, "json_report": False, "json_report_file": "none", "md_report": False, "ctrf": None,
 }  # fmt: skip
-# The destinations of options that name a file or directory which each worker writes.
+# The destinations of options that name a file or directory that each worker writes.
 _FILE_OPTIONS = (
     "htmlpath", "report_log", "json_report_file", "md_report_output", "ctrf", "log_file", "resultlog", "allure_report_dir",
     "nunit_xmlpath", "tap_outdir", "csv_path", "excelpath", "cucumber_json_path", "benchmark_histogram", "debug", "memray_bin_path",
 )  # fmt: skip
-# What pytest's own plugins put into the heading: the same in every session, or about this one's directories.
+# Header lines of pytest's own plugins: they are the same in all workers, or name directories of one worker.
 _PYTEST_HEADING = re.compile(
     "(rootdir|configfile|testpaths|inifile|plugins|cachedir|using|setuptools registered plugins|active plugins)\\b"
 )
@@ -60,10 +60,9 @@ _INIS = (
 
 
 class _Stream:
-    """The file that the controller follows.
+    """The file that the controller reads.
 
-    Everything that writing needs is bound when the session starts: a test may patch any module, for as long as it
-    likes.
+    All functions that writing needs are bound when the session starts, because a test may patch any module.
     """
 
     def __init__(self, path):
@@ -80,9 +79,10 @@ class _Stream:
         self._limits = resource and (resource.getrlimit, resource.setrlimit, resource.RLIMIT_FSIZE)
 
     def send(self, *event):
+        """Write one event. Raises `OSError`."""
         try:
             text = self._encode(event)
-        except (TypeError, ValueError, RecursionError):  # keys that JSON has no word for, a cycle
+        except (TypeError, ValueError, RecursionError):  # keys that JSON does not support, or a cycle
             text = self._encode(_plain(event))
         data = self._unsent + text.encode("ascii") + b"\n"
         try:
@@ -95,10 +95,10 @@ class _Stream:
         self._unsent = data
 
     def _write_beyond_limit(self, data):
-        """Write although a test has limited the size of files. What cannot be written yet is returned."""
+        """Write `data` even if a test has limited the size of files. Returns the part that cannot be written yet."""
         get, set_, name = self._limits
         before = get(name)
-        for limit in (before[1], -1):  # as far as everyone may go, and as far as root may
+        for limit in (before[1], -1):  # the hard limit, and no limit, which only root can set
             try:
                 set_(name, (limit, max(limit, before[1])) if limit != -1 else (-1, -1))
             except (OSError, ValueError):
@@ -116,7 +116,7 @@ class _Stream:
         return data
 
     def lift_limit(self):
-        """At the end of the session, when its plugins write what they have to say."""
+        """Raise the limit for the size of files, so that plugins can write their reports at the end of the session."""
         if self._limits:
             get, set_, name = self._limits
             soft, hard = get(name)
@@ -124,12 +124,12 @@ class _Stream:
                 set_(name, (hard, hard))
 
     def end_if_alone(self):
-        """A controller that was killed did not end us, and no one reads what we write."""
+        """Exit if the controller was killed, which could not end this worker."""
         if self._getppid() != self._parent:
             self._exit(3)
 
     def position(self):
-        """How much was printed until now; None if that goes to a terminal."""
+        """The size of the output so far in bytes; None if stdout is a terminal."""
         try:
             return self._seek(1, 0, 1)
         except OSError:
@@ -143,7 +143,7 @@ class _Reporter:
         self.config = config
         self.keeps_sections = _document["keeps_sections"]
         self.shows_fixtures = bool(getattr(option, "show_fixtures_per_test", False))
-        # Where the terminal of plain pytest shows more of a test than its outcome.
+        # Whether plain pytest prints more about a test than its outcome.
         self.is_talkative = (
             any(getattr(option, name, False) for name in ("setupshow", "setuponly", "setupplan"))
             or bool(getattr(option, "log_cli_level", None) or _ini(config, "log_cli"))
@@ -171,7 +171,7 @@ class _Reporter:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node):
-        """xdist's workers collect, and leave out what is of other shards or was not meant by an id."""
+        """Pass on to xdist's workers, which collect, what selects tests: the node ids and the shard."""
         node.workerinput["pyinstall_ids"] = _ids
         if _document["cut"]:
             node.workerinput["pyinstall_cut"] = _document["cut"]
@@ -226,7 +226,7 @@ class _Reporter:
             self.stream.send("heading", lines)
 
     def _position(self):
-        """Where the next word will be printed; None without a file."""
+        """The position of the next output; None if stdout is not a file."""
         for stream in (self.writer and self.writer._file, sys.stdout):
             try:
                 stream.flush()
@@ -235,7 +235,7 @@ class _Reporter:
         return self.stream.position()
 
     def _printed(self, kind, *fields):
-        """Tell the controller what was printed since `self.start`."""
+        """Send the range of output since `self.start`."""
         end = self._position()
         if self.start is not None and end is not None and end > self.start:
             self.stream.send(kind, self.start, end, *fields)
@@ -243,13 +243,14 @@ class _Reporter:
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter):
         self.stream.lift_limit()
-        for name in _SUMMARIES:  # the controller has them, for all Pythons
+        for name in _SUMMARIES:  # the controller prints them for all Pythons
             setattr(terminalreporter, name, lambda *_, **__: None)
         self.start = self._position()
         yield
         self._printed("summary")
 
-    # The progress is the controller's. What else is printed between these hooks is of plugins, or a live log.
+    # The controller shows the progress. The worker's reporter must print nothing in these hooks. Output between them
+    # comes from other plugins, or is a live log.
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_logstart(self, nodeid, location):
@@ -354,7 +355,7 @@ class _Reporter:
 class _Ids:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config, items):
-        """An ending such as ``[py3.12]`` is a parameter if a test has it, and else the name of a Python."""
+        """Select tests by ids that end in a label such as ``[py3.12]``. If a test has that parameter, it is one."""
         found = getattr(config, "workerinput", {}).get("pyinstall_ids") or _ids
         nodeids = {item.nodeid for item in items}
         places = [[_nodeid(config, word), _nodeid(config, base)] for word, base in found["places"]]
@@ -376,7 +377,7 @@ class _Ids:
 
 
 class _NullFile:
-    """A file for what no one reads."""
+    """A file that discards its content."""
 
     encoding = "utf-8"
 
@@ -391,7 +392,7 @@ class _NullFile:
 
 
 class _Fixtures:
-    """Ours, in an environment without pytest-pyinstall."""
+    """The fixtures of pytest-pyinstall, for an environment without it: they skip the test or fail."""
 
     @pytest.fixture(scope="session")
     def python(self):
@@ -411,6 +412,8 @@ class _Fixtures:
 
 
 class _Hooks:
+    """The hooks of pytest-pyinstall, for an environment without it. A conftest may implement them."""
+
     def pytest_pyinstall_provided(self, interpreter, config):
         pass
 
@@ -429,14 +432,14 @@ def _end_without_plugin(name):
 
 
 class _Junit:
-    """Takes the place of the writer of a JUnit file, and tells the controller what fixtures give it besides reports."""
+    """Replaces pytest's writer of the JUnit file, and sends the controller what fixtures add to it besides reports."""
 
     def __init__(self, stream, family):
         self.stream = stream
         self.family = family
 
     def __bool__(self):
-        return False  # nothing to be closed
+        return False  # so that pytest does not close it
 
     def add_global_property(self, name, value):
         self.stream.send("property", str(name), str(value))
@@ -456,12 +459,12 @@ class _JunitCase:
 
 _stream = None
 _document = {}
-# Node ids that name this Python, each with and without the name, the other arguments, and what --deselect may mean.
+# Arguments with the label of this Python, each with and without it; other arguments; and ids for --deselect.
 _ids = {"places": [], "others": [], "deselect": {}}
 
 
 def main(path):
-    """Run pytest with the arguments that the controller left in the file at `path`, and end with its exit code."""
+    """Run pytest with the arguments that the controller wrote to the file `path`, and exit with its exit code."""
     global _stream, _document
     with open(path, "rb") as file:
         _document = json.loads(file.read().decode("utf-8"))
@@ -484,7 +487,7 @@ def main(path):
 
 
 def _look_like_pytest():
-    """Let `__main__`, `sys.argv` and `sys.path` be what the tests find under plain pytest in this environment."""
+    """Set `__main__`, `sys.argv` and `sys.path` to the values that they have under plain pytest."""
     main = sys.modules["__main__"]
     if _document["as_module"]:
         spec = importlib.util.find_spec("pytest.__main__")
@@ -502,7 +505,7 @@ def _look_like_pytest():
 
 
 def _arguments():
-    """Those of pytest, less the plugins that only the controller's environment has; sets ``PYTEST_ADDOPTS`` too."""
+    """Return the arguments for pytest, and set ``PYTEST_ADDOPTS``, both without plugins that only the controller has."""
     absent = {"-p" + name for name in _document["plugins"] if not _is_plugin(name)}
     environment = [word for word in _document["environment"] if word not in absent]
     if environment != _document["environment"] or _document["is_environment_changed"]:
@@ -516,12 +519,12 @@ def _arguments():
 
 
 def _is_plugin(name):
-    """Whether ``-p name`` finds something."""
+    """Whether ``-p name`` finds a plugin here."""
     for module in ("_pytest." + name, name):
         try:
             if importlib.util.find_spec(module) is not None:
                 return True
-        except (ImportError, AttributeError, ValueError):  # of a parent
+        except (ImportError, AttributeError, ValueError):  # a parent package cannot be imported
             pass
     try:
         from importlib.metadata import distributions
@@ -545,11 +548,11 @@ def pytest_configure(config):
     config.pluginmanager.register(_Ids(), "_pyinstall_ids")
     if not config.pluginmanager.hasplugin("pyinstall"):
         config.pluginmanager.register(_Fixtures(), "_pyinstall_fixtures")
-        config.pluginmanager.add_hookspecs(_Hooks)  # a conftest that implements them is fine here too
+        config.pluginmanager.add_hookspecs(_Hooks)  # a conftest may implement them
 
 
 def pytest_itemcollected(item):
-    """Leave out a Python that does not fit, also for tests that do not use the fixture `python`."""
+    """Skip a test whose mark `requires_python` excludes this Python, even if it does not use the fixture `python`."""
     for mark in item.iter_markers("requires_python"):
         from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
@@ -558,14 +561,14 @@ def pytest_itemcollected(item):
         try:
             fits = SpecifierSet(specifier).contains(version, prereleases=True)
         except InvalidSpecifier:
-            continue  # the fixture says it, and a test without it runs
+            continue  # the fixture `python` reports the error
         if not fits:
             item.add_marker(pytest.mark.skip(reason="Python %s does not fit %s" % (version, specifier)))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Leave out the tests of other shards. After ``-k`` and ``-m``, which choose the same tests in each shard."""
+    """Deselect the tests of other shards, after ``-k`` and ``-m``, which select the same tests in each shard."""
     distributed = getattr(config, "workerinput", None)
     cut = _document.get("cut") if distributed is None else distributed.get("pyinstall_cut")
     if not cut:
@@ -582,10 +585,10 @@ def pytest_collection_modifyitems(config, items):
 
 
 def parts_of(nodeids, weights, durations, default):
-    """The part that each test belongs to, of as many as there are `weights`.
+    """Divide tests into parts, one for each of `weights`. Returns the index of the part of each test.
 
-    The longest test comes first, and each goes to the part that is done with it first (the rule of pytest-split's
-    least_duration, and with equal weights the same parts). The order of collection does not count.
+    Assigns the tests from the longest to the shortest, each to the part that would finish it first. With equal weights
+    this is the rule least_duration of pytest-split. The result does not depend on the order of `nodeids`.
     """
     loads = [0] * len(weights)
     parts = {}
@@ -606,14 +609,14 @@ def pytest_load_initial_conftests(early_config, parser, args):
         _leave_coverage_to_the_controller(early_config)
     yield
     if _document:
-        # Only now is it known which options the conftests have.
+        # The conftests have added their options now.
         known = _options(parser)
         args[:] = [word for word in args if not _is_of_controller(word, known)]
         _resolve_ids(early_config, parser, args, label)
 
 
 def _add_options(parser):
-    """Let our options be known, in addopts too, and our ini values, in an environment without us."""
+    """Add our options and ini values, which a project may have configured, in an environment without our plugin."""
     group = parser.getgroup("pyinstall")
     known = [("--python", {"action": "append"}), ("--python-suite", {"action": "store_true"})]
     known += [("--" + name, {}) for name in _OPTIONS]
@@ -623,7 +626,7 @@ def _add_options(parser):
             continue
         try:
             group.addoption(name, dest="pyinstall_inner_" + name.strip("-").replace("-", "_"), **how)
-        except ValueError:  # a prefix or a second name of another plugin's
+        except ValueError:  # another plugin has an option with this name
             pass
     for name in ["pyinstall_" + name for name in _INIS] + ["cache_dir"] + _document.get("translated", []):
         if name not in parser._inidict and name not in getattr(parser, "_ini_aliases", ()):
@@ -634,7 +637,7 @@ def _add_options(parser):
 
 
 def _adapt_ini(config, parser, label):
-    """``{python}`` in ini values, and settings that only newer versions of pytest know."""
+    """Replace ``{python}`` in ini values, and translate settings that this version of pytest does not know."""
     values = getattr(config, "_inicfg", None) or config.inicfg
     for name, found in list(values.items()):
         value = getattr(found, "value", found)
@@ -656,7 +659,7 @@ def _adapt_ini(config, parser, label):
 
 def _adapt_to_old_pytest(config, parser, values):
     if _document.get("inipath"):
-        # Paths in a translated file are relative to the file that the user wrote.
+        # Paths in the translated file are relative to the user's own file.
         import pathlib
 
         config._inipath = type(config._inipath)(_document["inipath"])
@@ -685,7 +688,7 @@ def _adapt_to_old_pytest(config, parser, values):
 
 
 def _leave_coverage_to_the_controller(config):
-    """Coverage of several Pythons becomes one report."""
+    """Turn off coverage's reports and limits: the controller combines the data of all Pythons first."""
     namespace = config.known_args_namespace
     if getattr(namespace, "cov_source", None):
         reports = namespace.cov_report if isinstance(namespace.cov_report, dict) else {}
@@ -702,13 +705,17 @@ def _options(parser):
 
 
 def _is_of_controller(word, known):
-    """Whether this is an option of a reporter that only the controller's environment has."""
+    """Whether `word` is an option of a reporter that only the controller has."""
     name = word.partition("=")[0]
     return name in _document["reporters"] and name not in known
 
 
 def _resolve_ids(config, parser, args, label):
-    """Keep of the node ids that name Pythons those that name this one, without the names."""
+    """Remove the label of this Python from node ids in `args`, and remove the node ids with other labels.
+
+    An id that ends in a label may name a test with that parameter, or may be the value of an option. So ids are kept in
+    `_ids` until the tests are collected.
+    """
     import copy
 
     def places():
@@ -732,7 +739,7 @@ def _resolve_ids(config, parser, args, label):
 
 
 def _nodeid(config, word):
-    """What pytest calls the test that an argument names."""
+    """The node id for an argument, whose path is relative to the current directory."""
     path, colons, rest = word.partition("::")
     start = str(getattr(config, "invocation_params", config).dir)
     path = os.path.relpath(os.path.join(start, path), str(config.rootdir))
@@ -766,23 +773,23 @@ def pytest_cmdline_main(config):
 
 
 def _reach_other_hosts(config):
-    """xdist copies the project to a directory there, and starts pytest with our arguments."""
-    # The plugin that ``-p`` names is imported from that directory.
+    """Prepare for workers of xdist on other hosts: it copies the project there, and starts pytest with our arguments."""
+    # The worker there imports this plugin from the copy.
     config.option.rsyncdir = list(config.option.rsyncdir or ()) + [__file__]
-    # Each Python in a directory of its own, because its pytest is copied there too.
+    # A directory for each Python, because xdist copies pytest there too.
     chdir = "//chdir=pyexecnetcache-" + re.sub(r"[^\w.+-]", "_", _document["label"])
     config.option.tx = [
         spec + chdir if ("ssh=" in spec or "socket=" in spec) and "chdir=" not in spec else spec
         for spec in map(str, config.option.tx)
     ]
-    # Our root directory is no directory there, or another one.
+    # Our root directory may not exist there.
     params = config.invocation_params
     args = [arg for arg in params.args if not str(arg).startswith("--rootdir=")]
     config.invocation_params = type(params)(args=args, plugins=params.plugins, dir=params.dir)
 
 
 def _name_files(config, names):
-    """Give each file that workers write a name of its own."""
+    """Insert the label into the names of the files that this worker writes."""
     label = _document["label"]
     option = config.option
     if not getattr(option, "log_file", None) and _ini(config, "log_file"):
@@ -831,7 +838,7 @@ def _shown(value):
 
 
 def _plain(value, parents=()):
-    """What JSON can say of `value`; what contains itself, or is nested without end, is shown as text."""
+    """`value` with only types that JSON supports. Cycles and deeply nested values become text."""
     if isinstance(value, (dict, list, tuple)) and (len(parents) > 50 or any(value is each for each in parents)):
         return _shown(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The worker's plugin apart from sessions: what it writes, and that old Pythons can read it."""
+"""The worker's plugin without sessions: the events that it writes, and old Pythons that compile it."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pytest_pyinstall.options import OPTIONS
 from pytest_pyinstall.suite import _worker_plugin
 
 resource = pytest.importorskip("resource")
-plugin: Any = _worker_plugin  # it has no annotations, for Python 3.6
+plugin: Any = _worker_plugin  # no annotations, for Python 3.6
 SOURCE = Path(_worker_plugin.__file__)
 
 
@@ -30,12 +30,12 @@ def read(path: Path) -> list[Any]:
 
 
 @pytest.mark.parametrize("minor", interpreters())
-def test_every_python_that_runs_a_suite_can_compile_it(minor: str) -> None:
+def test_every_python_can_compile_the_plugin(minor: str) -> None:
     code = "import sys; compile(open(sys.argv[1], 'rb').read(), sys.argv[1], 'exec', dont_inherit=True)"
     subprocess.run([interpreters()[minor], "-c", code, SOURCE], check=True)
 
 
-def test_it_knows_each_option_and_ini_value_that_a_project_may_have_configured() -> None:
+def test_the_plugin_knows_all_our_options_and_ini_values() -> None:
     assert {f"--{name}" for name in plugin._OPTIONS} <= {option.option for option in OPTIONS}
     missing = {option.ini for option in OPTIONS if option.ini} - {f"pyinstall_{name}" for name in plugin._INIS}
     assert missing == set()
@@ -48,7 +48,7 @@ def test_an_event_is_a_line_of_json_in_ascii(events: Path) -> None:
     assert read(events) == [["p", "test_ä", 1.5, None], ["text", "two\nlines \udcff"]]
 
 
-def test_what_json_has_no_word_for_is_shown_as_text(events: Path) -> None:
+def test_a_value_that_json_does_not_support_is_written_as_text(events: Path) -> None:
     class Broken:
         def __repr__(self) -> str:
             raise ValueError
@@ -65,7 +65,7 @@ def test_what_json_has_no_word_for_is_shown_as_text(events: Path) -> None:
     assert keys == {"(1, 2)": "{3}"}
 
 
-def test_a_value_that_is_nested_without_end_comes_to_an_end(events: Path) -> None:
+def test_a_deeply_nested_value_is_cut_off(events: Path) -> None:
     deep: list[object] = []
     for _ in range(5000):
         deep = [deep]
@@ -73,10 +73,10 @@ def test_a_value_that_is_nested_without_end_comes_to_an_end(events: Path) -> Non
     assert read(events)[0][0] == "deep"
 
 
-def test_a_test_that_patches_the_module_os_stops_no_report(events: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_are_written_while_a_test_patches_the_module_os(events: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = plugin._Stream(str(events))
     with monkeypatch.context() as patched:
-        patched.setattr(os, "write", lambda *_: pytest.fail("the test's own"))
+        patched.setattr(os, "write", lambda *_: pytest.fail("the patched function was called"))
         patched.setattr(json.JSONEncoder, "encode", lambda *_: "")
         stream.send("p")
     assert read(events) == [["p"]]
@@ -96,7 +96,7 @@ print(resource.getrlimit(resource.RLIMIT_FSIZE)[0])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
-def test_a_limit_that_a_test_has_set_for_files_loses_no_report_and_stays(events: Path) -> None:
+def test_reports_are_written_although_a_test_limits_the_size_of_files(events: Path) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, events, str(hard)], check=True, capture_output=True, text=True
@@ -105,7 +105,7 @@ def test_a_limit_that_a_test_has_set_for_files_loses_no_report_and_stays(events:
     assert read(events) == [["number", number] for number in range(20)]
 
 
-def test_properties_of_a_junit_file_are_told(events: Path) -> None:
+def test_properties_and_attributes_for_the_junit_file_are_sent(events: Path) -> None:
     junit = plugin._Junit(plugin._Stream(str(events)), "xunit2")
     junit.add_global_property("build", 7)
     junit.node_reporter("test_a.py::test_it").add_attribute("owner", "me")
@@ -126,5 +126,5 @@ def test_properties_of_a_junit_file_are_told(events: Path) -> None:
         ("tests/test_a.pyx::test_it", "tests/test_a.py", False),
     ],
 )
-def test_a_test_is_below_a_place_by_whole_names(nodeid: str, place: str, is_below: bool) -> None:
+def test_a_test_is_below_a_path_only_by_whole_names(nodeid: str, place: str, is_below: bool) -> None:
     assert plugin._is_below(nodeid, place) is is_below
