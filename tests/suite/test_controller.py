@@ -1,4 +1,4 @@
-"""`--python-suite` in projects that are not ours, with real interpreters and real inner sessions."""
+"""`--python-suite` in small projects, with real interpreters and real workers."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def test_one_session_reports_every_python(run: Run, project: Path) -> None:
     assert "garbage" not in text
 
 
-def test_what_is_shown_in_another_order_is_the_same_failure(run: Run, project: Path) -> None:
+def test_failures_that_differ_only_in_the_order_of_lines_are_merged(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text(
         "import sys\ndef test_it():\n    number = range(sys.version_info[1])\n"
         "    raise ValueError('\\n'.join(['found', *sorted('abc', reverse=len(number) > 9)]))\n",
@@ -51,7 +51,7 @@ def test_what_is_shown_in_another_order_is_the_same_failure(run: Run, project: P
     run().stdout.fnmatch_lines(["*test_it — every Python: py3.9, py3.12*"])
 
 
-def test_verbose_lines_and_junit_tell_the_pythons_apart(run: Run, project: Path) -> None:
+def test_verbose_lines_and_the_junit_file_name_the_pythons(run: Run, project: Path) -> None:
     result = run("-v", "--junitxml=out.xml", "-k", "fine or old")
     result.stdout.fnmatch_lines_random(
         ["[[]py3.9[]]*PASSED test_demo.py::test_fine[[]py3.9[]]*", "[[]py3.12[]]*PASSED test_demo.py::test_old*"]
@@ -64,7 +64,7 @@ def test_verbose_lines_and_junit_tell_the_pythons_apart(run: Run, project: Path)
     }  # fmt: skip
 
 
-def test_the_junit_file_holds_for_each_python_what_plain_pytest_writes_there(
+def test_the_junit_file_contains_what_plain_pytest_writes_for_each_python(
     run: Run, project: Path, shared_home: Path
 ) -> None:
     (project / "pytest.ini").write_text(
@@ -108,7 +108,7 @@ def test_the_junit_file_holds_for_each_python_what_plain_pytest_writes_there(
 
 
 def _cases(root: ET.Element, ending: str) -> list[Any]:
-    """The test cases whose names end so, without that, without times, and without what a test printed."""
+    """The test cases whose names end in `ending`, without that ending, without times and without output."""
     return sorted(
         (
             sorted((key, value.removesuffix(ending)) for key, value in case.attrib.items() if key != "time"),
@@ -128,7 +128,7 @@ def _cases(root: ET.Element, ending: str) -> list[Any]:
     )
 
 
-def test_a_name_from_the_report_selects_that_test_on_those_pythons(run: Run, project: Path) -> None:
+def test_a_node_id_from_the_report_selects_that_test_on_those_pythons(run: Run, project: Path) -> None:
     result = run("test_demo.py::test_old[py3.9]")
     result.assert_outcomes(failed=1)
     result = run("test_demo.py::test_everywhere[py3.9,py3.12]")
@@ -137,22 +137,22 @@ def test_a_name_from_the_report_selects_that_test_on_those_pythons(run: Run, pro
     result.assert_outcomes(passed=2)
 
 
-def test_last_failed_runs_again_what_failed_on_each_python(run: Run, project: Path) -> None:
+def test_last_failed_runs_the_failed_tests_of_each_python(run: Run, project: Path) -> None:
     run("-k", "old or fine").assert_outcomes(passed=3, failed=1, deselected=6)
     again = run("--lf")
-    again.assert_outcomes(failed=1, deselected=5)  # all of 3.12, where nothing had failed
+    again.assert_outcomes(failed=1, deselected=5)  # deselected: all of 3.12, where no test failed
     first = run("--ff", "-v", "-k", "old or fine")
     lines = [line for line in first.outlines if line.startswith("[py3.9]")]
     assert "test_old" in lines[0]
 
 
-def test_stepwise_goes_on_where_each_python_stopped(run: Run, project: Path) -> None:
+def test_stepwise_continues_each_python_at_its_failure(run: Run, project: Path) -> None:
     result = run("--sw")
     result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines(["FAILED test_demo.py::test_everywhere[[]py3.9,py3.12[]]*"])
 
 
-def test_collect_only_lists_every_python(run: Run, project: Path) -> None:
+def test_collect_only_lists_the_tests_of_every_python(run: Run, project: Path) -> None:
     result = run("--co", "-q", "-k", "fine")
     assert [line for line in result.outlines if "::" in line] == [
         "test_demo.py::test_fine[py3.9]",
@@ -161,11 +161,11 @@ def test_collect_only_lists_every_python(run: Run, project: Path) -> None:
     result.stdout.fnmatch_lines(["*2/10 tests collected (8 deselected)*"])
 
 
-def test_nothing_collected_has_pytests_own_exit_code(run: Run, project: Path) -> None:
+def test_a_session_without_tests_has_the_exit_code_of_pytest(run: Run, project: Path) -> None:
     assert run("-k", "nothing_is_called_so").ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
-def test_a_syntax_error_on_one_python_is_that_pythons_error(run: Run, project: Path) -> None:
+def test_a_syntax_error_on_one_python_is_an_error_of_that_python_alone(run: Run, project: Path) -> None:
     (project / "test_new.py").write_text("def test_it():\n    match 1:\n        case 1: pass\n", "utf-8")
     result = run("test_new.py")
     result.assert_outcomes(passed=1, errors=1)
@@ -179,7 +179,7 @@ def test_a_conftest_that_fails_on_one_python_is_one_error(run: Run, project: Pat
     result.stdout.fnmatch_lines(["*not here*", "ERROR [[]py3.9[]]*"])
 
 
-def test_options_of_the_projects_conftest_reach_it(run: Run, project: Path) -> None:
+def test_options_of_a_conftest_reach_the_conftest(run: Run, project: Path) -> None:
     (project / "conftest.py").write_text(
         "import demo\ndef pytest_addoption(parser):\n"
         "    parser.addoption('--colour')\n    parser.addini('shade', 'x')\n",
@@ -199,7 +199,7 @@ def test_options_of_the_projects_conftest_reach_it(run: Run, project: Path) -> N
     run().assert_outcomes(passed=2)
 
 
-def test_our_own_settings_in_the_ini_file_are_enough(
+def test_the_ini_file_can_start_a_suite_without_options(
     run: Run, project: Path, pytester: pytest.Pytester, shared_home: Path
 ) -> None:
     (project / "pytest.ini").write_text(
@@ -213,13 +213,13 @@ def test_our_own_settings_in_the_ini_file_are_enough(
 
 
 @pytest.mark.parametrize("word", ["-s", "--pdb"])
-def test_interactive_options_need_one_python(run: Run, project: Path, word: str) -> None:
+def test_interactive_options_are_an_error_with_several_pythons(run: Run, project: Path, word: str) -> None:
     result = run(word)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: *one Python at a time*", "hint: --python *"])
 
 
-def test_output_of_one_python_can_be_seen(run: Run, project: Path) -> None:
+def test_output_is_shown_with_s_and_one_python(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text("def test_it(): print('seen by all')\n", "utf-8")
     result = run("-s", pythons=(NEW,))
     result.assert_outcomes(passed=1)
@@ -227,7 +227,9 @@ def test_output_of_one_python_can_be_seen(run: Run, project: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["fail", "skip"])
-def test_a_project_that_is_not_for_a_python_is_told_in_one_line(run: Run, project: Path, missing: str) -> None:
+def test_a_python_that_the_project_does_not_support_is_reported_in_one_line(
+    run: Run, project: Path, missing: str
+) -> None:
     (project / "pyproject.toml").write_text(PYPROJECT.replace(">=3.6", ">=3.10"), "utf-8")
     result = run(f"--python-missing={missing}", "-k", "fine", "-rs")
     result.assert_outcomes(**{"passed": 1, "deselected": 4, ("errors" if missing == "fail" else "skipped"): 1})
@@ -241,7 +243,7 @@ def test_a_missing_python_does_not_stop_the_others(run: Run, project: Path) -> N
     result.stdout.fnmatch_lines(["*no Python 3.6.0*"])
 
 
-def test_a_dependency_that_cannot_be_had_is_that_pythons_error(run: Run, project: Path) -> None:
+def test_a_dependency_that_cannot_be_installed_is_an_error_of_that_python_alone(run: Run, project: Path) -> None:
     group = """
 [dependency-groups]
 test = ["there-is-no-such-thing-as-this-package==1; python_version < '3.10'"]
@@ -259,7 +261,7 @@ def test_a_project_without_metadata_runs_from_its_directory(run: Run, pytester: 
     result.stdout.fnmatch_lines(["suite: the project in place (it has no metadata to install it),*"])
 
 
-def test_a_path_with_spaces_and_letters_of_all_kinds(
+def test_a_suite_runs_in_a_path_with_spaces_and_non_ascii_letters(
     run: Run, project: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = project.parent / f"{project.name} ünï cödé 猫"
@@ -268,7 +270,7 @@ def test_a_path_with_spaces_and_letters_of_all_kinds(
     run("-k", "fine", "--rootdir", str(place)).assert_outcomes(passed=2, deselected=8)
 
 
-def test_two_projects_of_one_name_have_environments_of_their_own(
+def test_two_projects_with_the_same_name_do_not_share_environments(
     run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("-k", "fine").assert_outcomes(passed=2, deselected=8)
@@ -280,7 +282,7 @@ def test_two_projects_of_one_name_have_environments_of_their_own(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs permissions")
-def test_a_directory_that_cannot_be_written_to(run: Run, pytester: pytest.Pytester) -> None:
+def test_a_suite_runs_in_a_directory_without_write_permission(run: Run, pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass")
     pytester.path.chmod(0o555)
     try:
@@ -290,13 +292,13 @@ def test_a_directory_that_cannot_be_written_to(run: Run, pytester: pytest.Pytest
     assert result.parseoutcomes()["passed"] == 2
 
 
-def test_a_second_session_makes_nothing_anew(run: Run, project: Path) -> None:
+def test_a_second_session_makes_no_environment(run: Run, project: Path) -> None:
     run("-k", "fine")
     result = run("-k", "fine")
     result.stdout.no_fnmatch_line("*making an environment*")
 
 
-def test_plugins_inside_each_python_change_nothing_in_the_report(
+def test_plugins_in_the_environments_do_not_change_the_report(
     run: Run, project: Path, pytester: pytest.Pytester
 ) -> None:
     group = '\n[dependency-groups]\ntests = ["pytest-xdist", "pytest-timeout", "pytest-randomly", "pytest-cov"]\n'
@@ -316,7 +318,7 @@ def test_plugins_inside_each_python_change_nothing_in_the_report(
     shuffled.assert_outcomes(passed=4, failed=3, skipped=1, xfailed=2, warnings=1)
 
 
-def test_coverage_of_all_pythons_is_one_report(run: Run, project: Path) -> None:
+def test_coverage_of_all_pythons_is_combined_into_one_report(run: Run, project: Path) -> None:
     extra = '\n[project.optional-dependencies]\ntest = ["pytest-cov"]\n'
     (project / "pyproject.toml").write_text(PYPROJECT + extra, "utf-8")
     (project / "demo.py").write_text(
@@ -333,7 +335,7 @@ def test_coverage_of_all_pythons_is_one_report(run: Run, project: Path) -> None:
     assert (project / ".coverage").exists()
 
 
-def test_setup_and_teardown_errors_are_told(run: Run, project: Path) -> None:
+def test_errors_in_teardown_are_reported(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text(
         "import pytest\n@pytest.fixture\ndef bad():\n    yield\n    raise ValueError('after')\n"
         "def test_it(bad): pass\n",
@@ -344,7 +346,7 @@ def test_setup_and_teardown_errors_are_told(run: Run, project: Path) -> None:
     result.stdout.fnmatch_lines(["*ERROR at teardown of test_it — every Python*", "*ValueError: after*"])
 
 
-def test_what_is_configured_goes_into_the_environments(run: Run, project: Path) -> None:
+def test_configured_requirements_are_installed_into_the_environments(run: Run, project: Path) -> None:
     (project / "pytest.ini").write_text("[pytest]\npyinstall_suite_install =\n    -e .\n    iniconfig\n", "utf-8")
     result = run("-k", "fine")
     result.assert_outcomes(passed=2, deselected=8)
@@ -352,7 +354,7 @@ def test_what_is_configured_goes_into_the_environments(run: Run, project: Path) 
 
 
 @pytest.mark.parametrize("version", ["3.6", "3.7", "3.8"])
-def test_pythons_that_are_long_gone(run: Run, project: Path, version: str) -> None:
+def test_a_suite_runs_on_pythons_after_their_end_of_life(run: Run, project: Path, version: str) -> None:
     if version not in interpreters():
         pytest.skip(f"needs Python {version}")
     result = run(pythons=(version,))
@@ -360,7 +362,7 @@ def test_pythons_that_are_long_gone(run: Run, project: Path, version: str) -> No
 
 
 @pytest.mark.skipif("3.6" not in interpreters(), reason="needs Python 3.6")
-def test_the_oldest_pytest_that_a_project_may_ask_for(run: Run, project: Path) -> None:
+def test_a_suite_runs_with_the_oldest_supported_pytest(run: Run, project: Path) -> None:
     group = "\n[dependency-groups]\ntest = [\"pytest<7; python_version<'3.7'\"]\n"
     (project / "pyproject.toml").write_text(PYPROJECT + group, "utf-8")
     result = run("--junitxml=out.xml", pythons=("3.6", NEW))
@@ -370,8 +372,8 @@ def test_the_oldest_pytest_that_a_project_may_ask_for(run: Run, project: Path) -
     run("--lf", pythons=("3.6",)).assert_outcomes(failed=2)
 
 
-def test_no_pytest_that_the_project_allows_for_a_python(run: Run, project: Path) -> None:
-    group = '\n[dependency-groups]\ntest = ["pytest>=9"]\n'  # which is for 3.10 and newer
+def test_a_python_without_a_pytest_that_the_project_allows_is_an_error(run: Run, project: Path) -> None:
+    group = '\n[dependency-groups]\ntest = ["pytest>=9"]\n'  # needs Python 3.10
     (project / "pyproject.toml").write_text(PYPROJECT + group, "utf-8")
     result = run("-k", "fine")
     result.assert_outcomes(passed=1, errors=1, deselected=4)
@@ -388,20 +390,20 @@ def test_native_toml_settings_reach_a_pytest_that_cannot_read_them(run: Run, pro
     run().assert_outcomes(passed=2, deselected=8)
 
 
-def test_without_a_request_the_way_out_is_told(project: Path, pytester: pytest.Pytester) -> None:
+def test_a_suite_without_a_python_is_a_usage_error_with_a_hint(project: Path, pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--python-suite")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*no Python was asked for*", "hint: --python supported --python-suite"])
 
 
-def test_the_page_is_written_where_it_was_asked_for(run: Run, project: Path) -> None:
+def test_the_page_is_written_to_the_given_path(run: Run, project: Path) -> None:
     run("--python-report=out/matrix.html", "-k", "old").stdout.fnmatch_lines(["the matrix as a page: *matrix.html"])
     text = (project / "out" / "matrix.html").read_text("utf-8")
     assert "test_demo.py::test_old" in text
     assert "demo on 2 Pythons" in text
 
 
-def test_junit_files_of_jobs_are_reported_from_the_command_line(run: Run, project: Path) -> None:
+def test_the_command_report_reads_the_junit_file_of_a_suite(run: Run, project: Path) -> None:
     run("--junitxml=jobs/all.xml", "-k", "old or fine")
     command = [sys.executable, "-m", "pytest_pyinstall", "report", "jobs", "--html", "page.html"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=project, check=False)
@@ -415,7 +417,7 @@ def test_junit_files_of_jobs_are_reported_from_the_command_line(run: Run, projec
     assert "test_demo::test_fine" in (project / "page.html").read_text("utf-8")
 
 
-def test_requires_python_leaves_out_pythons_for_tests_without_our_fixture(run: Run, project: Path) -> None:
+def test_requires_python_skips_tests_that_do_not_use_our_fixture(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text(
         "import sys\nimport pytest\npytestmark = pytest.mark.requires_python('>=3.12')\n"
         "def test_new():\n    assert sys.version_info >= (3, 12)\nclass TestIt:\n"
@@ -427,15 +429,15 @@ def test_requires_python_leaves_out_pythons_for_tests_without_our_fixture(run: R
     result.stdout.fnmatch_lines(["SKIPPED * test_demo.py:*: Python 3.9.* does not fit >=3.12"])
 
 
-def test_a_module_that_nothing_has_leads_to_what_is_installed(run: Run, project: Path) -> None:
+def test_a_missing_module_is_reported_with_the_setting_to_install_it(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text("import no_such_module.part\n", "utf-8")
     result = run()
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["hint: * has the module no_such_module: set pyinstall_suite_install to what"])
 
 
-def test_subtests_are_told_as_plain_pytest_tells_them(run: Run, project: Path) -> None:
-    """Their reports cannot be hashed."""
+def test_subtests_are_reported_as_in_plain_pytest(run: Run, project: Path) -> None:
+    """The reports of subtests cannot be hashed, which caused an internal error."""
     (project / "test_demo.py").write_text(
         "def test_it(subtests):\n"
         "    for number in range(3):\n"

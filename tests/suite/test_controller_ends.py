@@ -1,4 +1,4 @@
-"""How a session of a suite may end, and what is left of it: crashes, interrupts, kills, other sessions."""
+"""The ends of a suite's session: crashes, interrupts and kills, and what other sessions find after them."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from pytest_pyinstall.suite import cache
 pytestmark = [*marks, pytest.mark.skipif(sys.platform == "win32", reason="needs signals")]
 
 LONG = 300
-"""Seconds that nothing takes on any machine."""
+"""Seconds, longer than any step takes on a slow machine."""
 
 
 def until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
@@ -32,7 +32,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str] | None =
 
 @contextlib.contextmanager
 def suite(project: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """A session that is under way. Its output goes to the file ``output`` there, so that no pipe can hold it."""
+    """A running session in `project`. It writes its output to a file, because a full pipe would block it."""
     command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--python-suite", "--python-jobs=2", *words]
     with (project / "output").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, text=True, cwd=project)
@@ -43,7 +43,7 @@ def suite(project: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
-def said(project: Path) -> str:
+def output_of(project: Path) -> str:
     return (project / "output").read_text("utf-8", "replace")
 
 
@@ -53,10 +53,10 @@ def said(project: Path) -> str:
         "os._exit(7)",
         "os.abort()",
         "import ctypes; ctypes.string_at(0)",
-        "os.kill(os.getpid(), 9)",  # as the system does where memory runs out
+        "os.kill(os.getpid(), 9)",  # as the system does when memory runs out
     ],
 )
-def test_a_crash_is_one_failure_and_the_others_go_on(run: Run, project: Path, how: str) -> None:
+def test_a_crash_is_one_failure_and_other_pythons_continue(run: Run, project: Path, how: str) -> None:
     (project / "test_demo.py").write_text(
         f"import os, sys\ndef test_before(): pass\n"
         f"def test_crash():\n    if sys.version_info < (3, 10):\n        {how}\ndef test_after(): pass\n",
@@ -70,7 +70,7 @@ def test_a_crash_is_one_failure_and_the_others_go_on(run: Run, project: Path, ho
     run("--lf").assert_outcomes(failed=1)
 
 
-def test_a_segmentation_fault_shows_the_frames_of_the_test_alone(run: Run, project: Path) -> None:
+def test_a_segmentation_fault_shows_only_the_frames_of_the_test(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text("import ctypes\ndef test_it(): ctypes.string_at(0)\n", "utf-8")
     result = run(pythons=(NEW,))
     result.assert_outcomes(failed=1)
@@ -79,7 +79,7 @@ def test_a_segmentation_fault_shows_the_frames_of_the_test_alone(run: Run, proje
     assert "_pyinstall_inner" not in result.stdout.str()
 
 
-def test_running_out_of_memory_is_a_failure_of_that_test(run: Run, project: Path) -> None:
+def test_a_test_that_runs_out_of_memory_fails(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text(
         "import sys\ndef test_greedy():\n    if sys.version_info < (3, 10):\n"
         "        import resource\n        before = resource.getrlimit(resource.RLIMIT_AS)\n"
@@ -94,7 +94,7 @@ def test_running_out_of_memory_is_a_failure_of_that_test(run: Run, project: Path
     result.stdout.fnmatch_lines(["*MemoryError*", "FAILED test_demo.py::test_greedy[[]py3.9[]]*"])
 
 
-def test_what_a_crashed_interpreter_printed_is_quoted(run: Run, project: Path) -> None:
+def test_the_output_of_a_crashed_interpreter_is_shown(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text(
         "import os, sys\ndef test_crash():\n    os.write(2, b'the last words')\n"
         "    sys.__stderr__.flush()\n    os._exit(9)\n",
@@ -115,22 +115,22 @@ def test_slow():
 """
 
 
-def test_an_interrupt_ends_all_and_keeps_what_was_reported(run: Run, project: Path) -> None:
+def test_an_interrupt_ends_all_workers_and_keeps_their_reports(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text(SLOW, "utf-8")
     run("-k", "quick").assert_outcomes(passed=2, deselected=2)
     with suite(project, *asked(OLD, NEW)) as process:
         until(lambda: len(list(project.glob("pid-*"))) == 2, process)
         pids = [int(path.name.removeprefix("pid-")) for path in project.glob("pid-*")]
         process.send_signal(signal.SIGINT)
-        assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED, said(project)
-    assert "2 passed" in said(project)
-    assert "KeyboardInterrupt" in said(project)
+        assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED, output_of(project)
+    assert "2 passed" in output_of(project)
+    assert "KeyboardInterrupt" in output_of(project)
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
 
-def test_tests_that_do_not_let_themselves_be_interrupted_are_killed(run: Run, project: Path) -> None:
+def test_tests_that_ignore_an_interrupt_are_killed(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text(
         SLOW.replace("import os, time\n", "import os, signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"),
         "utf-8",
@@ -139,7 +139,7 @@ def test_tests_that_do_not_let_themselves_be_interrupted_are_killed(run: Run, pr
     with suite(project, *asked(OLD, NEW)) as process:
         until(lambda: len(list(project.glob("pid-*"))) == 2, process)
         process.send_signal(signal.SIGINT)
-        assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED, said(project)
+        assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED, output_of(project)
     for path in project.glob("pid-*"):
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.name.removeprefix("pid-")), 0)
@@ -156,7 +156,7 @@ def test_an_interrupt_does_not_wait_for_an_environment_that_another_session_make
     with (shelf / f".{made.name.partition('-')[0]}.lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with suite(project, *asked(NEW)) as process:
-            until(lambda: "waiting for the environment" in said(project), process)
+            until(lambda: "waiting for the environment" in output_of(project), process)
             process.send_signal(signal.SIGINT)
             assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED
 
@@ -169,7 +169,7 @@ def is_of(path: Path, project: Path) -> bool:
 
 
 @pytest.mark.parametrize("words", [("-x",), ("--maxfail=1",), ("--maxfail=2",)])
-def test_failures_stop_all(run: Run, project: Path, words: tuple[str, ...]) -> None:
+def test_maxfail_counts_the_failures_of_all_pythons(run: Run, project: Path, words: tuple[str, ...]) -> None:
     (project / "test_demo.py").write_text(
         "import sys, time, pytest\n"
         "def test_one(): assert sys.version_info > (3, 10)\n"
@@ -184,7 +184,7 @@ def test_failures_stop_all(run: Run, project: Path, words: tuple[str, ...]) -> N
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
-def test_a_python_that_was_not_begun_says_so(run: Run, project: Path) -> None:
+def test_a_python_that_was_not_started_is_listed_in_the_table(run: Run, project: Path) -> None:
     result = run("-x", "--python-jobs=1", "-k", "old")
     result.assert_outcomes(failed=1, deselected=4)
     result.stdout.fnmatch_lines(["3.12.* not started"])
@@ -208,7 +208,7 @@ def test_two_sessions_at_once_make_an_environment_once(run: Run, project: Path) 
     assert texts.count("making an environment") == 1
 
 
-def test_an_environment_that_was_left_half_made_is_not_used(run: Run, project: Path, shared_home: Path) -> None:
+def test_an_incomplete_environment_of_a_killed_session_is_not_used(run: Run, project: Path, shared_home: Path) -> None:
     (project / "pyproject.toml").write_text(
         PYPROJECT.replace('["flit_core>=3.4,<4"]', '["flit_core>=3.4,<4"]\nbackend-path = ["."]').replace(
             "flit_core.buildapi", "waiting"
@@ -234,7 +234,7 @@ def test_an_environment_that_was_left_half_made_is_not_used(run: Run, project: P
     assert set(scratch.glob(".*.new")) <= others
 
 
-def test_environments_of_a_suite_that_runs_are_not_thrown_away(run: Run, project: Path, shared_home: Path) -> None:
+def test_cache_clear_does_not_delete_an_environment_in_use(run: Run, project: Path, shared_home: Path) -> None:
     (project / "test_demo.py").write_text(
         "import os, time\ndef test_it():\n    open('running', 'w').close()\n"
         "    while not os.path.exists('go'): time.sleep(0.1)\n    import _pytest.pytester\n",
@@ -245,7 +245,7 @@ def test_environments_of_a_suite_that_runs_are_not_thrown_away(run: Run, project
         until((project / "running").exists, process)
         first = subprocess.run(clear, capture_output=True, text=True, cwd=project, check=False)
         (project / "go").touch()
-        assert process.wait(LONG) == 0, said(project)
+        assert process.wait(LONG) == 0, output_of(project)
     assert re.search(r"stays: another process is using it", first.stderr)
     after = subprocess.run(clear, capture_output=True, text=True, cwd=project, check=False)
     assert "stays" not in after.stderr
@@ -255,9 +255,7 @@ def test_environments_of_a_suite_that_runs_are_not_thrown_away(run: Run, project
 @pytest.mark.parametrize(
     ("before", "after"), [("gc.enable()", "0 True False"), ("gc.disable(); gc.freeze()", "0 False True")]
 )
-def test_whoever_called_pytest_finds_the_garbage_collector_as_it_was(
-    run: Run, project: Path, before: str, after: str
-) -> None:
+def test_pytest_main_leaves_the_garbage_collector_as_it_was(run: Run, project: Path, before: str, after: str) -> None:
     words = ["-p", "no:randomly", "--python-suite", "-k", "fine", *asked(NEW)]
     script = f"import gc, pytest; {before}\ncode = int(pytest.main({words!r}))\n"
     script += "print(code, gc.isenabled(), gc.get_freeze_count() > 0)"
