@@ -1,4 +1,4 @@
-"""Fixtures of interpreters: the newest and the oldest Python of this machine."""
+"""Fixtures of the interpreter tests: the newest and the oldest Python of this machine, and an empty home."""
 
 from pathlib import Path
 

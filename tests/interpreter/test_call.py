@@ -1,6 +1,6 @@
-"""Functions that run in other Pythons of this machine, and what travels there and back."""
+"""Functions run in other Pythons, arguments and results are equal there and here, and errors are clear."""
 
-# They are written as a test's author would write them, so mypy lets them be:
+# The functions look like those of a user, so mypy does not check them:
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-globals
 
 import functools
@@ -36,7 +36,7 @@ total = 0
 SENTINEL = object()
 
 
-# What travels.
+# Functions that tests call in another Python.
 def version():
     import sys
 
@@ -48,7 +48,7 @@ def echo(value):
 
 
 def annotated(number: "Decimal | None", *rest: "Decimal", name: list[str] | None = None) -> Any | int:
-    values: "dict[str, Decimal | None]" = {"number": number}  # noqa: UP037  # one that is quoted, too
+    values: "dict[str, Decimal | None]" = {"number": number}  # noqa: UP037  # a quoted annotation
 
     def inner(text: list[str] | None) -> Any:
         return text
@@ -74,7 +74,7 @@ def noisy():
     import os
     import sys
 
-    print("printed")  # noqa: T201  # that is the case in question
+    print("printed")  # noqa: T201  # what the test is about
     sys.stderr.write("complained\n")
     sys.stdout.flush()
     os.write(1, b"written past sys.stdout\n")
@@ -114,7 +114,7 @@ def reading():
 
 
 def counting():
-    global total  # noqa: PLW0603  # that is the case in question
+    global total  # noqa: PLW0603  # what the test is about
     total = 1
     total += 1
     return total
@@ -130,7 +130,7 @@ def declaring():
     return [Thing().double(), [number * 2 for number in range(3)], __name__]
 
 
-def arguments_over_there():
+def remote_arguments():
     import sys
 
     return [sys.argv, __file__]
@@ -167,7 +167,7 @@ def uses_constant():
 
 
 def uses_nothing_known():
-    return no_such_name  # type: ignore[name-defined]  # noqa: F821  # that is the case in question
+    return no_such_name  # type: ignore[name-defined]  # noqa: F821  # what the test is about
 
 
 def sentinel_default(value=SENTINEL):
@@ -182,7 +182,7 @@ def wrapping():
     return version()
 
 
-@staticmethod  # type: ignore[misc]  # that is the case in question
+@staticmethod  # type: ignore[misc]  # what the test is about
 def static():
     return 1
 
@@ -212,7 +212,7 @@ class Class:
         return 1
 
 
-# The facts.
+# Tests.
 @pytest.mark.parametrize("minor", OTHERS)
 def test_a_function_runs_in_each_python(minor: str) -> None:
     major_minor = [int(part) for part in minor.split(".")]
@@ -240,7 +240,7 @@ VALUES = [
 
 
 @pytest.mark.parametrize("minor", dict.fromkeys((OLDEST, NEWEST)))
-def test_what_json_carries_arrives_equal(minor: str) -> None:
+def test_json_values_arrive_equal(minor: str) -> None:
     found = probed(minor).call(echo, VALUES)
 
     assert found == VALUES
@@ -267,12 +267,12 @@ def test_a_tuple_arrives_as_a_list(oldest: Interpreter) -> None:
         (SENTINEL, "of type object"),
     ],
 )
-def test_an_argument_that_would_change_on_the_way_is_refused(value: object, said: str, python: Interpreter) -> None:
+def test_an_argument_that_json_would_change_is_rejected(value: object, said: str, python: Interpreter) -> None:
     with pytest.raises(UsageError, match=f"echo: an argument cannot be sent as JSON: .*{said}"):
         python.call(echo, value)
 
 
-def test_a_cycle_is_refused_on_both_sides(oldest: Interpreter, python: Interpreter) -> None:
+def test_a_cycle_is_rejected_in_arguments_and_results(oldest: Interpreter, python: Interpreter) -> None:
     cycle: list[object] = []
     cycle.append(cycle)
     with pytest.raises(UsageError, match="contains itself"):
@@ -286,25 +286,25 @@ def test_a_cycle_is_refused_on_both_sides(oldest: Interpreter, python: Interpret
     ("function", "said"),
     [(set_inside, r"the value\['a'\]\[1\] is of type set"), (huge, "int of more than 4200 digits")],
 )
-def test_a_value_that_would_change_on_the_way_is_refused(
+def test_a_result_that_json_would_change_is_rejected(
     function: Callable[[], object], said: str, oldest: Interpreter
 ) -> None:
     with pytest.raises(UsageError, match=said):
         oldest.call(function)
 
 
-def test_defaults_and_keywords_are_those_of_the_function(oldest: Interpreter) -> None:
+def test_defaults_and_keywords_work_as_in_a_local_call(oldest: Interpreter) -> None:
     assert oldest.call(with_defaults, 1) == with_defaults(1)
     assert oldest.call(with_defaults, 1, 2, 3, third=4, x=5) == with_defaults(1, 2, 3, third=4, x=5)
     assert oldest.call(with_defaults, second=2, first=1, fourth=None) == with_defaults(second=2, first=1, fourth=None)
 
 
-def test_arguments_that_do_not_fit_raise_here(python: Interpreter) -> None:
+def test_wrong_arguments_raise_a_type_error_before_the_call(python: Interpreter) -> None:
     with pytest.raises(TypeError, match="missing a required argument: 'value'"):
         python.call(echo)
 
 
-def test_a_default_that_cannot_travel_is_only_refused_when_it_is_used(python: Interpreter) -> None:
+def test_a_default_that_cannot_be_sent_is_rejected_only_if_it_is_used(python: Interpreter) -> None:
     assert python.call(sentinel_default, 1) == 1
     with pytest.raises(UsageError, match="of type object"):
         python.call(sentinel_default)
@@ -319,7 +319,9 @@ def test_a_string_of_several_lines_is_not_dedented(python: Interpreter) -> None:
     assert python.call(nested) == nested()
 
 
-def test_prints_come_out_here_and_leave_the_value_alone(python: Interpreter, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_a_function_is_forwarded_and_does_not_change_its_result(
+    python: Interpreter, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert python.call(noisy) == {"value": 1}
 
     captured = capfd.readouterr()
@@ -327,29 +329,28 @@ def test_prints_come_out_here_and_leave_the_value_alone(python: Interpreter, cap
     assert captured.err == "complained\n"
 
 
-def test_pytest_can_capture_what_a_function_prints(python: Interpreter, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pytest_captures_what_a_function_prints(python: Interpreter, capsys: pytest.CaptureFixture[str]) -> None:
     python.call(noisy)
 
     assert "printed" in capsys.readouterr().out
 
 
-def test_there_is_nothing_to_read_over_there(python: Interpreter) -> None:
+def test_standard_input_of_a_function_is_empty(python: Interpreter) -> None:
     assert python.call(reading) == ""
 
 
-def test_the_function_sees_no_trace_of_how_it_came(python: Interpreter) -> None:
-    assert python.call(arguments_over_there) == [["-c"], __file__]
+def test_a_function_sees_a_clean_argv_and_its_own_file(python: Interpreter) -> None:
+    assert python.call(remote_arguments) == [["-c"], __file__]
 
 
-def test_own_globals_and_classes_work(oldest: Interpreter) -> None:
+def test_globals_and_classes_of_a_function_work(oldest: Interpreter) -> None:
     assert oldest.call(counting) == 2
     assert oldest.call(declaring) == [6, [0, 2, 4], "__main__"]
 
 
-def test_a_module_in_the_working_directory_does_not_answer_for_us(
+def test_p14_a_call_does_not_import_modules_of_the_working_directory(
     oldest: Interpreter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P14."""
     for module in ("json", "ast", "traceback", "types"):
         (tmp_path / f"{module}.py").write_text("raise SystemExit('poisoned')")
     (tmp_path / "demo.py").write_text("answer = 42")
@@ -364,7 +365,7 @@ def test_a_module_in_the_working_directory_does_not_answer_for_us(
 
 
 @pytest.mark.parametrize("minor", OTHERS)
-def test_an_exception_brings_its_traceback(minor: str) -> None:
+def test_an_exception_contains_its_traceback(minor: str) -> None:
     with pytest.raises(CallError, match=r"raising under .* raised LookupError: not\there ü") as caught:
         probed(minor).call(raising)
 
@@ -372,10 +373,10 @@ def test_an_exception_brings_its_traceback(minor: str) -> None:
     assert caught.value.exception == "LookupError"
     assert f'test_call.py", line {line}, in raising\n    raise LookupError' in caught.value.traceback
     assert "_serve" not in caught.value.traceback
-    assert pickle.loads(pickle.dumps(caught.value)).traceback == caught.value.traceback  # our own
+    assert pickle.loads(pickle.dumps(caught.value)).traceback == caught.value.traceback  # pickled above
 
 
-def test_exits_and_deaths_are_errors(python: Interpreter) -> None:
+def test_an_exit_or_a_signal_is_a_call_error(python: Interpreter) -> None:
     with pytest.raises(CallError, match="raised SystemExit: 3"):
         python.call(leaving)
     with pytest.raises(CallError, match=r"ended before dying returned \(exit code 4\)"):
@@ -385,7 +386,7 @@ def test_exits_and_deaths_are_errors(python: Interpreter) -> None:
             python.call(killed)
 
 
-def test_syntax_that_is_too_new_is_a_clear_error(oldest: Interpreter) -> None:
+def test_the_error_for_syntax_that_is_too_new_names_the_function(oldest: Interpreter) -> None:
     if oldest.version >= Version("3.8"):
         pytest.skip("needs a Python older than 3.8 on this machine")
     with pytest.raises(
@@ -419,7 +420,7 @@ def test_syntax_that_is_too_new_is_a_clear_error(oldest: Interpreter) -> None:
         (functools.partial(echo, 1), "it is a partial", ""),
     ],
 )
-def test_what_is_not_whole_in_itself_is_refused_with_the_reason(
+def test_a_function_that_is_not_self_contained_is_rejected_with_the_reason(
     function: Any, said: str, hint: str, python: Interpreter
 ) -> None:
     with pytest.raises(UsageError, match=rf"cannot run in another Python: .*{said}") as caught:
@@ -428,7 +429,7 @@ def test_what_is_not_whole_in_itself_is_refused_with_the_reason(
     assert hint in caught.value.hint
 
 
-def test_a_closure_names_what_does_not_travel(python: Interpreter) -> None:
+def test_the_error_for_a_closure_names_the_variable(python: Interpreter) -> None:
     number = 1
 
     def closure():
@@ -438,9 +439,9 @@ def test_a_closure_names_what_does_not_travel(python: Interpreter) -> None:
         python.call(closure)
 
 
-def test_a_function_without_source_is_refused(python: Interpreter) -> None:
+def test_a_function_without_source_is_rejected(python: Interpreter) -> None:
     namespace: dict[str, Any] = {}
-    exec("def made(): return 1", namespace)  # that is the case in question
+    exec("def made(): return 1", namespace)  # what the test is about
 
     with pytest.raises(UsageError, match="its source is not available"):
         python.call(namespace["made"])
@@ -471,7 +472,7 @@ def leave_something_running():
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid
 
 
-def test_a_call_does_not_wait_for_what_it_leaves_running(
+def test_a_call_does_not_wait_for_processes_that_it_leaves_running(
     python: Interpreter, capfd: pytest.CaptureFixture[str]
 ) -> None:
     begun = time.monotonic()

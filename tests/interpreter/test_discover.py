@@ -1,4 +1,4 @@
-"""Finding what other tools installed. Each of these machines is made of links to real interpreters."""
+"""Discovery finds the Pythons of other tools, newest first, and runs only those that may match."""
 
 import os
 import threading
@@ -18,20 +18,20 @@ from pytest_pyinstall.request.request import Request
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs links and executable text files")
 
 
-needs_two = pytest.mark.skipif(len(OTHERS) < 2, reason="needs two Pythons on this machine")  # as it says
+needs_two = pytest.mark.skipif(len(OTHERS) < 2, reason="needs two Pythons on this machine")
 
 
 KEY = f"cpython-{VERSIONS[NEWEST]}-{Target.current()}"
 
 
-def test_an_empty_machine_has_nothing(machine: Machine) -> None:
+def test_nothing_is_found_on_an_empty_machine(machine: Machine) -> None:
     assert machine.find("3") == []
     machine.environ.clear()
     assert machine.find("3") == []
 
 
 @needs_two
-def test_only_what_may_match_is_probed(machine: Machine) -> None:
+def test_only_pythons_that_may_match_are_probed(machine: Machine) -> None:
     wanted = machine.put(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3")
     for place in (
         ".pyenv/versions/3.5.1/bin/python3",
@@ -55,7 +55,7 @@ def test_only_what_may_match_is_probed(machine: Machine) -> None:
 
 
 @needs_two
-def test_the_newest_comes_first_from_any_source(machine: Machine) -> None:
+def test_the_newest_python_of_all_sources_is_found_first(machine: Machine) -> None:
     machine.put(f"path/python{NEWEST}")
     for minor in OTHERS:
         machine.put(f".pyenv/versions/{VERSIONS[minor]}/bin/python3", minor)
@@ -64,7 +64,7 @@ def test_the_newest_comes_first_from_any_source(machine: Machine) -> None:
     assert [str(found.version) for found in machine.find(f"<{NEWEST}")] == list(reversed(VERSIONS.values()))[1:]
 
 
-def test_it_is_lazy(machine: Machine) -> None:
+def test_discovery_is_lazy(machine: Machine) -> None:
     machine.put(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3")
     machine.trap(f"path/python{NEWEST}")
     request = Request.parse(NEWEST)
@@ -75,7 +75,7 @@ def test_it_is_lazy(machine: Machine) -> None:
     assert not machine.sprung
 
 
-def test_two_names_of_one_interpreter_count_once(machine: Machine) -> None:
+def test_an_interpreter_with_two_names_is_found_once(machine: Machine) -> None:
     machine.link(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3")
     machine.link(f".asdf/installs/python/{VERSIONS[NEWEST]}/bin/python3")
     machine.put(f"path/python{NEWEST}")
@@ -85,15 +85,14 @@ def test_two_names_of_one_interpreter_count_once(machine: Machine) -> None:
 
 
 @needs_two
-def test_a_misleading_name_does_not_count(machine: Machine) -> None:
-    """P18: what an interpreter answers decides."""
+def test_p18_a_python_with_another_version_than_its_name_is_not_found(machine: Machine) -> None:
     machine.put(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3", OLDEST)
     machine.put(f"path/python{NEWEST}", OLDEST)
 
     assert machine.find(NEWEST) == []
 
 
-def test_what_is_broken_is_passed_by_and_reported(machine: Machine) -> None:
+def test_a_broken_python_is_skipped_and_reported(machine: Machine) -> None:
     broken = machine.trap(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3")
     whole = machine.put(f"path/python{NEWEST}")
 
@@ -102,7 +101,7 @@ def test_what_is_broken_is_passed_by_and_reported(machine: Machine) -> None:
     assert "exit code 1" in str(machine.skipped[0][1])
 
 
-def test_what_hangs_is_passed_by(machine: Machine) -> None:
+def test_a_python_that_hangs_is_skipped(machine: Machine) -> None:
     path = machine.trap(f"path/python{NEWEST}")
     path.write_text("#!/bin/sh\nexec /bin/sleep 600\n")
 
@@ -114,8 +113,8 @@ def hang(path: Path) -> None:
     path.write_text("#!/bin/sh\nexec /bin/sleep 600\n")
 
 
-def test_several_that_are_slow_are_waited_for_together(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of them ends when all have begun."""
+def test_slow_pythons_are_probed_in_parallel(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the slow Pythons ends when all have started."""
     monkeypatch.setattr(module, "_PATIENCE", 0.1)
     names = [f"first/python{NEWEST}", f"second/python{NEWEST}", "third/python3", "fourth/python"]
     hanging = [machine.trap(name) for name in names]
@@ -132,7 +131,7 @@ def test_several_that_are_slow_are_waited_for_together(machine: Machine, monkeyp
     assert all("exit code 7" in str(error) for _, error in machine.skipped)
 
 
-def test_the_best_comes_first_though_it_is_slow(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_python_is_found_first_even_if_it_is_slow(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.01)
     slow = machine.put(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3")
     slow.write_text(slow.read_text().replace("exec", "/bin/sleep 0.5\nexec"))
@@ -141,7 +140,7 @@ def test_the_best_comes_first_though_it_is_slow(machine: Machine, monkeypatch: p
     assert machine.find(NEWEST)[0].executable == slow
 
 
-def test_no_probe_runs_on_after_the_search_ends(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_probe_runs_after_the_end_of_the_search(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.01)
     slow = machine.put(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3")
     slow.write_text(slow.read_text().replace("exec", "/bin/sleep 0.5\nexec"))
@@ -152,7 +151,7 @@ def test_no_probe_runs_on_after_the_search_ends(machine: Machine, monkeypatch: p
     assert threading.active_count() == threads
 
 
-def test_in_place_of_an_environment_counts_its_base(machine: Machine) -> None:
+def test_the_base_of_an_environment_on_path_is_found(machine: Machine) -> None:
     base = machine.link(f"base/bin/python{NEWEST}")
     environment = probe(OTHERS[NEWEST], environ=os.environ).environment(machine.home / "env")
     configuration = environment.path / "pyvenv.cfg"
@@ -162,7 +161,7 @@ def test_in_place_of_an_environment_counts_its_base(machine: Machine) -> None:
     assert [found.executable for found in machine.find(NEWEST)] == [base]
 
 
-def test_an_environment_behind_another_name_does_not_count(machine: Machine) -> None:
+def test_an_environment_behind_a_wrapper_is_not_found(machine: Machine) -> None:
     environment = probe(OTHERS[NEWEST], environ=os.environ).environment(machine.home / "env")
     wrapper = machine.put(f"path/python{NEWEST}")
     wrapper.write_text(f'#!/bin/sh\nexec {environment.python.executable} "$@"\n')
@@ -170,7 +169,7 @@ def test_an_environment_behind_another_name_does_not_count(machine: Machine) -> 
     assert machine.find(NEWEST) == []
 
 
-def test_the_base_of_the_current_environment_answers_without_its_packages(machine: Machine) -> None:
+def test_the_base_of_the_current_environment_is_found(machine: Machine) -> None:
     base = probe(OTHERS[NEWEST], environ=os.environ)
     environment = base.environment(machine.home / "env")
 
@@ -180,7 +179,7 @@ def test_the_base_of_the_current_environment_answers_without_its_packages(machin
     assert found.prefix != environment.path
 
 
-def test_a_current_environment_whose_base_does_not_start_answers_itself(machine: Machine) -> None:
+def test_the_current_environment_is_found_if_its_base_does_not_start(machine: Machine) -> None:
     home = machine.home / "base" / "bin"
     home.mkdir(parents=True)
     base = home / f"python{NEWEST}"
@@ -198,7 +197,7 @@ def test_a_current_environment_whose_base_does_not_start_answers_itself(machine:
     assert [each.source for each in found] == ["current"]
 
 
-def test_a_base_comes_before_the_current_environment_made_from_it(machine: Machine) -> None:
+def test_a_base_that_is_installed_replaces_the_current_environment(machine: Machine) -> None:
     base = machine.link(f".pyenv/versions/{VERSIONS[NEWEST]}/bin/python3")
     environment = probe(OTHERS[NEWEST], environ=os.environ).environment(machine.home / "env")
 
@@ -214,7 +213,7 @@ def test_an_executable_whose_name_has_no_version_is_probed(machine: Machine) -> 
     assert [found.executable for found in machine.find(NEWEST)] == [executable]
 
 
-def test_a_pre_release_is_only_found_when_it_is_named(machine: Machine) -> None:
+def test_a_pre_release_is_found_only_if_it_is_requested(machine: Machine) -> None:
     machine.trap(".pyenv/versions/3.99.0rc1/bin/python3")
 
     assert machine.find("3.99") == []
@@ -223,7 +222,7 @@ def test_a_pre_release_is_only_found_when_it_is_named(machine: Machine) -> None:
     assert machine.sprung
 
 
-def test_a_pre_release_may_hide_behind_a_minor_version(machine: Machine) -> None:
+def test_a_command_with_a_minor_version_is_probed_for_a_pre_release(machine: Machine) -> None:
     machine.trap("path/python3.99")
 
     machine.find("3.99.0rc1")
@@ -231,7 +230,7 @@ def test_a_pre_release_may_hide_behind_a_minor_version(machine: Machine) -> None
     assert machine.sprung
 
 
-def test_a_path_is_that_executable(machine: Machine) -> None:
+def test_a_path_request_finds_that_executable(machine: Machine) -> None:
     executable = machine.put("anywhere/odd-name", OLDEST)
 
     (found,) = machine.find(str(executable))
@@ -239,13 +238,13 @@ def test_a_path_is_that_executable(machine: Machine) -> None:
     assert (found.executable, found.source, str(found.version)) == (executable, "path", VERSIONS[OLDEST])
 
 
-def test_a_path_of_a_prefix_is_the_python_in_it(machine: Machine) -> None:
+def test_a_path_of_a_prefix_finds_its_python(machine: Machine) -> None:
     executable = machine.link("prefix/bin/python")
 
     assert machine.find(str(machine.home / "prefix"))[0].executable == executable
 
 
-def test_a_path_of_a_virtual_environment_is_that_environment(machine: Machine) -> None:
+def test_a_path_of_a_virtual_environment_finds_the_environment(machine: Machine) -> None:
     environment = probe(OTHERS[NEWEST], environ=os.environ).environment(machine.home / "env")
 
     (found,) = machine.find(str(environment.path))
@@ -258,12 +257,12 @@ def test_a_path_of_a_directory_without_a_python_is_an_error(machine: Machine) ->
         machine.find(str(machine.home))
 
 
-def test_a_path_that_is_no_python_is_an_error(machine: Machine) -> None:
+def test_a_path_that_does_not_exist_is_an_error(machine: Machine) -> None:
     with pytest.raises(ProbeError, match="there is no"):
         machine.find(str(machine.home / "missing"))
 
 
-def test_a_path_of_a_shim_gives_what_the_shim_runs_now(machine: Machine) -> None:
+def test_a_path_of_a_shim_finds_the_python_that_the_shim_runs(machine: Machine) -> None:
     shim = machine.put("shims/python3")
 
     (found,) = machine.find(str(shim))
@@ -271,7 +270,7 @@ def test_a_path_of_a_shim_gives_what_the_shim_runs_now(machine: Machine) -> None
     assert found.executable == OTHERS[NEWEST]
 
 
-def test_a_path_of_a_shim_for_an_environment_gives_the_environment(machine: Machine) -> None:
+def test_a_path_of_a_shim_for_an_environment_finds_the_environment(machine: Machine) -> None:
     environment = probe(OTHERS[NEWEST], environ=os.environ).environment(machine.home / "env")
     shim = machine.put("shims/python3")
     shim.write_text(f'#!/bin/sh\nexec {environment.python.executable} "$@"\n')
@@ -281,13 +280,13 @@ def test_a_path_of_a_shim_for_an_environment_gives_the_environment(machine: Mach
     assert found.executable == environment.python.executable
 
 
-def test_a_word_finds_nothing_before_it_is_expanded(machine: Machine) -> None:
+def test_a_keyword_finds_nothing_before_it_is_resolved(machine: Machine) -> None:
     machine.put("path/python3")
 
     assert machine.find("latest") == []
 
 
-def test_python_discovery_reads_what_we_do_not(machine: Machine) -> None:
+def test_python_discovery_finds_registered_pythons(machine: Machine) -> None:
     found = list(module._in_registry(Request.parse(NEWEST), {**os.environ, "PATH": str(OTHERS[NEWEST].parent)}))
 
     assert any(other_tools.executable.samefile(OTHERS[NEWEST]) for other_tools in found)
@@ -304,17 +303,17 @@ def test_python_discovery_reads_what_we_do_not(machine: Machine) -> None:
         ("any-3.12-any-any-any", None),
     ],
 )
-def test_requests_are_translated_into_its_words(request_: str, spoken: str | None) -> None:
+def test_requests_are_translated_for_python_discovery(request_: str, spoken: str | None) -> None:
     assert module._discovery_spec(Request.parse(request_)) == spoken
 
 
-def test_a_directory_named_like_an_executable_does_no_harm(machine: Machine) -> None:
+def test_a_directory_named_like_an_executable_is_ignored(machine: Machine) -> None:
     (machine.home / "path" / f"python{NEWEST}").mkdir()
 
     assert machine.find(NEWEST) == []
 
 
-def test_a_copied_path_entry_is_read_once(machine: Machine) -> None:
+def test_a_repeated_path_entry_is_searched_once(machine: Machine) -> None:
     machine.trap(f"path/python{NEWEST}")
     machine.environ["PATH"] = os.pathsep.join([str(machine.home / "path")] * 3)
 

@@ -1,4 +1,4 @@
-"""Virtual environments made by hand, against what the standard library's venv makes."""
+"""Environments equal those of the standard library's venv, and uv or pip installs into them."""
 
 import json
 import os
@@ -49,20 +49,20 @@ def create(path: Path, executable: Path) -> Path:
 
 
 def facts(python: Path, root: Path) -> dict[str, object]:
-    said = subprocess.run([python, "-I", "-c", FACTS], capture_output=True, text=True, check=True).stdout
-    found: dict[str, object] = json.loads(said.replace(str(root), "ROOT"))
+    output = subprocess.run([python, "-I", "-c", FACTS], capture_output=True, text=True, check=True).stdout
+    found: dict[str, object] = json.loads(output.replace(str(root), "ROOT"))
     return found
 
 
 def install(path: Path, requirement: str | Path, *, uv: str | None, environ: dict[str, str]) -> None:
     base = OTHERS[NEWEST]
-    world = {**os.environ, **environ}
-    installing.install(path, str(requirement), key=key_of(base), base_executable=base, environ=world, uv=uv)
+    variables = {**os.environ, **environ}
+    installing.install(path, str(requirement), key=key_of(base), base_executable=base, environ=variables, uv=uv)
 
 
 @pytest.fixture(scope="module")
 def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One environment with pip for several tests: putting it in takes seconds."""
+    """A shared environment with pip, because installing pip takes seconds."""
     path = tmp_path_factory.mktemp("seeded") / "env"
     python = create(path, OTHERS[NEWEST])
     subprocess.run([python, "-I", "-m", "ensurepip", "--default-pip"], check=True, capture_output=True)
@@ -71,7 +71,7 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["uv", "pip"])
 def installer(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str | None]:
-    """An environment, and the uv that installs into it or None for its pip."""
+    """An environment, and the uv that installs into it, or None to install with its pip."""
     if request.param == "pip":
         path: Path = request.getfixturevalue("seeded")
         return path, None
@@ -83,7 +83,7 @@ def installer(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str
 
 
 @pytest.mark.parametrize("minor", OTHERS)
-def test_it_is_what_venv_makes(minor: str, tmp_path: Path) -> None:
+def test_an_environment_equals_one_of_venv(minor: str, tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     subprocess.run([OTHERS[minor], "-m", "venv", "--without-pip", theirs], check=True)
     python = create(ours, OTHERS[minor])
@@ -95,7 +95,7 @@ def test_it_is_what_venv_makes(minor: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("minor", OTHERS)
-def test_it_is_made_in_an_instant(minor: str, tmp_path: Path) -> None:
+def test_an_environment_is_made_within_half_a_second(minor: str, tmp_path: Path) -> None:
     key = key_of(OTHERS[minor])
 
     begun = time.perf_counter()
@@ -106,7 +106,7 @@ def test_it_is_made_in_an_instant(minor: str, tmp_path: Path) -> None:
 
 @needs_posix
 @pytest.mark.parametrize("name", ["python", "python3", f"python{NEWEST}"])
-def test_every_usual_name_runs(name: str, tmp_path: Path) -> None:
+def test_each_usual_command_name_runs(name: str, tmp_path: Path) -> None:
     create(tmp_path / "env", OTHERS[NEWEST])
 
     done = subprocess.run(
@@ -117,7 +117,7 @@ def test_every_usual_name_runs(name: str, tmp_path: Path) -> None:
 
 
 @needs_posix
-def test_a_base_that_is_only_linked_finds_its_library(tmp_path: Path) -> None:
+def test_an_environment_of_a_linked_base_finds_its_library(tmp_path: Path) -> None:
     link = tmp_path / "links" / f"python{NEWEST}"
     link.parent.mkdir()
     link.symlink_to(OTHERS[NEWEST])
@@ -128,7 +128,7 @@ def test_a_base_that_is_only_linked_finds_its_library(tmp_path: Path) -> None:
 
 
 @needs_posix
-def test_an_unusual_layout_is_left_to_venv(tmp_path: Path) -> None:
+def test_venv_makes_the_environment_of_a_base_with_an_unusual_layout(tmp_path: Path) -> None:
     wrapper = tmp_path / "bin" / "python"
     wrapper.parent.mkdir()
     wrapper.write_text(f'#!/bin/sh\nexec {OTHERS[NEWEST]} "$@"\n')
@@ -140,7 +140,7 @@ def test_an_unusual_layout_is_left_to_venv(tmp_path: Path) -> None:
 
 
 @needs_posix
-def test_a_base_that_cannot_make_any_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_base_without_venv_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     wrapper = tmp_path / "bin" / "python"
     wrapper.parent.mkdir()
     wrapper.write_text("#!/bin/sh\necho no venv here\nexit 1\n")
@@ -156,7 +156,7 @@ def test_a_base_that_cannot_make_any_is_an_error_and_leaves_nothing(tmp_path: Pa
     assert not (tmp_path / "env").exists()
 
 
-def test_what_is_already_there_is_kept(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_empty_is_an_error_and_is_kept(tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
 
     with pytest.raises(EnvironmentCreationError, match="is not empty"):
@@ -166,14 +166,14 @@ def test_what_is_already_there_is_kept(tmp_path: Path) -> None:
     assert not (tmp_path / "pyvenv.cfg").exists()
 
 
-def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_parent_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(EnvironmentCreationError, match="cannot create an environment at"):
         create(tmp_path / "file" / "env", OTHERS[NEWEST])
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs a user whom modes restrain")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="needs a user to whom file modes apply")
 def test_a_directory_without_write_permission_is_an_error(tmp_path: Path) -> None:  # pragma: needs restrained user
     tmp_path.chmod(0o555)
 
@@ -181,7 +181,7 @@ def test_a_directory_without_write_permission_is_an_error(tmp_path: Path) -> Non
         create(tmp_path / "env", OTHERS[NEWEST])
 
 
-def test_an_empty_directory_is_used_and_parents_are_made(tmp_path: Path) -> None:
+def test_an_empty_directory_is_used_and_missing_parents_are_made(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
 
     assert create(tmp_path / "empty", OTHERS[NEWEST]).exists()
@@ -189,7 +189,7 @@ def test_an_empty_directory_is_used_and_parents_are_made(tmp_path: Path) -> None
 
 
 @needs_posix
-def test_activate_is_undone_by_deactivate(tmp_path: Path) -> None:
+def test_deactivate_undoes_activate(tmp_path: Path) -> None:
     create(tmp_path / "an env", OTHERS[NEWEST])
     script = f". '{tmp_path}/an env/bin/activate'; command -v python; deactivate; echo \"$PATH|$VIRTUAL_ENV\""
 
@@ -198,7 +198,7 @@ def test_activate_is_undone_by_deactivate(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [f"{tmp_path}/an env/bin/python", "/p|"]
 
 
-def test_a_free_threaded_one_has_its_own_library(tmp_path: Path) -> None:
+def test_a_free_threaded_environment_has_its_own_library(tmp_path: Path) -> None:
     base = tmp_path / "base" / "bin" / "python3.13t"
     for file in (base, tmp_path / "base" / "lib" / "python3.13t" / "os.py"):
         file.parent.mkdir(parents=True)
@@ -246,16 +246,15 @@ def test_uv_installs_a_wheel_with_its_script(minor: str, tmp_path: Path) -> None
         pytest.skip("needs uv")
     create(path, OTHERS[minor])
 
-    world = {**os.environ, "UV_OFFLINE": "1"}
-    installing.install(path, str(wheel(tmp_path)), key=key, base_executable=OTHERS[minor], environ=world, uv=uv)
+    variables = {**os.environ, "UV_OFFLINE": "1"}
+    installing.install(path, str(wheel(tmp_path)), key=key, base_executable=OTHERS[minor], environ=variables, uv=uv)
 
     script = environment.scripts(path, key) / "demo_thing"
     assert subprocess.run([script], capture_output=True, text=True, check=True).stdout == "it runs\n"
     assert not any(path.glob("**/site-packages/pip"))
 
 
-def test_nothing_in_the_environment_sends_it_elsewhere(installer: tuple[Path, str | None], tmp_path: Path) -> None:
-    """P14."""
+def test_p14_variables_do_not_redirect_an_installation(installer: tuple[Path, str | None], tmp_path: Path) -> None:
     path, uv = installer
     elsewhere = tmp_path / "elsewhere"
     names = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX")
@@ -268,7 +267,7 @@ def test_nothing_in_the_environment_sends_it_elsewhere(installer: tuple[Path, st
     assert not elsewhere.exists()
 
 
-def test_index_settings_are_kept(installer: tuple[Path, str | None], tmp_path: Path) -> None:
+def test_index_settings_apply_to_an_installation(installer: tuple[Path, str | None], tmp_path: Path) -> None:
     path, uv = installer
     links = str(wheel(tmp_path / "links", "linked_thing").parent)
     environ = {"PIP_FIND_LINKS": links, "UV_FIND_LINKS": links, "PIP_NO_INDEX": "1", "UV_NO_INDEX": "1"}
@@ -278,7 +277,7 @@ def test_index_settings_are_kept(installer: tuple[Path, str | None], tmp_path: P
     assert any(path.glob("**/site-packages/linked_thing.py"))
 
 
-def test_a_failure_shows_what_the_installer_said(installer: tuple[Path, str | None]) -> None:
+def test_the_error_contains_the_output_of_the_installer(installer: tuple[Path, str | None]) -> None:
     path, uv = installer
 
     with pytest.raises(
@@ -289,8 +288,7 @@ def test_a_failure_shows_what_the_installer_said(installer: tuple[Path, str | No
     assert caught.value.hint.endswith("no-such-thing")
 
 
-def test_passwords_in_urls_are_not_shown(installer: tuple[Path, str | None]) -> None:
-    """P13."""
+def test_p13_passwords_in_urls_are_hidden(installer: tuple[Path, str | None]) -> None:
     path, uv = installer
     environ = dict.fromkeys(("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), "http://me:secret-1@127.0.0.1:9/simple")
     environ |= {"PIP_RETRIES": "0", "UV_HTTP_RETRIES": "0"}
@@ -302,7 +300,7 @@ def test_passwords_in_urls_are_not_shown(installer: tuple[Path, str | None]) -> 
     assert ":***@127.0.0.1" in str(caught.value)
 
 
-def test_without_uv_the_environment_gets_a_pip_when_it_is_needed(tmp_path: Path) -> None:
+def test_pip_is_added_to_the_environment_if_there_is_no_uv(tmp_path: Path) -> None:
     path = tmp_path / "env"
     create(path, OTHERS[NEWEST])
 
@@ -312,7 +310,7 @@ def test_without_uv_the_environment_gets_a_pip_when_it_is_needed(tmp_path: Path)
     assert "demo" in done.stdout
 
 
-def test_where_uv_fails_an_old_python_tries_its_own_pip(tmp_path: Path) -> None:
+def test_an_old_python_uses_its_pip_if_uv_fails(tmp_path: Path) -> None:
     oldest = next(iter(OTHERS))
     if Version(oldest) >= Version("3.8"):
         pytest.skip("needs a Python older than 3.8 on this machine")
@@ -341,14 +339,14 @@ def test_a_base_without_ensurepip_is_a_clear_error(tmp_path: Path) -> None:
     assert caught.value.hint == "python -m pip install uv"
 
 
-def test_no_requirements_is_no_work(tmp_path: Path) -> None:
+def test_an_installation_without_requirements_does_nothing(tmp_path: Path) -> None:
     installing.install(tmp_path / "env", key=key_of(OTHERS[NEWEST]), base_executable=tmp_path, environ={})
 
     assert not (tmp_path / "env").exists()
 
 
 @needs_posix
-def test_a_shim_is_no_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shim_is_not_used_as_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uv", None)
     for name in ("shims", "bin"):
         (tmp_path / name).mkdir()
@@ -358,7 +356,7 @@ def test_a_shim_is_no_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert installing.find_uv({"PATH": f"{tmp_path}/shims:{tmp_path}/bin"}) == f"{tmp_path}/bin/uv"
 
 
-def test_a_lock_that_is_not_there_is_not_switched_off() -> None:
+def test_python_gil_is_removed_unless_the_build_is_free_threaded() -> None:
     target = Target(os="linux", arch="x86_64", libc="gnu")
     usual = Key(implementation="cpython", version=Version("3.13.1"), target=target)
     threaded = Key(implementation="cpython", version=Version("3.13.1"), variant="freethreaded", target=target)

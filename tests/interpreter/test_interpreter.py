@@ -1,6 +1,6 @@
-"""Running programs in other Pythons, and making environments from them."""
+"""Interpreters run programs, survive serialization, and make environments."""
 
-# They are written as a test's author would write them, so mypy lets them be:
+# The function looks like one of a user, so mypy does not check it:
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-globals
 
 import json
@@ -18,14 +18,14 @@ from pytest_pyinstall.interpreter.interpreter import Environment, Interpreter, R
 from pytest_pyinstall.interpreter.probe import probe
 
 
-# It is run by another Python.
+# Another Python runs it.
 def version():
     import sys
 
     return sys.version_info[:2]
 
 
-def test_run_gives_back_what_was_written(python: Interpreter) -> None:
+def test_run_returns_the_output_and_the_exit_code(python: Interpreter) -> None:
     script = "import sys; print(sys.stdin.read() + sys.argv[1]); sys.stderr.write('talk'); sys.exit(3)"
 
     done = python.run("-c", script, Path("ü"), input="read ", check=False)
@@ -33,15 +33,15 @@ def test_run_gives_back_what_was_written(python: Interpreter) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (3, "read ü\n", "talk")
 
 
-def test_run_shows_undecodable_bytes(python: Interpreter) -> None:
+def test_run_escapes_undecodable_bytes(python: Interpreter) -> None:
     assert python.run("-c", r"import os; os.write(1, b'\xff\xc3\xbc')").stdout == "\\xffü"
 
 
-def test_run_without_input_has_nothing_to_read(python: Interpreter) -> None:
+def test_run_without_input_has_an_empty_standard_input(python: Interpreter) -> None:
     assert python.run("-c", "import sys; print(len(sys.stdin.read()))").stdout == "0\n"
 
 
-def test_a_failed_run_shows_its_words_in_the_traceback(python: Interpreter) -> None:
+def test_the_error_of_a_failed_run_contains_its_output(python: Interpreter) -> None:
     script = f"print('out'); raise ValueError('why it failed')  # {'x' * 500}"
     with pytest.raises(subprocess.CalledProcessError) as caught:
         python.run("-c", script)
@@ -51,11 +51,11 @@ def test_a_failed_run_shows_its_words_in_the_traceback(python: Interpreter) -> N
     assert "ended with exit code 1\n--- standard output ---\nout\n--- standard error ---\nTraceback" in text
     assert text.endswith("ValueError: why it failed")
     assert "x" * 400 not in text.partition("\n")[0]
-    assert str(pickle.loads(pickle.dumps(caught.value))) == text  # our own
+    assert str(pickle.loads(pickle.dumps(caught.value))) == text  # pickled by us
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs signals")
-def test_a_run_ended_by_a_signal_names_it(python: Interpreter) -> None:
+def test_the_error_of_a_run_ended_by_a_signal_names_the_signal(python: Interpreter) -> None:
     with pytest.raises(RunError, match="was ended by SIGKILL"):
         python.run("-c", "import os; os.kill(os.getpid(), 9)")
     assert "signal 99" in str(RunError(-99, ["x"], None, None))
@@ -66,7 +66,7 @@ def test_a_run_has_a_time_limit(python: Interpreter) -> None:
         python.run("-c", "import time; time.sleep(600)", timeout=0.5)
 
 
-def test_run_takes_directory_and_environment(python: Interpreter, tmp_path: Path) -> None:
+def test_run_accepts_a_directory_and_variables(python: Interpreter, tmp_path: Path) -> None:
     script = "import os; print(os.getcwd()); print(os.environ.get('A'), 'HOME' in os.environ)"
 
     done = python.run("-c", script, cwd=tmp_path, env={"A": "b", "SYSTEMROOT": os.environ.get("SYSTEMROOT", "")})
@@ -75,10 +75,10 @@ def test_run_takes_directory_and_environment(python: Interpreter, tmp_path: Path
 
 
 @pytest.mark.parametrize("minor", OTHERS)
-def test_a_poisoned_environment_sends_no_run_elsewhere(
+def test_p14_poisoned_variables_do_not_redirect_run_and_call(
     minor: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """P14: run and call reach the Python they name, while the user's own PYTHONPATH stays."""
+    """PYTHONPATH of the user still applies."""
     names = ("PYTHONHOME", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__", "PYTHONPLATLIBDIR", "VIRTUAL_ENV")
     for name in (*names, "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "_PYTHON_SYSCONFIGDATA_NAME"):
         monkeypatch.setenv(name, str(tmp_path))
@@ -91,13 +91,13 @@ def test_a_poisoned_environment_sends_no_run_elsewhere(
     assert probed(minor).call(version) == list(probed(minor).version_info[:2])
 
 
-def test_it_survives_json_and_pickle(python: Interpreter) -> None:
+def test_an_interpreter_survives_json_and_pickle(python: Interpreter) -> None:
     assert Interpreter.from_json(json.loads(json.dumps(python.to_json()))) == python
-    assert pickle.loads(pickle.dumps(python)) == python  # our own
+    assert pickle.loads(pickle.dumps(python)) == python  # pickled by us
     assert all(isinstance(value, str) for value in python.to_json().values())
 
 
-def test_it_reads_well(python: Interpreter) -> None:
+def test_an_interpreter_has_a_readable_string(python: Interpreter) -> None:
     assert str(python) == f"{python.version} ({python.executable})"
     assert os.fspath(python) == str(python.executable)
     assert (python.implementation, python.free_threaded, python.debug) == ("cpython", False, False)
@@ -109,7 +109,7 @@ def env(python: Interpreter, tmp_path: Path) -> Environment:
 
 
 @pytest.mark.parametrize("minor", OTHERS)
-def test_an_environment_is_an_interpreter_of_its_own(minor: str, tmp_path: Path) -> None:
+def test_an_environment_has_its_own_interpreter(minor: str, tmp_path: Path) -> None:
     env = probed(minor).environment(tmp_path / "env")
 
     assert env.python == probe(env.python.executable, source="environment", environ=os.environ)
@@ -117,21 +117,23 @@ def test_an_environment_is_an_interpreter_of_its_own(minor: str, tmp_path: Path)
     assert os.fspath(env) == str(tmp_path / "env")
 
 
-def test_an_environment_of_an_environment_is_one_of_its_base(env: Environment, tmp_path: Path) -> None:
+def test_an_environment_of_an_environment_has_the_same_base(env: Environment, tmp_path: Path) -> None:
     second = env.python.environment(tmp_path / "second")
 
     assert probe(second.python.executable, source="environment", environ=os.environ) == second.python
     assert second.python.base_executable == env.python.base_executable
 
 
-def test_programs_run_as_if_it_were_activated(env: Environment) -> None:
+def test_programs_run_as_in_an_activated_environment(env: Environment) -> None:
     script = "import os, shutil, sys; print(os.environ['VIRTUAL_ENV'], sys.prefix, shutil.which('python'))"
 
     for words in (("python", "-c", script), ("-c", script)):
         assert env.run(*words).stdout.split() == [str(env.path), str(env.path), str(env.python.executable)]
 
 
-def test_a_program_outside_is_found_on_path(env: Environment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_program_outside_the_environment_is_found_on_path(
+    env: Environment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     outside = tmp_path / ("outside.bat" if os.name == "nt" else "outside")
     outside.write_text("#!/bin/sh\ncommand -v python\n")
     outside.chmod(0o755)
@@ -140,20 +142,20 @@ def test_a_program_outside_is_found_on_path(env: Environment, monkeypatch: pytes
     assert env.run("outside").stdout.strip() == str(env.python.executable)
 
 
-def test_a_missing_program_is_a_clear_error(env: Environment) -> None:
+def test_a_missing_program_is_an_error_with_a_hint(env: Environment) -> None:
     with pytest.raises(EnvironmentCreationError, match="there is no program 'no-such-program'") as caught:
         env.run("no-such-program")
 
     assert caught.value.hint == 'python_env.install("no-such-program")'
 
 
-def test_an_own_environment_is_taken_as_it_is(env: Environment) -> None:
+def test_variables_that_are_passed_are_used_unchanged(env: Environment) -> None:
     done = env.run("-c", "import os; print(os.environ.get('VIRTUAL_ENV'))", env={"PATH": "", "SYSTEMROOT": ""})
 
     assert done.stdout == "None\n"
 
 
-def test_install_takes_paths(env: Environment, tmp_path: Path) -> None:
+def test_install_accepts_a_path(env: Environment, tmp_path: Path) -> None:
     env.install(wheel(tmp_path))
 
     assert env.run("demo_thing").stdout == "it runs\n"

@@ -1,4 +1,4 @@
-"""Where other tools put their Pythons, and what the names say."""
+"""The Pythons of uv, pyenv, hatch, nox, mise, asdf and pdm are found in their directories."""
 
 import json
 import os
@@ -43,7 +43,9 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("source", "place", "variable"), PLACES)
-def test_each_tool_is_found_and_named(source: str, place: str, variable: str, machine: Machine) -> None:
+def test_a_python_of_each_tool_is_found_with_its_source(
+    source: str, place: str, variable: str, machine: Machine
+) -> None:
     executable = machine.put(place)
     if variable:
         machine.environ[variable] = str(machine.home / "elsewhere")
@@ -53,7 +55,7 @@ def test_each_tool_is_found_and_named(source: str, place: str, variable: str, ma
     assert (found.source, found.executable, found.version) == (source, executable, Version(VERSIONS[NEWEST]))
 
 
-def test_hatch_says_itself_where_its_executable_is(machine: Machine) -> None:
+def test_the_executable_that_hatch_records_is_found(machine: Machine) -> None:
     machine.environ["HATCH_DATA_DIR"] = str(machine.home)
     executable = machine.put(f"pythons/{NEWEST}/odd/place/python")
     note = machine.home / "pythons" / NEWEST / "hatch-dist.json"
@@ -74,8 +76,7 @@ def test_shims_are_never_run(machine: Machine) -> None:
     assert not machine.sprung
 
 
-def test_relative_directories_are_not_searched(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P14."""
+def test_p14_relative_directories_are_not_searched(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.trap(f"python{NEWEST}")
     machine.trap(f"versions/{VERSIONS[NEWEST]}/bin/python3")
     monkeypatch.chdir(machine.home)
@@ -85,7 +86,7 @@ def test_relative_directories_are_not_searched(machine: Machine, monkeypatch: py
     assert not machine.sprung
 
 
-def test_an_environment_among_pyenvs_versions_does_not_count(machine: Machine) -> None:
+def test_an_environment_among_the_versions_of_pyenv_is_not_found(machine: Machine) -> None:
     probe(OTHERS[NEWEST], environ=os.environ).environment(machine.home / ".pyenv" / "versions" / "mine")
 
     assert machine.find(NEWEST) == []
@@ -103,7 +104,7 @@ REGISTERED = {
 
 
 @pytest.mark.parametrize("way", REGISTERED)
-def test_what_is_registered_by_a_link_is_found_once(machine: Machine, way: str) -> None:
+def test_a_python_registered_by_a_link_is_found_once(machine: Machine, way: str) -> None:
     where, link = REGISTERED[way]
     machine.put(f"{where}/bin/python{NEWEST}")
     machine.put(f"{where}/bin/python3")
@@ -124,7 +125,7 @@ def test_what_is_registered_by_a_link_is_found_once(machine: Machine, way: str) 
     assert found[0].executable.resolve().is_relative_to((machine.home / where).resolve())
 
 
-def test_links_and_files_among_the_versions_do_no_harm(machine: Machine) -> None:
+def test_broken_links_and_files_among_the_versions_are_ignored(machine: Machine) -> None:
     versions = machine.home / ".pyenv" / "versions"
     versions.mkdir(parents=True)
     (versions / NEWEST).symlink_to("nowhere")
@@ -137,7 +138,7 @@ def test_links_and_files_among_the_versions_do_no_harm(machine: Machine) -> None
     assert machine.find("3") == []
 
 
-def test_windows_has_places_of_its_own(tmp_path: Path) -> None:
+def test_tools_have_other_directories_on_windows(tmp_path: Path) -> None:
     target = Target(os="windows", arch="x86_64", libc="none")
 
     def places(environ: dict[str, str]) -> list[tuple[str, str]]:
@@ -160,7 +161,7 @@ def test_windows_has_places_of_its_own(tmp_path: Path) -> None:
     assert ("mise", "x/mise/installs/python") in places({"LOCALAPPDATA": str(tmp_path / "x")})
 
 
-def test_macos_has_places_of_its_own(tmp_path: Path) -> None:
+def test_tools_have_other_directories_on_macos(tmp_path: Path) -> None:
     target = Target(os="macos", arch="aarch64", libc="none")
 
     places = list(other_tools._directories({}, tmp_path, target))
@@ -178,7 +179,7 @@ def test_an_execution_alias_of_windows_is_a_shim(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["python.exe", "Scripts/python.exe", "bin/python.exe"])
-def test_windows_has_several_places_below_a_prefix(place: str, tmp_path: Path) -> None:
+def test_an_executable_can_have_several_places_on_windows(place: str, tmp_path: Path) -> None:
     executable = tmp_path / place
     executable.parent.mkdir(exist_ok=True)
     executable.touch()
@@ -188,7 +189,7 @@ def test_windows_has_several_places_below_a_prefix(place: str, tmp_path: Path) -
     assert other_tools.executable_in(tmp_path, target) == executable
 
 
-def test_windows_executables_lie_at_the_top(tmp_path: Path) -> None:
+def test_an_executable_at_the_top_of_its_prefix_is_found_on_windows(tmp_path: Path) -> None:
     target = Target(os="windows", arch="x86_64", libc="none")
     (tmp_path / "python.exe").touch()
 

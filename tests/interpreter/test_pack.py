@@ -1,3 +1,5 @@
+"""A packed interpreter is reproducible, relocatable, and free of traces of this machine."""
+
 import os
 import shutil
 import subprocess
@@ -32,13 +34,13 @@ from pytest_pyinstall.request.identity import Key
 VERSIONS = list(archives.interpreters())
 ENVIRON = dict(os.environ)
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="was proved on POSIX systems only")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="packing is tested on POSIX systems only")
 
-needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler here")
+needs_compiler = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 needs_patchelf = pytest.mark.skipif(
     not sys.platform.startswith("linux")
     or not any("/" in place[:1] for place in read_dynamic(archives.interpreters()[NEWEST].read_bytes()).search),
-    reason="the newest interpreter finds no library by an absolute path",
+    reason="needs an interpreter that finds a library by an absolute path",
 )
 
 
@@ -51,14 +53,14 @@ def pack(executable: Path, directory: Path, environ: Mapping[str, str] = ENVIRON
 
 @pytest.fixture
 def newest(mirror_directory: Path) -> Path:
-    """The archive of the newest interpreter, packed at some other time."""
+    """An archive of the newest interpreter that was packed earlier."""
     (archive,) = (mirror_directory / archives.TAG).glob(f"cpython-{NEWEST}.*")
     return archive
 
 
 @pytest.fixture
 def installed(newest: Path, tmp_path: Path) -> Path:
-    """The newest interpreter, installed from its archive where a path has a space."""
+    """The newest interpreter, installed from its archive to a path with a space."""
     with tarfile.open(newest) as opened:
         archives.extract(opened, tmp_path / "scratch")
     home = tmp_path / "a störe" / "it"
@@ -80,8 +82,10 @@ def test_packing_again_gives_the_same_bytes(newest: Path, tmp_path: Path) -> Non
     assert archive.read_bytes() == newest.read_bytes()
 
 
-def test_an_installation_packs_into_what_it_came_from(newest: Path, installed: Path, tmp_path: Path) -> None:
-    """Wherever it lies, and whatever others put beside it in the same prefix."""
+def test_packing_an_installation_gives_the_archive_that_it_came_from(
+    newest: Path, installed: Path, tmp_path: Path
+) -> None:
+    """Its path and foreign files in its prefix do not matter."""
     for name in (
         "bin/aws",
         "bin/python3.99",
@@ -109,7 +113,7 @@ def test_an_installation_packs_into_what_it_came_from(newest: Path, installed: P
 
 
 @pytest.mark.parametrize("minor", VERSIONS)
-def test_an_archive_is_clean(minor: str, mirror_directory: Path) -> None:
+def test_an_archive_has_normalized_members_and_no_packages(minor: str, mirror_directory: Path) -> None:
     (archive,) = (mirror_directory / archives.TAG).glob(f"cpython-{minor}.*")
     found = members(archive)
     names = [member.name for member in found]
@@ -130,14 +134,14 @@ def test_an_archive_is_clean(minor: str, mirror_directory: Path) -> None:
     assert not [name for name in names if name.startswith(f"python/lib/python{minor}/test/")]
 
 
-def test_an_archive_does_not_tell_where_it_was_made(mirror_directory: Path) -> None:
+def test_an_archive_does_not_name_the_original_prefix(mirror_directory: Path) -> None:
     for minor, executable in archives.interpreters().items():
         (archive,) = (mirror_directory / archives.TAG).glob(f"cpython-{minor}.*")
         prefix = os.fsencode(executable.parents[1])
         with tarfile.open(archive) as opened:
             files = {member.name: opened.extractfile(member) for member in opened if member.isfile()}
             telling = [name for name, file in files.items() if file and prefix in file.read()]
-        # The prefix that getpath.c falls back to, and configure's arguments, are compiled in.
+        # The fallback prefix of getpath.c and the arguments of configure are compiled in.
         assert not [name for name in telling if ".so" not in name and f"/bin/python{minor}" not in name]
 
 
@@ -152,14 +156,14 @@ def test_a_virtual_environment_is_packed_as_its_base(tmp_path: Path) -> None:
     assert not packable.executable.is_relative_to(tmp_path)
 
 
-def test_what_is_no_interpreter_is_refused(tmp_path: Path) -> None:
+def test_a_missing_interpreter_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ProbeError):
         look_at(tmp_path / "nothing", environ=ENVIRON)
 
 
 @pytest.fixture
-def posing(tmp_path: Path) -> Callable[[str], Path]:
-    """An executable that is the newest interpreter, after some lines of ours."""
+def fake_interpreter(tmp_path: Path) -> Callable[[str], Path]:
+    """Makes an executable that runs `lines` before it acts as the newest interpreter."""
 
     def made(lines: str) -> Path:
         path = tmp_path / "python"
@@ -193,16 +197,18 @@ def posing(tmp_path: Path) -> Callable[[str], Path]:
         ("variables['PYTHONFRAMEWORK'] = object()", "cannot be examined", ""),
     ],
 )
-def test_what_cannot_move_is_refused(posing: Callable[[str], Path], lines: str, message: str, hint: str) -> None:
+def test_an_interpreter_that_cannot_be_relocated_is_rejected(
+    fake_interpreter: Callable[[str], Path], lines: str, message: str, hint: str
+) -> None:
     with pytest.raises((PackError, ProbeError)) as caught:
-        look_at(posing(lines), environ=ENVIRON)
+        look_at(fake_interpreter(lines), environ=ENVIRON)
 
     assert message in caught.value.message
     assert hint in caught.value.hint
 
 
 @needs_patchelf
-def test_without_patchelf_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_patchelf_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
 
     with pytest.raises(PackError, match="patchelf") as caught:
@@ -220,7 +226,7 @@ def fake_patchelf(directory: Path, code: str) -> Mapping[str, str]:
 
 
 @needs_patchelf
-def test_a_patchelf_that_fails_is_an_error(tmp_path: Path) -> None:
+def test_a_failing_patchelf_is_an_error(tmp_path: Path) -> None:
     environ = fake_patchelf(tmp_path / "bin", "echo cannot find section .interp >&2; exit 1")
 
     with pytest.raises(PackError, match="cannot find section"):
@@ -228,7 +234,7 @@ def test_a_patchelf_that_fails_is_an_error(tmp_path: Path) -> None:
 
 
 @needs_patchelf
-def test_a_copy_that_still_loads_the_original_is_not_taken_for_good(tmp_path: Path) -> None:
+def test_a_copy_that_loads_a_library_of_the_original_is_rejected(tmp_path: Path) -> None:
     environ = fake_patchelf(tmp_path / "bin", "exit 0")
 
     with pytest.raises(PackError, match=r"it still loads .*libpython"):
@@ -236,9 +242,9 @@ def test_a_copy_that_still_loads_the_original_is_not_taken_for_good(tmp_path: Pa
 
 
 @needs_compiler
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="was proved with ELF files only")
-def test_libraries_of_the_prefix_come_along(installed: Path, tmp_path: Path) -> None:
-    """As in a conda environment, whose OpenSSL is in the prefix itself."""
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs ELF files")
+def test_libraries_of_the_prefix_are_packed(installed: Path, tmp_path: Path) -> None:
+    """A conda environment, for example, has OpenSSL in its prefix."""
     (tmp_path / "fact.c").write_text("int fact(void) { return 42; }")
     (tmp_path / "user.c").write_text("int fact(void); int user(void) { return fact(); }")
     library, dynload = installed / "lib", installed / f"lib/python{NEWEST}/lib-dynload"
@@ -261,8 +267,8 @@ def test_libraries_of_the_prefix_come_along(installed: Path, tmp_path: Path) -> 
     assert "libfact.so.1" not in contents.needs
 
 
-def test_a_copy_that_does_not_work_is_not_taken_for_good(tmp_path: Path) -> None:
-    """Here one that hands everything to the original, and lacks a module."""
+def test_a_copy_that_does_not_work_is_rejected(tmp_path: Path) -> None:
+    """The copy starts the original, and lacks a module."""
     packable = look_at(archives.interpreters()[NEWEST], environ=ENVIRON)
     lame = tmp_path / "lame"
     lame.write_text(f'#!/bin/sh\nexec {packable.executable} "$@"\n')
@@ -278,7 +284,7 @@ def test_a_copy_that_does_not_work_is_not_taken_for_good(tmp_path: Path) -> None
     assert "it cannot import no_such_module" in caught.value.message
 
 
-def test_on_windows_the_whole_prefix_but_what_was_installed_is_packed(tmp_path: Path) -> None:
+def test_the_whole_prefix_without_packages_is_packed_on_windows(tmp_path: Path) -> None:
     for name in (
         *("python.exe", "DLLs/_ssl.pyd", "Lib/os.py", "Lib/__pycache__/os.pyc", "Lib/test/__init__.py"),
         *("Lib/site-packages/pip-24.dist-info/METADATA", "Scripts/pip.exe", "Include/Python.h", "Doc/python.chm"),
@@ -298,7 +304,7 @@ def test_on_windows_the_whole_prefix_but_what_was_installed_is_packed(tmp_path: 
     found = {name for name in {*selection.files, *selection.content} if not name.startswith("home")}
     assert found == {*("python.exe", "DLLs/_ssl.pyd", "Lib/os.py", "Lib/site-packages/README.txt", "Include/Python.h")}
     assert {"Lib/test", "Lib/site-packages/pip-24.dist-info"} <= selection.left_out
-    # Nothing there names a place, and libraries are looked for beside the executable.
+    # No file names a path, and libraries are found beside the executable.
     before = dict(selection.content)
     _refuse_what_cannot_move(packable, {})
     _make_text_relocatable(selection, packable)
@@ -306,12 +312,12 @@ def test_on_windows_the_whole_prefix_but_what_was_installed_is_packed(tmp_path: 
     assert selection.content == before
 
 
-def test_a_build_of_python_build_standalone_stays_one() -> None:
+def test_a_build_of_python_build_standalone_is_not_marked_as_packed() -> None:
     assert PACKED.encode() in _marked(b"build_time_vars = {'prefix': '/install'}")
     assert PACKED.encode() not in _marked(b"build_time_vars = {'PYTHON_BUILD_STANDALONE': 1}")
 
 
-def test_links_that_lead_out_or_nowhere_are_not_packed(tmp_path: Path) -> None:
+def test_links_that_leave_the_prefix_are_not_packed(tmp_path: Path) -> None:
     prefix = tmp_path / "prefix"
     library = prefix / "lib" / "python3.12"
     library.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What was installed once is written again, and only where nothing else could have come out of it."""
+"""Wheels that were installed once are copied into the next environment, if the result would be the same."""
 
 import os
 import sys
@@ -26,27 +26,27 @@ def python() -> Interpreter:
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> str:
-    """A wheel, as far as anyone looks who does not install it."""
+def wheel_path(tmp_path: Path) -> str:
+    """A file with the name of a wheel, which is never installed."""
     path = tmp_path / "spam-1.0-py3-none-any.whl"
     path.write_bytes(b"wheel")
     return str(path)
 
 
-def _new(path: Path, python: Interpreter) -> Path:
+def _create(path: Path, python: Interpreter) -> Path:
     create(path, key=python.key, base_executable=python.base_executable, environ=os.environ)
     return path
 
 
-def _recognised(
+def _recognize(
     path: Path, python: Interpreter, *requirements: str, environ: dict[str, str] | None = None
 ) -> Wheels | None:
     return recognise(path, requirements, key=python.key, base_executable=python.base_executable, environ=environ or {})
 
 
-def _installed(path: Path, python: Interpreter, *requirements: str) -> Wheels:
-    """As an installer does it, with one module."""
-    wheels = _recognised(path, python, *requirements)
+def _install(path: Path, python: Interpreter, *requirements: str) -> Wheels:
+    """Do what an installer does for a wheel with one module."""
+    wheels = _recognize(path, python, *requirements)
     assert wheels is not None
     (wheels.site_packages / "spam").mkdir()
     (wheels.site_packages / "spam/__init__.py").write_text("VALUE = 1\n")
@@ -55,11 +55,13 @@ def _installed(path: Path, python: Interpreter, *requirements: str) -> Wheels:
     return wheels
 
 
-def test_the_second_environment_gets_what_the_first_got(tmp_path: Path, python: Interpreter, plain: str) -> None:
-    first, second = _new(tmp_path / "first", python), _new(tmp_path / "second", python)
-    remember(first, _installed(first, python, plain))
+def test_the_second_environment_gets_a_copy_of_the_packages(
+    tmp_path: Path, python: Interpreter, wheel_path: str
+) -> None:
+    first, second = _create(tmp_path / "first", python), _create(tmp_path / "second", python)
+    remember(first, _install(first, python, wheel_path))
 
-    known = _recognised(second, python, plain)
+    known = _recognize(second, python, wheel_path)
 
     assert known is not None
     assert write_again(known)
@@ -67,26 +69,28 @@ def test_the_second_environment_gets_what_the_first_got(tmp_path: Path, python: 
     assert (known.site_packages / "spam/__init__.py").stat().st_nlink == 1
 
 
-def test_nothing_is_known_at_first(tmp_path: Path, python: Interpreter, plain: str) -> None:
-    known = _recognised(_new(tmp_path / "first", python), python, plain)
+def test_nothing_is_copied_into_the_first_environment(tmp_path: Path, python: Interpreter, wheel_path: str) -> None:
+    known = _recognize(_create(tmp_path / "first", python), python, wheel_path)
 
     assert known is not None
     assert not write_again(known)
 
 
 @pytest.mark.parametrize("change", ["another wheel", "another setting", "another order"])
-def test_another_outcome_is_not_known(tmp_path: Path, python: Interpreter, plain: str, change: str) -> None:
-    other = plain.replace("spam", "eggs")
+def test_nothing_is_copied_if_the_result_would_differ(
+    tmp_path: Path, python: Interpreter, wheel_path: str, change: str
+) -> None:
+    other = wheel_path.replace("spam", "eggs")
     Path(other).write_bytes(b"wheel")
-    first, second = _new(tmp_path / "first", python), _new(tmp_path / "second", python)
-    remember(first, _installed(first, python, plain))
+    first, second = _create(tmp_path / "first", python), _create(tmp_path / "second", python)
+    remember(first, _install(first, python, wheel_path))
     if change == "another wheel":
-        Path(plain).write_bytes(b"a newer wheel")
+        Path(wheel_path).write_bytes(b"a newer wheel")
 
-    known = _recognised(
+    known = _recognize(
         second,
         python,
-        *((other, plain) if change == "another order" else (plain,)),
+        *((other, wheel_path) if change == "another order" else (wheel_path,)),
         environ={"UV_COMPILE_BYTECODE": "1"} if change == "another setting" else None,
     )
 
@@ -95,23 +99,27 @@ def test_another_outcome_is_not_known(tmp_path: Path, python: Interpreter, plain
 
 
 @pytest.mark.parametrize("requirement", ["spam", "spam==1.0", "-r", ".", "https://host/spam-1.0-py3-none-any.whl"])
-def test_what_an_index_decides_is_left_to_the_installer(tmp_path: Path, python: Interpreter, requirement: str) -> None:
-    assert _recognised(_new(tmp_path / "first", python), python, requirement) is None
+def test_requirements_that_an_index_resolves_are_installed(
+    tmp_path: Path, python: Interpreter, requirement: str
+) -> None:
+    assert _recognize(_create(tmp_path / "first", python), python, requirement) is None
 
 
-def test_so_is_what_goes_where_something_is_already(tmp_path: Path, python: Interpreter, plain: str) -> None:
-    first = _new(tmp_path / "first", python)
-    _installed(first, python, plain)
+def test_nothing_is_copied_into_an_environment_with_packages(
+    tmp_path: Path, python: Interpreter, wheel_path: str
+) -> None:
+    first = _create(tmp_path / "first", python)
+    _install(first, python, wheel_path)
 
-    assert _recognised(first, python, plain) is None
+    assert _recognize(first, python, wheel_path) is None
 
 
 @pytest.mark.parametrize("surprise", ["a dependency", "a script", "its own path", "a link", "too much"])
-def test_what_is_not_settled_is_not_remembered(
-    tmp_path: Path, python: Interpreter, plain: str, surprise: str, monkeypatch: pytest.MonkeyPatch
+def test_packages_whose_copy_would_differ_are_not_remembered(
+    tmp_path: Path, python: Interpreter, wheel_path: str, surprise: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = _new(tmp_path / "first", python)
-    wheels = _installed(first, python, plain)
+    first = _create(tmp_path / "first", python)
+    wheels = _install(first, python, wheel_path)
     site_packages = wheels.site_packages
     match surprise:
         case "a dependency":
@@ -124,20 +132,20 @@ def test_what_is_not_settled_is_not_remembered(
         case "its own path":
             (site_packages / "spam.pth").write_text(str(first))
         case "a link":
-            (site_packages / "link.py").symlink_to(plain)
+            (site_packages / "link.py").symlink_to(wheel_path)
         case _:
             monkeypatch.setattr(module, "_MOST", 3)
 
     remember(first, wheels)
 
-    known = _recognised(_new(tmp_path / "second", python), python, plain)
+    known = _recognize(_create(tmp_path / "second", python), python, wheel_path)
     assert known is not None
     assert not write_again(known)
 
 
-def test_environments_share_nothing_but_what_was_installed(tmp_path: Path, python: Interpreter) -> None:
-    """With a real installer, once; the second time there is none that could do it."""
-    first, second = (_new(tmp_path / name, python) for name in ("first", "second"))
+def test_a_copied_package_shares_no_file(tmp_path: Path, python: Interpreter) -> None:
+    """A real installer runs once. The second time, the installer does not exist."""
+    first, second = (_create(tmp_path / name, python) for name in ("first", "second"))
     demo = str(_without_script(wheel(tmp_path, "demo_thing"), tmp_path / "plain"))
     base = python.base_executable
 
@@ -151,10 +159,10 @@ def test_environments_share_nothing_but_what_was_installed(tmp_path: Path, pytho
 
 def _without_script(path: Path, directory: Path) -> Path:
     directory.mkdir()
-    plain = directory / path.name
-    with zipfile.ZipFile(path) as old, zipfile.ZipFile(plain, "w") as new:
+    wheel_path = directory / path.name
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(wheel_path, "w") as new:
         for name in old.namelist():
             if not name.endswith("entry_points.txt"):
                 lines = old.read(name).decode().splitlines(keepends=True)
                 new.writestr(name, "".join(line for line in lines if "entry_points" not in line))
-    return plain
+    return wheel_path

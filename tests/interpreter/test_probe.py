@@ -1,4 +1,4 @@
-"""Asking executables who they are, the hostile ones included."""
+"""A probe describes a Python correctly, and gives a clear error for broken and hostile executables."""
 
 import os
 import pickle
@@ -29,8 +29,8 @@ needs_scripts = pytest.mark.skipif(os.name == "nt", reason="needs executable tex
 Write = Callable[[str], Path]
 
 
-def ask(executable: Path, **more: object) -> Interpreter:
-    return probe(executable, environ=os.environ, **more)  # type: ignore[arg-type]  # what each test wants to vary
+def probe_here(executable: Path, **more: object) -> Interpreter:
+    return probe(executable, environ=os.environ, **more)  # type: ignore[arg-type]  # what a test varies
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def script(tmp_path: Path) -> Write:
 
 
 @pytest.mark.parametrize("minor", OTHERS)
-def test_each_python_says_what_it_is(minor: str) -> None:
-    found = ask(OTHERS[minor])
+def test_each_python_is_described_correctly(minor: str) -> None:
+    found = probe_here(OTHERS[minor])
 
     assert f"{found.version.major}.{found.version.minor}" == minor
     assert found.key.target == Target.current()
@@ -55,26 +55,26 @@ def test_each_python_says_what_it_is(minor: str) -> None:
     assert found.base_executable.samefile(OTHERS[minor])
 
 
-def test_the_running_python_says_what_we_know_about_it() -> None:
-    found = ask(Path(sys.executable))
+def test_the_running_python_is_described_correctly() -> None:
+    found = probe_here(Path(sys.executable))
 
     assert found.version_info == tuple(sys.version_info)
     assert found.implementation == sys.implementation.name
     assert found.prefix == Path(sys.prefix)
     assert found.base_prefix == Path(sys.base_prefix)
     assert found.debug == hasattr(sys, "gettotalrefcount")
-    assert pickle.loads(pickle.dumps(found)) == found  # our own
+    assert pickle.loads(pickle.dumps(found)) == found  # pickled by us
 
 
 @pytest.mark.parametrize("minor", OTHERS)
-def test_an_environment_names_the_python_it_was_made_from(minor: str, tmp_path: Path) -> None:
+def test_an_environment_is_described_with_its_base(minor: str, tmp_path: Path) -> None:
     made = tmp_path / "made"
     subprocess.run([OTHERS[minor], "-m", "venv", "--without-pip", made], check=True)
 
-    found = ask(made / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    found = probe_here(made / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 
     assert found.prefix == made
-    assert found.base_prefix == ask(OTHERS[minor]).base_prefix
+    assert found.base_prefix == probe_here(OTHERS[minor]).base_prefix
     assert found.base_executable.samefile(OTHERS[minor])
 
 
@@ -107,9 +107,11 @@ POISON = {
 
 
 @pytest.mark.parametrize("minor", OTHERS)
-def test_a_poisoned_environment_changes_no_answer(minor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P14: nothing in the environment, the working directory or the home can break or fool asking."""
-    expected = ask(OTHERS[minor])
+def test_p14_poisoned_variables_do_not_change_the_result(
+    minor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Modules of the working directory do not change it either."""
+    expected = probe_here(OTHERS[minor])
     evil = tmp_path / "evil"
     evil.mkdir()
     for module in ("os", "site", "sitecustomize", "usercustomize", "json", "encodings", "codecs"):
@@ -128,54 +130,53 @@ def test_a_poisoned_environment_changes_no_answer(minor: str, tmp_path: Path, mo
 
 
 @needs_scripts
-def test_a_path_of_spaces_and_umlauts_is_kept(tmp_path: Path) -> None:
-    """P17."""
+def test_p17_a_path_with_spaces_and_umlauts_is_kept(tmp_path: Path) -> None:
     link = tmp_path / "mit Leerzeichen ü \N{SNAKE}" / "python"
     link.parent.mkdir()
     link.symlink_to(CURRENT)
 
-    assert ask(link).executable == link
+    assert probe_here(link).executable == link
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_executable_names_it(tmp_path: Path) -> None:
     with pytest.raises(ProbeError, match=r"there is no .*python3\.99"):
-        ask(tmp_path / "python3.99")
+        probe_here(tmp_path / "python3.99")
 
 
 @needs_scripts
-def test_a_dangling_link_names_what_is_gone(tmp_path: Path) -> None:
+def test_the_error_for_a_dangling_link_names_its_target(tmp_path: Path) -> None:
     (tmp_path / "python").symlink_to("gone")
 
     with pytest.raises(ProbeError, match="a link to gone, which is missing"):
-        ask(tmp_path / "python")
+        probe_here(tmp_path / "python")
 
 
 @needs_scripts
-def test_a_directory_is_no_executable(tmp_path: Path) -> None:
+def test_a_directory_without_a_python_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ProbeError, match="is a directory without bin/python3") as caught:
-        ask(tmp_path)
+        probe_here(tmp_path)
 
     assert str(tmp_path) in caught.value.hint
 
 
 @needs_scripts
-def test_a_file_without_the_executable_bit_gets_the_command_that_helps(tmp_path: Path) -> None:
+def test_the_hint_for_a_file_that_is_not_executable_is_a_chmod_command(tmp_path: Path) -> None:
     (tmp_path / "python").write_text("#!/bin/sh\n")
 
     with pytest.raises(ProbeError, match="is not executable") as caught:
-        ask(tmp_path / "python")
+        probe_here(tmp_path / "python")
 
     assert caught.value.hint == f"chmod +x {tmp_path / 'python'}"
 
 
 @needs_scripts
-def test_an_empty_file_is_called_empty(script: Write) -> None:
+def test_an_empty_file_is_an_error(script: Write) -> None:
     with pytest.raises(ProbeError, match="is empty"):
-        ask(script(""))
+        probe_here(script(""))
 
 
 @needs_scripts
-def test_a_program_of_another_machine_is_no_broken_one(tmp_path: Path) -> None:
+def test_a_program_for_another_machine_is_an_error(tmp_path: Path) -> None:
     foreign = tmp_path / "python"
     shutil.copy(CURRENT, foreign)
     with foreign.open("r+b") as file:
@@ -183,49 +184,49 @@ def test_a_program_of_another_machine_is_no_broken_one(tmp_path: Path) -> None:
         file.write(b"\xff\xfe")
 
     with pytest.raises(ProbeError, match=r"cannot (run|start)|is broken"):
-        ask(foreign)
+        probe_here(foreign)
 
 
 @needs_scripts
-def test_a_missing_loader_is_not_called_a_missing_file(script: Write) -> None:
+def test_the_error_for_a_missing_loader_says_so(script: Write) -> None:
     with pytest.raises(ProbeError, match="loader or interpreter that it needs is not on this machine"):
-        ask(script("#!/lib/ld-of-another-libc.so.1\n"))
+        probe_here(script("#!/lib/ld-of-another-libc.so.1\n"))
 
 
 @needs_scripts
-def test_what_is_no_python_shows_what_it_said(script: Write) -> None:
+def test_the_error_for_another_program_contains_its_output(script: Write) -> None:
     with pytest.raises(ProbeError, match="does not answer like a Python, saying: hello"):
-        ask(script("#!/bin/sh\necho hello\n"))
+        probe_here(script("#!/bin/sh\necho hello\n"))
 
 
 @needs_scripts
 @pytest.mark.parametrize(
     "answer", ["", "{}", "[]", "null", "not json", '{"version_info": 3}', '{"version_info": [3, 12, 1, "odd", 0]}']
 )
-def test_rubbish_between_the_markers_is_refused(script: Write, answer: str) -> None:
+def test_invalid_output_between_the_markers_is_rejected(script: Write, answer: str) -> None:
     # $0 -I -B -c TEXT START END
     with pytest.raises(ProbeError, match="does not answer like a Python"):
-        ask(script(f"#!/bin/sh\nprintf '%s%s%s' \"$5\" '{answer}' \"$6\"\n"))
+        probe_here(script(f"#!/bin/sh\nprintf '%s%s%s' \"$5\" '{answer}' \"$6\"\n"))
 
 
 @needs_scripts
-def test_echo_is_no_python() -> None:
+def test_echo_is_not_a_python() -> None:
     echo = shutil.which("echo")
     assert echo is not None
 
     with pytest.raises(ProbeError, match="does not answer like a Python"):
-        ask(Path(echo))
+        probe_here(Path(echo))
 
 
 @needs_scripts
 @pytest.mark.parametrize("name", ["ls", "echo", "cat", "grep", "true", "bash"])
-def test_our_own_text_is_not_repeated(name: str) -> None:
+def test_the_error_does_not_repeat_the_probe_script(name: str) -> None:
     program = shutil.which(name)
     if program is None:
         pytest.skip(f"there is no {name}")
 
     with pytest.raises(ProbeError) as caught:
-        ask(Path(program))
+        probe_here(Path(program))
 
     assert "\n" not in caught.value.message
     assert len(caught.value.message) < 300
@@ -233,56 +234,56 @@ def test_our_own_text_is_not_repeated(name: str) -> None:
 
 
 @needs_scripts
-def test_a_long_line_is_cut(script: Write) -> None:
+def test_a_long_line_of_output_is_shortened(script: Write) -> None:
     with pytest.raises(ProbeError, match=r"saying: x{100,}…") as caught:
-        ask(script(f"#!/bin/sh\necho {'x' * 5000}\n"))
+        probe_here(script(f"#!/bin/sh\necho {'x' * 5000}\n"))
 
     assert len(caught.value.message.partition(", saying")[2]) <= 200
 
 
 @needs_scripts
-def test_rubbish_is_described_in_words(script: Write) -> None:
+def test_binary_output_is_not_repeated(script: Write) -> None:
     with pytest.raises(ProbeError, match=r"printing 64 bytes that are not text") as caught:
-        ask(script("#!/bin/sh\nfor i in 1 2 3 4 5 6 7 8; do printf 'ab\\000\\377\\376\\001\\n\\200'; done\n"))
+        probe_here(script("#!/bin/sh\nfor i in 1 2 3 4 5 6 7 8; do printf 'ab\\000\\377\\376\\001\\n\\200'; done\n"))
 
     assert "\\x" not in caught.value.message
 
 
 @needs_scripts
-def test_a_failing_executable_shows_code_and_words(script: Write) -> None:
+def test_the_error_for_a_failing_executable_has_its_exit_code_and_output(script: Write) -> None:
     with pytest.raises(ProbeError, match="exit code 9, saying: libpython is missing") as caught:
-        ask(script("#!/bin/sh\necho libpython is missing >&2\nexit 9\n"))
+        probe_here(script("#!/bin/sh\necho libpython is missing >&2\nexit 9\n"))
 
     assert str(caught.value).endswith("-I -B -c 'import sys; print(sys.version)'")
 
 
 @needs_scripts
-def test_a_crash_names_its_signal(script: Write) -> None:
+def test_the_error_for_a_crash_names_the_signal(script: Write) -> None:
     with pytest.raises(ProbeError, match="SIGSEGV"):
-        ask(script("#!/bin/sh\nkill -SEGV $$\n"))
+        probe_here(script("#!/bin/sh\nkill -SEGV $$\n"))
 
 
 @needs_scripts
-def test_control_characters_of_a_stranger_do_not_reach_the_terminal(script: Write) -> None:
+def test_control_characters_in_output_are_removed(script: Write) -> None:
     with pytest.raises(ProbeError) as caught:
-        ask(script("#!/bin/sh\nprintf '\\033[31mred'\n"))
+        probe_here(script("#!/bin/sh\nprintf '\\033[31mred'\n"))
 
     assert "\x1b" not in str(caught.value)
 
 
 @needs_scripts
-def test_endless_output_is_cut_off(script: Write) -> None:
+def test_endless_output_is_an_error(script: Write) -> None:
     with pytest.raises(ProbeError, match="prints without end"):
-        ask(script("#!/bin/sh\nyes\n"))
+        probe_here(script("#!/bin/sh\nyes\n"))
 
 
 @needs_scripts
-def test_what_hangs_is_killed_with_its_children(script: Write, tmp_path: Path) -> None:
+def test_an_executable_that_hangs_is_killed_with_its_children(script: Write, tmp_path: Path) -> None:
     executable = script(f"#!/bin/sh\nsleep 600 &\necho $! > {tmp_path}/child\nwait\n")
 
     begun = time.monotonic()
     with pytest.raises(ProbeError, match=r"did not answer within 0\.5 seconds"):
-        ask(executable, timeout=0.5)
+        probe_here(executable, timeout=0.5)
 
     assert time.monotonic() - begun < 100
     child = int((tmp_path / "child").read_text())
@@ -291,7 +292,7 @@ def test_what_hangs_is_killed_with_its_children(script: Write, tmp_path: Path) -
 
 
 def wait_for_end_of(process: int) -> None:
-    """Returns never before the process ended: a killed orphan stays until another process has reaped it."""
+    """Wait for the end of `process`. A killed orphan is a zombie until another process reaps it."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         os.kill(process, 0)
@@ -302,17 +303,17 @@ def wait_for_end_of(process: int) -> None:
 
 
 @needs_scripts
-def test_what_reads_standard_input_gets_its_end(script: Write) -> None:
+def test_standard_input_of_a_probe_is_empty(script: Write) -> None:
     with pytest.raises(ProbeError, match="saying: read all"):
-        ask(script("#!/bin/sh\ncat\necho read all\n"), timeout=10)
+        probe_here(script("#!/bin/sh\ncat\necho read all\n"), timeout=10)
 
 
 @needs_scripts
-def test_an_answer_counts_though_something_stays_in_the_background(script: Write, tmp_path: Path) -> None:
+def test_a_background_process_does_not_delay_the_result(script: Write, tmp_path: Path) -> None:
     executable = script(f'#!/bin/sh\nsleep 600 &\necho $! > {tmp_path}/child\nexec {CURRENT} "$@"\n')
 
     begun = time.monotonic()
-    found = ask(executable)
+    found = probe_here(executable)
     os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
 
     assert found.version == Version(sys.version.split()[0])
@@ -320,15 +321,17 @@ def test_an_answer_counts_though_something_stays_in_the_background(script: Write
 
 
 @needs_scripts
-def test_noise_before_the_answer_is_ignored(script: Write) -> None:
-    assert ask(script(f'#!/bin/sh\necho noise\nexec {CURRENT} "$@"\n')).version == Version(sys.version.split()[0])
+def test_output_before_the_result_is_ignored(script: Write) -> None:
+    assert probe_here(script(f'#!/bin/sh\necho noise\nexec {CURRENT} "$@"\n')).version == Version(
+        sys.version.split()[0]
+    )
 
 
 @needs_scripts
-def test_a_python_2_is_named(script: Write) -> None:
+def test_the_error_for_python_2_names_its_version(script: Write) -> None:
     refusal = "echo 'Unknown option: -I' >&2; exit 2"
     with pytest.raises(ProbeError, match=r"is Python 2\.7\.18; Python 3\.6 or newer is needed"):
-        ask(
+        probe_here(
             script(
                 "#!/bin/sh\n"
                 f'[ "$1" = -I ] && {{ {refusal}; }}\n'
@@ -337,12 +340,12 @@ def test_a_python_2_is_named(script: Write) -> None:
         )
 
 
-def test_the_expected_key_is_the_one_that_comes_back() -> None:
-    found = ask(CURRENT)
+def test_the_result_has_the_expected_key() -> None:
+    found = probe_here(CURRENT)
     level = replace(found.key, target=replace(found.key.target, arch=found.key.target.arch + "_v3"))
 
-    assert ask(CURRENT, expected=found.key) == found
-    assert ask(CURRENT, expected=level).key == level
+    assert probe_here(CURRENT, expected=found.key) == found
+    assert probe_here(CURRENT, expected=level).key == level
 
 
 @pytest.mark.parametrize(
@@ -355,32 +358,31 @@ def test_the_expected_key_is_the_one_that_comes_back() -> None:
         {"target": Target(os="linux", arch="x86_64", libc="musl")},
     ],
 )
-def test_an_answer_that_is_not_the_expected_one_is_refused(change: dict[str, object]) -> None:
-    """P18: what a directory is called counts for nothing."""
-    expected = replace(ask(CURRENT).key, **change)  # type: ignore[arg-type]  # each is a field of Key
+def test_p18_a_python_with_another_key_than_expected_is_rejected(change: dict[str, object]) -> None:
+    expected = replace(probe_here(CURRENT).key, **change)  # type: ignore[arg-type]  # each is a field of Key
 
     with pytest.raises(ProbeError, match=f"not {str(expected).replace('+', '.')}"):
-        ask(CURRENT, expected=expected)
+        probe_here(CURRENT, expected=expected)
 
 
-def test_many_threads_can_ask_at_once() -> None:
+def test_many_threads_can_probe_at_once() -> None:
     executables = list(OTHERS.values()) * 3
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(ask, executables))
+        answers = list(pool.map(probe_here, executables))
 
     assert [answer.executable for answer in answers] == executables
 
 
 @needs_scripts
-def test_a_file_that_another_process_still_writes_is_waited_for(tmp_path: Path) -> None:
+def test_a_probe_waits_for_a_file_that_is_still_being_written(tmp_path: Path) -> None:
     executable = tmp_path / "python"
     shutil.copy(CURRENT, executable)
     executable.chmod(executable.stat().st_mode | stat.S_IXUSR)
     writer = executable.open("r+b")
     threading.Timer(0.2, writer.close).start()
 
-    # A copied executable may not find its library; that it was started is the point.
+    # A copied executable may not find its library, but it must have been started.
     try:
-        ask(executable)
+        probe_here(executable)
     except ProbeError as error:
-        assert "busy" not in str(error)  # noqa: PT017  # either outcome is right
+        assert "busy" not in str(error)  # noqa: PT017  # either outcome is correct

@@ -1,4 +1,4 @@
-"""What a Python says about itself: the script runs in each Python of this machine."""
+"""The probe script runs in each Python of this machine and prints correct JSON."""
 
 import json
 import os
@@ -26,7 +26,7 @@ json_values = st.recursive(
 )
 
 
-def answer(executable: Path, *, env: dict[str, str] | None = None) -> dict[str, object]:
+def report_of(executable: Path, *, env: dict[str, str] | None = None) -> dict[str, object]:
     done = subprocess.run(
         [executable, "-c", SCRIPT, "<<<", ">>>"], capture_output=True, check=True, env=env or dict(os.environ)
     )
@@ -39,50 +39,50 @@ def answer(executable: Path, *, env: dict[str, str] | None = None) -> dict[str, 
 
 
 @pytest.mark.parametrize("minor", interpreters())
-def test_each_python_says_who_it_is(minor: str) -> None:
+def test_each_python_reports_its_version_and_prefix(minor: str) -> None:
     executable = interpreters()[minor]
-    said = answer(executable)
+    report = report_of(executable)
 
     code = "import sys; print(list(sys.version_info), sys.prefix, sys.platform, sep='|')"
-    truth = subprocess.run([executable, "-c", code], capture_output=True, check=True, text=True).stdout
-    numbers, prefix, system = truth.strip().split("|")
-    assert str(said["version_info"]) == numbers
-    assert (said["prefix"], said["base_prefix"], said["system"]) == (prefix, prefix, system)
-    assert (said["implementation"], said["free_threaded"], said["debug"]) == ("cpython", False, False)
-    assert said["pypy_version_info"] == []
+    expected = subprocess.run([executable, "-c", code], capture_output=True, check=True, text=True).stdout
+    numbers, prefix, system = expected.strip().split("|")
+    assert str(report["version_info"]) == numbers
+    assert (report["prefix"], report["base_prefix"], report["system"]) == (prefix, prefix, system)
+    assert (report["implementation"], report["free_threaded"], report["debug"]) == ("cpython", False, False)
+    assert report["pypy_version_info"] == []
 
 
-def test_standard_output_of_another_encoding_changes_nothing() -> None:
+def test_the_encoding_of_standard_output_does_not_matter() -> None:
     executable = interpreters()[OLDEST]
-    assert answer(executable, env={**os.environ, "PYTHONIOENCODING": "utf-16"}) == answer(executable)
+    assert report_of(executable, env={**os.environ, "PYTHONIOENCODING": "utf-16"}) == report_of(executable)
 
 
 @pytest.mark.parametrize("minor", interpreters())
-def test_an_environment_names_the_python_that_it_was_made_from(minor: str, tmp_path: Path) -> None:
+def test_an_environment_reports_its_base(minor: str, tmp_path: Path) -> None:
     executable = interpreters()[minor]
     subprocess.run([executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
 
-    said = answer(tmp_path / "env" / "bin" / "python")
+    report = report_of(tmp_path / "env" / "bin" / "python")
 
-    assert said["prefix"] == str(tmp_path / "env")
-    base = Path(str(said["base_executable"]))
+    assert report["prefix"] == str(tmp_path / "env")
+    base = Path(str(report["base_executable"]))
     assert not base.is_relative_to(tmp_path)
     assert base.resolve() == executable.resolve()
 
 
-def test_an_environment_whose_configuration_names_no_home_falls_back_to_its_link(tmp_path: Path) -> None:
+def test_an_environment_without_a_home_in_its_configuration_reports_the_target_of_its_link(tmp_path: Path) -> None:
     venv.create(tmp_path / "env", symlinks=True)
-    said = answer(tmp_path / "env" / "bin" / "python")
-    assert Path(str(said["base_executable"])).resolve() == Path(sys.executable).resolve()
+    report = report_of(tmp_path / "env" / "bin" / "python")
+    assert Path(str(report["base_executable"])).resolve() == Path(sys.executable).resolve()
 
 
 @given(json_values)
-def test_what_is_encoded_is_json_in_ascii(value: object) -> None:
+def test_values_are_encoded_as_ascii_json(value: object) -> None:
     text = encode(value)
     assert text.isascii()
     assert json.loads(text) == value
 
 
-def test_undecodable_bytes_of_a_path_survive() -> None:
+def test_undecodable_bytes_of_a_path_are_kept() -> None:
     path = os.fsdecode(b"/caf\xe9/python")
     assert os.fsencode(json.loads(encode(path))) == b"/caf\xe9/python"

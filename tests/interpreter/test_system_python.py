@@ -1,4 +1,4 @@
-"""P18, P24: Debian's PyPy and its debug build of CPython, which ``.ci/run`` installs, are Pythons like any other."""
+"""P18, P24: the PyPy and the debug build of Debian, which ``.ci/run`` installs, work like other Pythons."""
 
 import os
 import subprocess
@@ -38,14 +38,14 @@ def _debug_request() -> str:
 
 
 @pytest.mark.parametrize("kind", PYTHONS)
-def test_it_is_found_on_path_and_says_what_it_is(kind: str, tmp_path: Path) -> None:
+def test_each_is_found_on_path(kind: str, tmp_path: Path) -> None:
     interpreter = found(kind, tmp_path)
     assert interpreter.executable.resolve() == Path(PYTHONS[kind]).resolve()
     assert (interpreter.implementation, interpreter.debug) == (("pypy", False) if kind == "pypy" else ("cpython", True))
 
 
 @pytest.mark.parametrize("name", ["python3.11-dbg", "python3.11d", "python3-dbg"])
-def test_every_name_of_a_debug_build_is_looked_at(name: str, tmp_path: Path) -> None:
+def test_each_command_name_of_a_debug_build_is_found(name: str, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / name).symlink_to(PYTHONS["debug"])
     environ = {"PATH": str(tmp_path / "bin")}
@@ -62,7 +62,7 @@ def _implementation(answer: int) -> list[object]:
 
 
 @pytest.mark.parametrize("kind", PYTHONS)
-def test_call_and_environment(kind: str, tmp_path: Path) -> None:
+def test_each_runs_calls_and_environments(kind: str, tmp_path: Path) -> None:
     interpreter = found(kind, tmp_path)
     assert interpreter.call(_implementation, 42) == [42, interpreter.implementation, interpreter.debug]
 
@@ -74,7 +74,7 @@ def test_call_and_environment(kind: str, tmp_path: Path) -> None:
     assert said == ["True", interpreter.implementation, str(interpreter.debug)]
 
 
-def test_fixtures_and_suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_runs_fixtures_and_suites(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]))
     pytester.makepyfile(
         test_fixture="""
@@ -110,8 +110,8 @@ exec "$0" "$@"
 """
 
 
-def elsewhere(*words: str) -> str:
-    """What a command prints on a machine without these Pythons. Without the right to hide them: on this one."""
+def output_elsewhere(*words: str) -> str:
+    """The output of a command on a machine without these Pythons, or on this one without permission to hide them."""
     hidden = ["unshare", "--mount", "/bin/sh", "-euc", HIDING]
     may_hide = subprocess.run([*hidden, "/bin/true"], check=False, capture_output=True).returncode == 0
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
@@ -123,7 +123,7 @@ def elsewhere(*words: str) -> str:
 
 
 @pytest.mark.parametrize("kind", [*PYTHONS, "release"])
-def test_it_is_packed_and_runs_from_another_place(kind: str, tmp_path: Path) -> None:
+def test_each_can_be_packed_and_runs_from_another_path(kind: str, tmp_path: Path) -> None:
     executable = Path(PYTHONS.get(kind, "/usr/bin/python3"))
     (packed,) = pack(tmp_path / "mirror", [executable], tag="20261122", environ=os.environ)
     original = probe(executable, environ=os.environ)
@@ -139,16 +139,16 @@ def test_it_is_packed_and_runs_from_another_place(kind: str, tmp_path: Path) -> 
     python = provision(original.key.display_name, settings)
     assert python.key == original.key
     script = "import ssl, sqlite3, sys, sysconfig; print(sys.prefix, sysconfig.get_paths()['include'], sys.path)"
-    prefix, include, *path = elsewhere(str(python.executable), "-I", "-c", script).split()
+    prefix, include, *path = output_elsewhere(str(python.executable), "-I", "-c", script).split()
     assert Path(prefix) == python.prefix
     assert Path(include).is_relative_to(python.prefix)
     assert "/usr" not in " ".join(path)
-    elsewhere(str(python.executable), "-m", "venv", str(tmp_path / "venv"))
-    assert str(tmp_path) in elsewhere(str(tmp_path / "venv" / "bin" / "python"), "-m", "pip", "--version")
+    output_elsewhere(str(python.executable), "-m", "venv", str(tmp_path / "venv"))
+    assert str(tmp_path) in output_elsewhere(str(tmp_path / "venv" / "bin" / "python"), "-m", "pip", "--version")
 
     assert python.call(_implementation, 1) == [1, original.implementation, original.debug]
     environment = python.environment(tmp_path / "environment")
-    assert elsewhere(str(environment.python.executable), "-c", "print(7)") == "7\n"
+    assert output_elsewhere(str(environment.python.executable), "-c", "print(7)") == "7\n"
 
 
 def test_one_call_packs_all_three(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_one_call_packs_all_three(tmp_path: Path) -> None:
     assert len({each.path for each in packed}) == 3
 
 
-def test_tools_of_the_machine_keep_their_place() -> None:
+def test_paths_of_tools_of_the_machine_are_not_replaced() -> None:
     text = b"""
  'BINDIR': '/usr/bin', 'INSTALL': '/usr/bin/install -c', 'prefix': '/usr', 'TZPATH': '/usr/share/zoneinfo',
  'BINLIBDEST': '/usr/lib/x86_64-linux-gnu/python3.11', 'INCLUDEPY': '/usr/include/python3.11d',
