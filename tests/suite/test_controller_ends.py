@@ -7,12 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from suite_fixtures import NEW, OLD, PYPROJECT, Run, asked, marks
+from waiting import wait_until
 
 from pytest_pyinstall.suite import cache
 
@@ -22,12 +22,16 @@ LONG = 300
 """Seconds, longer than any step takes on a slow machine."""
 
 
-def until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
-    deadline = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        assert process is None or process.poll() is None, "it has ended"
-        time.sleep(0.02)
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Return when `condition` is true; fail the test if `process` ends before."""
+
+    def is_true() -> bool:
+        if condition():
+            return True
+        assert process.poll() is None, "the session has ended"
+        return False
+
+    wait_until(is_true, LONG)
 
 
 @contextlib.contextmanager
@@ -119,7 +123,7 @@ def test_an_interrupt_ends_all_workers_and_keeps_their_reports(run: Run, project
     (project / "test_demo.py").write_text(SLOW, "utf-8")
     run("-k", "quick").assert_outcomes(passed=2, deselected=2)
     with suite(project, *asked(OLD, NEW)) as process:
-        until(lambda: len(list(project.glob("pid-*"))) == 2, process)
+        wait_for(lambda: len(list(project.glob("pid-*"))) == 2, process)
         pids = [int(path.name.removeprefix("pid-")) for path in project.glob("pid-*")]
         process.send_signal(signal.SIGINT)
         assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED, output_of(project)
@@ -137,7 +141,7 @@ def test_tests_that_ignore_an_interrupt_are_killed(run: Run, project: Path) -> N
     )
     run("-k", "quick").assert_outcomes(passed=2, deselected=2)
     with suite(project, *asked(OLD, NEW)) as process:
-        until(lambda: len(list(project.glob("pid-*"))) == 2, process)
+        wait_for(lambda: len(list(project.glob("pid-*"))) == 2, process)
         process.send_signal(signal.SIGINT)
         assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED, output_of(project)
     for path in project.glob("pid-*"):
@@ -156,7 +160,7 @@ def test_an_interrupt_does_not_wait_for_an_environment_that_another_session_make
     with (shelf / f".{made.name.partition('-')[0]}.lock").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with suite(project, *asked(NEW)) as process:
-            until(lambda: "waiting for the environment" in output_of(project), process)
+            wait_for(lambda: "waiting for the environment" in output_of(project), process)
             process.send_signal(signal.SIGINT)
             assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED
 
@@ -224,7 +228,7 @@ def test_an_incomplete_environment_of_a_killed_session_is_not_used(run: Run, pro
     scratch = cache.environments_directory(shared_home / "cache")
     others = set(scratch.glob(".*.new"))  # of tests that share this home
     with suite(project, "-k", "fine", *asked(NEW)) as process:
-        until((project / "building").exists, process)
+        wait_for((project / "building").exists, process)
         process.kill()
         process.wait()
     (project / "go").touch()
@@ -242,7 +246,7 @@ def test_cache_clear_does_not_delete_an_environment_in_use(run: Run, project: Pa
     )
     clear = [sys.executable, "-m", "pytest_pyinstall", "cache", "clear"]
     with suite(project, *asked(NEW)) as process:
-        until((project / "running").exists, process)
+        wait_for((project / "running").exists, process)
         first = subprocess.run(clear, capture_output=True, text=True, cwd=project, check=False)
         (project / "go").touch()
         assert process.wait(LONG) == 0, output_of(project)

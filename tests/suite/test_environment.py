@@ -6,13 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from archives import interpreters
 from suite_fixtures import NEW, OLD, Run, asked, marks
+from waiting import wait_until
 
 from pytest_pyinstall.suite import cache as environment_cache
 
@@ -311,13 +310,6 @@ def test_a_reboot_causes_a_comparison_of_the_content(run: Run, project: Path, sh
 # Locks
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline, "the condition never became true"
-        time.sleep(0.02)
-
-
 SLOW_BACKEND = (
     "import os, time\nfrom flit_core.buildapi import *\nfrom flit_core.buildapi import build_editable as build\n"
     "def build_editable(*args, **named):\n    open('building', 'w').close()\n"
@@ -336,7 +328,7 @@ def test_a_session_names_the_process_that_it_waits_for_and_stops_at_the_timeout(
     command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--python-suite", "-k", "fine", *asked(OLD)]
     first = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
     try:
-        until((project / "building").exists)
+        wait_until((project / "building").exists, 300)
         monkeypatch.setenv("PYTEST_PYINSTALL_LOCK_TIMEOUT", "2")
         for pythons in ((OLD,), (NEW,)):  # the same environment, and another one of the same project
             result = run("-k", "fine", pythons=pythons)
@@ -360,7 +352,7 @@ def test_the_installer_of_a_killed_session_does_not_disturb_the_next_session(
     shelf = environment_cache.environments_directory(shared_home / "cache")
     command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--python-suite", "-k", "fine", *asked(NEW)]
     first = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL)
-    until((project / "building").exists)
+    wait_until((project / "building").exists, 300)
     first.send_signal(signal.SIGKILL)
     first.wait()
     left = {path.name for path in shelf.glob(".*.new")}

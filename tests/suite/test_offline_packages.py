@@ -16,7 +16,7 @@ NOWHERE = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.
 
 
 def commands(start: str) -> str:
-    """The block of the page that begins so, with the Pythons of this machine."""
+    """The code block of the page that begins with `start`, with the Pythons of this machine."""
     [text] = [text for _, text in fenced(DOCS / "howto" / "air-gapped.md") if text.startswith(start)]
     for words in (f"{OLD} {NEW}", f"{OLD},{NEW}"):
         paths = words.replace(OLD, str(interpreters()[OLD])).replace(NEW, str(interpreters()[NEW]))
@@ -38,7 +38,7 @@ def shell(text: str, directory: Path, **environ: str) -> subprocess.CompletedPro
 
 @pytest.fixture(name="packages", scope="module")
 def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What pip downloads, with the network that this machine has."""
+    """The directory of packages that the page's first command downloads, with the network."""
     directory = tmp_path_factory.mktemp("online")
     _project(directory)
     done = shell(commands("pytest-pyinstall exec"), directory)
@@ -67,7 +67,7 @@ dependencies = ["wcwidth"]
 
 
 @pytest.mark.parametrize("installer", ["uv", "pip"])
-def test_a_suite_takes_its_packages_from_a_directory(
+def test_a_suite_installs_packages_from_a_directory(
     installer: str, packages: Path, tmp_path: Path, isolated_home: Path
 ) -> None:
     _project(tmp_path)

@@ -1,4 +1,4 @@
-"""pytest's own options in a suite under several Pythons, and the ways in which environments are made."""
+"""pytest's own options in a suite under several Pythons, and the installers of its environments."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from suite_fixtures import NEW, OLD, PYPROJECT, Run, asked, marks
 pytestmark = marks
 
 
-def test_marks_and_plugins_are_the_inner_sessions(run: Run, project: Path) -> None:
+def test_marks_and_p_apply_to_the_workers(run: Run, project: Path) -> None:
     (project / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nmarkers = slow\n", "utf-8")
     (project / "test_demo.py").write_text(
         "import pytest\n@pytest.mark.slow\ndef test_slow(): pass\ndef test_quick(): pass\n"
@@ -27,7 +27,7 @@ def test_marks_and_plugins_are_the_inner_sessions(run: Run, project: Path) -> No
     run("-m", "not slow", "-p", "no:doctest").assert_outcomes(passed=4, deselected=2)
 
 
-def test_the_root_directory_is_the_one_that_was_said(run: Run, project: Path) -> None:
+def test_workers_use_the_given_root_directory(run: Run, project: Path) -> None:
     (project / "sub").mkdir()
     (project / "sub" / "test_sub.py").write_text("def test_it(pytestconfig): print(pytestconfig.rootpath)", "utf-8")
     result = run("--rootdir=sub", "sub", "-rP")
@@ -37,20 +37,20 @@ def test_the_root_directory_is_the_one_that_was_said(run: Run, project: Path) ->
     )
 
 
-def test_a_missing_node_id_is_a_usage_error_of_each_python(run: Run, project: Path) -> None:
+def test_a_missing_node_id_is_a_usage_error(run: Run, project: Path) -> None:
     result = run("test_demo.py::test_gone")
     result.stdout.fnmatch_lines(["*not found: *test_demo.py::test_gone*"])
     assert result.ret == pytest.ExitCode.USAGE_ERROR
 
 
-def test_counting_what_was_collected(run: Run, project: Path) -> None:
+def test_collect_only_with_qq_counts_the_tests_of_each_python(run: Run, project: Path) -> None:
     result = run("--co", "-qq")
     result.stdout.fnmatch_lines(["test_demo.py[[]py3.9[]]: 5", "test_demo.py[[]py3.12[]]: 5"])
 
 
 @pytest.fixture
 def covered(project: Path) -> Path:
-    """A module of which each Python runs its own half, and no one the last function."""
+    """A project with a module in which each Python runs its own half, and only `test_two` runs the last function."""
     extra = '\n[project.optional-dependencies]\ntest = ["pytest-cov"]\n'
     (project / "pyproject.toml").write_text(PYPROJECT + extra, "utf-8")
     (project / "demo.py").write_text(
@@ -62,7 +62,7 @@ def covered(project: Path) -> Path:
     return project
 
 
-def test_coverage_counts_branches_of_all_pythons_and_fails_below_a_limit(run: Run, covered: Path) -> None:
+def test_coverage_combines_the_branches_of_all_pythons_and_fails_below_a_limit(run: Run, covered: Path) -> None:
     words = ("--cov=demo", "--cov-branch", "-k", "fine")
     good = run(*words, "--cov-fail-under=80", "--cov-report=term", "--cov-report=json")
     good.assert_outcomes(passed=2, deselected=10)
@@ -75,7 +75,7 @@ def test_coverage_counts_branches_of_all_pythons_and_fails_below_a_limit(run: Ru
     assert (covered / "coverage.json").exists()
 
 
-def test_a_limit_in_the_configuration_of_coverage_holds(run: Run, covered: Path) -> None:
+def test_coverage_fails_below_the_limit_in_its_configuration(run: Run, covered: Path) -> None:
     (covered / ".coveragerc").write_text("[report]\nfail_under = 99\n", "utf-8")
     result = run("--cov=demo", "-k", "fine", "--cov-report=xml")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -83,7 +83,7 @@ def test_a_limit_in_the_configuration_of_coverage_holds(run: Run, covered: Path)
     assert (covered / "coverage.xml").exists()
 
 
-def test_coverage_is_appended_and_keeps_its_contexts(run: Run, covered: Path) -> None:
+def test_coverage_can_be_appended_and_keeps_its_contexts(run: Run, covered: Path) -> None:
     run("--cov=demo", "-k", "fine", "--cov-context=test").assert_outcomes(passed=2, deselected=10)
     result = run("--cov=demo", "--cov-append", "--cov-context=test", "test_two.py")
     result.assert_outcomes(passed=2)
@@ -96,7 +96,7 @@ def test_coverage_is_appended_and_keeps_its_contexts(run: Run, covered: Path) ->
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_the_debugger_has_the_terminal(run: Run, project: Path) -> None:
+def test_the_debugger_can_use_the_terminal(run: Run, project: Path) -> None:
     import pty
 
     run("-k", "fine", pythons=(NEW,)).assert_outcomes(passed=1, deselected=4)
@@ -104,25 +104,25 @@ def test_the_debugger_has_the_terminal(run: Run, project: Path) -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen([*command, *asked(NEW)], stdin=theirs, stdout=theirs, stderr=theirs, cwd=project)
     os.close(theirs)
-    said = ""
+    output = ""
 
-    def until(word: str) -> None:
-        nonlocal said
+    def read_until(word: str) -> None:
+        nonlocal output
         deadline = time.monotonic() + 300
-        while word not in said:
-            assert time.monotonic() < deadline, said
+        while word not in output:
+            assert time.monotonic() < deadline, output
             if select.select([ours], [], [], 1)[0]:
                 try:
-                    said += os.read(ours, 10000).decode("utf-8", "replace")
-                except OSError:  # it has closed its side
-                    assert word in said, said
+                    output += os.read(ours, 10000).decode("utf-8", "replace")
+                except OSError:  # the process has closed its side
+                    assert word in output, output
 
     try:
-        until("(Pdb) ")
+        read_until("(Pdb) ")
         os.write(ours, b"p 'so' + 'me' * 2, demo.one()\n")
-        until("('someme', 1)")
+        read_until("('someme', 1)")
         os.write(ours, b"q\n")
-        until("1 failed")
+        read_until("1 failed")
         assert process.wait(300) != 0
     finally:
         process.kill()
@@ -141,7 +141,7 @@ def no_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_uv")
-def test_without_uv_pip_does_it(run: Run, project: Path) -> None:
+def test_pip_makes_environments_without_uv(run: Run, project: Path) -> None:
     result = run("-k", "fine", pythons=(NEW,))
     result.assert_outcomes(passed=1, deselected=4)
     result.stdout.fnmatch_lines(["making an environment for 3.12.* (pip)"])
@@ -154,7 +154,7 @@ build-backend = "setuptools.build_meta"
 """
 
 
-def test_where_nothing_editable_can_be_built_the_project_is_installed_as_it_is(run: Run, project: Path) -> None:
+def test_a_project_is_installed_as_a_copy_if_it_cannot_be_editable(run: Run, project: Path) -> None:
     if "3.6" not in interpreters():
         pytest.skip("needs Python 3.6")
     (project / "pyproject.toml").write_text(SETUPTOOLS, "utf-8")
@@ -194,7 +194,7 @@ def test_the_project_is_built_once_for_all_pythons(run: Run, project: Path, tmp_
     assert not (tmp_path / "other").exists()
 
 
-def test_bytecode_that_is_not_to_be_written_is_there_in_environments_alone(
+def test_dontwritebytecode_keeps_byte_code_out_of_the_project_but_not_of_environments(
     run: Run, project: Path, shared_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
@@ -206,13 +206,13 @@ def test_bytecode_that_is_not_to_be_written_is_there_in_environments_alone(
     assert list(mine.glob("lib/*/site-packages/_pytest/__pycache__/main.*.pyc"))
 
 
-def test_a_python_that_is_not_there_is_told_once(run: Run, project: Path) -> None:
+def test_a_missing_python_is_reported_once(run: Run, project: Path) -> None:
     result = run("--python=3.6.0", "-k", "fine", pythons=(NEW,))
     assert re.search(r"^3\.6\.0 +- +no Python 3\.6\.0 ", result.stdout.str(), re.MULTILINE)
     assert "Python 3.6.0: no Python 3.6.0" not in result.stdout.str()
 
 
-def test_a_session_whose_tests_use_no_python_says_what_would_run_them(pytester: pytest.Pytester) -> None:
+def test_a_session_whose_tests_use_no_python_points_to_python_suite(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_subprocess(f"--python={sys.executable}", timeout=300)
     assert result.stdout.str().count("--python-suite runs the whole suite") == 1

@@ -1,4 +1,4 @@
-"""What the workers report reaches the session's reporters, those of other plugins too, as pytest's own objects."""
+"""The reports of workers reach pytest's reporter and other plugins' reporters as pytest's own objects."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def test_later(): pass
 """
 
 
-def test_hooks_of_other_plugins_get_nodes_of_pytest(run: Run, bench: Bench, tmp_path: Path) -> None:
+def test_hooks_of_other_plugins_get_pytest_nodes(run: Run, bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "curious.py").write_text(
         "import pytest\n"
         "def check(node, config):\n"
@@ -58,7 +58,7 @@ def test_hooks_of_other_plugins_get_nodes_of_pytest(run: Run, bench: Bench, tmp_
 
 
 @pytest.mark.parametrize("words", [(), ("-k", "new or fine"), ("-k", "nothing"), ("test_it.py::test_new",)])
-def test_sugar_outside(run_outside: Run, bench: Bench, words: tuple[str, ...]) -> None:
+def test_sugar_works_in_the_controller(run_outside: Run, bench: Bench, words: tuple[str, ...]) -> None:
     bench(files={"test_it.py": TESTS})
 
     result = run_outside("-psugar", "--force-sugar", *words)
@@ -72,7 +72,7 @@ def test_sugar_outside(run_outside: Run, bench: Bench, words: tuple[str, ...]) -
         assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
-def test_reports_of_reporters_that_only_the_outer_environment_has(run_outside: Run, bench: Bench) -> None:
+def test_reporters_that_only_the_controller_has_write_one_report(run_outside: Run, bench: Bench) -> None:
     here = bench(files={"test_it.py": TESTS})
 
     result = run_outside(
@@ -103,7 +103,7 @@ def test_reporters_on_both_sides_write_one_report(run_outside: Run, bench: Bench
     assert [path.name for path in here.glob("out*.html")] == ["out.html"]
 
 
-def test_reporters_that_only_the_environments_have_write_one_file_for_each_python(run: Run, bench: Bench) -> None:
+def test_reporters_that_only_the_workers_have_write_one_file_for_each_python(run: Run, bench: Bench) -> None:
     here = bench("pytest-html", "pytest-json-report", files={"test_it.py": TESTS})
 
     result = run("--html=out.html", "--json-report", "--json-report-file=out.json", pythons=PYTHONS)
@@ -120,7 +120,7 @@ def test_reporters_that_only_the_environments_have_write_one_file_for_each_pytho
 def test_benchmarks_are_written_for_each_python_and_shown(
     run: Run, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark does not measure in one
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark does not measure in a worker of xdist
     here = bench("pytest-benchmark", files={"test_it.py": "def test_it(benchmark): assert benchmark(lambda: 1) == 1\n"})
 
     result = run("--benchmark-json=out.json", pythons=PYTHONS)
@@ -133,7 +133,7 @@ def test_benchmarks_are_written_for_each_python_and_shown(
     assert not (here / "out.json").exists()
 
 
-def test_the_seed_that_is_shown_is_that_of_every_python(run_outside: Run, bench: Bench) -> None:
+def test_every_python_uses_the_seed_in_the_header(run_outside: Run, bench: Bench) -> None:
     bench(
         "pytest-randomly",
         files={"test_it.py": "import random\ndef test_it(): print('drawn', random.random())\n"},
@@ -152,7 +152,7 @@ def test_the_seed_that_is_shown_is_that_of_every_python(run_outside: Run, bench:
     assert drawn(again) == drawn(result)
 
 
-def test_plugins_of_an_editor_outside_are_not_asked_of_the_environments(
+def test_the_workers_do_not_need_the_plugin_of_an_editor(
     run: Run, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "vscode_pytest.py").write_text(
@@ -168,7 +168,7 @@ def test_plugins_of_an_editor_outside_are_not_asked_of_the_environments(
     run(pythons=PYTHONS).assert_outcomes(passed=3, failed=1, skipped=2)
 
 
-def test_django_outside_does_not_import_the_projects_settings(run_outside: Run, bench: Bench) -> None:
+def test_pytest_django_in_the_controller_does_not_import_the_settings(run_outside: Run, bench: Bench) -> None:
     bench(
         files={
             "pytest.ini": "[pytest]\nDJANGO_SETTINGS_MODULE = settings\n",
@@ -182,7 +182,7 @@ def test_django_outside_does_not_import_the_projects_settings(run_outside: Run, 
     assert "imported outside" not in result.stdout.str() + result.stderr.str()
 
 
-def test_without_automatic_plugins(pytester: pytest.Pytester, run: Run, bench: Bench) -> None:
+def test_the_workers_follow_disabled_plugin_autoload(pytester: pytest.Pytester, run: Run, bench: Bench) -> None:
     bench(
         "pytest-benchmark",
         files={"test_it.py": TESTS + "def test_none(request): request.getfixturevalue('benchmark')\n"},
@@ -196,7 +196,7 @@ def test_without_automatic_plugins(pytester: pytest.Pytester, run: Run, bench: B
     result.assert_outcomes(passed=2, failed=2, deselected=4)
 
 
-# What the inner session alone says
+# Output of the workers
 
 SAYING = """
 import logging
@@ -215,7 +215,7 @@ def thing():
 """
 
 
-def test_headings_summaries_and_live_logs_reach_the_reader(run: Run, bench: Bench) -> None:
+def test_headers_summaries_and_live_logs_of_workers_are_shown(run: Run, bench: Bench) -> None:
     bench(files={"conftest.py": SAYING, "test_it.py": "def test_it(thing): pass\n"})
 
     result = run("--log-cli-level=INFO", pythons=PYTHONS)
@@ -228,7 +228,7 @@ def test_headings_summaries_and_live_logs_reach_the_reader(run: Run, bench: Benc
     assert len(re.findall(r"WARNING +here:conftest\.py:\d+ a live line", text)) == 2
 
 
-def test_what_only_one_python_says_names_it(run: Run, bench: Bench) -> None:
+def test_a_summary_of_only_one_python_is_shown_with_its_name(run: Run, bench: Bench) -> None:
     bench(
         files={
             "conftest.py": SAYING.replace('"all is well"', "__import__('platform').python_version()"),
@@ -243,7 +243,7 @@ def test_what_only_one_python_says_names_it(run: Run, bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("word", ["--setup-show", "--setup-only", "--setup-plan", "--fixtures-per-test"])
-def test_what_is_shown_of_fixtures_reaches_the_reader(run: Run, bench: Bench, compare: Compare, word: str) -> None:
+def test_the_output_about_fixtures_is_shown(run: Run, bench: Bench, compare: Compare, word: str) -> None:
     bench(files={"conftest.py": SAYING, "test_it.py": "def test_it(thing): pass\n"})
 
     compared = compare(word)
@@ -254,7 +254,7 @@ def test_what_is_shown_of_fixtures_reaches_the_reader(run: Run, bench: Bench, co
     assert [line for line in lines if line not in shown and not line.endswith(".")] == []
 
 
-def test_statistics_of_hypothesis_reach_the_reader(run: Run, bench: Bench) -> None:
+def test_the_statistics_of_hypothesis_are_shown(run: Run, bench: Bench) -> None:
     bench(
         "hypothesis",
         files={
@@ -307,7 +307,7 @@ def test_statistics_of_hypothesis_reach_the_reader(run: Run, bench: Bench) -> No
         ("", ""),
     ],
 )
-def test_the_reason_of_a_failed_installation(output: str, line: str) -> None:
+def test_the_reason_of_a_failed_installation_is_found_in_the_output(output: str, line: str) -> None:
     assert reason_of(output.splitlines()) == line
 
 
@@ -322,7 +322,7 @@ def test_the_reason_of_a_failed_installation(output: str, line: str) -> None:
         ({"setup.py": "import no_such_module\n"}, "ModuleNotFoundError: No module named 'no_such_module'"),
     ],
 )
-def test_an_installation_that_fails_on_every_python_is_shown_once_and_briefly(
+def test_a_failed_installation_is_reported_once_and_briefly(
     run: Run, pytester: pytest.Pytester, files: dict[str, str], line: str
 ) -> None:
     here = pytester.path
@@ -349,7 +349,7 @@ def test_an_installation_that_fails_on_every_python_is_shown_once_and_briefly(
     assert line.rpartition(": ")[2] in re.sub(r"\s+", " ", done.stdout + done.stderr)
 
 
-def test_the_first_line_of_an_error_is_the_one_that_says_what_is_wrong(run: Run, bench: Bench) -> None:
+def test_the_first_line_of_an_error_contains_the_reason(run: Run, bench: Bench) -> None:
     bench(files={"conftest.py": SAYING, "test_it.py": TESTS})
 
     result = run("test_it.py::test_nope", pythons=PYTHONS)

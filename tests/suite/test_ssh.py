@@ -1,4 +1,4 @@
-"""Inner sessions whose workers run on another host: a real sshd on loopback, with keys of its own."""
+"""Workers of a suite that use xdist's workers on another host: a real sshd on loopback, with keys of its own."""
 
 import os
 import shutil
@@ -42,14 +42,14 @@ Host *
 
 @pytest.fixture(name="ssh_config")
 def _ssh_config(tmp_path: Path) -> Iterator[Path]:
-    """The client's configuration for a server of this test."""
+    """The path of a client's configuration for an sshd that runs during the test."""
     directory = tmp_path / "ssh"
     directory.mkdir(mode=0o700)
     for name in ("host", "user"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)]
         subprocess.run(command, check=True)
     if os.getuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # root's sshd insists on it
+        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd needs it if it runs as root
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     for name, text in (("server", SERVER), ("client", CLIENT)):
@@ -68,8 +68,8 @@ def _ssh_config(tmp_path: Path) -> Iterator[Path]:
             server.terminate()
 
 
-def prepared(project: Path, there: Path) -> None:
-    """On the other host, an environment for each Python with nothing of ours; here, tests that look where they are."""
+def prepare(project: Path, there: Path) -> None:
+    """Make environments on the other host, without our plugin, and tests that check where they run."""
     from uv import find_uv_bin
 
     there.mkdir()
@@ -97,12 +97,12 @@ def prepared(project: Path, there: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["//chdir={there}/work-{{python}}", ""])
-def test_workers_on_another_host(
+def test_xdist_runs_tests_on_another_host(
     run: Run, project: Path, tmp_path: Path, ssh_config: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = tmp_path / "there"
-    prepared(project, there)
-    if not place:  # in the home directory, which is not this user's here
+    prepare(project, there)
+    if not place:  # xdist uses the home directory, which the fake ssh replaces
         (there / "bin").mkdir()
         script = f'#!/bin/sh\nfor last; do :; done\ncd {there} && SSH_CONNECTION=none exec /bin/sh -c "$last"\n'
         (there / "bin" / "ssh").write_text(script, "utf-8")
