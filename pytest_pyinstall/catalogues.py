@@ -1,7 +1,7 @@
-"""The lists of builds that a request is resolved against.
+"""The catalogues that requests are resolved against.
 
-These are the configured catalogue, or, without one, that of ``pbs-installer``, and for what it lacks the document that
-uv publishes.
+If no catalogue is configured, these are the list in ``pbs-installer``, and the list that uv publishes, for the builds
+that ``pbs-installer`` lacks.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Catalogues:
             text = fetch_text(place, client=self.client(), cache=self.settings.cache, offline=self.settings.offline)
             catalogue = parse_catalogue(text, origin=place)
         _LOGGER.debug(
-            "catalogue %s: %d builds, and %d refused for want of a sha256",
+            "catalogue %s: %d builds, and %d without a sha256, which are not used",
             catalogue.origin,
             len(catalogue.builds),
             len(catalogue.without_digest),
@@ -94,7 +94,7 @@ class Catalogues:
 
     @cached_property
     def uv_document(self) -> bytes:
-        """The document that uv publishes, from the mirror if there is one. The cache answers for a day.
+        """The document that uv publishes, from the mirror if there is one. A cached copy is used for a day.
 
         Raises `FetchError`.
         """
@@ -103,7 +103,7 @@ class Catalogues:
 
         settings = self.settings
         place = document_place(settings.mirror)
-        _LOGGER.info("asking for the document that uv publishes: %s", redacted(place))
+        _LOGGER.info("reading the document that uv publishes: %s", redacted(place))
         return fetch_text(
             place,
             client=self.client(),
@@ -136,7 +136,7 @@ class Catalogues:
                 raise
             return resolve(request, self._uv_after(error), self.target)
         if request.names_prerelease and self.settings.catalogue is None and not build.key.version.is_prerelease:
-            # A range such as >=3.15.0a1: only the other document knows of pre-releases that are newer.
+            # A range such as >=3.15.0a1: only uv's document lists pre-releases that are newer.
             with contextlib.suppress(FetchError, NoMatchError):
                 return max(build, resolve(request, self.uv, self.target), key=lambda each: each.key)
         return build
@@ -148,12 +148,12 @@ class Catalogues:
         versions = released(self.configured, self.target)
         if versions or self.settings.catalogue is not None:
             return versions
-        with contextlib.suppress(FetchError):  # such as musl; the keyword itself reports that it means nothing here
+        with contextlib.suppress(FetchError):  # for example on musl; the keyword reports that it means nothing
             return released(self.uv, self.target)
         return versions
 
     def origin_of(self, build: Build) -> str:
-        """Where the catalogue that lists `build` comes from, for messages."""
+        """The source of the catalogue that lists `build`, for messages."""
         other = self.__dict__.get("_uv")
         return other.origin if other is not None and build in other.builds else self.configured.origin
 
@@ -165,5 +165,5 @@ class Catalogues:
             message = f"{error.message}, and the document that uv publishes, which lists more, is not in the cache"
             raise NoMatchError(message, hint=error.hint) from offline
         except FetchError as trouble:
-            message = f"{error.message}, and the document that lists more cannot be had: {trouble.message}"
+            message = f"{error.message}, and the document that lists more cannot be downloaded: {trouble.message}"
             raise CatalogueError(message, hint="--python-catalogue FILE") from trouble

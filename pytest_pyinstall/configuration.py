@@ -1,7 +1,7 @@
 """Reads our values from the project's pytest configuration, for the command line, tox and virtualenv.
 
-It also writes the corrected form of a mistyped request for the place that it came from: option, variable, ini value,
-mark or command.
+Also writes the corrected form of an invalid request for the place that it came from: option, variable, ini value, mark
+or command.
 
 Source: ``_pytest/config/findpaths.py`` of pytest 9. Only the first file that configures pytest counts, in the directory
 or above it.
@@ -125,7 +125,7 @@ def _section(path: Path, name: str) -> Table | None:
     import configparser
 
     parser = configparser.RawConfigParser(strict=False, allow_no_value=True)
-    parser.optionxform = str  # type: ignore[assignment, method-assign]  # as configparser's documentation does it
+    parser.optionxform = str  # type: ignore[assignment, method-assign]  # as in configparser's documentation
     try:
         parser.read_string(path.read_text(encoding="utf-8-sig"), source=str(path))
     except configparser.Error as error:
@@ -177,7 +177,7 @@ def _settings(path: Path, ini: Mapping[str, object]) -> Iterator[tuple[str, str]
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if not isinstance(value, str):
-            message = f"{option.ini} in {path}: one string is needed, and not {value!r:.60}"
+            message = f"{option.ini} in {path}: must be one string, not {value!r:.60}"
             raise InvalidSettingError(message, hint=f'{option.ini} = "…"')
         if value.strip():
             yield option.name, value.strip()
@@ -212,7 +212,7 @@ def with_origin(error: PyinstallError, *, origin: str, hint: str = "") -> Pyinst
 
 
 def corrected_at_origin(error: PyinstallError, texts: Iterable[object], *, origin: str) -> PyinstallError:
-    """As `with_origin`. A hint that is a request becomes all of `texts`, corrected, in the form used at `origin`."""
+    """Like `with_origin`. A hint that is a request becomes all of `texts`, corrected, in the form used at `origin`."""
     hint = error.hint.strip('"')
     if not _is_request(hint):
         return with_origin(error, origin=origin)

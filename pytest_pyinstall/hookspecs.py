@@ -12,7 +12,7 @@ __all__ = ["pytest_pyinstall_environment", "pytest_pyinstall_provided"]
 
 @pytest.hookspec
 def pytest_pyinstall_provided(interpreter: "Interpreter", config: pytest.Config) -> None:
-    """A Python that the session or one of its tests asked for is here and works.
+    """A Python that the session or one of its tests requested is available and works.
 
     Called once for each Python, before a test uses it: when the session starts for those of ``--python``, during
     collection for those of marks, and during the test for those of ``install_python``. With pytest-xdist, it is called
@@ -25,7 +25,7 @@ def pytest_pyinstall_provided(interpreter: "Interpreter", config: pytest.Config)
 def pytest_pyinstall_environment(environment: "Environment", python: "Interpreter", config: pytest.Config) -> None:
     """`environment` was created from `python`, and no test has used it yet.
 
-    By the fixture ``python_env``, or by ``--python-suite``: then it is called in the outer session, which loads no
-    conftest, and once for each environment, which later sessions use too. What it installs stays. An exception fails
-    the test, or is the error of that Python, and the next session calls the hook again.
+    The fixture ``python_env`` or ``--python-suite`` created it. In a suite, the hook is called in the outer session,
+    which loads no conftest, and once for each environment, which later sessions use too. What it installs stays. An
+    exception fails the test, or becomes the error of that Python, and the next session calls the hook again.
     """

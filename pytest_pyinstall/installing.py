@@ -83,7 +83,7 @@ class Installer(Value):
             prefixes = {rebuilt.record.home} if rebuilt else set()
             finish(tree, key=build.key, home=claim.home, tag=build.tag, prefixes=prefixes)
             proven = self._prove(tree, build)
-            _LOGGER.debug("%s: it runs here, and says of itself what its key says", build.key)
+            _LOGGER.debug("%s: it runs here, and is the Python that its key says", build.key)
             published = claim.publish(
                 tree,
                 build=build,
@@ -182,13 +182,13 @@ class Installer(Value):
                 raise ProbeError(
                     msg + error.message, hint=f"pytest-pyinstall install {build.key.display_name}"
                 ) from error
-            msg = f"{build.file_name} holds no {build.key.display_name} that works here: {error.message}"
+            msg = f"{build.file_name} does not contain a {build.key.display_name} that works here: {error.message}"
             origin = self.catalogues.origin_of(build)
             hint = f"pytest-pyinstall list --all  # is the catalogue right about it? ({origin})"
             raise ProbeError(msg, hint=hint) from error
 
     def _prove_with_added(self, tree: Path, names: Sequence[str], *, key: Key) -> None:
-        """Run the Python in `tree`, to which `names` were added. Raises `ProbeError` if they keep it from starting."""
+        """Run the Python in `tree`, to which `names` were added. Raises `ProbeError` if they prevent its start."""
         from pytest_pyinstall.interpreter.probe import probe
 
         try:
@@ -197,12 +197,12 @@ class Installer(Value):
             # The files that Python runs at every start come first: most likely one of them is the cause.
             names = sorted(names, key=lambda name: not name.endswith((".pth", "customize.py")))
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            msg = f"{key} starts as published, but not with what was added to it ({', '.join(names[:3])}{more})"
-            hint = f"this removes what was added: pytest-pyinstall install --reinstall {key}"
+            msg = f"{key} starts as published, but not with the files that were added ({', '.join(names[:3])}{more})"
+            hint = f"to remove the added files: pytest-pyinstall install --reinstall {key}"
             raise ProbeError(f"{msg}: {error.message}", hint=hint) from error
 
     def examine(self, key: Key) -> Interpreter | BrokenInstallation | None:
-        """Compare the installation of `key` with its record, then run it; None if it cannot be used here.
+        """Compare the installation of `key` with its record, then run it. None if it cannot be used here.
 
         If it does not start, its content is compared too. It is broken even if the content is right, because the record
         does not list byte code.
@@ -220,11 +220,11 @@ class Installer(Value):
         return found if isinstance(found, BrokenInstallation) else None
 
     def _interpreter(self, found: Installation | BrokenInstallation | None) -> Interpreter | ProbeError | None:
-        """The Python of an installation, which is run; the error, if we published it and it does not start."""
+        """Run the Python of an installation. Returns the error if we published it and it does not start."""
         if not isinstance(found, Installation):
             return None
         if not self._is_attested(found):
-            _LOGGER.info("%s: passed by: of its archive nothing was attested when it was installed", found.key)
+            _LOGGER.info("%s: skipped: when it was installed, its archive had no attestation", found.key)
             return None
         from pytest_pyinstall.interpreter.probe import probe
 
@@ -236,7 +236,7 @@ class Installer(Value):
                 return None
             if found.record is not None:
                 return error
-            self.say(f"passing by {found.home}, which another process put into the store: {error.message}")
+            self.say(f"skipping {found.home}, which another program installed: {error.message}")
             return None
         return answered if found.record is None else _ours(found.key, found.home, answered.version_info)
 

@@ -80,7 +80,7 @@ class Option:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Every way to write the option."""
+        """All spellings of the option."""
         return (self.option, *self.aliases) if self.option else ()
 
     @property
@@ -304,4 +304,4 @@ OPTIONS = (
 BY_NAME = {option.name: option for option in OPTIONS}
 
 SETTINGS = tuple(option for option in OPTIONS if option.field and option.option)
-"""The settings that each door accepts as an option."""
+"""The settings that can be given as an option, to pytest and on the command line."""

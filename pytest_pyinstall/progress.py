@@ -1,6 +1,7 @@
-"""Tells a person what is going on: bars on a terminal, plain lines elsewhere, nothing when silence was asked for.
+"""Shows the progress of downloads and installations: bars on a terminal, otherwise lines, and nothing with ``--quiet``.
 
-All three hear the same things: downloads (they are a `listener.Progress`), sentences, and one result for each request.
+All three displays get the progress of downloads (they are a `DownloadProgress`), sentences, and the result of each
+request.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
     from pytest_pyinstall.request.identity import Build, Key
     from pytest_pyinstall.request.request import Request
 
-__all__ = ["Bars", "Display", "Lines", "Silence", "display_on", "result_line", "size_text", "steps_told"]
+__all__ = ["Bars", "Display", "Lines", "Silence", "display_on", "result_line", "showing_steps", "size_text"]
 
 
 class Display(Protocol):
-    """What `Bars`, `Lines` and `Silence` have in common. Used as a context manager, and from any thread."""
+    """The interface of `Bars`, `Lines` and `Silence`: a context manager, whose methods are thread-safe."""
 
     def __enter__(self) -> Self: ...
 
@@ -34,10 +35,10 @@ class Display(Protocol):
     ) -> None: ...
 
     def say(self, sentence: str) -> None:
-        """Something that a person should see."""
+        """Show a message."""
 
     def result(self, request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None) -> None:
-        """What a request came to, and how long it took."""
+        """Show the result of a request, and how long it took."""
 
     def started(self, build: Build, total: int | None) -> None: ...
 
@@ -51,10 +52,10 @@ class Display(Protocol):
 def display_on(
     stream: TextIO, *, environ: Mapping[str, str], is_quiet: bool = False, with_path: bool = False
 ) -> Display:
-    """The display for `stream`: `Bars` where it is a terminal on which a cursor can move, else `Lines`.
+    """The display for `stream`: `Bars` if it is a terminal that can move its cursor, otherwise `Lines`.
 
-    ``TERM=dumb``, and ``CI`` with any value that is not false, mean plain lines; ``NO_COLOR`` leaves the bars and
-    takes their colour. `with_path`: results end with the path of the executable.
+    With ``TERM=dumb``, or ``CI`` with any value that is not false, it is `Lines`. ``NO_COLOR`` removes the colour of
+    the bars. `with_path`: results end with the path of the executable.
     """
     if is_quiet:
         return Silence()
@@ -62,7 +63,7 @@ def display_on(
         return Bars(stream, has_color=not environ.get("NO_COLOR"), with_path=with_path)
 
     def write_line(line: str) -> None:
-        # One write for line and line end: other threads and processes write here too.
+        # One write for the line and its end, because other threads and processes write to the stream too.
         stream.write(f"{line}\n")
         stream.flush()
 
@@ -72,7 +73,7 @@ def display_on(
 def result_line(
     request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None, *, with_path: bool = True
 ) -> str:
-    """One line for what `request` came to, such as ``+ cpython-3.12.4-linux-x86_64-gnu installed in 0.4 s``."""
+    """The result of `request` in one line: ``+ cpython-3.12.4-linux-x86_64-gnu installed in 0.4 s``."""
     if isinstance(result, PyinstallError):
         return f"- {request.text}: {result.message.partition(chr(10))[0]}"
     interpreter = result.interpreter
@@ -92,18 +93,18 @@ def result_line(
 def size_text(size: float) -> str:
     """``10.6 MiB``."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1000:  # and not 1024: four digits read badly
+        if size < 1000:  # not 1024: at most three digits are easier to read
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
 
 
 @contextmanager
-def steps_told(say: Callable[[str], object], *, level: int) -> Iterator[None]:
-    """For as long as the ``with`` block lasts, `say` hears each step that the package logs, from `level` on.
+def showing_steps(say: Callable[[str], object], *, level: int) -> Iterator[None]:
+    """During the ``with`` block, call `say` with each step that the logger ``pytest_pyinstall`` gets, from `level` on.
 
-    That is what is in the log of ``pytest_pyinstall``: which candidate was taken, which was passed by and why, what
-    was fetched from where, waits for locks, and what was published.
+    The steps are: which candidate was selected or skipped and why, what was downloaded and from where, waits for locks,
+    and what was published.
     """
     import logging
 
@@ -125,7 +126,7 @@ def steps_told(say: Callable[[str], object], *, level: int) -> Iterator[None]:
 
 
 class Silence:
-    """Says nothing."""
+    """Shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -153,7 +154,7 @@ class Silence:
 
 
 class Lines:
-    """Whole lines through `write_line`, one for each download and one for each result; nothing moves."""
+    """Calls `write_line` with one line for each download and one for each result."""
 
     def __init__(self, write_line: Callable[[str], object], *, with_path: bool = True) -> None:
         self._write_line = write_line
@@ -188,10 +189,9 @@ class Lines:
 
 
 class Bars:
-    """A bar for each download, one for their total when there are several, and results as lines above them.
+    """A bar for each download, one for the total of several, and results as lines above them.
 
-    The bars appear with the first download and are gone at the end. Importing this module does not import `rich`;
-    making one of these does.
+    The bars appear with the first download, and disappear at the end. `rich` is imported when `Bars` is created.
     """
 
     def __init__(self, stream: TextIO, *, has_color: bool = True, with_path: bool = True) -> None:
@@ -214,7 +214,7 @@ class Bars:
             markup=False,
             emoji=False,
         )
-        # The eye is not to travel through an empty bar from a name to its numbers.
+        # On a wide terminal, keep the numbers close to the names.
         is_wide = self._console.width > 110
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -225,7 +225,7 @@ class Bars:
             console=self._console,
             transient=True,
             expand=not is_wide,
-            # What others print goes where they sent it.
+            # Do not change where other code prints to.
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -242,7 +242,7 @@ class Bars:
         self._progress.stop()
 
     def say(self, sentence: str) -> None:
-        # Soft-wrapped: the terminal breaks a long line, and what is copied from it is still one line.
+        # Soft-wrapped, so that a long line is still one line if the user copies it.
         self._console.print(sentence, soft_wrap=True)
 
     def result(self, request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None) -> None:

@@ -1,6 +1,6 @@
-"""Reads what a project declares about the Pythons that it supports: in pyproject.toml, setup.cfg and setup.py.
+"""Reads which Pythons a project supports, from pyproject.toml, setup.cfg and setup.py.
 
-Replaces the words of a request (supported, lowest, latest, current, pinned) by what they mean for a project.
+Replaces the keywords of requests (supported, lowest, latest, current, pinned) by what they mean for the project.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Project(Value):
 
     @property
     def free_threaded(self) -> bool:
-        """Whether a classifier speaks of free threading, at whatever level of support."""
+        """Whether there is a classifier for free threading, of any level of support."""
         return any(classifier.startswith(_FREE_THREADING) for classifier in self.classifiers)
 
     @property
@@ -61,12 +61,12 @@ class Project(Value):
 
 
 def read_project(directory: Path) -> Project | None:
-    """The project of the nearest directory, from `directory` upward, that holds one; None if there is none.
+    """The project in `directory` or the nearest directory above it. None if there is none.
 
-    A pyproject.toml counts with a ``[project]`` or ``[tool.poetry]`` table, a setup.cfg with ``[metadata]`` or
-    ``[options]``, a setup.py always. What ``[project]`` calls dynamic, or does not exist, comes from the others in this
-    order; setup.py is read, never run, so that only literals in it count. Raises `InvalidSettingError`, which names
-    the file, for one that cannot be read or that declares something impossible.
+    A project has a pyproject.toml with a ``[project]`` or ``[tool.poetry]`` table, a setup.cfg with ``[metadata]`` or
+    ``[options]``, or a setup.py. Fields that ``[project]`` declares as dynamic, and all if it does not exist, come from
+    the others, in this order. setup.py is read, but never run, so only its literals count. Raises
+    `InvalidSettingError`, which names the file, if a file cannot be read or has an invalid value.
     """
     for place in (directory, *directory.parents):
         if sources := list(_sources(place)):
@@ -75,12 +75,12 @@ def read_project(directory: Path) -> Project | None:
 
 
 def directory_of_project(start: Path) -> Path | None:
-    """The nearest directory that declares a project, from `start` upward. Raises as `read_project` does."""
+    """The nearest directory that declares a project, from `start` upward. Raises the errors of `read_project`."""
     return next((place for place in (start, *start.parents) if next(_sources(place), None)), None)
 
 
 class _Source(Value):
-    """What one file or table says. `dynamic` are the fields that it leaves to others, None for all."""
+    """What one file or table declares. `dynamic` are the fields that it leaves to others, None for all."""
 
     path: Path
     name: object = None
@@ -125,12 +125,12 @@ def _requires_python(path: Path, value: object) -> SpecifierSet | None:
             return SpecifierSet(value)
         except InvalidSpecifier:
             pass
-    message = f"{path}: requires-python is no version specifier: {value!r:.80}"
+    message = f"{path}: requires-python is not a version specifier: {value!r:.80}"
     raise InvalidSettingError(message, hint='requires-python = ">=3.11"')
 
 
 def _sources(directory: Path) -> Iterator[_Source]:
-    """What the files of `directory` declare, the one that decides first."""
+    """The declarations in the files of `directory`, in the order of precedence."""
     if _is_file(path := directory / "pyproject.toml"):
         yield from _pyproject(path)
     if _is_file(path := directory / "setup.cfg"):
@@ -142,7 +142,7 @@ def _sources(directory: Path) -> Iterator[_Source]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # before 3.14, a directory above that must not be searched
+    except OSError:  # before 3.14: no permission to search a parent directory
         return False
 
 
@@ -180,7 +180,7 @@ def _pyproject(path: Path) -> Iterator[_Source]:
 
 
 def specifier_of_poetry(text: str) -> str | None:
-    """Poetry's notation as a PEP 440 specifier, None for alternatives (``||``), which it cannot say.
+    """Poetry's notation as a PEP 440 specifier. None for alternatives (``||``), which a specifier cannot express.
 
     Source: https://python-poetry.org/docs/dependency-specification/#version-constraints
     """
@@ -226,7 +226,7 @@ def _setup_cfg(path: Path) -> Iterator[_Source]:
 
 
 def _listed(directory: Path, value: str | None) -> str | None:
-    """The text of ``classifiers``, which setuptools lets ``file:`` take from elsewhere in the project."""
+    """The text of ``classifiers``, which can be in other files (``file: a.txt, b.txt``)."""
     if value is None or not value.startswith("file:"):
         return value
     return "\n".join(_text(directory / name.strip()) for name in value.removeprefix("file:").split(","))
@@ -237,7 +237,7 @@ def _setup_py(path: Path) -> _Source:
     try:
         module = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
-        return _Source(path=path)  # Python 2, or generated: it declares nothing that could be read without running it
+        return _Source(path=path)  # Python 2, or a broken file: nothing in it can be read without running it
     names = {
         target.id: node.value
         for node in module.body
@@ -282,9 +282,9 @@ END_OF_LIFE: Mapping[str, date] = {
     "3.14": date(2030, 10, 31),
     "3.15": date(2031, 10, 31),
 }
-"""The last day on which each minor version is maintained; a month known only as such counts to its end.
+"""The last day on which each minor version is maintained. If only the month is known, it is its last day.
 
-Source: https://devguide.python.org/versions/. A version that is not here is too new to have ended.
+Source: https://devguide.python.org/versions/. A version that is not in the table is newer, and still maintained.
 """
 
 
@@ -300,13 +300,13 @@ def resolve_keywords(
     pinned: Callable[[], Iterable[Request]],
     today: date,
 ) -> tuple[Request, ...]:
-    """The requests, each word among them replaced by what it means for `project`.
+    """The requests, with each keyword replaced by what it means for `project`.
 
-    ``supported`` are the minor versions of the classifiers, whatever ``requires-python`` says; without them, those that
-    `released` has, that ``requires-python`` admits, and that are maintained `today`. ``lowest`` and ``latest`` are its
-    first and last; if nothing is declared, ``latest`` is the newest of `released`. ``current`` is `executable`,
-    ``pinned`` is what `pinned` returns. `released` and `pinned` are called only if they are needed. Raises
-    `InvalidRequestError` if nothing says what a word means, `NoMatchError` if it means nothing.
+    ``supported`` are the minor versions of the classifiers, regardless of ``requires-python``. Without classifiers, it
+    is the versions in `released` that ``requires-python`` allows and that are maintained `today`. ``lowest`` and
+    ``latest`` are the first and last of them. If nothing is declared, ``latest`` is the newest of `released`.
+    ``current`` is `executable`, and ``pinned`` the result of `pinned`. `released` and `pinned` are called only if they
+    are needed. Raises `InvalidRequestError` if the project does not define a keyword, `NoMatchError` if nothing fits.
     """
     expanded: list[Request] = []
     for request in requests:
@@ -373,7 +373,7 @@ def _admitted(requires_python: SpecifierSet, released: Iterable[Version], today:
             continue
         request = Request.parse(str(minor))
         if not requires_python.contains(versions[-1]):
-            # ``<=3.12`` admits 3.12.0 alone, and ``!=3.12.4`` not the newest: then the patch is not free either.
+            # ``<=3.12`` allows only 3.12.0, and ``!=3.12.4`` may exclude the newest: keep the specifier for the patch.
             request = replace(request, versions=str(request.specifier & requires_python))
         yield request
 
@@ -382,10 +382,10 @@ _PIN_FILES = (".python-versions", ".python-version")
 
 
 def read_pinned(directory: Path) -> tuple[Request, ...]:
-    """The Pythons that a file of uv and pyenv names: ``.python-versions``, or else ``.python-version``.
+    """The requests in a file of uv or pyenv: ``.python-versions``, otherwise ``.python-version``.
 
-    It is looked for from `directory` upward, to the root of the repository. Each line holds a Python, or several with
-    spaces between them, as pyenv writes them; ``#`` begins a comment. Relative paths start from the file's directory.
+    The file is searched from `directory` upward, to the root of the repository. Each line has a request, or several
+    separated by spaces, as pyenv writes them. ``#`` starts a comment. Relative paths start from the file's directory.
     Raises `InvalidRequestError`, which names the file and the line.
     """
     for place in (directory, *directory.parents):
@@ -405,7 +405,7 @@ def _pinned(path: Path) -> tuple[Request, ...]:
         if text:
             requests += _pinned_in(text, directory=path.parent, origin=f"{path}, line {number}")
     if not requests:
-        message = f"'pinned': {path} names no Python"
+        message = f"'pinned': {path} has no request"
         raise InvalidRequestError(message, hint="latest")
     return tuple(requests)
 
@@ -418,6 +418,6 @@ def _pinned_in(text: str, *, directory: Path, origin: str) -> tuple[Request, ...
             raise
         requests = parse_requests(words, directory=directory, origin=origin)
     if any(request.word == "pinned" for request in requests):
-        message = f"{origin}: 'pinned' stands for this file, and cannot be in it"
+        message = f"{origin}: 'pinned' means this file, so it cannot be in it"
         raise InvalidRequestError(message, hint="latest")
     return requests

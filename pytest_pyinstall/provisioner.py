@@ -140,7 +140,7 @@ def unwrap(results: Sequence[ProvisionResult | PyinstallError]) -> list[Provisio
     # If the catalogue cannot be reached, each of them has the same error: show it once.
     texts = dict.fromkeys(str(error) for error in errors)
     raise SeveralFailedError(
-        f"{len(errors)} of {len(results)} Pythons could not be had:\n\n" + "\n".join(texts),
+        f"{len(errors)} of {len(results)} Pythons could not be provided:\n\n" + "\n".join(texts),
         results=[result.interpreter if isinstance(result, ProvisionResult) else result for result in results],
     )
 
@@ -229,12 +229,12 @@ class Provisioner:
         requests = self.parse([request])
         if len(requests) != 1:
             text = request if isinstance(request, str) else request.text
-            msg = f"{text!r} means {len(requests)} Pythons, and one is wanted here"
+            msg = f"{text!r} means {len(requests)} Pythons, but only one is allowed here"
             raise InvalidRequestError(msg, hint=requests[-1].text if requests else "3.13")
         return self._provide(requests[0])
 
     def provide(self, requests: Sequence[Request]) -> list[ProvisionResult | PyinstallError]:
-        """Provide `requests` in parallel; a result or an error for each, in their order. Raises no `PyinstallError`."""
+        """Provide `requests` in parallel. Returns a result or a `PyinstallError` for each, in their order."""
         return self._each(self._provide, requests)
 
     def sweep(self) -> None:
@@ -249,12 +249,12 @@ class Provisioner:
     def install(
         self, requests: Sequence[Request], *, reinstall: bool = False
     ) -> list[ProvisionResult | PyinstallError]:
-        """As `provide`, but always from the store. With `reinstall`, installs even what is present."""
+        """Like `provide`, but only from the store. With `reinstall`, Pythons are installed even if they are present."""
         self.sweep()
         return self._each(lambda request: self._install(request, reinstall=reinstall, is_explicit=True), requests)
 
     def find(self, request: Request) -> ProvisionResult:
-        """The interpreter for `request` in the store or on this machine. Installs and repairs nothing, without network.
+        """The interpreter for `request` in the store or on this machine. Installs, repairs and downloads nothing.
 
         Raises `NoMatchError`, and `ProbeError` for a path that is not a Python.
         """
@@ -303,7 +303,7 @@ class Provisioner:
         return sorted(wanted, key=lambda each: each.key, reverse=True)
 
     def repair(self, broken: BrokenInstallation) -> Interpreter:
-        """Replace a broken installation by what was published. What the user added to it stays.
+        """Replace a broken installation by what was published, and keep the files that the user added.
 
         Processes that use it are not disturbed. Raises the error of the failed repair.
         """
@@ -313,18 +313,18 @@ class Provisioner:
             raise type(error)(f"{broken}, and it could not be repaired: {error.message}", hint=error.hint) from error
 
     def lease(self, interpreter: Interpreter) -> bool:
-        """Keep `interpreter` from being removed while this provisioner is open; False if it is not from the store."""
+        """Prevent the removal of `interpreter` while this provisioner is open. False if it is not from the store."""
         return self._stack.enter_context(self.store.lease(interpreter.base_prefix))
 
-    def held(self, result: ProvisionResult | PyinstallError) -> ProvisionResult | PyinstallError:
-        """`result`, with a `lease` of its interpreter. It is provided again if another process has just removed it."""
+    def lease_or_reprovide(self, result: ProvisionResult | PyinstallError) -> ProvisionResult | PyinstallError:
+        """`result`, with a `lease` of its interpreter. If another process has just removed it, provide it again."""
         for _ in range(_TRIES):
             if isinstance(result, PyinstallError):
                 break
             self.lease(result.interpreter)
             if result.interpreter.executable.exists():
                 break  # from now on it cannot be removed
-            _LOGGER.info("%s: another process removed it before it was held", result.interpreter.key)
+            _LOGGER.info("%s: another process removed it before it was leased", result.interpreter.key)
             try:
                 result = self._provide(result.request)
             except PyinstallError as error:
@@ -343,7 +343,7 @@ class Provisioner:
 
     @cached_property
     def installer(self) -> Installer:
-        """What installs builds into `store`."""
+        """Installs builds into `store`."""
         return Installer(
             settings=self.settings,
             environ=self.environ,
@@ -380,7 +380,7 @@ class Provisioner:
 
     def _provide(self, request: Request) -> ProvisionResult:
         preference = self.settings.preference
-        _LOGGER.debug("%s: asked for; preference %s", request.text, preference)
+        _LOGGER.debug("%s: requested; preference %s", request.text, preference)
         for look in self._looks(request, repair=True):
             if provided := look(request):
                 return provided
@@ -405,7 +405,7 @@ class Provisioner:
         if self.settings.attestation == "require":
             # Only installations in the store have attestations.
             if self.settings.preference == "only-system":
-                msg = "attestations are required, and --python-preference only-system takes what has none"
+                msg = "attestations are required, but --python-preference only-system uses Pythons without one"
                 raise UsageError(msg, hint="--python-preference only-managed")
             return [present]
         match self.settings.preference:
@@ -419,7 +419,7 @@ class Provisioner:
                 return [found]
 
     def _found(self, request: Request, *, dead: list[str] | None = None) -> ProvisionResult | None:
-        """What the machine has beside our store. What does not start is said, or added to `dead`."""
+        """A Python of the machine, outside our store. Those that do not start are reported, or added to `dead`."""
         from pytest_pyinstall.interpreter.discover import discover
 
         interpreters = discover(
@@ -432,10 +432,10 @@ class Provisioner:
         )
         interpreter = next(interpreters, None)
         if interpreter is None:
-            _LOGGER.debug("%s: nothing on this machine fits, beside what the store has", request.text)
+            _LOGGER.debug("%s: nothing on this machine outside the store fits", request.text)
             return None
         _LOGGER.debug(
-            "%s: taken: %s, found by way of %s, answers as %s",
+            "%s: selected: %s, found by %s, is %s",
             request.text,
             interpreter.executable,
             interpreter.source,
@@ -451,24 +451,24 @@ class Provisioner:
         allow_prereleases: bool = False,
         broken: list[BrokenInstallation] | None = None,
     ) -> ProvisionResult | None:
-        """An installation in the store that is whole and starts, or None.
+        """An installation in the store that is complete and starts, or None.
 
         With `repair`, a damaged one is repaired. Without, it is skipped and added to `broken`.
         """
         for key in self.store.keys():  # noqa: SIM118  # no dict
             if not request.fits(key, target=self.target, allow_prereleases=allow_prereleases):
-                _LOGGER.debug("%s: passed by: %s in the store is another Python", request.text, key)
+                _LOGGER.debug("%s: skipped: %s in the store is another Python", request.text, key)
                 continue
             found = self.installer.examine(key)
             if isinstance(found, Interpreter):
-                _LOGGER.debug("%s: taken: %s in the store, whole", request.text, key)
+                _LOGGER.debug("%s: selected: %s in the store, complete", request.text, key)
                 return ProvisionResult(request=request, interpreter=found, how="present")
             if found is not None and repair:
-                self._say(f"{found}; {'repairing it' if found.lacks_content else 'putting it in order'}")
+                self._say(f"{found}; {'repairing it' if found.lacks_content else 'rebuilding it from its own files'}")
                 return ProvisionResult(request=request, interpreter=self.repair(found), how="repaired")
             if found is not None and broken is not None:
                 broken.append(found)
-            _LOGGER.debug("%s: passed by: %s in the store cannot be used as it is", request.text, key)
+            _LOGGER.debug("%s: skipped: %s in the store cannot be used", request.text, key)
         _LOGGER.debug("%s: nothing in the store %s fits", request.text, self.store.root)
         return None
 
@@ -505,7 +505,7 @@ class Provisioner:
         if downloads == "auto" or (downloads == "manual" and is_explicit):
             return
         origin = self.settings.origins.get("downloads", "--python-downloads")
-        msg = f"Python {what} is not here, and downloads are switched off ({origin}: {downloads})"
+        msg = f"Python {what} is not installed, and downloads are switched off ({origin}: {downloads})"
         hint = f"pytest-pyinstall install {what}" if downloads == "manual" else "--python-downloads auto"
         raise OfflineError(msg, hint=hint)
 

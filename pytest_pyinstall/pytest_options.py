@@ -1,4 +1,4 @@
-"""pytest's options and ini values, made from the table in `options`, and what the user said with them."""
+"""pytest's options and ini values, created from the table in `options`, and their values in a session."""
 
 import os
 import sys
@@ -33,7 +33,7 @@ _INI_PARSER = "pyinstall-ini-parser"
 _STEPS_BACK = "pyinstall-steps-back"
 
 _INNER = "_pyinstall_inner"
-"""Our plugin in the sessions that a suite starts, of which each has its one Python already."""
+"""The name of our plugin in the inner sessions of a suite. Each of them runs with its own Python."""
 
 
 class _IniParser:
@@ -66,9 +66,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 class _StepsBack:
-    """Leaves ``--python`` to a conftest or another plugin that defines it, too.
+    """Gives up ``--python`` if a conftest or another plugin defines it too.
 
-    pytest loads those after us, and would end with "conflicting option string" otherwise. ``--pyinstall-python``, the
+    pytest loads them after us, and would otherwise end with "conflicting option string". ``--pyinstall-python``, the
     ini value and the variable stay ours.
     """
 
@@ -90,7 +90,7 @@ class _StepsBack:
 
         for group in _groups(parser):
             self._watch_group(group)
-        # On this one parser; anyone who is asked for a group or an option from now on asks here.
+        # Only on this parser. All later calls of `getgroup` and `addoption` go through us.
         parser.getgroup = watched_group  # type: ignore[method-assign]
 
     def _watch_group(self, group: pytest.OptionGroup) -> None:
@@ -109,29 +109,29 @@ class _StepsBack:
     def _step_back(self) -> None:
         [ours] = [option for option in self._group.options if _PYTHON.option in option.names()]
         action = getattr(ours, "_action", None)
-        if action is None:  # before pytest 9, whose parser is made from these options when it is needed
+        if action is None:  # before pytest 9, which creates its parser from these options when it is needed
             ours._long_opts.remove(_PYTHON.option)  # type: ignore[attr-defined]  # noqa: SLF001
             return
         action.option_strings.remove(_PYTHON.option)
-        del self._parser.optparser._option_string_actions[_PYTHON.option]  # noqa: SLF001  # argparse has no public way
+        del self._parser.optparser._option_string_actions[_PYTHON.option]  # noqa: SLF001  # argparse has no public attribute for it
         self._parser._opt2dest.pop(_PYTHON.option, None)  # noqa: SLF001  # pytest's own list of them
 
 
 def _caller() -> str:
-    """The file that called pytest, and through it us."""
-    frame = sys._getframe(1)  # noqa: SLF001  # the inspect module would be imported in every session
+    """The file that called `addoption` of pytest."""
+    frame = sys._getframe(1)  # noqa: SLF001  # `inspect` would have to be imported in every session
     while frame.f_back and (frame.f_code.co_filename == __file__ or "_pytest" in Path(frame.f_code.co_filename).parts):
         frame = frame.f_back
     return frame.f_code.co_filename
 
 
 def _groups(parser: pytest.Parser) -> list[pytest.OptionGroup]:
-    groups = [parser._anonymous, *parser._groups]  # noqa: SLF001  # pytest has no public way to them
+    groups = [parser._anonymous, *parser._groups]  # noqa: SLF001  # pytest has no public attribute for them
     return list(dict.fromkeys(groups))
 
 
 def owner_of_python_option(config: pytest.Config) -> str:
-    """Which file defines a ``--python`` of its own; empty if it is ours."""
+    """The file that defines its own ``--python``. Empty if the option is ours."""
     found = config.pluginmanager.get_plugin(_STEPS_BACK)
     return found.owner if isinstance(found, _StepsBack) else ""
 
@@ -141,7 +141,7 @@ def _is_inner(config: pytest.Config) -> bool:
 
 
 def is_suite(config: pytest.Config, options: Any) -> bool:
-    """Whether this is the outer session of a suite. Not in a session that such a one has started."""
+    """Whether this is the outer session of a suite, and not an inner one."""
     if _is_inner(config) or hasattr(config, "workerinput"):
         return False
     nothing = ("showfixtures", "cacheshow", "help", "version", "markers")
@@ -151,12 +151,12 @@ def is_suite(config: pytest.Config, options: Any) -> bool:
 
 
 def requests_of(config: pytest.Config) -> tuple[Iterable[object], str, Path] | None:
-    """What was asked for, who says so, and where its relative paths start; None if nothing was."""
+    """The requests of the session, their origin, and the directory of their relative paths. None without requests."""
     if _is_inner(config):
         return None
     invoked = config.invocation_params.dir
     if texts := config.getoption(_PYTHON.dest):
-        return _typed(config) or texts, _where_option_stands(config), invoked
+        return _typed(config) or texts, _origin_of_option(config), invoked
     if text := os.environ.get(_PYTHON.variable):
         return [text], _PYTHON.variable, invoked
     if items := _in_ini(config):
@@ -166,19 +166,19 @@ def requests_of(config: pytest.Config) -> tuple[Iterable[object], str, Path] | N
 
 
 def _typed(config: pytest.Config) -> Sequence[str]:
-    """What the command line alone asks for: it replaces what ``addopts`` asks for, and pytest would add the two."""
+    """The requests on the command line. They replace those in ``addopts``, to which pytest would add them."""
     parser = config.pluginmanager.get_plugin(_INI_PARSER).parser  # type: ignore[union-attr]  # we registered it
     arguments = parser.parse_known_args([str(word) for word in config.invocation_params.args])
     return getattr(arguments, _PYTHON.dest, None) or ()
 
 
 def is_from_command_line(origin: str) -> bool:
-    """Whether the user typed the request just now; ``addopts`` and variables are configuration."""
+    """Whether the request is on the command line, and not in ``addopts`` or a variable."""
     return origin in _PYTHON.flags
 
 
-def _where_option_stands(config: pytest.Config) -> str:
-    """The option as it was written, and where, if not on the command line, which one sees."""
+def _origin_of_option(config: pytest.Config) -> str:
+    """The option as it was written, with the place of it, unless that is the command line."""
     flags = _PYTHON.aliases if owner_of_python_option(config) else _PYTHON.flags
     written = {
         "": config.invocation_params.args,
@@ -196,7 +196,7 @@ def _in_ini(config: pytest.Config) -> Sequence[object]:
     try:
         value: Sequence[object] = ini_value(config, _PYTHON.ini)
     except pytest.UsageError as error:
-        # pytest 9.1 has no type for one or the other: ask again, as for a string.
+        # pytest 9.1 has no type for a list or a string. Read the value again, as a string.
         parser = config.pluginmanager.get_plugin(_INI_PARSER).parser  # type: ignore[union-attr]  # we registered it
         parser.addini(_PYTHON.ini, type="string", help="as --python")
         try:
@@ -207,7 +207,7 @@ def _in_ini(config: pytest.Config) -> Sequence[object]:
 
 
 def _as_written(config: pytest.Config, value: Sequence[object]) -> Sequence[object]:
-    """The items of ``ini_options``, of which pytest makes text: 3.10 without quotes has become 3.1 by then."""
+    """The items of ``ini_options`` as in the file. pytest converts them to text, and 3.10 without quotes to 3.1."""
     if not value or config.inipath is None or config.inipath.name != "pyproject.toml":
         return value
     from pytest_pyinstall.errors import InvalidSettingError
@@ -217,14 +217,14 @@ def _as_written(config: pytest.Config, value: Sequence[object]) -> Sequence[obje
         written = read_toml(config.inipath)["tool"]["pytest"]["ini_options"][_PYTHON.ini]
     except (InvalidSettingError, KeyError, TypeError):
         return value
-    # Another text is from the command line's -o.
+    # If the text differs, it is from -o on the command line.
     return [written] if not isinstance(written, str | list) and list(value) == [str(written)] else value
 
 
 def ini_value(config: pytest.Config, name: str) -> Any:
     try:
         return config.getini(name)
-    except (TypeError, ValueError) as error:  # pytest 9.1, in place of its own UsageError
+    except (TypeError, ValueError) as error:  # pytest 9.1 raises them instead of its own UsageError
         failure = str(error)
     except pytest.UsageError as error:
         failure = str(error)
@@ -234,7 +234,7 @@ def ini_value(config: pytest.Config, name: str) -> Any:
 
 
 def step_level(config: pytest.Config) -> int | None:
-    """From which level on the terminal is to have what we log: that of ``--log-level``; ``info`` with ``-v``."""
+    """The level from which our log is shown on the terminal: that of ``--log-level``, or ``info`` with ``-v``."""
     import logging
 
     def value(name: str) -> Any:
@@ -244,7 +244,7 @@ def step_level(config: pytest.Config) -> int | None:
             return None
 
     if value("log_cli_level") or value("log_cli"):
-        return None  # pytest writes it there
+        return None  # pytest itself shows it
     text = str(value("log_level") or ("info" if config.option.verbose > 0 else ""))
     return int(text) if text.isdecimal() else logging.getLevelNamesMapping().get(text.upper())
 
@@ -257,7 +257,7 @@ _OWN_DIRECTORIES = pytest.StashKey[frozenset[str]]()
 
 
 def is_own_directory(path: Path, config: pytest.Config) -> bool:
-    """Whether `path` was configured to be ours, or is a store: no part of a project, even if it is in one."""
+    """Whether `path` is configured as our directory, or is a store. It is not part of a project, even inside of it."""
     found = config.stash.get(_OWN_DIRECTORIES, None)
     if found is None:
         found = config.stash[_OWN_DIRECTORIES] = frozenset(_own_directories(config))
@@ -265,7 +265,8 @@ def is_own_directory(path: Path, config: pytest.Config) -> bool:
 
 
 def _own_directories(config: pytest.Config) -> Iterator[str]:
-    """All that was said, whatever takes precedence. As text: every session asks, and has not imported the settings."""
+    """All configured directories, regardless of precedence. As text, because every session calls this, and does not
+    import the settings."""
     invoked = config.invocation_params.dir
     home = os.environ.get("PYTEST_PYINSTALL_HOME")
     for name in ("store", "cache", "mirror"):

@@ -1,7 +1,7 @@
-"""Options, ini values, markers and fixtures.
+"""The pytest plugin: hooks, markers and fixtures.
 
-Imported in every pytest session, so it imports only pytest and the standard library; `session` has what is behind it,
-and is imported when a Python is asked for.
+Every pytest session imports this module, so it imports only pytest and the standard library. `session`, which provides
+the Pythons, is imported when one is requested.
 """
 
 import sys
@@ -59,7 +59,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, object, object]:
-    """Keep a suite's outer session from what belongs to the inner ones."""
+    """Adapt the arguments of a suite's outer session, so that they apply to its inner sessions only."""
     if is_suite(early_config, early_config.known_args_namespace):
         from pytest_pyinstall.suite.options import adapt_arguments
 
@@ -88,14 +88,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Provide the Pythons before anyone needs them: the terminal's header, and xdist's workers."""
+    """Provide the Pythons first, because pytest's header and xdist's workers need them."""
     session.config.stash[STATE] = State(session.config)
     state_of(session.config).start()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give xdist's worker what the controller has."""
+    """Send the controller's Pythons to an xdist worker."""
     if document := state_of(node.config).to_json():
         node.workerinput["pyinstall"] = document
 
@@ -114,7 +114,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     if owner := owner_of_python_option(config):
         path = Path(owner)
         name = path.relative_to(config.rootpath) if path.is_relative_to(config.rootpath) else path
-        lines.append(f"pyinstall: --python is that of {name}; --pyinstall-python asks for Pythons")
+        lines.append(f"pyinstall: --python is an option of {name}; use --pyinstall-python to request Pythons")
     if state is None or not state.choices:
         return lines
     from pytest_pyinstall.session import detailed_header, header
@@ -133,14 +133,14 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Pythons and environments have test suites of their own."""
+    """Ignore our own directories: Pythons and environments contain tests, too."""
     return True if is_own_directory(collection_path, config) else None
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """After the marks and the hooks of conftests and modules: a test whose author parametrizes `python` is theirs."""
-    calls = metafunc._calls  # noqa: SLF001  # nothing else knows what the hooks before this one have done
+    """Runs after all other hooks, so that a test which already parametrizes `python` is not changed."""
+    calls = metafunc._calls  # noqa: SLF001  # the only place that shows what other hooks have parametrized
     if PYTHON_FIXTURE not in metafunc.fixturenames or any("python" in call.params for call in calls):
         return
     state = state_of(metafunc.config)
@@ -157,7 +157,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without a request the running interpreter is the one that has to fit."""
+    """If no Python was requested, skip the tests whose ``requires_python`` excludes the running one."""
     state = state_of(config)
     if state.choices:
         return
@@ -204,7 +204,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     state = session.config.stash.get(STATE, None)
     if state is not None and state.is_worker and state.uses is not None:
-        session.config.workeroutput["pyinstall_uses"] = state.uses  # type: ignore[attr-defined]  # xdist puts it there
+        session.config.workeroutput["pyinstall_uses"] = state.uses  # type: ignore[attr-defined]  # an attribute of xdist's
 
 
 def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config: pytest.Config) -> None:
@@ -222,8 +222,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         state.close()
 
 
-# Declared, and not registered with `pytest.register_fixture`: of two fixtures of one name at the session the later one
-# wins, and since 9.2 pytest has registered those of the root conftest when a plugin can do that for the first time.
+# The fixtures are declared, and not registered with `pytest.register_fixture`. Of two session fixtures with one name,
+# the later one wins, and since pytest 9.2, a plugin can only register fixtures after those of the root conftest.
 
 
 @pytest.fixture(scope="session", name=PYTHON_FIXTURE)
@@ -254,7 +254,7 @@ def _python_env(python: "Interpreter", tmp_path: Path, request: pytest.FixtureRe
     from pytest_pyinstall.interpreter.interpreter import Interpreter
 
     if not isinstance(python, Interpreter):
-        message = f"`python_env` is made from the fixture `python`, which here is not ours and gives {python!r:.60}"
+        message = f"`python_env` needs pytest-pyinstall's fixture `python`, but another one returned {python!r:.60}"
         pytest.fail(f'{message}\nhint: install_python("3.12").environment(tmp_path / "env")', pytrace=False)
     environment = or_fail(lambda: python.environment(tmp_path / "python_env"))
     request.config.hook.pytest_pyinstall_environment(environment=environment, python=python, config=request.config)
@@ -268,7 +268,7 @@ def _install_python(request: pytest.FixtureRequest) -> "Callable[[str], Interpre
 
 
 def _is_parametrized(node: pytest.Item) -> bool:
-    """Whether the author of the test says with which Pythons it runs."""
+    """Whether the test's own ``parametrize`` mark sets its Pythons."""
     for mark in node.iter_markers("parametrize"):
         names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
         if "python" in ([name.strip() for name in names.split(",")] if isinstance(names, str) else names):

@@ -21,10 +21,10 @@ _OUTCOMES = {"passed", "failed", "error", "skipped", "xfailed", "xpassed"}
 
 
 class FixtureReport:
-    """A plugin of pytest and of xdist's workers: these say which Python a report is of, the session writes the page.
+    """A plugin of pytest and of xdist's workers. Workers add the Python to each report; the session writes the page.
 
-    `label_of` is the id of the Python that a test runs with, None for a test without one. `columns` are the ids and
-    versions of the session's Pythons.
+    `label_of` returns the id of a test's Python, or None. `columns` returns the ids and versions of the session's
+    Pythons.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class FixtureReport:
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, None]:
         outcome = yield
         if (label := self._label_of(item)) is not None:
-            # xdist sends what a report has in its `__dict__`.
+            # xdist sends the `__dict__` of a report to the controller.
             outcome.get_result().pyinstall_column = [_without(item.nodeid, label), label]
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -79,7 +79,7 @@ class FixtureReport:
 
 
 def _without(nodeid: str, label: str) -> str:
-    """The id of a test without that of its Python: ``test_it[3.9-B]`` is ``test_it[B]`` under each of them."""
+    """The id of a test without its Python, so that it is equal for all: ``test_it[3.9-B]`` becomes ``test_it[B]``."""
     test, bracket, ids = nodeid.partition("[")
     if not bracket:
         return nodeid

@@ -1,4 +1,4 @@
-"""What the plugin remembers during a session: its Pythons, its suite, and how a test's marks choose among them."""
+"""The plugin's state during a session: its Pythons, its suite, and the choice of a test's Pythons by its marks."""
 
 import os
 import sys
@@ -30,12 +30,12 @@ _T = TypeVar("_T")
 
 
 PYTHON_FIXTURE = "_pyinstall_python"
-"""A fixture that only our own ``python`` asks for: a test whose fixtures include it uses ours, and not one that a user
-named so too."""
+"""A fixture that only our ``python`` fixture requests. So a test that uses it uses our ``python``, and not a user's
+fixture of that name."""
 
 
 class State:
-    """What one session knows. `choices` are the session's Pythons, empty if none was requested."""
+    """The state of one session. `choices` are its Pythons, empty if none was requested."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -64,9 +64,9 @@ class State:
         self._path_before: str | None = None
 
     def start(self) -> None:
-        """Provide what was requested; a worker takes it from the controller. Raises `pytest.UsageError`."""
+        """Provide the requested Pythons. A worker gets them from the controller. Raises `pytest.UsageError`."""
         if not self.is_suite and not self.is_worker and (shard := getattr(self.config.option, "pyinstall_shard", None)):
-            message = f"--python-shard {shard} cuts a suite, and --python-suite is not set"
+            message = f"--python-shard {shard} needs --python-suite"
             raise pytest.UsageError(f"{message}\nhint: --python supported --python-suite --python-shard {shard}")
         if not self.is_suite and not self.looks_only and getattr(self.config.option, "pyinstall_report", None):
             self._begin_report()
@@ -85,7 +85,7 @@ class State:
             except PyinstallError as error:
                 raise pytest.UsageError(str(error)) from None
         elif not self._runs_nothing and self.is_suite:
-            message = "--python-suite: no Python was asked for\nhint: --python supported --python-suite"
+            message = "--python-suite: no Python was requested\nhint: --python supported --python-suite"
             raise pytest.UsageError(message)
 
     def _provide(self, texts: Iterable[object], origin: str, directory: Path) -> None:
@@ -93,12 +93,12 @@ class State:
         self.origin = origin
         is_strict = is_from_command_line(origin)
         if self.is_suite:
-            # What cannot be had is a failure of that Python alone.
+            # A Python that cannot be provided fails only its own part of the suite.
             self.choices = self.pythons.choose(texts, origin=origin, directory=directory)
         elif is_strict:
             self.choices = self.pythons.choose_all(texts, origin=origin, directory=directory)
         else:
-            # Perhaps no test that is selected uses what is missing: `fail_if_used` knows when the tests are collected.
+            # Perhaps no selected test uses a missing Python: `fail_if_used` checks that after the collection.
             self.choices = self.pythons.choose_configured(texts, origin=origin, directory=directory)
         self._announce(self.choices)
         if not enters_path:
@@ -136,7 +136,7 @@ class State:
         self.config.pluginmanager.register(report, "pyinstall-fixture-report")
 
     def _label_of(self, item: pytest.Item) -> str | None:
-        """The id of the Python that `item` runs with; None if it uses none of ours."""
+        """The id of the Python that `item` runs with. None if it does not use our `python`."""
         if PYTHON_FIXTURE not in getattr(item, "fixturenames", ()):
             return None
         param = python_param(item)
@@ -149,7 +149,7 @@ class State:
         return str(getattr(param, "version", param))
 
     def _begin_bisection(self, texts: Iterable[object], origin: str, directory: Path) -> None:
-        """Nothing is installed before it is tried."""
+        """Start a bisection, which installs a Python only when it tries it."""
         from pytest_pyinstall.configuration import corrected_at_origin
         from pytest_pyinstall.errors import InvalidRequestError, NoMatchError
         from pytest_pyinstall.request.request import parse_requests
@@ -164,10 +164,10 @@ class State:
         self.config.pluginmanager.register(suite, "pyinstall-suite")
 
     def _announce(self, choices: "Iterable[SessionPython]") -> None:
-        """Tell other plugins of each Python, once, before a test uses it."""
+        """Call `pytest_pyinstall_provided` for each Python, once, before a test uses it."""
         for choice in choices:
             interpreter = choice.interpreter
-            # Those of the session are announced where they were provided: not in each of xdist's workers again.
+            # The session's Pythons are announced where they were provided, and not again in each xdist worker.
             if interpreter is None or self.looks_only or (self.is_worker and choice in self.choices):
                 continue
             if interpreter not in self._announced:
@@ -175,7 +175,7 @@ class State:
                 self.config.hook.pytest_pyinstall_provided(interpreter=interpreter, config=self.config)
 
     def to_json(self) -> dict[str, Any]:
-        """What a worker needs; empty if nothing was requested."""
+        """The state that a worker needs. Empty if no Python was requested."""
         if not self.choices:
             return {}
         return {
@@ -194,19 +194,19 @@ class State:
             self._enter_path()
 
     def _enter_path(self) -> None:
-        # A worker on this machine has it already, from the controller's environment.
+        # A worker on this machine inherits PATH from the controller, so it may contain the directories already.
         entries = os.environ.get("PATH", os.defpath).split(os.pathsep)
         if not {*self._path_directories} <= {*entries}:
             self._path_before = os.environ.get("PATH", "")
             os.environ["PATH"] = os.pathsep.join([*self._path_directories, *entries])
 
     def close(self) -> None:
-        """Leave nothing behind of what belongs to the session."""
+        """Close connections and leases, and restore PATH."""
         self.end_telling_steps()
         if self._pythons is not None:
             self._pythons.close()
         if self._path_before is not None:
-            # What else became of PATH meanwhile is not ours to undo.
+            # Remove only our directories: other code may have changed PATH too.
             entries = os.environ.get("PATH", "").split(os.pathsep)
             os.environ["PATH"] = os.pathsep.join(entry for entry in entries if entry not in self._path_directories)
             self._path_before = None
@@ -214,7 +214,7 @@ class State:
 
     @property
     def pythons(self) -> "PythonProvider":
-        """Raises `PyinstallError` for a setting that cannot be used."""
+        """Raises `PyinstallError` for an invalid setting."""
         if self._pythons is None:
             from pytest_pyinstall.session import PythonProvider
 
@@ -229,18 +229,18 @@ class State:
         return self._pythons
 
     def _tell_steps(self) -> None:
-        """Until the tests run, from when on pytest itself captures what is logged."""
+        """Show the steps until the tests run. From then on, pytest itself captures the log."""
         say, level = self._teller(), step_level(self.config)
         if say is not None and level is not None:
-            from pytest_pyinstall.progress import steps_told
+            from pytest_pyinstall.progress import showing_steps
 
-            self._telling.enter_context(steps_told(say, level=level))
+            self._telling.enter_context(showing_steps(say, level=level))
 
     def end_telling_steps(self) -> None:
         self._telling.close()
 
     def _teller(self) -> Callable[[str], None] | None:
-        """Writes a line to the terminal, whatever is being captured; None in a worker, which has no terminal."""
+        """A function that writes a line to the terminal, even during capturing. None in a worker without terminal."""
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         capture = self.config.pluginmanager.get_plugin("capturemanager")
         if reporter is None:
@@ -250,15 +250,15 @@ class State:
             with nullcontext() if capture is None else capture.global_and_fixture_disabled():
                 isatty = reporter.isatty  # a property before pytest 8
                 if self.is_line_open and ((isatty() if callable(isatty) else isatty) or reporter.verbosity > 0):
-                    reporter.write_line("")  # after "collecting ... ", which waits there for the number of tests
+                    reporter.write_line("")  # ends the line "collecting ... ", which has no line end yet
                     self.is_line_open = False
                 reporter.write_line(sentence)
-                reporter.flush()  # what takes long is announced before, in a log too
+                reporter.flush()  # so that the line appears before a long step, also in a log file
 
         return tell
 
     def choices_of(self, node: pytest.Item) -> "tuple[SessionPython, ...] | None":
-        """The test's own Pythons, else the session's, None if no one requested any."""
+        """The Pythons of the test's mark, otherwise the session's. None if none were requested."""
         from pytest_pyinstall.errors import PyinstallError
 
         mark = node.get_closest_marker("python")
@@ -266,9 +266,9 @@ class State:
             return self.choices or None
         origin = "@pytest.mark.python"
         if mark.kwargs or not mark.args:
-            said = f"takes no keywords, such as {next(iter(mark.kwargs))}" if mark.kwargs else "names no Python"
+            said = f"does not accept the keyword {next(iter(mark.kwargs))}" if mark.kwargs else "has no request"
             raise _collect_error(node, f'{origin} {said}\nhint: @pytest.mark.python("3.12", "pypy3.11")')
-        # By repr, because what is no string may not be hashable; parsing it will say what is wrong with it.
+        # By repr, because an argument that is not a string may not be hashable. The parser reports it.
         known = self._marked.get(repr(mark.args))
         if known is None:
             try:
@@ -280,7 +280,7 @@ class State:
         return known
 
     def specifier_of(self, node: pytest.Item) -> Any:
-        """A `SpecifierSet` of all its marks, None if there is none."""
+        """The `SpecifierSet` of all ``requires_python`` marks of the test. None if there are none."""
         marks = list(node.iter_markers("requires_python"))
         if not marks:
             return None
@@ -291,7 +291,7 @@ class State:
         try:
             for mark in marks:
                 if mark.kwargs:
-                    said = f"takes no keywords, such as {next(iter(mark.kwargs))}"
+                    said = f"does not accept the keyword {next(iter(mark.kwargs))}"
                     raise _collect_error(node, f'{origin} {said}\nhint: @pytest.mark.requires_python(">=3.10")')
                 parse_specifier(mark.args, origin=origin)
             return parse_specifier([text for mark in marks for text in mark.args], origin=origin)
@@ -304,7 +304,7 @@ class State:
         return admits(specifier, choice)
 
     def param(self, choice: "SessionPython") -> Any:
-        """The interpreter itself is the parameter: the session's fixtures are kept between tests with equal ones."""
+        """The parameter of `python`. It is the interpreter itself, so that pytest keeps fixtures of equal ones."""
         if choice.interpreter is not None:
             return pytest.param(choice.interpreter, id=choice.id)
         from pytest_pyinstall.session import reason
@@ -315,10 +315,11 @@ class State:
         return pytest.param(choice, id=choice.id)
 
     def enter(self, item: pytest.Item) -> None:
-        """From now on `item` is the test that may ask for `python`.
+        """Make `item` the current test.
 
-        pytest keeps the fixture until another process asks for another. It goes, with what was built on it, before a
-        test whose parameter or marks mean another Python: what was built on it may be asked for first.
+        pytest keeps the value of `python` until a test requests it with another parameter. If `item` needs another
+        Python, finish `python` and everything that depends on it now, because the test may request a fixture that
+        depends on `python` before it requests `python` itself.
         """
         self._item = item
         if self._made is None:
@@ -331,7 +332,7 @@ class State:
             finish()
 
     def is_made(self, fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest) -> None:
-        """Remember for which parameter or marks `python` is about to be made."""
+        """Remember the parameter or the marks for which `python` is being set up."""
         if hasattr(request, "param"):
             made: tuple[bool, object] = True, request.param
         elif self._item is not None:
@@ -342,10 +343,10 @@ class State:
         self._made = partial(fixturedef.finish, request), made  # type: ignore[arg-type]  # it is one
 
     def follow(self, fixturedef: "pytest.FixtureDef[Any]", request: pytest.FixtureRequest) -> None:
-        """Let what `fixturedef` is about to make go with the `python` that it asks for without naming it.
+        """If `fixturedef` gets `python` with `getfixturevalue`, finish it together with `python`.
 
-        pytest finishes with a fixture those that name it, and not one that called `getfixturevalue`, be it the first
-        who asks or not.
+        When pytest finishes a fixture, it also finishes the fixtures that have it as a parameter, but not those that
+        called `getfixturevalue`.
         """
         ask = request.getfixturevalue
 
@@ -359,11 +360,11 @@ class State:
                 asked.addfinalizer(partial(fixturedef.finish, request=request))  # type: ignore[arg-type]  # it is one
             return value
 
-        with suppress(AttributeError):  # a pytest whose requests take nothing more: it keeps its first answer then
-            request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]  # of this one request
+        with suppress(AttributeError):  # in a pytest whose requests have no further attributes, nothing changes
+            request.getfixturevalue = getfixturevalue  # type: ignore[method-assign]  # only of this request
 
     def only(self) -> "Interpreter":
-        """For who asks for `python` while the test runs, when it is too late for one test for each."""
+        """The Python for `getfixturevalue("python")`, when it is too late to run the test once for each Python."""
         if self._item is None:
             choices, specifier = self.choices or None, None
         else:
@@ -385,14 +386,14 @@ class State:
         if len(fitting) > 1:
             names = ", ".join(choice.id for choice in fitting)
             pytest.fail(
-                f"`python` stands for {names}, and can be one of them only where a test or a fixture names it among its"
-                " parameters\nhint: def test_it(python): …",
+                f"`python` means {names}; to run once for each, a test or a fixture must have it as a parameter"
+                "\nhint: def test_it(python): …",
                 pytrace=False,
             )
         return self.interpreter(fitting[0])
 
     def all(self) -> "tuple[Interpreter, ...]":
-        """Those of the session, without those whose tests are skipped. Fails the test if another is missing."""
+        """The session's Pythons, without those whose tests are skipped. Fails the test if another one is missing."""
         if not self.choices:
             return (self.running(),)
         return tuple(
@@ -427,17 +428,17 @@ class State:
             raise pytest.UsageError("\n".join(messages))
 
     def running(self) -> "Interpreter":
-        """The one that runs the tests. Fails the test where it cannot be asked."""
+        """The Python that runs pytest. Fails the test if it cannot be probed."""
         return or_fail(lambda: self.pythons.running())  # noqa: PLW0108  # `pythons` may raise too
 
     def interpreter(self, asked: object) -> "Interpreter":
-        """What a test was parametrized with, by us or by its author. Skips or fails the test where it is not here."""
+        """The Python that a test was parametrized with, by us or by its author. Skips or fails if it is missing."""
         from pytest_pyinstall.session import SessionPython
 
         return or_fail(lambda: self._had(asked) if isinstance(asked, SessionPython) else self.install(asked))
 
     def install(self, asked: object) -> "Interpreter":
-        """The one Python that was asked for. Skips the test or raises `PyinstallError` where it cannot be had."""
+        """The one Python for a request. If it is missing, skips the test or raises `PyinstallError`."""
         __tracebackhide__ = True
         from pytest_pyinstall.errors import PyinstallError
         from pytest_pyinstall.interpreter.interpreter import Interpreter
@@ -447,7 +448,7 @@ class State:
         try:
             return self._had(self.pythons.one(asked, directory=self.config.rootpath))
         except PyinstallError as error:
-            # Without the way it took through us, which tells the author of a test nothing.
+            # Without our own frames, which do not help the author of a test.
             raise error.with_traceback(None) from None
 
     def _had(self, choice: "SessionPython") -> "Interpreter":
@@ -462,19 +463,19 @@ class State:
 
 
 def or_fail(get: Callable[[], _T]) -> _T:
-    """What `get` returns. Fails the test with the words of a `PyinstallError`, once and without a traceback."""
+    """The result of `get`. If it raises a `PyinstallError`, fails the test with its message, without a traceback."""
     from pytest_pyinstall.errors import PyinstallError
 
     try:
         return get()
     except PyinstallError as error:
         failure = str(error)
-    # Not in the except block, where pytest would show both exceptions.
+    # Not in the except block, because pytest would show both exceptions.
     pytest.fail(failure, pytrace=False)
 
 
 def _marks(item: pytest.Item) -> object:
-    """What says which Python an item means; the same for all without marks."""
+    """The marks that decide which Python a test uses. Equal for all tests without marks."""
     python = item.get_closest_marker("python")
     required = [repr(mark.args) for mark in item.iter_markers("requires_python")]
     return None if python is None else repr(python.args), required
@@ -496,7 +497,7 @@ def state_of(config: pytest.Config) -> State:
 
 
 def _collect_error(node: pytest.Item, problem: object) -> pytest.Collector.CollectError:
-    """One whose text alone is shown, where every other exception gets a traceback through pytest."""
+    """A `CollectError`, of which pytest shows only the message. Of other exceptions it shows a traceback."""
     return pytest.Collector.CollectError(f"{node.nodeid}: {problem}")
 
 

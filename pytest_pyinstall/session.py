@@ -1,4 +1,4 @@
-"""The Pythons of one test session: provided, proven by running them, and named for the ids of its tests."""
+"""The Pythons of one test session: provided, probed if necessary, and named for the ids of the tests."""
 
 import os
 import re
@@ -47,11 +47,11 @@ _MOST_AT_ONCE = 8
 
 
 class SessionPython(Value):
-    """One of the Pythons that tests run with, or why it is not here.
+    """One of the Pythons that tests run with, or the reason why it is missing.
 
-    `id` is how test ids name it, `asked` are the requests that came to it. Either `interpreter` answered in this
-    session, or there is none and `error` says why; without an error no one tried, because no test will run. `how` is
-    that of `ProvisionResult`, and ``missing`` without an interpreter. `seconds` is what installing it took.
+    `id` is its name in test ids, and `asked` are the requests for it. Without an `interpreter`, `error` says why. If
+    both are None, the Python was not provided because no test will run. `how` is that of `ProvisionResult`, or
+    ``missing``. `seconds` is how long the installation took.
     """
 
     id: str
@@ -61,12 +61,12 @@ class SessionPython(Value):
     seconds: float = 0.0
     error: PyinstallError | None = None
     is_missing: bool = False
-    """Whether the error says that there is no such Python here, and not that something is wrong with one."""
+    """Whether the error says that there is no such Python, and not that one is broken."""
     versions: tuple[str, ...] = ()
-    """Without an interpreter: versions between which the one that was asked for lies, as far as the request says."""
+    """Without an interpreter: the lowest and the highest version that was requested, if the request says so."""
 
     def to_json(self) -> dict[str, Any]:
-        """All of it for xdist's ``workerinput``; of an error, its words."""
+        """All fields, for xdist's ``workerinput``. Of an error, its message and hint."""
         return {
             "id": self.id,
             "asked": list(self.asked),
@@ -80,7 +80,7 @@ class SessionPython(Value):
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "SessionPython":
-        """What `to_json` made."""
+        """The object from the result of `to_json`."""
         interpreter, error = document["interpreter"], document["error"]
         return cls(
             id=document["id"],
@@ -95,7 +95,7 @@ class SessionPython(Value):
 
 
 class _Outcome(Value):
-    """What one request came to."""
+    """The result of one request."""
 
     request: Request
     provided: ProvisionResult | None = None
@@ -105,10 +105,10 @@ class _Outcome(Value):
 
 
 class PythonProvider:
-    """Turns requests into Pythons that answered in this session; what was asked before costs nothing.
+    """Provides the Pythons for requests. A request that was made before costs nothing.
 
-    With `looks_only` nothing is installed, and what is not here is a choice without interpreter or error: enough to
-    name the tests, not to run them. Safe in threads.
+    With `looks_only`, nothing is installed, and a missing Python has neither interpreter nor error: that is enough to
+    name the tests, but not to run them. Thread-safe.
     """
 
     def __init__(self, provisioner: Provisioner, *, looks_only: bool = False) -> None:
@@ -129,13 +129,13 @@ class PythonProvider:
         say: Callable[[str], None] | None = None,
         is_quiet: bool = False,
     ) -> "PythonProvider":
-        """For the project in `directory`. `say` hears what a person should see: of downloads too, unless `is_quiet`."""
+        """For the project in `directory`. `say` gets each message, including downloads unless `is_quiet`."""
         progress = None if say is None or is_quiet else Lines(say)
         provisioner = open_provisioner(settings, directory=directory, progress=progress, warn=say)
         return cls(provisioner, looks_only=looks_only)
 
     def close(self) -> None:
-        """End downloads that are under way, and close connections."""
+        """Stop running downloads, and close connections."""
         self.provisioner.__exit__()
 
     @property
@@ -143,10 +143,10 @@ class PythonProvider:
         return self.provisioner.settings.missing == "skip"
 
     def choose(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[SessionPython, ...]:
-        """The Pythons that `texts` ask for, in their order, each interpreter once; what failed is among them.
+        """The Pythons for the requests `texts`, in their order, each interpreter once. Failed ones are among them.
 
-        Relative paths start from `directory`. Raises `PyinstallError` for what is no request, and for a word
-        (``supported``) that means nothing here.
+        Relative paths start from `directory`. Raises `PyinstallError` for an invalid request, and for a word
+        (``supported``) that means nothing in this project.
         """
         texts = list(texts)
         try:
@@ -157,9 +157,9 @@ class PythonProvider:
         return _named([self._outcomes[request] for request in requests])
 
     def choose_all(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[SessionPython, ...]:
-        """As `choose`, for a session that is to run with every one of them.
+        """Like `choose`, for a session that needs all of them.
 
-        Raises one `PyinstallError` that tells every failure, except those that the session's tests are skipped for.
+        Raises one `PyinstallError` with all failures, except those for which tests are skipped.
         """
         choices = self.choose(texts, origin=origin, directory=directory)
         if failed := [choice for choice in choices if choice.error and not self.skips(choice)]:
@@ -167,9 +167,9 @@ class PythonProvider:
         return choices
 
     def choose_configured(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[SessionPython, ...]:
-        """As `choose`, for what a configuration asks for and perhaps no test uses.
+        """Like `choose`, for configured requests that perhaps no test uses.
 
-        A word such as ``supported`` that needs a catalogue out of reach is a missing Python too.
+        If a word such as ``supported`` needs a catalogue that cannot be downloaded, it counts as a missing Python.
         """
         texts = list(texts)
         try:
@@ -187,11 +187,11 @@ class PythonProvider:
         return _named([self._outcomes[request] for request in known])
 
     def skips(self, choice: SessionPython) -> bool:
-        """Whether tests are skipped for what `choice` lacks."""
+        """Whether tests are skipped because `choice` is missing."""
         return self.skips_missing and choice.is_missing
 
     def one(self, asked: object, *, directory: Path) -> SessionPython:
-        """The one Python that was asked for. Raises `InvalidRequestError` if that means several."""
+        """The one Python for the request `asked`. Raises `InvalidRequestError` if it means several."""
         origin = "install_python"
         try:
             requests = self.provisioner.parse(
@@ -200,13 +200,13 @@ class PythonProvider:
         except (InvalidRequestError, NoMatchError) as error:
             raise corrected_at_origin(error, [asked], origin=origin) from None
         if len(requests) != 1:
-            message = f"{asked!s} means {len(requests)} Pythons, and one is wanted here"
+            message = f"{asked!s} means {len(requests)} Pythons, but only one is allowed here"
             raise InvalidRequestError(message, hint=requests[-1].text if requests else "3.12")
         self._provide(requests)
         return _named([self._outcomes[requests[0]]])[0]
 
     def running(self) -> Interpreter:
-        """The interpreter that runs the tests, asked like any other. Raises `ProbeError`."""
+        """The interpreter that runs pytest, probed like any other. Raises `ProbeError`."""
         if self._running is None:
             provisioner = self.provisioner
             self._running = probe(provisioner.executable, source="current", environ=provisioner.environ)
@@ -244,16 +244,16 @@ class PythonProvider:
                 yield _Outcome(request=request, error=error, is_missing=_is_gone(request))
 
     def _proven(self, outcome: _Outcome) -> _Outcome:
-        """As it was, if the interpreter says about itself, in this session, what its name says.
+        """`outcome` with a lease of its interpreter, which is probed if it was repaired.
 
-        Those that were found were asked just now, and so were those that were installed, before they were published.
+        Interpreters that were found or installed have just been probed.
         """
         provided = outcome.provided
         if provided is None:
             return outcome
         if not self._looks_only:
-            # Before it is run once more: what then answers stays until the session ends.
-            held = self.provisioner.held(provided)
+            # Before the probe, so that the interpreter that was probed stays until the session ends.
+            held = self.provisioner.lease_or_reprovide(provided)
             if isinstance(held, PyinstallError):
                 return replace(outcome, provided=None, error=held, is_missing=_is_missing(held))
             outcome, provided = replace(outcome, provided=held), held
@@ -279,7 +279,7 @@ def _is_missing(error: PyinstallError) -> bool:
 def parse_specifier(texts: Sequence[object], *, origin: str) -> SpecifierSet:
     """The specifier of ``requires_python(">=3.10")``. Raises `InvalidRequestError` for anything else."""
     if not texts:
-        message = f"{origin} names no versions"
+        message = f"{origin} has no version specifier"
         raise InvalidRequestError(message, hint='requires_python(">=3.10")')
     specifier = SpecifierSet()
     for text in texts:
@@ -288,7 +288,7 @@ def parse_specifier(texts: Sequence[object], *, origin: str) -> SpecifierSet:
                 raise InvalidSpecifier
             specifier &= SpecifierSet(text)
         except InvalidSpecifier:
-            message = f"{origin}: {text!r:.60} is no version specifier"
+            message = f"{origin}: {text!r:.60} is not a version specifier"
             version = re.fullmatch(r"\d+(?:\.\d+){0,2}", str(text).strip())
             hint = f'requires_python(">={version[0]}")' if version else 'requires_python(">=3.10")'
             raise InvalidRequestError(message, hint=hint) from None
@@ -296,20 +296,20 @@ def parse_specifier(texts: Sequence[object], *, origin: str) -> SpecifierSet:
 
 
 def admits(specifier: SpecifierSet, choice: SessionPython) -> bool:
-    """Whether `specifier` leaves `choice` in. As for ``requires-python``, a pre-release counts as its release."""
+    """Whether `specifier` allows `choice`. As for ``requires-python``, a pre-release counts as its release."""
     versions = choice.versions if choice.interpreter is None else [_release(choice.interpreter.version_info)]
     return not versions or any(specifier.contains(Version(version)) for version in versions)
 
 
 def reason(choice: SessionPython) -> str:
     """Why tests are skipped, in one line."""
-    first = choice.error.message.splitlines()[0] if choice.error else "it is not here"
+    first = choice.error.message.splitlines()[0] if choice.error else "not installed"
     asked = f"Python {', '.join(choice.asked)}"
     return first if asked in first else f"{asked}: {first}"
 
 
 def failure_of(failed: Sequence[SessionPython], *, count: int, origin: str) -> PyinstallError:
-    """One error that names every failure among the `count` Pythons that `origin` asked for."""
+    """One error with all failures among the `count` Pythons that were requested at `origin`."""
     told = [(choice.asked[0], choice.error) for choice in failed if choice.error]
     if len(told) == 1 and count == 1:
         return with_origin(told[0][1], origin=origin)
@@ -319,7 +319,7 @@ def failure_of(failed: Sequence[SessionPython], *, count: int, origin: str) -> P
 
 
 def header(choices: Sequence[SessionPython], *, width: int, skips: bool = False, looks_only: bool = False) -> list[str]:
-    """The lines of pytest's header: one for the Pythons that answered, and one for those that are missing.
+    """The lines of pytest's header: one for the Pythons that are used, and one for those that are missing.
 
     Each fits into `width`. With `skips`, tests of missing Pythons are skipped.
     """
@@ -358,7 +358,7 @@ def _first_that_fits(start: str, texts: Sequence[str], end: str, width: int) -> 
 
 
 def _version_names(choices: Iterable[SessionPython], among: Iterable[SessionPython]) -> Iterator[str]:
-    """For each the whole version, ``3.13.0t``, or its id if `among` has that version twice."""
+    """The full version of each, ``3.13.0t``, or its id if `among` has that version twice."""
     versions = [choice.interpreter.key.display_name for choice in among if choice.interpreter]
     for choice in choices:
         if choice.interpreter:
@@ -367,7 +367,7 @@ def _version_names(choices: Iterable[SessionPython], among: Iterable[SessionPyth
 
 
 def _as_ranges(ids: Sequence[str]) -> Iterator[str]:
-    """The ids, three or more minor versions in a row as a range: ``3.9..3.13``."""
+    """The ids, with three or more consecutive minor versions as a range: ``3.9..3.13``."""
     at = 0
     while at < len(ids):
         end = at
@@ -399,11 +399,11 @@ def _short_reason(choice: SessionPython) -> str:
 
 
 def detailed_header(choice: SessionPython) -> str:
-    """What was asked, what answered, whether it was installed now, and where it lives."""
+    """The request, the interpreter, how it was provided, and its path."""
     asked = ", ".join(choice.asked)
     interpreter = choice.interpreter
     if interpreter is None:
-        why = choice.error.message.splitlines()[0] if choice.error else "not here; running the tests would install it"
+        why = choice.error.message.splitlines()[0] if choice.error else "running the tests would install it"
         return f"python {asked} -> missing: {why}"
     variant = f" {interpreter.key.variant}" if interpreter.key.variant else ""
     name = _NAMES.get(interpreter.implementation, interpreter.implementation)
@@ -429,7 +429,7 @@ def _release(version_info: tuple[int, int, int, str, int]) -> str:
 
 
 def _named(outcomes: Iterable[_Outcome]) -> tuple[SessionPython, ...]:
-    """A choice for each interpreter, and for each request that came to none."""
+    """A `SessionPython` for each interpreter, and for each request without an interpreter."""
     together: dict[object, list[_Outcome]] = {}
     for outcome in outcomes:
         together.setdefault(_identity(outcome), []).append(outcome)
@@ -441,7 +441,7 @@ def _named(outcomes: Iterable[_Outcome]) -> tuple[SessionPython, ...]:
 def _identity(outcome: _Outcome) -> object:
     if outcome.provided is None:
         return outcome.request
-    # The prefix too: a virtual environment's python is a link to the interpreter it was made from.
+    # The prefix too: the Python of a virtual environment is a link to the interpreter that it was created from.
     interpreter = outcome.provided.interpreter
     return os.path.realpath(interpreter.executable), os.path.realpath(interpreter.prefix)
 
@@ -449,7 +449,7 @@ def _identity(outcome: _Outcome) -> object:
 def _choice(group: Sequence[_Outcome], name: str) -> SessionPython:
     first = group[0]
     provided = first.provided
-    # Of two requests that wanted the same, one installed it and the other found it there.
+    # Of two requests for the same Python, one installed it, and the other found it in the store.
     did = next((outcome for outcome in group if outcome.provided and outcome.provided.how != "present"), first)
     return SessionPython(
         id=name,
@@ -464,7 +464,7 @@ def _choice(group: Sequence[_Outcome], name: str) -> SessionPython:
 
 
 def _names(outcome: _Outcome) -> list[str]:
-    """What it may be called, from the shortest to the one that nothing else has."""
+    """Its possible names, from the shortest to one that is unique."""
     if outcome.provided is None:
         return _names_of_request(outcome.request)
     interpreter = outcome.provided.interpreter
@@ -473,7 +473,7 @@ def _names(outcome: _Outcome) -> list[str]:
     minor = key.display_name.replace(str(key.version), release, 1)
     parts = [*interpreter.prefix.parts[1:], interpreter.executable.name]
     places = ["-".join(parts[start:-1]) for start in reversed(range(len(parts) - 1))]
-    # The word has become the path of the running interpreter by now.
+    # The request "current" was replaced by the path of the running interpreter, so its source is "path".
     source = "current" if outcome.request.text == "current" else interpreter.source
     names = [
         minor,
@@ -516,7 +516,7 @@ def _plain(name: str) -> str:
 
 
 def _ids(names: Sequence[Sequence[str]]) -> list[str]:
-    """For each of `names` the first that no one else has; those that clash go on to their next ones together."""
+    """For each of `names`, the first that is unique. If several are equal, all of them try their next name."""
     chosen = [0] * len(names)
     while True:
         ids = [these[at] for these, at in zip(names, chosen, strict=True)]

@@ -113,7 +113,7 @@ def _given(
     directory: Path,
     ini_directory: Path,
 ) -> Iterator[_Value]:
-    """Every value that was given for `option`, the one that counts first."""
+    """Every value that was given for `option`, in the order of precedence."""
     name, home = option.name, BY_NAME["home"].variable
     if text := options.get(name):
         yield _Value(text, option.option, directory)
@@ -145,8 +145,8 @@ def _default(name: str, directory: Path) -> _Value:
         return _Value(str(path), "default", directory)
     import tempfile
 
-    # A container that runs with an arbitrary uid has neither a home nor a passwd entry. Files that others plant in a
-    # temporary directory are rejected there as everywhere.
+    # A container that runs with an arbitrary uid has neither a home nor a passwd entry. Files that other users put into
+    # the temporary directory are rejected, as everywhere.
     user = ""
     if sys.platform != "win32":  # its temporary directory belongs to the user
         user = f"-{os.geteuid()}"
@@ -165,7 +165,7 @@ def expand_user(text: str, *, origin: str) -> Path:
 
 
 def home_directory() -> Path:
-    """The user's home directory; if there is none, a path below which nothing can exist."""
+    """The user's home directory. If there is none, a path below which nothing can exist."""
     home = os.path.expanduser("~")  # noqa: PTH111  # pathlib raises if there is none
     return Path(home) if os.path.isabs(home) else Path(os.devnull, "no-home")  # noqa: PTH117  # still text
 
@@ -184,9 +184,9 @@ def _example(origin: str, text: str) -> str:
 def _path(_: Option, value: _Value) -> Path:
     text = value.text
     if "\0" in text:
-        msg = f"{value.origin}: a path cannot hold a NUL character: {text!r}"
+        msg = f"{value.origin}: a path cannot contain a NUL character: {text!r}"
         raise InvalidSettingError(msg)
-    # Not resolved: a symlinked store keeps the name that its user gave it.
+    # Not resolved: a store that is reached through a symlink keeps that name.
     expanded = expand_user(text, origin=value.origin)
     return Path(os.path.abspath(value.directory / expanded))  # noqa: PTH100  # no I/O, no resolving
 
@@ -205,9 +205,9 @@ def _location(option: Option, value: _Value) -> str:
         parts = urlsplit(value.text)
         _ = parts.port
         if redacted(value.text) == f"{parts.scheme}://***":
-            raise ValueError  # as urlsplit does for an invalid URL
+            raise ValueError  # urlsplit raises it for an invalid URL
     except ValueError:
-        msg = f"{value.origin}: {redacted(value.text)} is no URL: in a password, write / as %2F, @ as %40, [ as %5B"
+        msg = f"{value.origin}: {redacted(value.text)} is not a URL: in a password, write / as %2F, @ as %40, [ as %5B"
         raise InvalidSettingError(msg, hint=_example(value.origin, f"https://host/{option.name}")) from None
     if parts.scheme in {"https", "http"}:
         if parts.hostname:
@@ -232,7 +232,7 @@ def _signer(environ: Mapping[str, str], directory: Path) -> Signer:
         r"(https://[^/@\s]+/)?[^/@\s]+/[^/@\s]+/\.github/workflows/[^/@\s]+(@refs/\S+)?", signer.workflow
     ):
         variable = rows["workflow"].variable
-        msg = f"{variable}: {signer.workflow!r} is no OWNER/REPOSITORY/.github/workflows/FILE"
+        msg = f"{variable}: {signer.workflow!r} is not OWNER/REPOSITORY/.github/workflows/FILE"
         raise InvalidSettingError(msg, hint=f"{variable}={RELEASE_WORKFLOW}")
     return signer
 

@@ -84,7 +84,7 @@ class _Run:
 
     def _held(self, chosen: "ProvisionResult") -> "ProvisionResult":
         """`chosen`, leased until tox ends, so that `remove` does not delete it while it is used."""
-        result = self._provisioner.held(chosen)
+        result = self._provisioner.lease_or_reprovide(chosen)
         self._results[chosen.request] = result
         return self._or_complaint(chosen.request) or chosen
 
@@ -120,7 +120,7 @@ class _Run:
         return None
 
     def _requests(self, base_pythons: "Sequence[str]") -> "tuple[list[Request], bool]":
-        """The requests in `base_pythons` up to the first that tox finds by itself, and if there is such a one."""
+        """The requests in `base_pythons` up to the first spec that tox finds by itself, and whether there is one."""
         from pytest_pyinstall.interpreter.other_tools import request_from_spec
         from pytest_pyinstall.request.identity import Target
 
@@ -167,7 +167,7 @@ class _Run:
 
     @cached_property
     def _provisioner(self) -> "Provisioner":
-        """One for the whole run: it keeps its leases until tox ends."""
+        """The provisioner of the whole run, which keeps its leases until tox ends."""
         from pytest_pyinstall.progress import Lines, result_line
         from pytest_pyinstall.provisioner import ProvisionResult, open_provisioner
 
@@ -260,7 +260,7 @@ def _base_pythons(env_conf: "EnvConfigSet") -> "Sequence[str]":
 
 
 def _named_python(name: str, state: "State") -> str | None:
-    """The Python that the name of an environment asks for, None if its configuration sets one."""
+    """The Python in the name of an environment, None if its configuration sets one."""
     from tox.tox_env.python.api import Python
 
     for loader in state.conf.get_env(name).loaders:

@@ -93,7 +93,7 @@ def test_p2_an_archive_that_holds_another_version_is_never_published(
     catalogue = tmp_path / "catalogue.json"
     catalogue.write_text(json.dumps(rows))
 
-    with pytest.raises(ProbeError, match=r"\.tar\.gz holds no") as caught:
+    with pytest.raises(ProbeError, match=r"\.tar\.gz does not contain a") as caught:
         provision(NEWEST, settings._replace(catalogue=str(catalogue)))
     assert str(catalogue) in caught.value.hint
     assert _installations(settings) == []

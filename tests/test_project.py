@@ -172,8 +172,8 @@ def test_a_setup_py_without_literals_declares_nothing(tmp_path: Path, text: str)
     ("name", "text", "said"),
     [
         ("pyproject.toml", "[project\n", "is not valid TOML"),
-        ("pyproject.toml", '[project]\nrequires-python = "3.x"', "no version specifier: '3.x'"),
-        ("pyproject.toml", "[project]\nrequires-python = 3.11", "no version specifier: 3.11"),
+        ("pyproject.toml", '[project]\nrequires-python = "3.x"', "not a version specifier: '3.x'"),
+        ("pyproject.toml", "[project]\nrequires-python = 3.11", "not a version specifier: 3.11"),
         ("pyproject.toml", "[project]\nclassifiers = [3.11]", "must be a list of strings"),
         ("setup.cfg", "classifiers = 1\n", "cannot be read"),
         ("setup.cfg", "[metadata]\nclassifiers = file: missing.txt\n", "missing.txt cannot be read"),
@@ -417,7 +417,7 @@ def test_a_line_that_is_no_python_is_named_with_its_file(
 @pytest.mark.parametrize("text", ["", "\n \n", "# 3.12\n"])
 def test_a_version_file_that_names_nothing_says_so(tmp_path: Path, text: str) -> None:
     (tmp_path / ".python-version").write_text(text)
-    with pytest.raises(InvalidRequestError, match="names no Python"):
+    with pytest.raises(InvalidRequestError, match="has no request"):
         read_pinned(tmp_path)
 
 

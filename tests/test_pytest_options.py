@@ -42,7 +42,7 @@ def test_a_conftest_that_defines_python_keeps_it(pytester: pytest.Pytester, defi
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines([f"*theirs theirs.exe ours {sys.version_info[:2]}*"])
     lines = [line for line in result.outlines if line.startswith("pyinstall: --python")]
-    assert lines == ["pyinstall: --python is that of conftest.py; --pyinstall-python asks for Pythons"]
+    assert lines == ["pyinstall: --python is an option of conftest.py; use --pyinstall-python to request Pythons"]
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=DEFINITIONS)
@@ -69,7 +69,7 @@ def test_a_plugin_keeps_it_whether_it_is_loaded_before_us_or_after(
     words = ("-s", "--python=theirs.exe", f"--pyinstall-python={sys.executable}")
     result = pytester.runpytest_subprocess("-p", "theirs", *words)
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*--pyinstall-python asks for Pythons*", "*theirs theirs.exe ours*"])
+    result.stdout.fnmatch_lines(["*use --pyinstall-python to request Pythons*", "*theirs theirs.exe ours*"])
     monkeypatch.setenv("PYTEST_PLUGINS", "theirs")
     pytester.runpytest_subprocess(*words).assert_outcomes(passed=1)
 
@@ -90,7 +90,7 @@ def test_without_another_the_two_names_are_one_option(pytester: pytest.Pytester)
     for flag in ("--python", "--pyinstall-python"):
         result = pytester.runpytest_subprocess("-s", f"{flag}={sys.executable}")
         result.assert_outcomes(passed=1)
-        assert "asks for Pythons" not in result.stdout.str()
+        assert "to request Pythons" not in result.stdout.str()
 
 
 def test_what_cannot_be_meant_is_corrected_with_the_option_that_was_written(pytester: pytest.Pytester) -> None:

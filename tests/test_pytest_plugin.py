@@ -358,7 +358,7 @@ def test_python_asked_for_while_the_test_runs_is_the_only_one_or_a_clear_failure
     pytester.runpytest_inprocess("--python=3.9").assert_outcomes(passed=1)
     result = pytester.runpytest_inprocess("--python=3.9,3.10")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*`python` stands for 3.9, 3.10*"])
+    result.stdout.fnmatch_lines(["*`python` means 3.9, 3.10*"])
 
 
 def test_a_fixture_of_the_session_that_asks_for_python_is_made_again_for_another(
@@ -443,7 +443,7 @@ def test_python_asked_for_while_the_test_runs_is_the_one_of_its_marks(pytester: 
     result.assert_outcomes(passed=6, skipped=2, errors=2)
     result.stdout.fnmatch_lines_random(
         [
-            "*`python` stands for 3.9, 3.10*",
+            "*`python` means 3.9, 3.10*",
             "*3.9 is a float, not a string*",
             "SKIPPED*does not fit <3",
             "SKIPPED*none of the Pythons 3.9 fits <3",
@@ -464,7 +464,7 @@ def test_a_python_of_the_users_own_without_environments_is_a_clear_failure(pytes
     )
     result = pytester.runpytest_inprocess()
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["`python_env` is made from*'python3'*", "hint: install_python*"])
+    result.stdout.fnmatch_lines(["`python_env` needs*'python3'*", "hint: install_python*"])
     result.stdout.no_fnmatch_line("*AttributeError*")
 
 
@@ -506,7 +506,7 @@ def test_a_mistyped_request_is_reported_with_its_place_and_a_correction(
     result = pytester.runpytest_subprocess(*([f"--python={option}"] if option else []))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     said, hint = (line for line in result.errlines if line)
-    assert said.startswith(f"ERROR: {origin.format(place)}: '3.1l' names no Python")
+    assert said.startswith(f"ERROR: {origin.format(place)}: '3.1l' is not a valid request")
     assert "3.11" in hint
     assert origin.split(maxsplit=1)[0] in hint
 
@@ -514,7 +514,7 @@ def test_a_mistyped_request_is_reported_with_its_place_and_a_correction(
 def test_another_option_of_ours_is_not_taken_for_the_place(pytester: pytest.Pytester) -> None:
     place = pytester.makepyprojecttoml('[tool.pytest.ini_options]\naddopts = ["--python", "3.1l"]\n')
     result = pytester.runpytest_subprocess("--python-suite")
-    result.stderr.fnmatch_lines([f"ERROR: --python in addopts of {place}: '3.1l' names no Python*"])
+    result.stderr.fnmatch_lines([f"ERROR: --python in addopts of {place}: '3.1l' is not a valid request*"])
 
 
 def test_a_python_that_does_not_exist_is_reported_with_its_place(pytester: pytest.Pytester, full: Path) -> None:

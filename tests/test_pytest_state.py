@@ -81,16 +81,16 @@ def test_requires_python_holds_for_the_running_interpreter(pytester: pytest.Pyte
 @pytest.mark.parametrize(
     ("mark", "said"),
     [
-        ("python()", "names no Python"),
+        ("python()", "has no request"),
         ("python(3.10)", "*3.1 is a float, not a string*"),
-        ("python(version='3.10')", "*no keywords, such as version*"),
+        ("python(version='3.10')", "*does not accept the keyword version*"),
         ("python('three')", "*three*"),
         ("python('3.9,,3.10')", "*nothing stands between two commas*"),
         ("python(['3.9'])", "*is a list, not a string*"),
-        ("requires_python()", "names no versions"),
-        ("requires_python('3.10')", "*'3.10' is no version specifier*"),
-        ("requires_python(3)", "*3 is no version specifier*"),
-        ("requires_python(minimum='3.10')", "*no keywords, such as minimum*"),
+        ("requires_python()", "has no version specifier"),
+        ("requires_python('3.10')", "*'3.10' is not a version specifier*"),
+        ("requires_python(3)", "*3 is not a version specifier*"),
+        ("requires_python(minimum='3.10')", "*does not accept the keyword minimum*"),
     ],
 )
 def test_a_mark_that_cannot_be_meant_is_a_clear_collection_error(

@@ -164,10 +164,10 @@ def test_a_keyword_is_one_for_its_option_alone() -> None:
         ("https://", "no host in https://"),
         ("https:host/x", "no host in"),
         ("ftp://host/x", "ftp:// is not supported"),
-        ("https://host:port/", "is no URL"),
-        ("https://[::1/", "is no URL"),
-        ("https://u:p/w@host/x", "is no URL: in a password, write / as %2F"),
-        ("a\0b", "a path cannot hold a NUL character"),
+        ("https://host:port/", "is not a URL"),
+        ("https://[::1/", "is not a URL"),
+        ("https://u:p/w@host/x", "is not a URL: in a password, write / as %2F"),
+        ("a\0b", "a path cannot contain a NUL character"),
     ],
 )
 def test_what_can_be_no_location_names_the_variable(text: str, words: str) -> None:
@@ -205,7 +205,7 @@ def test_a_workflow_is_believed_as_it_is_written(text: str) -> None:
     "text", ["release.yml", "owner/repository", f"x/{RELEASE_WORKFLOW}", f"{RELEASE_WORKFLOW}@main"]
 )
 def test_what_is_no_workflow_is_refused(text: str) -> None:
-    with pytest.raises(InvalidSettingError, match="is no OWNER/REPOSITORY"):
+    with pytest.raises(InvalidSettingError, match="is not OWNER/REPOSITORY"):
         settings(ATTESTATION_WORKFLOW=text)
 
 

@@ -9,7 +9,7 @@ import mirror as server
 import pytest
 
 from pytest_pyinstall.cli.main import main
-from pytest_pyinstall.progress import steps_told
+from pytest_pyinstall.progress import showing_steps
 
 OURS = "pytest_pyinstall"
 
@@ -74,7 +74,7 @@ def test_verbose_prints_what_was_skipped_and_why(
     told = talk(capsys, "find", minor, "-v", "--python-preference", "system")
 
     assert f"skipped: {broken} (path): {broken} does not answer like a Python" in told
-    assert f"{minor}: taken: cpython-{minor}." in told
+    assert f"{minor}: selected: cpython-{minor}." in told
 
 
 def test_without_verbose_no_step_is_printed(capsys: pytest.CaptureFixture[str], minor: str) -> None:
@@ -99,7 +99,7 @@ def test_steps_come_from_their_level_on_and_end_with_the_block() -> None:
     said: list[str] = []
     logger = logging.getLogger(f"{OURS}.somewhere")
 
-    with steps_told(said.append, level=logging.INFO):
+    with showing_steps(said.append, level=logging.INFO):
         logger.info("a %s", "step")
         logger.debug("a detail")
     logger.warning("later")

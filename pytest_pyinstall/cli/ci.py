@@ -237,7 +237,10 @@ def run_command(session: CommandContext, texts: Sequence[str], command: Sequence
     provisioner = session.provisioner
     requests = session.requests(texts)
     with session.display:  # closed before the command uses the terminal
-        results = [session.add_origin(texts, provisioner.held(result)) for result in provisioner.provide(requests)]
+        results = [
+            session.add_origin(texts, provisioner.lease_or_reprovide(result))
+            for result in provisioner.provide(requests)
+        ]
         interpreters = [result.interpreter for result in results if isinstance(result, ProvisionResult)]
     errors = error_lines(results)
     if errors and (provisioner.settings.missing == "fail" or not interpreters):

@@ -104,9 +104,9 @@ def _run(words: list[str]) -> int:
 def _steps(display: Any) -> Any:
     import logging
 
-    from pytest_pyinstall.progress import steps_told
+    from pytest_pyinstall.progress import showing_steps
 
-    return steps_told(display.say, level=logging.DEBUG)
+    return showing_steps(display.say, level=logging.DEBUG)
 
 
 @contextmanager

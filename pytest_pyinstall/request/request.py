@@ -53,7 +53,7 @@ _ROWS = {
 }
 
 
-_EMPTY = "an empty request names no Python"
+_EMPTY = "the request is empty"
 
 
 _SHOWN = 60  # characters of a faulty text in a message
@@ -340,7 +340,7 @@ def _refusal(text: str) -> InvalidRequestError:
     suggestion = next((slip for slip in suggestions(lowered) if _is_request(slip)), "3.12")
     told = redacted(text)
     shown = f"{told[:_SHOWN]!r}{'…' if told[_SHOWN:] else ''}"
-    message = f"{shown} names no Python; it comes closest to {_ROWS[_row(suggestion)]}"
+    message = f"{shown} is not a valid request; the closest form is {_ROWS[_row(suggestion)]}"
     return InvalidRequestError(message, hint=suggestion)
 
 

@@ -552,7 +552,10 @@ def _runs_tox(place: Place, block: Block) -> None:
     assert tool_environments.answers(place.run(place.resolve(block.text))) == ["3.9", "3.13"]
 
 
-@runs("docs/howto/tox.md: # tox.ini", "docs/howto/tox.md: py39: Python 3.9 is not here, and downloads are switched off")
+@runs(
+    "docs/howto/tox.md: # tox.ini",
+    "docs/howto/tox.md: py39: Python 3.9 is not installed, and downloads are switche",
+)
 def _runs_tox_ini(place: Place, block: Block) -> None:
     place.demo()
     place.write("test_it.py", "import demo\n\ndef test_it():\n    assert demo.one() == 1\n")

@@ -393,7 +393,7 @@ def test_native_toml_settings_reach_a_pytest_that_cannot_read_them(run: Run, pro
 def test_a_suite_without_a_python_is_a_usage_error_with_a_hint(project: Path, pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess("--python-suite")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*no Python was asked for*", "hint: --python supported --python-suite"])
+    result.stderr.fnmatch_lines(["*no Python was requested*", "hint: --python supported --python-suite"])
 
 
 def test_the_page_is_written_to_the_given_path(run: Run, project: Path) -> None:
