@@ -268,7 +268,7 @@ class _Reporter:
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_logfinish(self, nodeid):
         if self.is_talkative:
-            self._printed("said", nodeid)
+            self._printed("output", nodeid)
         if self.reporter is None:
             yield
             return
@@ -732,7 +732,7 @@ def _resolve_ids(config, parser, args, label):
         elif len(places()) > 1:
             args.remove(word)
         else:
-            _stream.send("unasked")
+            _stream.send("unselected")
             pytest.exit("no test of this Python was selected", 5)
     bases = [base for _, base in _ids["places"]]
     _ids["others"] = [place for place in places() if place not in bases]

@@ -170,8 +170,8 @@ def is_same_for_all_pythons(project: Path) -> bool:
         document = (project / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
     except OSError:
         document = ""
-    asks = re.search(r"\bsys\b|\bplatform\b|version_info|python_implementation", setup)
-    return not asks and "metadata.hooks.custom" not in document and "backend-path" not in document
+    looks_at_python = re.search(r"\bsys\b|\bplatform\b|version_info|python_implementation", setup)
+    return not looks_at_python and "metadata.hooks.custom" not in document and "backend-path" not in document
 
 
 def pack_editable(packages: Path, project: Path, *, into: Path) -> Path | None:

@@ -378,7 +378,7 @@ class Suite:
         )
 
     def _step(self, replayer: ReportReplayer) -> bool:
-        """Process once what is new of each Python, and return whether there was anything."""
+        """Process the new events of each Python once. Returns whether there were any."""
         happened = bool(self._messages)
         while self._messages:
             self.say(self._messages.popleft())  # here, because lines from threads would be mixed up

@@ -203,15 +203,15 @@ def _find_existing(plan: _Plan, leases: ExitStack) -> SuiteEnvironment | str | N
         with ExitStack() as stack:
             stack.enter_context(lease(final))
             try:
-                made = _read(final, plan.interpreter, editable=editable)
-                wrong = find_damage(final, made.python) if made.python.exists() else "its Python is gone"
+                found = _read(final, plan.interpreter, editable=editable)
+                damage = find_damage(final, found.python) if found.python.exists() else "its Python is missing"
             except (OSError, ValueError, KeyError, TypeError) as error:
                 return f"the existing one is damaged: {error}"
-            if wrong:
-                return f"the existing one is damaged: {wrong}"
+            if damage:
+                return f"the existing one is damaged: {damage}"
             leases.enter_context(stack.pop_all())
             note_use(final)
-            return made
+            return found
     return None
 
 

@@ -211,12 +211,12 @@ class ReportReplayer:
                 row.heading += lines
             case ["file", name]:
                 row.files.append(name)
-            case ["said", start, end, nodeid]:
-                self._said(row, start, end, nodeid)
+            case ["output", start, end, nodeid]:
+                self._show_output(row, start, end, nodeid)
             case ["summary", start, end] if row.worker is not None:
                 if (text := row.worker.printed(start, end)).strip():
                     row.summaries.append(text)
-            case ["unasked"]:
+            case ["unselected"]:
                 row.tally.note = NOT_SELECTED
             case ["parameter", word]:
                 self._found_parameter(word)
@@ -264,7 +264,7 @@ class ReportReplayer:
             if line not in shown or len(rows) < len(ran)
         ]
 
-    def _said(self, row: InterpreterRun, start: int, end: int, nodeid: str) -> None:
+    def _show_output(self, row: InterpreterRun, start: int, end: int, nodeid: str) -> None:
         """Print a part of the worker's output for a test: a live log, or the lines of ``--setup-show``."""
         if self._reporter is not None and row.worker is not None and (text := row.worker.printed(start, end)).strip():
             self._reporter.ensure_newline()

@@ -17,7 +17,7 @@ import pytest
 
 from pytest_pyinstall.suite.variants import keyword_expression
 
-__all__ = ["Piece", "Words", "WorkerWords", "labelled", "read_words", "with_label"]
+__all__ = ["Piece", "Words", "WorkerWords", "insert_label", "labelled", "read_words"]
 
 _ONE_FILE = {"--benchmark-json"}
 """Options whose file is opened while pytest parses the command line. So the label must be in the command line."""
@@ -171,7 +171,7 @@ def labelled(word: str, labels: Iterable[str]) -> tuple[str, list[str]] | None:
     return (match[1], named) if match and set(named) <= set(labels) else None
 
 
-def with_label(path: str, label: str) -> str:
+def insert_label(path: str, label: str) -> str:
     """Insert `label` before the extension of `path`, unless `path` contains it already."""
     if label in path:
         return path
@@ -290,7 +290,7 @@ class _Reader:
         if not value:
             return piece
         if piece.option == "-k" or (piece.option in _ONE_FILE and _PLACEHOLDER not in value):
-            change = keyword_expression if piece.option == "-k" else with_label
+            change = keyword_expression if piece.option == "-k" else insert_label
             return piece.with_value(change(value, self._label))
         is_id = piece.is_positional or piece.option == "--deselect"
         match = labelled(value, self._labels) if is_id and value not in self._parameters else None

@@ -1,5 +1,6 @@
 """Damage to an environment is found: with real files, and byte code of a real Python."""
 
+import errno
 import json
 import os
 import py_compile
@@ -82,7 +83,7 @@ def zeroes_byte_code(environment: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="needs links")
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "expected"),
     [
         (removes, f"{SITE}/demo.py is missing"),
         (shortens, f"{SITE}/demo.py has 4 bytes instead of 8"),
@@ -95,10 +96,10 @@ def zeroes_byte_code(environment: Path) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_the_damaged_file_is_named(environment: Path, harm: Callable[[Path], None], said: str) -> None:
+def test_the_damaged_file_is_named(environment: Path, harm: Callable[[Path], None], expected: str) -> None:
     harm(environment)
 
-    assert said in (find_damage(environment, PYTHON) or "")
+    assert expected in (find_damage(environment, PYTHON) or "")
 
 
 def test_a_new_time_with_the_same_content_is_recorded_and_is_no_damage(environment: Path) -> None:
@@ -160,5 +161,11 @@ def test_an_unreadable_list_raises_an_error(environment: Path) -> None:
 
 def test_a_read_only_environment_can_be_checked(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     later(environment / "bin/tool")
-    monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError(30, "Read-only")))
+    before = (environment / "content.json").read_bytes()
+
+    def write_atomically(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(_integrity, "write_atomically", write_atomically)
     assert find_damage(environment, PYTHON) is None
+    assert (environment / "content.json").read_bytes() == before

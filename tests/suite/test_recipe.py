@@ -102,7 +102,7 @@ def test_a_project_without_a_package_is_not_installed(write: Write, text: str) -
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ('[dependency-groups]\ntest = [{include-group = "test"}]\n', "includes itself"),
         ('[dependency-groups]\ntest = [{include-group = "gone"}]\n', "no dependency group 'gone'"),
@@ -110,8 +110,8 @@ def test_a_project_without_a_package_is_not_installed(write: Write, text: str) -
         ("[dependency-groups\n", "is not valid TOML"),
     ],
 )
-def test_an_error_in_a_file_names_the_file(write: Write, text: str, said: str) -> None:
-    with pytest.raises(InvalidSettingError, match=said) as caught:
+def test_an_error_in_a_file_names_the_file(write: Write, text: str, expected: str) -> None:
+    with pytest.raises(InvalidSettingError, match=expected) as caught:
         read_recipe(write(pyproject_DOT_toml=PROJECT + text))
     assert "pyproject.toml" in str(caught.value)
 

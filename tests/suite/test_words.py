@@ -6,7 +6,7 @@ import re
 import pytest
 from suite_fixtures import PYTHONS, Bench, Compare, Run, marks
 
-from pytest_pyinstall.suite.words import Words, labelled, read_words, with_label
+from pytest_pyinstall.suite.words import Words, insert_label, labelled, read_words
 
 pytestmark = marks
 
@@ -104,7 +104,7 @@ def test_only_the_labels_of_the_session_are_recognised() -> None:
     ],
 )
 def test_a_label_is_inserted_before_the_extension(path: str, named: str) -> None:
-    assert with_label(path, "py3.12") == named
+    assert insert_label(path, "py3.12") == named
 
 
 def test_an_option_and_its_value_become_one_word(parser: pytest.Parser) -> None:
