@@ -11,16 +11,9 @@ from pathlib import Path
 import pytest
 from fault_report import Tally
 from fault_workshop import Workshop
-from waiting import wait_until
+from waiting import is_running, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX signals, and /proc")
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Catalogues: uv's schema, pbs-installer's, and the mirrors before their URLs."""
+"""Catalogues in the schemas of uv and pbs-installer are parsed, and mirrors replace the URLs of the release host."""
 
 import json
 import re
@@ -80,7 +80,7 @@ def test_an_entry_becomes_a_build() -> None:
         ({"sha256": "AB" * 32}, "cpython-3.12.4-linux-x86_64-gnu"),
     ],
 )
-def test_the_words_of_uv_become_ours(changes: dict[str, Any], key: str) -> None:
+def test_entries_of_uv_become_keys(changes: dict[str, Any], key: str) -> None:
     (found,) = parse(entry(**changes)).builds
 
     assert str(found.key) == key
@@ -98,11 +98,11 @@ def test_the_words_of_uv_become_ours(changes: dict[str, Any], key: str) -> None:
         {"variant": "hardened"},
     ],
 )
-def test_an_entry_for_what_we_do_not_know_is_skipped(changes: dict[str, Any]) -> None:
+def test_an_entry_for_an_unknown_platform_is_skipped(changes: dict[str, Any]) -> None:
     assert parse(entry(**changes)) == Catalogue(builds=(), origin="https://host/catalogue.json")
 
 
-def test_a_row_without_digest_is_refused_p9() -> None:
+def test_p9_an_entry_without_a_digest_is_rejected() -> None:
     catalogue = parse(entry(sha256=None), entry(patch=5))
 
     assert [str(build.key) for build in catalogue.builds] == ["cpython-3.12.5-linux-x86_64-gnu"]
@@ -130,7 +130,7 @@ def test_a_row_without_digest_is_refused_p9() -> None:
         (None, "a JSON object is needed, not a null"),
     ],
 )
-def test_a_broken_entry_is_named(row: object, said: str) -> None:
+def test_the_error_for_a_broken_entry_names_it(row: object, said: str) -> None:
     with pytest.raises(CatalogueError) as caught:
         parse(row, origin="catalogue.json")
 
@@ -155,7 +155,7 @@ def test_a_broken_entry_is_named(row: object, said: str) -> None:
         ('{"message": "Not Found"}', "a JSON object is needed, not a string, in the entry 'message'"),
     ],
 )
-def test_a_document_of_another_kind_is_a_clear_error(text: str | bytes, said: str) -> None:
+def test_a_document_that_is_not_a_catalogue_is_an_error_with_a_hint(text: str | bytes, said: str) -> None:
     with pytest.raises(CatalogueError) as caught:
         parse_catalogue(text, origin="https://host/x.json")
 
@@ -164,7 +164,7 @@ def test_a_document_of_another_kind_is_a_clear_error(text: str | bytes, said: st
     assert caught.value.hint
 
 
-def test_no_secret_of_the_origin_is_repeated_p13() -> None:
+def test_p13_secrets_of_the_origin_are_hidden() -> None:
     with pytest.raises(CatalogueError) as caught:
         parse_catalogue("<", origin="https://bob:hunter2@host/x.json?token=s3cret#f")
 
@@ -187,13 +187,13 @@ def test_no_secret_of_the_origin_is_repeated_p13() -> None:
         ("file:///srv/a", {"origin": "x"}, "file:///srv/a"),
     ],
 )
-def test_a_relative_url_starts_from_the_document(url: str, options: dict[str, str], expected: str) -> None:
+def test_a_relative_url_is_relative_to_the_document(url: str, options: dict[str, str], expected: str) -> None:
     (found,) = parse(entry(url=url), **options).builds
 
     assert found.url == expected
 
 
-def test_a_relative_url_from_nowhere_is_an_error() -> None:
+def test_a_relative_url_in_a_document_without_a_place_is_an_error() -> None:
     with pytest.raises(CatalogueError, match=r"the url is relative, but .* no place of its own, in the entry 'row-0'"):
         parse(entry(url="a.tar.gz"), origin="standard input")
 
@@ -208,7 +208,7 @@ def test_a_relative_url_from_nowhere_is_an_error() -> None:
         max_size=3,
     )
 )
-def test_any_document_is_a_catalogue_or_our_error(document: dict[str, Any]) -> None:
+def test_any_document_gives_a_catalogue_or_a_catalogue_error(document: dict[str, Any]) -> None:
     try:
         catalogue = parse_catalogue(json.dumps(document), origin="x")
     except CatalogueError:
@@ -233,7 +233,7 @@ def test_the_default_catalogue_is_that_of_pbs_installer() -> None:
     assert len(keys) == len(catalogue.builds)
 
 
-def test_the_default_catalogue_has_digests_tags_and_installable_archives_only_p9() -> None:
+def test_p9_the_default_catalogue_has_only_installable_archives_with_digests_and_tags() -> None:
     for build in default_catalogue().builds:
         assert re.fullmatch("[0-9a-f]{64}", build.sha256)
         assert build.tag, build.url
@@ -242,7 +242,7 @@ def test_the_default_catalogue_has_digests_tags_and_installable_archives_only_p9
         assert urlsplit(build.url).scheme == "https"
 
 
-def test_the_default_catalogue_remembers_what_it_refuses() -> None:
+def test_the_default_catalogue_lists_keys_without_a_digest() -> None:
     catalogue = default_catalogue()
     refused = {str(key) for key in catalogue.without_digest}
 
@@ -250,7 +250,7 @@ def test_the_default_catalogue_remembers_what_it_refuses() -> None:
     assert not refused & {str(build.key) for build in catalogue.builds}
 
 
-def test_without_pbs_installer_the_default_catalogue_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_pbs_installer_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pbs_installer", None)
 
     with pytest.raises(CatalogueError, match=r"is missing or too old: it has no versions\.json") as caught:
@@ -259,7 +259,7 @@ def test_without_pbs_installer_the_default_catalogue_is_a_clear_error(monkeypatc
 
 
 @pytest.mark.parametrize("text", ["", "{", "5", "[1]", "[{}]", '[{"python_version": {}, "files": [{}]}]'])
-def test_a_default_catalogue_that_changed_its_form_is_a_clear_error(
+def test_a_default_catalogue_with_another_format_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
 ) -> None:
     package = tmp_path / "pbs_installer"
@@ -296,24 +296,24 @@ GRAALPY = "https://github.com/oracle/graalpython/releases/download/graal-24.2.2/
         ("/srv/x.tar.gz", "https://mirror", "/srv/x.tar.gz"),
     ],
 )
-def test_a_mirror_takes_the_place_of_the_release_host(url: str, mirror: str | None, expected: str) -> None:
+def test_a_mirror_replaces_the_release_host(url: str, mirror: str | None, expected: str) -> None:
     assert mirrored(build(url), mirror=mirror, pypy_mirror=None) == expected
 
 
-def test_a_mirror_directory_holds_decoded_names() -> None:
+def test_paths_of_a_mirror_directory_are_decoded() -> None:
     assert mirrored(build(STANDALONE), mirror="/srv/my mirror", pypy_mirror=None) == str(
         Path("/srv/my mirror/20240726/cpython-3.12.4+20240726-x86_64-unknown-linux-gnu-install_only.tar.gz")
     )
 
 
-def test_pypy_has_a_mirror_of_its_own() -> None:
+def test_pypy_can_have_its_own_mirror() -> None:
     pypy = build(PYPY, implementation="pypy")
 
     assert mirrored(pypy, mirror="https://m", pypy_mirror="https://p/") == "https://p/pypy3.11-v7.3.20-linux64.tar.bz2"
     assert mirrored(build(STANDALONE), mirror=None, pypy_mirror="https://p") == STANDALONE
 
 
-def test_a_full_archive_is_taken_only_where_it_is_all_there_is() -> None:
+def test_a_full_archive_is_used_only_if_there_is_no_other() -> None:
     early = Key.parse("cpython-3.14.1+freethreaded-linux-x86_64-gnu")
     later = Key.parse("cpython-3.14.9+freethreaded-linux-x86_64-gnu")
     builds = {build.key: build for build in default_catalogue().builds}

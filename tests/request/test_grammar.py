@@ -1,4 +1,4 @@
-"""Versions and ranges as they are written."""
+"""Versions and ranges are parsed into their parts, and other texts are neither."""
 
 import contextlib
 import re
@@ -42,7 +42,7 @@ from pytest_pyinstall.request.request import Request
         ("3.15.0b1t", (3, 15, 0), "b1", "freethreaded"),
     ],
 )
-def test_a_version_is_taken_apart(text: str, numbers: tuple[int, ...], prerelease: str, variant: str) -> None:
+def test_a_version_is_parsed_into_its_parts(text: str, numbers: tuple[int, ...], prerelease: str, variant: str) -> None:
     assert written_version(text) == WrittenVersion(numbers, prerelease, variant)
 
 
@@ -76,7 +76,7 @@ def test_a_version_is_taken_apart(text: str, numbers: tuple[int, ...], prereleas
         "t",
     ],
 )
-def test_what_is_no_version_is_none(text: str) -> None:
+def test_another_text_is_not_a_version(text: str) -> None:
     assert written_version(text) is None
 
 
@@ -89,7 +89,9 @@ def test_what_is_no_version_is_none(text: str) -> None:
         ("3.15.0rc1", "==3.15.0rc1", "3.15.0rc1", "3.15.0"),
     ],
 )
-def test_the_specifier_holds_what_was_named(text: str, specifier: str, inside: str, outside: str) -> None:
+def test_the_specifier_of_a_version_contains_what_it_names(
+    text: str, specifier: str, inside: str, outside: str
+) -> None:
     written = written_version(text)
     assert written
     assert written.specifier == specifier
@@ -101,7 +103,7 @@ numbers = st.tuples(st.integers(0, 9999), st.integers(0, 9999), st.integers(0, 9
 
 
 @given(numbers, st.sampled_from(["", "a1", "b20", "rc3"]), st.sampled_from(sorted(VARIANTS)))
-def test_every_version_that_is_put_together_comes_apart_again(
+def test_any_valid_version_is_parsed_into_its_parts(
     release: tuple[int, int, int], prerelease: str, suffix: str
 ) -> None:
     text = f"{'.'.join(map(str, release))}{prerelease}{suffix}"
@@ -109,7 +111,7 @@ def test_every_version_that_is_put_together_comes_apart_again(
 
 
 @given(st.text(st.sampled_from("0123456789.abrctd+<=>@gil*x"), max_size=30))
-def test_a_version_is_only_what_its_parts_make_up(text: str) -> None:
+def test_any_parsed_text_has_valid_parts(text: str) -> None:
     written = written_version(text)
     if written is not None:
         assert 1 <= len(written.numbers) <= 3
@@ -118,7 +120,7 @@ def test_a_version_is_only_what_its_parts_make_up(text: str) -> None:
         assert Request.parse(text).variant == written.variant
 
 
-def test_longer_names_and_variants_are_tried_before_their_beginnings() -> None:
+def test_longer_names_and_variants_match_before_their_prefixes() -> None:
     assert re.match(NAME, "pypy3.11") is not None
     for name in IMPLEMENTATIONS:
         match = re.match(f"({NAME})(?=3)", f"{name}3")
@@ -141,7 +143,7 @@ def test_longer_names_and_variants_are_tried_before_their_beginnings() -> None:
         ("39..311", ("3.9", "3.10", "3.11")),
     ],
 )
-def test_a_range_has_these_members(text: str, members: tuple[str, ...]) -> None:
+def test_a_range_has_its_members(text: str, members: tuple[str, ...]) -> None:
     assert range_members(text) == members
     for member in members:
         assert Request.parse(member)
@@ -167,7 +169,7 @@ def test_a_range_has_these_members(text: str, members: tuple[str, ...]) -> None:
         "3.9..3.1" + "0" * LONGEST_TEXT,
     ],
 )
-def test_what_is_no_range_is_none(text: str) -> None:
+def test_another_text_is_not_a_range(text: str) -> None:
     assert range_members(text) is None
 
 
@@ -181,20 +183,20 @@ def test_what_is_no_range_is_none(text: str) -> None:
         ("pypy3.11..3.9", "ends before it begins", "pypy3.9..pypy3.11"),
     ],
 )
-def test_an_impossible_range_says_why_and_how_to_write_it(text: str, words: str, hint: str) -> None:
+def test_the_error_for_an_impossible_range_has_a_reason_and_a_correction(text: str, words: str, hint: str) -> None:
     with pytest.raises(InvalidRequestError, match=words) as caught:
         range_members(text)
     assert caught.value.hint == hint
 
 
 @given(st.integers(0, 200), st.integers(0, 99), st.sampled_from(["", "t", "td"]))
-def test_a_range_holds_both_ends_in_order_and_as_many_as_it_says(start: int, length: int, suffix: str) -> None:
+def test_any_range_contains_both_ends_in_order(start: int, length: int, suffix: str) -> None:
     members = range_members(f"3.{start}..3.{start + length}{suffix}")
     assert members == tuple(f"3.{minor}{suffix}" for minor in range(start, start + length + 1))
 
 
 @given(st.text(st.sampled_from("0123456789.abrctdpy@<="), max_size=24))
-def test_any_text_is_a_range_or_none_or_an_error_of_ours(text: str) -> None:
+def test_any_text_is_a_range_or_not_or_an_invalid_request_error(text: str) -> None:
     with contextlib.suppress(InvalidRequestError):
         members = range_members(text)
         assert members is None or all(Request.parse(member) for member in members)

@@ -1,4 +1,4 @@
-"""Keys, targets, builds and signers as text and back."""
+"""Keys, targets, builds and signers are parsed, compared and serialized."""
 
 import hashlib
 import pickle
@@ -54,7 +54,9 @@ def key(text: str) -> Key:
         ("freebsd14", "amd64", 64, False, "freebsd14-x86_64-none"),
     ],
 )
-def test_what_a_python_reports_is_a_target(system: str, machine: str, bits: int, musl: bool, text: str) -> None:
+def test_a_target_is_made_from_what_a_python_reports(
+    system: str, machine: str, bits: int, musl: bool, text: str
+) -> None:
     assert str(Target.of(system=system, machine=machine, bits=bits, musl=musl)) == text
 
 
@@ -66,10 +68,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     identity._current.cache_clear()
 
 
-def on(
+def set_machine(
     machine: pytest.MonkeyPatch, system: str, name: str, *, libc: str = "glibc 2.36", maxsize: int = sys.maxsize
 ) -> None:
-    """Let the machine be of that `system`, architecture and C library."""
+    """Simulate a machine with that system, architecture and C library."""
     word = {"Darwin": "darwin", "Linux": "linux", "Windows": "win32"}.get(system, f"{system.lower()}14")
     uname = SimpleNamespace(sysname=system, machine=name)
     machine.setattr(identity, "sys", SimpleNamespace(platform=word, maxsize=maxsize))
@@ -90,12 +92,12 @@ def on(
 def test_the_current_target_is_that_of_this_machine(
     machine: pytest.MonkeyPatch, system: str, name: str, text: str
 ) -> None:
-    on(machine, system, name)
+    set_machine(machine, system, name)
     assert str(Target.current()) == text
 
 
-def test_musl_is_known_by_its_loader(machine: pytest.MonkeyPatch) -> None:
-    on(machine, "Linux", "x86_64", libc="")
+def test_musl_is_recognized_by_its_loader(machine: pytest.MonkeyPatch) -> None:
+    set_machine(machine, "Linux", "x86_64", libc="")
     machine.setattr(platform, "libc_ver", lambda: ("", ""))
     machine.setattr(
         Path, "glob", lambda _, pattern: iter([Path("/lib/ld-musl-x86_64.so.1")] if "musl" in pattern else [])
@@ -104,7 +106,7 @@ def test_musl_is_known_by_its_loader(machine: pytest.MonkeyPatch) -> None:
 
 
 def test_a_32_bit_python_on_a_64_bit_system_is_a_32_bit_target(machine: pytest.MonkeyPatch) -> None:
-    on(machine, "Windows", "AMD64", maxsize=2**31 - 1)
+    set_machine(machine, "Windows", "AMD64", maxsize=2**31 - 1)
     assert Target.current().arch == "x86"
 
 
@@ -122,7 +124,7 @@ def test_a_32_bit_python_on_a_64_bit_system_is_a_32_bit_target(machine: pytest.M
         "cpython-3.15.0rc1-linux-x86_64_v3-musl",
     ],
 )
-def test_a_key_and_its_text_are_the_same(text: str) -> None:
+def test_a_key_survives_a_round_trip_through_its_text(text: str) -> None:
     assert str(Key.parse(text)) == text
     assert pickle.loads(pickle.dumps(Key.parse(text))) == Key.parse(text)
 
@@ -146,7 +148,7 @@ def test_a_key_and_its_text_are_the_same(text: str) -> None:
         "cpython-3.15.0-rc1-linux-x86_64-gnu",
     ],
 )
-def test_what_is_not_exactly_a_key_is_a_value_error(text: str) -> None:
+def test_a_text_that_is_not_a_key_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="not a key"):
         Key.parse(text)
 
@@ -165,7 +167,7 @@ word = st.text(st.sampled_from("abcxyz0189_"), min_size=1, max_size=8)
         target=st.builds(Target, os=word, arch=word, libc=word),
     )
 )
-def test_every_key_survives_its_text(made: Key) -> None:
+def test_any_key_survives_a_round_trip_through_its_text(made: Key) -> None:
     assert Key.parse(str(made)) == made
 
 
@@ -185,12 +187,14 @@ def test_every_key_survives_its_text(made: Key) -> None:
         ("graalpy-3.12.0-windows-x86_64-none", "", "bin/graalpy.exe", "graalpy3.12.0"),
     ],
 )
-def test_names_of_a_key(text: str, suffix: str, executable: str, display_name: str) -> None:
+def test_a_key_has_a_suffix_an_executable_and_a_display_name(
+    text: str, suffix: str, executable: str, display_name: str
+) -> None:
     made = key(text)
     assert (made.suffix, made.executable, made.display_name) == (suffix, executable, display_name)
 
 
-def test_the_minor_link_leaves_out_the_patch_and_keeps_the_variant() -> None:
+def test_the_minor_link_has_the_variant_but_not_the_patch() -> None:
     assert key("cpython-3.13.1+freethreaded").minor_link == f"cpython-3.13+freethreaded-{LINUX}"
     assert key("cpython-3.12.4").minor_version == "3.12"
 
@@ -242,7 +246,7 @@ def test_the_file_name_of_a_build_is_the_last_part_of_its_path(url: str, name: s
         (f"https://git.test/{RELEASE_WORKFLOW}", IDENTITY, False),
     ],
 )
-def test_a_signer_fits_its_workflow_and_no_other(workflow: str, identity: str, fits: bool) -> None:
+def test_a_signer_matches_only_its_workflow(workflow: str, identity: str, fits: bool) -> None:
     assert Signer(workflow=workflow).fits(identity) is fits
 
 
@@ -258,17 +262,17 @@ def attestation(**changes: str) -> Attestation:
     return Attestation(**{**facts, **changes})
 
 
-def test_an_attestation_is_by_the_signer_whose_facts_it_has() -> None:
+def test_an_attestation_with_the_facts_of_a_signer_is_by_that_signer() -> None:
     assert Signer().repository == "https://github.com/astral-sh/python-build-standalone"
     assert attestation().is_by(Signer())
 
 
 @pytest.mark.parametrize("field", ["identity", "issuer", "repository", "predicate", "root"])
-def test_an_attestation_with_another_fact_is_by_someone_else(field: str) -> None:
+def test_an_attestation_with_another_fact_is_not_by_the_signer(field: str) -> None:
     assert not attestation(**{field: "other"}).is_by(Signer())
 
 
-def test_the_content_of_a_root_counts_and_not_its_path(tmp_path: Path) -> None:
+def test_a_trusted_root_is_compared_by_its_content(tmp_path: Path) -> None:
     root = tmp_path / "root.json"
     root.write_text("one")
     signer = Signer(root=str(root))
@@ -282,7 +286,7 @@ def test_the_content_of_a_root_counts_and_not_its_path(tmp_path: Path) -> None:
         verified.is_by(signer)
 
 
-def test_an_attestation_survives_json_and_anything_else_is_refused() -> None:
+def test_an_attestation_survives_json_and_invalid_documents_are_rejected() -> None:
     document = attestation().to_json()
     assert Attestation.from_json(document) == attestation()
     refused: list[object] = [{**document, "issuer": 1}, {}, None, [], {**document, "bundle": None}]

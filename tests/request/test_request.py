@@ -1,4 +1,4 @@
-"""The grammar of requests: every row, every slip that has a better spelling, and no other error than ours."""
+"""Requests are parsed, match the right builds, and mistakes get a correction."""
 
 import pickle
 from pathlib import Path
@@ -92,7 +92,7 @@ def cpython(version: str) -> str:
         ("any-3.12-any-any-any", None, "==3.12.*", ""),
     ],
 )
-def test_a_row_of_the_grammar(text: str, implementation: str | None, specifier: str, variant: str) -> None:
+def test_each_form_of_a_request_is_parsed(text: str, implementation: str | None, specifier: str, variant: str) -> None:
     request = Request.parse(text)
 
     assert request.text == text.strip()
@@ -117,7 +117,7 @@ def test_a_row_of_the_grammar(text: str, implementation: str | None, specifier: 
         ("3.12-linux", "==3.12.*", "", ("linux", None, None)),
     ],
 )
-def test_a_full_or_partial_key(
+def test_a_full_or_partial_key_is_parsed(
     text: str, specifier: str, variant: str, parts: tuple[str | None, str | None, str | None]
 ) -> None:
     request = Request.parse(text)
@@ -127,13 +127,13 @@ def test_a_full_or_partial_key(
     assert (request.os, request.arch, request.libc) == parts
 
 
-def test_a_key_asks_for_itself() -> None:
+def test_a_key_is_a_request_for_itself() -> None:
     for text in ("cpython-3.12.4-linux-x86_64-gnu", "cpython-3.13.1+freethreaded-linux-x86_64-gnu"):
         assert fits(text, text)
         assert fits(text, text, target=MAC)
 
 
-def test_a_relative_path_starts_from_the_directory() -> None:
+def test_a_relative_path_is_relative_to_the_directory() -> None:
     request = Request.parse("./build/python", directory=Path("/project"))
 
     assert request.path == Path("/project/build/python")
@@ -141,7 +141,7 @@ def test_a_relative_path_starts_from_the_directory() -> None:
     assert request.implementation is None
 
 
-def test_an_absolute_path_stays_as_it_is() -> None:
+def test_an_absolute_path_is_not_changed() -> None:
     assert Request.parse("/opt/Python 3/bin/python3.12", directory=Path("/d")).path == Path(
         "/opt/Python 3/bin/python3.12"
     )
@@ -157,7 +157,7 @@ def test_a_tilde_is_the_home_directory() -> None:
 
 
 @pytest.mark.parametrize("text", ["./~nosuchuser/python", "a/~/python", "../~root/python", "./~"])
-def test_a_tilde_inside_a_path_is_a_name(text: str) -> None:
+def test_a_tilde_inside_a_path_is_not_expanded(text: str) -> None:
     assert Request.parse(text, directory=Path("/d")).path == Path("/d", text)
 
 
@@ -175,13 +175,13 @@ def test_without_a_home_directory_a_tilde_is_an_error(monkeypatch: pytest.Monkey
         Request.parse("~/bin/python")
 
 
-def test_a_path_wins_over_whatever_else_it_looks_like() -> None:
+def test_a_path_that_looks_like_another_request_is_a_path() -> None:
     assert Request.parse("./3.12").path == Path("3.12")
     assert Request.parse("../supported").path == Path("../supported")
 
 
 @pytest.mark.parametrize("word", WORDS)
-def test_a_word_is_left_to_be_expanded(word: str) -> None:
+def test_a_keyword_is_parsed_and_matches_no_build(word: str) -> None:
     request = Request.parse(word)
 
     assert request.word == word
@@ -202,7 +202,7 @@ def test_a_word_is_left_to_be_expanded(word: str) -> None:
         ("39..310", ["3.9", "3.10"]),
     ],
 )
-def test_a_range_holds_both_ends(text: str, members: list[str]) -> None:
+def test_a_range_contains_both_ends(text: str, members: list[str]) -> None:
     assert parsed(text) == members
 
 
@@ -222,7 +222,7 @@ def test_a_range_holds_both_ends(text: str, members: list[str]) -> None:
         ("3.9 to 3.13", "a range", "3.9..3.13"),
     ],
 )
-def test_a_range_that_cannot_be_meant(text: str, said: str, hint: str) -> None:
+def test_an_invalid_range_gets_a_correction(text: str, said: str, hint: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parsed(text)
 
@@ -230,7 +230,7 @@ def test_a_range_that_cannot_be_meant(text: str, said: str, hint: str) -> None:
     assert caught.value.hint == hint
 
 
-def test_one_request_is_not_several() -> None:
+def test_a_range_of_several_pythons_is_not_one_request() -> None:
     assert Request.parse("3.9..3.9").text == "3.9"
     with pytest.raises(InvalidRequestError, match="names 5 Pythons, but only one is allowed here") as caught:
         Request.parse("3.9..3.13")
@@ -262,7 +262,7 @@ def test_several_items_keep_their_order() -> None:
     assert parsed() == []
 
 
-def test_an_empty_text_is_no_request() -> None:
+def test_an_empty_text_is_not_a_request() -> None:
     with pytest.raises(InvalidRequestError, match="the request is empty"):
         Request.parse(" ")
 
@@ -276,7 +276,7 @@ def test_one_string_is_one_item() -> None:
 @pytest.mark.parametrize(
     ("text", "hint"), [("", "3.12"), ("  ", "3.12"), ("3.9,", "3.9"), ("3.9,,3.10", "3.9,3.10"), (",", "3.12")]
 )
-def test_an_empty_request_is_not_dropped(text: str, hint: str) -> None:
+def test_an_empty_request_is_an_error(text: str, hint: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"^--python: (nothing|an empty)") as caught:
         parsed("3.9", text)
 
@@ -336,7 +336,7 @@ def test_an_empty_request_is_not_dropped(text: str, hint: str) -> None:
         ("3.9post" + "9" * 390, "a version", "3.9"),
     ],
 )
-def test_a_mistyped_request_names_the_closest_form(text: str, row: str, hint: str) -> None:
+def test_the_error_for_a_mistyped_request_names_the_closest_form(text: str, row: str, hint: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parsed(text)
 
@@ -360,7 +360,7 @@ def test_a_mistyped_request_names_the_closest_form(text: str, row: str, hint: st
         (b"3.9", "b'3.9' is a bytes", '"3.12"'),
     ],
 )
-def test_an_ini_item_that_is_no_string_is_refused(item: object, said: str, hint: str) -> None:
+def test_an_ini_item_that_is_not_a_string_is_rejected(item: object, said: str, hint: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parse_requests(["3.9", item], directory=Path(), origin="pyinstall_python")
 
@@ -369,16 +369,16 @@ def test_an_ini_item_that_is_no_string_is_refused(item: object, said: str, hint:
 
 
 @pytest.mark.parametrize("text", ["3.12", "3", "312", ">=3.12", "any", "cpython-3.12-linux", "~=3.12.0", "==3.12.*"])
-def test_a_stable_build_fits(text: str) -> None:
+def test_a_stable_build_matches(text: str) -> None:
     assert fits(text, cpython("3.12.4"))
 
 
 @pytest.mark.parametrize("text", ["3.1", "3.13", "3.12.3", "<3.12", "2", "pypy3.12", "3.12t", "3.12d", ">=3.13,<3.14"])
-def test_another_build_does_not_fit(text: str) -> None:
+def test_another_build_does_not_match(text: str) -> None:
     assert not fits(text, cpython("3.12.4"))
 
 
-def test_a_variant_is_never_chosen_unless_asked_for() -> None:
+def test_a_variant_matches_only_if_it_is_requested() -> None:
     threaded = cpython("3.13.1+freethreaded")
 
     assert fits("3.13t", threaded)
@@ -390,7 +390,7 @@ def test_a_variant_is_never_chosen_unless_asked_for() -> None:
     assert not fits("3.13+gil", threaded)
 
 
-def test_a_prerelease_fits_only_where_one_is_named() -> None:
+def test_a_prerelease_matches_only_if_one_is_requested() -> None:
     candidate = cpython("3.15.0rc1")
 
     assert fits("3.15.0rc1", candidate)
@@ -403,7 +403,7 @@ def test_a_prerelease_fits_only_where_one_is_named() -> None:
     assert not fits("<3.15", candidate, allow_prereleases=True)
 
 
-def test_what_the_request_leaves_open_is_the_target() -> None:
+def test_parts_that_a_request_omits_are_those_of_the_target() -> None:
     assert not fits("3.12", "cpython-3.12.4-linux-x86_64-musl")
     assert not fits("3.12", "cpython-3.12.4-linux-x86_64_v3-gnu")
     assert not fits("3.12", "cpython-3.12.4-macos-x86_64-none", target=MAC)
@@ -412,21 +412,21 @@ def test_what_the_request_leaves_open_is_the_target() -> None:
     assert fits("cpython-3.12-macos-x86_64", "cpython-3.12.4-macos-x86_64-none", target=MAC)
 
 
-def test_another_system_brings_its_own_libc() -> None:
+def test_another_system_has_its_own_libc() -> None:
     assert fits("cpython-3.12-windows", "cpython-3.12.4-windows-x86_64-none")
     assert fits("cpython-3.12-linux", "cpython-3.12.4-linux-aarch64-gnu", target=MAC)
 
 
-def test_nothing_fits_a_path() -> None:
+def test_no_build_matches_a_path() -> None:
     assert not fits("/opt/python3.12", cpython("3.12.4"), allow_prereleases=True)
 
 
-def test_any_implementation_fits_any() -> None:
+def test_any_matches_each_implementation() -> None:
     assert fits("any-3.11", "pypy-3.11.13-linux-x86_64-gnu")
     assert fits("any-3.11", cpython("3.11.9"))
 
 
-def test_a_request_survives_pickling_and_its_text_means_the_same() -> None:
+def test_a_request_survives_pickle_and_equals_a_parsed_copy() -> None:
     request = Request.parse("pypy>=3.10,<3.12")
 
     assert pickle.loads(pickle.dumps(request)) == request
@@ -440,7 +440,7 @@ FRAGMENTS += [" ", "\n", "\0", "://", "é"]
 
 
 @given(st.one_of(st.text(max_size=30), st.lists(st.sampled_from(FRAGMENTS), max_size=8).map("".join)))
-def test_any_text_is_a_request_or_our_error_with_a_hint_that_is_one(text: str) -> None:
+def test_any_text_is_a_request_or_an_error_whose_hint_is_a_request(text: str) -> None:
     try:
         requests = parse_requests([text], directory=Path("/d"), origin="--python")
     except InvalidRequestError as error:
@@ -459,7 +459,7 @@ def test_any_text_is_a_request_or_our_error_with_a_hint_that_is_one(text: str) -
     st.integers(0, 99),
     st.sampled_from(["", "t", "d", "td"]),
 )
-def test_every_version_fits_its_own_request(name: str, major: int, minor: int, patch: int, suffix: str) -> None:
+def test_any_version_matches_its_own_request(name: str, major: int, minor: int, patch: int, suffix: str) -> None:
     variant = {"": "", "t": "+freethreaded", "d": "+debug", "td": "+freethreaded+debug"}[suffix]
     key = cpython(f"{major}.{minor}.{patch}{variant}")
 
@@ -470,7 +470,7 @@ def test_every_version_fits_its_own_request(name: str, major: int, minor: int, p
 
 
 @pytest.mark.parametrize("text", ["https://me:hunter2@host/3.12", "git+https://hunter2@host/3.12?token=hunter2"])
-def test_a_refused_url_is_shown_without_its_secrets(text: str) -> None:
+def test_p13_the_error_for_a_url_hides_its_secrets(text: str) -> None:
     with pytest.raises(InvalidRequestError, match=r"://.*host/3.12.* is not a valid request") as caught:
         Request.parse(text)
     assert "hunter2" not in str(caught.value)
@@ -485,7 +485,7 @@ def test_a_refused_url_is_shown_without_its_secrets(text: str) -> None:
 )
 @example("==3.12", (3, 12, 0), "")
 @example("==3.012.4", (3, 12, 4), "")
-def test_a_version_fits_as_its_specifier_says(text: str, numbers: tuple[int, int, int], stage: str) -> None:
+def test_any_version_matches_as_its_specifier_says(text: str, numbers: tuple[int, int, int], stage: str) -> None:
     # A series such as 3.12 is compared without packaging.specifiers.
     request = Request.parse(text)
     key = Key.parse(cpython(f"{'.'.join(map(str, numbers))}{stage}"))

@@ -1,4 +1,4 @@
-"""Which build answers, and what a person is told where none does."""
+"""A request resolves to the newest build that matches, or the error names the nearest ones."""
 
 from dataclasses import replace
 
@@ -44,13 +44,13 @@ CATALOGUE = Catalogue(
 )
 
 
-def answer(text: str, *, target: Target = LINUX, catalogue: Catalogue = CATALOGUE) -> str:
+def resolved(text: str, *, target: Target = LINUX, catalogue: Catalogue = CATALOGUE) -> str:
     return str(resolve(Request.parse(text), catalogue, target).key)
 
 
-def refusal(text: str, *, target: Target = LINUX, catalogue: Catalogue = CATALOGUE) -> NoMatchError:
+def no_match_error(text: str, *, target: Target = LINUX, catalogue: Catalogue = CATALOGUE) -> NoMatchError:
     with pytest.raises(NoMatchError) as caught:
-        answer(text, target=target, catalogue=catalogue)
+        resolved(text, target=target, catalogue=catalogue)
     assert caught.value.hint
     return caught.value
 
@@ -74,38 +74,38 @@ def refusal(text: str, *, target: Target = LINUX, catalogue: Catalogue = CATALOG
         ("cpython-3.12-linux-aarch64", "cpython-3.12.13-linux-aarch64-gnu"),
     ],
 )
-def test_the_newest_that_fits(text: str, name: str) -> None:
-    assert answer(text) == name
+def test_a_request_resolves_to_the_newest_match(text: str, name: str) -> None:
+    assert resolved(text) == name
 
 
-def test_a_prerelease_only_where_named_or_nothing_stable_fits() -> None:
-    assert answer("3.15") == "cpython-3.15.0rc1-linux-x86_64-gnu"
-    assert answer("3.15.0a2") == "cpython-3.15.0a2-linux-x86_64-gnu"
-    assert answer("3.13.2rc1") == "cpython-3.13.2rc1-linux-x86_64-gnu"
-    assert answer(">=3.13.1") == "cpython-3.14.0-linux-x86_64-gnu"
-    assert answer(">=3.15.0a1") == "cpython-3.15.0rc1-linux-x86_64-gnu"
+def test_a_prerelease_is_chosen_only_if_requested_or_if_nothing_stable_matches() -> None:
+    assert resolved("3.15") == "cpython-3.15.0rc1-linux-x86_64-gnu"
+    assert resolved("3.15.0a2") == "cpython-3.15.0a2-linux-x86_64-gnu"
+    assert resolved("3.13.2rc1") == "cpython-3.13.2rc1-linux-x86_64-gnu"
+    assert resolved(">=3.13.1") == "cpython-3.14.0-linux-x86_64-gnu"
+    assert resolved(">=3.15.0a1") == "cpython-3.15.0rc1-linux-x86_64-gnu"
 
 
-def test_emulation_is_never_chosen_unless_asked_for() -> None:
-    assert "for macos-aarch64-none (oldest: 3.13.1)" in refusal("3.12", target=MAC).message
-    assert answer("cpython-3.12-macos-x86_64", target=MAC) == "cpython-3.12.13-macos-x86_64-none"
-    assert answer("3", target=MAC) == "cpython-3.13.1-macos-aarch64-none"
+def test_a_build_for_another_architecture_is_chosen_only_if_requested() -> None:
+    assert "for macos-aarch64-none (oldest: 3.13.1)" in no_match_error("3.12", target=MAC).message
+    assert resolved("cpython-3.12-macos-x86_64", target=MAC) == "cpython-3.12.13-macos-x86_64-none"
+    assert resolved("3", target=MAC) == "cpython-3.13.1-macos-aarch64-none"
 
 
-def test_candidates_come_best_first() -> None:
+def test_candidates_are_sorted_from_best_to_worst() -> None:
     versions = [str(build.key.version) for build in candidates(Request.parse("3.12"), CATALOGUE, LINUX)]
 
     assert versions == ["3.12.13", "3.12.12", "3.12.3"]
 
 
-def test_the_latest_release_of_one_python_wins() -> None:
+def test_the_latest_release_of_a_python_is_chosen() -> None:
     name = "cpython-3.12.13-linux-x86_64-gnu"
     catalogue = Catalogue(builds=(build(name, tag="20260101"), build(name), build(name, tag="")), origin="x")
 
     assert resolve(Request.parse(name), catalogue, LINUX).tag == "20261021"
 
 
-def test_released_are_the_stable_versions_of_this_target() -> None:
+def test_released_lists_the_stable_versions_of_a_target() -> None:
     assert [str(version) for version in released(CATALOGUE, MAC)] == ["3.13.1"]
     assert [str(version) for version in released(CATALOGUE, LINUX)] == [
         *("3.8.12", "3.8.20", "3.10.22", "3.12.3", "3.12.12", "3.12.13", "3.13.1", "3.14.0"),
@@ -130,47 +130,47 @@ def test_released_are_the_stable_versions_of_this_target() -> None:
         ("/opt/python", "no build of /opt/python"),
     ],
 )
-def test_the_nearest_versions_are_named(text: str, said: str) -> None:
-    error = refusal(text)
+def test_the_error_names_the_nearest_versions(text: str, said: str) -> None:
+    error = no_match_error(text)
 
     assert said in error.message
     assert error.hint == "pytest-pyinstall list --all"
 
 
-def test_a_build_without_digest_is_an_error_with_its_reason_p9() -> None:
+def test_p9_the_error_says_that_a_build_has_no_digest() -> None:
     assert (
         "cpython-3.7.9-linux-x86_64-gnu is in the catalogue, but without a sha256, and is refused (oldest: 3.8.12)"
-        in refusal("3.7").message
+        in no_match_error("3.7").message
     )
-    assert "without a sha256" not in refusal("3.7", target=MAC).message
+    assert "without a sha256" not in no_match_error("3.7", target=MAC).message
 
 
-def test_other_targets_are_named_where_this_one_has_none() -> None:
-    assert "for linux-x86_64-musl (there is one for linux-x86_64-gnu, " in refusal("3.12", target=MUSL).message
-    assert "(there is one for linux-aarch64-gnu)" in refusal("graalpy3.14").message
-    assert "(there is one for linux-aarch64-gnu)" in refusal("graalpy3.14", target=MAC).message
-    assert "(there is one for linux-aarch64-gnu)" in refusal("graalpy3.12").message
+def test_the_error_names_other_targets_that_have_a_build() -> None:
+    assert "for linux-x86_64-musl (there is one for linux-x86_64-gnu, " in no_match_error("3.12", target=MUSL).message
+    assert "(there is one for linux-aarch64-gnu)" in no_match_error("graalpy3.14").message
+    assert "(there is one for linux-aarch64-gnu)" in no_match_error("graalpy3.14", target=MAC).message
+    assert "(there is one for linux-aarch64-gnu)" in no_match_error("graalpy3.12").message
 
 
-def test_the_catalogue_of_uv_is_proposed_unless_it_was_asked() -> None:
-    assert refusal("3.12", target=MUSL).hint == "--python-catalogue uv"
+def test_the_hint_suggests_the_catalogue_of_uv_unless_it_is_in_use() -> None:
+    assert no_match_error("3.12", target=MUSL).hint == "--python-catalogue uv"
     default = replace(CATALOGUE, origin="pbs-installer")
-    assert refusal("3.12", target=MUSL, catalogue=default).hint == "--python-catalogue uv"
+    assert no_match_error("3.12", target=MUSL, catalogue=default).hint == "--python-catalogue uv"
     of_uv = replace(CATALOGUE, origin=UV_NAME)
-    assert refusal("3.12", target=MUSL, catalogue=of_uv).hint == "pytest-pyinstall list --all"
+    assert no_match_error("3.12", target=MUSL, catalogue=of_uv).hint == "pytest-pyinstall list --all"
 
 
-def test_what_the_catalogue_has_is_named_where_the_kind_is_missing() -> None:
+def test_the_error_lists_the_implementations_and_variants_of_the_catalogue() -> None:
     kinds = "cpython, cpython+debug, cpython+freethreaded, graalpy, …"
 
-    assert f"(the catalogue the test's catalogue has {kinds})" in refusal("3.13td").message
-    assert "(nothing is empty)" in refusal("3.12", catalogue=Catalogue(builds=(), origin="nothing")).message
+    assert f"(the catalogue the test's catalogue has {kinds})" in no_match_error("3.13td").message
+    assert "(nothing is empty)" in no_match_error("3.12", catalogue=Catalogue(builds=(), origin="nothing")).message
 
 
 @pytest.mark.parametrize("target", [LINUX, MAC, Target(os="windows", arch="x86_64", libc="none")])
-def test_the_default_catalogue_answers_what_people_ask_for(target: Target) -> None:
+def test_the_default_catalogue_has_the_usual_requests(target: Target) -> None:
     for text in ("3", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.13t", "3.14t", "pypy3.10", "pypy3.11", ">=3.9"):
         build = resolve(Request.parse(text), default_catalogue(), target)
         assert build.key.target == target
-    assert "oldest: 3.8" in refusal("3.6", target=LINUX, catalogue=default_catalogue()).message
-    assert "without a sha256" in refusal("3.7.9", target=LINUX, catalogue=default_catalogue()).message
+    assert "oldest: 3.8" in no_match_error("3.6", target=LINUX, catalogue=default_catalogue()).message
+    assert "without a sha256" in no_match_error("3.7.9", target=LINUX, catalogue=default_catalogue()).message

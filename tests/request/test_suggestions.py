@@ -1,4 +1,4 @@
-"""What may have been meant by a text that is no request."""
+"""A text that is not a request gets the suggestion that the user probably meant."""
 
 from pathlib import Path
 
@@ -70,35 +70,35 @@ def is_request(text: str) -> bool:
         ("my_python", "./my_python"),
     ],
 )
-def test_the_first_suggestion_that_is_a_request_is_what_was_meant(text: str, meant: str) -> None:
+def test_the_first_valid_suggestion_is_the_probable_request(text: str, meant: str) -> None:
     assert first(text) == meant
 
 
-def test_nothing_is_made_of_a_url_without_a_version() -> None:
+def test_a_url_without_a_version_gets_no_suggestion() -> None:
     assert list(suggestions("https://user:hunter2@host/")) == []
 
 
-def test_a_text_that_resembles_nothing_is_left_alone() -> None:
+def test_a_text_that_resembles_no_request_gets_no_suggestion() -> None:
     assert first("§§") == ""
 
 
-def test_a_suggestion_repeats_no_password_of_a_url() -> None:
+def test_p13_suggestions_contain_no_password_of_a_url() -> None:
     assert not any("hunter2" in each for each in suggestions("https://u:hunter2@host/3.12"))
 
 
 @given(st.text(max_size=60) | st.text(st.sampled_from("0123456789.abrctdpy@<=>-+~^ ;,x*"), max_size=40))
-def test_any_text_has_an_end_of_suggestions(text: str) -> None:
+def test_any_text_gets_a_limited_number_of_suggestions(text: str) -> None:
     found = list(suggestions(text.lower()))
     assert all(isinstance(each, str) for each in found)
     assert len(found) < 60
 
 
 @given(st.integers(0, 10**5))
-def test_a_number_of_any_length_breaks_nothing(digits: int) -> None:
+def test_a_number_of_any_length_is_accepted(digits: int) -> None:
     list(suggestions(f"3.{'9' * (digits % 6000)}"))
     list(suggestions(f"{digits}" * 50))
 
 
 @given(st.sampled_from(["3.9", "3.12", "3.13t", "pypy3.11", "3.12.4"]), st.sampled_from(["{}", " {} ", "'{}'", "({})"]))
-def test_quotes_and_blanks_around_a_request_change_nothing(text: str, form: str) -> None:
+def test_quotes_and_blanks_around_a_request_are_removed(text: str, form: str) -> None:
     assert str(Request.parse(first(form.format(text)))) == str(Request.parse(text))

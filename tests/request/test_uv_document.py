@@ -1,4 +1,4 @@
-"""For the same request, the build that uv takes out of the same document."""
+"""A request resolves to the same build that uv chooses from the same document."""
 
 import json
 from pathlib import Path
@@ -48,12 +48,12 @@ def _catalogue(path: Path) -> Catalogue:
     return parse_catalogue(path.read_bytes(), origin=str(path))
 
 
-@pytest.mark.skipif(TARGET.libc != "gnu" or TARGET.arch != "x86_64", reason="the requests speak of this machine")
+@pytest.mark.skipif(TARGET.libc != "gnu" or TARGET.arch != "x86_64", reason="the requests name this platform")
 @pytest.mark.parametrize("text", REQUESTS)
-def test_a_request_is_answered_as_uv_answers_it(text: str, path: Path, catalogue: Catalogue) -> None:
+def test_a_request_resolves_as_in_uv(text: str, path: Path, catalogue: Catalogue) -> None:
     request = Request.parse(text)
-    # Two differences are meant. uv lists pre-releases first and installs the newest stable version that fits, as we
-    # do; and it lists the variants of a version with it, and installs only the one that was asked for, as we do.
+    # The list differs from what uv installs in two ways. It has pre-releases first, but uv installs the newest stable
+    # match, as we do. It has the variants of a version, but uv installs only the requested one, as we do.
     rows = [Key.parse(key) for key in uv_document.listed(text, str(path))]
     same = [key for key in rows if key.variant == request.variant]
     stable = [key for key in same if not key.version.is_prerelease]
@@ -63,7 +63,7 @@ def test_a_request_is_answered_as_uv_answers_it(text: str, path: Path, catalogue
     except NoMatchError:
         ours = None
     assert ours == theirs
-    assert ours is not None or text == ">=3.16", "3.16.0a2 is before 3.16"
+    assert ours is not None or text == ">=3.16", "3.16.0a2 is older than 3.16"
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,7 @@ def test_a_request_is_answered_as_uv_answers_it(text: str, path: Path, catalogue
         ("3.14+debug+freethreaded", "freethreaded+debug"),
     ],
 )
-def test_a_debug_build_which_uv_does_not_list_is_the_newest_that_is_stable(
-    text: str, variant: str, catalogue: Catalogue
-) -> None:
+def test_a_debug_request_resolves_to_the_newest_stable_build(text: str, variant: str, catalogue: Catalogue) -> None:
     request = Request.parse(text)
     keys = [build.key for build in catalogue.builds if build.key.variant == variant and build.key.target == TARGET]
     newest = max(key for key in keys if request.specifier.contains(key.version))
@@ -85,17 +83,17 @@ def test_a_debug_build_which_uv_does_not_list_is_the_newest_that_is_stable(
 
 
 @pytest.mark.parametrize("text", ["3.77", "2.7", "3.12.99", "pypy3.6", "graalpy3.7", "cpython-3.9-linux-x86_64_v9-gnu"])
-def test_what_uv_has_not_we_have_not(text: str, path: Path, catalogue: Catalogue) -> None:
+def test_a_request_that_uv_cannot_resolve_is_an_error(text: str, path: Path, catalogue: Catalogue) -> None:
     try:
         request = Request.parse(text)
     except ValueError:
-        return  # no architecture of ours or of uv's
+        return  # an architecture that neither program knows
     assert [key for key in uv_document.listed(text, str(path)) if f"-{TARGET}" in key] == []
     with pytest.raises(NoMatchError):
         resolve(request, catalogue, TARGET)
 
 
-def test_the_document_is_of_the_size_and_with_the_rows_that_pbs_installer_lacks(catalogue: Catalogue) -> None:
+def test_the_document_has_rows_that_pbs_installer_lacks(catalogue: Catalogue) -> None:
     assert len(catalogue.builds) > 2000
     kinds = {(build.key.implementation, build.key.variant) for build in catalogue.builds}
     assert {("cpython", "freethreaded+debug"), ("cpython", "debug"), ("graalpy", ""), ("pypy", "")} <= kinds

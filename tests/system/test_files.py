@@ -1,3 +1,5 @@
+"""Files and directories are replaced atomically, and deletion follows no link."""
+
 import os
 import socket
 import subprocess
@@ -21,7 +23,7 @@ from pytest_pyinstall.system.files import (
     write_atomically,
 )
 
-posix = pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX modes")
 
 
 @pytest.fixture(params=["system call", "renames"])
@@ -37,7 +39,7 @@ def _directory(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_free_name_is_taken(tmp_path: Path, way: str) -> None:
+def test_a_directory_is_moved_to_a_free_name(tmp_path: Path, way: str) -> None:
     new = _directory(tmp_path / "new", "new")
 
     assert replace_directory(new, tmp_path / "final") is False
@@ -55,7 +57,9 @@ def test_a_free_name_is_taken(tmp_path: Path, way: str) -> None:
     ],
     ids=["directory", "file", "dangling link", "empty directory"],
 )
-def test_what_had_the_name_changes_places(tmp_path: Path, way: str, occupy: Callable[[Path], None]) -> None:
+def test_a_directory_is_exchanged_with_what_has_its_name(
+    tmp_path: Path, way: str, occupy: Callable[[Path], None]
+) -> None:
     new, final = _directory(tmp_path / "new", "new"), tmp_path / "final"
     occupy(final)
 
@@ -65,7 +69,7 @@ def test_what_had_the_name_changes_places(tmp_path: Path, way: str, occupy: Call
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["final", "new"]
 
 
-def test_p1_a_reader_never_misses_the_name(tmp_path: Path) -> None:
+def test_p1_a_reader_always_finds_the_name(tmp_path: Path) -> None:
     if files._system_call() is None:
         pytest.skip("needs a system call that exchanges two names")
     final = _directory(tmp_path / "final", "0")
@@ -82,12 +86,12 @@ def test_p1_a_reader_never_misses_the_name(tmp_path: Path) -> None:
         assert reader.wait(30) == 0
 
 
-def test_writers_without_a_lock_leave_one_whole_tree(tmp_path: Path, way: str) -> None:
+def test_p6_writers_without_a_lock_leave_one_whole_directory(tmp_path: Path, way: str) -> None:
     final = tmp_path / "final"
     trees = [_directory(tmp_path / f"new{number}", str(number)) for number in range(8)]
     threads = [threading.Thread(target=replace_directory, args=(tree, final)) for tree in trees]
     if way == "renames":
-        threads = threads[:1]  # without the system call only the store's lock keeps writers apart
+        threads = threads[:1]  # without the system call, only the lock of the store separates writers
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -96,7 +100,7 @@ def test_writers_without_a_lock_leave_one_whole_tree(tmp_path: Path, way: str) -
     assert (final / "file").read_text().isdigit()
 
 
-def test_another_error_is_not_swallowed(tmp_path: Path) -> None:
+def test_other_errors_are_raised(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         replace_directory(tmp_path / "missing", tmp_path / "final")
 
@@ -105,7 +109,7 @@ def _names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir() if path.name != "home")
 
 
-def test_a_written_file_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_written_file_replaces_the_old_one_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with path.open("rb") as reader:
@@ -115,7 +119,7 @@ def test_a_written_file_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_pa
     assert _names(tmp_path) == ["file"]
 
 
-def test_a_link_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+def test_p11_a_link_is_replaced_and_not_written_through(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     path = tmp_path / "file"
@@ -125,7 +129,7 @@ def test_a_link_is_replaced_and_not_written_through(tmp_path: Path) -> None:
     assert not path.is_symlink()
 
 
-def test_an_error_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+def test_an_error_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
 
@@ -140,14 +144,14 @@ def test_an_error_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     assert _names(tmp_path) == ["file"]
 
 
-def test_a_file_that_cannot_take_its_place_leaves_nothing(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_renamed_leaves_no_temporary_file(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     with pytest.raises(OSError, match="directory"):
         write_atomically(tmp_path / "directory", b"new")
     assert _names(tmp_path) == ["directory"]
 
 
-def test_what_is_being_written_has_a_name_that_a_sweep_finds(tmp_path: Path) -> None:
+def test_a_file_being_written_has_a_name_that_a_sweep_recognizes(tmp_path: Path) -> None:
     path, scratch = tmp_path / "file", tmp_path / "scratch"
     scratch.mkdir()
     for directory in (None, scratch):
@@ -155,7 +159,7 @@ def test_what_is_being_written_has_a_name_that_a_sweep_finds(tmp_path: Path) -> 
             name = Path(os.readlink(f"/proc/self/fd/{file.fileno()}")) if sys.platform == "linux" else None
             (made,) = (each for each in (directory or tmp_path).iterdir() if each.name.startswith("."))
             assert name in {None, made}
-            assert is_abandoned(made) is False  # we live
+            assert is_abandoned(made) is False  # this process is alive
         assert is_abandoned(made.with_name(made.name.replace(f"-{os.getpid()}-", "-1-"))) is True
 
 
@@ -163,9 +167,7 @@ def test_what_is_being_written_has_a_name_that_a_sweep_finds(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("mode", "ignore_umask", "expected"), [(0o644, False, 0o600), (0o755, True, 0o755), (0o666, False, 0o600)]
 )
-def test_the_umask_takes_rights_unless_it_is_ignored(
-    tmp_path: Path, mode: int, ignore_umask: bool, expected: int
-) -> None:
+def test_the_umask_applies_unless_it_is_ignored(tmp_path: Path, mode: int, ignore_umask: bool, expected: int) -> None:
     path = tmp_path / "file"
     before = os.umask(0o077)
     try:
@@ -175,7 +177,7 @@ def test_the_umask_takes_rights_unless_it_is_ignored(
     assert path.stat().st_mode & 0o777 == expected
 
 
-def test_sync_writes_to_the_disk_before_the_file_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_writes_to_the_disk_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_size, path.exists())))
@@ -184,7 +186,7 @@ def test_sync_writes_to_the_disk_before_the_file_has_its_name(tmp_path: Path, mo
     assert synced == [(3, False)]
 
 
-def test_discarding_deletes_a_file_a_link_and_a_directory_but_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
+def test_p11_discarding_deletes_links_but_not_their_targets(tmp_path: Path) -> None:
     victim = _directory(tmp_path / "victim", "precious")
     tree = _directory(tmp_path / "tree", "text")
     (tree / "link").symlink_to(victim)
@@ -197,7 +199,7 @@ def test_discarding_deletes_a_file_a_link_and_a_directory_but_nothing_that_a_lin
     assert (victim / "file").read_text() == "precious"
 
 
-def test_what_is_discarded_loses_its_name_before_anything_in_it_is_deleted(
+def test_a_discarded_directory_is_renamed_before_its_files_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = _directory(tmp_path / "tree", "text")
@@ -213,7 +215,7 @@ def test_what_is_discarded_loses_its_name_before_anything_in_it_is_deleted(
     assert _names(tmp_path) == []
 
 
-def test_a_sweep_finishes_what_a_killed_process_had_moved_aside(tmp_path: Path) -> None:
+def test_p8_a_sweep_deletes_what_a_killed_process_moved_aside(tmp_path: Path) -> None:
     for parent in ("environments", "trees", "commands"):
         (tmp_path / parent).mkdir()
         move_aside(_directory(tmp_path / parent / "old", "text"))
@@ -222,12 +224,12 @@ def test_a_sweep_finishes_what_a_killed_process_had_moved_aside(tmp_path: Path) 
 
 
 @posix
-def test_a_directory_that_is_read_only_is_deleted(tmp_path: Path) -> None:
+def test_a_read_only_directory_can_be_deleted(tmp_path: Path) -> None:
     path = _directory(tmp_path / "tree", "text")
     path.chmod(0o555)
     delete(path)
     assert not path.exists()
 
 
-def test_the_host_has_the_name_that_socket_reports() -> None:
+def test_the_host_name_is_the_one_that_socket_reports() -> None:
     assert host_name() == socket.gethostname()

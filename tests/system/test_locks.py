@@ -1,3 +1,5 @@
+"""Locks are released when their process ends, waiting has a limit, and errors name the holder."""
+
 import errno
 import json
 import os
@@ -46,7 +48,7 @@ def _hold(path: Path, *, timeout: float = 0.1) -> None:
         pass
 
 
-def test_the_file_stays_and_anyone_may_open_it(tmp_path: Path) -> None:
+def test_the_lock_file_is_kept_and_can_be_opened_by_everyone(tmp_path: Path) -> None:
     path = tmp_path / "locks/key.lock"
     _hold(path)
 
@@ -55,7 +57,7 @@ def test_the_file_stays_and_anyone_may_open_it(tmp_path: Path) -> None:
     assert [child.name for child in path.parent.iterdir()] == ["key.lock"]
 
 
-def test_p5_waiting_ends_and_names_lock_process_and_age(tmp_path: Path) -> None:
+def test_p5_the_timeout_error_names_the_lock_the_process_and_its_age(tmp_path: Path) -> None:
     path = tmp_path / "key.lock"
     with _held(path) as process, pytest.raises(LockTimeoutError) as caught:
         _hold(path)
@@ -67,18 +69,18 @@ def test_p5_waiting_ends_and_names_lock_process_and_age(tmp_path: Path) -> None:
     assert "PYTEST_PYINSTALL_LOCK_TIMEOUT=" in text
 
 
-def test_a_note_left_by_the_dead_is_not_believed(tmp_path: Path) -> None:
+def test_a_note_of_a_dead_process_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "key.lock"
     with _held(path) as process:
-        said = json.loads(path.with_suffix(".holder").read_text())
-        path.with_suffix(".holder").write_text(json.dumps({**said, "pid": 1}))
+        note = json.loads(path.with_suffix(".holder").read_text())
+        path.with_suffix(".holder").write_text(json.dumps({**note, "pid": 1}))
         with pytest.raises(LockTimeoutError) as caught:
             _hold(path)
 
     assert f"process {process.pid} (" in str(caught.value)
 
 
-def test_a_killed_holder_leaves_the_lock_free(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     path = tmp_path / "key.lock"
     with _held(path) as process:
         process.kill()
@@ -87,21 +89,21 @@ def test_a_killed_holder_leaves_the_lock_free(tmp_path: Path) -> None:
         _hold(path)
 
 
-def test_a_waiting_process_hears_once_which_process_holds_the_lock(tmp_path: Path) -> None:
+def test_a_waiting_process_reports_the_holder_once(tmp_path: Path) -> None:
     path = tmp_path / "key.lock"
-    said: list[str] = []
+    messages: list[str] = []
     with (
         _held(path) as process,
         pytest.raises(LockTimeoutError),
-        hold(path, timeout=1.2, purpose="for it", setting="X", on_wait=said.append),
+        hold(path, timeout=1.2, purpose="for it", setting="X", on_wait=messages.append),
     ):
         pass
 
-    assert len(said) == 1
-    assert said[0].startswith(f"waiting for it: process {process.pid} (")
+    assert len(messages) == 1
+    assert messages[0].startswith(f"waiting for it: process {process.pid} (")
 
 
-def test_p6_a_deleted_lock_file_is_made_anew(tmp_path: Path) -> None:
+def test_p6_a_deleted_lock_file_is_created_again(tmp_path: Path) -> None:
     path = tmp_path / "key.lock"
     with _held(path):
         path.unlink()
@@ -109,7 +111,7 @@ def test_p6_a_deleted_lock_file_is_made_anew(tmp_path: Path) -> None:
         assert path.exists()
 
 
-def test_a_lock_of_another_user_is_taken_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_file_of_another_user_is_opened_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "key.lock"
     path.touch()
     real_open = os.open
@@ -125,7 +127,9 @@ def test_a_lock_of_another_user_is_taken_read_only(tmp_path: Path, monkeypatch: 
         assert not is_free(path)
 
 
-def test_a_filesystem_without_locks_is_named_with_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_filesystem_without_locks_names_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_locks(descriptor: int) -> bool:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -136,7 +140,7 @@ def test_a_filesystem_without_locks_is_named_with_the_setting(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("plant", [lambda path: path.symlink_to("/etc/passwd"), lambda path: path.mkdir()])
-def test_a_lock_that_is_no_file_is_refused(tmp_path: Path, plant: object) -> None:
+def test_p11_a_lock_that_is_not_a_regular_file_is_rejected(tmp_path: Path, plant: object) -> None:
     path = tmp_path / "key.lock"
     plant(path)  # type: ignore[operator]
 
@@ -153,7 +157,7 @@ def test_seizing_does_not_wait(tmp_path: Path) -> None:
         assert not is_ours
 
 
-def test_a_directory_that_is_swept_away_while_it_is_empty_is_made_again(tmp_path: Path) -> None:
+def test_a_lock_directory_that_is_deleted_is_created_again(tmp_path: Path) -> None:
     directory = tmp_path / "scratch"
     is_over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Steps are logged where `logging` is there to hear them, and cost no import where it is not."""
+"""Steps are logged if `logging` is imported, and cost no import otherwise."""
 
 import logging
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from pytest_pyinstall.system.log import StepLogger
 
 
-def test_a_step_is_logged_under_its_name_and_from_its_place(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_step_is_logged_with_its_logger_and_its_source_file(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "pytest_pyinstall.some")
     logger = StepLogger("pytest_pyinstall.some")
     logger.info("%s came", "it")
@@ -23,7 +23,7 @@ def test_a_step_is_logged_under_its_name_and_from_its_place(caplog: pytest.LogCa
     assert {record.filename for record in caplog.records} == {"test_log.py"}
 
 
-def test_without_logging_nothing_is_imported_and_nothing_is_said() -> None:
+def test_a_step_without_logging_imports_and_prints_nothing() -> None:
     code = """
 import sys
 from pytest_pyinstall.system.log import StepLogger

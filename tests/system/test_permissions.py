@@ -1,4 +1,4 @@
-"""Who else can write to a directory, on real directories with real owners, modes and access control lists."""
+"""P15: other users who can write to a directory are found by its owner, mode, access control list and parents."""
 
 import os
 import stat
@@ -21,7 +21,7 @@ from pytest_pyinstall.system.permissions import (
     who_else_can_write,
 )
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="access rights are not checked there")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="permissions are not checked on Windows")
 
 as_root = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
 STRANGER = 54321  # no machine has this user or this group
@@ -35,7 +35,7 @@ def ours(tmp_path: Path) -> Path:
 
 
 def writer(directory: Path) -> tuple[str, str] | None:
-    """Which directory can be written to by whom, by name and flag."""
+    """The name of the writable directory, and the flag of chmod for its other writer."""
     found = other_writer(directory)
     return found and (found.directory.name, found.other.flag)
 
@@ -46,14 +46,14 @@ def test_a_directory_that_only_its_owner_can_write_to_is_ours(ours: Path) -> Non
 
 
 @pytest.mark.parametrize("mode", [0o757, 0o777, 0o702, 0o1777])
-def test_a_directory_that_everyone_can_write_to_is_not_ours_even_with_the_sticky_bit(ours: Path, mode: int) -> None:
+def test_a_directory_that_everyone_can_write_to_is_not_ours(ours: Path, mode: int) -> None:
     ours.chmod(mode)
 
     assert other_writer(ours) == OtherWriter(ours, Other("everyone", "o"))
     assert not is_ours_alone(ours, below=ours.parent)
 
 
-def test_the_message_and_the_way_out_name_the_directory(tmp_path: Path) -> None:
+def test_the_message_and_the_hint_name_the_directory(tmp_path: Path) -> None:
     directory = tmp_path / "some where"
     directory.mkdir()
     directory.chmod(0o757)
@@ -67,24 +67,24 @@ def test_the_message_and_the_way_out_name_the_directory(tmp_path: Path) -> None:
     assert other_writer(directory) is None
 
 
-def test_a_parent_counts_because_whoever_can_write_there_can_rename_the_directory(ours: Path) -> None:
+def test_a_writer_to_a_parent_can_replace_the_directory(ours: Path) -> None:
     inner = ours / "inner"
     inner.mkdir(mode=0o755)
     ours.chmod(0o777)
 
     assert writer(inner) == ("ours", "o")
-    ours.chmod(0o1777)  # with the sticky bit, as /tmp, others can add and rename nothing
+    ours.chmod(0o1777)  # with the sticky bit, as for /tmp, others can add entries but rename none
     assert writer(inner) is None
 
 
-def test_a_directory_that_does_not_exist_is_judged_by_the_one_above_it(ours: Path) -> None:
+def test_a_missing_directory_is_judged_by_its_parent(ours: Path) -> None:
     missing = ours / "a" / "b"
     assert writer(missing) is None
     ours.chmod(0o777)
     assert writer(missing) == ("ours", "o")
 
 
-def test_a_link_is_judged_by_where_it_leads_and_by_where_it_is(tmp_path: Path, ours: Path) -> None:
+def test_a_link_is_judged_by_its_target_and_its_parent(tmp_path: Path, ours: Path) -> None:
     open_to_all = tmp_path / "open"
     open_to_all.mkdir()
     open_to_all.chmod(0o777)
@@ -109,7 +109,7 @@ def test_an_owner_who_is_neither_us_nor_root_is_named(ours: Path) -> None:
 
 
 @as_root
-def test_a_group_that_can_write_is_named_unless_only_we_are_in_it(ours: Path) -> None:
+def test_a_group_that_can_write_is_named_if_it_has_other_members(ours: Path) -> None:
     import grp
     import pwd
 
@@ -123,10 +123,10 @@ def test_a_group_that_can_write_is_named_unless_only_we_are_in_it(ours: Path) ->
     assert other_writer(ours) is None
 
 
-def test_a_group_without_an_entry_is_ours_only_if_we_are_in_it() -> None:
+def test_a_group_without_an_entry_is_ours_if_we_are_in_it() -> None:
     permissions._is_ours_alone.cache_clear()
     assert permissions._is_ours_alone(STRANGER, os.geteuid()) is (os.getegid() == STRANGER)
-    assert permissions._is_ours_alone(os.getegid(), STRANGER)  # a container that runs with an arbitrary uid
+    assert permissions._is_ours_alone(os.getegid(), STRANGER)  # a container with an arbitrary user id
 
 
 def test_a_group_is_not_ours_alone_if_it_lists_another_member(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ BASE = [(0x01, 7, NO_ONE), (0x04, 5, NO_ONE), (0x10, 7, NO_ONE), (0x20, 5, NO_ON
 
 
 @as_root
-@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="access control lists of Linux")
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="needs the access control lists of Linux")
 @pytest.mark.parametrize(
     ("entry", "name"),
     [
@@ -163,14 +163,14 @@ BASE = [(0x01, 7, NO_ONE), (0x04, 5, NO_ONE), (0x10, 7, NO_ONE), (0x20, 5, NO_ON
     ],
     ids=["user writes", "user reads", "root writes", "group writes", "group reads"],
 )
-def test_an_access_control_list_is_read(ours: Path, entry: tuple[int, int, int], name: str | None) -> None:
+def test_access_control_lists_are_evaluated(ours: Path, entry: tuple[int, int, int], name: str | None) -> None:
     permissions._is_ours_alone.cache_clear()
     ours.chmod(0o775)
     entries = sorted([*BASE, entry])
     try:
         os.setxattr(ours, "system.posix_acl_access", acl(*entries))
     except OSError as error:
-        pytest.skip(f"this volume has none: {error}")
+        pytest.skip(f"this volume has no access control lists: {error}")
 
     found = other_writer(ours)
 
@@ -178,18 +178,18 @@ def test_an_access_control_list_is_read(ours: Path, entry: tuple[int, int, int],
     assert not found or found.way_out.startswith("chmod g-w ")
 
 
-def test_the_mask_of_a_list_counts_and_a_parents_owner_does_not(ours: Path) -> None:
+def test_the_owner_of_a_parent_does_not_matter(ours: Path) -> None:
     status = os.stat_result((stat.S_IFDIR | 0o755, 0, 0, 1, STRANGER, STRANGER, 0, 0, 0, 0))
     assert who_else_can_write(status, is_parent=True) is None
     assert who_else_can_write(status, is_parent=False) == Other(f"user {STRANGER}", "")
 
 
-def test_a_user_without_a_name_is_a_number() -> None:
+def test_a_user_without_a_name_is_shown_as_a_number() -> None:
     assert user_name(STRANGER) == str(STRANGER)
     assert user_name(0) == "root"
 
 
-def test_the_place_of_a_directory_says_what_is_there(ours: Path) -> None:
+def test_a_place_describes_an_existing_directory(ours: Path) -> None:
     found = place(ours)
 
     assert (found.path, found.exists, found.is_writable) == (ours, True, True)
@@ -205,7 +205,7 @@ def device_of(found: Place) -> int:
     return found.volume.device
 
 
-def test_the_place_of_what_is_not_there_is_the_nearest_directory_and_nothing_is_made(ours: Path) -> None:
+def test_a_place_of_a_missing_directory_describes_its_parent_and_creates_nothing(ours: Path) -> None:
     found = place(ours / "a" / "b")
 
     assert (found.exists, found.is_writable) == (False, True)
@@ -213,7 +213,7 @@ def test_the_place_of_what_is_not_there_is_the_nearest_directory_and_nothing_is_
     assert list(ours.iterdir()) == []
 
 
-def test_below_a_file_nothing_can_be_written(ours: Path) -> None:
+def test_a_place_below_a_file_is_not_writable(ours: Path) -> None:
     (ours / "file").touch()
 
     found = place(ours / "file" / "store")
@@ -222,15 +222,15 @@ def test_below_a_file_nothing_can_be_written(ours: Path) -> None:
     assert device_of(found) == device_of(place(ours))
 
 
-@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="Linux")
-def test_a_volume_has_the_name_of_its_filesystem() -> None:
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="needs Linux")
+def test_a_volume_is_shown_with_its_filesystem() -> None:
     found = place(Path("/proc"))
     assert found.volume
     assert str(found.volume) == "proc on /proc"
 
 
-@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="Linux")
-def test_noexec_is_seen() -> None:
+@pytest.mark.skipif(not Path("/proc/self/mountinfo").exists(), reason="needs Linux")
+def test_noexec_is_detected() -> None:
     mounted = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     flags = {fields[4]: "noexec" in fields[5].split(",") for fields in mounted if Path(fields[4]).is_dir()}
 

@@ -1,4 +1,4 @@
-"""Programs that are run, killed, and ended with this process: real processes, real signals."""
+"""Programs run, are killed with their children, and end with this process: with real processes and signals."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
+from waiting import is_running, wait_until
 
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.system import processes
@@ -31,66 +31,58 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals"
 SLEEP = "import time; time.sleep(600)"
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 def python(code: str, *words: str) -> list[str]:
     return [sys.executable, "-c", code, *words]
 
 
-def test_run_gives_the_exit_code_and_both_streams() -> None:
+def test_run_returns_the_exit_code_and_both_streams() -> None:
     code = "import sys; print(sys.stdin.read()); print('err', file=sys.stderr); sys.exit(3)"
     done = run(python(code), input="given", env=os.environ)
     assert (done.returncode, done.stdout, done.stderr) == (3, "given\n", "err\n")
 
 
-def test_run_shows_bytes_that_are_no_utf_8_and_has_no_input_of_ours() -> None:
+def test_run_escapes_bytes_that_are_not_utf_8_and_has_an_empty_standard_input() -> None:
     code = "import os, sys; os.write(1, b'\\xff\\xfe'); assert sys.stdin.read() == ''"
     assert run(python(code), input=None, env=os.environ).stdout == "\\xff\\xfe"
 
 
-def test_run_has_the_environment_and_the_directory_that_it_is_given(tmp_path: Path) -> None:
+def test_run_uses_the_given_variables_and_directory(tmp_path: Path) -> None:
     code = "import os; print(os.environ['A'], 'HOME' in os.environ, os.getcwd())"
     done = run(python(code), input=None, env={"A": "1"}, cwd=tmp_path)
     assert done.stdout.split() == ["1", "False", str(tmp_path)]
 
 
-def test_run_ends_what_takes_too_long() -> None:
+def test_run_has_a_time_limit() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         run(python(SLEEP), input=None, env=os.environ, timeout=0.5)
 
 
 @posix
-def test_run_into_files_does_not_wait_for_what_the_command_leaves_running(tmp_path: Path) -> None:
+def test_run_into_files_does_not_wait_for_processes_that_are_left_running(tmp_path: Path) -> None:
     code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid)"
 
     done = run_into(tmp_path, python(code), input="", env=os.environ)
 
     left = int(done.stdout)
     try:
-        assert is_alive(left)
+        assert is_running(left)
     finally:
         os.kill(left, signal.SIGKILL)
 
 
-def test_the_tail_of_a_text_is_its_end() -> None:
+def test_tail_returns_the_end_of_a_text() -> None:
     assert tail("short\n\n") == "short"
     assert tail("x" * 10 + "end", 3) == "…end"
     assert tail("abc", 3) == "abc"
 
 
 @posix
-def test_a_signal_has_its_name_and_a_number_without_one_says_so() -> None:
+def test_a_signal_is_shown_by_its_name_or_its_number() -> None:
     assert signal_name(9) == "SIGKILL"
     assert signal_name(1000) == "signal 1000"
 
 
-def test_a_tool_that_fails_raises_with_the_end_of_its_words_and_without_passwords() -> None:
+def test_p13_the_error_of_a_failing_tool_has_the_end_of_its_output_without_passwords() -> None:
     code = "print(*range(100), sep='\\n'); print('https://user:hunter2@host/simple'); raise SystemExit(4)"
 
     with pytest.raises(EnvironmentCreationError) as caught:
@@ -103,21 +95,19 @@ def test_a_tool_that_fails_raises_with_the_end_of_its_words_and_without_password
     assert sys.executable in caught.value.hint
 
 
-def test_a_tool_that_is_not_there_says_which(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_tool_names_it(tmp_path: Path) -> None:
     missing = tmp_path / "no such tool"
     with pytest.raises(EnvironmentCreationError, match="cannot be started: No such file") as caught:
         run_tool([str(missing)], environ={}, what="cannot build")
     assert caught.value.hint == f"ls -l '{missing}'"
 
 
-def test_a_tool_that_works_says_nothing() -> None:
+def test_a_successful_tool_raises_nothing() -> None:
     run_tool(python("print('fine')"), environ=os.environ, what="x")
 
 
 @posix
-def test_a_tool_that_is_interrupted_takes_along_what_it_has_started(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_p20_an_interrupted_tool_ends_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note = tmp_path / "pid"
     code = f"import os, subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); "
     code += "new = sys.argv[1] + '.new'; open(new, 'w').write(str(p.pid)); os.rename(new, sys.argv[1]); p.wait()"
@@ -129,11 +119,11 @@ def test_a_tool_that_is_interrupted_takes_along_what_it_has_started(
     monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_tool(python(code, str(note)), environ=os.environ, what="x")
-    wait_until(lambda: not is_alive(int(note.read_text())))
+    wait_until(lambda: not is_running(int(note.read_text())))
 
 
 @posix
-def test_kill_ends_the_whole_group_and_may_come_late() -> None:
+def test_kill_ends_the_whole_group_and_ignores_an_ended_one() -> None:
     code = (
         f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid, flush=True)\n{SLEEP}"
     )
@@ -142,8 +132,8 @@ def test_kill_ends_the_whole_group_and_may_come_late() -> None:
         child = int(process.stdout.readline())
         kill(process)
         assert process.returncode == -signal.SIGKILL
-        wait_until(lambda: not is_alive(child))
-        kill(process)  # it has ended: nothing else gets the signal
+        wait_until(lambda: not is_running(child))
+        kill(process)  # it has ended, so no process gets the signal
 
 
 ENDING = """
@@ -164,27 +154,27 @@ print(watched.pid, alone.pid, forgotten.pid, flush=True)
 
 @posix
 @pytest.mark.parametrize("end", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)", "raise SystemExit(3)"])
-def test_what_was_registered_ends_with_the_process_however_that_ends_and_nothing_else(end: str) -> None:
+def test_p20_registered_processes_end_with_this_one_however_it_ends(end: str) -> None:
     done = subprocess.run(python(ENDING.format(end=end)), stdout=subprocess.PIPE, check=False)
     watched, alone, forgotten = map(int, done.stdout.split())
     try:
-        wait_until(lambda: not is_alive(watched) and not is_alive(alone))
-        assert is_alive(forgotten)
+        wait_until(lambda: not is_running(watched) and not is_running(alone))
+        assert is_running(forgotten)
     finally:
         os.kill(forgotten, signal.SIGKILL)
 
 
 @posix
-def test_a_watchdog_that_was_killed_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_watchdog_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     watchdog = processes._Watchdog()
     monkeypatch.setattr(processes, "_watchdog", watchdog)
     with subprocess.Popen(python(SLEEP), **own_group()) as process:
         reading, writing = os.pipe()
-        os.close(reading)  # as a shell that has ended: a write to it is a broken pipe
+        os.close(reading)  # like a watchdog that has ended: writing to it raises BrokenPipeError
         watchdog._pipe = writing
         end_with_us(process, group=True)
         assert watchdog._pipe is not None
-        os.close(watchdog._pipe)  # this process "has ended"
+        os.close(watchdog._pipe)  # simulates the end of this process
         assert process.wait(30) == -signal.SIGKILL
         watchdog._pipe = None
         forget(process, group=True)
@@ -194,12 +184,12 @@ def test_a_watchdog_that_was_killed_is_replaced(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize(
     ("code", "expected"), [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137), ("pass", 0)]
 )
-def test_execute_returns_the_code_of_a_shell(code: str, expected: int) -> None:
+def test_execute_returns_the_exit_code_of_a_shell(code: str, expected: int) -> None:
     assert execute(python(code), environ=os.environ) == (expected, "")
 
 
 @posix
-def test_execute_finds_programs_on_the_path_that_the_command_gets(tmp_path: Path) -> None:
+def test_execute_finds_programs_on_the_path_of_the_command(tmp_path: Path) -> None:
     environ = {"PATH": str(tmp_path), "CODE": "5"}
     assert execute(["tool"], environ=environ) == (NOT_FOUND, "tool: command not found")
     (tmp_path / "tool").write_text('#!/bin/sh\nexit "$CODE"\n')
@@ -220,7 +210,7 @@ def test_execute_says_why_a_command_cannot_be_run(tmp_path: Path) -> None:
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_execute_passes_signals_on_and_puts_the_handlers_back(number: int, tmp_path: Path) -> None:
+def test_execute_forwards_signals_and_restores_the_handlers(number: int, tmp_path: Path) -> None:
     before = signal.getsignal(number)
     ready = tmp_path / "ready"
     code = f"import signal, sys, time; signal.signal({int(number)}, lambda *_: sys.exit(42)); "

@@ -1,3 +1,5 @@
+"""Temporary directories are deleted after use, and a sweep deletes those of dead processes only."""
+
 import os
 import signal
 import subprocess
@@ -23,7 +25,7 @@ def _environ(place: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     return {"TMPDIR": str(place)}
 
 
-def test_it_is_deleted_when_the_block_ends(place: Path, environ: Mapping[str, str]) -> None:
+def test_a_temporary_directory_is_deleted_after_its_block(place: Path, environ: Mapping[str, str]) -> None:
     def fail() -> None:
         with temporary_directory() as directory:
             (directory / "sub").mkdir()
@@ -36,7 +38,7 @@ def test_it_is_deleted_when_the_block_ends(place: Path, environ: Mapping[str, st
     assert list(place.iterdir()) == []
 
 
-def test_a_sweep_keeps_the_directory_of_a_living_process(place: Path, environ: Mapping[str, str]) -> None:
+def test_a_sweep_keeps_the_directory_of_a_running_process(place: Path, environ: Mapping[str, str]) -> None:
     with temporary_directory() as directory:
         (directory / "file").touch()
         sweep_temporary(environ)
@@ -44,7 +46,7 @@ def test_a_sweep_keeps_the_directory_of_a_living_process(place: Path, environ: M
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_sweep_deletes_the_directory_of_a_killed_process(place: Path, environ: Mapping[str, str]) -> None:
+def test_p8_a_sweep_deletes_the_directory_of_a_killed_process(place: Path, environ: Mapping[str, str]) -> None:
     script = (
         "import os, pathlib, signal, sys\n"
         "from pytest_pyinstall.system.temporary import temporary_directory\n"
@@ -62,14 +64,14 @@ def test_a_sweep_deletes_the_directory_of_a_killed_process(place: Path, environ:
 
 
 def test_a_sweep_needs_no_lock(place: Path, environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a filesystem without locks, every lock looks free."""
+    """On a filesystem without working locks, each lock looks free."""
     monkeypatch.setattr("pytest_pyinstall.system.locks.lock_descriptor", lambda _: True)
     with temporary_directory() as directory:
         sweep_temporary(environ)
         assert directory.exists()
 
 
-def dead(place: Path) -> Path:
+def path_of_dead_process(place: Path) -> Path:
     """The name of a directory whose process has ended."""
     script = "from pytest_pyinstall.system.files import scratch_name; print(scratch_name('')[1:])"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
@@ -77,7 +79,7 @@ def dead(place: Path) -> Path:
 
 
 def test_a_sweep_deletes_an_empty_directory_of_a_dead_process(place: Path, environ: Mapping[str, str]) -> None:
-    dead(place).mkdir()
+    path_of_dead_process(place).mkdir()
 
     sweep_temporary(environ)
 
@@ -85,14 +87,18 @@ def test_a_sweep_deletes_an_empty_directory_of_a_dead_process(place: Path, envir
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
-def test_a_sweep_follows_no_link_and_touches_no_other_name(
+def test_p11_a_sweep_does_not_follow_links_and_keeps_other_names(
     place: Path, environ: Mapping[str, str], tmp_path: Path
 ) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").touch()
-    dead(place).symlink_to(precious)
-    others = [place / "pytest-of-others", place / "pytest-pyinstall-notes", place / f"x{dead(place).name}"]
+    path_of_dead_process(place).symlink_to(precious)
+    others = [
+        place / "pytest-of-others",
+        place / "pytest-pyinstall-notes",
+        place / f"x{path_of_dead_process(place).name}",
+    ]
     for other in others:
         other.mkdir()
 
@@ -103,8 +109,8 @@ def test_a_sweep_follows_no_link_and_touches_no_other_name(
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to give a directory away")
-def test_a_sweep_leaves_what_belongs_to_another_user(place: Path, environ: Mapping[str, str]) -> None:
-    theirs = dead(place)
+def test_a_sweep_keeps_directories_of_another_user(place: Path, environ: Mapping[str, str]) -> None:
+    theirs = path_of_dead_process(place)
     theirs.mkdir()
     os.chown(theirs, 12345, 12345)
 
@@ -113,5 +119,5 @@ def test_a_sweep_leaves_what_belongs_to_another_user(place: Path, environ: Mappi
     assert theirs.exists()
 
 
-def test_a_missing_temporary_directory_is_no_error(tmp_path: Path) -> None:
+def test_a_sweep_of_a_missing_temporary_directory_does_nothing(tmp_path: Path) -> None:
     sweep_temporary({"TMPDIR": str(tmp_path / "gone"), "TEMP": ""})

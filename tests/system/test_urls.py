@@ -1,3 +1,5 @@
+"""Proxies are chosen as curl chooses them, and URLs are shown without their secrets."""
+
 import pytest
 
 from pytest_pyinstall.system.urls import proxy_for, redacted
@@ -21,7 +23,7 @@ from pytest_pyinstall.system.urls import proxy_for, redacted
         ("https://x.localhost/", {"ALL_PROXY": "http://p:1"}, None),
     ],
 )
-def test_which_proxy(url: str, environ: dict[str, str], proxy: str | None) -> None:
+def test_the_variables_choose_the_proxy(url: str, environ: dict[str, str], proxy: str | None) -> None:
     from urllib.parse import urlsplit
 
     assert proxy_for(urlsplit(url), environ) == proxy
@@ -44,7 +46,7 @@ def test_which_proxy(url: str, environ: dict[str, str], proxy: str | None) -> No
         ("10.0.0.0/8", False),
     ],
 )
-def test_no_proxy_names_the_hosts_that_need_none(no_proxy: str, bypassed: bool) -> None:
+def test_no_proxy_names_hosts_without_a_proxy(no_proxy: str, bypassed: bool) -> None:
     from urllib.parse import urlsplit
 
     environ = {"ALL_PROXY": "http://p:1", "NO_PROXY": no_proxy}
@@ -73,5 +75,5 @@ def test_no_proxy_names_the_hosts_that_need_none(no_proxy: str, bypassed: bool) 
         ("file:///a/b", "file:///a/b"),
     ],
 )
-def test_p13_redacted(url: str, shown: str) -> None:
+def test_p13_a_redacted_url_contains_no_secret(url: str, shown: str) -> None:
     assert redacted(url) == shown

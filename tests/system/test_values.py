@@ -1,4 +1,4 @@
-"""`Value` behaves as a frozen dataclass does, and does not import `dataclasses`."""
+"""`Value` behaves like a frozen dataclass, but does not import `dataclasses`."""
 
 import copy
 import dataclasses
@@ -27,20 +27,20 @@ class _Reference:
 POINT = Point(x=1, y=2)
 
 
-def test_it_has_the_fields_that_were_given_and_the_defaults() -> None:
+def test_a_value_has_its_fields_and_defaults() -> None:
     assert (POINT.x, POINT.name, POINT.y) == (1, "origin", 2)
     assert repr(POINT) == "Point(x=1, name='origin', y=2)"
     assert repr(_Reference(x=1, y=2)) == "_Reference(x=1, name='origin', y=2)"
 
 
 @pytest.mark.parametrize("fields", [{}, {"x": 1}, {"x": 1, "y": 2, "z": 3}])
-def test_what_is_missing_or_unknown_is_a_type_error_as_for_a_dataclass(fields: dict[str, int]) -> None:
+def test_a_missing_or_unknown_field_is_a_type_error(fields: dict[str, int]) -> None:
     for kind in (Point, _Reference):
         with pytest.raises(TypeError, match=r"z|y"):
             kind(**fields)  # type: ignore[arg-type]
 
 
-def test_it_is_frozen() -> None:
+def test_a_value_is_frozen() -> None:
     for name in ("x", "z"):
         with pytest.raises(AttributeError, match="frozen"):
             setattr(POINT, name, 3)
@@ -49,7 +49,7 @@ def test_it_is_frozen() -> None:
     assert POINT.x == 1
 
 
-def test_values_are_equal_and_hash_alike_if_their_fields_are_and_their_class_is() -> None:
+def test_values_of_one_class_with_equal_fields_are_equal() -> None:
     class Other(Point):
         pass
 
@@ -61,7 +61,7 @@ def test_values_are_equal_and_hash_alike_if_their_fields_are_and_their_class_is(
     assert len({POINT, Point(x=1, y=2), Point(x=2, y=2)}) == 2
 
 
-def test_it_can_be_copied_and_pickled_and_replaced() -> None:
+def test_a_value_can_be_copied_pickled_and_replaced() -> None:
     assert copy.deepcopy(POINT) == POINT
     assert pickle.loads(pickle.dumps(POINT)) == POINT
     assert replace(POINT, x=7) == Point(x=7, y=2)
@@ -69,7 +69,7 @@ def test_it_can_be_copied_and_pickled_and_replaced() -> None:
         replace(POINT, z=7)
 
 
-def test_what_works_with_a_dataclass_works_with_it() -> None:
+def test_functions_of_dataclasses_accept_a_value() -> None:
     assert dataclasses.is_dataclass(POINT)
     assert dataclasses.replace(POINT, x=7) == Point(x=7, y=2)
     assert dataclasses.asdict(POINT) == {"x": 1, "name": "origin", "y": 2}
