@@ -166,7 +166,7 @@ BROKEN = {
     "is a page": (b"<!DOCTYPE html><html><body>log in</body></html>", "HTML page"),
     "is cut short": (b'{"cpython-3.12.1-linux-x86_64-gnu": {"name"', "not JSON"),
     "has a row without url": (b'{"x": {"name": "cpython", "arch": {"family": "x86_64"}, "os": "linux"}}', "broken"),
-    "is a list": (b"[]", "a JSON object is needed"),
+    "is a list": (b"[]", "must be a JSON object"),
 }
 
 

@@ -85,7 +85,7 @@ def test_requires_python_holds_for_the_running_interpreter(pytester: pytest.Pyte
         ("python(3.10)", "*3.1 is a float, not a string*"),
         ("python(version='3.10')", "*does not accept the keyword version*"),
         ("python('three')", "*three*"),
-        ("python('3.9,,3.10')", "*nothing stands between two commas*"),
+        ("python('3.9,,3.10')", "*there is no request between two commas*"),
         ("python(['3.9'])", "*is a list, not a string*"),
         ("requires_python()", "has no version specifier"),
         ("requires_python('3.10')", "*'3.10' is not a version specifier*"),

@@ -109,7 +109,7 @@ _RANGE_FORM = rf"({NAME})?(@?)([0-9][^@]*?)\.\.({NAME})?@?([0-9].*)"  # compiled
 
 
 def range_members(text: str) -> tuple[str, ...] | None:
-    """The members of ``3.9..3.13``; None if it is not a range. Raises `InvalidRequestError` for an impossible one."""
+    """The members of ``3.9..3.13``. None if it is not a range. Raises `InvalidRequestError` for an impossible one."""
     match = re.fullmatch(_RANGE_FORM, text.lower()) if len(text) <= LONGEST_TEXT else None
     if not match:
         return None
@@ -126,12 +126,12 @@ def range_members(text: str) -> tuple[str, ...] | None:
     *series, start = low.numbers
     stop = high.numbers[-1]
     if list(high.numbers[:-1]) != series:
-        message = f"{text!r}: a range stays within one {'minor' if series[1:] else 'major'} version"
+        message = f"{text!r}: a range must stay within one {'minor' if series[1:] else 'major'} version"
         raise InvalidRequestError(message, hint=",".join(ends))
     if start > stop:
         message = f"{text!r}: the range ends before it begins"
         raise InvalidRequestError(message, hint="..".join(reversed(ends)))
     if stop - start >= _LONGEST_RANGE:
-        message = f"{text!r}: the range holds {stop - start + 1} versions, more than {_LONGEST_RANGE}"
+        message = f"{text!r}: the range has {stop - start + 1} versions, more than {_LONGEST_RANGE}"
         raise InvalidRequestError(message, hint=f"{prefix}>={'.'.join(map(str, low.numbers))}{suffix}")
     return tuple(f"{prefix}{'.'.join(map(str, [*series, number]))}{suffix}" for number in range(start, stop + 1))

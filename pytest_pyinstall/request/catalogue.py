@@ -94,7 +94,7 @@ def default_catalogue() -> Catalogue:
     places = [Path(place) / "versions.json" for place in (spec and spec.submodule_search_locations) or ()]
     path = next((place for place in places if place.is_file()), None)
     if path is None:
-        message = "pbs-installer, which holds the default catalogue, is missing or too old: it has no versions.json"
+        message = "pbs-installer, which contains the default catalogue, is missing or too old: it has no versions.json"
         raise CatalogueError(message, hint=_UPGRADE_HINT)
     try:
         return _collect(_pbs_rows(_document(path.read_bytes())), origin=_DEFAULT)
@@ -120,10 +120,10 @@ def parse_catalogue(text: bytes | str, *, origin: str, base_url: str | None = No
         message = f"the catalogue {shown} is not JSON: {_trouble(text, error)}"
         raise CatalogueError(message, hint=_DEFAULT_HINT) from error
     if not isinstance(document, dict):
-        message = f"the catalogue {shown} is not in uv's schema: a JSON object is needed, this is a {_kind(document)}"
+        message = f"the catalogue {shown} is not in uv's schema: it must be a JSON object, not a {_kind(document)}"
         raise CatalogueError(message, hint=_DEFAULT_HINT)
     if "version" in document:
-        message = f"the catalogue {shown} is in a newer schema than we know (version {document['version']!r:.20})"
+        message = f"the catalogue {shown} has an unknown, newer schema (version {document['version']!r:.20})"
         raise CatalogueError(message, hint="python -m pip install --upgrade pytest-pyinstall")
     base = base_url or origin
     try:
@@ -244,7 +244,7 @@ def _uv_rows(document: dict[str, Any], absolute: Callable[[str], str]) -> Iterat
 def _uv_row(entry: Any, absolute: Callable[[str], str]) -> _CatalogueRow | None:
     """One entry, or None for an unknown kind. Raises `KeyError`, `TypeError` or `ValueError` if it is broken."""
     if type(entry) is not dict:
-        message = f"a JSON object is needed, not a {_kind(entry)},"
+        message = f"it must be a JSON object, not a {_kind(entry)},"
         raise TypeError(message)
     arch = entry["arch"]
     if type(arch) is not dict:

@@ -186,7 +186,7 @@ class Key(Value):
         try:
             parsed = Version(number)
         except InvalidVersion:
-            msg = f"not a key, {number!r} is no version: {text!r}"
+            msg = f"not a key, {number!r} is not a version: {text!r}"
             raise ValueError(msg) from None
         if len(parsed.release) != 3 or str(parsed) != number:
             msg = f"not a key, {number!r} is not major.minor.patch: {text!r}"

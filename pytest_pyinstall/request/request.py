@@ -186,7 +186,7 @@ def parse_requests(texts: Iterable[object], *, directory: Path, origin: str) -> 
             raise _no_string(item, origin)
         pieces = [piece for line in item.splitlines() if line.strip() for piece in _pieces(line)]
         if not all(pieces):
-            message = f"{origin}: nothing stands between two commas, or after the last one: {item!r:.60}"
+            message = f"{origin}: there is no request between two commas, or after the last one: {item!r:.60}"
             raise InvalidRequestError(message, hint=",".join(filter(_is_request, pieces)) or "3.12")
         if not pieces:
             message = f"{origin}: {_EMPTY}"

@@ -18,7 +18,7 @@ _UV_HINT = "--python-catalogue uv"
 
 
 def resolve(request: Request, catalogue: Catalogue, target: Target) -> Build:
-    """The newest stable build that fits; a pre-release only if one is named or nothing stable fits.
+    """The newest stable build that fits. A pre-release only if the request names one, or if nothing stable fits.
 
     Raises `NoMatchError`, which names the nearest builds, and says if the only match has no digest.
     """
@@ -75,7 +75,7 @@ def _no_match(request: Request, catalogue: Catalogue, target: Target) -> NoMatch
     message = f"no build of {_named(request)} for {where}"
     refused = [key for key in catalogue.without_digest if request.fits(key, target=target, allow_prereleases=True)]
     if refused:
-        message += f": {max(refused)} is in the catalogue, but without a sha256, and is refused"
+        message += f": {max(refused)} is in the catalogue, but is not used, because it has no sha256"
     alike = [build.key for build in catalogue.builds if _is_alike(build.key, request)]
     here = [key for key in alike if key.target == where]
     if here:

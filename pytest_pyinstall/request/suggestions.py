@@ -124,7 +124,7 @@ def _normal(number: str) -> str:
 
 
 def _typos(text: str) -> Iterator[str]:
-    """Words, implementations and the parts of keys that are a letter or two away."""
+    """Words, implementations and parts of keys that differ by one or two letters."""
     match = re.match(r"([a-z]+)(@?[0-9].*)?$", text)
     if match and not match[2]:
         yield from get_close_matches(text, [*WORDS, *(IMPLEMENTATIONS.keys() - TAGS)], n=1, cutoff=0.7)

@@ -32,7 +32,7 @@ class Access(Value):
 
     @property
     def owners(self) -> frozenset[int] | None:
-        """The users who may own what is used from here; None if anyone may."""
+        """The users who may own the files of the store. None if any user may."""
         if sys.platform == "win32" or self.root in self.trusted:
             return None
         return frozenset({0, os.geteuid()})
@@ -57,7 +57,7 @@ class Access(Value):
                 trust = f"PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
                 if who.flag:
                     msg = f"{who.name} can write to {directory}, {plant}"
-                    hint = f"chmod {who.flag}-w {directory}, or, if that is meant: {trust}"
+                    hint = f"chmod {who.flag}-w {directory}, or, if that is intended: {trust}"
                 else:
                     msg = f"{directory} belongs to {who.name}, who is neither you nor root, {plant}"
                     hint = f"a store of your own: {SETTING} DIR, or, if you trust them: {trust}"

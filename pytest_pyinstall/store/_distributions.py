@@ -153,8 +153,8 @@ class _Row(NamedTuple):
 
 
 def _rows(tree: Path, info: str) -> list[_Row] | None:
-    """The rows of a RECORD; None if it is not there, empty, or names what is not in the installation."""
-    import csv  # as base64 and hashlib below: nothing needs them unless something differs
+    """The rows of a RECORD. None if it is missing or empty, or has paths outside the installation."""
+    import csv  # like base64 and hashlib below, imported only if something differs
 
     site = posixpath.dirname(info)
     rows = []

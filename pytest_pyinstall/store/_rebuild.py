@@ -30,7 +30,7 @@ _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0
 
 
 def rebuild(home: Path, entries: Iterable[Entry], tree: Path) -> FileDigests | None:
-    """Make the new directory `tree` as `entries` list it, from the files at `home`; None if a file's content is lost.
+    """Build the new directory `tree` with `entries` from the files at `home`. None if a file's content is lost.
 
     Raises `OSError`.
     """
@@ -126,11 +126,11 @@ def _remove(tree: Path, distribution: Distribution) -> None:
     for folder in distribution.folders:
         for parent, _, _ in os.walk(tree / folder, topdown=False):
             with contextlib.suppress(OSError):
-                os.rmdir(parent)  # noqa: PTH106  # what os.walk gives
+                os.rmdir(parent)  # noqa: PTH106  # a str from os.walk
 
 
 def _copy(source: Path, path: Path, tree: Path) -> bool:
-    """Nothing is written through a link, and nothing that is there is replaced."""
+    """Copy without writing through a link, and without replacing anything."""
     if os.path.lexists(path) or not path.parent.is_dir():
         return False
     if path.parent.resolve() != tree.resolve() / path.parent.relative_to(tree):
@@ -146,7 +146,7 @@ def _copy(source: Path, path: Path, tree: Path) -> bool:
 
 
 def _unwanted(directory: str, names: list[str]) -> set[str]:
-    """Byte code, and what cannot be copied: pipes, sockets and devices."""
+    """Whether it is byte code, or cannot be copied: a pipe, a socket or a device."""
     with os.scandir(directory) as entries:
         special = {
             entry.name

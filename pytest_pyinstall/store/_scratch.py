@@ -49,7 +49,7 @@ def own_directory(scratch: Path, name: str, *, timeout: float, setting: str) -> 
 
 
 def _require_directory(path: Path) -> None:
-    """Make the directory `path`. A link in its place was planted, and is replaced."""
+    """Create the directory `path`. A link in its place is replaced, because another program planted it."""
     if path.is_symlink():
         path.unlink()
     make_directory(path)
@@ -68,7 +68,7 @@ def sweep(scratch: Path) -> None:
         for path in _made_here(parent):
             with _abandoned(path) as is_abandoned:
                 if is_abandoned:
-                    _LOGGER.debug("deleted what a dead process left: %s", path)
+                    _LOGGER.debug("deleted the scratch directory of a dead process: %s", path)
                     delete(_alive(path))
                     delete(path)
         with contextlib.suppress(OSError):
@@ -87,7 +87,7 @@ def stale_directories(scratch: Path) -> list[Path]:
 
 
 _OLD_NAME = re.compile(r"\d+-[0-9a-f]{8}")
-"""How the first version named them."""
+"""The names that the first version used."""
 
 
 def _made_here(parent: Path) -> list[Path]:

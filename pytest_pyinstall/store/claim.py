@@ -52,7 +52,7 @@ class Claim(Value):
         return self.store.home(self.key)
 
     def rebuild(self) -> Rebuilt | None:
-        """Make a tree in `scratch` from the broken installation; None if the content of a file is lost.
+        """Build a tree in `scratch` from the broken installation. None if the content of a file is lost.
 
         The installation does not change. Raises `StoreError`.
         """
@@ -151,7 +151,7 @@ class Claim(Value):
         )
 
     def remove(self) -> bool:
-        """Move the installation into `scratch`, where it is deleted when the claim ends; False if there is none.
+        """Move the installation into `scratch`, where it is deleted when the claim ends. False if there is none.
 
         Raises `InUseError` if another process has a `Store.lease` of it, and `StoreError`.
         """
@@ -163,7 +163,7 @@ class Claim(Value):
                 if not os.path.lexists(self.home):
                     return False
                 if not is_unused:
-                    msg = f"{self.key} is in use, and stays: {holder(lease)} works with it"
+                    msg = f"{self.key} is in use, and stays: {holder(lease)} is using it"
                     raise InUseError(msg, hint=f"pytest-pyinstall remove {self.key}")
                 self.home.rename(self.scratch / "removed")
                 _LOGGER.info("%s: moved aside, to be deleted: %s", self.key, self.home)

@@ -46,7 +46,7 @@ class BrokenInstallation(Value):
 
     @property
     def lacks_content(self) -> bool:
-        """Whether more is lost than a restored copy loses, which is its place, modes, links and empty directories."""
+        """Whether content is lost. A restored copy may also lose its place, modes, links and empty directories."""
         files = {entry.name for entry in self.record.entries if entry.kind == "file"}
         lost = (each for each in self.differences if each.name in files)
         return any(each.what == "missing" or not each.reason.startswith("has mode ") for each in lost)

@@ -138,7 +138,7 @@ def _beyond_reach(entry: Entry, error: OSError) -> Difference:
 
 
 def unexpected(tree: Path, entries: tuple[Entry, ...]) -> list[str]:
-    """The names below `tree` that are not in `entries`, without byte code; for a new directory, only its own name."""
+    """The names below `tree` that are not in `entries`, without byte code. For a new directory, only its own name."""
     known = {entry.name for entry in entries}
     names: list[str] = []
     below: set[str] = set()
@@ -195,15 +195,15 @@ def _changed(entry: Entry, path: str, status: os.stat_result, *, content: bool) 
     mode = status.st_mode
     if entry.kind == "directory":
         if not stat.S_ISDIR(mode):
-            return "is no directory any more"
+            return "is no longer a directory"
         return _changed_mode(entry, path, status)
     if entry.kind == "link":
         if not stat.S_ISLNK(mode):
-            return "is no link any more"
+            return "is no longer a link"
         target = os.readlink(path)
         return "" if target == entry.digest else f"leads to {target} instead of {entry.digest}"
     if not stat.S_ISREG(mode):
-        return "is no regular file any more"
+        return "is no longer a regular file"
     reason = _changed_content(entry, path, status, content=content) or _changed_mode(entry, path, status)
     if reason and may_change(entry.name):
         return "is empty" if entry.size and not status.st_size else ""
@@ -274,8 +274,8 @@ class Record(Value):
     attestation: Attestation | None = None
 
     def write(self, path: Path, *, scratch_directory: Path | None = None) -> None:
-        """Put the record under its name in one step; until then it is a file in `scratch_directory`, on the same
-        filesystem (default: a name with a dot beside `path`). Raises `OSError`."""
+        """Write the record atomically. The temporary file is in `scratch_directory`, which is on the same filesystem
+        (default: beside `path`). Raises `OSError`."""
         document = {
             "format": _FORMAT,
             "key": str(self.build.key),
@@ -301,8 +301,8 @@ class Record(Value):
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """The record at `path`; None if there is none that can be understood. Raises `OSError` if it cannot be
-        read for another reason than that it is missing."""
+        """The record at `path`. None if it is missing or invalid. Raises `OSError` if it cannot be read for another
+        reason."""
         try:
             with open_regular(path, OPEN_FLAGS) as file:
                 document: Any = json.loads(file.read(_MOST_BYTES))
@@ -353,7 +353,7 @@ def _distributions(rows: Any) -> tuple[Distribution, ...] | None:
 
 
 def _attestation(document: Any) -> Attestation | None:
-    """None for an attestation that cannot be understood, such as one of another version of pytest-pyinstall."""
+    """The attestation. None if it is invalid, for example from another version of pytest-pyinstall."""
     with contextlib.suppress(KeyError, TypeError, ValueError):
         return Attestation.from_json(document)
     return None
@@ -375,7 +375,7 @@ def is_same_tree(name: str, home: Path) -> bool:
 
 
 def build_of(home: Path) -> str:
-    """The release in the file BUILD of the tree, which uv and pytest-pyinstall write; empty if there is none."""
+    """The release in the file BUILD of the tree, which uv and pytest-pyinstall write. Empty if there is none."""
     try:
         return (home / "BUILD").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):

@@ -53,7 +53,7 @@ __all__ = ["Store"]
 _OLD_LEFTOVER = re.compile(r"\..+\.(?:json|seal)\.\d+\.[0-9a-f]{8}|.+\.seal")
 
 _PAUSES = (0.005, 0.02)
-"""Seconds between the looks at what seems broken. All of them must find the same."""
+"""Seconds between two checks of an installation that seems broken. It is broken only if all checks agree."""
 
 
 _MOST_LOOKS = 200
@@ -74,7 +74,7 @@ class Store(Value):
     on_wait: Callable[[str], None] | None = None
 
     def keys(self) -> list[Key]:
-        """The keys that have a directory here, whole or broken, newest first; none if the store does not exist.
+        """The keys that have a directory here, complete or broken, newest first. Empty if the store does not exist.
 
         Takes no lock. Raises `UnreadableStoreError` if the store cannot be read, or if others can write to it.
         """
@@ -142,13 +142,13 @@ class Store(Value):
                 break
             time.sleep(_PAUSES[0])
         else:
-            msg = f"cannot tell how {key} is: it is replaced or removed again and again"
-            raise StoreError(msg, hint="when that has ended: pytest-pyinstall verify")
+            msg = f"cannot verify {key}: other processes repeatedly replace or remove it"
+            raise StoreError(msg, hint="later: pytest-pyinstall verify")
         differences = found.differences if isinstance(found, BrokenInstallation) else ()
         return (*differences, *(Difference(name, "added") for name in extra))
 
     def tree_identity(self, key: Key) -> object:
-        """A value that stays equal as long as the same tree is at `home(key)`; None if there is none."""
+        """A value that stays equal as long as the same tree is at `home(key)`. None if there is no tree."""
         try:
             status = self.home(key).lstat()
         except OSError:
@@ -182,7 +182,7 @@ class Store(Value):
 
     @contextlib.contextmanager
     def lease(self, prefix: Path) -> Iterator[bool]:
-        """Keep the installation at `prefix` from being removed. It can still be repaired or reinstalled, without a gap.
+        """Prevent the removal of the installation at `prefix`. It can still be repaired or reinstalled, without a gap.
 
         Gives False, and no lease, if `prefix` is not in this store, or if the lease file does not exist and cannot be
         created. Waits at most a second. The lease ends with this process, however it ends.
@@ -195,7 +195,7 @@ class Store(Value):
             yield is_held
 
     def remove(self, key: Key) -> bool:
-        """Remove the installation; False if there was none.
+        """Remove the installation. False if there was none.
 
         It is moved aside in one step before anything in it is deleted, so that no process finds half of it. The minor
         link then leads to the newest patch that remains. Raises `LockTimeoutError`, and `InUseError` if another process

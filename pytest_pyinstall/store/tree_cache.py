@@ -1,9 +1,9 @@
 """Unpacked archives in the cache, from which an installation is made with links.
 
-    CACHE/trees/<sha256 of the archive>/list.json    what is beside it, with the digest of every file
-    CACHE/trees/<sha256 of the archive>/<top>/       what the archive unpacked to
-    CACHE/trees/.<place>-<pid>-<start>-<random>.new/ one that is being made
-    CACHE/trees/.lock                                held by the process that makes one, to save work
+    CACHE/trees/<sha256 of the archive>/list.json    the entries of the tree, with the digest of every file
+    CACHE/trees/<sha256 of the archive>/<top>/       the unpacked tree
+    CACHE/trees/.<place>-<pid>-<start>-<random>.new/ a tree that is being added
+    CACHE/trees/.lock                                held by the process that adds a tree, to save work
 
 A tree is kept from the second installation of its archive on, because most Pythons are installed once. Its files share
 their blocks with the installation (reflinks, if the volume has them) or are hardlinks to it, so it takes little room. A
@@ -50,7 +50,7 @@ if sys.platform == "linux":
     from fcntl import ioctl
 
 _SHARES_BLOCKS = sys.platform == "linux"
-"""macOS has clonefile(2) and Windows ReFS, which Python does not reach: hardlinks there."""
+"""macOS has clonefile(2) and Windows has ReFS, but Python has no function for them: hardlinks are used there."""
 
 
 _FORMAT = 1
@@ -67,12 +67,12 @@ def trees_directory(cache: Path) -> Path:
 
 
 def cached_trees(cache: Path) -> list[Path]:
-    """The kept trees; none if the cache does not exist. Raises nothing."""
+    """The trees in the cache. Empty if the cache does not exist. Raises nothing."""
     return [path for path in children(trees_directory(cache)) if _is_ours(path, r"[0-9a-f]{64}")]
 
 
 def stale_trees(cache: Path) -> list[Path]:
-    """What killed processes left."""
+    """The trees that killed processes left."""
     directory = trees_directory(cache)
     if not any(path.name.endswith((_NEW, ".gone")) for path in children(directory)):
         return []
@@ -81,11 +81,12 @@ def stale_trees(cache: Path) -> list[Path]:
 
 
 _OLD_NAME = re.compile(r"\.[0-9a-f]{16}\.new")
-"""How the first version named what it was making, without saying who it was."""
+"""The temporary names of the first version, which do not contain the process."""
 
 
 def _left_over(directory: Path, *, is_locked: bool) -> list[Path]:
-    """What killed processes left, by its name; the lock decides about other machines, containers and versions."""
+    """The trees that killed processes left, by their names. For other machines, containers and versions, the lock
+    decides."""
     found = []
     for path in children(directory):
         is_old = _OLD_NAME.fullmatch(path.name) is not None
@@ -101,7 +102,7 @@ def _is_ours(path: Path, form: str) -> bool:
 
 
 def link_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, FileDigests] | None:
-    """Make the tree of the archive of `build` from the cache, in the empty directory `into`; its path and digests.
+    """Link the cached tree of the archive of `build` into the empty directory `into`. Returns its path and digests.
 
     None, and `into` is empty, if no tree is kept, if other users can write to it, or if it is on another volume; then
     the archive has to be unpacked. A damaged tree is deleted. Safe in any number of processes at once. Raises `OSError`
@@ -132,9 +133,9 @@ def link_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, FileDiges
 
 
 def add_tree(cache: Path, build: Build, tree: Path, known: FileDigests) -> bool:
-    """Keep `tree`, which was just unpacked from the archive of `build` and is unchanged; False if that is impossible.
+    """Add `tree`, which was just unpacked from the archive of `build`, to the cache. False if that is impossible.
 
-    If several processes call this at once, one of them keeps it. Raises nothing.
+    If several processes call this at once, one of them adds it. Raises nothing.
     """
     directory = trees_directory(cache)
     kept = directory / build.sha256
@@ -182,7 +183,7 @@ _FICLONE = 0x40049409  # ioctl_ficlone(2); `fcntl` names it from Python 3.14 on
 
 
 def _laid(source: Path, destination: Path, entries: list[Entry]) -> FileDigests:
-    """Make the links, and compare what was made. Raises `ValueError` for a file that differs, and `OSError`."""
+    """Create the links, and compare the files. Raises `ValueError` for a file that differs, and `OSError`."""
     for entry in entries:
         if not _is_plain(entry.name):
             raise ValueError(entry.name)
@@ -199,7 +200,7 @@ def _laid(source: Path, destination: Path, entries: list[Entry]) -> FileDigests:
 
 
 def _linked(source: Path, destination: Path, entries: tuple[Entry, ...] | list[Entry]) -> None:
-    """Make what `entries` list. Symlinks come last, so that nothing is written through one."""
+    """Create the `entries`. Symlinks come last, so that nothing is written through one."""
     there, here = f"{source}{os.sep}", f"{destination}{os.sep}"
     _mkdir(os.fspath(destination))
     may_share = _SHARES_BLOCKS
@@ -224,7 +225,7 @@ def _mkdir(path: str) -> None:
 
 
 def _copy(source: str, destination: str, mode: int, *, share_blocks: bool = False) -> bool:
-    """Copy `source` to a new file; False, and no file, if blocks should be shared and cannot be."""
+    """Copy `source` to a new file. False, and no file, if blocks should be shared but cannot be."""
     with open(os.open(source, os.O_RDONLY | _NO_FOLLOW), "rb") as original:
         descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, mode)
         with open(descriptor, "wb") as copy:

@@ -68,7 +68,7 @@ def make_directory(path: Path) -> None:
 
 
 def children(directory: Path) -> list[Path]:
-    """The entries of `directory`, by name; none if it does not exist or cannot be read."""
+    """The entries of `directory`, by name. Empty if it does not exist or cannot be read."""
     try:
         return sorted(directory.iterdir())
     except OSError:
@@ -92,10 +92,10 @@ def new_file(
     sync: bool = False,
     scratch_directory: Path | None = None,
 ) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` when the block ends; if it ends with an error, `path` stays as it was.
+    """A new file that replaces `path` when the block ends. If it ends with an error, `path` does not change.
 
-    A reader sees the old file or the whole new one, and a link at `path` is replaced, not followed. The umask
-    takes rights from `mode`, unless `ignore_umask`. With `sync`, a power cut cannot leave an empty file.
+    A reader sees the old file or the complete new one, and a link at `path` is replaced, not followed. The umask
+    applies to `mode`, unless `ignore_umask` is set. With `sync`, a power failure cannot leave an empty file.
     Until the block ends, the file has a `scratch_name` in `scratch_directory`, which is on the same volume, or beside
     `path`. Of several writers at once, the last one wins. Raises `OSError`.
     """
@@ -253,7 +253,7 @@ def replace_directory(source: Path, destination: Path) -> bool:
         _rename(source, destination)
         _rename(aside, source)
         return True
-    msg = "it appears and vanishes again and again"
+    msg = "it repeatedly appears and disappears"
     raise OSError(errno.EBUSY, msg, str(destination))
 
 
@@ -281,7 +281,7 @@ _CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EX
 
 
 def _exchange(source: Path, destination: Path) -> bool:
-    """Let the two change places; False if this system or filesystem has no such call."""
+    """Exchange the two. False if this system or filesystem has no such call."""
     call = _system_call()
     if call is None:
         return False
@@ -336,7 +336,7 @@ _GONE = re.compile(r"\.[0-9a-z-]{8,}(\..*)?\.gone")
 def sweep_cache(cache: Path) -> None:
     """Delete what killed processes left below `cache`: their scratch, and what they were about to delete.
 
-    Also deletes the directory ``answers`` of earlier versions, because it held values of the environment.
+    Also deletes the directory ``answers`` of earlier versions, which contained values of environment variables.
     """
     for parent in children(cache):
         if parent.name == "answers" and parent.is_dir() and not parent.is_symlink():

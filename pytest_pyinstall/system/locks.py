@@ -72,10 +72,10 @@ def hold(
             if waited >= timeout:
                 msg = f"gave up after {timeout:g} s waiting {purpose}: {holder(path, note)} holds {path}"
                 longer = max(timeout * 2, 600)
-                hint = f"wait for it or end it; PYTEST_PYINSTALL_LOCK_TIMEOUT={longer:g} waits longer"
+                hint = f"wait for it or end it; to wait longer: PYTEST_PYINSTALL_LOCK_TIMEOUT={longer:g}"
                 raise LockTimeoutError(msg, hint=hint)
             if on_wait is not None and not is_told and waited > 1:
-                on_wait(f"waiting {purpose}: {holder(path, note)} is at it")
+                on_wait(f"waiting {purpose}: {holder(path, note)} holds the lock")
                 is_told = True
             time.sleep(min(_POLL, timeout - waited))
         if (waited := time.monotonic() - start) > 0.1:
@@ -93,7 +93,7 @@ def hold(
 
 
 def lock_descriptor(descriptor: int) -> bool:
-    """Lock the open file without waiting; False if another process has it. Raises `OSError`.
+    """Lock the open file without waiting. False if another process holds the lock. Raises `OSError`.
 
     `filelock` does this on Windows. Elsewhere we make the same call, because importing it takes 10 ms.
     """
@@ -111,7 +111,7 @@ def lock_descriptor(descriptor: int) -> bool:
 
 @contextlib.contextmanager
 def seize(path: Path) -> Iterator[bool]:
-    """Hold the lock file `path` exclusively, without waiting; False if another process holds it.
+    """Hold the lock file `path` exclusively, without waiting. False if another process holds it.
 
     If there is no such file, no process holds it, and none is created."""
     try:
@@ -132,7 +132,7 @@ def seize(path: Path) -> Iterator[bool]:
 
 
 def is_free(path: Path) -> bool:
-    """Whether the lock file `path` is free now; True if there is no such file."""
+    """Whether the lock file `path` is free now. True if there is no such file."""
     with seize(path) as is_ours:
         return is_ours
 
@@ -155,8 +155,8 @@ def has_shared_locks(directory: Path) -> bool:
 def share(path: Path) -> Iterator[bool]:
     """Hold the lock file `path` together with others that share it, so that no process can `seize` it.
 
-    False if the file does not exist and cannot be made, if another process seizes it for longer than a second, or if
-    there are no such locks. Windows has none: it does not move a directory from which a program runs.
+    False if the file does not exist and cannot be created, if another process seizes it for longer than a second, or if
+    there are no such locks. Windows needs none, because it does not move a directory from which a program runs.
     """
     descriptor = _shared(path)
     try:

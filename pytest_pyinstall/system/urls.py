@@ -87,7 +87,7 @@ def origin(parts: SplitResult) -> tuple[str, str, int]:
 
 
 def resolve_redirect(base: str, location: str) -> str:
-    """The target of a redirect from `base`; a `location` that cannot be joined is returned as it is."""
+    """The target of a redirect from `base`. A `location` that cannot be joined is returned unchanged."""
     from urllib.parse import urljoin
 
     try:
@@ -97,7 +97,7 @@ def resolve_redirect(base: str, location: str) -> str:
 
 
 def basic_authorization(parts: SplitResult) -> str:
-    """The Authorization header with the user and password of a URL; empty if it has none."""
+    """The Authorization header with the user and password of a URL. Empty if it has none."""
     if parts.username is None and parts.password is None:
         return ""
     from urllib.parse import unquote
@@ -114,7 +114,7 @@ def secrets_in(*urls: str) -> frozenset[str]:
     for url in urls:
         try:
             parts = urlsplit(url)
-        except ValueError:  # a proxy's; nothing can be told apart in it
+        except ValueError:  # an invalid URL, such as a proxy's: all of it may be secret
             found.add(url)
             continue
         userinfo = parts.netloc.rpartition("@")[0]
@@ -130,7 +130,7 @@ def _base64(text: str) -> str:
 
 
 def proxy_for(parts: SplitResult, environ: Mapping[str, str]) -> str | None:
-    """The URL of the proxy to use, by the conventions of curl; None for a direct connection."""
+    """The URL of the proxy to use, by the conventions of curl. None for a direct connection."""
     host = (parts.hostname or "").lower()
     if is_loopback(host):
         return None

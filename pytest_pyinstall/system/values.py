@@ -80,7 +80,7 @@ class Value:
         return bool(content(self) == content(other))
 
     def __hash__(self) -> int:
-        return hash(type(self)._content(self))  # noqa: SLF001  # what the class has made of its fields
+        return hash(type(self)._content(self))  # noqa: SLF001  # our own class
 
     def __replace__(self, **changes: Any) -> Self:
         return replace(self, **changes)
@@ -94,5 +94,5 @@ V = TypeVar("V", bound=Value)
 
 
 def replace(value: V, /, **changes: Any) -> V:
-    """As `dataclasses.replace`, without its import."""
+    """Like `dataclasses.replace`, without its import."""
     return type(value)(**{name: getattr(value, name) for name in value._names} | changes)  # noqa: SLF001

@@ -120,7 +120,7 @@ def test_p13_a_redirect_to_another_scheme_or_to_http_is_rejected(fetcher: Fetche
 
 
 def test_http_is_rejected_with_a_hint_how_to_allow_it(fetcher: Fetcher) -> None:
-    with pytest.raises(FetchError, match="unencrypted http is refused") as caught:
+    with pytest.raises(FetchError, match="unencrypted http is not allowed") as caught:
         fetcher(url="http://mirror.test/x")
 
     assert "PYTEST_PYINSTALL_INSECURE_HOST=mirror.test" in caught.value.hint
@@ -139,7 +139,7 @@ def test_p13_a_redirect_from_https_to_http_is_rejected(
     with serve(tmp_path / "mirror", ca=authority) as secure:
         secure.always("/a", redirect(fetcher.mirror.url + PATH))
 
-        with pytest.raises(FetchError, match="unencrypted http is refused"):
+        with pytest.raises(FetchError, match="unencrypted http is not allowed"):
             fetcher(url=secure.url + "/a")
         assert fetcher.mirror.requests == []
 

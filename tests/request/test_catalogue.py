@@ -126,8 +126,8 @@ def test_p9_an_entry_without_a_digest_is_rejected() -> None:
         (entry(url="ftp://host/x"), "neither https, http nor file"),
         (entry(url="https2"), "row-0"),
         ({"name": "cpython"}, "'arch' is missing"),
-        ("Not Found", "a JSON object is needed, not a string"),
-        (None, "a JSON object is needed, not a null"),
+        ("Not Found", "it must be a JSON object, not a string"),
+        (None, "it must be a JSON object, not a null"),
     ],
 )
 def test_the_error_for_a_broken_entry_names_it(row: object, said: str) -> None:
@@ -149,10 +149,10 @@ def test_the_error_for_a_broken_entry_names_it(row: object, said: str) -> None:
         ("{", "is not JSON: Expecting"),
         (b"\xff\xfe\xfd", "is not JSON: "),
         ("[" * 100_000, "is not JSON: nested too deeply"),
-        ("[]", "a JSON object is needed, this is a list"),
-        ("5", "a JSON object is needed, this is a number"),
-        ('{"version": 2, "downloads": []}', "newer schema than we know (version 2)"),
-        ('{"message": "Not Found"}', "a JSON object is needed, not a string, in the entry 'message'"),
+        ("[]", "it must be a JSON object, not a list"),
+        ("5", "it must be a JSON object, not a number"),
+        ('{"version": 2, "downloads": []}', "newer schema (version 2)"),
+        ('{"message": "Not Found"}', "it must be a JSON object, not a string, in the entry 'message'"),
     ],
 )
 def test_a_document_that_is_not_a_catalogue_is_an_error_with_a_hint(text: str | bytes, said: str) -> None:

@@ -139,7 +139,7 @@ def test_the_error_names_the_nearest_versions(text: str, said: str) -> None:
 
 def test_p9_the_error_says_that_a_build_has_no_digest() -> None:
     assert (
-        "cpython-3.7.9-linux-x86_64-gnu is in the catalogue, but without a sha256, and is refused (oldest: 3.8.12)"
+        "cpython-3.7.9-linux-x86_64-gnu is in the catalogue, but is not used, because it has no sha256 (oldest: 3.8.12)"
         in no_match_error("3.7").message
     )
     assert "without a sha256" not in no_match_error("3.7", target=MAC).message

@@ -64,11 +64,11 @@ def test_an_untouched_tree_has_no_differences(tree: Path) -> None:
         ),
         (
             lambda tree: ((tree / "bin/python").unlink(), (tree / "bin/python").touch()),
-            "bin/python: is no link any more",
+            "bin/python: is no longer a link",
         ),
         (
             lambda tree: ((tree / "lib/python3.12/os.py").unlink(), (tree / "lib/python3.12/os.py").mkdir()),
-            "lib/python3.12/os.py: is no regular file any more",
+            "lib/python3.12/os.py: is no longer a regular file",
         ),
         (
             lambda tree: (tree / "lib/python3.12/EXTERNALLY-MANAGED").write_bytes(b""),
@@ -76,7 +76,7 @@ def test_an_untouched_tree_has_no_differences(tree: Path) -> None:
         ),
         (
             lambda tree: ((tree / "bin").rename(tree / "away"), (tree / "bin").symlink_to("away")),
-            "bin: is no directory any more",
+            "bin: is no longer a directory",
         ),
     ],
 )
