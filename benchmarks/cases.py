@@ -1,4 +1,4 @@
-"""The cases of the table: what we do, what the peer does for the same, and how far ahead we want to be."""
+"""The cases of the table: our command, the peer's command for the same task, and the target ratio."""
 
 import json
 import tempfile
@@ -15,7 +15,7 @@ __all__ = ["CASES", "Case"]
 
 @dataclass(frozen=True)
 class Case:
-    """`target` and `stretch` are ratios ours/peer; with `most`, megabytes of ours instead."""
+    """`target` and `stretch` are ratios ours/peer. With `most`, the target is a number of megabytes instead."""
 
     name: str
     title: str
@@ -28,7 +28,7 @@ class Case:
 
 
 def cold_session(world: World) -> Pairs:
-    """A suite of one test that needs a Python which is not there: the whole pytest process."""
+    """A suite of one test that needs a missing Python: the whole pytest process."""
     version = world.version
 
     def ours(turn: int) -> float:
@@ -73,7 +73,7 @@ def _installs(
     runs: Callable[..., float] = run,
     below: Path | None = None,
 ) -> Pairs:
-    """Each turn in new directories, `below` another place than the world's if that is given."""
+    """Each turn in new directories, below `below` if it is given, otherwise below the world's directory."""
 
     def place(turn: int, side: str) -> Path:
         if below is None:
@@ -106,7 +106,7 @@ def cold_terminal(world: World) -> Pairs:
 
 
 def cold_memory(world: World) -> Pairs:
-    """On a filesystem in memory, whatever the rest is measured on."""
+    """On a filesystem in memory."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as below:
         return _installs(world, "cold-memory", [world.version], below=Path(below))
 
@@ -120,7 +120,7 @@ def _over(link: str) -> Callable[[World], Pairs]:
 
 
 def _no_ops(words: list[str], theirs: list[str], *, runs: Callable[..., float] = run) -> Callable[[World], Pairs]:
-    """What changes nothing, each turn in a working directory where nothing was asked before."""
+    """A command that changes nothing, each turn in a new working directory."""
 
     def measure(world: World) -> Pairs:
         name = f"no-op-{words[0]}-{runs.__name__}"
@@ -152,7 +152,7 @@ for number in range(int(sys.argv[2])):
 
 
 def nothing_in_the_plugin(world: World) -> Pairs:
-    """In a process that has begun long ago: from the request to the interpreter."""
+    """In a process that has been running for a while: from the request to the interpreter."""
     ours, peer = world.installed("nothing-plugin", [world.version])
     place = world.place("nothing-plugin/runs")
     turns = 25
@@ -167,7 +167,7 @@ def nothing_in_the_plugin(world: World) -> Pairs:
 
 
 def reinstall(world: World) -> Pairs:
-    """Into a new store, with a cache that has it."""
+    """Into a new store, with the archive in the cache."""
     place, version = world.place("reinstall"), world.version
     cache = place / "cache"
     command = [world.plugin / "pytest-pyinstall", "install", version]
@@ -204,7 +204,7 @@ for number in range(int(sys.argv[2])):
 
 
 def reinstall_in_the_plugin(world: World) -> Pairs:
-    """The same in a process that has begun long ago."""
+    """The same in a process that has been running for a while."""
     place, version, turns = world.place("reinstall-plugin"), world.version, 15
     cache = place / "cache"
     _write(place / "reinstall.py", _REINSTALL)
@@ -278,7 +278,7 @@ def _environments(world: World, name: str, wheels: list[str], *, turns: int) -> 
     ours, peer = world.installed(name, [world.version])
     place = world.place(f"{name}/runs")
     _write(place / "environments.py", _ENVIRONMENTS)
-    # Their uv, for what we ask it to do, has the same cache.
+    # When we use uv, it has the same cache.
     ours["UV_CACHE_DIR"] = peer["UV_CACHE_DIR"]
     ours["PATH"] = f"{world.uv.parent}:{ours['PATH']}"
     words = [world.plugin / "python", "environments.py", world.version, str(turns + 1), *wheels]
@@ -296,7 +296,7 @@ def _environments(world: World, name: str, wheels: list[str], *, turns: int) -> 
 
 
 def start(world: World) -> Pairs:
-    """pytest in an empty directory: with us and everything that we bring, and alone."""
+    """pytest in an empty directory: with pytest-pyinstall and its dependencies, and alone."""
     place = world.place("start")
 
     def with_(directory: Path) -> Callable[[int], float]:
@@ -308,7 +308,7 @@ def start(world: World) -> Pairs:
 
 
 def suite_short(world: World) -> Pairs:
-    """Environments made already; what is measured is what surrounds the tests."""
+    """With existing environments, and tests that take no time."""
     return _suites(world, "suite-short", tests=20, seconds=0.0, turns=7)
 
 
@@ -336,7 +336,7 @@ def _suites(world: World, name: str, *, tests: int, seconds: float, turns: int) 
 
 
 def one_test(world: World) -> Pairs:
-    """What anyone who works on one test waits for."""
+    """One test, as during work on that test."""
     versions = world.versions[-6:]
     ours, peer = world.installed("one-test", versions)
     project = world.place("one-test/project")

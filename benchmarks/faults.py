@@ -1,10 +1,10 @@
-"""The same faults for uv and for us: how often tried, how often survived, and what was left behind.
+"""The same faults for uv and for pytest-pyinstall: how many were tried, how many survived, and what was left behind.
 
     python benchmarks/faults.py [--times 20] [--write docs/faults.md]
 
-Survived: the next run ends with success, and the tree is whole by the digest of every file, compared with an
-installation that nothing disturbed. Both install the same small archive from the same directory, each into a store of
-its own. Needs Linux, the packages of the tests, ``uv``; for some rows root and the right to mount.
+A fault is survived if the next run succeeds, and every file of the tree has the same digest as in an undisturbed
+installation. Both tools install the same small archive from the same directory, each into its own store. Needs Linux,
+the packages of the tests, ``uv``, and for some rows root and the permission to mount.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from fault_workshop import VERSION, Workshop, digest, make_mirror
 
 @dataclass
 class Tool:
-    """A way to install, and where it does."""
+    """A tool that installs, and its directories."""
 
     name: str
     install: list[str]
@@ -183,7 +183,7 @@ def power_cut(tool: Tool, row: Row, times: int) -> None:
         shutil.rmtree(tool.workshop.store, ignore_errors=True)
         with mounted(tool.workshop.store, "-o", "loop,commit=300", str(disk)):
             tool.run(tool.install)
-            # Ordinary work of others commits the journal: names reach the disk, and content does not.
+            # Other processes commit the journal: then names are on disk, but content is not.
             descriptor = os.open(tool.workshop.store / "theirs", os.O_CREAT | os.O_WRONLY)
             os.write(descriptor, b"x")
             os.fsync(descriptor)
@@ -292,7 +292,7 @@ def planted(tool: Tool, row: Row, _: int) -> None:
 
 
 def error_on_close(tool: Tool, row: Row, _: int) -> None:
-    """NFS tells of lost writes only there."""
+    """NFS reports lost writes only when a file is closed."""
     strace = shutil.which("strace")
     if strace is None:
         row.note = "needs strace"
@@ -310,7 +310,7 @@ def error_on_close(tool: Tool, row: Row, _: int) -> None:
 
 
 def at_once(tool: Tool, row: Row, _: int) -> None:
-    """Sixteen want the same Python: how many end well, and how often it is downloaded."""
+    """Sixteen processes install the same Python: how many succeed, and how often it is downloaded."""
     tool.fresh()
     shutil.rmtree(tool.workshop.directory / "uv-python-cache", ignore_errors=True)
     with mirror.serve(tool.workshop.mirror) as server:
@@ -326,7 +326,7 @@ def at_once(tool: Tool, row: Row, _: int) -> None:
 
 
 def stalled(tool: Tool, row: Row, _: int) -> None:
-    """One hangs in a download of what is installed already; the others want to use it."""
+    """One process hangs in a download of an installed Python, and others use that Python."""
     tool.fresh()
     tool.run(tool.install)
     for name in ("uv-cache", "uv-python-cache", "cache"):
@@ -348,7 +348,7 @@ def stalled(tool: Tool, row: Row, _: int) -> None:
 
 
 def secrets(tool: Tool, row: Row, _: int) -> None:
-    """A password in the URL of the mirror, whatever the mirror answers: in no output and no file."""
+    """A password in the mirror's URL appears in no output and no file, regardless of the mirror's response."""
     for answer in (None, mirror.status(403), mirror.status(404), mirror.reset(after=None), mirror.html()):
         tool.fresh()
         with mirror.serve(tool.workshop.mirror) as server:
@@ -371,7 +371,7 @@ def secrets(tool: Tool, row: Row, _: int) -> None:
 
 
 def passing(tool: Tool, row: Row, _: int) -> None:
-    """A fault of the network that is gone at the second try."""
+    """A network fault that occurs only at the first try."""
     faults = [
         mirror.reset(after=None), mirror.reset(after=300_000), mirror.fin(after=200_000), mirror.cut(after=200_000),
         mirror.status(429, {"Retry-After": "0"}), mirror.status(500), mirror.status(503), mirror.flip(at=5000),
@@ -423,15 +423,15 @@ FAULTS: dict[str, Fault] = {
     "power cut after success (ext4)": power_cut,
     "looks for the executable during reinstalls": gaps,
     "a bad archive in the cache": poisoned_cache,
-    "installed already, and the store is read-only": read_only,
-    "disk full, then room again": full_disk,
+    "installed Pythons in a read-only store": read_only,
+    "a full disk, then free space again": full_disk,
     "umask 000: no one else can write": umask,
     "a Python planted in a store that everyone can write": planted,
-    "an error on close (NFS) is told, and the next run heals": error_on_close,
-    "sixteen at once": at_once,
-    "one hangs in a download; what is installed is used": stalled,
-    "a network fault that passes": passing,
-    "a password in the mirror's URL stays unsaid": secrets,
+    "an error on close (NFS) is reported, and the next run repairs it": error_on_close,
+    "sixteen processes at once": at_once,
+    "one process hangs in a download; others use installed Pythons": stalled,
+    "a temporary network fault": passing,
+    "a password in the mirror's URL is not printed": secrets,
 }
 
 
@@ -467,7 +467,7 @@ def tools(directory: Path) -> list[Tool]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=20, help="kills of each kind (default: 20)")
-    parser.add_argument("--write", type=Path, help="put the table into this page, between its two marks")
+    parser.add_argument("--write", type=Path, help="write the table to this page, between its two marks")
     parser.add_argument("--only", default="", metavar="WORD", help="the faults with WORD in their names")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="faults-") as name:

@@ -1,4 +1,4 @@
-"""How cost grows: with Pythons, with the catalogue, with the store, with the suite."""
+"""How cost grows with the number of Pythons, and the size of the catalogue, the store and the suite."""
 
 import json
 import re
@@ -18,7 +18,7 @@ __all__ = ["GROWTHS", "Growth"]
 
 @dataclass(frozen=True)
 class Growth:
-    """`measure` gives for each size the median seconds of each line."""
+    """`measure` returns, for each size, the median seconds of each line."""
 
     name: str
     title: str
@@ -46,7 +46,7 @@ def installs(world: World) -> dict[int, dict[str, float]]:
 
 
 def catalogues(world: World) -> dict[int, dict[str, float]]:
-    """`list --all` reads the whole catalogue; so does `uv python list`. `find` of what is installed reads none."""
+    """`list --all` and `uv python list` read the whole catalogue. `find` of an installed Python does not read it."""
     ours, peer = world.installed("growth-catalogue", [world.version])
     rows = json.loads((world.mirror / "catalogue.json").read_text("utf-8"))
     results = {}
@@ -75,13 +75,13 @@ def catalogues(world: World) -> dict[int, dict[str, float]]:
 
 
 def _many(rows: dict[str, dict[str, Any]], count: int) -> dict[str, dict[str, Any]]:
-    """The rows, and as many again of versions to come as it takes."""
+    """The rows, and as many rows of future versions as needed."""
     many = dict(rows)
     samples = list(rows.items())
     number = 0
     while len(many) < count:
         key, row = samples[number % len(samples)]
-        # uv keeps each number of a version in a byte.
+        # uv stores each number of a version in a byte.
         minors, patch = divmod(number // len(samples), 150)
         version = f"{row['major']}.{row['minor'] + 20 * (minors + 1)}.{patch}"
         many[re.sub(r"\d+\.\d+\.\d+", version, key, count=1)] = {
@@ -94,14 +94,14 @@ def _many(rows: dict[str, dict[str, Any]], count: int) -> dict[str, dict[str, An
 
 
 def stores(world: World) -> dict[int, dict[str, float]]:
-    """With 1 and with 100 installations: nothing to do, and a list. The 99 are copies under other patches' names."""
+    """With 1 and with 100 installations: nothing to do, and a list. 99 are copies with the names of other patches."""
     from benchmarks.stores import fill
 
     results = {}
     for count in (1, 100):
         ours, peer = world.installed(f"growth-store-{count}", [world.version])
         store = Path(ours["PYTEST_PYINSTALL_STORE"])
-        # By its whole version: `install` runs what it finds, and a copy says that it is the original.
+        # Request the full version: `install` runs the Python that it finds, and a copy reports the original's version.
         real = next(path.name for path in store.glob("cpython-*") if not path.is_symlink()).split("-")[1]
         fill(store, Path(peer["UV_PYTHON_INSTALL_DIR"]), count - 1)
         place = world.place(f"growth-store-{count}/runs")
@@ -125,7 +125,7 @@ def stores(world: World) -> dict[int, dict[str, float]]:
 
 
 def suites(world: World) -> dict[int, dict[str, float]]:
-    """Suites on five Pythons, and the same suite under one pytest without us: what each report costs the session."""
+    """Suites on five Pythons, and the same suite under plain pytest: how much each report costs the session."""
     versions = world.versions[-5:]
     ours, peer = world.installed("growth-suite", versions)
     ours["UV_CACHE_DIR"] = peer["UV_CACHE_DIR"]

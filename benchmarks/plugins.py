@@ -1,11 +1,11 @@
-"""Popular pytest plugins: `pytest --python-suite` gives what plain `pytest` gives, wherever the plugin is installed.
+"""Popular pytest plugins: `pytest --python-suite` has the same result as plain `pytest`, wherever they are installed.
 
     python -m benchmarks.plugins DIR [--plugin NAME] [--write]
 
 Each plugin gets a small project that uses it. The suite runs under two Pythons, with the plugin installed only in the
 outer environment (where pytest-pyinstall is), only in the inner ones (where the tests run), and in both. Plain `pytest`
-then runs in a fresh environment of each Python: with the plugin and its options if it is an inner one, without both if
-it is not. Compared are the outcome of each test, the exit code, what the plugin prints, and the files that it writes.
+then runs in a fresh environment of each Python: with the plugin and its options if it is an inner one, otherwise
+without both. The outcome of each test, the exit code, the plugin's output, and the files that it writes are compared.
 
 DIR as for `benchmarks.libraries`: it keeps the mirror, the environments of the outer session and the results, so that
 plugins can be run one by one (``--plugin``) and the page is made of all of them.
@@ -30,7 +30,7 @@ __all__ = ["PLUGINS", "Plugin", "main"]
 PAGE = ROOT / "docs" / "plugins.md"
 PYTHONS = ("3.10", "3.13")
 MOST = 2
-"""The most differences of one Python that are listed."""
+"""The maximum number of differences that are listed for one Python."""
 PLACES = ("outer", "inner", "both")
 _FAULTS = re.compile(r"INTERNALERROR|unrecognized arguments|Traceback \(most recent call last\)|Exception ignored")
 _ORDINARY = """
@@ -88,8 +88,8 @@ def test_warns():
 class Plugin:
     """A plugin, the options that it is used with, and tests that use it.
 
-    `prints` are patterns that plain pytest's output has because of the plugin; it is looked for where the plugin is an
-    inner one. `prints_outside` is looked for in the output of an outer one. `writes` are the files that it writes.
+    `prints` are patterns in plain pytest's output that come from the plugin. Our output must contain them if it is an
+    inner plugin, and `prints_outside` if it is an outer one. `writes` are the files that it writes.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Plugin:
     before: tuple[tuple[str, ...], ...] = ()
     """Commands that prepare the project."""
     shared: bool = False
-    """Whether one file for all Pythons is right for an inner plugin: it merges, or the file belongs to the project."""
+    """Whether an inner plugin may write one file for all Pythons, because it merges, or the file is the project's."""
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -395,7 +395,7 @@ PLUGINS = (
 
 @dataclass(frozen=True)
 class Seen:
-    """What came out of a run."""
+    """The result of a run."""
 
     results: Mapping[str, Results]
     code: int
@@ -407,10 +407,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("--plugin", action="append", choices=[plugin.name for plugin in PLUGINS])
-    parser.add_argument(
-        "--write", action="store_true", help="into docs/plugins.md, with what DIR holds of earlier runs"
-    )
-    parser.add_argument("--only-write", action="store_true", help="the same, and run nothing")
+    parser.add_argument("--write", action="store_true", help="write docs/plugins.md, with the earlier results in DIR")
+    parser.add_argument("--only-write", action="store_true", help="the same, without running anything")
     options = parser.parse_args(arguments)
     differ = False
     if not options.only_write:
@@ -434,7 +432,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _cell(workshop: Workshop, plugin: Plugin, place: str, plain: dict[bool, Seen]) -> Iterator[str]:
-    """What there is to say; lines that begin with ``!`` are differences. `plain` is filled with plain pytest's runs."""
+    """Remarks, and differences, which begin with ``!``. Plain pytest's runs are added to `plain`."""
     inside, outside = place in {"inner", "both"}, place in {"outer", "both"}
     directory = workshop.directory / plugin.name
     if inside not in plain:
@@ -473,9 +471,9 @@ def _written(plugin: Plugin, seen: frozenset[str], project: Path) -> Iterator[st
         elif name in seen:
             yield f"`{name}`: one for all Pythons"
             if not plugin.shared and (missing := _unmentioned(project / name)):
-                yield f"!`{name}` says nothing of {missing}"
+                yield f"!`{name}` does not mention {missing}"
         else:
-            yield f"!`{name}` is not there"
+            yield f"!`{name}` is missing"
 
 
 def _damaged(project: Path, names: frozenset[str]) -> Iterator[str]:
@@ -486,11 +484,11 @@ def _damaged(project: Path, names: frozenset[str]) -> Iterator[str]:
                 for line in text.splitlines() if path.suffix == ".jsonl" else [text]:
                     json.loads(line)
             except ValueError as error:
-                yield f"!{path.name} is no JSON: {error}"
+                yield f"!{path.name} is not JSON: {error}"
 
 
 def _unmentioned(path: Path) -> str:
-    """The Pythons whose label is in no name and in no line of `path`, a file or a directory."""
+    """The Pythons whose label is in no file name and in no line of `path`, a file or a directory."""
     files = [file for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
     text = "\n".join(f"{file.name}\n{file.read_text(encoding='utf-8', errors='replace')}" for file in files)
     return ", ".join(python for python in PYTHONS if f"py{python}" not in text)
@@ -544,7 +542,7 @@ def _suite(workshop: Workshop, plugin: Plugin, directory: Path, *, inside: bool,
 def _project(plugin: Plugin, directory: Path, *, inside: bool) -> Path:
     project = directory / "demo"
     tests = textwrap.dedent(plugin.tests)
-    # The project is not installed in place, so that the tests meet it as an installed package.
+    # The project is not editable, so that the tests use the installed package.
     group = ", ".join(f'"{package}"' for package in (plugin.packages if inside else ()))
     files = {
         "pyproject.toml": '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
@@ -557,7 +555,7 @@ def _project(plugin: Plugin, directory: Path, *, inside: bool) -> Path:
         **plugin.files,
     }
     if plugin.name == "pytest-cov":
-        # A module of its own, so that the report's line is known.
+        # In a separate module, so that its line in the report is known.
         files.pop("src/demo/__init__.py")
         files["src/demo.py"] = "def double(value):\n    return value * 2\n"
         files["pyproject.toml"] += (
@@ -590,7 +588,7 @@ def _version(workshop: Workshop, plugin: Plugin) -> str:
 
 
 def _listing(project: Path) -> frozenset[str]:
-    """Files and the directories that hold them, without caches."""
+    """Files and their directories, without caches."""
     left_out = (
         "__pycache__",
         ".benchmarks",
@@ -618,7 +616,7 @@ def _kept(directory: Path) -> Iterator[tuple[Plugin, str, dict[str, list[str]]]]
         if document.get("plugin") == repr(plugin):
             yield plugin, document["version"], document["cells"]
         else:
-            print(f"{plugin.name} is missing, or is not what it was when it ran: run it again", file=sys.stderr)
+            print(f"{plugin.name} is missing, or was changed after it ran: run it again", file=sys.stderr)
 
 
 def _split(cell: Sequence[str]) -> tuple[list[str], list[str]]:

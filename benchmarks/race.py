@@ -1,4 +1,4 @@
-"""Runs two things in turn, A B A B …, and says how they compare."""
+"""Runs two commands in turn, A B A B …, and compares them."""
 
 import contextlib
 import os
@@ -31,9 +31,9 @@ class Pairs:
 
 
 def race(ours: Callable[[int], float], peer: Callable[[int], float], *, turns: int) -> Pairs:
-    """`turns` pairs, after one that does not count. Each call gets its number, for a directory of its own.
+    """`turns` pairs, after one that does not count. Each call gets its number, for its own directory.
 
-    With the variable ``PYTEST_PYINSTALL_BENCH_TURNS``, at most so many.
+    The variable ``PYTEST_PYINSTALL_BENCH_TURNS`` limits the number of turns.
     """
     turns = min(turns, int(os.environ.get("PYTEST_PYINSTALL_BENCH_TURNS", turns)))
     results = [(ours(turn), peer(turn)) for turn in range(turns + 1)][1:]
@@ -41,14 +41,14 @@ def race(ours: Callable[[int], float], peer: Callable[[int], float], *, turns: i
 
 
 def run(command: Sequence[str | Path], *, environ: Mapping[str, str], directory: Path) -> float:
-    """The seconds that a process took. Raises `RuntimeError` with what it said, if it failed."""
+    """The seconds that a process took. If it fails, raises `RuntimeError` with its output."""
     return at_once([command], environ=[environ], directory=directory)
 
 
 def at_once(
     commands: Sequence[Sequence[str | Path]], *, environ: Sequence[Mapping[str, str]], directory: Path
 ) -> float:
-    """The seconds until the last of several processes, started at once, has ended."""
+    """The seconds until all of several processes, which start at once, have ended."""
     directory.mkdir(parents=True, exist_ok=True)
     logs = [(directory / f"log-{number}").open("w+b") for number, _ in enumerate(commands)]
     start = time.perf_counter()
@@ -76,7 +76,7 @@ def at_once(
 
 
 def at_a_terminal(command: Sequence[str | Path], *, environ: Mapping[str, str], directory: Path) -> float:
-    """As `run`, with a terminal for standard output and error, where progress is shown."""
+    """Like `run`, with a terminal for standard output and error, so that progress is shown."""
     directory.mkdir(parents=True, exist_ok=True)
     master, terminal = os.openpty()
     said = bytearray()
@@ -150,9 +150,9 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def alone(command: Sequence[str | Path], *, environ: Mapping[str, str], directory: Path) -> float:
-    """The megabytes that a process and its children held at once, each counted with its own peak. Linux.
+    """The peak memory of a process and its children in megabytes, as the sum of their own peaks. Linux only.
 
-    Measured from a small process: what a parent holds when it forks counts as the child's.
+    Measured by a small process, because the memory of a parent at its fork counts as the child's.
     """
     directory.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
@@ -166,6 +166,6 @@ def alone(command: Sequence[str | Path], *, environ: Mapping[str, str], director
 
 
 def plain_environ() -> dict[str, str]:
-    """This process's variables without those that steer one of the two sides, or keep Python from its caches."""
+    """This process's variables, without those that configure one of the two sides, or disable Python's caches."""
     dropped = ("PYTHON", "PYTEST", "UV_PYTHON", "UV_CACHE", "VIRTUAL_ENV", "TOX", "COVERAGE", "XDG_")
     return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}

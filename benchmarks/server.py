@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.server DIR [BYTES_PER_SECOND [SECONDS]]``
 
-Both sides download from it, so it must not be what is measured: a thread for each connection, ``sendfile``, nothing
-else. It prints its port. With a rate it sends no faster than a link of that speed, all connections together. With a
-latency in seconds, each connection and each request waits for so long, as for a server that is far away.
+Both sides download from it, so it must not limit them: it has a thread for each connection, uses ``sendfile``, and does
+nothing else. It prints its port. With a rate, all connections together are limited to that speed. With a latency in
+seconds, each connection and each request waits that long, as for a distant server.
 """
 
 import os
@@ -20,7 +20,7 @@ _PIECE = 64 << 10
 
 
 class Link:
-    """A link that takes so many bytes in a second, anyone who sends them."""
+    """A link with a limit of bytes per second for all connections together."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate

@@ -1,4 +1,4 @@
-"""Fills two stores with further installations, ours with their records."""
+"""Adds installations to two stores: to ours with their records, and to uv's."""
 
 import os
 import re
@@ -9,7 +9,7 @@ __all__ = ["fill"]
 
 
 def fill(ours: Path, theirs: Path, count: int) -> None:
-    """`count` more in each, as later patches of the one that is there, made of hardlinks."""
+    """Add `count` hardlinked copies of the installation in each, as later patch releases."""
     for store in (ours, theirs):
         home = next(path for path in store.iterdir() if re.match(r"cpython-\d+\.\d+\.\d+", path.name))
         match = re.match(r"cpython-(\d+\.\d+)\.(\d+)(.*)", home.name)

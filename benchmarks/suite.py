@@ -3,11 +3,11 @@
     python -m benchmarks.suite DIR [--library NAME] [--minutes 12] [--turns 9] [--cold-turns 3] [--write]
 
 Every side installs pytest and the library, editable, with the same extra, and runs pytest with the same arguments, on
-the same builds. A round is a turn of each side, one after the other, so that a busy machine is busy for all, and counts
-only where the same number of tests passed on all sides. Warm: the environments are there. Cold: a new copy of the
-library in a new directory, so that they are not; the Pythons and the caches of uv and pip are. Each round that there
-is to be is held once, whatever it takes, and then again while ``--minutes`` last. Nothing is deleted in between, for on
-some filesystems the process that makes files after a deletion pays for it. DIR as for `benchmarks.libraries`.
+the same builds. A round is a turn of each side, one after the other, so that a busy machine affects all of them. It
+counts only if the same number of tests passed on all sides. Warm: the environments exist. Cold: a new copy of the
+library in a new directory, so that they do not, but the Pythons and the caches of uv and pip do. Each kind of round
+runs once, however long it takes, and then again until ``--minutes`` have passed. Nothing is deleted in between, because
+on some filesystems a deletion slows down the process that creates files after it. DIR as for `benchmarks.libraries`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ __all__ = ["main"]
 
 @dataclass(frozen=True)
 class Contest:
-    """A library's suite, what all sides install beside pytest for it, and one test of it.
+    """A library's suite, what all sides install besides pytest for it, and one test of it.
 
     `warm` is the target beside tox-uv. `arguments` are pytest's, for all sides.
     """
@@ -56,19 +56,19 @@ CONTESTS = (
 )  # fmt: skip
 PEERS = {"tox -p": ("tox",), "tox-uv -p": ("tox", "tox-uv"), "nox": ("nox", "uv"), "nox -R": ("nox", "uv")}
 AIM = "tox-uv -p"
-"""The peer that targets are about."""
+"""The peer that the targets refer to."""
 PLAIN = "pytest"
 OURS = "ours"
 COMMAND = ["pytest", "--python", f"{VERSIONS[0]}..{VERSIONS[-1]}", "--python-suite"]
 COLLECTING = ["--collect-only", "-q"]
 
 Side = Callable[[], tuple[float, int]]
-"""Takes a turn: its seconds, and how many tests passed."""
+"""Runs a turn, and returns its seconds and the number of passed tests."""
 
 
 @dataclass
 class Event:
-    """Rounds of one kind. `sides` makes what takes a turn in a round; `turns` is the most that there are."""
+    """Rounds of one kind. `sides` creates the sides of a round. `turns` is the maximum number of rounds."""
 
     contest: Contest
     kind: str
@@ -80,7 +80,7 @@ class Event:
     def hold(self) -> None:
         start = time.monotonic()
         sides = list(self.sides().items())
-        # Every other time the other way round: who comes first may find a disk or a cache in another state.
+        # Reverse the order every other time, because the first side may find the disk or a cache in another state.
         results = {name: side() for name, side in (sides[::-1] if len(self.times) % 2 else sides)}
         if len({passed for _, passed in results.values()}) != 1:
             message = f"{self.contest.name}, {self.kind}: not the same tests passed: {results}"
@@ -111,7 +111,7 @@ class Event:
 
 @dataclass
 class Track:
-    """Where a contest is held. `home` holds the store that all sides take their Pythons from, and our environments."""
+    """The directories of a contest. `home` has the store with the Pythons of all sides, and our environments."""
 
     workshop: Workshop
     contest: Contest
@@ -121,7 +121,7 @@ class Track:
     copies: int = 0
 
     def copy(self, name: str) -> Path:
-        """A new copy of the library, with the files of tox and nox that say what all sides do."""
+        """A new copy of the library, with files for tox and nox that do the same as our side."""
         self.copies += 1
         place = self.workshop.checkout(self.contest.library, f"{self.copies}-{re.sub(r'[^a-z]+', '-', name)}")
         what = {"extra": self.contest.extra, "arguments": self.contest.arguments, "versions": VERSIONS}
@@ -146,10 +146,10 @@ class Track:
         return (lambda: self.ours(place)) if name == OURS else (lambda: self.theirs(name, place))
 
     def events(self, *, turns: int, cold_turns: int) -> list[Event]:
-        """What is to be held, after everything that warm rounds need was made."""
+        """The rounds, after everything that warm rounds need was created."""
         events = []
         if self.peers:
-            # What -R takes is what the other one made.
+            # -R uses the environments that the other command created.
             makers = [OURS, *dict.fromkeys(peer.removesuffix(" -R") for peer in self.peers)]
             places = {name: self.copy(name) for name in makers}
             for name, place in places.items():
@@ -165,9 +165,9 @@ class Track:
         return events
 
     def one_test(self, turns: int) -> Event:
-        """One test on all Pythons, beside plain pytest in the environments that we made for it.
+        """One test on all Pythons, compared with plain pytest in the environments that we created for it.
 
-        Once on the slowest of them; and on all, as many at once as there are cores.
+        Plain pytest runs on the slowest of them, and on all, one per core at a time.
         """
         place, words = self.copy("one"), ["-q", self.contest.test]
         self.ours(place, words)
@@ -207,10 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("directory", type=Path, metavar="DIR")
     parser.add_argument("--library", action="append", choices=[contest.name for contest in CONTESTS])
     parser.add_argument("--peer", action="append", choices=[*PEERS, PLAIN])
-    parser.add_argument("--minutes", type=float, default=12, help="after which no further round begins")
-    parser.add_argument("--turns", type=int, default=9, help="at most, of warm rounds; of one test twice as many")
-    parser.add_argument("--cold-turns", type=int, default=3, help="at most, of cold rounds")
-    parser.add_argument("--write", action="store_true", help="into docs/libraries.md")
+    parser.add_argument("--minutes", type=float, default=12, help="start no further round after this time")
+    parser.add_argument("--turns", type=int, default=9, help="most warm rounds; twice as many for one test")
+    parser.add_argument("--cold-turns", type=int, default=3, help="most cold rounds")
+    parser.add_argument("--write", action="store_true", help="write docs/libraries.md")
     options = parser.parse_args(arguments)
     start = time.monotonic()
     names = options.peer or [*PEERS, PLAIN]
@@ -240,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _next(events: Sequence[Event], seconds: float) -> Event | None:
-    """What had the fewest turns of those that it may have, if there is time for it."""
+    """The kind of round with the smallest share of its turns done, if there is time for it."""
     waiting = [event for event in events if len(event.times) < event.turns and event.seconds < seconds]
     return min(waiting, key=lambda event: len(event.times) / event.turns, default=None)
 

