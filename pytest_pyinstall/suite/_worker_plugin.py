@@ -73,7 +73,7 @@ class _Stream:
         self._seek = os.lseek
         self._parent = os.getppid()
         encoder = json.JSONEncoder(default=_shown)
-        encoder.iterencode = encoder.iterencode
+        encoder.iterencode = encoder.iterencode  # on the instance, because a test may patch the class
         self._encode = encoder.encode
         self._unsent = b""
         self._limits = resource and (resource.getrlimit, resource.setrlimit, resource.RLIMIT_FSIZE)
@@ -137,6 +137,8 @@ class _Stream:
 
 
 class _Reporter:
+    """Sends the events of the session to the controller, and silences the progress of the worker's own reporter."""
+
     def __init__(self, stream, config):
         option = config.option
         self.stream = stream
@@ -353,6 +355,8 @@ class _Reporter:
 
 
 class _Ids:
+    """Selects tests by the ids on the command line that end in labels."""
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config, items):
         """Select tests by ids that end in a label such as ``[py3.12]``. If a test has that parameter, it is one."""
