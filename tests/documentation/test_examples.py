@@ -1,4 +1,4 @@
-"""Every block of code in the documentation is what it says it is, also where nothing runs it."""
+"""Each block of code in the documentation is valid, even if nothing runs it."""
 
 import ast
 import configparser
@@ -48,17 +48,17 @@ def of(*languages: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("example", [each for each in EXAMPLES if each.language in languages], ids=str)
 
 
-def test_every_language_is_one_that_is_checked() -> None:
+def test_each_language_has_a_check() -> None:
     assert {example.language for example in EXAMPLES} <= KNOWN
 
 
 @of("python")
-def test_python_can_be_read(example: Example) -> None:
+def test_python_blocks_are_valid(example: Example) -> None:
     ast.parse(example.text)
 
 
 @of("toml")
-def test_toml_can_be_read_and_asks_for_what_there_is(example: Example, tmp_path: Path) -> None:
+def test_toml_blocks_are_valid_and_have_valid_requests(example: Example, tmp_path: Path) -> None:
     document = tomllib.loads(example.text)
 
     if "pytest" in document.get("tool", {}):
@@ -68,24 +68,24 @@ def test_toml_can_be_read_and_asks_for_what_there_is(example: Example, tmp_path:
 
 
 @of("ini")
-def test_ini_can_be_read(example: Example) -> None:
+def test_ini_blocks_are_valid(example: Example) -> None:
     configparser.RawConfigParser().read_string(example.text)
 
 
 @of("yaml")
-def test_yaml_can_be_read(example: Example) -> None:
+def test_yaml_blocks_are_valid(example: Example) -> None:
     assert yaml.safe_load(example.text)
 
 
 @of("json")
-def test_json_is_a_catalogue(example: Example) -> None:
+def test_json_blocks_are_catalogues(example: Example) -> None:
     assert json.loads(example.text)
     assert parse_catalogue(example.text, origin="the page").builds
 
 
 @of("bash", "console", "shell")
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a POSIX shell")
-def test_a_shell_can_read_it_and_our_options_exist(example: Example, pytestconfig: pytest.Config) -> None:
+def test_shell_blocks_are_valid_and_have_existing_options(example: Example, pytestconfig: pytest.Config) -> None:
     is_console = example.language == "console"
     lines = re.findall(r"^\$ (.*)", example.text, re.MULTILINE) if is_console else [example.text]
     for line in lines:
@@ -98,6 +98,6 @@ def test_a_shell_can_read_it_and_our_options_exist(example: Example, pytestconfi
             assert option in options, line
         if match := re.match(r"(?:\w+=\S+ )*(pytest-pyinstall [^|;&$`]+)$", line):
             command = match[1].partition("  #")[0]
-            if command.count("'") % 2:  # a word that goes on over the next lines
+            if command.count("'") % 2:  # a quoted word that continues on the next lines
                 command += text.partition(command)[2].partition("'")[0] + "'"
             arguments_of(shlex.split(command)[1:])

@@ -1,4 +1,4 @@
-"""The picture of a terminal shows what a terminal shows."""
+"""The picture of a terminal shows the current output."""
 
 import re
 import sys
@@ -15,26 +15,26 @@ import picture  # its directory is put on sys.path above
 
 
 def shape(lines: list[str]) -> list[str]:
-    """What does not differ between runs: not where a line breaks, the order of the dots, or the release of pytest."""
+    """The words of `lines` without what differs between runs: line breaks, the order of dots, the release of pytest."""
     text = re.sub(r"^[.F]+ ", lambda dots: "".join(sorted(dots[0])), plain("\n".join(lines)), flags=re.MULTILINE)
     text = re.sub(r"^(3\.\d+\.P\s+)\d+\.\d+\.\w+", r"\1…", text, flags=re.MULTILINE)
     return sorted(re.findall(r"\S+", text))
 
 
-@pytest.mark.skipif(not set(SHOWN) <= set(archives.interpreters()), reason="shows Python 3.9 to 3.13")
-@pytest.mark.skipif(sys.platform != "linux", reason="shows Linux")
-def test_it_shows_what_a_run_writes_today(tmp_path: Path, isolated_home: Path, mirror_directory: Path) -> None:
+@pytest.mark.skipif(not set(SHOWN) <= set(archives.interpreters()), reason="needs Python 3.9 to 3.13")
+@pytest.mark.skipif(sys.platform != "linux", reason="the picture shows output on Linux")
+def test_the_picture_shows_the_current_output(tmp_path: Path, isolated_home: Path, mirror_directory: Path) -> None:
     shown = picture.lines_of(picture.PICTURE.read_text(encoding="utf-8"))
     today = picture.lines_of(picture.svg(picture.run(World(tmp_path, isolated_home, mirror_directory))))
 
-    hint = "python docs/picture.py writes it again"
+    hint = "run python docs/picture.py to update the picture"
     assert shape(shown) == shape(today), hint
 
 
-def test_it_can_be_read_and_fetches_nothing() -> None:
+def test_the_picture_is_valid_and_fetches_nothing() -> None:
     text = picture.PICTURE.read_text(encoding="utf-8")
 
-    ET.fromstring(text)  # our own file
+    ET.fromstring(text)  # a file of this project
     assert "url(http" not in text
     assert "@import" not in text
     assert re.findall(r"https?://\S+", text) == ['http://www.w3.org/2000/svg"']

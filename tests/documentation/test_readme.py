@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 TESTS = "python3 -m venv .venv && .venv/bin/pip install --quiet tox && .venv/bin/tox run -e py"
 
 _ENVIRON = dict(os.environ)
-"""Before a fixture hides the home directory, with what it says about package indexes."""
+"""The variables before a fixture hides the home directory, including those of package indexes."""
 
 
 def commands() -> list[str]:
@@ -24,7 +24,7 @@ def commands() -> list[str]:
 
 
 def fresh_clone(tmp_path: Path) -> Path:
-    """What the next commit holds, with the changes of the working tree."""
+    """A copy of the files of the next commit, with the changes of the working tree."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -32,7 +32,7 @@ def fresh_clone(tmp_path: Path) -> Path:
         check=False,
     )
     if listed.returncode:
-        pytest.skip("this is no clone: git says so")
+        pytest.skip("needs a clone")
     for name in os.fsdecode(listed.stdout).split("\0"):
         if name and (ROOT / name).is_file():
             target = tmp_path / "clone" / name
@@ -41,12 +41,12 @@ def fresh_clone(tmp_path: Path) -> Path:
     return tmp_path / "clone"
 
 
-def test_the_command_that_runs_the_tests_is_the_one_of_continuous_integration() -> None:
+def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
     assert TESTS in commands()
     assert TESTS in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.timeout(600)  # a package index answers as fast as it likes
+@pytest.mark.timeout(600)  # a package index may be slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 def test_the_first_command_shows_the_examples_in_a_fresh_clone(tmp_path: Path, isolated_home: Path) -> None:
     make, install, show = next(line for line in commands() if "examples" in line).split(" && ")
@@ -56,10 +56,10 @@ def test_the_first_command_shows_the_examples_in_a_fresh_clone(tmp_path: Path, i
         shlex.split(install), cwd=clone, env=_ENVIRON, capture_output=True, text=True, timeout=500, check=False
     )
     if "No matching distribution" in installed.stderr:
-        pytest.skip(f"no package index in reach: {installed.stderr.splitlines()[-1]}")
+        pytest.skip(f"needs a package index: {installed.stderr.splitlines()[-1]}")
     assert not installed.returncode, installed.stderr
 
-    # A machine that has no Python but the running one, and on which nothing is downloaded.
+    # A machine with only the running Python, on which nothing is downloaded.
     environ = {**os.environ, "PATH": os.defpath, "PYTEST_PYINSTALL_DOWNLOADS": "never"}
     shown = subprocess.run(
         shlex.split(show), cwd=clone, env=environ, capture_output=True, text=True, timeout=200, check=False

@@ -1,4 +1,4 @@
-"""The project of ``docs/howto/optional.md`` passes without the plugin: under plain pytest, tox and nox."""
+"""The project of ``docs/howto/optional.md`` passes without the plugin, under plain pytest, tox and nox."""
 
 import os
 import subprocess
@@ -20,19 +20,19 @@ def tests(session):
     session.run("pytest", "-q", "-W", "error")
 """
 _ENVIRON = {name: text for name, text in os.environ.items() if not name.startswith("PYTEST_")}
-"""Before a fixture hides the home directory, with what it says about package indexes."""
+"""The variables before a fixture hides the home directory, including those of package indexes."""
 
 
 @pytest.fixture(name="bare", scope="module")
 def _bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The commands of an environment that has pytest, tox and nox, and not this project."""
+    """The programs of an environment with pytest, tox and nox, but without this project."""
     directory = tmp_path_factory.mktemp("bare") / "venv"
     uv = Path(sys.executable).parent / "uv"
     python = directory / "bin" / "python"
     for words in (["venv", "--python", sys.executable, directory], _install(python, "pytest", "tox", "tox-uv", "nox")):
         done = subprocess.run([uv, *words], env=_ENVIRON, capture_output=True, text=True, check=False)
         if "No solution found" in done.stderr or "Failed to fetch" in done.stderr:
-            pytest.skip("no package index in reach")
+            pytest.skip("needs a package index")
         assert not done.returncode, done.stderr
     return python.parent
 
@@ -43,7 +43,7 @@ def _install(python: Path, *names: str) -> list[str | Path]:
 
 @pytest.fixture(name="project")
 def _project(tmp_path: Path) -> Path:
-    """The last version of each file of the page."""
+    """A project with the last version of each file of the page."""
     for step in steps(PAGE.read_text(encoding="utf-8")):
         if not step.is_command:
             (tmp_path / step.name).write_text(step.text, encoding="utf-8")
@@ -65,8 +65,8 @@ def test_plain_pytest_skips_what_needs_the_plugin(bare: Path, project: Path) -> 
     assert is_as_shown(run(bare, project, "pytest", "-q", "-W", "error").splitlines()[-1], shown)
 
 
-@pytest.mark.timeout(600)  # a package index answers as fast as it likes
-def test_tox_and_nox_neither_warn_nor_fail(bare: Path, project: Path) -> None:
+@pytest.mark.timeout(600)  # a package index may be slow
+def test_the_tests_pass_under_tox_and_nox_without_a_warning(bare: Path, project: Path) -> None:
     (project / "tox.toml").write_text(TOX)
     (project / "noxfile.py").write_text(NOX)
 
@@ -74,7 +74,7 @@ def test_tox_and_nox_neither_warn_nor_fail(bare: Path, project: Path) -> None:
     assert "1 passed, 1 skipped" in run(bare, project, "nox")
 
 
-def test_without_the_conftest_pytest_says_what_it_lacks(bare: Path, project: Path) -> None:
+def test_pytest_without_the_conftest_names_the_unknown_ini_value(bare: Path, project: Path) -> None:
     (project / "conftest.py").unlink()
     done = subprocess.run(
         [bare / "pytest", "-q"], cwd=project, env=_ENVIRON, capture_output=True, text=True, check=False
@@ -83,7 +83,7 @@ def test_without_the_conftest_pytest_says_what_it_lacks(bare: Path, project: Pat
     assert "Unknown config option: pyinstall_python" in done.stderr
 
 
-def test_a_required_plugin_is_named(bare: Path, project: Path) -> None:
+def test_pytest_names_a_missing_required_plugin(bare: Path, project: Path) -> None:
     tables = [text for language, text in fenced(PAGE) if language == "toml"]
     (project / "pyproject.toml").write_text(next(text for text in tables if "required_plugins" in text))
     done = subprocess.run(
@@ -93,7 +93,7 @@ def test_a_required_plugin_is_named(bare: Path, project: Path) -> None:
     assert "Missing required plugins: pytest-pyinstall" in done.stderr
 
 
-def test_the_environment_of_tox_can_choose_its_own_python() -> None:
+def test_the_tox_environment_of_the_page_uses_its_own_python() -> None:
     [ini] = [text for language, text in fenced(PAGE) if language == "ini"]
 
     assert "PYTEST_PYINSTALL_PYTHON = current" in ini

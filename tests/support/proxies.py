@@ -58,7 +58,9 @@ class Proxy:
     def _connect(self, connection: socket.socket) -> tuple[str, str]:
         head = b""
         while b"\r\n\r\n" not in head:
-            head += connection.recv(1)
+            if not (byte := connection.recv(1)):
+                raise ConnectionResetError  # the client disconnected
+            head += byte
         first, *lines = head.decode().split("\r\n")
         user = next((line for line in lines if line.lower().startswith("proxy-authorization: basic ")), "")
         connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
