@@ -11,7 +11,9 @@ import archives
 import hint_checker
 import mirror
 import pytest
+from command_line import Cli, Done
 
+from pytest_pyinstall.cli.main import main
 from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.provisioner import Provisioner, open_provisioner
 from pytest_pyinstall.settings import Settings
@@ -117,6 +119,19 @@ def server(mirror_directory: Path) -> Iterator[mirror.Mirror]:
     """An HTTP server on loopback that serves the mirror and records requests."""
     with mirror.serve(mirror_directory) as server:
         yield server
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs the command line in this process."""
+
+    def run(*words: str) -> Done:
+        capsys.readouterr()
+        code = main(words)
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return run
 
 
 @pytest.fixture(autouse=True)

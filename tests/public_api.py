@@ -1,4 +1,4 @@
-"""The public names as a user's own code has them: read by type checkers, and never run (``tox run -e types``)."""
+"""The public names as users write them: type checkers read this file, and nothing runs it (``tox run -e types``)."""
 
 import subprocess
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""The configuration of pytest is read without pytest, and hints correct values in their own syntax."""
+
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ from pytest_pyinstall.configuration import Configuration, corrected_at_origin, r
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, NoMatchError
 from pytest_pyinstall.request.request import parse_requests
 
-ASKS = [
+FILES = [
     ("pytest.toml", "[pytest]\npyinstall_python = ['3.9']\npyinstall_store = 'here'\n"),
     (".pytest.toml", "[pytest]\npyinstall_python = ['3.9']\npyinstall_store = 'here'\n"),
     ("pytest.ini", "[pytest]\npyinstall_python = 3.9\npyinstall_store = here\n"),
@@ -18,8 +20,8 @@ ASKS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "text"), ASKS)
-def test_each_file_that_configures_pytest_is_read(tmp_path: Path, name: str, text: str) -> None:
+@pytest.mark.parametrize(("name", "text"), FILES)
+def test_each_configuration_file_of_pytest_is_read(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
 
     found = read_configuration(tmp_path)
@@ -31,9 +33,9 @@ def test_each_file_that_configures_pytest_is_read(tmp_path: Path, name: str, tex
     assert found.origin == f"pyinstall_python in {tmp_path / name}"
 
 
-def test_the_files_count_in_the_order_of_pytest(tmp_path: Path) -> None:
-    names = dict.fromkeys(name for name, _ in ASKS)
-    for name, text in ASKS:
+def test_the_files_have_the_precedence_of_pytest(tmp_path: Path) -> None:
+    names = dict.fromkeys(name for name, _ in FILES)
+    for name, text in FILES:
         (tmp_path / name).write_text(text)
 
     found = []
@@ -44,7 +46,7 @@ def test_the_files_count_in_the_order_of_pytest(tmp_path: Path) -> None:
     assert found == [tmp_path / name for name in names]
 
 
-def test_the_nearest_directory_counts_although_a_farther_one_says_more(tmp_path: Path) -> None:
+def test_the_nearest_directory_with_a_file_is_used(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\npyinstall_python = 3.9\n")
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
@@ -63,14 +65,14 @@ def test_the_nearest_directory_counts_although_a_farther_one_says_more(tmp_path:
         ("setup.cfg", "[pytest]\npyinstall_python = 3.9\n"),
     ],
 )
-def test_a_file_that_does_not_configure_pytest_is_passed_by(tmp_path: Path, name: str, text: str) -> None:
+def test_a_file_that_does_not_configure_pytest_is_ignored(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     (tmp_path / "setup.cfg").touch()
 
     assert read_configuration(tmp_path).path is None
 
 
-def test_several_lines_are_one_text_and_lists_keep_their_items(tmp_path: Path) -> None:
+def test_several_lines_are_one_text_and_a_list_keeps_its_items(tmp_path: Path) -> None:
     (tmp_path / "tox.ini").write_text("[pytest]\npyinstall_python =\n    3.9\n    3.10, 3.11\n")
     assert read_configuration(tmp_path).requests == ("\n3.9\n3.10, 3.11",)
 
@@ -85,7 +87,7 @@ def test_several_lines_are_one_text_and_lists_keep_their_items(tmp_path: Path) -
         "['--python', '3.9', '--python=3.10', '--python-store', 's']",
     ],
 )
-def test_our_options_among_addopts_are_options(tmp_path: Path, value: str) -> None:
+def test_options_in_addopts_are_read(tmp_path: Path, value: str) -> None:
     (tmp_path / "pyproject.toml").write_text(f"[tool.pytest.ini_options]\naddopts = {value}\n")
 
     found = read_configuration(tmp_path)
@@ -94,7 +96,7 @@ def test_our_options_among_addopts_are_options(tmp_path: Path, value: str) -> No
     assert found.options == {"store": "s"}
 
 
-def test_addopts_with_an_open_quote_are_left_to_pytest(tmp_path: Path) -> None:
+def test_addopts_with_an_open_quote_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -k 'x\n")
 
     assert read_configuration(tmp_path).options == {}
@@ -109,19 +111,21 @@ def test_addopts_with_an_open_quote_are_left_to_pytest(tmp_path: Path) -> None:
         ("pyproject.toml", b"[tool.pytest]\npyinstall_store = 3\n", "pyinstall_store"),
     ],
 )
-def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+def test_the_error_for_a_broken_configuration_file_names_it(
+    tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
     (tmp_path / name).write_bytes(content)
 
     with pytest.raises(InvalidSettingError, match=says):
         read_configuration(tmp_path)
 
 
-def hint(*texts: object, origin: str) -> str:
+def hint_for(*texts: object, origin: str) -> str:
     with pytest.raises(InvalidRequestError) as caught:
         parse_requests(texts, directory=Path(), origin=origin)
-    said = corrected_at_origin(caught.value, texts, origin=origin)
-    assert said.message == caught.value.message
-    return said.hint
+    corrected = corrected_at_origin(caught.value, texts, origin=origin)
+    assert corrected.message == caught.value.message
+    return corrected.hint
 
 
 @pytest.mark.parametrize(
@@ -139,33 +143,33 @@ def hint(*texts: object, origin: str) -> str:
         ("elsewhere", "3.9,3.11"),
     ],
 )
-def test_the_hint_is_the_whole_value_corrected_in_its_own_syntax(origin: str, typed: str) -> None:
-    assert hint("3.9", "3.1l", origin=origin) == typed
+def test_a_hint_is_the_whole_corrected_value_in_its_own_syntax(origin: str, typed: str) -> None:
+    assert hint_for("3.9", "3.1l", origin=origin) == typed
 
 
-def test_within_an_item_the_rest_stays() -> None:
-    assert hint("3.9,cpytohn3.12,>=3.10,<3.13", origin="PYTEST_PYINSTALL_PYTHON") == (
+def test_a_hint_keeps_the_other_requests_of_an_item() -> None:
+    assert hint_for("3.9,cpytohn3.12,>=3.10,<3.13", origin="PYTEST_PYINSTALL_PYTHON") == (
         "PYTEST_PYINSTALL_PYTHON='3.9,cpython3.12,>=3.10,<3.13'"
     )
 
 
-def test_a_number_gets_its_quotes() -> None:
-    assert hint("3.9", 3.1, 3.11, origin="pyinstall_python") == 'pyinstall_python = ["3.9", "3.10", "3.11"]'
+def test_a_hint_quotes_numbers() -> None:
+    assert hint_for("3.9", 3.1, 3.11, origin="pyinstall_python") == 'pyinstall_python = ["3.9", "3.10", "3.11"]'
 
 
-def test_of_nothing_something_is_made() -> None:
-    assert hint(",", origin="--python") == "pytest --python 3.12"
+def test_a_hint_for_an_empty_request_is_an_example() -> None:
+    assert hint_for(",", origin="--python") == "pytest --python 3.12"
 
 
-def test_a_word_that_means_nothing_gets_what_would_mean_something() -> None:
+def test_a_hint_replaces_a_keyword_that_cannot_be_resolved() -> None:
     error = InvalidRequestError("'supported' needs a project", hint="latest")
 
-    said = corrected_at_origin(error, ["3.9,supported"], origin="--python")
+    corrected = corrected_at_origin(error, ["3.9,supported"], origin="--python")
 
-    assert str(said) == "--python: 'supported' needs a project\nhint: pytest --python latest"
+    assert str(corrected) == "--python: 'supported' needs a project\nhint: pytest --python latest"
 
 
-def test_a_hint_that_is_no_request_stays() -> None:
+def test_a_hint_that_is_not_a_request_is_not_changed() -> None:
     error = NoMatchError("no build of Python 3.99", hint="pytest-pyinstall list --all")
 
     assert str(corrected_at_origin(error, ["3.99"], origin="x")) == f"x: {error}"

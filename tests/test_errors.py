@@ -1,4 +1,4 @@
-"""Every class of the hierarchy: a user can meet it, and it shows what `docs/reference/errors.md` shows."""
+"""A user can cause each error class, and it looks as ``docs/reference/errors.md`` shows."""
 
 import json
 import os
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX per
 
 
 class World(NamedTuple):
-    """A directory to work in, with a mirror and a store of its own."""
+    """A working directory with its own mirror and store."""
 
     path: Path
     mirror: Path
@@ -34,7 +34,7 @@ class World(NamedTuple):
     archive: Path
     minor: str
     cli: Callable[..., str]
-    """The kind of the error that a command ended with, and its message and hint as they are printed."""
+    """Runs a command that fails, and returns the class of its error, and its message and hint as printed."""
     pytester: pytest.Pytester
 
 
@@ -75,69 +75,69 @@ def _world(
 SCENARIOS: dict[str, Callable[[World], str]] = {}
 
 
-def meets(scenario: Callable[[World], str]) -> Callable[[World], str]:
+def causes(scenario: Callable[[World], str]) -> Callable[[World], str]:
     SCENARIOS[scenario.__name__] = scenario
     return scenario
 
 
-@meets
-def PyinstallError(world: World) -> str:  # noqa: N802  # the class that it meets
+@causes
+def PyinstallError(world: World) -> str:  # noqa: N802  # the class that it causes
     suite = '<testsuite><testcase classname="t" name="it"><failure message="no"/></testcase></testsuite>'
     (world.path / "junit-py39.xml").write_text(suite)
     return world.cli("report", ".")
 
 
-@meets
+@causes
 def UsageError(world: World) -> str:  # noqa: N802
     return world.cli("instal", "3.9")
 
 
-@meets
+@causes
 def InvalidRequestError(world: World) -> str:  # noqa: N802
     return world.cli("find", "pypi3.11")
 
 
-@meets
+@causes
 def InvalidSettingError(world: World) -> str:  # noqa: N802
     return world.cli("list", "--python-downloads", "sometimes")
 
 
-@meets
+@causes
 def NoMatchError(world: World) -> str:  # noqa: N802
     return world.cli("install", "3.99")
 
 
-@meets
+@causes
 def FetchError(world: World) -> str:  # noqa: N802
     world.archive.unlink()
     return world.cli("install", world.minor)
 
 
-@meets
+@causes
 def OfflineError(world: World) -> str:  # noqa: N802
     return world.cli("install", world.minor, "--python-downloads", "never")
 
 
-@meets
+@causes
 def CatalogueError(world: World) -> str:  # noqa: N802
     (world.mirror / "catalogue.json").write_text("<html>please sign in</html>")
     return world.cli("install", world.minor)
 
 
-@meets
+@causes
 def IntegrityError(world: World) -> str:  # noqa: N802
     main(["install", world.minor])
     next(world.store.glob(f"cpython-{world.minor}.*/bin/python{world.minor}")).unlink()
     return world.cli("verify")
 
 
-@meets
+@causes
 def SizeMismatchError(world: World) -> str:  # noqa: N802
     world.archive.write_bytes(b"x" * 100)
     return world.cli("install", world.minor)
 
 
-@meets
+@causes
 def DigestMismatchError(world: World) -> str:  # noqa: N802
     content = bytearray(world.archive.read_bytes())
     content[len(content) // 2] ^= 1
@@ -145,13 +145,13 @@ def DigestMismatchError(world: World) -> str:  # noqa: N802
     return world.cli("install", world.minor)
 
 
-@meets
+@causes
 def AttestationError(world: World) -> str:  # noqa: N802
     pytest.importorskip("sigstore")
     return world.cli("install", "--require-attestation", world.minor)
 
 
-@meets
+@causes
 def UnsafeArchiveError(world: World) -> str:  # noqa: N802
     content = BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as tar:
@@ -167,14 +167,14 @@ def UnsafeArchiveError(world: World) -> str:  # noqa: N802
     return world.cli("install", world.minor)
 
 
-@meets
+@causes
 def StoreError(world: World) -> str:  # noqa: N802
     (world.path / "packed").mkdir()
     (world.path / "packed" / "catalogue.json").write_text("{")
     return world.cli("mirror", "pull", "packed", world.minor)
 
 
-@meets
+@causes
 def InUseError(world: World) -> str:  # noqa: N802
     main(["install", world.minor])
     lease = next(world.store.glob(".pytest-pyinstall/locks/*.lease"))
@@ -182,7 +182,7 @@ def InUseError(world: World) -> str:  # noqa: N802
         return world.cli("remove", world.minor)
 
 
-@meets
+@causes
 def LockTimeoutError(world: World) -> str:  # noqa: N802
     main(["install", world.minor])
     lock = next(world.store.glob(f".pytest-pyinstall/locks/cpython-{world.minor}.*.lock"))
@@ -194,21 +194,21 @@ def LockTimeoutError(world: World) -> str:  # noqa: N802
         del os.environ["PYTEST_PYINSTALL_LOCK_TIMEOUT"]
 
 
-@meets
+@causes
 def UnreadableStoreError(world: World) -> str:  # noqa: N802
     world.store.mkdir(parents=True)
     world.store.chmod(0o777)
     return world.cli("list")
 
 
-@meets
+@causes
 def ProbeError(world: World) -> str:  # noqa: N802
     (world.path / "python3").write_text("#!/bin/sh\necho hello\n")
     (world.path / "python3").chmod(0o755)
     return world.cli("find", "./python3")
 
 
-@meets
+@causes
 def PackError(world: World) -> str:  # noqa: N802
     fake = world.path / "pypy3"
     code = "import sys; sys.implementation.name = 'pypy'; text = sys.argv.pop(1); exec(text)"
@@ -217,17 +217,17 @@ def PackError(world: World) -> str:  # noqa: N802
     return world.cli("mirror", "pack", "packed", "./pypy3")
 
 
-@meets
+@causes
 def CallError(world: World) -> str:  # noqa: N802
     return under_pytest(world, "def half(number):\n    return number / 0\n", "python.call(half, 1)")
 
 
-@meets
+@causes
 def EnvironmentCreationError(world: World) -> str:  # noqa: N802
     return under_pytest(world, "", "python_env.run('pylint')")
 
 
-@meets
+@causes
 def SeveralFailedError(world: World) -> str:  # noqa: N802
     with pytest.raises(errors.SeveralFailedError) as raised:
         provision_all(["3.98", "3.99"])
@@ -239,26 +239,26 @@ def under_pytest(world: World, before: str, call: str) -> str:
     world.pytester.makepyfile(test_it=f"{before}\ndef test_it({name}):\n    {call}\n")
     result = world.pytester.runpytest_subprocess("-p", "no:randomly")
     result.assert_outcomes(failed=1)
-    said = textwrap.dedent("\n".join(line[1:] for line in result.outlines if line.startswith("E  ")))
-    kind, _, message = said.partition(": ")
+    output = textwrap.dedent("\n".join(line[1:] for line in result.outlines if line.startswith("E  ")))
+    kind, _, message = output.partition(": ")
     return f"{kind.rpartition('.')[2]}\nerror: {message}"
 
 
-def test_every_class_can_be_met() -> None:
+def test_each_error_class_has_a_scenario() -> None:
     assert set(SCENARIOS) == set(errors.__all__)
 
 
 @pytest.mark.parametrize("name", errors.__all__)
-def test_it_is_met_and_said_as_the_reference_shows(name: str, world: World, isolated_home: Path) -> None:
-    said = SCENARIOS[name](world)
+def test_an_error_looks_as_the_reference_shows(name: str, world: World, isolated_home: Path) -> None:
+    output = SCENARIOS[name](world)
 
-    kind, _, text = said.partition("\n")
+    kind, _, text = output.partition("\n")
     assert kind == name
     if missing := [version for version in SHOWN if version not in archives.interpreters()]:
         pytest.skip(f"the page shows Python {', '.join(missing)}")
     text = text.replace(str(world.path), "/home/you/slug").replace(str(isolated_home), "/home/you")
     shown = shown_under(name)
-    assert is_as_shown(text, shown), f"{text}\n--- and the page shows ---\n{shown}"
+    assert is_as_shown(text, shown), f"{text}\n--- but the page shows ---\n{shown}"
 
 
 def shown_under(name: str) -> str:
@@ -269,7 +269,7 @@ def shown_under(name: str) -> str:
 
 
 @pytest.mark.parametrize("kind", [getattr(errors, name) for name in errors.__all__], ids=errors.__all__)
-def test_an_error_survives_pickling_and_shows_its_hint_on_a_line_of_its_own(kind: type[errors.PyinstallError]) -> None:
+def test_an_error_survives_pickle_and_shows_its_hint_on_a_separate_line(kind: type[errors.PyinstallError]) -> None:
     error = kind("what went wrong", "3.12")
 
     copy = pickle.loads(pickle.dumps(error))
@@ -279,7 +279,7 @@ def test_an_error_survives_pickling_and_shows_its_hint_on_a_line_of_its_own(kind
     assert str(kind("what went wrong")) == "what went wrong"
 
 
-def test_facts_of_an_error_survive_pickling() -> None:
+def test_attributes_of_an_error_survive_pickle() -> None:
     call = errors.CallError("it raised", exception="ValueError", traceback="Traceback …")
     several = errors.SeveralFailedError("two failed", results=[errors.NoMatchError("no"), 1, errors.StoreError("full")])
 
@@ -290,14 +290,14 @@ def test_facts_of_an_error_survive_pickling() -> None:
     assert [each.message for each in copied_several.errors] == ["no", "full"]
 
 
-def test_the_exit_code_of_several_failures_is_the_first_ones() -> None:
+def test_the_exit_code_of_several_failures_is_that_of_the_first() -> None:
     found = [errors.StoreError("full"), errors.NoMatchError("no")]
     assert errors.SeveralFailedError("x", results=found).exit_code == errors.StoreError.exit_code == 6
     assert errors.SeveralFailedError("x", results=found[::-1]).exit_code == 3
     assert errors.SeveralFailedError("x").exit_code == 1
 
 
-def test_the_exit_codes_are_those_of_the_reference() -> None:
+def test_exit_codes_follow_the_class_hierarchy() -> None:
     codes = {name: getattr(errors, name).exit_code for name in errors.__all__}
     families = {
         "UsageError": 2,

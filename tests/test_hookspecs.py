@@ -1,4 +1,4 @@
-"""The hooks for other plugins, as a conftest implements them."""
+"""The hooks are called once for each Python and environment, in conftests and plugins."""
 
 import sys
 
@@ -29,14 +29,16 @@ THIS = f"provided {sys.version_info[:2]} path"
 
 
 @pytest.mark.parametrize("words", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_each_python_of_the_session_is_announced_once(pytester: pytest.Pytester, words: tuple[str, ...]) -> None:
+def test_the_hook_is_called_once_for_each_python_of_the_session(
+    pytester: pytest.Pytester, words: tuple[str, ...]
+) -> None:
     pytester.makepyfile("def test_a(python): pass\ndef test_b(python): pass\n")
     result = pytester.runpytest_subprocess("-p", "no:randomly", *words, f"--python={sys.executable}")
     result.assert_outcomes(passed=2)
     assert logged(pytester) == [THIS]
 
 
-def test_the_pythons_of_marks_and_of_install_python_are_announced(pytester: pytest.Pytester) -> None:
+def test_the_hook_is_called_for_pythons_of_marks_and_install_python(pytester: pytest.Pytester) -> None:
     path = pytester.makepyfile(
         f"""
         import pytest
@@ -52,14 +54,14 @@ def test_the_pythons_of_marks_and_of_install_python_are_announced(pytester: pyte
     assert logged(pytester) == [THIS]
 
 
-def test_nothing_is_announced_if_no_test_runs_or_no_python_was_asked_for(pytester: pytest.Pytester) -> None:
+def test_the_hook_is_not_called_without_a_test_or_a_request(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_a(python): pass\n")
     pytester.runpytest_subprocess("--collect-only", f"--python={sys.executable}")
     pytester.runpytest_subprocess()
     assert logged(pytester) == []
 
 
-def test_an_environment_can_be_prepared(pytester: pytest.Pytester) -> None:
+def test_a_hook_can_prepare_an_environment(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         def test_a(python_env, python):
@@ -88,10 +90,10 @@ def pytest_pyinstall_environment(environment, python, config):
 SUITE = ("-p", "my_hooks", f"--python={sys.executable}", "--python-suite", "-o", "pyinstall_suite_install=iniconfig")
 
 
-def test_an_environment_of_a_suite_can_be_prepared_once(
+def test_a_hook_prepares_each_environment_of_a_suite_once(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The conftest is loaded in the inner session alone, which has no use for its hooks.
+    # Only the worker session loads the conftest, and it does not call its hooks.
     pytester.makepyfile(my_hooks=HOOKS, test_it="def test_it():\n    import wcwidth\n")
     monkeypatch.setenv("FAIL", "1")
     failed = pytester.runpytest_subprocess(*SUITE)
@@ -108,8 +110,8 @@ def test_an_environment_of_a_suite_can_be_prepared_once(
         assert sorted(logged(pytester)) == sorted(expected)
 
 
-def test_a_python_that_a_bisection_tries_is_announced(pytester: pytest.Pytester) -> None:
-    # The conftest is loaded in the inner session alone, which has no use for its hooks.
+def test_the_hook_is_called_for_each_python_of_a_bisection(pytester: pytest.Pytester) -> None:
+    # Only the worker session loads the conftest, and it does not call its hooks.
     pytester.makepyfile(my_hooks=HOOKS, test_it="def test_it(): pass\n")
     words = ["--python-bisect=test_it.py::test_it", f"--python={interpreters()['3.12']}"]
     pytester.runpytest_subprocess(*SUITE, *words).stdout.fnmatch_lines(["*no change to look for"])

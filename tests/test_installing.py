@@ -1,4 +1,4 @@
-"""The line from a build to an installation: with real archives, interpreters and servers."""
+"""A build is installed, repaired or rejected, with real archives, interpreters and servers."""
 
 import json
 from pathlib import Path
@@ -26,14 +26,14 @@ needs_two = pytest.mark.skipif(len(VERSIONS) < 2, reason="needs a second interpr
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_python_of_this_machine_installs_and_works(settings: Settings, version: str) -> None:
+def test_each_python_of_this_machine_can_be_installed(settings: Settings, version: str) -> None:
     interpreter = provision(version, settings)
 
-    # The modules that need shared libraries are the ones that a bad archive breaks first.
+    # An incomplete archive first breaks the modules that need shared libraries.
     assert interpreter.run("-c", "import ssl, sqlite3, ctypes; print('ok')").stdout == "ok\n"
 
 
-def test_a_damaged_installation_is_repaired_by_itself(settings: Settings, provisioner: Provisioner) -> None:
+def test_a_damaged_installation_is_repaired_automatically(settings: Settings, provisioner: Provisioner) -> None:
     interpreter = provision(NEWEST, settings)
     (interpreter.prefix / f"lib/python{NEWEST}/json/__init__.py").unlink()
     warnings: list[str] = []
@@ -46,7 +46,9 @@ def test_a_damaged_installation_is_repaired_by_itself(settings: Settings, provis
     assert "json/__init__.py: missing; repairing it" in warnings[0]
 
 
-def test_repair_without_the_archive_says_what_is_damaged_and_missing(settings: Settings, tmp_path: Path) -> None:
+def test_the_error_of_a_repair_without_an_archive_names_the_damage_and_the_archive(
+    settings: Settings, tmp_path: Path
+) -> None:
     interpreter = provision(NEWEST, settings)
     interpreter.executable.write_bytes(b"")
 
@@ -68,7 +70,7 @@ def test_p9_a_wrong_digest_installs_nothing(settings: Settings, tmp_path: Path, 
     assert _installations(settings) == []
 
 
-def test_p9_a_build_without_digest_is_an_error_with_its_reason(
+def test_p9_a_build_without_a_digest_is_not_installed(
     settings: Settings, tmp_path: Path, mirror_directory: Path
 ) -> None:
     catalogue = tmp_path / "catalogue.json"
@@ -82,7 +84,7 @@ def test_p9_a_build_without_digest_is_an_error_with_its_reason(
 
 
 @needs_two
-def test_p2_an_archive_that_holds_another_version_is_never_published(
+def test_p2_an_archive_with_another_version_is_not_installed(
     settings: Settings, tmp_path: Path, mirror_directory: Path
 ) -> None:
     rows = json.loads((mirror_directory / "catalogue.json").read_text())
@@ -99,14 +101,14 @@ def test_p2_an_archive_that_holds_another_version_is_never_published(
     assert _installations(settings) == []
 
 
-def test_if_downloads_are_off_the_message_has_the_way_out(settings: Settings) -> None:
+def test_the_hint_for_disabled_downloads_enables_them(settings: Settings) -> None:
     with pytest.raises(OfflineError, match="downloads are switched off") as caught:
         provision(NEWEST, settings._replace(downloads="never"))
     assert caught.value.hint == "--python-downloads auto"
     assert not settings.store.exists()
 
 
-def test_reinstalling_makes_a_new_tree(settings: Settings, provisioner: Provisioner) -> None:
+def test_a_reinstallation_makes_a_new_directory(settings: Settings, provisioner: Provisioner) -> None:
     before = provision(NEWEST, settings).prefix.stat().st_ino
     (result,) = provisioner.install(provisioner.parse([NEWEST]), reinstall=True)
 
@@ -115,7 +117,7 @@ def test_reinstalling_makes_a_new_tree(settings: Settings, provisioner: Provisio
     assert result.interpreter.prefix.stat().st_ino != before
 
 
-def test_p10_nothing_in_an_installation_can_be_written_by_others(settings: Settings) -> None:
+def test_p10_others_cannot_write_to_an_installation(settings: Settings) -> None:
     prefix = provision(NEWEST, settings).prefix
 
     assert [path for path in prefix.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o7022] == []
@@ -125,7 +127,9 @@ def _installations(settings: Settings) -> list[str]:
     return sorted(path.name for path in settings.store.glob("[!.]*-*")) if settings.store.exists() else []
 
 
-def test_a_repair_downloads_nothing_where_downloads_are_off(settings: Settings, tmp_path: Path, server: Mirror) -> None:
+def test_a_repair_downloads_nothing_if_downloads_are_disabled(
+    settings: Settings, tmp_path: Path, server: Mirror
+) -> None:
     remote = settings._replace(mirror=server.url)
     interpreter = provision(NEWEST, remote)
     interpreter.executable.write_bytes(b"")

@@ -1,4 +1,4 @@
-"""A new option is one row: each row of the table is walked through every door that it has."""
+"""A new option is one row: each row of the table works in each interface that it names."""
 
 import json
 import os
@@ -30,7 +30,7 @@ INI = [option for option in OPTIONS if option.ini]
 
 
 def sample(option: Option, directory: Path) -> tuple[str, Any]:
-    """A value that is not the default, as it is written, and what it has become in `Settings`."""
+    """A value that is not the default, as text and as it is in `Settings`."""
     if option.words:
         return option.words[-1], option.words[-1]
     place = directory / "some where"
@@ -44,39 +44,39 @@ def sample(option: Option, directory: Path) -> tuple[str, Any]:
     }[option.kind]
 
 
-def names(options: list[Option]) -> pytest.MarkDecorator:
+def each_of(options: list[Option]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("option", options, ids=lambda option: option.name)
 
 
-def test_no_two_rows_share_a_name_at_any_door() -> None:
-    for door in ("name", "option", "ini", "variable", "uv", "dest"):
-        written = [getattr(option, door) for option in OPTIONS if getattr(option, door)]
-        assert len(set(written)) == len(written) > 1, door
+def test_names_are_unique_in_each_interface() -> None:
+    for interface in ("name", "option", "ini", "variable", "uv", "dest"):
+        written = [getattr(option, interface) for option in OPTIONS if getattr(option, interface)]
+        assert len(set(written)) == len(written) > 1, interface
 
 
-def test_each_row_that_is_a_setting_has_a_field_and_each_field_a_row() -> None:
+def test_each_setting_has_a_row_and_a_field() -> None:
     fields = set(Settings.__annotations__) - {"signer", "origins"}
     assert {option.field for option in OPTIONS if option.field} == fields
 
 
-@names(VARIABLES)
-def test_a_variable_arrives_and_says_so(option: Option, tmp_path: Path) -> None:
+@each_of(VARIABLES)
+def test_a_variable_sets_the_value_and_its_origin(option: Option, tmp_path: Path) -> None:
     written, expected = sample(option, tmp_path)
     settings = Settings.from_environ({option.variable: written}, directory=tmp_path)
     assert getattr(settings, option.field) == expected
     assert settings.origins[option.name] == option.variable
 
 
-@names(OF_UV)
-def test_a_variable_of_uv_arrives_and_says_so(option: Option, tmp_path: Path) -> None:
+@each_of(OF_UV)
+def test_a_variable_of_uv_sets_the_value_and_its_origin(option: Option, tmp_path: Path) -> None:
     written, expected = sample(option, tmp_path)
     settings = Settings.from_environ({option.uv: written}, directory=tmp_path)
     assert getattr(settings, option.field) == expected
     assert settings.origins[option.name] == option.uv
 
 
-@names(list(SETTINGS))
-def test_an_option_of_the_command_line_arrives_on_either_side_of_the_command(option: Option, tmp_path: Path) -> None:
+@each_of(list(SETTINGS))
+def test_an_option_is_accepted_before_and_after_the_command(option: Option, tmp_path: Path) -> None:
     written, expected = sample(option, tmp_path)
     for words in (["list", option.option, written], [f"{option.option}={written}", "list"]):
         given = getattr(arguments_of(words), option.dest)
@@ -85,8 +85,8 @@ def test_an_option_of_the_command_line_arrives_on_either_side_of_the_command(opt
         assert settings.origins[option.name] == option.option
 
 
-@names(list(SETTINGS))
-def test_an_ini_value_and_addopts_arrive_without_pytest(option: Option, tmp_path: Path) -> None:
+@each_of(list(SETTINGS))
+def test_ini_values_and_addopts_are_read_without_pytest(option: Option, tmp_path: Path) -> None:
     written, expected = sample(option, tmp_path)
     for text, origin in (
         (f"{option.ini} = {json.dumps(written)}", option.ini),
@@ -101,8 +101,8 @@ def test_an_ini_value_and_addopts_arrive_without_pytest(option: Option, tmp_path
         assert settings.origins[option.name] == origin
 
 
-@names(list(SETTINGS))
-def test_an_option_and_an_ini_value_arrive_through_pytest(
+@each_of(list(SETTINGS))
+def test_options_and_ini_values_are_read_by_pytest(
     option: Option, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PYTEST_PYINSTALL_HOME")
@@ -116,8 +116,8 @@ def test_an_option_and_an_ini_value_arrive_through_pytest(
     assert settings.origins[option.name] == option.ini
 
 
-@names(OF_PYTEST)
-def test_pytest_has_each_option_with_the_help_of_its_row(option: Option, pytestconfig: pytest.Config) -> None:
+@each_of(OF_PYTEST)
+def test_each_option_of_pytest_has_the_help_of_its_row(option: Option, pytestconfig: pytest.Config) -> None:
     [found] = [each for each in group(pytestconfig) if set(each.names()) & set(option.flags)]
     attributes = found.attrs()
     assert found.names() == list(option.flags)
@@ -129,14 +129,14 @@ def group(config: pytest.Config) -> list[Any]:
     return config._parser.getgroup("pyinstall").options
 
 
-def test_pytest_has_no_option_and_no_ini_value_without_a_row(pytestconfig: pytest.Config) -> None:
+def test_each_option_and_ini_value_of_pytest_has_a_row(pytestconfig: pytest.Config) -> None:
     written = {name for option in group(pytestconfig) for name in option.names()}
     assert written == {flag for option in OPTIONS for flag in option.flags}
     ini = {name for name in pytestconfig._parser._inidict if name.startswith("pyinstall_")}
     assert ini == {option.ini for option in INI}
 
 
-def test_completion_offers_each_setting_with_each_command() -> None:
+def test_completion_offers_each_setting_for_each_command() -> None:
     for words in _strings(completed_parser()):
         assert {option.option for option in SETTINGS} <= words
 
@@ -147,7 +147,7 @@ def _strings(parser: Any) -> Iterator[set[str]]:
             yield set(action.choices[subparser]._option_string_actions)
 
 
-def test_the_tables_of_the_documentation_have_each_row() -> None:
+def test_each_row_is_in_a_table_of_the_documentation() -> None:
     tables = "\n".join(map(parts.text, ("options", "suite-options", "variables", "variables-of-uv")))
     for option in OPTIONS:
         for written in (option.option, option.ini, option.variable, option.uv):
@@ -186,7 +186,7 @@ print(json.dumps({
 
 
 def test_a_new_setting_is_one_row_and_one_field(tmp_path: Path) -> None:
-    """In a copy of the package: nothing else is touched, and every door has it."""
+    """The row and the field are added to a copy of the package, and every interface has the setting."""
     package = Path(pytest_pyinstall.__file__).parent
     copy = tmp_path / "copy" / "pytest_pyinstall"
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,3 +1,5 @@
+"""Progress is shown as bars on a terminal, as lines elsewhere, and not at all if the command is quiet."""
+
 import io
 import re
 import subprocess
@@ -69,15 +71,15 @@ def test_a_failure_is_one_line_without_its_hint() -> None:
     ("size", "text"),
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 KiB"), (11_110_000, "10.6 MiB"), (2**40, "1.0 TiB")],
 )
-def test_sizes(size: int, text: str) -> None:
+def test_sizes_are_shown_with_units(size: int, text: str) -> None:
     assert size_text(size) == text
 
 
-def test_lines_say_each_thing_once() -> None:
-    said: list[str] = []
+def test_lines_report_each_event_once() -> None:
+    lines: list[str] = []
     build = _build()
 
-    with Lines(said.append) as display:
+    with Lines(lines.append) as display:
         display.started(build, 11_110_000)
         for _ in range(100):
             display.advanced(build, 111_100)
@@ -86,7 +88,7 @@ def test_lines_say_each_thing_once() -> None:
         display.started(_build("cpython-3.13.1-linux-x86_64-gnu"), None)
         display.result(REQUEST, _provided("present"))
 
-    assert said == [
+    assert lines == [
         "Downloading cpython-3.12.4-linux-x86_64-gnu (10.6 MiB)",
         "cpython-3.12.4-linux-x86_64-gnu: retrying in 2 s",
         "Downloading cpython-3.13.1-linux-x86_64-gnu",
@@ -94,7 +96,7 @@ def test_lines_say_each_thing_once() -> None:
     ]
 
 
-def test_silence_says_nothing() -> None:
+def test_a_quiet_display_writes_nothing() -> None:
     stream = _Terminal()
 
     with display_on(stream, environ={}, is_quiet=True) as display:
@@ -119,11 +121,11 @@ def test_silence_says_nothing() -> None:
         ({"TERM": "xterm", "CI": "true"}, Lines),
     ],
 )
-def test_bars_only_where_a_cursor_can_move(environ: dict[str, str], kind: type) -> None:
+def test_bars_need_a_terminal_with_a_movable_cursor(environ: dict[str, str], kind: type) -> None:
     assert isinstance(display_on(_Terminal(), environ=environ), kind)
 
 
-def test_lines_where_there_is_no_terminal() -> None:
+def test_lines_are_written_without_a_terminal() -> None:
     stream = io.StringIO()
 
     display_on(stream, environ={"TERM": "xterm"}).say("x")
@@ -131,7 +133,7 @@ def test_lines_where_there_is_no_terminal() -> None:
     assert stream.getvalue() == "x\n"
 
 
-def test_bars_show_each_download_and_their_total(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_show_each_download_and_the_total(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     stream = _Terminal()
     first, second = _build(), _build("cpython-3.13.1+freethreaded-linux-x86_64-gnu")
@@ -166,7 +168,7 @@ def test_a_single_download_has_no_total(monkeypatch: pytest.MonkeyPatch) -> None
     assert "total" not in stream.getvalue()
 
 
-def test_colours_can_be_switched_off_and_bars_stay() -> None:
+def test_bars_can_be_shown_without_colors() -> None:
     stream = _Terminal()
 
     with Bars(stream, has_color=False) as display:
@@ -177,7 +179,7 @@ def test_colours_can_be_switched_off_and_bars_stay() -> None:
     assert not re.search(r"\x1b\[(?:[0-9]+;)*3[0-9]", stream.getvalue())
 
 
-def test_a_request_in_brackets_is_no_markup() -> None:
+def test_brackets_are_not_interpreted_as_markup() -> None:
     stream = _Terminal()
 
     with Bars(stream) as display:
@@ -186,7 +188,7 @@ def test_a_request_in_brackets_is_no_markup() -> None:
     assert "[bold]x[/nothing]" in stream.getvalue()
 
 
-def test_rich_is_imported_for_a_terminal_only() -> None:
+def test_rich_is_imported_only_for_a_terminal() -> None:
     script = (
         "import io, sys\n"
         "from pytest_pyinstall.progress import display_on\n"
@@ -198,7 +200,7 @@ def test_rich_is_imported_for_a_terminal_only() -> None:
 
 
 @pytest.mark.parametrize(("columns", "longest"), [(80, 80), (200, 120)])
-def test_bars_fit_and_stay_together(columns: int, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bars_fit_the_terminal(columns: int, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     stream = _Terminal()
     with Bars(stream, has_color=False) as bars:

@@ -1,4 +1,4 @@
-"""What projects declare."""
+"""The metadata and version files of a project are read, and keywords such as ``supported`` resolve to its versions."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -21,7 +21,7 @@ def project(directory: Path, **files: str) -> Project:
     return found
 
 
-def test_classifiers_and_requires_python_of_pyproject(tmp_path: Path) -> None:
+def test_classifiers_and_requires_python_are_read_from_pyproject(tmp_path: Path) -> None:
     found = project(
         tmp_path,
         pyproject_toml="""
@@ -46,7 +46,7 @@ def test_classifiers_and_requires_python_of_pyproject(tmp_path: Path) -> None:
     assert found.free_threaded
 
 
-def test_the_nearest_project_upward_counts(tmp_path: Path) -> None:
+def test_the_nearest_project_above_the_directory_is_used(tmp_path: Path) -> None:
     (tmp_path / "setup.py").write_text("setup(name='outer')")
     inner = tmp_path / "packages" / "inner"
     (inner / "tests").mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_the_nearest_project_upward_counts(tmp_path: Path) -> None:
     assert found.name == "outer"
 
 
-def test_a_file_without_metadata_is_no_project(tmp_path: Path) -> None:
+def test_a_file_without_metadata_is_not_a_project(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "real"')
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
@@ -68,11 +68,11 @@ def test_a_file_without_metadata_is_no_project(tmp_path: Path) -> None:
     assert found.name == "real"
 
 
-def test_no_project_at_all(tmp_path: Path) -> None:
+def test_a_directory_can_have_no_project(tmp_path: Path) -> None:
     assert read_project(tmp_path) is None
 
 
-def test_a_directory_that_cannot_be_looked_into_holds_no_project(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_read_has_no_project(tmp_path: Path) -> None:
     (tmp_path / "setup.py").touch()
 
     assert read_project(tmp_path / ("too long" * 99)) == Project(path=tmp_path / "setup.py")
@@ -91,13 +91,13 @@ def test_dynamic_fields_come_from_setup_cfg_and_setup_py(tmp_path: Path) -> None
     assert found.requires_python == SpecifierSet(">=3.12")
 
 
-def test_fields_that_are_not_dynamic_come_from_nowhere_else(tmp_path: Path) -> None:
+def test_fields_that_are_not_dynamic_are_not_read_from_other_files(tmp_path: Path) -> None:
     found = project(tmp_path, pyproject_toml='[project]\nname = "demo"\n', setup_py="setup(python_requires='>=3.12')")
 
     assert found.requires_python is None
 
 
-def test_poetry_fills_what_project_leaves_dynamic(tmp_path: Path) -> None:
+def test_dynamic_fields_come_from_the_table_of_poetry(tmp_path: Path) -> None:
     found = project(
         tmp_path,
         pyproject_toml="""
@@ -130,13 +130,13 @@ def test_poetry_fills_what_project_leaves_dynamic(tmp_path: Path) -> None:
         ("^2.7 || ^3.6", None),
     ],
 )
-def test_the_notation_of_poetry(tmp_path: Path, text: str, specifier: str | None) -> None:
+def test_version_constraints_of_poetry_become_specifiers(tmp_path: Path, text: str, specifier: str | None) -> None:
     found = project(tmp_path, pyproject_toml=f'[tool.poetry.dependencies]\npython = "{text}"')
 
     assert found.requires_python == (None if specifier is None else SpecifierSet(specifier))
 
 
-def test_classifiers_of_setup_cfg_from_a_file(tmp_path: Path) -> None:
+def test_classifiers_of_setup_cfg_can_come_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "classifiers.txt").write_text("Programming Language :: Python :: 3.12\n")
     found = project(
         tmp_path, setup_cfg="[metadata]\nclassifiers = file: classifiers.txt\n[options]\npython_requires = >=3.12\n"
@@ -179,7 +179,7 @@ def test_a_setup_py_without_literals_declares_nothing(tmp_path: Path, text: str)
         ("setup.cfg", "[metadata]\nclassifiers = file: missing.txt\n", "missing.txt cannot be read"),
     ],
 )
-def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_the_error_for_a_broken_project_file_names_it(tmp_path: Path, name: str, text: str, said: str) -> None:
     (tmp_path / name).write_text(text)
 
     with pytest.raises(InvalidSettingError) as caught:
@@ -189,7 +189,7 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str, text: str, said: str)
     assert str(tmp_path) in caught.value.message
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+def test_the_error_for_a_binary_project_file_names_it(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_bytes(b"\xff\xfe")
 
     with pytest.raises(InvalidSettingError, match=r"pyproject\.toml cannot be read"):
@@ -197,7 +197,7 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["project = 1\ntool = 2", '[project]\nname = 1\ndynamic = 3\n[tool]\npoetry = "x"'])
-def test_tables_that_are_none_do_not_matter(tmp_path: Path, text: str) -> None:
+def test_values_that_are_not_tables_are_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
 
     assert read_project(tmp_path) in (None, Project(path=tmp_path / "pyproject.toml"))
@@ -258,7 +258,7 @@ def test_classifiers_decide_what_is_supported() -> None:
     assert expanded("3.6,lowest,latest", demo) == ["3.6", "3.9", "3.13"]
 
 
-def test_without_classifiers_requires_python_met_by_maintained_versions() -> None:
+def test_without_classifiers_maintained_versions_that_meet_requires_python_are_supported() -> None:
     assert expanded("supported", classified("3", requires_python=">=3.9")) == ["3.11", "3.12", "3.13", "3.14", "3.15"]
     assert expanded("supported", classified(requires_python=">=3.9,<3.13")) == ["3.11", "3.12"]
     assert expanded("lowest", classified(requires_python=">=3.12.2")) == ["3.12"]
@@ -277,7 +277,7 @@ def test_a_version_newer_than_the_table_is_maintained() -> None:
     assert expanded("latest", classified(requires_python=">=3.15"), released=[Version("3.17.0")]) == ["3.17"]
 
 
-def test_a_bound_within_a_minor_version_binds_its_request() -> None:
+def test_a_bound_within_a_minor_version_limits_its_request() -> None:
     demo = classified(requires_python=">=3.11,<=3.12.4")
     word = Request.parse("supported")
     requests = resolve_keywords(
@@ -290,7 +290,7 @@ def test_a_bound_within_a_minor_version_binds_its_request() -> None:
     assert requests[1].specifier.contains("3.12.4")
 
 
-def test_latest_without_declared_versions_is_the_newest_stable() -> None:
+def test_latest_without_declared_versions_is_the_newest_stable_version() -> None:
     assert expanded("latest", None) == ["3.15"]
     assert expanded("latest", classified()) == ["3.15"]
 
@@ -319,18 +319,18 @@ def test_the_catalogue_is_read_only_if_it_is_needed() -> None:
 
 
 @pytest.mark.parametrize("word", ["supported", "lowest"])
-def test_without_a_project_nothing_is_supported(word: str) -> None:
+def test_supported_and_lowest_need_a_project(word: str) -> None:
     with pytest.raises(InvalidRequestError, match=f"'{word}' needs a project") as caught:
         expanded(word, None)
     assert expanded(caught.value.hint, None) == ["3.15"]
 
 
-def test_a_project_that_declares_nothing_is_named() -> None:
+def test_the_error_for_a_project_without_versions_names_its_file() -> None:
     with pytest.raises(InvalidRequestError, match=r"pyproject\.toml declares neither requires-python nor"):
         expanded("supported", classified("3"))
 
 
-def test_requirements_that_nothing_meets_are_named() -> None:
+def test_the_error_for_a_requirement_that_no_version_meets_contains_it() -> None:
     with pytest.raises(NoMatchError, match=r"no released version .* requires-python = '<3.9'") as caught:
         expanded("supported", classified(requires_python="<3.9"))
     assert Request.parse(caught.value.hint).specifier == SpecifierSet("<3.9")
@@ -366,14 +366,14 @@ def test_each_line_of_a_version_file_is_a_python(tmp_path: Path, name: str, text
     assert pinned(tmp_path) == texts
 
 
-def test_a_path_in_a_version_file_starts_from_it(tmp_path: Path) -> None:
+def test_a_path_in_a_version_file_is_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / ".python-version").write_text("./build/python\n")
     (tmp_path / "tests").mkdir()
     [request] = read_pinned(tmp_path / "tests")
     assert request.path == tmp_path / "build" / "python"
 
 
-def test_the_nearest_version_file_counts_and_several_versions_go_before_one(tmp_path: Path) -> None:
+def test_the_nearest_version_file_is_used_and_python_versions_has_precedence(tmp_path: Path) -> None:
     inner = tmp_path / "packages" / "a"
     inner.mkdir(parents=True)
     (tmp_path / ".python-version").write_text("3.11\n")
@@ -385,7 +385,7 @@ def test_the_nearest_version_file_counts_and_several_versions_go_before_one(tmp_
     assert pinned(inner) == ["3.10"]
 
 
-def test_a_version_file_above_the_repository_is_not_the_project_s(tmp_path: Path) -> None:
+def test_a_version_file_above_the_repository_is_ignored(tmp_path: Path) -> None:
     (tmp_path / ".python-version").write_text("3.11\n")
     (tmp_path / "repository" / ".git").mkdir(parents=True)
     with pytest.raises(InvalidRequestError, match=r"no \.python-versions and no \.python-version in this project"):
@@ -403,7 +403,7 @@ def test_a_version_file_above_the_repository_is_not_the_project_s(tmp_path: Path
         ("pinned\n", 1, "latest"),
     ],
 )
-def test_a_line_that_is_no_python_is_named_with_its_file(
+def test_the_error_for_an_invalid_line_names_the_file_and_the_line(
     tmp_path: Path, text: str, line: int, hint: str | None
 ) -> None:
     (tmp_path / ".python-version").write_text(text)
@@ -415,13 +415,13 @@ def test_a_line_that_is_no_python_is_named_with_its_file(
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "# 3.12\n"])
-def test_a_version_file_that_names_nothing_says_so(tmp_path: Path, text: str) -> None:
+def test_a_version_file_without_a_request_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / ".python-version").write_text(text)
     with pytest.raises(InvalidRequestError, match="has no request"):
         read_pinned(tmp_path)
 
 
-def test_pinned_is_replaced_in_place_and_its_words_too() -> None:
+def test_pinned_is_replaced_in_place_and_its_keywords_are_resolved() -> None:
     requests = parse_requests(["3.9", "pinned", "3.14"], directory=Path(), origin="test")
     found = resolve_keywords(
         requests,

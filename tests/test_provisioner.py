@@ -1,3 +1,5 @@
+"""`provision` finds, installs or rejects Pythons, and shares its store with uv."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +26,7 @@ VERSIONS = list(archives.interpreters())
 needs_two = pytest.mark.skipif(len(VERSIONS) < 2, reason="needs a second interpreter on this machine")
 
 
-def test_what_is_missing_is_installed_and_then_used(settings: Settings) -> None:
+def test_a_missing_python_is_installed_and_then_found(settings: Settings) -> None:
     first = provision(NEWEST, settings)
     again = provision(NEWEST, settings._replace(downloads="never", offline=True))
 
@@ -36,7 +38,7 @@ def test_what_is_missing_is_installed_and_then_used(settings: Settings) -> None:
 
 
 @needs_two
-def test_p19_one_failure_hides_no_other_result(settings: Settings) -> None:
+def test_p19_one_failure_does_not_hide_other_results(settings: Settings) -> None:
     with pytest.raises(SeveralFailedError) as caught:
         provision_all([VERSIONS[0], "3.99", NEWEST, "pypy3.2"], settings)
 
@@ -50,17 +52,17 @@ def test_p19_one_failure_hides_no_other_result(settings: Settings) -> None:
     assert "pypy3.2" in str(caught.value)
 
 
-def test_a_single_failure_is_raised_as_it_is(settings: Settings) -> None:
+def test_a_single_failure_is_raised_unchanged(settings: Settings) -> None:
     with pytest.raises(NoMatchError, match=r"3\.99"):
         provision_all(["3.99"], settings)
 
 
-def test_several_for_one_are_refused(settings: Settings) -> None:
+def test_provision_rejects_several_pythons(settings: Settings) -> None:
     with pytest.raises(InvalidRequestError, match="means 2 Pythons"):
         provision("3.12,3.13", settings)
 
 
-def test_the_same_python_asked_for_twice_is_installed_once(provisioner: Provisioner) -> None:
+def test_a_python_requested_twice_is_installed_once(provisioner: Provisioner) -> None:
     results = provisioner.provide(provisioner.parse([NEWEST, f"python{NEWEST}", f"cp{NEWEST.replace('.', '')}"]))
 
     assert len({result.interpreter for result in results if isinstance(result, ProvisionResult)}) == 1
@@ -79,14 +81,14 @@ def test_a_damaged_installation_is_not_found(settings: Settings, provisioner: Pr
         provisioner.find(provisioner.parse([NEWEST])[0])
 
 
-def test_p2_a_deleted_interpreter_is_never_success(settings: Settings) -> None:
+def test_p2_a_deleted_interpreter_is_installed_again(settings: Settings) -> None:
     interpreter = provision(NEWEST, settings)
     interpreter.executable.unlink()
 
     assert provision(NEWEST, settings).run("-c", "print(1)").stdout == "1\n"
 
 
-def test_offline_uses_what_the_cache_has(settings: Settings, tmp_path: Path, server: Mirror) -> None:
+def test_offline_installs_from_the_cache(settings: Settings, tmp_path: Path, server: Mirror) -> None:
     remote = settings._replace(mirror=server.url)
     provision(NEWEST, remote)
     elsewhere = remote._replace(store=tmp_path / "other")
@@ -96,7 +98,7 @@ def test_offline_uses_what_the_cache_has(settings: Settings, tmp_path: Path, ser
     assert len(server.requests) == count
 
 
-def test_a_catalogue_that_cannot_be_had_is_a_clear_error(settings: Settings, tmp_path: Path) -> None:
+def test_the_error_for_a_missing_catalogue_names_it(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"nowhere\.json"):
         provision(NEWEST, settings._replace(catalogue=str(tmp_path / "nowhere.json")))
 
@@ -107,13 +109,13 @@ def test_an_installed_python_needs_no_catalogue(settings: Settings, tmp_path: Pa
     assert provision(NEWEST, settings._replace(catalogue=str(tmp_path / "nowhere.json")))
 
 
-def test_a_path_is_used_as_it_is(settings: Settings) -> None:
+def test_a_path_is_used_unchanged(settings: Settings) -> None:
     path = archives.interpreters()[NEWEST]
 
     assert provision(str(path), settings).executable == path
 
 
-def test_a_path_that_is_no_python_is_a_clear_error(settings: Settings, tmp_path: Path) -> None:
+def test_the_error_for_a_path_that_is_not_a_python_names_it(settings: Settings, tmp_path: Path) -> None:
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho rubbish\n")
     script.chmod(0o755)
@@ -122,7 +124,7 @@ def test_a_path_that_is_no_python_is_a_clear_error(settings: Settings, tmp_path:
         provision(str(script), settings)
 
 
-def test_the_machine_comes_before_a_download(settings: Settings) -> None:
+def test_a_python_of_the_machine_is_preferred_to_a_download(settings: Settings) -> None:
     interpreter = provision(
         f"{sys.version_info.major}.{sys.version_info.minor}", settings._replace(preference="managed")
     )
@@ -136,7 +138,7 @@ def test_only_system_installs_nothing(settings: Settings) -> None:
         provision("3.99", settings._replace(preference="only-system"))
 
 
-def test_install_fills_the_store_whatever_the_machine_has(settings: Settings) -> None:
+def test_install_uses_the_store_even_if_the_machine_has_the_python(settings: Settings) -> None:
     with open_provisioner(settings._replace(preference="managed")) as provisioner:
         (result,) = provisioner.install(provisioner.parse([NEWEST]))
 
@@ -144,7 +146,7 @@ def test_install_fills_the_store_whatever_the_machine_has(settings: Settings) ->
     assert result.interpreter.source == "store"
 
 
-def test_p7_a_read_only_store_serves_without_a_write(settings: Settings) -> None:
+def test_p7_an_installed_python_is_provided_without_a_write(settings: Settings) -> None:
     interpreter = provision(NEWEST, settings)
     before = {path: path.lstat().st_mtime_ns for path in settings.store.rglob("*")}
 
@@ -155,7 +157,7 @@ def test_p7_a_read_only_store_serves_without_a_write(settings: Settings) -> None
     assert after == before
 
 
-def test_p22_uv_finds_and_uses_what_we_installed(settings: Settings, tmp_path: Path, uv: str) -> None:
+def test_p22_uv_finds_and_uses_our_installation(settings: Settings, tmp_path: Path, uv: str) -> None:
     interpreter = provision(NEWEST, settings)
     environ = {"UV_PYTHON_INSTALL_DIR": str(settings.store), "UV_PYTHON_DOWNLOADS": "never", "HOME": str(tmp_path)}
     uv_run = [uv, "python", "find", "--no-project", "--managed-python", NEWEST]
@@ -168,7 +170,7 @@ def test_p22_uv_finds_and_uses_what_we_installed(settings: Settings, tmp_path: P
     assert made.returncode == 0
 
 
-def test_p22_uvs_own_install_command_leaves_ours_whole(
+def test_p22_uv_python_install_does_not_change_our_installation(
     settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path
 ) -> None:
     interpreter = provision(NEWEST, settings)
@@ -186,7 +188,7 @@ def test_p22_uvs_own_install_command_leaves_ours_whole(
     assert provision(NEWEST, settings._replace(offline=True)) == interpreter
 
 
-def test_p22_what_uv_installed_is_used(settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path) -> None:
+def test_p22_an_installation_of_uv_is_used(settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path) -> None:
     environ = {
         "UV_PYTHON_INSTALL_DIR": str(settings.store),
         "UV_PYTHON_DOWNLOADS_JSON_URL": str(mirror_directory / "catalogue.json"),
@@ -201,10 +203,10 @@ def test_p22_what_uv_installed_is_used(settings: Settings, tmp_path: Path, uv: s
     assert interpreter.prefix.resolve().is_relative_to(settings.store.resolve())
 
 
-def test_a_broken_installation_of_uv_is_replaced(
+def test_p22_a_broken_installation_of_uv_is_replaced(
     settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path
 ) -> None:
-    test_p22_what_uv_installed_is_used(settings, tmp_path, uv, mirror_directory)
+    test_p22_an_installation_of_uv_is_used(settings, tmp_path, uv, mirror_directory)
     (home,) = (path for path in settings.store.glob("cpython-*") if not path.is_symlink())
     (home / f"bin/python{NEWEST}").write_bytes(b"")
 
@@ -229,5 +231,5 @@ def test_equal_failures_are_reported_once(settings: Settings, tmp_path: Path) ->
     assert len(caught.value.errors) == 3
 
 
-def test_one_text_is_one_item(settings: Settings) -> None:
+def test_provision_all_accepts_a_string(settings: Settings) -> None:
     assert provision_all(NEWEST, settings) == [provision(NEWEST, settings)]

@@ -1,4 +1,4 @@
-"""Options that others define too, and what pytest says about them."""
+"""An option that a conftest or plugin also defines keeps its meaning, and ``--pyinstall-python`` replaces ours."""
 
 import sys
 from pathlib import Path
@@ -27,13 +27,13 @@ DEFINITIONS = {
 
 
 @pytest.fixture(autouse=True)
-def found_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter that runs the tests answers; nothing is installed."""
+def no_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the running interpreter can be found, and nothing is installed."""
     monkeypatch.setenv("PYTEST_PYINSTALL_DOWNLOADS", "never")
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=DEFINITIONS)
-def test_a_conftest_that_defines_python_keeps_it(pytester: pytest.Pytester, definition: str) -> None:
+def test_a_conftest_that_defines_the_option_python_keeps_it(pytester: pytest.Pytester, definition: str) -> None:
     pytester.makeconftest(definition)
     pytester.makepyfile(USES)
 
@@ -46,7 +46,7 @@ def test_a_conftest_that_defines_python_keeps_it(pytester: pytest.Pytester, defi
 
 
 @pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=DEFINITIONS)
-def test_the_ini_value_and_the_variable_are_ours_beside_it(
+def test_the_ini_value_and_the_variable_work_beside_the_option_of_a_conftest(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, definition: str
 ) -> None:
     pytester.makeconftest(definition)
@@ -60,7 +60,7 @@ def test_the_ini_value_and_the_variable_are_ours_beside_it(
     result.stdout.fnmatch_lines(["*theirs 3.77 ours*"])
 
 
-def test_a_plugin_keeps_it_whether_it_is_loaded_before_us_or_after(
+def test_a_plugin_that_defines_the_option_python_keeps_it_in_any_load_order(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytester.makepyfile(theirs=DEFINITIONS["on the parser"])
@@ -74,7 +74,7 @@ def test_a_plugin_keeps_it_whether_it_is_loaded_before_us_or_after(
     pytester.runpytest_subprocess(*words).assert_outcomes(passed=1)
 
 
-def test_two_conftests_that_define_one_option_still_collide(pytester: pytest.Pytester) -> None:
+def test_two_other_definitions_of_one_option_still_conflict(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         "def pytest_addoption(parser):\n"
         "    parser.addoption('--mine')\n"
@@ -85,7 +85,7 @@ def test_two_conftests_that_define_one_option_still_collide(pytester: pytest.Pyt
     assert "--mine" in result.stderr.str() + result.stdout.str()
 
 
-def test_without_another_the_two_names_are_one_option(pytester: pytest.Pytester) -> None:
+def test_without_another_definition_both_names_are_one_option(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(USES)
     for flag in ("--python", "--pyinstall-python"):
         result = pytester.runpytest_subprocess("-s", f"{flag}={sys.executable}")
@@ -93,7 +93,7 @@ def test_without_another_the_two_names_are_one_option(pytester: pytest.Pytester)
         assert "to request Pythons" not in result.stdout.str()
 
 
-def test_what_cannot_be_meant_is_corrected_with_the_option_that_was_written(pytester: pytest.Pytester) -> None:
+def test_a_hint_uses_the_option_name_that_was_typed(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(DEFINITIONS["on the parser"])
     result = pytester.runpytest_subprocess("--pyinstall-python", "3,,9")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -101,7 +101,7 @@ def test_what_cannot_be_meant_is_corrected_with_the_option_that_was_written(pyte
     assert "hint: pytest --pyinstall-python" in result.stderr.str()
 
 
-def test_help_names_theirs_as_theirs(pytester: pytest.Pytester) -> None:
+def test_help_shows_the_option_of_the_conftest(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(DEFINITIONS["on the parser"])
     help_text = pytester.runpytest_subprocess("--help").stdout.str()
     assert "--pyinstall-python" in help_text

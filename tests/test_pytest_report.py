@@ -1,3 +1,5 @@
+"""``--python-report`` writes the results of tests with the fixture `python` as an HTML page."""
+
 import json
 import re
 import sys
@@ -49,7 +51,7 @@ def test_the_page_shows_the_pythons_of_the_fixture(
     assert counts == [{"passed": 2, "skipped": 1}, {"passed": 1, "failed": 1, "skipped": 1}]
 
 
-def test_without_a_test_of_the_fixture_there_is_a_line_in_place_of_the_page(pytester: pytest.Pytester) -> None:
+def test_without_a_test_of_the_fixture_a_line_replaces_the_page(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_plain(): pass")
 
     result = pytester.runpytest_subprocess("--python-report=page.html", "--python=current")
@@ -59,7 +61,7 @@ def test_without_a_test_of_the_fixture_there_is_a_line_in_place_of_the_page(pyte
     assert not (pytester.path / "page.html").exists()
 
 
-def test_the_running_python_is_a_column_too(pytester: pytest.Pytester) -> None:
+def test_the_running_python_is_a_column_of_the_page(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(python): pass")
 
     pytester.runpytest_subprocess("--python-report=page.html").assert_outcomes(passed=1)

@@ -1,3 +1,5 @@
+"""A session chooses its Pythons, gives them ids, and reports missing ones in one message."""
+
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -55,7 +57,7 @@ def interpreter(
 
 @dataclass
 class Machine:
-    """Stands for a provisioner on a machine that has these Pythons, and can get no other."""
+    """A fake provisioner on a machine that has only these Pythons."""
 
     found: Found
     settings: Settings
@@ -106,7 +108,7 @@ def ids(found: Found, *texts: str) -> list[str]:
     return [choice.id for choice in choose(found, *texts)]
 
 
-def test_an_id_is_the_minor_version_where_that_is_enough() -> None:
+def test_an_id_is_the_minor_version_if_that_is_unique() -> None:
     found = {
         "3.9": interpreter("cpython-3.9.18"),
         "3.13": interpreter("cpython-3.13.1"),
@@ -117,7 +119,7 @@ def test_an_id_is_the_minor_version_where_that_is_enough() -> None:
     assert ids(found) == ["3.9", "3.13", "3.13t", "3.13d", "pypy3.9"]
 
 
-def test_two_patches_of_one_minor_are_told_apart_and_the_others_stay_short() -> None:
+def test_ids_of_two_patches_of_a_minor_version_contain_the_patch() -> None:
     found = {
         "3.12.1": interpreter("cpython-3.12.1"),
         "3.11": interpreter("cpython-3.11.7"),
@@ -126,13 +128,13 @@ def test_two_patches_of_one_minor_are_told_apart_and_the_others_stay_short() -> 
     assert ids(found) == ["3.12.1", "3.11", "3.12.4"]
 
 
-def test_one_version_for_two_libcs_is_told_apart_by_the_key() -> None:
+def test_ids_of_one_version_for_two_libcs_are_keys() -> None:
     gnu, musl = interpreter("cpython-3.12.1"), interpreter("cpython-3.12.1", libc="musl")
     found = {"3.12": gnu, "cpython-3.12-linux-x86_64-musl": musl}
     assert ids(found) == ["cpython-3.12.1-linux-x86_64-gnu", "cpython-3.12.1-linux-x86_64-musl"]
 
 
-def test_one_version_at_two_places_is_told_apart_by_what_differs_in_their_paths() -> None:
+def test_ids_of_one_version_at_two_paths_contain_the_difference() -> None:
     found = {
         "/opt/a/py": interpreter("cpython-3.12.1", at="/opt/a/py"),
         "/opt/b/py": interpreter("cpython-3.12.1", at="/opt/b/py"),
@@ -145,7 +147,7 @@ def test_one_version_at_two_places_is_told_apart_by_what_differs_in_their_paths(
     assert ids(found) == ["3.12.1-py-python", "3.12.1-py-python-g"]
 
 
-def test_one_version_from_several_sources_is_told_apart_by_them_before_their_paths() -> None:
+def test_ids_of_one_version_from_several_sources_contain_the_source() -> None:
     found = {
         "current": interpreter("cpython-3.13.0", at="/home/me/.venv", source="path"),
         "3.13": interpreter("cpython-3.13.0", source="store"),
@@ -156,7 +158,7 @@ def test_one_version_from_several_sources_is_told_apart_by_them_before_their_pat
     assert ids(found, "3.13", "/opt/a", "/opt/b") == ["3.13.0-store", "3.13.0-a", "3.13.0-b"]
 
 
-def test_what_is_missing_is_called_by_its_request() -> None:
+def test_the_id_of_a_missing_python_is_its_request() -> None:
     found = {"3.9": interpreter("cpython-3.9.18")}
     texts = ["py36", "3.9", "3.9.99", "pypy@3.6", "3.6t", ">=3.20,<4", "3", "/no/such/python", "3.15.0rc1"]
     assert ids(found, *texts) == [
@@ -164,14 +166,14 @@ def test_what_is_missing_is_called_by_its_request() -> None:
     ]
 
 
-def test_requests_that_come_to_one_interpreter_are_one_choice() -> None:
+def test_requests_for_one_interpreter_are_one_python() -> None:
     python = interpreter("cpython-3.9.18")
     (choice,) = choose({"3.9": python, ">=3.9,<3.10": python})
     assert choice.asked == ("3.9", ">=3.9,<3.10")
     assert detailed_header(choice) == f"python 3.9, >=3.9,<3.10 -> CPython 3.9.18 (found: pyenv) {python.executable}"
 
 
-def test_a_virtual_environment_is_not_the_interpreter_it_was_made_from(tmp_path: Path) -> None:
+def test_a_virtual_environment_and_its_base_are_two_pythons(tmp_path: Path) -> None:
     base, venv = tmp_path / "base", tmp_path / "venv"
     for directory in (base, venv):
         directory.joinpath("bin").mkdir(parents=True)
@@ -184,23 +186,23 @@ def test_a_virtual_environment_is_not_the_interpreter_it_was_made_from(tmp_path:
     assert ids(found) == ["3.9.18-base", "3.9.18-venv"]
 
 
-def test_what_was_asked_before_is_not_asked_again() -> None:
-    room = pythons({"3.9": interpreter("cpython-3.9.18")})
-    first = room.choose(["3.9", "3.6"], origin="test", directory=HERE)
-    assert room.choose(["3.6", "3.9"], origin="test", directory=HERE) == first[::-1]
-    assert cast("Machine", room.provisioner).asked == ["3.9", "3.6"]
+def test_a_request_is_looked_up_once() -> None:
+    provider = pythons({"3.9": interpreter("cpython-3.9.18")})
+    first = provider.choose(["3.9", "3.6"], origin="test", directory=HERE)
+    assert provider.choose(["3.6", "3.9"], origin="test", directory=HERE) == first[::-1]
+    assert cast("Machine", provider.provisioner).asked == ["3.9", "3.6"]
 
 
-def test_looking_installs_nothing_and_tries_nothing() -> None:
-    room = pythons({"3.9": interpreter("cpython-3.9.18")}, looks_only=True)
-    here, missing = room.choose_all(["3.9", "3.6"], origin="test", directory=HERE)
-    assert here.interpreter is not None
+def test_looking_for_pythons_installs_nothing() -> None:
+    provider = pythons({"3.9": interpreter("cpython-3.9.18")}, looks_only=True)
+    found_python, missing = provider.choose_all(["3.9", "3.6"], origin="test", directory=HERE)
+    assert found_python.interpreter is not None
     assert missing.error is None
     assert detailed_header(missing).startswith("python 3.6 -> missing: not here")
-    assert not cast("Machine", room.provisioner).installs
+    assert not cast("Machine", provider.provisioner).installs
 
 
-def test_the_header_is_one_line_of_the_versions_that_answered() -> None:
+def test_the_header_lists_the_versions_in_one_line() -> None:
     found = {text: interpreter(f"cpython-{text}.1") for text in ("3.9", "3.10", "3.13")}
     choices = choose(found)
     assert header(choices, width=80) == ["pythons: 3.9.1 3.10.1 3.13.1 (found: pyenv)"]
@@ -211,7 +213,7 @@ def test_the_header_is_one_line_of_the_versions_that_answered() -> None:
     assert header(installed, width=26) == ["pythons: 3.9 3.10 3.13 …"]
 
 
-def test_the_header_says_in_one_line_what_is_missing_and_the_ways_out() -> None:
+def test_the_header_lists_missing_pythons_and_remedies_in_one_line() -> None:
     offline = {text: OfflineError("no network") for text in ("3.9", "3.10", "3.11", "3.12", "3.13")}
     choices = choose(offline)
     (line,) = header(choices, width=80)
@@ -226,78 +228,79 @@ def test_the_header_says_in_one_line_what_is_missing_and_the_ways_out() -> None:
     assert header(choose({}, "3.6", looks_only=True), width=80, looks_only=True) == ["missing: 3.6 (not installed)"]
 
 
-def test_what_a_word_means_may_be_out_of_reach() -> None:
-    room = pythons({"3.9": interpreter("cpython-3.9.18")})
-    machine = cast("Machine", room.provisioner)
+def test_a_configured_keyword_that_cannot_be_resolved_is_a_missing_python() -> None:
+    provider = pythons({"3.9": interpreter("cpython-3.9.18")})
+    machine = cast("Machine", provider.provisioner)
     machine.unreachable = "supported"
     with pytest.raises(FetchError):
-        room.choose(["3.9", "supported"], origin="test", directory=HERE)
-    here, missing = room.choose_configured(["3.9", "supported"], origin="test", directory=HERE)
-    assert here.interpreter is not None
+        provider.choose(["3.9", "supported"], origin="test", directory=HERE)
+    found_python, missing = provider.choose_configured(["3.9", "supported"], origin="test", directory=HERE)
+    assert found_python.interpreter is not None
     assert (missing.id, missing.is_missing, str(missing.error)) == ("supported", True, "no catalogue")
 
 
 def test_one_message_lists_every_failure() -> None:
-    room = pythons({"3.9": interpreter("cpython-3.9.18"), "3.10": OfflineError("no network", hint="wait")})
+    provider = pythons({"3.9": interpreter("cpython-3.9.18"), "3.10": OfflineError("no network", hint="wait")})
     with pytest.raises(SeveralFailedError) as caught:
-        room.choose_all(["3.9", "3.10", "3.6"], origin="test", directory=HERE)
+        provider.choose_all(["3.9", "3.10", "3.6"], origin="test", directory=HERE)
     assert str(caught.value).splitlines() == [
         "test: 2 of 3 Pythons cannot be used:",
         *("3.10: no network", "hint: wait"),
         *("no build of Python 3.6", "hint: 3.12"),
     ]
     with pytest.raises(NoMatchError, match=r"3\.6"):
-        room.choose_all(["3.6"], origin="test", directory=HERE)
+        provider.choose_all(["3.6"], origin="test", directory=HERE)
 
 
-def test_only_what_is_missing_is_skipped() -> None:
+def test_missing_pythons_are_skipped_but_broken_ones_fail() -> None:
     broken = {"3.9": DigestMismatchError("not what was promised"), "./here": ProbeError("no Python")}
-    room = pythons(broken, missing="skip")
-    choices = room.choose(["3.6", "3.9", "./here", "./gone"], origin="test", directory=HERE)
-    assert [room.skips(choice) for choice in choices] == [True, False, True, True]
+    provider = pythons(broken, missing="skip")
+    choices = provider.choose(["3.6", "3.9", "./here", "./gone"], origin="test", directory=HERE)
+    assert [provider.skips(choice) for choice in choices] == [True, False, True, True]
     with pytest.raises(SeveralFailedError, match="promised"):
-        room.choose_all(["3.6", "3.9"], origin="test", directory=HERE)
+        provider.choose_all(["3.6", "3.9"], origin="test", directory=HERE)
 
 
-def test_an_interpreter_that_says_another_version_than_its_name_is_no_choice_even_when_skipping() -> None:
-    """P18"""
+def test_p18_a_python_with_another_version_than_its_key_is_an_error_even_when_skipping() -> None:
     running = Path(sys.executable)
     claimed = interpreter("cpython-3.6.1", at=str(running.parent), executable=running.name)
-    room = pythons({"3.6": claimed}, missing="skip")
-    cast("Machine", room.provisioner).how = "repaired"  # what was there has answered to the provisioner
+    provider = pythons({"3.6": claimed}, missing="skip")
+    cast("Machine", provider.provisioner).how = "repaired"  # the provisioner has probed the Python that was present
     with pytest.raises(ProbeError, match=r"not cpython-3\.6\.1-"):
-        room.choose_all(["3.6"], origin="test", directory=HERE)
+        provider.choose_all(["3.6"], origin="test", directory=HERE)
 
 
-def test_one_request_is_one_python() -> None:
-    room = pythons({"3.9": interpreter("cpython-3.9.18")})
-    assert room.one("3.9", directory=HERE).interpreter is not None
-    assert room.one(Request.parse("3.9"), directory=HERE).interpreter is not None
+def test_one_accepts_a_single_request() -> None:
+    provider = pythons({"3.9": interpreter("cpython-3.9.18")})
+    assert provider.one("3.9", directory=HERE).interpreter is not None
+    assert provider.one(Request.parse("3.9"), directory=HERE).interpreter is not None
     for wrong in ("3.9..3.11", "", 3.9, None):
         with pytest.raises(InvalidRequestError):
-            room.one(wrong, directory=HERE)
+            provider.one(wrong, directory=HERE)
 
 
-def test_a_choice_survives_the_way_to_a_worker() -> None:
-    here, missing = choose({"3.9": interpreter("cpython-3.9.18")}, "3.9", "3.6")
-    assert SessionPython.from_json(here.to_json()) == here
+def test_a_session_python_survives_serialization() -> None:
+    found_python, missing = choose({"3.9": interpreter("cpython-3.9.18")}, "3.9", "3.6")
+    assert SessionPython.from_json(found_python.to_json()) == found_python
     arrived = SessionPython.from_json(missing.to_json())
     assert (arrived.id, arrived.asked, arrived.versions) == (missing.id, missing.asked, missing.versions)
     assert str(arrived.error) == str(missing.error)
     assert reason(arrived) == "no build of Python 3.6"
 
 
-def test_a_specifier_admits_by_the_release() -> None:
-    here, missing, patch, open_ended = choose({"3.9": interpreter("cpython-3.9.18")}, "3.9", "3.6", "3.7.5", ">=4")
-    assert admits(SpecifierSet(">=3.9"), here)
-    assert not admits(SpecifierSet(">=3.9.19"), here)
+def test_a_specifier_is_compared_with_the_release() -> None:
+    found_python, missing, patch, open_ended = choose(
+        {"3.9": interpreter("cpython-3.9.18")}, "3.9", "3.6", "3.7.5", ">=4"
+    )
+    assert admits(SpecifierSet(">=3.9"), found_python)
+    assert not admits(SpecifierSet(">=3.9.19"), found_python)
     assert not admits(SpecifierSet(">=3.9"), missing)
     assert admits(SpecifierSet(">=3.6.5"), missing)
     assert not admits(SpecifierSet(">=3.7.6"), patch)
     assert admits(SpecifierSet("<3"), open_ended)
 
 
-def test_specifiers_of_several_marks_hold_together() -> None:
+def test_specifiers_of_several_marks_are_combined() -> None:
     assert parse_specifier([">=3.9,<3.12", "!=3.10.*"], origin="mark") == SpecifierSet(">=3.9,<3.12,!=3.10.*")
     for wrong in ([], ["3.9"], [3.9], [""], ["three"]):
         with pytest.raises(InvalidRequestError, match="mark"):

@@ -1,4 +1,4 @@
-"""How each kind of value is read; which row decides is in test_options.py."""
+"""Each kind of value is parsed, and invalid ones are errors; ``test_options.py`` tests each row of the table."""
 
 import os
 import sys
@@ -11,14 +11,14 @@ from pytest_pyinstall.request.identity import RELEASE_WORKFLOW
 from pytest_pyinstall.settings import Settings, expand_user, home_directory
 
 HERE = Path("/work") if os.name != "nt" else Path("C:/work")
-posix = pytest.mark.skipif(sys.platform == "win32", reason="paths of POSIX")
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX paths")
 
 
 def settings(**environ: str) -> Settings:
     return Settings.from_environ({f"PYTEST_PYINSTALL_{name}": text for name, text in environ.items()}, directory=HERE)
 
 
-def test_an_option_comes_before_the_variable_before_the_ini_value_before_uvs_variable() -> None:
+def test_precedence_is_option_then_variable_then_ini_value_then_variable_of_uv() -> None:
     environ = {"PYTEST_PYINSTALL_MIRROR": "https://b.test", "UV_PYTHON_INSTALL_MIRROR": "https://d.test"}
     options: dict[str, str | None] = {"mirror": "https://a.test"}
     ini: dict[str, str | None] = {"mirror": "https://c.test"}
@@ -37,7 +37,7 @@ def test_an_option_comes_before_the_variable_before_the_ini_value_before_uvs_var
     ]
 
 
-def test_what_is_empty_is_unset() -> None:
+def test_an_empty_value_is_unset() -> None:
     each = Settings.from_environ(
         {"PYTEST_PYINSTALL_MIRROR": "", "PYTEST_PYINSTALL_LOCK_TIMEOUT": ""},
         directory=HERE,
@@ -48,13 +48,13 @@ def test_what_is_empty_is_unset() -> None:
     assert "missing" not in each.origins
 
 
-def test_the_home_variable_gives_both_directories_unless_they_are_named(tmp_path: Path) -> None:
+def test_the_home_variable_sets_both_directories_unless_they_are_set(tmp_path: Path) -> None:
     each = settings(HOME=str(tmp_path), CACHE=str(tmp_path / "elsewhere"))
     assert (each.store, each.cache) == (tmp_path / "store", tmp_path / "elsewhere")
     assert each.origins["store"] == "PYTEST_PYINSTALL_HOME"
 
 
-def test_relative_paths_start_where_they_are_written() -> None:
+def test_relative_paths_are_relative_to_where_they_are_written() -> None:
     each = Settings.from_environ(
         {"PYTEST_PYINSTALL_CACHE": "../c", "PYTEST_PYINSTALL_TRUSTED_STORE": os.pathsep.join(["a", "", "b"])},
         directory=HERE,
@@ -69,14 +69,14 @@ def test_relative_paths_start_where_they_are_written() -> None:
 
 
 @posix
-def test_a_symlink_keeps_the_name_that_its_user_gave_it(tmp_path: Path) -> None:
+def test_a_symlink_is_not_resolved(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     assert settings(STORE=str(tmp_path / "link")).store == tmp_path / "link"
 
 
 @posix
-def test_a_tilde_is_a_home_directory_and_an_unknown_one_an_error(isolated_home: Path) -> None:
+def test_a_tilde_is_expanded_and_an_unknown_user_is_an_error(isolated_home: Path) -> None:
     assert settings(STORE="~/pythons").store == isolated_home / "pythons"
     assert expand_user("./~", origin="x") == Path("./~")
     with pytest.raises(InvalidSettingError, match="_STORE: ~nosuchuser/x: there is no user 'nosuchuser'"):
@@ -84,7 +84,7 @@ def test_a_tilde_is_a_home_directory_and_an_unknown_one_an_error(isolated_home: 
 
 
 @posix
-def test_without_a_home_there_are_directories_of_this_user_and_no_home_below_which_anything_is(
+def test_p24_without_a_home_directories_of_the_user_id_are_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os.path, "expanduser", lambda text: text)
@@ -102,12 +102,12 @@ def test_without_a_home_there_are_directories_of_this_user_and_no_home_below_whi
 
 
 @pytest.mark.parametrize("text", ["1", "true", "YES", "on", "y", "T"])
-def test_these_are_true(text: str) -> None:
+def test_these_words_are_true(text: str) -> None:
     assert Settings.from_environ({"UV_OFFLINE": text}, directory=HERE).offline is True
 
 
 @pytest.mark.parametrize("text", ["0", "false", "No", "off", "n", "f"])
-def test_these_are_false(text: str) -> None:
+def test_these_words_are_false(text: str) -> None:
     assert Settings.from_environ({"UV_OFFLINE": text}, directory=HERE).offline is False
 
 
@@ -122,11 +122,11 @@ def test_these_are_false(text: str) -> None:
         ("0", "never"),
     ],
 )
-def test_uvs_words_for_downloads_have_ours(text: str, value: str) -> None:
+def test_words_of_uv_for_downloads_are_translated(text: str, value: str) -> None:
     assert Settings.from_environ({"UV_PYTHON_DOWNLOADS": text}, directory=HERE).downloads == value
 
 
-def test_manual_is_a_word_of_uv_alone() -> None:
+def test_manual_is_accepted_only_in_the_variable_of_uv() -> None:
     with pytest.raises(InvalidSettingError, match="'manual' is none of auto, never") as caught:
         settings(DOWNLOADS="manual")
     assert caught.value.hint == "PYTEST_PYINSTALL_DOWNLOADS=auto"
@@ -138,7 +138,7 @@ def test_seconds_are_a_number(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["-1", "inf", "nan", "soon", "1s", "1,5"])
-def test_what_is_no_number_of_seconds_says_so(text: str) -> None:
+def test_an_invalid_number_of_seconds_is_an_error(text: str) -> None:
     with pytest.raises(InvalidSettingError, match="is not a number of seconds") as caught:
         settings(LOCK_TIMEOUT=text)
     assert caught.value.hint == "PYTEST_PYINSTALL_LOCK_TIMEOUT=300"
@@ -150,11 +150,11 @@ def test_hosts_are_separated_by_commas_or_blanks() -> None:
 
 
 @pytest.mark.parametrize("text", ["https://host/x", "http://u:p@host:8/x", "file:///x", "pbs", "uv"])
-def test_a_url_and_a_keyword_stay_as_they_are_written(text: str) -> None:
+def test_a_url_or_a_keyword_is_not_changed(text: str) -> None:
     assert settings(CATALOGUE=text).catalogue == text
 
 
-def test_a_keyword_is_one_for_its_option_alone() -> None:
+def test_a_keyword_is_valid_for_its_option_only() -> None:
     assert settings(MIRROR="uv").mirror == str(HERE / "uv")
 
 
@@ -170,7 +170,7 @@ def test_a_keyword_is_one_for_its_option_alone() -> None:
         ("a\0b", "a path cannot contain a NUL character"),
     ],
 )
-def test_what_can_be_no_location_names_the_variable(text: str, words: str) -> None:
+def test_the_error_for_an_invalid_location_names_the_variable(text: str, words: str) -> None:
     with pytest.raises(InvalidSettingError) as caught:
         settings(MIRROR=text)
     assert words in caught.value.message
@@ -180,14 +180,14 @@ def test_what_can_be_no_location_names_the_variable(text: str, words: str) -> No
 @pytest.mark.parametrize(
     "text", ["https://user:hunter2@host:port/", "https://user:hunt/er2@host/x", "ftp://u:hunter2@h/"]
 )
-def test_p13_a_password_in_a_wrong_url_is_not_repeated(text: str) -> None:
+def test_p13_the_error_for_an_invalid_url_hides_its_password(text: str) -> None:
     with pytest.raises(InvalidSettingError) as caught:
         settings(MIRROR=text)
     assert "hunter2" not in str(caught.value)
     assert "er2" not in str(caught.value)
 
 
-def test_an_example_fits_what_was_written() -> None:
+def test_a_hint_uses_the_option_that_was_typed() -> None:
     with pytest.raises(InvalidSettingError) as caught:
         Settings.from_environ({}, directory=HERE, options={"missing": "ignore"})
     assert str(caught.value) == "--python-missing: 'ignore' is none of fail, skip\nhint: --python-missing fail"
@@ -196,7 +196,7 @@ def test_an_example_fits_what_was_written() -> None:
 @pytest.mark.parametrize(
     "text", [RELEASE_WORKFLOW, f"{RELEASE_WORKFLOW}@refs/heads/main", f"https://git.test/{RELEASE_WORKFLOW}"]
 )
-def test_a_workflow_is_believed_as_it_is_written(text: str) -> None:
+def test_a_workflow_is_not_changed(text: str) -> None:
     each = settings(ATTESTATION_WORKFLOW=text, ATTESTATION_ROOT="root.json")
     assert (each.signer.workflow, each.signer.root) == (text, str(HERE / "root.json"))
 
@@ -204,12 +204,12 @@ def test_a_workflow_is_believed_as_it_is_written(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["release.yml", "owner/repository", f"x/{RELEASE_WORKFLOW}", f"{RELEASE_WORKFLOW}@main"]
 )
-def test_what_is_no_workflow_is_refused(text: str) -> None:
+def test_an_invalid_workflow_is_rejected(text: str) -> None:
     with pytest.raises(InvalidSettingError, match="is not OWNER/REPOSITORY"):
         settings(ATTESTATION_WORKFLOW=text)
 
 
-def test_our_directories_are_the_store_the_cache_and_mirrors_that_are_directories() -> None:
+def test_directories_are_the_store_the_cache_and_mirror_directories() -> None:
     each = settings(STORE="s", CACHE="c", MIRROR="m", PYPY_MIRROR="https://host/x")
     assert each.directories == (HERE / "s", HERE / "c", HERE / "m")
     assert settings(STORE="s", CACHE="c", MIRROR="file:///m").directories[2:] == (Path("/m"),)

@@ -1,4 +1,4 @@
-"""Each step is told with its reason: by ``-v`` of the command line, and where pytest is told to log."""
+"""Each step and its reason is printed with ``-v``, and logged if logging is on."""
 
 import logging
 import subprocess
@@ -28,14 +28,14 @@ def minor(mirror_directory: Path) -> str:
     return "3.9" if '"minor": 9' in text else f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def talk(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     capsys.readouterr()
     main(words)
     return capsys.readouterr().err
 
 
 def test_verbose_prints_each_step_of_an_installation(capsys: pytest.CaptureFixture[str], minor: str) -> None:
-    told = talk(capsys, "install", minor, "-v")
+    output = run(capsys, "install", minor, "-v")
 
     expected = [
         "setting mirror:",
@@ -47,21 +47,19 @@ def test_verbose_prints_each_step_of_an_installation(capsys: pytest.CaptureFixtu
         "it runs here",
         "published as",
     ]
-    places = [told.find(part) for part in expected]
-    assert -1 not in places, told
-    assert places == sorted(places), told
+    places = [output.find(part) for part in expected]
+    assert -1 not in places, output
+    assert places == sorted(places), output
 
 
-def test_a_second_installation_says_that_the_archive_was_in_the_cache(
-    capsys: pytest.CaptureFixture[str], minor: str
-) -> None:
-    talk(capsys, "install", minor)
-    talk(capsys, "remove", minor)
+def test_verbose_says_that_an_archive_is_in_the_cache(capsys: pytest.CaptureFixture[str], minor: str) -> None:
+    run(capsys, "install", minor)
+    run(capsys, "remove", minor)
 
-    assert "the archive is in the cache, with the right sha256" in talk(capsys, "install", minor, "-v")
+    assert "the archive is in the cache, with the right sha256" in run(capsys, "install", minor, "-v")
 
 
-def test_verbose_prints_what_was_skipped_and_why(
+def test_verbose_prints_skipped_pythons_with_the_reason(
     capsys: pytest.CaptureFixture[str], minor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "bin" / f"python{minor}"
@@ -69,33 +67,33 @@ def test_verbose_prints_what_was_skipped_and_why(
     broken.write_text("#!/bin/sh\necho no Python at all\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", str(broken.parent))
-    talk(capsys, "install", minor)
+    run(capsys, "install", minor)
 
-    told = talk(capsys, "find", minor, "-v", "--python-preference", "system")
+    output = run(capsys, "find", minor, "-v", "--python-preference", "system")
 
-    assert f"skipped: {broken} (path): {broken} does not answer like a Python" in told
-    assert f"{minor}: selected: cpython-{minor}." in told
+    assert f"skipped: {broken} (path): {broken} does not answer like a Python" in output
+    assert f"{minor}: selected: cpython-{minor}." in output
 
 
-def test_without_verbose_no_step_is_printed(capsys: pytest.CaptureFixture[str], minor: str) -> None:
-    assert "published as" not in talk(capsys, "install", minor)
+def test_no_step_is_printed_without_verbose(capsys: pytest.CaptureFixture[str], minor: str) -> None:
+    assert "published as" not in run(capsys, "install", minor)
     assert logging.getLogger(OURS).level == logging.NOTSET
 
 
-def test_no_password_is_printed(
+def test_p13_no_password_is_printed(
     capsys: pytest.CaptureFixture[str], minor: str, mirror_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with server.serve(mirror_directory) as served:
         url = served.url.replace("http://", "http://peep:hunter2@")
         monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", url)
 
-        told = talk(capsys, "install", minor, "-v")
+        output = run(capsys, "install", minor, "-v")
 
-    assert "peep:***@" in told
-    assert "hunter2" not in told
+    assert "peep:***@" in output
+    assert "hunter2" not in output
 
 
-def test_steps_come_from_their_level_on_and_end_with_the_block() -> None:
+def test_steps_are_shown_from_their_level_until_the_end_of_the_block() -> None:
     said: list[str] = []
     logger = logging.getLogger(f"{OURS}.somewhere")
 
@@ -108,7 +106,7 @@ def test_steps_come_from_their_level_on_and_end_with_the_block() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told", "untold"),
+    ("options", "shown", "absent"),
     [
         (["-v"], "published as", "setting store"),
         (["--log-level=debug"], "setting store", "DEBUG"),
@@ -117,7 +115,7 @@ def test_steps_come_from_their_level_on_and_end_with_the_block() -> None:
     ],
 )
 def test_pytest_logs_the_steps_if_logging_is_on(
-    pytester: pytest.Pytester, minor: str, options: list[str], told: str, untold: str
+    pytester: pytest.Pytester, minor: str, options: list[str], shown: str, absent: str
 ) -> None:
     pytester.makepyfile("def test_it(python): pass")
 
@@ -126,11 +124,11 @@ def test_pytest_logs_the_steps_if_logging_is_on(
     )
 
     result.assert_outcomes(passed=1)
-    assert told in result.stdout.str()
-    assert untold not in result.stdout.str()
+    assert shown in result.stdout.str()
+    assert absent not in result.stdout.str()
 
 
-def test_what_a_test_installs_is_in_its_captured_log(pytester: pytest.Pytester, minor: str) -> None:
+def test_steps_of_install_python_are_in_the_captured_log_of_the_test(pytester: pytest.Pytester, minor: str) -> None:
     pytester.makepyfile(f"def test_it(install_python):\n    install_python('{minor}')\n    assert False")
 
     result = pytester.runpytest_subprocess("--log-level=info", "--python-preference=only-managed")
@@ -139,7 +137,7 @@ def test_what_a_test_installs_is_in_its_captured_log(pytester: pytest.Pytester, 
     result.stdout.fnmatch_lines(["*Captured log call*", "INFO*published as*"])
 
 
-def test_logging_that_is_off_formats_nothing(minor: str) -> None:
+def test_steps_are_not_formatted_if_logging_is_off(minor: str) -> None:
     code = f"""
 import logging
 from pytest_pyinstall import provision

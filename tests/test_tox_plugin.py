@@ -1,10 +1,9 @@
-"""The real tox and tox-uv, as processes, in a library whose Pythons are on no ``PATH``."""
+"""The real tox and tox-uv install missing Pythons, in a library whose Pythons are not on ``PATH``."""
 
 import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import archives
@@ -45,15 +44,9 @@ def with_uv(shared: Path) -> Path:
     return tool_environments.environment(shared, "tox", "tox-uv")
 
 
-@pytest.fixture
-def served(mirror_directory: Path) -> Iterator[mirror.Mirror]:
-    with mirror.serve(mirror_directory) as server:
-        yield server
-
-
-def downloads(served: mirror.Mirror) -> list[str]:
-    """The minor versions that were downloaded, in order; several of one mean that it was downloaded again."""
-    names = [request.path.rpartition("/")[2] for request in served.requests if request.path.endswith(".tar.gz")]
+def downloads(server: mirror.Mirror) -> list[str]:
+    """The minor versions that were downloaded, sorted, once for each download."""
+    names = [request.path.rpartition("/")[2] for request in server.requests if request.path.endswith(".tar.gz")]
     return sorted(".".join(name.removeprefix("cpython-").split(".")[:2]) for name in names)
 
 
@@ -61,46 +54,48 @@ def library(tmp_path: Path, *names: str, base: str = BARE, more: str = "") -> Pa
     return tool_environments.library(tmp_path / "library", f"env_list = {list(names)}\n[env_run_base]{base}{more}")
 
 
-def test_plain_tox_finds_what_was_missing(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+def test_tox_installs_missing_pythons_and_finds_them_again(plain: Path, server: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "py36", "py39", "py312", base=PACKAGED, more="[env.py38]\n")
-    env = tool_environments.environ(tmp_path, mirror=served.url)
+    env = tool_environments.environ(tmp_path, mirror=server.url)
 
-    # What only looks, installs nothing.
+    # Commands that only read the configuration install nothing.
     assert "py36" in tool_environments.run(plain / "tox", "list", cwd=project, env=env).stdout
     assert "py36" in tool_environments.run(plain / "tox", "-l", cwd=project, env=env).stdout
-    # A configuration that needs an interpreter to be complete, tox shows with gaps and ends unhappily.
+    # tox shows errors and fails for values that need an interpreter.
     tool_environments.run(plain / "tox", "config", cwd=project, env=env, codes=range(256))
     tool_environments.run(plain / "tox", "config", "-e", "py39", "-k", "base_python", cwd=project, env=env)
     tool_environments.run(plain / "tox", "--showconfig", cwd=project, env=env, codes=range(256))
     tool_environments.run(plain / "tox", "depends", cwd=project, env=env)
-    assert served.requests == []
+    assert server.requests == []
     assert not (tmp_path / "home" / "pyinstall").exists()
 
     first = tool_environments.run(plain / "tox", "run", cwd=project, env=env).stdout
     assert tool_environments.answers(first) == ["3.6", "3.9", "3.12"]
-    assert downloads(served) == ["3.12", "3.6", "3.9"]  # and not 3.8, which no one ran
+    assert downloads(server) == ["3.12", "3.6", "3.9"]  # not 3.8, whose environment did not run
     assert first.count("installed in") == 3
 
-    asked = len(served.requests)
+    asked = len(server.requests)
     parallel = tool_environments.run(
         plain / "tox", "run-parallel", "-r", "--parallel-live", cwd=project, env=env
     ).stdout
     assert sorted(tool_environments.answers(parallel)) == ["3.12", "3.6", "3.9"]
-    assert len(served.requests) == asked
+    assert len(server.requests) == asked
     assert "pyinstall:" not in parallel
 
 
-def test_parallel_environments_share_one_download_each(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+def test_parallel_environments_share_one_download_of_a_python(
+    plain: Path, server: mirror.Mirror, tmp_path: Path
+) -> None:
     project = library(tmp_path, "py39-a", "py39-b", "3.12", "py3.12-c")
-    env = tool_environments.environ(tmp_path, mirror=served.url, TOX_PARALLEL_ENV="py39-a")
+    env = tool_environments.environ(tmp_path, mirror=server.url, TOX_PARALLEL_ENV="py39-a")
     output = tool_environments.run(plain / "tox", "p", "--parallel-live", cwd=project, env=env).stdout
     assert sorted(tool_environments.answers(output)) == ["3.12", "3.12", "3.9", "3.9"]
-    assert downloads(served) == ["3.12", "3.9"]
+    assert downloads(server) == ["3.12", "3.9"]
 
 
 @pytest.mark.parametrize("runner", ["plain", "with_uv"])
-def test_p21_what_tox_uses_is_not_removed(
-    runner: str, request: pytest.FixtureRequest, served: mirror.Mirror, tmp_path: Path
+def test_p21_a_python_that_tox_uses_is_not_removed(
+    runner: str, request: pytest.FixtureRequest, server: mirror.Mirror, tmp_path: Path
 ) -> None:
     scripts = request.getfixturevalue(runner)
     remove = [str(scripts / "pytest-pyinstall"), "remove", "3.9"]
@@ -111,34 +106,36 @@ pass_env = ["PYTEST_PYINSTALL_*", "HOME"]
 commands = [["!", *{remove}], ["python", "-c", "import sample"]]
 """
     project = library(tmp_path, "py39", base=base.replace(f"*{remove}", str(remove)[1:-1]))
-    env = tool_environments.environ(tmp_path, mirror=served.url)
+    env = tool_environments.environ(tmp_path, mirror=server.url)
     output = tool_environments.run(scripts / "tox", "run", cwd=project, env=env).stdout
     assert "is in use, and stays: process " in output
     assert tool_environments.answers(output) == ["3.9"]
     tool_environments.run(*remove, cwd=project, env=env)  # tox has ended
 
 
-def test_tox_uv_finds_what_was_missing(with_uv: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+def test_tox_uv_installs_missing_pythons_and_finds_them_again(
+    with_uv: Path, server: mirror.Mirror, tmp_path: Path
+) -> None:
     project = library(tmp_path, "py38", "py39", "py312", base=PACKAGED)
-    env = tool_environments.environ(tmp_path, mirror=served.url)
+    env = tool_environments.environ(tmp_path, mirror=server.url)
     tool_environments.run(with_uv / "tox", "list", cwd=project, env=env)
-    assert served.requests == []
+    assert server.requests == []
 
     first = tool_environments.run(with_uv / "tox", "run", cwd=project, env=env).stdout
     assert "uv venv" in first
     assert tool_environments.answers(first) == ["3.8", "3.9", "3.12"]
-    assert downloads(served) == ["3.12", "3.8", "3.9"]
+    assert downloads(server) == ["3.12", "3.8", "3.9"]
 
-    asked = len(served.requests)
+    asked = len(server.requests)
     parallel = tool_environments.run(
         with_uv / "tox", "run-parallel", "-r", "--parallel-live", cwd=project, env=env
     ).stdout
     assert sorted(tool_environments.answers(parallel)) == ["3.12", "3.8", "3.9"]
-    assert len(served.requests) == asked
+    assert len(server.requests) == asked
 
 
-def test_a_tox_that_tox_provisioned_installs_once(
-    with_uv: Path, shared: Path, served: mirror.Mirror, tmp_path: Path
+def test_a_provisioned_tox_installs_pythons_once(
+    with_uv: Path, shared: Path, server: mirror.Mirror, tmp_path: Path
 ) -> None:
     extra = tmp_path / "extra"
     extra.mkdir()
@@ -151,43 +148,47 @@ def test_a_tox_that_tox_provisioned_installs_once(
     requires = 'requires = ["tox-uv", "pytest-pyinstall", "sample-extra"]\n'
     (project / "tox.toml").write_text(requires + (project / "tox.toml").read_text())
     env = tool_environments.environ(
-        tmp_path, mirror=served.url, UV_FIND_LINKS=f"{tool_environments.wheel(shared)},{extra}"
+        tmp_path, mirror=server.url, UV_FIND_LINKS=f"{tool_environments.wheel(shared)},{extra}"
     )
 
     assert "sample-extra" in tool_environments.run(with_uv / "tox", "list", cwd=project, env=env).stdout
-    assert served.requests == []
+    assert server.requests == []
     output = tool_environments.run(with_uv / "tox", "run", cwd=project, env=env).stdout
     assert tool_environments.answers(output) == ["3.9", "3.12"]
-    assert downloads(served) == ["3.12", "3.9"]
+    assert downloads(server) == ["3.12", "3.9"]
 
 
-def test_only_what_was_selected_is_installed(with_uv: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+def test_only_pythons_of_selected_environments_are_installed(
+    with_uv: Path, server: mirror.Mirror, tmp_path: Path
+) -> None:
     project = library(
         tmp_path,
         *("py38-unit", "py39-unit", "py312-slow"),
         more='[env.named]\nbase_python = ["python3.9"]\nlabels = ["odd"]\n',
     )
-    env = tool_environments.environ(tmp_path, mirror=served.url)
+    env = tool_environments.environ(tmp_path, mirror=server.url)
 
     def run(*arguments: str, **more: str) -> list[str]:
-        served.reset_counts()
+        server.reset_counts()
         output = tool_environments.run(with_uv / "tox", *arguments, cwd=project, env={**env, **more}).stdout
-        return [*tool_environments.answers(output), "|", *downloads(served)]
+        return [*tool_environments.answers(output), "|", *downloads(server)]
 
     assert run("run", "-m", "odd") == ["3.9", "|", "3.9"]
     assert run("run", "-f", "py39", "unit") == ["3.9", "|"]
     assert run("-e", "named") == ["3.9", "|"]
     assert run("run", "--skip-env", ".*(slow|8-unit)") == ["3.9", "|"]
     assert run("run", TOXENV="py38-unit") == ["3.8", "|", "3.8"]
-    served.reset_counts()
+    server.reset_counts()
     said = tool_environments.run(
         with_uv / "tox", "exec", "-e", "py312-slow", "--", "python", "-V", cwd=project, env=env
     ).stdout
     assert "Python 3.12" in said
-    assert downloads(served) == ["3.12"]
+    assert downloads(server) == ["3.12"]
 
 
-def test_base_python_decides(with_uv: Path, plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+def test_base_python_decides_what_is_installed(
+    with_uv: Path, plain: Path, server: mirror.Mirror, tmp_path: Path
+) -> None:
     here = archives.interpreters()["3.9"]
     project = library(
         tmp_path,
@@ -202,22 +203,24 @@ base_python = ["3.1", "python3.12"]
 base_python = [">=3.9,<3.10"]
 """,
     )
-    env = tool_environments.environ(tmp_path, mirror=served.url)
-    # A path is a path, also where another environment could have said by its name what it wants.
+    env = tool_environments.environ(tmp_path, mirror=server.url)
+    # A path is used, even if the name of the environment has another version.
     output = tool_environments.run(plain / "tox", "run", "-e", "py39-own,first", cwd=project, env=env).stdout
     assert tool_environments.answers(output) == ["3.9", ".".join(map(str, sys.version_info[:2]))]
-    assert served.requests == []
+    assert server.requests == []
 
     output = tool_environments.run(plain / "tox", "run", "-e", "wide,second", "--notest", cwd=project, env=env).stdout
-    assert downloads(served) == ["3.12", "3.9"]
+    assert downloads(server) == ["3.12", "3.9"]
     assert "wide: OK" in output
     assert "second: OK" in output
 
 
 @pytest.mark.parametrize("skip", ["true", "false"])
-def test_tox_decides_about_what_cannot_be_had(plain: Path, served: mirror.Mirror, tmp_path: Path, skip: str) -> None:
+def test_tox_skips_or_fails_environments_of_missing_pythons(
+    plain: Path, server: mirror.Mirror, tmp_path: Path, skip: str
+) -> None:
     project = library(tmp_path, "py39", "pypy311", "py313t", "py27")
-    env = tool_environments.environ(tmp_path, mirror=served.url, PYTEST_PYINSTALL_DOWNLOADS="never")
+    env = tool_environments.environ(tmp_path, mirror=server.url, PYTEST_PYINSTALL_DOWNLOADS="never")
     output = tool_environments.run(
         plain / "tox", "run", "--skip-missing-interpreters", skip, cwd=project, env=env, codes=[1, -1, 255]
     ).stdout
@@ -226,26 +229,26 @@ def test_tox_decides_about_what_cannot_be_had(plain: Path, served: mirror.Mirror
         [why] = [line for line in lines if "PYTEST_PYINSTALL_DOWNLOADS" in line]
         assert reason in why
         assert f"{name}: SKIP" in output if skip == "true" else f"{name}: FAIL" in output
-    assert served.requests == []
+    assert server.requests == []
 
 
-def test_a_base_python_that_names_none_is_one_line(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+def test_an_invalid_base_python_is_reported_in_one_line(plain: Path, server: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "odd", more="base_python = ['3.7-nonsense']\n")
-    env = tool_environments.environ(tmp_path, mirror=served.url)
+    env = tool_environments.environ(tmp_path, mirror=server.url)
     output = tool_environments.run(plain / "tox", "run", "--notest", cwd=project, env=env, codes=[1, -1, 255]).stdout
     assert output.count("'3.7-nonsense' is not available: the architecture 'nonsense' is unknown") == 1
     assert "Traceback" not in output
-    assert served.requests == []
+    assert server.requests == []
 
 
-def test_settings_come_from_the_project(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+def test_settings_come_from_the_project(plain: Path, server: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "py39")
     with (project / "pyproject.toml").open("a") as file:
         file.write(
-            f'[tool.pytest]\npyinstall_mirror = "{served.url}"\npyinstall_catalogue = "{served.url}/catalogue.json"\n'
+            f'[tool.pytest]\npyinstall_mirror = "{server.url}"\npyinstall_catalogue = "{server.url}/catalogue.json"\n'
             'pyinstall_store = "pythons"\n'
         )
-    env = tool_environments.environ(tmp_path, mirror=served.url)
+    env = tool_environments.environ(tmp_path, mirror=server.url)
     for name in ("PYTEST_PYINSTALL_MIRROR", "PYTEST_PYINSTALL_CATALOGUE", "PYTEST_PYINSTALL_HOME"):
         del env[name]
     tool_environments.run(plain / "tox", "run", "--notest", cwd=project, env=env)
@@ -258,17 +261,17 @@ def test_settings_come_from_the_project(plain: Path, served: mirror.Mirror, tmp_
     assert "Traceback" not in wrong.stdout
 
 
-def test_what_the_machine_has_is_not_downloaded(plain: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+def test_a_python_of_the_machine_is_not_downloaded(plain: Path, server: mirror.Mirror, tmp_path: Path) -> None:
     project = library(tmp_path, "py39")
     home = archives.interpreters()["3.9"].parent.parent
-    env = tool_environments.environ(tmp_path, mirror=served.url, PYENV_ROOT=str(home.parent.parent))
+    env = tool_environments.environ(tmp_path, mirror=server.url, PYENV_ROOT=str(home.parent.parent))
     output = tool_environments.run(plain / "tox", "run", cwd=project, env=env).stdout
     assert tool_environments.answers(output) == ["3.9"]
-    assert served.requests == []
+    assert server.requests == []
     assert str(home) in (project / ".tox" / "py39" / "pyvenv.cfg").read_text()
 
 
-def test_loading_the_plugin_costs_nothing(plain: Path, tmp_path: Path) -> None:
+def test_loading_the_plugin_imports_only_itself(plain: Path, tmp_path: Path) -> None:
     code = """
 import sys
 import tox.run, tox.plugin.manager
@@ -282,10 +285,10 @@ print(*sorted(set(sys.modules) - before))
     assert done.stdout.split() == ["pytest_pyinstall", "pytest_pyinstall.tox_plugin"]
 
 
-def test_packaging_has_a_python_of_its_own(with_uv: Path, served: mirror.Mirror, tmp_path: Path) -> None:
+def test_the_packaging_environment_has_its_own_python(with_uv: Path, server: mirror.Mirror, tmp_path: Path) -> None:
     more = '[env.".pkg"]\nbase_python = ["python3.12"]\n'
     project = library(tmp_path, "py39", "py38", base=PACKAGED, more=more)
-    env = tool_environments.environ(tmp_path, mirror=served.url)
+    env = tool_environments.environ(tmp_path, mirror=server.url)
     output = tool_environments.run(with_uv / "tox", "run", "-e", "py39", cwd=project, env=env).stdout
     assert tool_environments.answers(output) == ["3.9"]
-    assert downloads(served) == ["3.12", "3.9"]
+    assert downloads(server) == ["3.12", "3.9"]

@@ -1,12 +1,9 @@
-"""Fixtures of the command tests: a project to run in, a mirror to install from, and the command line."""
+"""Fixtures of the command tests: a project to run in, and a mirror to install from."""
 
 import json
 from pathlib import Path
 
 import pytest
-from command_line import Cli, Done
-
-from pytest_pyinstall.cli.main import main
 
 
 @pytest.fixture(autouse=True)
@@ -41,14 +38,3 @@ def minor(versions: dict[str, str]) -> str:
 @pytest.fixture
 def store(isolated_home: Path) -> Path:
     return isolated_home / "pyinstall" / "store"
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def run(*words: str) -> Done:
-        capsys.readouterr()
-        code = main(words)
-        captured = capsys.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return run
