@@ -1,4 +1,4 @@
-"""The files that only GitHub, towncrier and pre-commit read say what they are to say."""
+"""Workflows, issue templates, changelog fragments and pre-commit hooks follow their rules."""
 
 import re
 import tomllib
@@ -21,7 +21,7 @@ def read(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_actions_are_pinned_by_hash_with_their_version_beside_it(path: Path) -> None:
+def test_actions_are_pinned_by_hash_with_a_version_comment(path: Path) -> None:
     used = re.findall(r"uses: (.*)", path.read_text(encoding="utf-8"))
 
     assert used
@@ -29,14 +29,14 @@ def test_actions_are_pinned_by_hash_with_their_version_beside_it(path: Path) -> 
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_a_job_may_do_no_more_than_it_says(path: Path) -> None:
+def test_each_job_declares_its_permissions_and_a_timeout(path: Path) -> None:
     workflow = read(path)
 
     assert workflow["permissions"] == {}
     assert all("permissions" in job and "timeout-minutes" in job for job in workflow["jobs"].values())
 
 
-def test_the_tests_run_on_three_systems_and_every_python() -> None:
+def test_the_tests_run_on_three_systems_and_each_python() -> None:
     matrix = read(ROOT / ".github" / "workflows" / "test.yml")["jobs"]["tests"]["strategy"]["matrix"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -45,7 +45,7 @@ def test_the_tests_run_on_three_systems_and_every_python() -> None:
     assert declared <= set(matrix["python-version"])
 
 
-def test_every_environment_of_tox_that_checks_something_runs() -> None:
+def test_each_check_of_tox_runs_in_the_workflow() -> None:
     checks = read(ROOT / ".github" / "workflows" / "test.yml")["jobs"]["checks"]["strategy"]["matrix"]["check"]
     env_list = re.search(r"^env_list = (.*)$", (ROOT / "tox.ini").read_text(encoding="utf-8"), re.MULTILINE)
 
@@ -53,7 +53,7 @@ def test_every_environment_of_tox_that_checks_something_runs() -> None:
     assert set(checks) == {name.strip() for name in env_list[1].split(", ") if not name.startswith("py")}
 
 
-def test_nothing_but_the_workflow_may_publish() -> None:
+def test_only_the_release_workflow_can_publish() -> None:
     jobs = read(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
 
     assert [name for name, job in jobs.items() if "id-token" in job["permissions"]] == ["publish"]
@@ -64,13 +64,13 @@ def test_nothing_but_the_workflow_may_publish() -> None:
 @pytest.mark.parametrize(
     "path", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.name
 )
-def test_templates_can_be_read(path: Path) -> None:
+def test_issue_templates_are_valid(path: Path) -> None:
     template = read(path)
 
     assert path.name == "config.yml" or {"name", "description", "body"} <= set(template)
 
 
-def test_fragments_are_of_a_kind_that_is_known() -> None:
+def test_changelog_fragments_have_a_known_type() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["towncrier"]
     kinds = {kind["directory"] for kind in settings["type"]}
     names = [path.name for path in (ROOT / settings["directory"]).iterdir() if path.name != "README.md"]
@@ -79,7 +79,7 @@ def test_fragments_are_of_a_kind_that_is_known() -> None:
     assert settings["start_string"].strip() in (ROOT / settings["filename"]).read_text(encoding="utf-8")
 
 
-def test_what_runs_before_a_commit_comes_from_the_package_index_alone() -> None:
+def test_pre_commit_hooks_come_only_from_the_package_index() -> None:
     repositories = read(ROOT / ".pre-commit-config.yaml")["repos"]
 
     assert [repository["repo"] for repository in repositories] == ["local"]

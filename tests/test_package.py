@@ -1,4 +1,4 @@
-"""What is in the wheel, which names are public, and what importing us costs."""
+"""The wheel, the public names, the layout of modules, and what an import or a command loads are as decided."""
 
 import ast
 import importlib
@@ -19,9 +19,9 @@ import pytest_pyinstall
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(pytest_pyinstall.__file__).parent
 RUN_BY_PATH = {"suite/_worker_plugin.py", "interpreter/_probe_script.py", "__main__.py"}
-"""Files that another Python runs, and that nothing imports."""
+"""Files that another Python runs and that no module imports."""
 
-# Widening this is a decision: it is what the world may rely on. Everything else is ours to change.
+# What users can rely on. Adding a name is a decision. Everything else can change.
 PUBLIC_API = [
     "Environment",
     "Interpreter",
@@ -45,7 +45,7 @@ def declared(path: Path) -> list[str]:
 
 
 def imported_from_us(path: Path) -> list[tuple[str, str]]:
-    """Each name that the file imports from a module of ours, with that module's path below the package."""
+    """Each name that the file imports from this package, with the path of its module below the package."""
     return [
         (node.module.partition(".")[2], alias.name)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -60,13 +60,13 @@ def run(code: str) -> str:
     ).stdout
 
 
-def test_the_public_api_is_what_was_decided() -> None:
+def test_the_public_api_has_the_decided_names() -> None:
     assert pytest_pyinstall.__all__ == PUBLIC_API
     assert all(hasattr(pytest_pyinstall, name) for name in PUBLIC_API)
 
 
 @pytest.mark.parametrize("module", sorted(set(MODULES) - RUN_BY_PATH))
-def test_every_name_that_a_module_offers_is_there(module: str) -> None:
+def test_each_name_in_all_of_a_module_exists(module: str) -> None:
     if module in {"tox_plugin.py", "virtualenv_plugin.py"}:
         pytest.importorskip(module.partition("_")[0])
     name = ".".join(Path("pytest_pyinstall", module).with_suffix("").parts).removesuffix(".__init__")
@@ -75,14 +75,14 @@ def test_every_name_that_a_module_offers_is_there(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_what_is_private_to_a_package_is_imported_by_that_package_alone(module: str) -> None:
+def test_private_names_of_a_package_are_imported_only_by_that_package(module: str) -> None:
     package = module.rpartition("/")[0]
     for source, name in imported_from_us(PACKAGE / module):
         if source.partition(".")[0] != package:
             assert not any(part.startswith("_") for part in (*source.split("."), name)), (source, name)
 
 
-def test_no_directory_is_too_wide_and_an_init_holds_only_its_docstring() -> None:
+def test_each_directory_has_a_limited_number_of_files_and_each_init_only_a_docstring() -> None:
     for directory in {PACKAGE, *(path for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())}:
         assert len([path for path in directory.iterdir() if path.is_file()]) <= MOST_FILES, directory
         if directory != PACKAGE:
@@ -93,12 +93,12 @@ def test_no_directory_is_too_wide_and_an_init_holds_only_its_docstring() -> None
 @pytest.mark.parametrize(
     "module", [module for module in MODULES if Path(module).name not in {"__init__.py", "__main__.py"}]
 )
-def test_each_module_has_its_file_of_tests(module: str) -> None:
+def test_each_module_has_a_test_file(module: str) -> None:
     path = Path(module)
     assert (ROOT / "tests" / path.parent / f"test_{path.name.lstrip('_')}").is_file()
 
 
-def test_importing_the_package_imports_nothing_beyond_the_standard_library() -> None:
+def test_importing_the_package_imports_only_the_standard_library() -> None:
     code = """
 import sys
 before = set(sys.modules)
@@ -108,7 +108,7 @@ print(*(name for name in sorted(set(sys.modules) - before) if name.partition("."
     assert run(code).split() == ["pytest_pyinstall"]
 
 
-OF_EVERY_SESSION = [
+IN_EACH_SESSION = [
     "pytest_pyinstall",
     *(
         f"pytest_pyinstall.{name}"
@@ -117,7 +117,7 @@ OF_EVERY_SESSION = [
 ]
 
 
-def test_the_plugin_imports_nothing_beyond_pytest_and_the_standard_library() -> None:
+def test_the_plugin_imports_only_pytest_and_the_standard_library() -> None:
     code = """
 import sys
 import pytest
@@ -125,22 +125,22 @@ before = set(sys.modules)
 import pytest_pyinstall.pytest_plugin
 print(*(name for name in sorted(set(sys.modules) - before) if name.partition(".")[0] not in sys.stdlib_module_names))
 """
-    assert run(code).split() == [name for name in OF_EVERY_SESSION if not name.endswith("hookspecs")]
+    assert run(code).split() == [name for name in IN_EACH_SESSION if not name.endswith("hookspecs")]
 
 
-def test_a_session_without_a_request_imports_nothing_of_ours(pytester: pytest.Pytester) -> None:
+def test_a_session_without_a_request_imports_only_the_plugin(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         f"""
         import sys
         def test_it():
             ours = [name for name in sys.modules if name.startswith("pytest_pyinstall")]
-            assert sorted(ours) == {OF_EVERY_SESSION}
+            assert sorted(ours) == {IN_EACH_SESSION}
         """
     )
     pytester.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=1)
 
 
-NOT_FOR_WHAT_IS_HERE = {
+NOT_FOR_INSTALLED = {
     *(
         "concurrent.futures",
         "ctypes",
@@ -155,14 +155,14 @@ NOT_FOR_WHAT_IS_HERE = {
     *("importlib.metadata", "ipaddress", "logging", "pbs_installer", "platform", "random", "rich", "shutil", "socket"),
     *("packaging.specifiers", "ssl", "tempfile", "traceback", "urllib.parse"),
 }
-"""What a command that has nothing to do must not import: each costs a millisecond or more."""
+"""Modules that a command with nothing to do must not import, because each costs a millisecond or more."""
 
 BY_COMMAND = {
     ("--version",): {"pathlib", "subprocess", "threading", "json", "packaging.version", "pytest_pyinstall.provisioner"},
     ("--help",): {"pathlib", "subprocess", "json", "packaging.version", "pytest_pyinstall.provisioner"},
     ("install", "--help"): {"httpcore2", "rich", "filelock"},
-    ("find", "VERSION"): NOT_FOR_WHAT_IS_HERE,
-    ("install", "VERSION"): NOT_FOR_WHAT_IS_HERE,
+    ("find", "VERSION"): NOT_FOR_INSTALLED,
+    ("install", "VERSION"): NOT_FOR_INSTALLED,
     ("dir",): {"filelock", "httpcore2", "logging", "pbs_installer", "rich", "socket", "ssl"},
     ("list", "VERSION"): {"filelock", "httpcore2", "pbs_installer", "rich", "ssl"},
 }
@@ -170,7 +170,7 @@ BY_COMMAND = {
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment for a process whose store has one Python, and whose settings name no URL."""
+    """Variables of a process whose store has one Python and whose settings have no URL."""
     directory = tmp_path_factory.mktemp("installed")
     workshop = fault_workshop.Workshop(directory, fault_workshop.make_mirror(directory / "mirror"))
     assert workshop.run("install", workshop.version).code == 0
@@ -199,7 +199,7 @@ print("\\n", code, *sys.modules)
     assert sorted(BY_COMMAND[words] & set(modules) - known) == []
 
 
-NOT_FOR_WHAT_IS_PRESENT = {
+NOT_FOR_PRESENT = {
     *("httpcore2", "pbs_installer", "rich"),
     *(f"pytest_pyinstall.{name}" for name in ("archive.unpack", "archive.finish", "download.fetch", "store.claim")),
 }
@@ -214,7 +214,7 @@ def test_a_session_whose_pythons_are_present_imports_nothing_that_installs(
         import sys
         def test_it(python):
             assert python.run("-c", "print(1)").stdout == "1\\n"
-            assert sorted(set({sorted(NOT_FOR_WHAT_IS_PRESENT)}) & set(sys.modules)) == []
+            assert sorted(set({sorted(NOT_FOR_PRESENT)}) & set(sys.modules)) == []
         """
     )
     for name, value in installed.items():
@@ -224,11 +224,11 @@ def test_a_session_whose_pythons_are_present_imports_nothing_that_installs(
     ).assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize("door", ["tox_plugin", "virtualenv_plugin"])
-def test_a_door_imports_nothing_that_installs(door: str) -> None:
-    pytest.importorskip(door.partition("_")[0])
-    code = f"import sys, pytest_pyinstall.{door}; print(*sys.modules)"
-    assert sorted(NOT_FOR_WHAT_IS_PRESENT & set(run(code).split())) == []
+@pytest.mark.parametrize("plugin", ["tox_plugin", "virtualenv_plugin"])
+def test_the_tox_and_virtualenv_plugins_import_nothing_that_installs(plugin: str) -> None:
+    pytest.importorskip(plugin.partition("_")[0])
+    code = f"import sys, pytest_pyinstall.{plugin}; print(*sys.modules)"
+    assert sorted(NOT_FOR_PRESENT & set(run(code).split())) == []
 
 
 @pytest.fixture(scope="session")
@@ -241,7 +241,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
     return zipfile.Path(path)
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.Path) -> None:
+def test_the_wheel_contains_only_the_package(wheel: zipfile.Path) -> None:
     names = {name for name in wheel.root.namelist() if not name.endswith("/")}
     package = {name for name in names if name.startswith("pytest_pyinstall/")}
     files = (path for path in (ROOT / "pytest_pyinstall").rglob("*") if path.is_file() and path.suffix != ".pyc")
@@ -253,7 +253,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.Path) -> No
     assert others == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"}
 
 
-def test_every_entry_point_of_the_wheel_is_there(wheel: zipfile.Path) -> None:
+def test_each_entry_point_of_the_wheel_exists(wheel: zipfile.Path) -> None:
     (text,) = (
         wheel.joinpath(name).read_text(encoding="utf-8")
         for name in wheel.root.namelist()
@@ -281,7 +281,7 @@ def test_every_entry_point_of_the_wheel_is_there(wheel: zipfile.Path) -> None:
             assert not name or name in declared(path)
 
 
-def test_what_is_installed_says_the_version_of_this_checkout() -> None:
+def test_the_installed_version_is_that_of_this_checkout() -> None:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert importlib.metadata.version("pytest-pyinstall") == project["version"]
     assert "pytest>=7.4" in project["dependencies"]
@@ -308,7 +308,7 @@ WHEELS_OF_ISAL = {
 
 
 @pytest.mark.parametrize("machine", WHEELS_OF_ISAL, ids=" ".join)
-def test_isal_is_a_dependency_where_it_need_not_be_built(machine: tuple[str, str, str, str]) -> None:
+def test_isal_is_a_dependency_on_platforms_with_a_wheel(machine: tuple[str, str, str, str]) -> None:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     (isal,) = (each for each in map(Requirement, project["dependencies"]) if each.name == "isal")
     names = ("sys_platform", "platform_machine", "python_version", "platform_python_implementation")

@@ -1,3 +1,5 @@
+"""A session installs its Pythons, runs tests with them, and reports what is missing or invalid in one message."""
+
 import json
 import os
 from pathlib import Path
@@ -7,7 +9,9 @@ from archives import interpreters
 from plugin_fixtures import USES_PYTHON, ids, installed, marks, store
 
 pytestmark = marks
-native = pytest.mark.skipif(pytest.version_tuple < (9,), reason="[tool.pytest] and pytest.toml are read by pytest 9")
+native = pytest.mark.skipif(
+    pytest.version_tuple < (9,), reason="needs pytest 9, which reads [tool.pytest] and pytest.toml"
+)
 
 
 # Requests
@@ -61,7 +65,9 @@ def test_without_a_request_the_running_interpreter_runs_the_test_once(pytester: 
         ("pytest.ini", "[pytest]\npyinstall_python = 3.9,3.10"),
     ],
 )
-def test_the_ini_value_is_a_list_or_a_string(pytester: pytest.Pytester, full: Path, name: str, content: str) -> None:
+def test_the_ini_value_can_be_a_list_or_a_string(
+    pytester: pytest.Pytester, full: Path, name: str, content: str
+) -> None:
     pytester.path.joinpath(name).write_text(content, encoding="utf-8")
     pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_inprocess("-v", "--strict-config")
@@ -77,9 +83,7 @@ def test_the_ini_value_is_a_list_or_a_string(pytester: pytest.Pytester, full: Pa
         ("tool.pytest.ini_options", "3.10"),
     ],
 )
-def test_an_unquoted_version_in_toml_is_refused_with_the_way_out(
-    pytester: pytest.Pytester, table: str, value: str
-) -> None:
+def test_an_unquoted_version_in_toml_is_an_error_with_a_hint(pytester: pytest.Pytester, table: str, value: str) -> None:
     pytester.makepyprojecttoml(f"[{table}]\npyinstall_python = {value}")
     pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_inprocess()
@@ -88,7 +92,7 @@ def test_an_unquoted_version_in_toml_is_refused_with_the_way_out(
     result.stderr.no_fnmatch_line("*Traceback*")
 
 
-def test_the_command_lines_ini_value_beats_an_unquoted_version(pytester: pytest.Pytester, full: Path) -> None:
+def test_an_ini_value_of_the_command_line_overrides_an_unquoted_version(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyprojecttoml("[tool.pytest.ini_options]\npyinstall_python = 3.10")
     pytester.makepyfile("def test_it(python): pass")
     pytester.runpytest_inprocess("-o", "pyinstall_python=3.9").assert_outcomes(passed=1)
@@ -96,7 +100,7 @@ def test_the_command_lines_ini_value_beats_an_unquoted_version(pytester: pytest.
 
 @pytest.mark.parametrize("name", ["pyinstall_path", "pyinstall_suite"])
 @pytest.mark.parametrize("table", [pytest.param("tool.pytest", marks=native), "tool.pytest.ini_options"])
-def test_what_is_neither_true_nor_false_is_refused_with_the_way_out(
+def test_an_invalid_boolean_is_an_error_with_a_hint(
     pytester: pytest.Pytester, full: Path, name: str, table: str
 ) -> None:
     pytester.makepyprojecttoml(f'[{table}]\n{name} = "maybe"')
@@ -107,7 +111,7 @@ def test_what_is_neither_true_nor_false_is_refused_with_the_way_out(
     result.stderr.no_fnmatch_line("*Traceback*")
 
 
-def test_option_beats_environment_beats_ini(
+def test_the_option_overrides_the_variable_and_the_variable_overrides_the_ini_value(
     pytester: pytest.Pytester, full: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytester.makeini("[pytest]\npyinstall_python = 3.9")
@@ -120,7 +124,9 @@ def test_option_beats_environment_beats_ini(
     assert ids(pytester.runpytest_inprocess("-v")) == ["test_it[3.9]"]
 
 
-def test_the_command_line_beats_addopts(pytester: pytest.Pytester, full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_overrides_addopts(
+    pytester: pytest.Pytester, full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytester.makeini("[pytest]\naddopts = --python 3.9")
     monkeypatch.setenv("PYTEST_ADDOPTS", f"{os.environ['PYTEST_ADDOPTS']} --python 3.10")
     pytester.makepyfile("def test_it(python): pass")
@@ -128,7 +134,7 @@ def test_the_command_line_beats_addopts(pytester: pytest.Pytester, full: Path, m
     assert ids(pytester.runpytest_inprocess("-v", "--python", "3.11")) == ["test_it[3.11]"]
 
 
-def test_every_setting_has_an_ini_value_with_paths_from_the_ini_file(
+def test_each_setting_has_an_ini_value_and_paths_are_relative_to_its_file(
     pytester: pytest.Pytester, full: Path, packed_mirror: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HOME", "MIRROR", "CATALOGUE", "PREFERENCE", "DOWNLOADS"):
@@ -152,16 +158,14 @@ def test_every_setting_has_an_ini_value_with_paths_from_the_ini_file(
     pytester.runpytest_inprocess("-v").assert_outcomes(passed=1, skipped=1)
 
 
-def test_requests_that_come_to_one_interpreter_run_once_in_the_order_asked(
-    pytester: pytest.Pytester, full: Path
-) -> None:
+def test_requests_for_one_interpreter_run_once_in_the_requested_order(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_inprocess("-v", "--python=3.11", "--python=py39,>=3.11,<3.12", "--python=3.9..3.10")
     assert ids(result) == ["test_it[3.11]", "test_it[3.9]", "test_it[3.10]"]
     result.stdout.fnmatch_lines(["python 3.11, >=3.11,<3.12 -> CPython 3.11*", "python py39, 3.9 -> CPython 3.9*"])
 
 
-def test_supported_means_what_the_project_declares(pytester: pytest.Pytester, full: Path) -> None:
+def test_supported_requests_the_versions_that_the_project_declares(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyprojecttoml(
         """
         [project]
@@ -173,7 +177,7 @@ def test_supported_means_what_the_project_declares(pytester: pytest.Pytester, fu
     assert ids(pytester.runpytest_inprocess("-v", "--python", "supported")) == ["test_it[3.9]", "test_it[3.11]"]
 
 
-def test_a_path_is_that_executable(pytester: pytest.Pytester, full: Path) -> None:
+def test_a_path_and_a_version_are_two_pythons(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile(USES_PYTHON)
     result = pytester.runpytest_inprocess("-v", "--python", str(interpreters()["3.9"]), "--python", "3.9")
     result.assert_outcomes(passed=2)
@@ -187,7 +191,7 @@ def test_a_path_is_that_executable(pytester: pytest.Pytester, full: Path) -> Non
     "option",
     ["--help", "--version", "--markers", "--fixtures", "--fixtures-per-test", "--setup-plan", "--collect-only"],
 )
-def test_nothing_is_installed_where_nothing_runs(pytester: pytest.Pytester, option: str) -> None:
+def test_nothing_is_installed_if_no_test_runs(pytester: pytest.Pytester, option: str) -> None:
     pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_inprocess("--python", "3.9", option)
     assert result.ret == 0
@@ -195,7 +199,7 @@ def test_nothing_is_installed_where_nothing_runs(pytester: pytest.Pytester, opti
     assert "store" not in os.environ["PATH"]
 
 
-def test_collect_only_shows_the_ids_of_what_is_here_and_of_what_is_not(pytester: pytest.Pytester, full: Path) -> None:
+def test_collect_only_shows_ids_of_present_and_missing_pythons(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -205,7 +209,7 @@ def test_collect_only_shows_the_ids_of_what_is_here_and_of_what_is_not(pytester:
         """
     )
     result = pytester.runpytest_inprocess("--collect-only", "-q", "--python=3.9,3.6", "--python=>=3.20")
-    names = ids(result)  # pytest 9.1 does not keep the two tests apart
+    names = ids(result)  # pytest 9.1 mixes the order of the two tests
     assert [name for name in names if "it" in name] == ["test_it[3.9]", "test_it[3.6]", "test_it[3.20]"]
     assert [name for name in names if "own" in name] == ["test_own[3.10]", "test_own[pypy3.11]", "test_own[3.13t]"]
 
@@ -221,7 +225,9 @@ def test_fixtures_and_markers_are_listed(pytester: pytest.Pytester) -> None:
 
 
 # Fixtures
-def test_a_fixture_of_the_users_own_wins_and_is_not_parametrized(pytester: pytest.Pytester, full: Path) -> None:
+def test_a_fixture_python_of_the_user_replaces_ours_and_is_not_parametrized(
+    pytester: pytest.Pytester, full: Path
+) -> None:
     pytester.makeconftest("import pytest\n@pytest.fixture\ndef python(pythons): return 'theirs'")
     pytester.makepyfile(
         """
@@ -241,8 +247,10 @@ def test_a_fixture_of_the_users_own_wins_and_is_not_parametrized(pytester: pytes
     result.assert_outcomes(passed=4)
 
 
-@pytest.mark.skipif(pytest.version_tuple < (9,), reason="before pytest 9, what an overridden fixture asks for is lost")
-def test_a_fixture_that_builds_on_ours_is_parametrized(pytester: pytest.Pytester, full: Path) -> None:
+@pytest.mark.skipif(
+    pytest.version_tuple < (9,), reason="needs pytest 9, which keeps what an overridden fixture requests"
+)
+def test_a_fixture_that_wraps_ours_is_parametrized(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makeconftest(
         """
         import pytest
@@ -256,7 +264,7 @@ def test_a_fixture_that_builds_on_ours_is_parametrized(pytester: pytest.Pytester
     result.assert_outcomes(passed=2)
 
 
-def test_a_test_may_mix_python_with_its_own_parameters(pytester: pytest.Pytester, full: Path) -> None:
+def test_a_test_can_combine_python_with_its_own_parameters(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -298,13 +306,13 @@ def test_a_session_fixture_is_made_once_for_each_python(pytester: pytest.Pyteste
     pytester.runpytest_inprocess("--python=3.9,3.10").assert_outcomes(passed=6)
 
 
-def test_pythons_are_all_that_were_requested(pytester: pytest.Pytester, full: Path) -> None:
+def test_pythons_contains_all_requested_pythons(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile("def test_it(pythons): assert [p.version_info[:2] for p in pythons] == [(3, 11), (3, 9)]")
     result = pytester.runpytest_inprocess("--python=3.11,3.9")
     result.assert_outcomes(passed=1)
 
 
-def test_python_env_is_a_fresh_environment_in_tmp_path(pytester: pytest.Pytester, full: Path) -> None:
+def test_python_env_is_a_new_environment_in_tmp_path(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile(
         """
         def test_it(python_env, python, tmp_path):
@@ -318,7 +326,7 @@ def test_python_env_is_a_fresh_environment_in_tmp_path(pytester: pytest.Pytester
     result.assert_outcomes(passed=2)
 
 
-def test_install_python_installs_what_is_missing(pytester: pytest.Pytester) -> None:
+def test_install_python_installs_a_missing_python(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -344,16 +352,14 @@ def test_install_python_installs_what_is_missing(pytester: pytest.Pytester) -> N
     result.stdout.no_fnmatch_line("*provisioner.py*")
 
 
-def test_install_python_skips_where_missing_pythons_are_skipped(pytester: pytest.Pytester) -> None:
+def test_install_python_skips_if_missing_pythons_are_skipped(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(install_python): install_python('3.1')")
     result = pytester.runpytest_inprocess("-rs", "--python-missing=skip")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED*3.1*"])
 
 
-def test_python_asked_for_while_the_test_runs_is_the_only_one_or_a_clear_failure(
-    pytester: pytest.Pytester, full: Path
-) -> None:
+def test_getfixturevalue_returns_the_only_python_or_fails_with_a_reason(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile("def test_it(request): request.getfixturevalue('python')")
     pytester.runpytest_inprocess("--python=3.9").assert_outcomes(passed=1)
     result = pytester.runpytest_inprocess("--python=3.9,3.10")
@@ -361,7 +367,7 @@ def test_python_asked_for_while_the_test_runs_is_the_only_one_or_a_clear_failure
     result.stdout.fnmatch_lines(["*`python` means 3.9, 3.10*"])
 
 
-def test_a_fixture_of_the_session_that_asks_for_python_is_made_again_for_another(
+def test_a_session_fixture_that_requests_python_dynamically_is_made_again_for_another_python(
     pytester: pytest.Pytester, full: Path
 ) -> None:
     pytester.makepyfile("""
@@ -384,7 +390,9 @@ def test_a_fixture_of_the_session_that_asks_for_python_is_made_again_for_another
     assert result.stdout.str().count("finished") == 3
 
 
-def test_session_fixtures_that_use_python_are_made_again_in_any_order(pytester: pytest.Pytester, full: Path) -> None:
+def test_session_fixtures_that_request_python_dynamically_agree_in_any_order(
+    pytester: pytest.Pytester, full: Path
+) -> None:
     pytester.makepyfile("""
         import pytest
         @pytest.fixture(scope="session")
@@ -403,7 +411,7 @@ def test_session_fixtures_that_use_python_are_made_again_in_any_order(pytester: 
     assert result.stdout.str().count("finished") == 2
 
 
-def test_python_asked_for_while_the_test_runs_is_the_one_of_its_marks(pytester: pytest.Pytester, full: Path) -> None:
+def test_getfixturevalue_returns_the_python_of_the_marks(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile(
         test_dynamic="""
         import pytest, sys
@@ -453,7 +461,7 @@ def test_python_asked_for_while_the_test_runs_is_the_one_of_its_marks(pytester: 
     result.stdout.no_fnmatch_line("*_plugin.py:*Error*")
 
 
-def test_a_python_of_the_users_own_without_environments_is_a_clear_failure(pytester: pytest.Pytester) -> None:
+def test_python_env_fails_with_a_hint_if_the_fixture_python_is_not_an_interpreter(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -468,8 +476,8 @@ def test_a_python_of_the_users_own_without_environments_is_a_clear_failure(pytes
     result.stdout.no_fnmatch_line("*AttributeError*")
 
 
-# What cannot be had
-def test_a_session_that_cannot_have_its_pythons_ends_with_one_message(pytester: pytest.Pytester, full: Path) -> None:
+# Missing and invalid Pythons
+def test_a_session_without_its_pythons_ends_with_one_message(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_subprocess("--python=3.9,3.6", "--python=3.99", "--python=/no/such/python3")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -491,7 +499,7 @@ def test_a_session_that_cannot_have_its_pythons_ends_with_one_message(pytester: 
         ("", "", "", 'addopts = ["--python", "3.1l"]', "--python in addopts of {}"),
     ],
 )
-def test_a_mistyped_request_is_reported_with_its_place_and_a_correction(
+def test_a_mistyped_request_is_reported_with_its_origin_and_a_correction(
     pytester: pytest.Pytester,
     monkeypatch: pytest.MonkeyPatch,
     option: str,
@@ -505,19 +513,19 @@ def test_a_mistyped_request_is_reported_with_its_place_and_a_correction(
     monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", variable)
     result = pytester.runpytest_subprocess(*([f"--python={option}"] if option else []))
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    said, hint = (line for line in result.errlines if line)
-    assert said.startswith(f"ERROR: {origin.format(place)}: '3.1l' is not a valid request")
+    error, hint = (line for line in result.errlines if line)
+    assert error.startswith(f"ERROR: {origin.format(place)}: '3.1l' is not a valid request")
     assert "3.11" in hint
     assert origin.split(maxsplit=1)[0] in hint
 
 
-def test_another_option_of_ours_is_not_taken_for_the_place(pytester: pytest.Pytester) -> None:
+def test_the_origin_is_not_confused_with_another_option(pytester: pytest.Pytester) -> None:
     place = pytester.makepyprojecttoml('[tool.pytest.ini_options]\naddopts = ["--python", "3.1l"]\n')
     result = pytester.runpytest_subprocess("--python-suite")
     result.stderr.fnmatch_lines([f"ERROR: --python in addopts of {place}: '3.1l' is not a valid request*"])
 
 
-def test_a_python_that_does_not_exist_is_reported_with_its_place(pytester: pytest.Pytester, full: Path) -> None:
+def test_an_unknown_version_is_reported_with_its_origin(pytester: pytest.Pytester, full: Path) -> None:
     ini = '[tool.pytest.ini_options]\npyinstall_python = "3.99"\npyinstall_downloads = "auto"\n'
     place = pytester.makepyprojecttoml(ini)
     pytester.makepyfile("def test_it(python): pass")
@@ -537,7 +545,7 @@ CONFIGURED = {
 def _configured(
     request: pytest.FixtureRequest, pytester: pytest.Pytester, full: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A project whose configuration asks for one Python that is here and one that cannot be had."""
+    """A project that configures one Python that is present and one that is missing."""
     pytester.makepyprojecttoml(f"[tool.pytest.ini_options]\n{CONFIGURED[request.param]}\n")
     if request.param == "variable":
         monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", "3.9,3.99")
@@ -547,7 +555,7 @@ MISSING_LINE = "missing: 3.99 (offline); --python-missing skip or --python curre
 
 
 @pytest.mark.usefixtures("configured")
-def test_what_is_configured_and_missing_is_a_line_where_no_selected_test_uses_it(pytester: pytest.Pytester) -> None:
+def test_a_missing_configured_python_is_only_a_line_if_no_selected_test_uses_it(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -586,7 +594,7 @@ def test_what_is_configured_and_missing_is_a_line_where_no_selected_test_uses_it
 @pytest.mark.parametrize(
     "body", ["def test_it(pythons): pass", "def test_it(request): request.getfixturevalue('pythons')"]
 )
-def test_a_test_of_all_pythons_fails_without_one_of_them(pytester: pytest.Pytester, body: str) -> None:
+def test_a_test_of_all_pythons_fails_if_one_is_missing(pytester: pytest.Pytester, body: str) -> None:
     pytester.makepyfile(f"{body}\ndef test_plain(): pass")
     result = pytester.runpytest_subprocess()
     outcomes = result.parseoutcomes()
@@ -603,7 +611,7 @@ def test_an_xdist_worker_fails_the_tests_of_a_missing_python(pytester: pytest.Py
     result.stdout.fnmatch_lines(["*3.99*", "hint: *"])
 
 
-def test_missing_commands_on_path_end_no_session_that_did_not_ask_for_them(
+def test_missing_commands_on_path_end_only_sessions_that_use_the_option(
     pytester: pytest.Pytester, full: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", "3.9")
@@ -627,7 +635,7 @@ def test_missing_commands_on_path_end_no_session_that_did_not_ask_for_them(
 @pytest.mark.parametrize(
     "arguments", [["--python=three"], ["--python="], ["--python=3.9", "--python-missing=maybe"], ["--python=supported"]]
 )
-def test_what_cannot_be_meant_ends_with_one_message_even_when_skipping(
+def test_an_invalid_option_ends_the_session_with_one_message_even_when_skipping(
     pytester: pytest.Pytester, full: Path, arguments: list[str]
 ) -> None:
     pytester.makepyfile("def test_it(python): pass")
@@ -646,10 +654,9 @@ def test_tests_of_a_missing_python_are_skipped_with_the_reason(pytester: pytest.
     result.stdout.fnmatch_lines(["python 3.6 -> missing: *3.6*", "SKIPPED*Python 3.6 *", "SKIPPED*no/python*"])
 
 
-def test_a_python_that_says_another_version_than_its_name_fails_the_session(
+def test_p18_a_python_with_another_version_than_its_name_fails_the_session(
     pytester: pytest.Pytester, packed_mirror: Path
 ) -> None:
-    """P18"""
     pytester.makepyfile("def test_it(python): pass")
     pytester.runpytest_inprocess("--python=3.9").assert_outcomes(passed=1)
     (executable,) = store().glob("cpython-3.9.*-*/bin/python3.9")
@@ -658,7 +665,7 @@ def test_a_python_that_says_another_version_than_its_name_fails_the_session(
     executable.write_bytes(lie + b"#" * (state.st_size - len(lie)))
     os.utime(executable, ns=(state.st_atime_ns, state.st_mtime_ns))
     result = pytester.runpytest_inprocess("-v", "--python=3.9", "--python-missing=skip")
-    if result.ret == 0:  # the store saw the difference and put it right, which is as good
+    if result.ret == 0:  # the store found and repaired the difference, which is also correct
         result.stdout.fnmatch_lines(["python 3.9 -> CPython 3.9.* (repaired now*"])
     else:
         assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -666,14 +673,14 @@ def test_a_python_that_says_another_version_than_its_name_fails_the_session(
 
 
 # Output
-def test_quiet_sessions_say_nothing_about_downloads(pytester: pytest.Pytester) -> None:
+def test_quiet_sessions_print_nothing_about_downloads(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_inprocess("-q", "--python=3.9")
     result.assert_outcomes(passed=1)
     result.stdout.no_fnmatch_line("*3.9*")
 
 
-def test_progress_of_a_marked_test_is_neither_captured_nor_mixed_into_lines(pytester: pytest.Pytester) -> None:
+def test_progress_is_neither_captured_nor_mixed_into_other_lines(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -693,16 +700,8 @@ def test_progress_of_a_marked_test_is_neither_captured_nor_mixed_into_lines(pyte
 
 
 # xdist
-XDIST = pytest.mark.usefixtures("xdist")
-
-
-@pytest.fixture
-def xdist() -> None:
-    pytest.importorskip("xdist")
-
-
-@XDIST
-def test_unused_pythons_are_mentioned_with_xdist_too(pytester: pytest.Pytester, full: Path) -> None:
+@pytest.mark.usefixtures("xdist")
+def test_a_session_with_xdist_mentions_unused_pythons(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_subprocess("-n1", "--python=3.9")
     result.stdout.fnmatch_lines(
@@ -710,15 +709,15 @@ def test_unused_pythons_are_mentioned_with_xdist_too(pytester: pytest.Pytester, 
     )
 
 
-# What others do
-def test_a_conftest_with_a_python_option_of_its_own_works_with_us_and_without(pytester: pytest.Pytester) -> None:
+# Other plugins and conftests
+def test_a_conftest_with_an_option_python_works_with_and_without_the_plugin(pytester: pytest.Pytester) -> None:
     pytester.makeconftest("def pytest_addoption(parser): parser.addoption('--python')")
     pytester.makepyfile("def test_it(pytestconfig): assert pytestconfig.getoption('--python') == 'x'")
     pytester.runpytest_subprocess("--python=x").assert_outcomes(passed=1)
     pytester.runpytest_subprocess("-p", "no:pyinstall", "--python=x").assert_outcomes(passed=1)
 
 
-def test_junit_names_each_python(pytester: pytest.Pytester, full: Path) -> None:
+def test_the_junit_file_names_each_python(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile("def test_it(python): pass")
     pytester.runpytest_inprocess("--junitxml=junit.xml", "--python=3.9,3.10").assert_outcomes(passed=2)
     written = pytester.path.joinpath("junit.xml").read_text(encoding="utf-8")
@@ -726,7 +725,7 @@ def test_junit_names_each_python(pytester: pytest.Pytester, full: Path) -> None:
     assert 'name="test_it[3.10]"' in written
 
 
-def test_ini_values_are_shown_by_help(pytester: pytest.Pytester) -> None:
+def test_help_shows_ini_values(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_inprocess("--help")
     result.stdout.fnmatch_lines(
         ["Pythons for the tests*", "*--python*, --pyinstall-python=REQUEST*", "*pyinstall_python (linelist)*"]

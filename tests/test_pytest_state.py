@@ -1,4 +1,4 @@
-"""What a session remembers: marks choose among its Pythons, PATH has them, and xdist's workers get them."""
+"""Marks choose among the Pythons of a session, PATH has their commands, and xdist workers get them."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ pytestmark = marks
 
 
 # Markers
-def test_a_test_may_have_its_own_pythons(pytester: pytest.Pytester) -> None:
+def test_a_mark_gives_a_test_its_own_pythons(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         test_function="""
         import pytest
@@ -39,7 +39,7 @@ def test_a_test_may_have_its_own_pythons(pytester: pytest.Pytester) -> None:
     assert len(installed()) == 2
 
 
-def test_requires_python_leaves_out_what_does_not_fit(pytester: pytest.Pytester, full: Path) -> None:
+def test_requires_python_excludes_versions_that_do_not_match(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -63,7 +63,7 @@ def test_requires_python_leaves_out_what_does_not_fit(pytester: pytest.Pytester,
     result.stdout.fnmatch_lines(["SKIPPED*none of the Pythons 3.9, 3.10, 3.11 fits *3.50*"])
 
 
-def test_requires_python_holds_for_the_running_interpreter(pytester: pytest.Pytester) -> None:
+def test_requires_python_applies_to_the_running_interpreter(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         f"""
         import pytest
@@ -93,7 +93,7 @@ def test_requires_python_holds_for_the_running_interpreter(pytester: pytest.Pyte
         ("requires_python(minimum='3.10')", "*does not accept the keyword minimum*"),
     ],
 )
-def test_a_mark_that_cannot_be_meant_is_a_clear_collection_error(
+def test_an_invalid_mark_is_a_collection_error_with_a_hint(
     pytester: pytest.Pytester, full: Path, mark: str, said: str
 ) -> None:
     pytester.makepyfile(f"import pytest\n@pytest.mark.{mark}\ndef test_it(python): pass")
@@ -104,7 +104,7 @@ def test_a_mark_that_cannot_be_meant_is_a_clear_collection_error(
     result.stdout.no_fnmatch_line("*_plugin.py*")
 
 
-def test_a_test_that_parametrizes_python_indirectly_is_given_what_it_asks_for(pytester: pytest.Pytester) -> None:
+def test_indirect_parametrization_of_python_provides_the_requested_pythons(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
@@ -123,7 +123,7 @@ def test_a_test_that_parametrizes_python_indirectly_is_given_what_it_asks_for(py
     result.stdout.no_fnmatch_line("*During handling*")
 
 
-def test_a_hook_that_parametrizes_python_is_given_what_it_asks_for(pytester: pytest.Pytester, full: Path) -> None:
+def test_a_hook_that_parametrizes_python_gets_the_requested_pythons(pytester: pytest.Pytester, full: Path) -> None:
     hook = """
         def pytest_generate_tests(metafunc):
             if "python" in metafunc.fixturenames:
@@ -144,7 +144,7 @@ def test_a_hook_that_parametrizes_python_is_given_what_it_asks_for(pytester: pyt
     pytester.runpytest_inprocess("--python=3.11").assert_outcomes(passed=1)
 
 
-def test_a_mark_that_cannot_be_had_ends_the_session_unless_its_test_is_deselected(
+def test_a_missing_python_of_a_mark_ends_the_session_unless_its_test_is_deselected(
     pytester: pytest.Pytester, full: Path
 ) -> None:
     pytester.makepyfile(
@@ -166,7 +166,7 @@ def test_a_mark_that_cannot_be_had_ends_the_session_unless_its_test_is_deselecte
 
 # PATH
 DOCUMENTED = '''
-"""Serialise with one Python, load with another: the interpreters are looked for on PATH."""
+"""Serialize with one Python and load with another; both are found on PATH."""
 import shutil
 import subprocess
 import pytest
@@ -198,7 +198,9 @@ def test_objects_travel(writer, reader, value):
 '''
 
 
-def test_the_suite_in_pytests_documentation_finds_every_python_on_path(pytester: pytest.Pytester, full: Path) -> None:
+def test_the_example_of_the_pytest_documentation_finds_each_python_on_path(
+    pytester: pytest.Pytester, full: Path
+) -> None:
     pytester.makepyfile(DOCUMENTED)
     if not any(shutil.which(f"python{version}") for version in VERSIONS):
         pytester.runpytest_inprocess().assert_outcomes(skipped=27)
@@ -209,7 +211,7 @@ def test_the_suite_in_pytests_documentation_finds_every_python_on_path(pytester:
     )
 
 
-def test_path_is_as_before_when_the_session_is_over(pytester: pytest.Pytester, full: Path) -> None:
+def test_path_is_restored_after_the_session(pytester: pytest.Pytester, full: Path) -> None:
     before = os.environ["PATH"]
     pytester.makepyfile(
         """
@@ -224,7 +226,7 @@ def test_path_is_as_before_when_the_session_is_over(pytester: pytest.Pytester, f
     assert os.environ["PATH"] == before
 
 
-def test_path_is_left_alone_where_that_is_configured(pytester: pytest.Pytester, full: Path) -> None:
+def test_path_is_not_changed_if_that_is_configured(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makeini("[pytest]\npyinstall_path = false")
     pytester.makepyfile(
         f"""
@@ -240,15 +242,7 @@ def test_path_is_left_alone_where_that_is_configured(pytester: pytest.Pytester, 
 
 
 # xdist
-XDIST = pytest.mark.usefixtures("xdist")
-
-
-@pytest.fixture
-def xdist() -> None:
-    pytest.importorskip("xdist")
-
-
-@XDIST
+@pytest.mark.usefixtures("xdist")
 def test_xdist_workers_get_the_pythons_from_the_controller(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """
@@ -258,7 +252,7 @@ def test_xdist_workers_get_the_pythons_from_the_controller(pytester: pytest.Pyte
             if hasattr(config, "workerinput"):
                 class Refused(subprocess.Popen):
                     def __init__(self, command, *args, **kwargs):
-                        assert "python" not in str(command), "a worker asked a Python who it is"
+                        assert "python" not in str(command), "a worker probed a Python"
                         super().__init__(command, *args, **kwargs)
                 subprocess.Popen = Refused
         """
@@ -282,8 +276,8 @@ def test_xdist_workers_get_the_pythons_from_the_controller(pytester: pytest.Pyte
     assert len(installed()) == 2
 
 
-@XDIST
-def test_marks_mean_the_same_in_every_xdist_worker(pytester: pytest.Pytester) -> None:
+@pytest.mark.usefixtures("xdist")
+def test_marks_select_the_same_pythons_in_each_xdist_worker(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest

@@ -67,6 +67,12 @@ def only_the_mirror(pytester: pytest.Pytester, packed_mirror: Path, monkeypatch:
 
 
 @pytest.fixture
+def xdist() -> None:
+    """Skips the test without pytest-xdist."""
+    pytest.importorskip("xdist")
+
+
+@pytest.fixture
 def full(full_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTEST_PYINSTALL_HOME", str(full_home))
     monkeypatch.setenv("PYTEST_PYINSTALL_DOWNLOADS", "never")
