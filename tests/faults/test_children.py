@@ -16,6 +16,14 @@ from waiting import is_running, wait_until
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX signals, and /proc")
 
 
+@pytest.fixture(autouse=True)
+def default_hangup() -> Iterator[None]:
+    """Children inherit what nohup ignores."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @contextlib.contextmanager
 def session(project: Path, workshop: Workshop, *words: str, **environ: str) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen(
