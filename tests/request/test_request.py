@@ -277,7 +277,7 @@ def test_one_string_is_one_item() -> None:
     ("text", "hint"), [("", "3.12"), ("  ", "3.12"), ("3.9,", "3.9"), ("3.9,,3.10", "3.9,3.10"), (",", "3.12")]
 )
 def test_an_empty_request_is_an_error(text: str, hint: str) -> None:
-    with pytest.raises(InvalidRequestError, match=r"^--python: (nothing|an empty)") as caught:
+    with pytest.raises(InvalidRequestError, match=r"^--python: (there is no request|the request is empty)") as caught:
         parsed("3.9", text)
 
     assert caught.value.hint == hint

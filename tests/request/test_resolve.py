@@ -142,7 +142,7 @@ def test_p9_the_error_says_that_a_build_has_no_digest() -> None:
         "cpython-3.7.9-linux-x86_64-gnu is in the catalogue, but is not used, because it has no sha256 (oldest: 3.8.12)"
         in no_match_error("3.7").message
     )
-    assert "without a sha256" not in no_match_error("3.7", target=MAC).message
+    assert "sha256" not in no_match_error("3.7", target=MAC).message
 
 
 def test_the_error_names_other_targets_that_have_a_build() -> None:
@@ -173,4 +173,4 @@ def test_the_default_catalogue_has_the_usual_requests(target: Target) -> None:
         build = resolve(Request.parse(text), default_catalogue(), target)
         assert build.key.target == target
     assert "oldest: 3.8" in no_match_error("3.6", target=LINUX, catalogue=default_catalogue()).message
-    assert "without a sha256" in no_match_error("3.7.9", target=LINUX, catalogue=default_catalogue()).message
+    assert "it has no sha256" in no_match_error("3.7.9", target=LINUX, catalogue=default_catalogue()).message

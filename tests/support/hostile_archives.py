@@ -554,7 +554,7 @@ def _structure() -> Iterable[Hostile]:
     yield _raw("ends in an extension", "it is cut off", lambda: gz(PYTHON, pax(("path", "x"))[:700]), file_name=name)
     yield _raw(
         "another tar in a second stream",
-        "something follows",
+        "there is data after",
         lambda: gz(PYTHON, END) + gz(tail, END),
         file_name=name,
         broken=False,
