@@ -105,7 +105,7 @@ def removable_environments(cache: Path, *, now: float | None = None) -> list[Pat
     """The directories that can be deleted: leftovers, and environments that are unused for 30 days or whose Python or
     project no longer exists. `now` is in seconds since the epoch. Raises `StoreError`."""
     horizon = (time.time() if now is None else now) - _MAX_AGE
-    return [path for path in environments(cache) if _is_unwanted(path, horizon)]
+    return [path for path in environments(cache) if _is_removable(path, horizon)]
 
 
 def move_unused_aside(path: Path, *, is_locked: bool = False) -> Path | None:
@@ -115,8 +115,8 @@ def move_unused_aside(path: Path, *, is_locked: bool = False) -> Path | None:
     `OSError`.
     """
     with ExitStack() as stack:
-        guards = _lock_files(path)[:1] if is_locked else _lock_files(path)
-        if not all(stack.enter_context(locks.seize(guard)) for guard in guards):
+        lock_files = _lock_files(path)[:1] if is_locked else _lock_files(path)
+        if not all(stack.enter_context(locks.seize(lock_file)) for lock_file in lock_files):
             return None
         return move_aside(path)
 
@@ -132,7 +132,7 @@ def _lock_files(path: Path) -> list[Path]:
     return [_lock_file(path, "lease"), path.with_name(f".{maker}.lock")]
 
 
-def _is_unwanted(path: Path, horizon: float) -> bool:
+def _is_removable(path: Path, horizon: float) -> bool:
     try:
         if path.name.startswith(".wheel-"):
             return path.stat().st_mtime < horizon

@@ -4,8 +4,9 @@
           ^                                                    │ _worker_plugin.py
           └──── reports, their node ids ending in [py3.9] <────┘ a file of JSON lines
 
-The controller is the session that the user starts. It imports nothing of the project, neither conftest files nor tests.
-See docs/suite.md.
+The controller is the session that the user starts, and a worker is a normal pytest session in an environment
+(docs/suite.md: the outer and the inner session). The controller imports nothing of the project, neither conftest files
+nor tests.
 """
 
 from __future__ import annotations
