@@ -192,7 +192,7 @@ class Suite:
             for variant in self.variants
         }
         labels = list(cells)
-        selected = self.words.requested_labels(labels)
+        selected = self.words.selected_labels(labels)
         self.shard = parse_shard(text) if (text := config.getoption("pyinstall_shard")) else None
         self._parts: dict[str, CellPart] = {}
         if self.shard is not None:
@@ -203,14 +203,13 @@ class Suite:
             for label, (choice, variant) in cells.items()
         ]
         self.rows = [row for row in rows if row.label in selected]
-        self._unrequested = [row for row in rows if row.label not in selected] if self.shard is None else []
+        self._unselected = [row for row in rows if row.label not in selected] if self.shard is None else []
         self._labels = labels
         self._seed = seed()
         self.matrix = Matrix((row.tally for row in self.rows), when=[datetime.now(UTC)])
         self.is_interactive = is_interactive(config, [(row.label, row.choice.asked[0]) for row in self.rows])
-        self._resources = (
-            contextlib.ExitStack()
-        )  # the scratch directory, and the environments that this session runs in
+        # The scratch directory, and the leases of the environments in use.
+        self._resources = contextlib.ExitStack()
         self._scratch = self._resources.enter_context(temporary_directory())
         self._emits_all = True
         self._keeps_sections = True
@@ -317,7 +316,7 @@ class Suite:
                 self._start_preparing(self.rows, background, replayer)
                 while not all(row.is_over for row in self.rows):
                     is_idle = not self._step(replayer)
-                    if replayer.parameters and self._unrequested:
+                    if replayer.parameters and self._unselected:
                         self._run_all_pythons(background, replayer)
                     if is_idle:
                         time.sleep(_PAUSE)
@@ -347,7 +346,7 @@ class Suite:
 
     def _run_all_pythons(self, background: Background[SuiteEnvironment], replayer: ReportReplayer) -> None:
         """Start the other Pythons too: an argument such as ``test_a[py3.9]`` turned out to name a test's parameter."""
-        more, self._unrequested = self._unrequested, []
+        more, self._unselected = self._unselected, []
         for row in more:
             row.words = self.words.for_python(row.label, self._labels, replayer.parameters)
         self.rows[:] = sorted([*self.rows, *more], key=lambda row: self._labels.index(row.label))

@@ -235,7 +235,7 @@ class Words:
         """The modules that ``-p`` names."""
         return {piece.value for piece in self.all if piece.option == "-p" and piece.value}
 
-    def requested_labels(self, labels: Sequence[str]) -> list[str]:
+    def selected_labels(self, labels: Sequence[str]) -> list[str]:
         """The labels that the arguments name, if each argument names at least one; else all."""
         places = [piece.words[0] for piece in self.all if piece.is_positional and not piece.may_be_value]
         named = [labelled(word, labels) for word in places]

@@ -84,7 +84,7 @@ def test_an_option_is_ours_only_by_its_exact_name(parser: pytest.Parser) -> None
     ],
 )
 def test_node_ids_that_end_in_labels_select_pythons(parser: pytest.Parser, words: str, asked: list[str]) -> None:
-    assert Words(read_words(words.split(), parser)).requested_labels(LABELS) == asked
+    assert Words(read_words(words.split(), parser)).selected_labels(LABELS) == asked
 
 
 def test_only_the_labels_of_the_session_are_recognised() -> None:
