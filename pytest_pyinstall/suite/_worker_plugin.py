@@ -519,7 +519,7 @@ def _arguments():
     if ini != _document["ini"] or _document["is_ini_changed"]:
         more = ["-o", "addopts=" + " ".join(map(_quoted, ini))]
     arguments = [word for word in _document["arguments"] if word not in absent]
-    return ["-p", "_pyinstall_inner"] + arguments + _document["ours"] + more + _document["behind"]
+    return ["-p", "_pyinstall_inner"] + arguments + _document["ours"] + more + _document["after_dashes"]
 
 
 def _is_plugin(name):
@@ -726,7 +726,7 @@ def _resolve_ids(config, parser, args, label):
         return list(map(str, parser.parse_known_args(args, namespace=copy.copy(config.option)).file_or_dir))
 
     _ids["places"] = list(map(list, _document["places"].items()))
-    for word, (base, is_ours) in _document["doubtful"].items():
+    for word, (base, is_ours) in _document["ambiguous"].items():
         _ids["deselect"][word] = base if is_ours else word
         if word not in places():
             continue

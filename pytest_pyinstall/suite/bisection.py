@@ -148,7 +148,7 @@ class Bisection(Suite):
             label=label,
             choice=choice,
             variant=variant,
-            words=replace(words, behind=[*(words.behind or ["--"]), self.test]),
+            words=replace(words, after_dashes=[*(words.after_dashes or ["--"]), self.test]),
         )
         self.rows = [row]
         self._tallies[index] = row.tally

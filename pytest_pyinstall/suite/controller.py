@@ -415,7 +415,7 @@ class Suite:
             hook(environment=Environment(path=environment.path, python=own), python=python, config=self.config)
         except (pytest.exit.Exception, KeyboardInterrupt):
             raise
-        except BaseException as error:  # the exception of pytest.fail is no Exception
+        except BaseException as error:  # pytest.fail raises no Exception
             frames = traceback.extract_tb(error.__traceback__)
             frame = next((frame for frame in frames if frame.name == hook.name), frames[-1])
             text = error.message if isinstance(error, PyinstallError) else f"{type(error).__name__}: {error}"
@@ -432,7 +432,7 @@ class Suite:
         )
         row.worker.start(
             environment.python,
-            self._document(row, environment),
+            self._worker_document(row, environment),
             plugin=prepare_plugin(environment.path, otherwise=self._scratch),
             key=row.choice.interpreter.key,
             working_directory=self.config.invocation_params.dir,
@@ -443,7 +443,7 @@ class Suite:
             },
         )
 
-    def _document(self, row: InterpreterRun, environment: SuiteEnvironment) -> dict[str, Any]:
+    def _worker_document(self, row: InterpreterRun, environment: SuiteEnvironment) -> dict[str, Any]:
         """The document that tells the worker of `row` what to run and what to leave to the controller."""
         assert row.words is not None  # noqa: S101  # every row that is started has them
         config = self.config
@@ -461,17 +461,17 @@ class Suite:
         reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
         return {
             "arguments": row.words.arguments,
-            "behind": row.words.behind,
+            "after_dashes": row.words.after_dashes,
             "environment": row.words.environment,
             "is_environment_changed": row.words.is_environment_changed,
             "ini": row.words.ini,
             "is_ini_changed": row.words.is_ini_changed,
             "places": row.words.places,
-            "doubtful": row.words.doubtful,
+            "ambiguous": row.words.ambiguous,
             "ours": ours,
             "argv": self.words.raw(),
             "as_module": Path(sys.argv[0]).name == "__main__.py",
-            "plugins": [name for name in self.words.plugins() if self._is_from_elsewhere(name)],
+            "plugins": [name for name in self.words.plugins() if self._is_third_party(name)],
             "reporters": sorted(reporters_options(config)),
             "reports": [name for name in REPORTS if hasattr(config.option, name)],
             "translated": translated,
@@ -483,7 +483,7 @@ class Suite:
             "cut": self._parts[row.label]._asdict() if row.label in self._parts else None,
         }
 
-    def _is_from_elsewhere(self, name: str) -> bool:
+    def _is_third_party(self, name: str) -> bool:
         """Whether the plugin with this name is not part of the project. An environment may not have such a plugin."""
         plugin = self.config.pluginmanager.get_plugin(name)
         file = getattr(plugin, "__file__", None)

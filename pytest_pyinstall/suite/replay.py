@@ -238,7 +238,7 @@ class ReportReplayer:
         self.parameters.add(word)
         for row in self.rows:
             words = row.words
-            if row.worker and words and word not in words.places and not words.doubtful.get(word, ("", False))[1]:
+            if row.worker and words and word not in words.places and not words.ambiguous.get(word, ("", False))[1]:
                 every = f"{word}[{','.join(row.label for row in self.rows)}]"
                 text = f"{word} is a test with that parameter, but this Python has not run it\nhint: {every}"
                 self._broken(row, text, note=row.tally.note)

@@ -187,7 +187,7 @@ class WorkerWords:
     """
 
     arguments: list[str]
-    behind: list[str]
+    after_dashes: list[str]
     """``--`` and the words after it."""
     environment: list[str]
     ini: list[str]
@@ -195,7 +195,7 @@ class WorkerWords:
     is_ini_changed: bool
     places: dict[str, str]
     """Arguments that end in this worker's label, each with the id without it. The label may be a test's parameter."""
-    doubtful: dict[str, tuple[str, bool]]
+    ambiguous: dict[str, tuple[str, bool]]
     """Words that end in labels, but may be values of options that only the worker knows, and those of ``--deselect``.
 
     Each with the id without the labels, and whether this worker's label is one of them.
@@ -250,13 +250,13 @@ class Words:
         environment, ini = (list(reader.adapted(pieces)) for pieces in (self.environment, self.ini))
         return WorkerWords(
             arguments=list(reader.adapted(before)),
-            behind=list(reader.adapted(after)),
+            after_dashes=list(reader.adapted(after)),
             environment=environment,
             ini=ini,
             is_environment_changed=environment != _joined(self.environment),
             is_ini_changed=ini != _joined(self.ini),
             places=reader.places,
-            doubtful=reader.doubtful,
+            ambiguous=reader.ambiguous,
         )
 
     def raw(self) -> list[str]:
@@ -276,7 +276,7 @@ class _Reader:
         self._labels = labels
         self._parameters = parameters
         self.places: dict[str, str] = {}
-        self.doubtful: dict[str, tuple[str, bool]] = {}
+        self.ambiguous: dict[str, tuple[str, bool]] = {}
 
     def adapted(self, pieces: Iterable[Piece]) -> Iterator[str]:
         for piece in pieces:
@@ -298,7 +298,7 @@ class _Reader:
             return piece
         base, named = match
         if piece.option or piece.may_be_value:
-            self.doubtful[value] = base, self._label in named
+            self.ambiguous[value] = base, self._label in named
             return piece
         if self._label not in named:
             return None

@@ -149,12 +149,12 @@ def test_deselecting_on_one_python_hides_nothing_on_the_others(run: Run, bench: 
     assert hidden.ret == pytest.ExitCode.OK
 
 
-@pytest.mark.parametrize("place", ["argument", "addopts", "PYTEST_ADDOPTS", "deselect", "behind"])
+@pytest.mark.parametrize("place", ["argument", "addopts", "PYTEST_ADDOPTS", "deselect", "after dashes"])
 def test_a_parameter_that_looks_like_a_python_is_a_parameter(compare: Compare, bench: Bench, place: str) -> None:
     name = "test_it.py::test_named[py3.12]"
     ini = f"[pytest]\naddopts = {name}\n" if place == "addopts" else "[pytest]\n"
     bench(files={"test_it.py": TESTS, "pytest.ini": ini})
-    words = {"argument": [name], "deselect": [f"--deselect={name}"], "behind": ["--", name]}.get(place, [])
+    words = {"argument": [name], "deselect": [f"--deselect={name}"], "after dashes": ["--", name]}.get(place, [])
 
     compared = compare(*words, environ={"PYTEST_ADDOPTS": name} if place == "PYTEST_ADDOPTS" else {})
 
