@@ -74,7 +74,7 @@ class Machine:
             raise FetchError("no catalogue")
         return tuple(dict.fromkeys(requests))
 
-    def held(self, result: ProvisionResult) -> ProvisionResult:
+    def lease_or_reprovide(self, result: ProvisionResult) -> ProvisionResult:
         return result
 
     def find(self, request: Request) -> ProvisionResult:
@@ -198,7 +198,7 @@ def test_looking_for_pythons_installs_nothing() -> None:
     found_python, missing = provider.choose_all(["3.9", "3.6"], origin="test", directory=HERE)
     assert found_python.interpreter is not None
     assert missing.error is None
-    assert detailed_header(missing).startswith("python 3.6 -> missing: not here")
+    assert detailed_header(missing).startswith("python 3.6 -> missing: running the tests would install it")
     assert not cast("Machine", provider.provisioner).installs
 
 
