@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import CatalogueError, FetchError, NoMatchError, OfflineError
-from pytest_pyinstall.system.log import StepLogger
+from pytest_pyinstall.system.log import StepLogger, said_if_slow
 from pytest_pyinstall.system.urls import redacted
 
 if TYPE_CHECKING:
@@ -38,13 +38,21 @@ _LOGGER = StepLogger(__name__)
 class Catalogues:
     """Reads each catalogue once, when it is first needed, from any number of threads.
 
-    `client` is called when a catalogue has to be downloaded.
+    `client` is called when a catalogue has to be downloaded, and `say` if that takes longer than a second.
     """
 
-    def __init__(self, *, settings: Settings, target: Target, client: Callable[[], Client]) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        target: Target,
+        client: Callable[[], Client],
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self.settings = settings
         self.target = target
         self.client = client
+        self.say = say
         self._lock = threading.RLock()
 
     @property
@@ -68,7 +76,8 @@ class Catalogues:
         else:
             from pytest_pyinstall.download.documents import fetch_text
 
-            text = fetch_text(place, client=self.client(), cache=self.settings.cache, offline=self.settings.offline)
+            with said_if_slow(self.say, f"waiting for the catalogue {redacted(place)}"):
+                text = fetch_text(place, client=self.client(), cache=self.settings.cache, offline=self.settings.offline)
             catalogue = parse_catalogue(text, origin=place)
         _LOGGER.debug(
             "catalogue %s: %d builds, and %d without a sha256, which are not used",
@@ -104,15 +113,16 @@ class Catalogues:
         settings = self.settings
         place = document_place(settings.mirror)
         _LOGGER.info("reading the document that uv publishes: %s", redacted(place))
-        return fetch_text(
-            place,
-            client=self.client(),
-            cache=settings.cache,
-            offline=settings.offline or settings.downloads == "never",
-            what="cannot download the document that uv publishes",
-            max_age=_DAY,
-            attempts=2,
-        )
+        with said_if_slow(self.say, f"waiting for the catalogue that uv publishes: {redacted(place)}"):
+            return fetch_text(
+                place,
+                client=self.client(),
+                cache=settings.cache,
+                offline=settings.offline or settings.downloads == "never",
+                what="cannot download the document that uv publishes",
+                max_age=_DAY,
+                attempts=2,
+            )
 
     @property
     def asked_uv(self) -> bool:

@@ -4,7 +4,7 @@ There is one class for each kind of solution, not for each library that can fail
 ``__cause__`` of one of these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "AttestationError",
@@ -42,6 +42,16 @@ def printable(text: str) -> str:
 def _shown(char: str) -> str:
     # Bytes of a path that could not be decoded stay; the code that prints them handles them.
     return char if char.isprintable() or char in "\n\t" or "\udc80" <= char <= "\udcff" else ascii(char)[1:-1]
+
+
+def texts_of(messages: Iterable[str], hints: Iterable[str]) -> list[str]:
+    """Each message with its hint, in ``hint: …``, on a line of its own. Neighbours with one hint share it."""
+    pairs = list(dict.fromkeys(zip(messages, hints, strict=True)))
+    texts = []
+    for index, (message, hint) in enumerate(pairs):
+        is_shared = index + 1 < len(pairs) and pairs[index + 1][1] == hint
+        texts.append(f"{message}\nhint: {hint}" if hint and not is_shared else message)
+    return texts
 
 
 class PyinstallError(Exception):

@@ -7,22 +7,37 @@ request.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+import time
+from collections import deque
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.provisioner import ProvisionResult
+from pytest_pyinstall.system.log import said_if_slow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from rich.progress import TaskID
+    from rich.progress import Progress, TaskID
 
     from pytest_pyinstall.request.identity import Build, Key
     from pytest_pyinstall.request.request import Request
 
-__all__ = ["Bars", "Display", "Lines", "Silence", "display_on", "result_line", "showing_steps", "size_text"]
+__all__ = [
+    "Bars",
+    "Display",
+    "Lines",
+    "Notices",
+    "Silence",
+    "display_on",
+    "has_cursor",
+    "result_line",
+    "showing_steps",
+    "size_text",
+]
 
 
 class Display(Protocol):
@@ -36,6 +51,9 @@ class Display(Protocol):
 
     def say(self, sentence: str) -> None:
         """Show a message."""
+
+    def busy(self, sentence: str) -> AbstractContextManager[None]:
+        """What is done in the ``with`` block. A terminal shows it after a second."""
 
     def result(self, request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None) -> None:
         """Show the result of a request, and how long it took."""
@@ -52,14 +70,12 @@ class Display(Protocol):
 def display_on(
     stream: TextIO, *, environ: Mapping[str, str], is_quiet: bool = False, with_path: bool = False
 ) -> Display:
-    """The display for `stream`: `Bars` if it is a terminal that can move its cursor, otherwise `Lines`.
-
-    With ``TERM=dumb``, or ``CI`` with any value that is not false, it is `Lines`. ``NO_COLOR`` removes the colour of
-    the bars. `with_path`: results end with the path of the executable.
+    """The display for `stream`: `Bars` if it `has_cursor`, otherwise `Lines`. ``NO_COLOR`` removes the colour of the
+    bars. `with_path`: results end with the path of the executable.
     """
     if is_quiet:
         return Silence()
-    if stream.isatty() and environ.get("TERM", "") not in {"dumb", "unknown"} and not _is_ci(environ):
+    if has_cursor(stream, environ):
         return Bars(stream, has_color=not environ.get("NO_COLOR"), with_path=with_path)
 
     def write_line(line: str) -> None:
@@ -68,6 +84,12 @@ def display_on(
         stream.flush()
 
     return Lines(write_line, with_path=with_path)
+
+
+def has_cursor(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether `stream` is a terminal whose lines can be drawn again: not with ``TERM=dumb``, and not in ``CI``."""
+    is_dumb = environ.get("TERM", "") in {"dumb", "unknown"}
+    return stream.isatty() and not is_dumb and environ.get("CI", "").lower() in {"", "0", "false", "no", "off"}
 
 
 def result_line(
@@ -125,6 +147,44 @@ def showing_steps(say: Callable[[str], object], *, level: int) -> Iterator[None]
         logger.setLevel(before)
 
 
+class Notices:
+    """Sentences about what takes long, written by the one thread that writes to the terminal.
+
+    A sentence is written if nothing else has been for `patience` seconds, and what it is about is not over by then.
+    """
+
+    def __init__(self, say: Callable[[str], object], *, patience: float = 1.0) -> None:
+        self._say = say
+        self._patience = patience
+        self._last = time.monotonic()
+        self._waiting: deque[tuple[str, Callable[[], bool]]] = deque()
+
+    def add(self, sentence: str, *, is_over: Callable[[], bool]) -> None:
+        """From any thread."""
+        self._waiting.append((sentence, is_over))
+
+    @contextmanager
+    def during(self) -> Iterator[Callable[[str], None]]:
+        """A function that takes a sentence about what the ``with`` block does."""
+        over = threading.Event()
+        try:
+            yield lambda sentence: self.add(sentence, is_over=over.is_set)
+        finally:
+            over.set()
+
+    def show(self, *, happened: bool, at_once: bool = False) -> None:
+        """Write what is due. `happened`: other lines were written. `at_once`: do not wait, and leave nothing out."""
+        now = time.monotonic()
+        if happened:
+            self._last = now
+        if not at_once and now - self._last < self._patience:
+            return
+        while self._waiting:
+            sentence, is_over = self._waiting.popleft()
+            if at_once or not is_over():
+                self._say(sentence)
+
+
 class Silence:
     """Shows nothing."""
 
@@ -136,6 +196,9 @@ class Silence:
 
     def say(self, sentence: str) -> None:
         pass
+
+    def busy(self, sentence: str) -> AbstractContextManager[None]:  # noqa: ARG002  # as `Bars`
+        return nullcontext()
 
     def result(self, request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None) -> None:
         pass
@@ -154,29 +217,45 @@ class Silence:
 
 
 class Lines:
-    """Calls `write_line` with one line for each download and one for each result."""
+    """Calls `write_line` with one line for each download and one for each result.
 
-    def __init__(self, write_line: Callable[[str], object], *, with_path: bool = True) -> None:
+    With `patience`, a download that takes fewer seconds than that is not mentioned.
+    """
+
+    def __init__(self, write_line: Callable[[str], object], *, with_path: bool = True, patience: float = 0.0) -> None:
         self._write_line = write_line
         self._with_path = with_path
+        self._patience = patience
         self._lock = threading.Lock()
+        self._pending: dict[Key, threading.Timer] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        for timer in list(self._pending.values()):
+            timer.cancel()
 
     def say(self, sentence: str) -> None:
         with self._lock:
             self._write_line(sentence)
+
+    def busy(self, sentence: str) -> AbstractContextManager[None]:  # noqa: ARG002  # as `Bars`
+        return nullcontext()
 
     def result(self, request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None) -> None:
         self.say(result_line(request, result, seconds, with_path=self._with_path))
 
     def started(self, build: Build, total: int | None) -> None:
         size = f" ({size_text(total)})" if total is not None else ""
-        self.say(f"Downloading {build.key}{size}")
+        sentence = f"Downloading {build.key}{size}"
+        if not self._patience:
+            self.say(sentence)
+            return
+        timer = threading.Timer(self._patience, self.say, [sentence])
+        timer.daemon = True
+        self._pending[build.key] = timer
+        timer.start()
 
     def advanced(self, build: Build, count: int) -> None:
         pass
@@ -185,51 +264,31 @@ class Lines:
         self.say(f"{build.key}: {reason}")
 
     def finished(self, build: Build) -> None:
-        pass
+        if (timer := self._pending.pop(build.key, None)) is not None:
+            timer.cancel()
 
 
 class Bars:
     """A bar for each download, one for the total of several, and results as lines above them.
 
-    The bars appear with the first download, and disappear at the end. `rich` is imported when `Bars` is created.
+    The bars appear with the first download, and disappear with the last one. `begin_line` is called before a line is
+    written: it ends a line that another writer has begun. `rich` is imported with the first download.
     """
 
-    def __init__(self, stream: TextIO, *, has_color: bool = True, with_path: bool = True) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        has_color: bool = True,
+        with_path: bool = True,
+        begin_line: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._stream = stream
+        self._has_color = has_color
         self._with_path = with_path
-        self._console = Console(
-            file=stream,
-            force_terminal=True,
-            no_color=not has_color,
-            highlight=False,
-            markup=False,
-            emoji=False,
-        )
-        # On a wide terminal, keep the numbers close to the names.
-        is_wide = self._console.width > 110
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=60 if is_wide else None),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(compact=True),
-            console=self._console,
-            transient=True,
-            expand=not is_wide,
-            # Do not change where other code prints to.
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
+        self._begin_line = begin_line
         self._lock = threading.RLock()
+        self._progress: Progress | None = None
         self._tasks: dict[Key, TaskID] = {}
         self._totals: dict[Key, int | None] = {}
         self._done = 0
@@ -239,36 +298,57 @@ class Bars:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        with self._lock:
+            if self._progress is not None:
+                self._progress.stop()
 
     def say(self, sentence: str) -> None:
-        # Soft-wrapped, so that a long line is still one line if the user copies it.
-        self._console.print(sentence, soft_wrap=True)
+        with self._lock:
+            if self._progress is not None and self._tasks:
+                # Soft-wrapped, so that a long line is still one line if the user copies it.
+                self._progress.console.print(sentence, soft_wrap=True)
+                return
+            self._begin_line()
+            self._stream.write(f"{sentence}\n")
+            self._stream.flush()
+
+    def busy(self, sentence: str) -> AbstractContextManager[None]:
+        return said_if_slow(self.say, sentence)
 
     def result(self, request: Request, result: ProvisionResult | PyinstallError, seconds: float | None = None) -> None:
-        from rich.text import Text
-
         if isinstance(result, ProvisionResult):
             self._hide(result.interpreter.key)
         line = result_line(request, result, seconds, with_path=self._with_path)
-        text = Text(line)
-        text.stylize({"+": "green", "~": "yellow", "-": "red"}.get(line[0], "dim"), 0, 1)
-        self._console.print(text, soft_wrap=True)
+        color = {"+": 32, "~": 33, "-": 31}.get(line[0], 2)
+        if not self._has_color:
+            self.say(line)
+        elif self._progress is not None and self._tasks:
+            from rich.text import Text
+
+            with self._lock:
+                self._progress.console.print(Text.from_ansi(_colored(line, color)), soft_wrap=True)
+        else:
+            self.say(_colored(line, color))
 
     def started(self, build: Build, total: int | None) -> None:
         with self._lock:
-            self._progress.start()
+            progress = self._progress = self._progress or self._new_progress()
+            if not self._tasks:
+                self._begin_line()
+                progress.start()
             if self._total_task is None:
-                self._total_task = self._progress.add_task("total", total=total, visible=False)
+                self._total_task = progress.add_task("total", total=total, visible=False)
             self._totals[build.key] = total
-            self._tasks[build.key] = self._progress.add_task(build.key.display_name, total=total)
+            self._tasks[build.key] = progress.add_task(build.key.display_name, total=total)
             totals = [size for size in self._totals.values() if size is not None]
             known = sum(totals) if len(totals) == len(self._totals) else None
-            self._progress.update(self._total_task, total=known, visible=len(self._totals) > 1)
+            progress.update(self._total_task, total=known, visible=len(self._totals) > 1)
 
     def advanced(self, build: Build, count: int) -> None:
         with self._lock:
             self._done += count
+            if self._progress is None:
+                return
             if self._total_task is not None:
                 self._progress.update(self._total_task, completed=self._done)
             if (task := self._tasks.get(build.key)) is not None:
@@ -282,9 +362,55 @@ class Bars:
 
     def _hide(self, key: Key) -> None:
         with self._lock:
-            if (task := self._tasks.pop(key, None)) is not None:
+            if self._progress is not None and (task := self._tasks.pop(key, None)) is not None:
                 self._progress.remove_task(task)
+                if not self._tasks and self._total_task is not None:
+                    self._progress.stop()  # or its thread would draw into what others print
+                    self._progress.remove_task(self._total_task)
+                    self._total_task, self._done = None, 0
+                    self._totals.clear()
+
+    def _new_progress(self) -> Progress:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+        from rich.text import Text
+
+        class SizeColumn(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                total = "?" if task.total is None else size_text(task.total)
+                return Text(f"{size_text(task.completed)} of {total}", style="progress.download", justify="right")
+
+        class SpeedColumn(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                text = "" if speed is None else f"{size_text(speed)}/s"
+                return Text(text, style="progress.data.speed", justify="right")
+
+        console = Console(
+            file=self._stream,
+            force_terminal=True,
+            no_color=not self._has_color,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+        # On a wide terminal, keep the numbers close to the names.
+        is_wide = console.width > 110
+        return Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=60 if is_wide else None),
+            SizeColumn(),
+            SpeedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            expand=not is_wide,
+            # Do not change where other code prints to.
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
 
 
-def _is_ci(environ: Mapping[str, str]) -> bool:
-    return environ.get("CI", "").lower() not in {"", "0", "false", "no", "off"}
+def _colored(line: str, color: int) -> str:
+    """`line` with its first character in that colour of a terminal."""
+    return f"\x1b[{color}m{line[:1]}\x1b[0m{line[1:]}"

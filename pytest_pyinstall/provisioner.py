@@ -29,6 +29,7 @@ from pytest_pyinstall.errors import (
     SeveralFailedError,
     UsageError,
     printable,
+    texts_of,
 )
 from pytest_pyinstall.installing import How, Installer
 from pytest_pyinstall.interpreter.interpreter import Interpreter
@@ -138,7 +139,7 @@ def unwrap(results: Sequence[ProvisionResult | PyinstallError]) -> list[Provisio
     if len(results) == 1:
         raise errors[0]
     # If the catalogue cannot be reached, each of them has the same error: show it once.
-    texts = dict.fromkeys(str(error) for error in errors)
+    texts = texts_of((error.message for error in errors), (error.hint for error in errors))
     raise SeveralFailedError(
         f"{len(errors)} of {len(results)} Pythons could not be provided:\n\n" + "\n".join(texts),
         results=[result.interpreter if isinstance(result, ProvisionResult) else result for result in results],
@@ -180,7 +181,9 @@ class Provisioner:
         self._stack = contextlib.ExitStack()
         self._lock = threading.RLock()
         self._opened: Client | None = None
-        self.catalogues = Catalogues(settings=self.settings, target=self.target, client=lambda: self._client)
+        self.catalogues = Catalogues(
+            settings=self.settings, target=self.target, client=lambda: self._client, say=self._say
+        )
         for option in SETTINGS if _LOGGER.is_heard else ():
             if (value := getattr(self.settings, option.field)) is not None:
                 origin = self.settings.origins.get(option.name, "default")

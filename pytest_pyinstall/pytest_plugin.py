@@ -30,7 +30,6 @@ __all__ = [
     "pytest_addhooks",
     "pytest_addoption",
     "pytest_cmdline_main",
-    "pytest_collection",
     "pytest_collection_finish",
     "pytest_collection_modifyitems",
     "pytest_configure",
@@ -128,10 +127,6 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [*lines, *summary, *state.notes]
 
 
-def pytest_collection(session: pytest.Session) -> None:
-    state_of(session.config).is_line_open = True
-
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Ignore our own directories: Pythons and environments contain tests, too."""
     return True if is_own_directory(collection_path, config) else None
@@ -194,7 +189,6 @@ def pytest_fixture_setup(
 def pytest_collection_finish(session: pytest.Session) -> None:
     state = state_of(session.config)
     state.end_telling_steps()
-    state.is_line_open = False
     wanted = {PYTHON_FIXTURE, "python", "pythons", "python_env"}
     if session.items:
         state.uses = any(not wanted.isdisjoint(getattr(item, "fixturenames", ())) for item in session.items)

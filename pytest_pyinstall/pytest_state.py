@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +21,7 @@ from pytest_pyinstall.pytest_options import (
 
 if TYPE_CHECKING:
     from pytest_pyinstall.interpreter.interpreter import Interpreter
+    from pytest_pyinstall.progress import Display
     from pytest_pyinstall.session import PythonProvider, SessionPython
 
 __all__ = ["PYTHON_FIXTURE", "STATE", "State", "none_fits", "not_fitting", "or_fail", "python_param", "state_of"]
@@ -46,7 +47,6 @@ class State:
         self.notes: list[str] = []
         self._announced: set[Interpreter] = set()
         self.uses: bool | None = None
-        self.is_line_open = False
         self.is_worker = hasattr(config, "workerinput")
         option = config.option
         looking = ("collectonly", "setupplan", "show_fixtures_per_test")
@@ -224,7 +224,7 @@ class State:
                 directory=self.config.rootpath,
                 looks_only=self.looks_only,
                 say=self._teller(),
-                is_quiet=self.config.option.verbose < 0,
+                display=self._display(),
             )
         return self._pythons
 
@@ -239,19 +239,53 @@ class State:
     def end_telling_steps(self) -> None:
         self._telling.close()
 
+    def _display(self) -> "Display | None":
+        """Shows downloads: bars on a terminal, else lines; with ``-q`` only lines of slow ones, with ``-qq`` none.
+
+        None in a worker, which has no terminal.
+        """
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        say = self._teller()
+        verbose = self.config.option.verbose
+        if reporter is None or say is None or verbose < -1:
+            return None
+        from pytest_pyinstall.progress import Bars, Lines, has_cursor
+
+        file = reporter._tw._file  # noqa: SLF001  # no other way to ask
+        if not has_cursor(file, os.environ):
+            return Lines(say, patience=0.0 if verbose >= 0 else 1.0)
+
+        def begin_line() -> None:
+            with self._uncaptured():
+                self._begin_line(reporter)
+                reporter.flush()
+
+        # A descriptor of its own: while a test runs, pytest lets that of the terminal lead into a file.
+        with self._uncaptured():
+            stream = open(os.dup(file.fileno()), "w", encoding=file.encoding, errors="replace")  # noqa: SIM115  # as below
+        self._stack.callback(stream.close)
+        return Bars(stream, has_color=not os.environ.get("NO_COLOR"), begin_line=begin_line)
+
+    def _uncaptured(self) -> AbstractContextManager[None]:
+        capture = self.config.pluginmanager.get_plugin("capturemanager")
+        return nullcontext() if capture is None else capture.global_and_fixture_disabled()
+
+    @staticmethod
+    def _begin_line(reporter: Any) -> None:
+        """End a line that pytest has begun: the dots of the tests, or ``collecting ...``."""
+        reporter.ensure_newline()
+        if reporter._tw.width_of_current_line:  # noqa: SLF001  # no other way to ask
+            reporter.write("\n")
+
     def _teller(self) -> Callable[[str], None] | None:
         """A function that writes a line to the terminal, even during capturing. None in a worker without terminal."""
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
-        capture = self.config.pluginmanager.get_plugin("capturemanager")
         if reporter is None:
             return None
 
         def tell(sentence: str) -> None:
-            with nullcontext() if capture is None else capture.global_and_fixture_disabled():
-                isatty = reporter.isatty  # a property before pytest 8
-                if self.is_line_open and ((isatty() if callable(isatty) else isatty) or reporter.verbosity > 0):
-                    reporter.write_line("")  # ends the line "collecting ... ", which has no line end yet
-                    self.is_line_open = False
+            with self._uncaptured():
+                self._begin_line(reporter)
                 reporter.write_line(sentence)
                 reporter.flush()  # so that the line appears before a long step, also in a log file
 

@@ -19,10 +19,11 @@ from pytest_pyinstall.errors import (
     ProbeError,
     PyinstallError,
     SeveralFailedError,
+    texts_of,
 )
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.probe import probe
-from pytest_pyinstall.progress import Lines
+from pytest_pyinstall.progress import Display
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_provisioner
 from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.settings import Settings
@@ -111,8 +112,9 @@ class PythonProvider:
     name the tests, but not to run them. Thread-safe.
     """
 
-    def __init__(self, provisioner: Provisioner, *, looks_only: bool = False) -> None:
+    def __init__(self, provisioner: Provisioner, *, looks_only: bool = False, display: Display | None = None) -> None:
         self.provisioner = provisioner
+        self._display = display
         self._looks_only = looks_only
         self._outcomes: dict[Request, _Outcome] = {}
         self._seconds: dict[Request, float] = {}
@@ -127,16 +129,17 @@ class PythonProvider:
         directory: Path,
         looks_only: bool = False,
         say: Callable[[str], None] | None = None,
-        is_quiet: bool = False,
+        display: Display | None = None,
     ) -> "PythonProvider":
-        """For the project in `directory`. `say` gets each message, including downloads unless `is_quiet`."""
-        progress = None if say is None or is_quiet else Lines(say)
-        provisioner = open_provisioner(settings, directory=directory, progress=progress, warn=say)
-        return cls(provisioner, looks_only=looks_only)
+        """For the project in `directory`. `say` gets each message, and `display` the downloads."""
+        provisioner = open_provisioner(settings, directory=directory, progress=display, warn=say)
+        return cls(provisioner, looks_only=looks_only, display=display)
 
     def close(self) -> None:
         """Stop running downloads, and close connections."""
         self.provisioner.__exit__()
+        if self._display is not None:
+            self._display.__exit__(None, None, None)
 
     @property
     def skips_missing(self) -> bool:
@@ -313,7 +316,10 @@ def failure_of(failed: Sequence[SessionPython], *, count: int, origin: str) -> P
     told = [(choice.asked[0], choice.error) for choice in failed if choice.error]
     if len(told) == 1 and count == 1:
         return with_origin(told[0][1], origin=origin)
-    texts = (f"{error}" if asked in error.message else f"{asked}: {error}" for asked, error in told)
+    texts = texts_of(
+        (error.message if asked in error.message else f"{asked}: {error.message}" for asked, error in told),
+        (error.hint for _, error in told),
+    )
     message = f"{origin}: {len(told)} of {count} Pythons cannot be used:\n" + "\n".join(texts)
     return SeveralFailedError(message, results=[error for _, error in told])
 

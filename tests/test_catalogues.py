@@ -4,7 +4,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mirror as server
@@ -88,6 +89,18 @@ def test_the_keyword_uv_uses_the_document_for_all_requests(cli: Cli, document_se
     assert (done.code, len(keys(done))) == (0, 2)
     assert len(document_server.gets(NAME)) == 1
     assert cli("install", "3.77", "--python-catalogue", "uv").code == 3
+
+
+def test_a_document_that_takes_long_is_announced(
+    cli: Cli, document_server: server.Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def said_at_once(say: Callable[[str], None], sentence: str) -> Iterator[None]:
+        say(sentence)
+        yield
+
+    monkeypatch.setattr("pytest_pyinstall.catalogues.said_if_slow", said_at_once)
+    assert f"waiting for the catalogue that uv publishes: {document_server.url}" in resolve(cli, LACKING).err
 
 
 def test_the_document_is_revalidated_once_a_day(

@@ -327,3 +327,10 @@ def test_exit_codes_follow_the_class_hierarchy() -> None:
 def test_control_characters_of_a_message_are_escaped(text: str, shown: str) -> None:
     assert errors.PyinstallError(text).message == shown
     assert errors.PyinstallError("x", text).hint == shown
+
+
+def test_neighbours_with_one_hint_share_it() -> None:
+    messages = ["no 3.9", "no 3.10", "no 3.10", "no disk", "no network"]
+    hints = ["wait", "wait", "wait", "", "wait"]
+
+    assert errors.texts_of(messages, hints) == ["no 3.9", "no 3.10\nhint: wait", "no disk", "no network\nhint: wait"]

@@ -1,20 +1,24 @@
 """Progress is shown as bars on a terminal, as lines elsewhere, and not at all if the command is quiet."""
 
+import functools
 import io
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from pytest_pyinstall.errors import NoMatchError
 from pytest_pyinstall.installing import How
 from pytest_pyinstall.interpreter.interpreter import Interpreter
-from pytest_pyinstall.progress import Bars, Lines, Silence, display_on, result_line, size_text
+from pytest_pyinstall.progress import Bars, Lines, Notices, Silence, display_on, result_line, size_text
 from pytest_pyinstall.provisioner import ProvisionResult
 from pytest_pyinstall.request.identity import Build, Key
 from pytest_pyinstall.request.request import Request
+from pytest_pyinstall.system.log import said_if_slow
 
 REQUEST = Request.parse("3.12")
 
@@ -39,6 +43,11 @@ def _provided(how: How) -> ProvisionResult:
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def _refresh(bars: Bars) -> None:
+    assert bars._progress is not None
+    bars._progress.refresh()
 
 
 def _plain(text: str) -> str:
@@ -96,6 +105,40 @@ def test_lines_report_each_event_once() -> None:
     ]
 
 
+def test_patient_lines_leave_out_what_is_over_soon() -> None:
+    said: list[str] = []
+    is_said = threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        is_said.set()
+
+    with Lines(say, patience=3600) as display:
+        display.started(_build(), None)
+        display.finished(_build())
+        display.started(_build(), None)
+    with Lines(say, patience=0.001) as display:
+        display.started(_build("cpython-3.13.1-linux-x86_64-gnu"), None)
+        assert is_said.wait(60)
+
+    assert said == ["Downloading cpython-3.13.1-linux-x86_64-gnu"]
+
+
+def test_notices_wait_until_nothing_else_is_written() -> None:
+    said: list[str] = []
+    patient, hasty = Notices(said.append, patience=3600), Notices(said.append, patience=0)
+
+    for notices in (patient, hasty):
+        with notices.during() as say:
+            say("over by then")
+        notices.add("still going on", is_over=lambda: False)
+        notices.show(happened=False)
+
+    assert said == ["still going on"]
+    patient.show(happened=True, at_once=True)
+    assert said[1:] == ["over by then", "still going on"]
+
+
 def test_a_quiet_display_writes_nothing() -> None:
     stream = _Terminal()
 
@@ -143,15 +186,15 @@ def test_bars_show_each_download_and_the_total(monkeypatch: pytest.MonkeyPatch) 
         display.started(second, 11_110_000)
         display.advanced(first, 5_000_000)
         display.waiting(second, "retrying in 2 s")
-        display._progress.refresh()
+        _refresh(display)
         display.finished(first)
         display.finished(second)
         display.result(REQUEST, _provided("installed"), 0.4)
 
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", _plain(stream.getvalue()))]
-    assert any(line.startswith("3.12.4 ") and "4.8/10.6 MiB" in line for line in lines)
+    assert any(line.startswith("3.12.4 ") and "4.8 MiB of 10.6 MiB" in line for line in lines)
     assert any(line.startswith("3.13.1t ") for line in lines)
-    assert any(line.startswith("total ") and "4.8/21.2 MiB" in line for line in lines)
+    assert any(line.startswith("total ") and "4.8 MiB of 21.2 MiB" in line for line in lines)
     assert f"{second.key}: retrying in 2 s" in lines
     assert result_line(REQUEST, _provided("installed"), 0.4, with_path=True) in lines
     assert max(len(line) for line in lines if "MiB" in line) <= 80
@@ -163,7 +206,7 @@ def test_a_single_download_has_no_total(monkeypatch: pytest.MonkeyPatch) -> None
     with Bars(stream) as display:
         display.started(_build(), None)
         display.advanced(_build(), 5_000_000)
-        display._progress.refresh()
+        _refresh(display)
 
     assert "total" not in stream.getvalue()
 
@@ -207,8 +250,50 @@ def test_bars_fit_the_terminal(columns: int, longest: int, monkeypatch: pytest.M
         for text in ("cpython-3.12.4-linux-x86_64-gnu", "cpython-3.13.1+freethreaded-linux-x86_64-gnu"):
             bars.started(_build(text), 11_110_000)
             bars.advanced(_build(text), 4_000_000)
-        bars._progress.refresh()
+        _refresh(bars)
         shown = _plain(stream.getvalue()).replace("\r", "\n").splitlines()
 
     assert max(map(len, (line.rstrip() for line in shown))) <= longest
-    assert any(line.startswith("3.13.1t") and "3.8/10.6 MiB" in line for line in shown)
+    assert any(line.startswith("3.13.1t") and "3.8 MiB of 10.6 MiB" in line for line in shown)
+
+
+def test_bars_go_with_the_last_download_and_begin_lines_of_their_own() -> None:
+    stream = _Terminal()
+    bars = Bars(stream, begin_line=lambda: stream.write("<new line>"))
+
+    with bars:
+        bars.say("one")
+        bars.started(_build(), 100)
+        bars.say("two")
+        bars.finished(_build())
+        ended = stream.getvalue()
+        bars.say("three")
+
+    assert ended.rindex("\x1b[?25h") > ended.rindex("\x1b[?25l")
+    assert _plain(stream.getvalue()).count("<new line>") == 3
+    assert "<new line>three\n" in stream.getvalue()
+
+
+def test_speeds_have_the_unit_of_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    stream = _Terminal()
+
+    with Bars(stream) as bars:
+        bars.started(_build(), 11_110_000)
+        for _ in range(3):
+            bars.advanced(_build(), 1_000_000)
+        _refresh(bars)
+
+    assert re.search(r"\d+\.\d [KMGT]iB/s", _plain(stream.getvalue()))
+    assert not re.search(r"\d [kMG]?B\b", _plain(stream.getvalue()))
+
+
+def test_a_terminal_shows_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = _Terminal()
+    at_once = functools.partial(said_if_slow, patience=0)
+    monkeypatch.setattr("pytest_pyinstall.progress.said_if_slow", at_once)
+
+    with Bars(stream).busy("verifying"), Lines(stream.write).busy("nothing"):
+        wait_until(lambda: "verifying\n" in stream.getvalue())
+
+    assert "nothing" not in stream.getvalue()

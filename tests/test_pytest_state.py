@@ -1,7 +1,11 @@
 """Marks choose among the Pythons of a session, PATH has their commands, and xdist workers get them."""
 
 import os
+import re
 import shutil
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -291,4 +295,40 @@ def test_marks_select_the_same_pythons_in_each_xdist_worker(pytester: pytest.Pyt
     result = pytester.runpytest_subprocess("-n2")
     result.assert_outcomes(passed=3, errors=1)
     result.stdout.fnmatch_lines(["*no *3.1*"])
+    assert len(installed()) == 2
+
+
+# A terminal
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_shows_bars_on_lines_of_their_own(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        def test_dot(python): pass
+        def test_more(install_python):
+            install_python("3.10")
+            assert 0
+        """
+    )
+    environ = {name: value for name, value in os.environ.items() if name not in {"CI", "NO_COLOR"}}
+    environ |= {"TERM": "xterm-256color", "COLUMNS": "80"}
+    leader, follower = os.openpty()
+    command = [sys.executable, "-m", "pytest", "-q", "--python=3.9"]
+    with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environ) as process:
+        os.close(follower)
+        seen = b""
+        with suppress(OSError):  # the other side was closed
+            while chunk := os.read(leader, 65536):
+                seen += chunk
+    os.close(leader)
+    text = seen.decode()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    lines = [line.strip() for line in re.split(r"[\r\n]+", plain)]
+
+    assert process.returncode == 1, plain
+    bars = [line for line in lines if "MiB" in line]
+    assert {line.partition(" ")[0].rpartition(".")[0] for line in bars} == {"3.9", "3.10"}, plain
+    assert all(len(line) <= 80 for line in bars)
+    assert "Downloading" not in plain
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+    assert "Captured stdout" not in plain
     assert len(installed()) == 2

@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from pytest_pyinstall.cli.parser import arguments_of, command_of
-from pytest_pyinstall.errors import PyinstallError, SeveralFailedError, UsageError, printable
+from pytest_pyinstall.errors import PyinstallError, SeveralFailedError, UsageError, printable, texts_of
 
 if TYPE_CHECKING:
     import argparse
@@ -165,14 +165,14 @@ def _finish(outcome: CommandResult, *, command: str, is_json: bool) -> int:
             # Commands whose paths are read by scripts print them unchanged.
             _print(line if command in {"install", "find", "dir"} else printable(line), sys.stdout)
     sys.stdout.flush()  # before the errors, in case both streams are the same
-    printed: set[str] = set()  # several requests can fail for the same reason
-    for error in outcome.errors:
-        for each in error.errors if isinstance(error, SeveralFailedError) else (error,):
-            if str(each) not in printed:
-                printed.add(str(each))
-                _print(f"error: {each.message}", sys.stderr)
-                if each.hint:
-                    _print(f"hint: {each.hint}", sys.stderr)
+    errors = [
+        each
+        for error in outcome.errors
+        for each in (error.errors if isinstance(error, SeveralFailedError) else (error,))
+    ]
+    # Several requests can fail for the same reason.
+    for text in texts_of((f"error: {error.message}" for error in errors), (error.hint for error in errors)):
+        _print(text, sys.stderr)
     return outcome.exit_code
 
 

@@ -84,7 +84,8 @@ def verify(session: CommandContext, texts: Sequence[str], *, repair: bool) -> Co
         keys = list(dict.fromkeys(key for found in fitting.values() for key in found))
     elif not keys:
         session.display.say(f"nothing is installed in {provisioner.store.root}")
-    checks = [check for key in keys if (check := _check(session, key, repair=repair)) is not None]
+    with session.display.busy(f"verifying {len(keys)} installation{'' if len(keys) == 1 else 's'}"):
+        checks = [check for key in keys if (check := _check(session, key, repair=repair)) is not None]
     there = {check.key for check in checks}
     errors += [_not_installed(session, request) for request, found in fitting.items() if there.isdisjoint(found)]
     errors += [check.error for check in checks if check.error is not None]

@@ -21,7 +21,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +32,7 @@ import pytest
 
 from pytest_pyinstall.errors import EnvironmentCreationError, PyinstallError, StoreError
 from pytest_pyinstall.interpreter.interpreter import Environment
+from pytest_pyinstall.progress import Notices
 from pytest_pyinstall.session import PythonProvider, SessionPython, reason
 from pytest_pyinstall.suite.cache import environments_directory
 from pytest_pyinstall.suite.environment import (
@@ -215,7 +215,8 @@ class Suite:
         self._keeps_sections = True
         self._coverage: Coverage | None = None
         self._replayer: ReportReplayer | None = None
-        self._messages: deque[str] = deque()
+        self._notices = Notices(self.say)
+        self._waits = Notices(self.say)
 
     # The session
 
@@ -314,8 +315,10 @@ class Suite:
         with deferred_interrupts() as is_interrupted:
             try:
                 self._start_preparing(self.rows, background, replayer)
+                self._notices.show(happened=True)
                 while not all(row.is_over for row in self.rows):
                     is_idle = not self._step(replayer)
+                    self._explain_silence(happened=not is_idle)
                     if replayer.parameters and self._unselected:
                         self._run_all_pythons(background, replayer)
                     if is_idle:
@@ -365,23 +368,22 @@ class Suite:
         if settings.cache not in settings.trusted_stores and (other := other_writer(environments)):
             hint = f"{other.way_out}, or another cache: --python-cache DIR".removeprefix(", or ")
             raise StoreError(f"{other}, and could change what the suite runs", hint=hint)
-        return make_environment(
-            interpreter,
-            self.recipe,
-            cache=settings.cache,
-            environ=os.environ,
-            leases=self._resources,
-            variant=variant,
-            lock_timeout=settings.lock_timeout,
-            excluded=settings.directories,
-            say=self._messages.append if self.config.option.verbose >= 0 else None,
-        )
+        with self._notices.during() as say:
+            return make_environment(
+                interpreter,
+                self.recipe,
+                cache=settings.cache,
+                environ=os.environ,
+                leases=self._resources,
+                variant=variant,
+                lock_timeout=settings.lock_timeout,
+                excluded=settings.directories,
+                say=say if self.config.option.verbose >= -1 else None,
+            )
 
     def _step(self, replayer: ReportReplayer) -> bool:
         """Process the new events of each Python once. Returns whether there were any."""
-        happened = bool(self._messages)
-        while self._messages:
-            self.say(self._messages.popleft())  # here, because lines from threads would be mixed up
+        happened = False
         active = sum(row.worker is not None and not row.is_over for row in self.rows)
         for row in self.rows:
             if row.is_over:
@@ -400,6 +402,16 @@ class Suite:
             if replayer.session.shouldfail or replayer.session.shouldstop:
                 break
         return happened
+
+    def _explain_silence(self, *, happened: bool) -> None:
+        """Say what takes long. Environments are announced at once, but not between the dots of the tests."""
+        verbose = self.config.option.verbose
+        self._notices.show(happened=happened, at_once=verbose > 0 or (verbose == 0 and not self.matrix.rows))
+        self._waits.show(happened=happened)
+
+    def _is_at_terminal(self) -> bool:
+        reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
+        return reporter is not None and reporter._tw._file.isatty()  # noqa: SLF001  # no other way to ask
 
     def _call_environment_hook(self, python: Interpreter | None, environment: SuiteEnvironment) -> None:
         """Let other plugins prepare a new environment before the first test runs in it.
@@ -426,6 +438,9 @@ class Suite:
     def _start(self, row: InterpreterRun, environment: SuiteEnvironment) -> None:
         assert row.choice.interpreter is not None  # noqa: S101  # by the order of the hooks
         row.tally.pytest = environment.pytest
+        if all(each.worker is None for each in self.rows) and self._is_at_terminal():
+            rows = self.rows
+            self._waits.add("collecting the tests", is_over=lambda: any(each.collected is not None for each in rows))
         (self._scratch / "coverage").mkdir(exist_ok=True)
         row.worker = WorkerSession(
             directory=self._scratch / "sessions" / row.file_name, is_interactive=self.is_interactive

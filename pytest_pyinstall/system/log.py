@@ -1,10 +1,32 @@
-"""Loggers that do not import `logging`. They use it if another module has imported it."""
+"""Loggers that use `logging` only if another module has imported it, and sentences about what takes long."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from typing import TYPE_CHECKING
 
-__all__ = ["StepLogger"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["StepLogger", "said_if_slow"]
+
+
+@contextlib.contextmanager
+def said_if_slow(say: Callable[[str], object] | None, sentence: str, *, patience: float = 1.0) -> Iterator[None]:
+    """Say what we are waiting for, if the ``with`` block takes longer than `patience` seconds."""
+    if say is None:
+        yield
+        return
+    import threading
+
+    timer = threading.Timer(patience, say, [sentence])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class StepLogger:

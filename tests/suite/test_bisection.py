@@ -59,8 +59,9 @@ def test_bisect_names_the_builds_between_which_a_test_changes(run: Run, project:
     tried = result.stdout.str().count("bisect: trying")
     assert tried <= 2 + math.ceil(math.log2(len(versions) - 1))
     assert result.stdout.str().count("making an environment") <= tried
-    same = run("--python-bisect", "test_demo.py::test_fine")
+    same = run("-q", "--python-bisect", "test_demo.py::test_fine")
     assert same.ret == 1
+    assert all(line.startswith("bisect: ") for line in same.outlines if "bisect: " in line), same.outlines
     same.stdout.fnmatch_lines(["bisect: * passes on both *"])
 
 

@@ -7,12 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 from archives import interpreters
 from suite_fixtures import NEW, OLD, PYPROJECT, Run, asked, marks
+
+from pytest_pyinstall.progress import Notices
+from pytest_pyinstall.suite.controller import Suite
+from pytest_pyinstall.suite.report import Cell, Matrix
 
 pytestmark = marks
 
@@ -449,3 +454,32 @@ def test_subtests_are_reported_as_in_plain_pytest(run: Run, project: Path) -> No
     result.stdout.fnmatch_lines(["*subtest*", "*SUBFAIL*test_it*"])
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
     assert result.ret == 1
+
+
+@pytest.mark.parametrize(
+    ("verbose", "has_dots", "is_idle", "said"),
+    [
+        (0, False, False, "made"),
+        (0, True, False, ""),  # between the dots only what takes long
+        (0, True, True, "made"),
+        (1, True, False, "made"),
+        (-1, False, False, ""),
+        (-1, True, True, "made"),
+    ],
+)
+def test_environments_are_announced_but_not_between_dots(
+    verbose: int, has_dots: bool, is_idle: bool, said: str
+) -> None:
+    lines: list[str] = []
+    suite = Suite.__new__(Suite)
+    suite.config = SimpleNamespace(option=SimpleNamespace(verbose=verbose))  # type: ignore[assignment]  # what it needs
+    suite.matrix = Matrix([])
+    if has_dots:
+        suite.matrix.put("test_it", "py3.9", Cell(outcome="passed"))
+    suite._notices = Notices(lines.append, patience=0 if is_idle else 3600)
+    suite._waits = Notices(lines.append)
+    suite._notices.add("made", is_over=lambda: False)
+
+    suite._explain_silence(happened=False)
+
+    assert "".join(lines) == said

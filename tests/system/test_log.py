@@ -3,10 +3,11 @@
 import logging
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from pytest_pyinstall.system.log import StepLogger
+from pytest_pyinstall.system.log import StepLogger, said_if_slow
 
 
 def test_a_step_is_logged_with_its_logger_and_its_source_file(caplog: pytest.LogCaptureFixture) -> None:
@@ -33,3 +34,21 @@ print("logging" in sys.modules, logger.is_heard)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout.split(), done.stderr) == (["False", "False"], "")
+
+
+def test_only_what_takes_long_is_said() -> None:
+    said: list[str] = []
+    is_said = threading.Event()
+
+    def say(sentence: str) -> None:
+        said.append(sentence)
+        is_said.set()
+
+    with said_if_slow(say, "soon over", patience=3600):
+        pass
+    with said_if_slow(say, "still at it", patience=0.001):
+        assert is_said.wait(60)
+    with said_if_slow(None, "no one hears it", patience=0):
+        pass
+
+    assert said == ["still at it"]
