@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +21,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_pyinstall.download.cache import CachedFile
+    from pytest_pyinstall.suite.cache import Described
     from pytest_pyinstall.system.permissions import Place
 
-__all__ = ["PLACES", "cache_clear", "cache_key", "cache_list", "cache_parser", "cache_prune", "dir_parser", "places"]
+__all__ = [
+    "PLACES",
+    "cache_clear",
+    "cache_key",
+    "cache_list",
+    "cache_parser",
+    "cache_prune",
+    "dir_parser",
+    "places",
+    "python_of",
+]
 
 
 PLACES = ("store", "scratch", "cache", "archives", "environments")
@@ -92,27 +105,78 @@ def cache_key(session: CommandContext, texts: Sequence[str]) -> CommandResult:
 
 
 def cache_list(session: CommandContext) -> CommandResult:
-    """List the archives, least recently used first, their unpacked trees, and the environments."""
+    """List the archives, least recently used first, their unpacked trees, and the environments by project."""
     from pytest_pyinstall.download.cache import cached_archives
     from pytest_pyinstall.store.tree_cache import cached_trees
-    from pytest_pyinstall.suite.cache import environments
+    from pytest_pyinstall.suite.cache import describe, environments
 
-    archives = cached_archives(session.provisioner.settings.cache)
-    found = [(path, _size(path)) for path in environments(session.provisioner.settings.cache)]
-    trees = [(path, _size(path)) for path in cached_trees(session.provisioner.settings.cache)]
-    rows = [(size_text(file.size), str(file.path)) for file in archives]
-    rows += [(size_text(size), str(path)) for path, size in trees]
-    rows += [(size_text(size), str(path)) for path, size in found]
-    total = sum(file.size for file in archives) + sum(size for _, size in (*trees, *found))
+    cache = session.provisioner.settings.cache
+    archives = cached_archives(cache)
+    names = {file.sha256: python_of(file.path.name) for file in archives}
+    trees: list[tuple[Path, float, int]] = []
+    found: list[tuple[Path, int, Described]] = []
+    with session.display.busy("measuring the cache"):
+        for path in cached_trees(cache):
+            with suppress(OSError):  # another process was faster
+                trees.append((path, path.stat().st_mtime, _size(path)))
+        for path in environments(cache):
+            with suppress(OSError):
+                found.append((path, _size(path), describe(path)))
+    found.sort(key=lambda each: (each[2].project, list(map(int, re.findall(r"\d+", each[2].python))), each[2].variant))
+    rows = [("archive", file.size, file.used, names[file.sha256], "", "", "", file.path) for file in archives]
+    rows += [("unpacked", size, used, names.get(path.name, ""), "", "", "", path) for path, used, size in trees]
+    rows += [
+        (each.kind, size, each.used, each.python, each.project, each.variant, each.why, path)
+        for path, size, each in found
+    ]
     unpacked = f" ({len(trees)} unpacked)" if trees else ""
-    counts = f"{_counted(len(archives), 'archive')}{unpacked} and {_counted(len(found), 'environment')}"
-    session.display.say(f"{counts}, {size_text(total)}")
+    made = sum(each.kind == "environment" for *_, each in found)
+    counts = f"{_counted(len(archives), 'archive')}{unpacked} and {_counted(made, 'environment')}"
+    session.display.say(f"{counts}, {size_text(sum(size for _, size, *_ in rows))}")
     document = {
         "archives": [_file_json(file) for file in archives],
-        "trees": [{"path": str(path), "size": size} for path, size in trees],
-        "environments": [{"path": str(path), "size": size} for path, size in found],
+        "trees": [{"path": str(path), "size": size} for path, _, size in trees],
+        "environments": [
+            {"path": str(path), "size": size, **each._asdict(), "used": _time_text(each.used)}
+            for path, size, each in found
+        ],
     }
-    return CommandResult(lines=table_lines(rows), document=document)
+    return CommandResult(lines=_cache_table(rows, with_path=session.is_verbose), document=document)
+
+
+def python_of(name: str) -> str:
+    """``3.13.0t``, the Python in an archive with that name, as far as the name says."""
+    match = re.match(r"(?:cpython-)?((?:pypy|graalpy-?)?\d+\.\d+[\w.]*)", name)
+    variant = "t" if "freethreaded" in name else ""
+    variant += "d" if "debug" in name else ""
+    return f"{match[1]}{variant}" if match else name
+
+
+def _cache_table(
+    rows: Sequence[tuple[str, int, float, str, str, str, str, Path]], *, with_path: bool
+) -> tuple[str, ...]:
+    """A line for each, under a heading. The paths are long, so only ``-v`` shows them."""
+    if not rows:
+        return ()
+    heading = ("KIND", "SIZE", "LAST USE", "PYTHON", "PROJECT", "VARIANT", "MADE BECAUSE", "PATH")
+    cells = [
+        (
+            kind,
+            size_text(size),
+            _time_text(used)[:10],
+            python or "-",
+            project or "-",
+            variant or "-",
+            why or "-",
+            str(path),
+        )
+        for kind, size, used, python, project, variant, why, path in rows
+    ]
+    return table_lines([heading[: None if with_path else -1], *(row[: None if with_path else -1] for row in cells)])
+
+
+def _time_text(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).isoformat(timespec="seconds")
 
 
 def cache_prune(session: CommandContext) -> CommandResult:
@@ -249,8 +313,7 @@ def _delete_all(session: CommandContext, archives: Sequence[CachedFile], directo
 
 
 def _file_json(file: CachedFile) -> dict[str, Any]:
-    used = datetime.fromtimestamp(file.used, UTC).isoformat(timespec="seconds")
-    return {"path": str(file.path), "sha256": file.sha256, "size": file.size, "used": used}
+    return {"path": str(file.path), "sha256": file.sha256, "size": file.size, "used": _time_text(file.used)}
 
 
 def dir_parser(parser: argparse.ArgumentParser) -> None:
@@ -296,7 +359,8 @@ def _meant(name: str) -> str:
 
 def cache_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "list: show verified archives and environments. prune: delete incomplete\n"
+        "list: show archives and environments: size, last use, Python, project, and why\n"
+        "each environment was made; -v adds the paths. prune: delete incomplete\n"
         "downloads, damaged archives, and environments that are unused or whose Python\n"
         "is gone. clear: delete everything. All of it can be downloaded or made again."
     )

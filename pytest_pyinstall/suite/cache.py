@@ -31,10 +31,11 @@ import time
 import zipfile
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from pytest_pyinstall.errors import StoreError
+from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.system import locks
 from pytest_pyinstall.system.files import move_aside, new_file, write_atomically
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from pytest_pyinstall.suite.inputs import Inputs
 
 __all__ = [
+    "Described",
+    "describe",
     "environments",
     "environments_directory",
     "install_as_editable",
@@ -50,6 +53,7 @@ __all__ = [
     "lease",
     "move_unused_aside",
     "note_use",
+    "orphans",
     "pack_editable",
     "removable_environments",
     "wheel_directory",
@@ -90,7 +94,10 @@ def note_use(environment: Path) -> None:
 
 def environments(cache: Path) -> list[Path]:
     """All directories of ours in `cache`, sorted, including scratch and wheels. Raises `StoreError`."""
-    parent = environments_directory(cache)
+    return _environments_in(environments_directory(cache))
+
+
+def _environments_in(parent: Path) -> list[Path]:
     try:
         found = (path for path in parent.iterdir() if _OUR_NAMES.fullmatch(path.name))
         return sorted(path for path in found if path.is_dir() and not path.is_symlink())
@@ -99,6 +106,48 @@ def environments(cache: Path) -> list[Path]:
     except OSError as error:
         message = f"cannot read the cache {parent}: {error.strerror or error}"
         raise StoreError(message, hint="another directory: --python-cache DIR") from error
+
+
+class Described(NamedTuple):
+    """What an environment is for. A text is empty if the environment's record lacks it.
+
+    `kind` is ``environment``, ``wheel`` (a built project) or ``unfinished``. `python` is a version such as ``3.13.0t``.
+    `why` is ``new``, or why an older environment was not used. `used` is in seconds since the epoch.
+    """
+
+    kind: str
+    used: float
+    project: str = ""
+    python: str = ""
+    variant: str = ""
+    why: str = ""
+
+
+def describe(path: Path) -> Described:
+    """Describe `path`, one of `environments`, from its record. Raises `OSError` if it no longer exists."""
+    if path.name.startswith("."):
+        wheel = next(path.glob("*.whl"), None)
+        name = wheel.name.partition("-")[0] if wheel else ""
+        return Described("wheel" if wheel else "unfinished", path.stat().st_mtime, project=name)
+    try:
+        marker = path / "suite.json"
+        document = json.loads(marker.read_bytes())
+        words = {name: str(document.get(name, "")) for name in ("project", "python", "variant", "why")}
+        with contextlib.suppress(ValueError):
+            words["python"] = Key.parse(words["python"]).display_name
+        return Described("environment", marker.stat().st_mtime, **words)
+    except (OSError, ValueError, AttributeError):
+        return Described("environment", path.stat().st_mtime)
+
+
+def orphans(parent: Path, project: Path) -> list[Path]:
+    """The environments of `project` in `parent` whose Python no longer exists, so that no session can use them."""
+    found = []
+    for path in _environments_in(parent):
+        with contextlib.suppress(OSError):
+            if not _has_python(path) and describe(path).project == str(project):
+                found.append(path)
+    return found
 
 
 def removable_environments(cache: Path, *, now: float | None = None) -> list[Path]:
@@ -138,7 +187,7 @@ def _is_removable(path: Path, horizon: float) -> bool:
             return path.stat().st_mtime < horizon
         if path.name.startswith("."):
             return path.name.endswith(".gone") or all(map(locks.is_free, _lock_files(path)))
-        if not any((path / name).exists() for name in ("bin/python", "Scripts/python.exe")):
+        if not _has_python(path):
             return True
         marker = path / "suite.json"
         if marker.stat().st_mtime < horizon:
@@ -147,6 +196,10 @@ def _is_removable(path: Path, horizon: float) -> bool:
         return isinstance(project, str) and not Path(project).exists()
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _has_python(path: Path) -> bool:
+    return any((path / name).exists() for name in ("bin/python", "Scripts/python.exe"))
 
 
 _ADDED_BY_INSTALLER = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}

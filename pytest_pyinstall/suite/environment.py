@@ -26,6 +26,7 @@ from pytest_pyinstall.suite.cache import (
     lease,
     move_unused_aside,
     note_use,
+    orphans,
     wheel_directory,
 )
 from pytest_pyinstall.suite.inputs import OPTION, Inputs, changes, explicit_packages, lines_of
@@ -71,6 +72,7 @@ class _Plan:
     inputs: Inputs
     slot: str
     state: str
+    variant: str = ""
     excluded: Sequence[Path] = ()
 
     def places(self) -> Iterator[tuple[Path, bool]]:
@@ -120,6 +122,7 @@ def make_environment(
         inputs=inputs,
         slot=slot,
         state=_digest(_FORMAT, inputs.digest()),
+        variant=name,
         excluded=excluded,
     )
     found = _find_existing(plan, leases)
@@ -138,11 +141,11 @@ def make_environment(
             return found
         start = time.monotonic()
         uv = find_uv(environ)
+        why = found or _what_changed(plan)
         if say is not None:
-            why = found or _what_changed(plan)
             line = f"making an environment for {interpreter.key.display_name} ({'uv' if uv else 'pip'})"
             say(f"{line}: {why}" if why else line)
-        final, editable = _make(plan, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say)
+        final, editable = _make(plan, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say, why=why)
         leases.enter_context(lease(final))
         _delete_older(plan, final)
     return _read(final, interpreter, editable=editable, seconds=time.monotonic() - start)
@@ -240,12 +243,12 @@ def _what_changed(plan: _Plan) -> str:
 
 
 def _delete_older(plan: _Plan, final: Path) -> None:
-    """Delete the environments of earlier states in which no session runs."""
-    for path in plan.parent.glob(f"{plan.slot}-*"):
-        if path != final:
-            with suppress(OSError):
-                if aside := move_unused_aside(path, is_locked=True):
-                    delete(aside)
+    """Delete the environments of earlier states, and those of the project whose Python is gone, unless in use."""
+    older = [path for path in plan.parent.glob(f"{plan.slot}-*") if path != final]
+    for path in (*older, *orphans(plan.parent, plan.spec.directory)):
+        with suppress(OSError):
+            if aside := move_unused_aside(path, is_locked=path in older):
+                delete(aside)
 
 
 # Making
@@ -258,6 +261,7 @@ def _make(
     uv: str | None,
     lock_timeout: float,
     say: Callable[[str], None] | None,
+    why: str,
 ) -> tuple[Path, bool]:
     # A private name: the installer of a killed session may still run, and write into its own directory.
     scratch = plan.parent / scratch_name()
@@ -278,6 +282,8 @@ def _make(
             "pytest": _pytest_version(scratch, interpreter),
             "python": str(interpreter.key),
             "project": str(spec.directory),
+            "variant": plan.variant,
+            "why": why or "new",
             "parts": parts,
         }
         _relocate(venv.scripts(scratch, interpreter.key), scratch, final)

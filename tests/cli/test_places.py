@@ -1,11 +1,15 @@
 """`dir` says where files are and why, and `cache` lists and deletes them."""
 
+import json
 import re
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from command_line import TARGET, Cli
+
+from pytest_pyinstall.cli.places import python_of
 
 
 # dir
@@ -36,12 +40,16 @@ def test_dir_names_the_file_of_an_ini_value(cli: Cli, project: Path, monkeypatch
     assert done.lines[-1] == "store, scratch and cache share one volume"
 
 
-def test_dir_says_that_two_volumes_need_copies(cli: Cli, other_volume: Path) -> None:
-    done = cli("dir", "--python-cache", str(other_volume / "pytest-pyinstall-cache"))
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second volume")
+def test_dir_says_that_two_volumes_need_copies(cli: Cli, tmp_path: Path) -> None:
+    if Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second volume")
+
+    done = cli("dir", "--python-cache", "/dev/shm/pytest-pyinstall-cache")
 
     assert "another volume" in done.lines[-1]
     assert "copied" in done.lines[-1]
-    assert not cli("dir", "--json", "--python-cache", str(other_volume / "none")).document["one_volume"]
+    assert not cli("dir", "--json", "--python-cache", "/dev/shm/none").document["one_volume"]
 
 
 def test_dir_with_a_name_prints_only_that_path(cli: Cli, store: Path) -> None:
@@ -93,10 +101,59 @@ def test_cache_lists_prunes_and_clears(cli: Cli, minor: str, isolated_home: Path
     pruned = cli("cache", "prune")
     cleared = cli("cache", "clear")
 
-    assert len(listed.lines) == 3
+    assert len(listed.lines) == 1 + 3
     assert listed.err.startswith("1 archive and 2 environments, ")
     assert pruned.lines == [str(dead)]
     assert len(cleared.lines) == 2
     assert str(living) in cleared.lines
     assert cli("cache", "list").out == ""
     assert [code.code for code in (listed, pruned, cleared)] == [0, 0, 0]
+
+
+def test_cache_list_says_what_each_environment_is_for(cli: Cli, minor: str, isolated_home: Path) -> None:
+    cli("install", minor)
+    directory = isolated_home / "pyinstall" / "cache" / "environments"
+    records = {
+        f"{1:016x}-{1:016x}": ("3.10.13", "django4.2", "changed: pyproject.toml"),
+        f"{2:016x}-{1:016x}": ("3.9.18", "", "new"),
+    }
+    for name, (version, variant, why) in records.items():
+        (directory / name).mkdir(parents=True)
+        record = {"project": "/home/you/slug", "python": f"cpython-{version}-{TARGET}", "variant": variant, "why": why}
+        (directory / name / "suite.json").write_text(json.dumps(record))
+    (directory / f".wheel-{3:016x}-{1:016x}").mkdir()
+    (directory / f".wheel-{3:016x}-{1:016x}" / "slug-1.0-py3-none-any.whl").touch()
+
+    listed = cli("cache", "list")
+    rows = [re.split(r"  +", line) for line in listed.lines]
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+
+    assert listed.err.startswith("1 archive and 2 environments, ")
+    assert rows[0] == ["KIND", "SIZE", "LAST USE", "PYTHON", "PROJECT", "VARIANT", "MADE BECAUSE"]
+    assert rows[1][0] == "archive"
+    assert rows[1][3].startswith(f"{minor}.")
+    assert [row[:1] + row[2:] for row in rows[2:]] == [
+        ["environment", today, "3.9.18", "/home/you/slug", "-", "new"],
+        ["environment", today, "3.10.13", "/home/you/slug", "django4.2", "changed: pyproject.toml"],
+        ["wheel", today, "-", "slug", "-", "-"],
+    ]
+    assert all(str(isolated_home) in line for line in cli("cache", "list", "-v").lines[1:])
+    described = cli("cache", "list", "--json").document["environments"][1]
+    assert described["why"] == "changed: pyproject.toml"
+    assert described["used"].startswith(today)
+
+
+@pytest.mark.parametrize(
+    ("name", "python"),
+    [
+        ("cpython-3.9.18+20261122-x86_64-unknown-linux-gnu-install_only.tar.gz", "3.9.18"),
+        ("cpython-3.13.0+20261122-x86_64-unknown-linux-gnu-freethreaded+pgo+lto-full.tar.zst", "3.13.0t"),
+        ("cpython-3.13.0+20261122-x86_64-unknown-linux-gnu-debug-full.tar.zst", "3.13.0d"),
+        ("cpython-3.15.0a2+20261122-x86_64-unknown-linux-gnu-install_only.tar.gz", "3.15.0a2"),
+        ("pypy3.11-v7.3.17-linux64.tar.bz2", "pypy3.11"),
+        ("graalpy-24.2.1-linux-amd64.tar.gz", "graalpy-24.2.1"),
+        ("archive", "archive"),
+    ],
+)
+def test_the_name_of_an_archive_says_which_python_is_in_it(name: str, python: str) -> None:
+    assert python_of(name) == python

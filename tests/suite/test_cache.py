@@ -14,6 +14,7 @@ from pytest_pyinstall.suite.cache import (
     lease,
     move_unused_aside,
     note_use,
+    orphans,
     removable_environments,
 )
 from pytest_pyinstall.system import locks
@@ -60,6 +61,15 @@ def test_an_environment_is_removable_if_its_project_or_its_python_is_deleted(cac
     (headless / "bin" / "python").unlink()
     made(cache, "whole", project=tmp_path)
     assert removable_environments(cache) == [gone, headless]
+
+
+def test_orphans_are_of_the_project_and_have_no_python(cache: Path, tmp_path: Path) -> None:
+    made(cache, "whole", project=tmp_path)
+    other = made(cache, "other", project=tmp_path / "other")
+    orphan = made(cache, "orphan", project=tmp_path)
+    for path in (other, orphan):
+        (path / "bin" / "python").unlink()
+    assert orphans(environments_directory(cache), tmp_path) == [orphan]
 
 
 def test_scratch_is_removable_unless_a_process_holds_its_lock(cache: Path) -> None:

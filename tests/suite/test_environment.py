@@ -226,6 +226,9 @@ def test_the_replaced_environment_is_deleted_and_the_reason_is_printed(
     run("-k", "fine")
     before = environments_of(project, shared_home)
     assert len(before) == 2
+    orphan = before[0].with_name(f"{1:016x}-{1:016x}")  # its Python was removed
+    orphan.mkdir()
+    shutil.copy(before[0] / "suite.json", orphan)
     (project / "pyproject.toml").write_text(
         (project / "pyproject.toml").read_text("utf-8") + 'dependencies = ["iniconfig"]\n', "utf-8"
     )
@@ -233,7 +236,9 @@ def test_the_replaced_environment_is_deleted_and_the_reason_is_printed(
     assert made(result).count("changed: pyproject.toml [project]") == 2
     after = environments_of(project, shared_home)
     assert len(after) == 2
-    assert not set(before) & set(after)
+    assert not {*before, orphan} & set(after)
+    records = [json.loads((path / "suite.json").read_text("utf-8")) for path in after]
+    assert {(record["variant"], record["why"]) for record in records} == {("", "changed: pyproject.toml [project]")}
 
 
 # Damage
