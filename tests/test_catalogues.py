@@ -91,7 +91,7 @@ def test_the_keyword_uv_uses_the_document_for_all_requests(cli: Cli, document_se
     assert cli("install", "3.77", "--python-catalogue", "uv").code == 3
 
 
-def test_a_document_that_takes_long_is_announced(
+def test_a_slow_download_of_the_document_is_announced(
     cli: Cli, document_server: server.Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager

@@ -329,7 +329,7 @@ def test_control_characters_of_a_message_are_escaped(text: str, shown: str) -> N
     assert errors.PyinstallError("x", text).hint == shown
 
 
-def test_neighbours_with_one_hint_share_it() -> None:
+def test_adjacent_errors_with_the_same_hint_show_it_once() -> None:
     messages = ["no 3.9", "no 3.10", "no 3.10", "no disk", "no network"]
     hints = ["wait", "wait", "wait", "", "wait"]
 

@@ -105,38 +105,38 @@ def test_lines_report_each_event_once() -> None:
     ]
 
 
-def test_patient_lines_leave_out_what_is_over_soon() -> None:
-    said: list[str] = []
-    is_said = threading.Event()
+def test_patient_lines_omit_short_downloads() -> None:
+    written: list[str] = []
+    is_written = threading.Event()
 
-    def say(line: str) -> None:
-        said.append(line)
-        is_said.set()
+    def write(line: str) -> None:
+        written.append(line)
+        is_written.set()
 
-    with Lines(say, patience=3600) as display:
+    with Lines(write, patience=3600) as display:
         display.started(_build(), None)
         display.finished(_build())
         display.started(_build(), None)
-    with Lines(say, patience=0.001) as display:
+    with Lines(write, patience=0.001) as display:
         display.started(_build("cpython-3.13.1-linux-x86_64-gnu"), None)
-        assert is_said.wait(60)
+        assert is_written.wait(60)
 
-    assert said == ["Downloading cpython-3.13.1-linux-x86_64-gnu"]
+    assert written == ["Downloading cpython-3.13.1-linux-x86_64-gnu"]
 
 
-def test_notices_wait_until_nothing_else_is_written() -> None:
-    said: list[str] = []
-    patient, hasty = Notices(said.append, patience=3600), Notices(said.append, patience=0)
+def test_notices_are_shown_between_other_output() -> None:
+    written: list[str] = []
+    patient, hasty = Notices(written.append, patience=3600), Notices(written.append, patience=0)
 
     for notices in (patient, hasty):
-        with notices.during() as say:
-            say("over by then")
+        with notices.during() as write:
+            write("over by then")
         notices.add("still going on", is_over=lambda: False)
         notices.show(happened=False)
 
-    assert said == ["still going on"]
+    assert written == ["still going on"]
     patient.show(happened=True, at_once=True)
-    assert said[1:] == ["over by then", "still going on"]
+    assert written[1:] == ["over by then", "still going on"]
 
 
 def test_a_quiet_display_writes_nothing() -> None:
@@ -257,7 +257,7 @@ def test_bars_fit_the_terminal(columns: int, longest: int, monkeypatch: pytest.M
     assert any(line.startswith("3.13.1t") and "3.8 MiB of 10.6 MiB" in line for line in shown)
 
 
-def test_bars_go_with_the_last_download_and_begin_lines_of_their_own() -> None:
+def test_bars_end_with_the_last_download_and_use_separate_lines() -> None:
     stream = _Terminal()
     bars = Bars(stream, begin_line=lambda: stream.write("<new line>"))
 
@@ -274,7 +274,7 @@ def test_bars_go_with_the_last_download_and_begin_lines_of_their_own() -> None:
     assert "<new line>three\n" in stream.getvalue()
 
 
-def test_speeds_have_the_unit_of_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speeds_have_the_units_of_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     stream = _Terminal()
 
@@ -288,7 +288,7 @@ def test_speeds_have_the_unit_of_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not re.search(r"\d [kMG]?B\b", _plain(stream.getvalue()))
 
 
-def test_a_terminal_shows_what_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_slow_work(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = _Terminal()
     at_once = functools.partial(said_if_slow, patience=0)
     monkeypatch.setattr("pytest_pyinstall.progress.said_if_slow", at_once)

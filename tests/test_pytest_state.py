@@ -300,7 +300,7 @@ def test_marks_select_the_same_pythons_in_each_xdist_worker(pytester: pytest.Pyt
 
 # A terminal
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_a_terminal_shows_bars_on_lines_of_their_own(pytester: pytest.Pytester) -> None:
+def test_a_terminal_shows_bars_on_separate_lines(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         def test_dot(python): pass

@@ -110,7 +110,7 @@ def test_cache_lists_prunes_and_clears(cli: Cli, minor: str, isolated_home: Path
     assert [code.code for code in (listed, pruned, cleared)] == [0, 0, 0]
 
 
-def test_cache_list_says_what_each_environment_is_for(cli: Cli, minor: str, isolated_home: Path) -> None:
+def test_cache_list_shows_what_each_environment_is_for(cli: Cli, minor: str, isolated_home: Path) -> None:
     cli("install", minor)
     directory = isolated_home / "pyinstall" / "cache" / "environments"
     records = {
@@ -155,5 +155,5 @@ def test_cache_list_says_what_each_environment_is_for(cli: Cli, minor: str, isol
         ("archive", "archive"),
     ],
 )
-def test_the_name_of_an_archive_says_which_python_is_in_it(name: str, python: str) -> None:
+def test_cache_list_reads_the_python_from_the_name_of_an_archive(name: str, python: str) -> None:
     assert python_of(name) == python

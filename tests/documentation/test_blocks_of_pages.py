@@ -1,7 +1,7 @@
-"""Each block of each page runs: `test_docs` runs console blocks, `ELSEWHERE` lists blocks of other tests, and the rest
-runs here.
+"""Each block of each page runs, here or in another test.
 
-`NOT_RUN` lists the blocks that no test can run, with the reason. A block that is in none of them fails a test.
+`test_docs` runs console blocks. `ELSEWHERE` lists the blocks that other tests run. `NOT_RUN` lists the blocks that no
+test can run, with the reason. A block that is in none of them fails a test.
 """
 
 import json

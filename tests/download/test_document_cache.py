@@ -1,4 +1,4 @@
-"""The copies of catalogues that are kept below the cache."""
+"""A cached catalogue is verified, its URL is not written, and its age is known."""
 
 import time
 
@@ -10,7 +10,7 @@ from pytest_pyinstall.errors import OfflineError
 
 
 @pytest.mark.parametrize("damaged", [".json", ".meta"])
-def test_a_kept_catalogue_that_was_damaged_is_not_used(fetcher: Fetcher, damaged: str) -> None:
+def test_p11_a_damaged_cached_catalogue_is_not_used(fetcher: Fetcher, damaged: str) -> None:
     fetcher.mirror.files["/c.json"] = b'{"a": 1}'
     fetcher.text()
     next((fetcher.cache / "catalogues").glob(f"*{damaged}")).write_bytes(b"{}")
@@ -21,14 +21,14 @@ def test_a_kept_catalogue_that_was_damaged_is_not_used(fetcher: Fetcher, damaged
     assert fetcher.text(offline=True) == b'{"a": 1}'
 
 
-def test_a_catalogue_needs_no_writable_cache(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_catalogue_can_be_used_without_a_writable_cache(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     fetcher.mirror.files["/c.json"] = b"{}"
     fetcher.cache.write_text("in the way")
 
     assert fetcher.text() == b"{}"
 
 
-def test_p13_the_url_of_a_kept_catalogue_is_no_file_name(fetcher: Fetcher) -> None:
+def test_p13_the_url_of_a_cached_catalogue_is_not_written(fetcher: Fetcher) -> None:
     fetcher.mirror.files["/c.json"] = b"{}"
     fetcher.text(fetcher.mirror.url.replace("http://", "http://peep:hunter2@") + "/c.json?t0psecret")
 
@@ -37,7 +37,7 @@ def test_p13_the_url_of_a_kept_catalogue_is_no_file_name(fetcher: Fetcher) -> No
     assert "t0psecret" not in everything
 
 
-def test_a_copy_says_when_it_was_last_compared_with_the_server(fetcher: Fetcher) -> None:
+def test_the_age_of_a_copy_counts_from_the_last_check_with_the_server(fetcher: Fetcher) -> None:
     url = f"{fetcher.mirror.url}/c.json"
     fetcher.mirror.files["/c.json"] = b"{}"
     assert kept_since(fetcher.cache, url) is None

@@ -1,5 +1,6 @@
-"""P2, P21: what disappears while a command reads it is reported as missing and not as damaged; and an installation that
-one process takes while another removes it stays, or is provided again.
+"""P2, P21: what disappears while a command reads it is reported as missing and not as damaged.
+
+An installation that one process takes while another removes it stays, or is provided again.
 
 Each test runs in one process and acts at a counted step, so that no failure depends on chance.
 """

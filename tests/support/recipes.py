@@ -1,4 +1,4 @@
-"""What the recipe of a project says."""
+"""What tests of recipes need: a fake Python, and the parts of a recipe."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ Write = Callable[..., Path]
 
 
 def python(version: str = "3.9", implementation: str = "cpython") -> Interpreter:
-    """As much of a Python as a recipe asks for."""
+    """An object with the attributes of a Python that a recipe reads."""
     info = tuple(map(int, version.split(".")))
     found = SimpleNamespace(version_info=info, implementation=implementation, free_threaded=False)
     return cast("Interpreter", found)

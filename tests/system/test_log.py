@@ -36,19 +36,19 @@ print("logging" in sys.modules, logger.is_heard)
     assert (done.stdout.split(), done.stderr) == (["False", "False"], "")
 
 
-def test_only_what_takes_long_is_said() -> None:
-    said: list[str] = []
-    is_said = threading.Event()
+def test_only_slow_work_is_announced() -> None:
+    written: list[str] = []
+    is_written = threading.Event()
 
-    def say(sentence: str) -> None:
-        said.append(sentence)
-        is_said.set()
+    def write(sentence: str) -> None:
+        written.append(sentence)
+        is_written.set()
 
-    with said_if_slow(say, "soon over", patience=3600):
+    with said_if_slow(write, "soon over", patience=3600):
         pass
-    with said_if_slow(say, "still at it", patience=0.001):
-        assert is_said.wait(60)
-    with said_if_slow(None, "no one hears it", patience=0):
+    with said_if_slow(write, "still at it", patience=0.001):
+        assert is_written.wait(60)
+    with said_if_slow(None, "without a writer", patience=0):
         pass
 
-    assert said == ["still at it"]
+    assert written == ["still at it"]
