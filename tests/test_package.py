@@ -18,7 +18,7 @@ import pytest_pyinstall
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(pytest_pyinstall.__file__).parent
-RUN_BY_PATH = {"suite/_worker_plugin.py", "interpreter/_probe_script.py", "__main__.py"}
+RUN_BY_PATH = {"system/_guard.py", "suite/_worker_plugin.py", "interpreter/_probe_script.py", "__main__.py"}
 """Files that another Python runs and that no module imports."""
 
 # What users can rely on. Adding a name is a decision. Everything else can change.

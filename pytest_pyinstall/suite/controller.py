@@ -74,6 +74,7 @@ from pytest_pyinstall.suite.summary import (
 )
 from pytest_pyinstall.suite.variants import Variant, parse_variants
 from pytest_pyinstall.system.permissions import other_writer
+from pytest_pyinstall.system.processes import signal_name
 from pytest_pyinstall.system.temporary import temporary_directory
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.interpreter.interpreter import Interpreter
 
-__all__ = ["Background", "Suite", "deferred_interrupts"]
+__all__ = ["Background", "Suite", "deferred_signals"]
 
 
 _T = TypeVar("_T")
@@ -129,28 +130,44 @@ class Background(Generic[_T]):
 
 
 @contextmanager
-def deferred_interrupts() -> Iterator[Callable[[], bool]]:
-    """Make the first Ctrl-C set a flag instead of raising, so that no report is lost half-way. The second one raises.
+def deferred_signals() -> Iterator[Callable[[], int]]:
+    """Make the first Ctrl-C, SIGTERM or SIGHUP set a flag, so that no report is lost half-way. The second one acts.
 
-    The value is a function that returns the flag. Only works in the main thread with Python's own handler; elsewhere
-    nothing changes, and the function returns False.
+    The value is a function that returns the number of the signal, or 0. Only works in the main thread. A signal with
+    another handler than Python's own stays as it is.
     """
-    is_ours = threading.current_thread() is threading.main_thread()
-    if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: 0
         return
-    pressed: list[int] = []
+    came: list[int] = []
+    before: dict[int, Any] = {}
 
-    def on_interrupt(number: int, frame: Any) -> None:
-        if pressed:
+    def on_signal(number: int, frame: Any) -> None:
+        if came and number == signal.SIGINT:
             signal.default_int_handler(number, frame)
-        pressed.append(number)
+        if came:
+            end_by(number)
+        came.append(number)
 
-    signal.signal(signal.SIGINT, on_interrupt)
+    for number in (signal.SIGINT, *_TERMINATING):
+        default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        if signal.getsignal(number) == default:
+            before[number] = signal.signal(number, on_signal)
     try:
-        yield lambda: bool(pressed)
+        yield lambda: came[0] if came else 0
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_TERMINATING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""The signals that ask a process to end."""
+
+
+def end_by(number: int) -> None:
+    """End this process by that signal, as if no one had handled it."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 REPORTS = ("htmlpath", "report_log", "json_report", "json_report_file", "md_report", "ctrf")
@@ -217,6 +234,7 @@ class Suite:
         self._replayer: ReportReplayer | None = None
         self._notices = Notices(self.say)
         self._waits = Notices(self.say)
+        self._ended_by = 0
 
     # The session
 
@@ -312,7 +330,8 @@ class Suite:
     def _run(self, session: pytest.Session) -> None:
         replayer = self._replayer = ReportReplayer(session, self.rows, self.matrix, emits_all=self._emits_all)
         background: Background[SuiteEnvironment] = Background(self.jobs)
-        with deferred_interrupts() as is_interrupted:
+        is_finished = False
+        with deferred_signals() as arrived_signal:
             try:
                 self._start_preparing(self.rows, background, replayer)
                 self._notices.show(happened=True)
@@ -325,13 +344,18 @@ class Suite:
                         time.sleep(_PAUSE)
                     if session.shouldfail or session.shouldstop:
                         break
+                    number = arrived_signal()
                     # A worker with the terminal handles Ctrl-C itself: in the debugger it does not end the session.
-                    if is_interrupted() and not self.is_interactive:
+                    if number and not (self.is_interactive and number == signal.SIGINT):
                         self._replay_rest(replayer)
-                        raise KeyboardInterrupt
+                        if number == signal.SIGINT:
+                            raise KeyboardInterrupt
+                        self._ended_by = number
+                        pytest.exit(f"ended by {signal_name(number)}")
+                is_finished = True
             finally:
                 background.close()
-                self._end()
+                self._end(is_finished=is_finished)
         if not (session.shouldfail or session.shouldstop):
             self._combine_coverage(session)
 
@@ -527,8 +551,11 @@ class Suite:
 
     # Ending
 
-    def _end(self) -> None:
-        """End the workers that still run: first with an interrupt, and with a kill if they do not end in time."""
+    def _end(self, *, is_finished: bool) -> None:
+        """End the workers that still run: first with an interrupt, and with a kill if they do not end in time.
+
+        If `is_finished`, processes that tests have left running stay, as they do after plain pytest.
+        """
         workers = [row.worker for row in self.rows if row.worker is not None and row.worker.exit_code is None]
         for worker in workers:
             worker.interrupt()
@@ -539,14 +566,25 @@ class Suite:
             worker.kill()
             worker.close()
         for row in self.rows:
+            if row.worker is not None and row.worker not in workers:
+                if is_finished:
+                    row.worker.release()
+                else:
+                    row.worker.kill()
             if row.worker is None:
                 row.tally.note = row.tally.note or "not started"
             elif not row.is_over:
                 row.tally.seconds = row.worker.seconds
                 row.tally.note = "stopped"
 
+    @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
         self._clean()  # the session may have ended before it ran anything
+        if self._ended_by:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):  # the terminal is gone
+                    stream.flush()
+            end_by(self._ended_by)
 
     def _clean(self) -> None:
         for row in self.rows:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.interpreter import environment as venv
 from pytest_pyinstall.suite.report import Tally
+from pytest_pyinstall.system import processes
 from pytest_pyinstall.system.files import write_atomically
 from pytest_pyinstall.system.processes import end_with_us, forget, own_group
 
@@ -102,6 +103,11 @@ import sys
 if not getattr(sys.flags, "safe_path", False):
     del sys.path[0]  # the directory of this file
 sys.path.append(sys.argv[1])  # last, and that directory contains nothing else
+if len(sys.argv) > 3:
+    import _pyinstall_guard
+
+    _pyinstall_guard.fork(int(sys.argv[3]), int(sys.argv[4]))
+    del sys.modules["_pyinstall_guard"], _pyinstall_guard
 import _pyinstall_inner
 
 _pyinstall_inner.main(sys.argv[2])
@@ -109,11 +115,20 @@ _pyinstall_inner.main(sys.argv[2])
 """The script that starts a worker. It is a file and not ``-c``, because tests may look at the file of `__main__`."""
 
 
+_GUARD = Path(processes.__file__).with_name("_guard.py")
+_MODULES = {"_pyinstall_inner.py": Path(__file__).with_name("_worker_plugin.py"), "_pyinstall_guard.py": _GUARD}
+"""The modules that a worker imports, and the files that they are copies of."""
+
+
 _NOT_INHERITED = {"PYTHONPATH", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_PYINSTALL_PYTHON"}
 """Variables of the controller that a worker must not see."""
 
 
 _TAIL = 40
+
+
+_GUARD_TIMEOUT = 3.0
+"""Seconds that a guard has to end everything."""
 
 
 _PYTEST_LINES = re.compile(
@@ -124,15 +139,16 @@ _PYTEST_LINES = re.compile(
 
 
 def prepare_plugin(environment: Path, *, otherwise: Path) -> Path:
-    """Write the worker's plugin into `environment`. Returns its directory, which contains only it and its byte code.
+    """Write the modules of a worker into `environment`. Returns their directory, which has nothing else but byte code.
 
-    The directory stays, so that Python compiles the plugin once. It is below `otherwise` if `environment` cannot be
-    written to. Safe in several processes at once. Raises `EnvironmentCreationError`.
+    The directory stays, so that Python compiles them once. It is below `otherwise` if `environment` cannot be written
+    to. Safe in several processes at once. Raises `EnvironmentCreationError`.
     """
-    source = Path(__file__).with_name("_worker_plugin.py").read_bytes()
-    name = hashlib.sha256(source).hexdigest()[:16]
-    for place in (environment / "pytest-pyinstall" / name, otherwise / "inner" / environment.name):
-        if _ensure_content(place / "_pyinstall_inner.py", source) and _ensure_content(main_of(place), _MAIN):
+    sources = {name: source.read_bytes() for name, source in _MODULES.items()}
+    digest = hashlib.sha256(b"".join(sources.values())).hexdigest()[:16]
+    for place in (environment / "pytest-pyinstall" / digest, otherwise / "inner" / environment.name):
+        are_written = all(_ensure_content(place / name, source) for name, source in sources.items())
+        if are_written and _ensure_content(main_of(place), _MAIN):
             return place
     raise EnvironmentCreationError(f"{otherwise} cannot be written to")
 
@@ -160,7 +176,8 @@ class WorkerSession:
     """The process of a worker, and the events that it writes.
 
     `directory` is for its files: the events, its output, its arguments. With `is_interactive` it uses our terminal.
-    Otherwise it leads a process group of its own, so that killing it also kills the processes that its tests started.
+    Killing it also kills the processes that its tests started. On Linux its guard does that (`system/_guard.py`), and
+    elsewhere the worker leads a process group of its own.
     """
 
     def __init__(self, *, directory: Path, is_interactive: bool = False) -> None:
@@ -169,6 +186,9 @@ class WorkerSession:
         self.seconds = 0.0
         self._is_interactive = is_interactive
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: _Guard | None = None
+        self._code: int | None = None
+        self._is_watched = False
         self._events: int | None = None
         self._rest = b""
 
@@ -192,23 +212,22 @@ class WorkerSession:
         command = [str(python), str(main_of(plugin)), str(plugin), str(self.directory / "arguments.json")]
         self.started = time.monotonic()
         try:
-            if self._is_interactive:
-                self._process = subprocess.Popen(
-                    command, cwd=working_directory, env=_variables(environ, key, python.parent)
-                )
-                return
-            with self._log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd=working_directory,
-                    env=_variables(environ, key, python.parent),
-                    **own_group(),
-                )
-            end_with_us(self._process, group=True)
+            with contextlib.ExitStack() as stack:
+                how: dict[str, Any] = {}
+                if not self._is_interactive:
+                    log = stack.enter_context(self._log.open("wb"))
+                    how = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, **own_group()}
+                if sys.platform == "linux":
+                    self._guard, theirs = _Guard.open(stack)
+                    command += map(str, theirs)
+                    how["pass_fds"] = theirs
+                variables = _variables(environ, key, python.parent)
+                self._process = subprocess.Popen(command, cwd=working_directory, env=variables, **how)
+            end_with_us(self._process, group=not self._is_interactive)
+            self._is_watched = True
         except OSError as error:
+            if self._guard is not None:
+                self._guard.close()
             raise EnvironmentCreationError(f"{python} cannot be started: {error.strerror or error}") from error
 
     def events(self) -> Iterator[list[Any]]:
@@ -227,16 +246,30 @@ class WorkerSession:
     @property
     def exit_code(self) -> int | None:
         """None while the process runs; the negative number of the signal if one ended it."""
-        if self._process is None or (code := self._process.poll()) is None:
-            return None
-        if not self.seconds:
-            forget(self._process, group=True)
+        if self._code is None and (code := self._poll()) is not None:
+            self._code = code
             self.seconds = time.monotonic() - self.started
-        return code
+        return self._code
+
+    def _poll(self) -> int | None:
+        if self._process is None:
+            return None
+        if self._guard is not None and self._guard.exit_code is not None:
+            return self._guard.exit_code
+        if (code := self._process.poll()) is None:
+            return None
+        self._forget()
+        if self._guard is None:
+            return code
+        if self._guard.exit_code is None:  # the guard was killed, and has left the worker alone
+            self._guard.kill_worker()
+        return code if self._guard.exit_code is None else self._guard.exit_code
 
     def interrupt(self) -> None:
         """Send the signal of Ctrl-C."""
-        if self.exit_code is None and self._process is not None:
+        if self.exit_code is not None or self._process is None:
+            return
+        if self._guard is None or not self._guard.send(b"i"):
             with contextlib.suppress(OSError):
                 self._process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
 
@@ -245,15 +278,35 @@ class WorkerSession:
         process = self._process
         if process is None:
             return
-        try:
-            if sys.platform == "win32" or self._is_interactive:
-                process.kill()
-            else:
-                os.killpg(process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
-        process.wait()
+        if self._guard is not None and self._guard.send(b"k"):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GUARD_TIMEOUT)
+        if process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if sys.platform == "win32" or self._is_interactive:
+                    process.kill()
+                else:
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         _ = self.exit_code
+        self._forget()
+
+    def release(self) -> None:
+        """Leave alone what tests have started and have not ended, as plain pytest does. The worker itself has ended."""
+        if self._process is None:
+            return
+        if self._guard is not None:
+            self._guard.send(b"q")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_GUARD_TIMEOUT)
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._is_watched and self._process is not None and self._process.returncode is not None:
+            self._is_watched = False
+            forget(self._process, group=not self._is_interactive)
+            if self._guard is not None:
+                self._guard.close()
 
     def close(self) -> None:
         """Close the file of events. Safe to call twice."""
@@ -285,6 +338,65 @@ class WorkerSession:
     @property
     def _log(self) -> Path:
         return self.directory / "output.log"
+
+
+class _Guard:
+    """What the controller knows of the guard of a worker: see `system/_guard.py`."""
+
+    def __init__(self, commands: int, answers: int) -> None:
+        self._commands: int | None = commands
+        self._answers: int | None = answers
+        self._received = b""
+
+    @classmethod
+    def open(cls, stack: contextlib.ExitStack) -> tuple[_Guard, tuple[int, int]]:
+        """The guard, and the descriptors that it is given, which `stack` closes here."""
+        reading, commands = os.pipe()
+        answers, writing = os.pipe()
+        for descriptor in (reading, writing):
+            stack.callback(os.close, descriptor)
+        os.set_blocking(answers, False)
+        return cls(commands, answers), (reading, writing)
+
+    @property
+    def exit_code(self) -> int | None:
+        """The worker's, if the guard has seen it end."""
+        return self._value(b"ended")
+
+    def send(self, command: bytes) -> bool:
+        """Whether the guard, or a process that will have one, can read `command`."""
+        if self._commands is None:
+            return False
+        try:
+            os.write(self._commands, command)
+        except OSError:
+            return False
+        return True
+
+    def kill_worker(self) -> None:
+        """End a worker whose guard has ended."""
+        if (worker := self._value(b"worker")) is not None:
+            with contextlib.suppress(OSError):
+                os.kill(worker, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                os.killpg(worker, signal.SIGKILL)
+
+    def close(self) -> None:
+        self._receive()
+        for descriptor in (self._commands, self._answers):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._commands = self._answers = None
+
+    def _value(self, word: bytes) -> int | None:
+        self._receive()
+        match = re.search(rb"^%b (-?\d+)\n" % word, self._received, re.MULTILINE)
+        return int(match[1]) if match else None
+
+    def _receive(self) -> None:
+        if self._answers is not None:
+            with contextlib.suppress(BlockingIOError):
+                self._received += os.read(self._answers, 4096)
 
 
 def _variables(environ: Mapping[str, str], key: Key, scripts: Path) -> dict[str, str]:

@@ -3,7 +3,8 @@
 A process given to `end_with_us` is killed when this process ends, whether it returns, crashes or is killed with
 SIGKILL. The parent-death signal of Linux is not enough: it reaches only the direct child, and it is sent when the
 *thread* that started the child ends. So a small shell reads a pipe, which the kernel closes when this process ends, and
-then kills what is left. On Windows a job object does the same.
+then kills what is left: with SIGTERM, which a guard of a suite's worker needs to end what it guards, and with SIGKILL a
+second later. On Windows a job object does the same.
 """
 
 from __future__ import annotations
@@ -180,6 +181,9 @@ while read -r what id; do
         -) case $ids in *" $id "*) ids="${ids%%" $id "*} ${ids#*" $id "}" ;; esac ;;
     esac
 done
+[ "$ids" = ' ' ] && exit
+for id in $ids; do kill -s TERM -- "$id"; done
+sleep 1
 for id in $ids; do kill -s KILL -- "$id"; done
 """
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from suite_fixtures import NEW, OLD, PYPROJECT, Run, asked, marks
+from suite_fixtures import NEW, OLD, PYPROJECT, Bench, Run, asked, marks
 from waiting import wait_until
 
 from pytest_pyinstall.suite import cache
@@ -147,6 +147,54 @@ def test_tests_that_ignore_an_interrupt_are_killed(run: Run, project: Path) -> N
     for path in project.glob("pid-*"):
         with pytest.raises(ProcessLookupError):
             os.kill(int(path.name.removeprefix("pid-")), 0)
+
+
+DAEMON = """
+import os, signal, time
+def note(name):
+    with open('new-%s' % name, 'w'): pass
+    os.rename('new-%s' % name, 'pid-%d-%s' % (os.getpid(), name))
+def test_quick(): pass
+def test_slow():
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            os.environ.clear()
+            note('daemon-%d' % os.getpid())
+            time.sleep(3600)
+        os._exit(0)
+    os.wait()
+    note('worker-%d' % os.getpid())
+    time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_signal_ends_the_session_and_everything_that_its_tests_have_started(
+    run: Run, bench: Bench, number: signal.Signals
+) -> None:
+    place = bench(files={"test_it.py": DAEMON})
+    run("-k", "quick").assert_outcomes(passed=2, deselected=2)  # its environments are there now
+    with suite(place, *asked(OLD, NEW), "--junitxml=junit.xml") as process:
+        wait_for(lambda: len(list(place.glob("pid-*"))) == 4, process)
+        pids = [int(path.name.split("-")[1]) for path in place.glob("pid-*")]
+        process.send_signal(number)
+        assert process.wait(LONG) == -number, output_of(place)  # as plain pytest ends
+    wait_until(lambda: not any(map(is_running, pids)))
+    if number != signal.SIGKILL:
+        assert f"Exit: ended by {number.name}" in output_of(place)
+        assert "2 passed" in output_of(place)
+        assert (place / "junit.xml").exists()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_an_interrupt_does_not_wait_for_an_environment_that_another_session_makes(
