@@ -1,9 +1,13 @@
-"""Reads the test dependencies that poetry, PDM, uv, hatch, nox and pipenv keep outside of the standard tables."""
+"""Reads the test dependencies that poetry, PDM, uv, hatch, nox and pipenv keep outside of the standard tables.
+
+tox and nox can run one of these tools to install what the tests need, so this module also understands such commands.
+"""
 
 import ast
 import configparser
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +16,13 @@ from pytest_pyinstall.project import specifier_of_poetry
 from pytest_pyinstall.system import files
 
 __all__ = [
+    "UNKNOWN",
     "Dependencies",
     "as_list",
     "as_table",
     "hatch",
+    "installed_by",
+    "installs",
     "nox",
     "pdm",
     "pipenv",
@@ -25,6 +32,7 @@ __all__ = [
     "read_ini",
     "read_toml",
     "uv",
+    "without_tools",
 ]
 
 _HATCH_TEST = ("pytest-mock", "pytest-rerunfailures", "pytest-xdist[psutil]", "coverage[toml]")
@@ -109,10 +117,10 @@ def hatch(directory: Path, document: Mapping[str, Any], names: Iterable[str]) ->
     return None
 
 
-def nox(directory: Path) -> Dependencies | None:
+def nox(directory: Path, document: Mapping[str, Any], extras: Iterable[str]) -> Dependencies | None:
     """What the test session in ``noxfile.py`` installs with literal arguments; None without such a session.
 
-    The file is parsed and not run.
+    The file is parsed and not run. `extras` are the extras of the project.
     """
     try:
         tree = ast.parse((directory / "noxfile.py").read_bytes())
@@ -123,21 +131,25 @@ def nox(directory: Path) -> Dependencies | None:
     name = next((name for name in ("tests", "test", "unit", "pytest", "unit_tests") if name in sessions), None)
     if name is None:
         return None
-    words: list[str] = []
+    commands: list[list[str]] = []
     left_out: list[str] = []
     session = sessions[name].args.args[0].arg
     for node in ast.walk(sessions[name]):
-        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "install"):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
-        if isinstance(node.func.value, ast.Name) and node.func.value.id == session:
-            literals = [each.value if isinstance(each, ast.Constant) else None for each in node.args]
-            if all(isinstance(each, str) for each in literals):
-                words += map(str, literals)
-            else:
-                left_out.append(ast.unparse(node))
-    lines, groups = _lines_of_words(words)
-    found = Dependencies(f"noxfile.py's session {name!r}", lines, groups=groups, left_out=tuple(left_out))
-    return found if any(found[1:]) else None
+        if not (isinstance(node.func.value, ast.Name) and node.func.value.id == session):
+            continue
+        literals = [each.value if isinstance(each, ast.Constant) else None for each in node.args]
+        words = [each if isinstance(each, str) else UNKNOWN for each in literals]
+        if node.func.attr == "install" and UNKNOWN in words:
+            left_out.append(ast.unparse(node))
+        elif node.func.attr == "install":
+            commands.append(["pip", "install", *words])
+        elif node.func.attr in {"run", "run_install", "run_always"}:
+            commands.append(words)
+    found = installed_by(commands, directory=directory, document=document, extras=extras)
+    named = found._replace(where=f"noxfile.py's session {name!r}", left_out=(*found.left_out, *left_out))
+    return named if any(named[1:]) else None
 
 
 def _name_of_session(function: ast.FunctionDef) -> str:
@@ -162,9 +174,230 @@ def _lines_of_words(words: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]
             groups.append(word.partition("=")[2])
         elif word in {"-e", "-r", "-c", "--editable", "--requirement", "--constraint"}:
             lines.append(f"{word} {next(rest, '')}")
+        elif word in _WITH_VALUE:
+            next(rest, "")
         elif not word.startswith("-") or word.startswith(("-e", "-r", "-c")):
             lines.append(word)
     return tuple(lines), tuple(groups)
+
+
+_WITH_VALUE = {
+    "-i", "--index-url", "--extra-index-url", "-f", "--find-links", "-p", "--python", "-t", "--target", "--prefix",
+    "--upgrade-strategy", "--no-binary", "--only-binary", "--trusted-host", "--config-settings", "--progress-bar",
+    "--resolution", "--cache-dir", "--timeout", "--retries", "--proxy", "--src",
+}  # fmt: skip
+"""Options of pip and uv whose value is the next word, and does not name what is installed."""
+
+
+UNKNOWN = "…"
+"""Stands in a command for a part that is only known when the command runs."""
+
+
+def installed_by(
+    commands: Iterable[Sequence[str]], *, directory: Path, document: Mapping[str, Any], extras: Iterable[str]
+) -> Dependencies:
+    """What commands of pip, uv, poetry, PDM, hatch, flit and pipenv install. Its `where` names the tools.
+
+    `extras` are the extras of the project.
+    """
+    project = _Project(directory, document, tuple(extras))
+    found = [each for command in commands if (each := _installed_by(command, project)) is not None]
+    fields = ([value for each in found for value in each[index]] for index in range(1, 5))
+    requirements, *rest = (tuple(dict.fromkeys(values)) for values in fields)
+    tools = dict.fromkeys(each.where for each in found)
+    requirements = tuple(line for line in requirements if line.strip().lower() not in _TOOLS)
+    return Dependencies(", ".join(tools), requirements, *rest)
+
+
+def installs(command: Sequence[str]) -> bool:
+    """Whether `command` is one that `installed_by` understands."""
+    tool, verb, _ = _split(command)
+    return tool in _TOOLS and verb in _TOOLS[tool]
+
+
+def without_tools(lines: Iterable[str], where: str) -> tuple[str, ...]:
+    """`lines` of requirements without the tools that `where` names, which the tests do not need."""
+    tools = {word.partition(" ")[0] for word in where.split(", ")}
+    return tuple(line for line in lines if re.match(r"[\w.-]*", line)[0].lower() not in tools)  # type: ignore[index]
+
+
+class _Project(NamedTuple):
+    directory: Path
+    document: Mapping[str, Any]
+    extras: tuple[str, ...]
+
+    def table(self, *names: str) -> dict[str, Any]:
+        found = dict(self.document)
+        for name in names:
+            found = as_table(found, name)
+        return found
+
+
+_TOOLS = {
+    "poetry": {"install", "sync"},
+    "pdm": {"install", "sync"},
+    "uv": {"sync", "run", "pip install", "pip sync"},
+    "hatch": {"run", "test"},
+    "flit": {"install"},
+    "pipenv": {"install", "sync"},
+    "pip": {"install"},
+}
+
+
+def _split(command: Sequence[str]) -> tuple[str, str, list[str]]:
+    """The tool, its command, and the other words. ``python -m pip install x`` is ``pip``, ``install``, ``x``."""
+    words = list(command)
+    name = re.split(r"[/\\]", words[0])[-1] if words else ""
+    if re.match(r"\{?(env_?)?(python|pypy|py\b)", name) and "-m" in words:
+        words = words[words.index("-m") + 1 :]
+        name = words[0] if words else ""
+    tool = re.sub(r"(?<=^pip)[\d.]+$", "", name.removesuffix(".exe"))
+    at = 1
+    while at < len(words) and words[at].startswith("-"):
+        at += 2 if words[at] in {"-e", "--env", "-C", "--directory", "-P", "--project", "-p"} else 1
+    if tool == "uv" and words[at : at + 1] == ["pip"]:
+        return tool, " ".join(words[at : at + 2]), [*words[1:at], *words[at + 2 :]]
+    return tool, "".join(words[at : at + 1]), [*words[1:at], *words[at + 1 :]]
+
+
+def _installed_by(command: Sequence[str], project: _Project) -> Dependencies | None:
+    if not installs(command):
+        return None
+    tool, verb, words = _split(command)
+    where = f"{tool} {verb}"
+    if verb in {"pip install", "pip sync"} or tool == "pip":
+        return _by_pip(where, [*(["-r"] if verb == "pip sync" else []), *words])
+    options = _Options(words)
+    by_tool = {"poetry": _by_poetry, "pdm": _by_pdm, "uv": _by_uv, "flit": _by_flit, "pipenv": _by_pipenv}
+    if tool == "hatch":
+        return _by_hatch(where, verb, words, project)
+    return by_tool[tool](where, options, project)
+
+
+class _Options:
+    """The options of a command. A value follows ``=`` or is the next word. It may be a list with commas or spaces."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = words
+
+    def has(self, *names: str) -> bool:
+        return any(word in names for word in self._words)
+
+    def values(self, *names: str) -> list[str]:
+        found = []
+        for word, following in zip_longest(self._words, self._words[1:], fillvalue=""):
+            name, equals, value = word.partition("=")
+            if name in names:
+                found.append(value if equals else following)
+            elif word[:2] in names and word[1:2] != "-" and len(word) > 2:
+                found.append(word[2:])
+            elif re.fullmatch(r"-[A-Za-z]+", word) and f"-{word[-1]}" in names:  # -dG check
+                found.append(following)
+        return [name for text in found for name in re.split(r"[,\s]+", text) if name and UNKNOWN not in name]
+
+
+def _by_pip(where: str, words: list[str]) -> Dependencies:
+    lines, groups = _lines_of_words(words)
+    left_out = tuple(line for line in lines if UNKNOWN in line or "{" in line)
+    return Dependencies(where, tuple(line for line in lines if line not in left_out), groups=groups, left_out=left_out)
+
+
+def _by_poetry(where: str, options: _Options, project: _Project) -> Dependencies:
+    tables = project.table("tool", "poetry", "group")
+    old = project.table("tool", "poetry", "dev-dependencies")
+    standard = project.table("dependency-groups")
+    names = [*tables, *(["dev"] if old else []), *standard]
+    optional = {name for name in names if as_table(tables, name).get("optional") is True}
+    chosen = options.values("--only") or [
+        name
+        for name in names
+        if name not in optional or options.has("--all-groups") or name in options.values("--with")
+    ]
+    if options.has("--only-root"):
+        chosen = []
+    left = {*options.values("--without"), *(["dev"] if options.has("--no-dev") else [])}
+    found = [_poetry_group(name, project) for name in dict.fromkeys(chosen) if name not in left]
+    return Dependencies(
+        where,
+        tuple(line for each in found for line in each.requirements),
+        _extras_of(options, project, "-E", "--extras"),
+        tuple(name for name in dict.fromkeys(chosen) if name in standard and name not in left),
+        tuple(line for each in found for line in each.left_out),
+    )
+
+
+def _poetry_group(name: str, project: _Project) -> Dependencies:
+    tables = [project.table("tool", "poetry", "group", name, "dependencies")]
+    tables += [project.table("tool", "poetry", "dev-dependencies")] if name == "dev" else []
+    return _poetry(name, {key: value for table in reversed(tables) for key, value in table.items()})
+
+
+def _by_pdm(where: str, options: _Options, project: _Project) -> Dependencies:
+    own, standard = project.table("tool", "pdm", "dev-dependencies"), project.table("dependency-groups")
+    development = list(dict.fromkeys([*standard, *own]))
+    named = options.values("-G", "--group")
+    chosen = [name for name in development if name in named or ":all" in named]
+    if not chosen and not options.has("--prod", "--production", "--no-dev"):
+        chosen = development
+    chosen = [name for name in chosen if name not in options.values("--without")]
+    lines = [line for name in chosen for line in _strings(own.get(name))]
+    return Dependencies(
+        where,
+        tuple(line for line in lines if "${" not in line),
+        tuple(name for name in project.extras if name in named or ":all" in named),
+        tuple(name for name in chosen if name in standard),
+        tuple(line for line in lines if "${" in line),  # -e file:///${PROJECT_ROOT}/other
+    )
+
+
+def _by_uv(where: str, options: _Options, project: _Project) -> Dependencies:
+    own, standard = project.table("tool", "uv"), project.table("dependency-groups")
+    default = own.get("default-groups", ["dev"])
+    only = options.values("--only-group") + (["dev"] if options.has("--only-dev") else [])
+    chosen = [
+        *(standard if options.has("--all-groups") or default == "all" else _strings(default)),
+        *options.values("--group"),
+    ]
+    if options.has("--no-default-groups"):
+        chosen = options.values("--group")
+    left = {*options.values("--no-group"), *(["dev"] if options.has("--no-dev") else [])}
+    chosen = [name for name in dict.fromkeys(only or chosen) if name not in left]
+    old = _strings(own.get("dev-dependencies")) if "dev" in chosen else ()
+    return Dependencies(
+        where,
+        (*old, *options.values("--with")),
+        _extras_of(options, project, "--extra"),
+        tuple(name for name in chosen if name in standard),
+    )
+
+
+def _by_hatch(where: str, verb: str, words: Sequence[str], project: _Project) -> Dependencies | None:
+    name = "hatch-test"
+    if verb == "run":
+        first = next((word for word in words if not word.startswith("-")), "")
+        named = _Options(words).values("-e", "--env")
+        name = named[0] if named else first.partition(":")[0].lstrip("+") if ":" in first else "default"
+    found = hatch(project.directory, project.document, [name])
+    return found and found._replace(where=where)
+
+
+def _by_flit(where: str, options: _Options, project: _Project) -> Dependencies:
+    how = options.values("--deps") or ["all"]
+    extras = options.values("--extras")
+    if how == ["all"] or "all" in extras:
+        extras = list(project.extras)
+    elif how == ["develop"]:
+        extras += ["test", "doc", "dev"]
+    return Dependencies(where, extras=tuple(name for name in project.extras if name in extras))
+
+
+def _by_pipenv(where: str, options: _Options, project: _Project) -> Dependencies:
+    found = pipenv(project.directory) if options.has("-d", "--dev") else None
+    return Dependencies(where) if found is None else found._replace(where=where)
+
+
+def _extras_of(options: _Options, project: _Project, *names: str) -> tuple[str, ...]:
+    return project.extras if options.has("--all-extras") else tuple(options.values(*names))
 
 
 def pipenv(directory: Path) -> Dependencies | None:

@@ -7,28 +7,35 @@ not import tox.
 import configparser
 import itertools
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytest_pyinstall.errors import InvalidSettingError
-from pytest_pyinstall.suite._tools import as_list, as_table, read_ini, read_toml
+from pytest_pyinstall.suite._tools import UNKNOWN, as_list, as_table, installs, read_ini, read_toml
 
 __all__ = ["Tox", "ToxEnvironment", "read_tox"]
 
 _KEYS = ("deps", "extras", "dependency_groups")
+_COMMANDS = ("commands_pre", "commands")
 _TEST_ENVIRONMENTS = ("test", "tests", "unit", "pytest")
 
 
 class ToxEnvironment(NamedTuple):
-    """What one environment of tox installs. `left_out` are the lines that this module does not understand."""
+    """What one environment of tox installs. `left_out` are the lines that this module does not understand.
+
+    `commands` are the commands that install more, and `tools` names them: ``poetry install``.
+    """
 
     name: str
     requirements: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    commands: tuple[tuple[str, ...], ...] = ()
+    tools: str = ""
 
 
 class Tox:
@@ -39,8 +46,14 @@ class Tox:
         self._directory = directory
 
     def installs_something(self) -> bool:
-        """Whether any environment, for any Python, has dependencies, extras or groups."""
-        return any(self._has_value(name) for name in ("", *self._names()))
+        """Whether any environment, for any Python, has dependencies, extras or groups, or installs with a command."""
+        names = ("", *self._names())
+        return any(self._has_value(name) for name in names) or any(
+            installs(command)
+            for name in names
+            if self._is_for_tests(name)
+            for command in self._commands(name, set(name.split("-")))
+        )
 
     def environment(self, pythons: Sequence[str]) -> ToxEnvironment:
         """The environment for a Python. `pythons` are its possible names in tox (``py39``, ``py3.9``, ``3.9``)."""
@@ -49,7 +62,8 @@ class Tox:
         left_out: list[str] = []
         lines, extras, groups = (tuple(self._lines(name, key, factors, left_out)) for key in _KEYS)
         words = [[word for line in found for word in re.findall(r"[^\s,]+", line)] for found in (extras, groups)]
-        return ToxEnvironment(name, lines, tuple(words[0]), tuple(words[1]), tuple(dict.fromkeys(left_out)))
+        commands = tuple(command for command in self._commands(name, factors) if installs(command))
+        return ToxEnvironment(name, lines, tuple(words[0]), tuple(words[1]), tuple(dict.fromkeys(left_out)), commands)
 
     def _chosen(self, pythons: Sequence[str]) -> str:
         listed, known = self._listed(), self._names()
@@ -79,6 +93,9 @@ class Tox:
         raise NotImplementedError
 
     def _lines(self, name: str, key: str, factors: set[str], left_out: list[str]) -> Iterator[str]:
+        raise NotImplementedError
+
+    def _commands(self, name: str, factors: set[str]) -> Iterator[tuple[str, ...]]:
         raise NotImplementedError
 
 
@@ -143,16 +160,26 @@ class _Ini(Tox):
     def _lines(self, name: str, key: str, factors: set[str], left_out: list[str]) -> Iterator[str]:
         yield from self._expand(self._raw(name, key), name, factors, left_out, seen=())
 
+    def _commands(self, name: str, factors: set[str]) -> Iterator[tuple[str, ...]]:
+        for key in _COMMANDS:
+            for line in self._expand(self._raw(name, key), name, factors, None, seen=()):
+                try:
+                    yield tuple(shlex.split(line.lstrip("-! "), comments=True))
+                except ValueError:  # an open quote
+                    continue
+
     def _expand(
-        self, text: str, name: str, factors: set[str], left_out: list[str], seen: tuple[str, ...]
+        self, text: str, name: str, factors: set[str], left_out: list[str] | None, seen: tuple[str, ...]
     ) -> Iterator[str]:
+        """The lines that apply. Those with an unknown part go to `left_out`; if it is None, the part is `UNKNOWN`."""
         for raw in re.sub(r"\\\n\s*", "", text).splitlines():
             line = _without_comment(raw)
             condition, line = _split_factors(line)
             if not line:
                 continue
             if condition is not None and not _holds(condition, factors):
-                if "-" not in name and not any(_is_python(each) for each in re.findall(r"[\w.]+", condition)):
+                is_of_python = any(_is_python(each) for each in re.findall(r"[\w.]+", condition))
+                if left_out is not None and "-" not in name and not is_of_python:
                     left_out.append(f"{condition}: {line}")
                 continue
             reference = re.fullmatch(r"\{\[([^\]]+)\](\w+)\}", line)
@@ -161,7 +188,11 @@ class _Ini(Tox):
                 yield from self._expand(text, name, factors, left_out, (*seen, line))
                 continue
             substituted = self._substituted(line, name)
-            if "{" in substituted:
+            if "{" in substituted and left_out is None:
+                substituted = re.sub(r"\{posargs[^{}]*\}", "", substituted)
+                while substituted != (shorter := re.sub(r"\{[^{}]*\}", UNKNOWN, substituted)):
+                    substituted = shorter
+            if "{" in substituted and left_out is not None:
                 left_out.append(line)
             elif substituted.strip():
                 yield substituted.strip()
@@ -170,6 +201,7 @@ class _Ini(Tox):
         known = {
             **dict.fromkeys(("toxinidir", "tox_root"), str(self._directory)),
             **dict.fromkeys(("envname", "env_name"), name),
+            **dict.fromkeys(("envpython", "env_python"), "python"),
             "/": "/",
             "posargs": "",
         }
@@ -212,6 +244,24 @@ class _Toml(Tox):
     def _lines(self, name: str, key: str, factors: set[str], left_out: list[str]) -> Iterator[str]:
         del factors  # TOML has no conditional lines
         yield from self._expand(self._raw(name, key), left_out, depth=0)
+
+    def _commands(self, name: str, factors: set[str]) -> Iterator[tuple[str, ...]]:
+        del factors
+        for key in _COMMANDS:
+            for command in as_list(self._raw(name, key)):
+                found = self._referred(command)
+                # A reference stands for commands, or for one of them.
+                for words in found if found and all(isinstance(each, list) for each in found) else [found]:
+                    yield tuple(word for word in words if isinstance(word, str))
+
+    def _referred(self, value: object) -> list[Any]:
+        """The list that `value` is, or refers to."""
+        if not isinstance(value, dict):
+            return as_list(value)
+        found: object = self._document
+        for word in as_list(value.get("of")):
+            found = found.get(word) if isinstance(found, dict) else None
+        return as_list(found)
 
     def _expand(self, value: object, left_out: list[str], depth: int) -> Iterator[str]:
         if isinstance(value, str):

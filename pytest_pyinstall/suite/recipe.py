@@ -104,7 +104,9 @@ class Recipe:
         chosen = [each.name for each in found if "-" in each.name or not re.search(r"\d", each.name)]
         as_in = f", as in {', '.join(dict.fromkeys(chosen))}" if chosen else ""
         left_out = dict.fromkeys((*self.left_out, *(line for each in found for line in each.left_out)))
-        lines = [f"{self.description}{as_in}"]
+        tools = dict.fromkeys(tool for each in found if each.tools for tool in each.tools.split(", "))
+        with_tools = f", with `{'`, `'.join(tools)}`" if tools else ""
+        lines = [f"{self.description}{as_in}{with_tools}"]
         if left_out:
             names = "; ".join(left_out)
             lines.append(
@@ -113,7 +115,18 @@ class Recipe:
         return lines
 
     def _of_tox(self, interpreter: Interpreter) -> ToxEnvironment | None:
-        return self.tox.environment(_names_in_tox(interpreter)) if self.tox else None
+        found = self.tox.environment(_names_in_tox(interpreter)) if self.tox else None
+        if found is None or not found.commands:
+            return found
+        extras = sorted(_extras(self.directory, self.document))
+        more = _tools.installed_by(found.commands, directory=self.directory, document=self.document, extras=extras)
+        return found._replace(
+            requirements=(*_tools.without_tools(found.requirements, more.where), *more.requirements),
+            extras=(*found.extras, *more.extras),
+            groups=(*found.groups, *more.groups),
+            left_out=(*found.left_out, *more.left_out),
+            tools=more.where,
+        )
 
 
 def _names_in_tox(interpreter: Interpreter) -> tuple[str, ...]:
@@ -278,7 +291,7 @@ def _detected(base: Recipe) -> Recipe:
         _of_standard_tables(base, own, tox, _TEST_NAMES),
         _of_tools(base, own, (*_TEST_NAMES, "hatch-test")),
         of_tox if tox and tox.installs_something() else None,
-        _of_tool(base, own, _tools.nox(directory)),
+        _of_tool(base, own, _tools.nox(directory, document, sorted(_extras(directory, document)))),
         _of_files(base, own, _TEST_NAMES),
         _of_standard_tables(base, own, tox, _DEV_NAMES),
         _of_tools(base, own, ("dev", "default"), _tools.uv(document), _tools.pipenv(directory)),

@@ -1,8 +1,11 @@
 """The test dependencies that poetry, PDM, uv, hatch, nox and pipenv keep in tables of their own."""
 
+import tomllib
+
 import pytest
 from recipes import PROJECT, Write, described
 
+from pytest_pyinstall.suite._tools import UNKNOWN, installed_by
 from pytest_pyinstall.suite.recipe import read_recipe
 
 
@@ -32,6 +35,13 @@ from pytest_pyinstall.suite.recipe import read_recipe
         ({"noxfile_DOT_py": "import nox\n@nox.session\ndef lint(session):\n    session.install('ruff')\n"
           "@nox.session(python=['3.9'])\ndef tests(session):\n    session.install('-r', 'x.txt', 'a>1')\n"},
          ("-r x.txt", "a>1")),
+        ({"noxfile_DOT_py": "import nox\n@nox.session\ndef tests(session):\n    session.install('poetry', 'a')\n"
+          "    session.run('poetry', 'install', external=True)\n    session.run('pytest', *session.posargs)\n",
+          "pyproject_DOT_toml": '[tool.poetry]\nname = "demo"\n[tool.poetry.dev-dependencies]\nb = "*"\n'},
+         ("a", "b")),
+        ({"noxfile_DOT_py": "import nox\n@nox.session(venv_backend='uv')\ndef tests(session):\n"
+          "    session.run_install('uv', 'sync', '--group=own', env={'A': session.virtualenv.location})\n",
+          "pyproject_DOT_toml": PROJECT + '[dependency-groups]\nown = ["a"]\ndev = ["b"]\n'}, ("b", "a")),
         ({"pyproject_DOT_toml": PROJECT, "tox_DOT_ini": "[testenv]\ndeps =\n    .[x]\n    a\n"}, ("a",)),
         ({"Pipfile": '[packages]\nr = ">=1"\n[dev-packages]\nt = "*"\n'}, ("r>=1", "t")),
     ],
@@ -47,3 +57,81 @@ def test_a_version_that_pip_cannot_express_is_left_out_and_named(write: Write) -
     recipe = read_recipe(write(pyproject_DOT_toml=table))
     assert described(recipe)[2] == ("b==1",)
     assert "a = '^1 || ^3'" in recipe.describe([])[1]
+
+
+TABLES = """
+[project.optional-dependencies]
+fast = ["fast"]
+test-extra = ["more"]
+[dependency-groups]
+dev = ["d"]
+lint = ["l"]
+[tool.poetry.group.tools.dependencies]
+t = "^1"
+[tool.poetry.group.slow]
+optional = true
+[tool.poetry.group.slow.dependencies]
+s = "*"
+[tool.poetry.dev-dependencies]
+o = "*"
+[tool.pdm.dev-dependencies]
+check = ["c", "-e file:///${PROJECT_ROOT}/other"]
+[tool.uv]
+dev-dependencies = ["u"]
+[tool.hatch.envs.default]
+dependencies = ["h"]
+[tool.hatch.envs.check]
+dependencies = ["k"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "requirements", "extras", "groups"),
+    [
+        ("poetry install", ("t>=1,<2", "o"), (), ("dev", "lint")),
+        ("poetry install -v --no-root --with slow --without lint,dev", ("t>=1,<2", "s"), (), ()),
+        ("python -m poetry -q install --only tools -E fast", ("t>=1,<2",), ("fast",), ()),
+        ("poetry install --no-dev --without=lint --all-extras", ("t>=1,<2",), ("fast", "test-extra"), ()),
+        ("poetry install --only-root", (), (), ()),
+        ("pdm install", ("c",), (), ("dev", "lint")),
+        ("pdm sync -dG check", ("c",), (), ()),
+        ("pdm sync --group check --clean", ("c",), (), ()),
+        ("pdm install --prod -G fast", (), ("fast",), ()),
+        ("pdm install -G :all --without lint", ("c",), ("fast", "test-extra"), ("dev",)),
+        ("uv sync", ("u",), (), ("dev",)),
+        ("uv --quiet sync --no-dev --group lint --extra fast", (), ("fast",), ("lint",)),
+        ("uv sync --all-groups --no-group dev --all-extras", (), ("fast", "test-extra"), ("lint",)),
+        ("uv run --only-group=lint --with z pytest", ("z",), (), ("lint",)),
+        ("uv run --no-default-groups pytest", (), (), ()),
+        ("uv pip install -e .[fast] -r needs.txt --index-url x", ("-e .[fast]", "-r needs.txt"), (), ()),
+        ("uv pip sync needs.txt", ("-r needs.txt",), (), ()),
+        ("/usr/bin/python3.9 -I -m pip install -U --group lint a", ("a",), (), ("lint",)),
+        ("pip3.9 install a poetry", ("a",), (), ()),
+        ("hatch run pytest", ("h",), (), ()),
+        ("hatch run check:pytest", ("k",), (), ()),
+        ("hatch -e check run pytest", ("k",), (), ()),
+        ("flit install", (), ("fast", "test-extra"), ()),
+        ("flit install --deps=production --extras fast", (), ("fast",), ()),
+        ("pipenv install --dev", ("p",), (), ()),
+        ("pipenv sync", (), (), ()),
+        ("pytest install", (), (), ()),
+        ("poetry run pytest", (), (), ()),
+        ("make install", (), (), ()),
+        ("", (), (), ()),
+    ],
+)  # fmt: skip
+def test_commands_of_tools_install_what_the_tools_would(
+    write: Write, command: str, requirements: tuple[str, ...], extras: tuple[str, ...], groups: tuple[str, ...]
+) -> None:
+    directory = write(pyproject_DOT_toml=TABLES, Pipfile='[dev-packages]\np = "*"\n')
+    found = installed_by(
+        [command.split()], directory=directory, document=tomllib.loads(TABLES), extras=["fast", "test-extra"]
+    )
+    assert found[1:4] == (requirements, extras, groups)
+
+
+def test_what_is_only_known_when_a_command_runs_is_named(write: Write) -> None:
+    commands = [["pip", "install", "-r", f"{UNKNOWN}/needs.txt", "a"], ["pip", "install", "{env:MORE}"]]
+    found = installed_by(commands, directory=write(), document={}, extras=())
+    assert found.requirements == ("a",)
+    assert found.left_out == (f"-r {UNKNOWN}/needs.txt", "{env:MORE}")

@@ -1,5 +1,7 @@
 """A suite installs what tox would install for each Python."""
 
+import re
+
 import pytest
 from recipes import PROJECT, Write, described, python
 
@@ -106,3 +108,42 @@ def test_dependency_groups_that_tox_names_are_read_from_the_project(write: Write
         tox_DOT_ini="[testenv]\ndependency_groups = own\ndeps = d\n",
     )
     assert described(read_recipe(directory))[2] == ("g", "d")
+
+
+POETRY = '[tool.poetry]\nname = "demo"\nversion = "1"\n[tool.poetry.dev-dependencies]\npytest = "^8"\nattrs = "*"\n'
+
+
+@pytest.mark.parametrize(
+    ("tox", "expected"),
+    [
+        # rich's
+        ("deps =\n    poetry\ncommands =\n    poetry install\n    pytest --cov=rich tests/ {posargs}\n",
+         ("pytest>=8,<9", "attrs")),
+        ("commands_pre = - poetry install {env:HOW:--no-root}\ncommands = poetry run pytest\n",
+         ("pytest>=8,<9", "attrs")),
+        ("deps = a\ncommands =\n    py38: poetry install\n    py39: {envpython} -m pip install -e .[x] b\n    pytest\n",
+         ("a", "b")),
+        ("deps = a\ncommands =\n    {[base]commands}\n[base]\ncommands =\n    {envbindir}/pip install \\\n    b\n",
+         ("a", "b")),
+    ],
+)  # fmt: skip
+def test_what_a_command_of_tox_installs_is_installed(write: Write, tox: str, expected: tuple[str, ...]) -> None:
+    recipe = read_recipe(write(pyproject_DOT_toml=POETRY, tox_DOT_ini=f"[testenv]\n{tox}"))
+    assert described(recipe)[2] == expected
+    (line,) = recipe.describe([python()])
+    assert re.search(r"and what tox.ini \[testenv\] installs, with `(poetry|pip) install`$", line)
+
+
+def test_a_command_in_toml_may_refer_to_another(write: Write) -> None:
+    text = (
+        '[env_run_base]\ncommands_pre = [["pip", "install", "a", "{env:B}"]]\n'
+        'commands = [["pytest", {replace = "posargs"}]]\n'
+        '[env."3.9"]\ncommands_pre = [{replace = "ref", of = ["env_run_base", "commands_pre"], extend = true}, '
+        '["uv", "sync"]]\n'
+    )
+    recipe = read_recipe(write(pyproject_DOT_toml=PROJECT + '[dependency-groups]\ndev = ["d"]\n', tox_DOT_toml=text))
+    assert described(recipe)[2] == ("d", "a")
+    first, left_out = recipe.describe([python()])
+    assert first.endswith("installs, with `pip install`, `uv sync`")
+    assert "{env:B}" in left_out
+    assert described(recipe, "3.10")[2] == ("a",)
