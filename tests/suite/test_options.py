@@ -13,6 +13,8 @@ import pytest
 from archives import interpreters
 from suite_fixtures import NEW, OLD, PYPROJECT, Run, asked, marks
 
+from pytest_pyinstall.suite.options import usable_cores
+
 pytestmark = marks
 
 
@@ -216,3 +218,42 @@ def test_a_session_whose_tests_use_no_python_points_to_python_suite(pytester: py
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_subprocess(f"--python={sys.executable}", timeout=300)
     assert result.stdout.str().count("--python-suite runs the whole suite") == 1
+
+
+V2 = "0::/outer/inner\n"
+V1 = "5:memory:/other\n3:cpu,cpuacct:/outer/inner\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        (V2, {}, 4),
+        (V2, {"outer/inner/cpu.max": "150000 100000"}, 2),
+        (V2, {"outer/cpu.max": "100000 100000", "outer/inner/cpu.max": "300000 100000"}, 1),
+        (V2, {"outer/inner/cpu.max": "max 100000"}, 4),
+        (V2, {"outer/inner/cpu.max": "50000 100000"}, 1),
+        (V2, {"cpu.max": "200000 100000"}, 2),  # in a container, whose group is the root of what it sees
+        (V2, {"outer/inner/cpu.max": "rubbish"}, 4),
+        (V2, {"other/cpu.max": "100000 100000"}, 4),
+        (V1, {"cpu/outer/inner/cpu.cfs_quota_us": "200000", "cpu/outer/inner/cpu.cfs_period_us": "100000"}, 2),
+        (V1, {"cpu/outer/inner/cpu.cfs_quota_us": "-1", "cpu/outer/inner/cpu.cfs_period_us": "100000"}, 4),
+        ("", {}, 4),
+    ],
+)
+def test_as_many_pythons_run_at_once_as_cores_may_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], expected: int
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5}, raising=False)
+    assert usable_cores(tmp_path, tmp_path / "own") == expected
+
+
+def test_the_affinity_of_this_process_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7}, raising=False)
+    assert usable_cores(tmp_path, tmp_path / "no such file") == 1
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usable_cores(tmp_path, tmp_path / "no such file") == 64
