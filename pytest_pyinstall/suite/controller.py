@@ -220,7 +220,7 @@ class Suite:
             for label, (choice, variant) in cells.items()
         ]
         self.rows = [row for row in rows if row.label in selected]
-        self._unselected = [row for row in rows if row.label not in selected] if self.shard is None else []
+        self._unselected = [row for row in rows if row.label not in self.words.selected_labels(labels)]
         self._labels = labels
         self._seed = seed()
         self.matrix = Matrix((row.tally for row in self.rows), when=[datetime.now(UTC)])
@@ -319,6 +319,8 @@ class Suite:
         ):
             return
         codes = {row.exit_code for row in self.rows if row.tally.note != NOT_SELECTED}
+        if codes <= {0, 5} and session.exitstatus == pytest.ExitCode.TESTS_FAILED:
+            return  # the error is one that no worker knows
         if codes <= {0, 5} and any(row.before_cut for row in self.rows):
             session.exitstatus = 0  # there are tests, but all of them are in other shards
             return
@@ -338,7 +340,10 @@ class Suite:
                 while not all(row.is_over for row in self.rows):
                     is_idle = not self._step(replayer)
                     self._explain_silence(happened=not is_idle)
-                    if replayer.parameters and self._unselected:
+                    if replayer.parameters and self._unselected and self.shard is not None:
+                        self._unselected = []
+                        replayer.reject_parameters(self._labels)
+                    elif replayer.parameters and self._unselected:
                         self._run_all_pythons(background, replayer)
                     if is_idle:
                         time.sleep(_PAUSE)

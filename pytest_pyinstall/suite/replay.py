@@ -243,6 +243,13 @@ class ReportReplayer:
                 text = f"{word} is a test with that parameter, but this Python has not run it\nhint: {every}"
                 self._broken(row, text, note=row.tally.note)
 
+    def reject_parameters(self, labels: Sequence[str]) -> None:
+        """Report an error, because the shards were cut before it was known that each Python must run these tests."""
+        for word in sorted(self.parameters):
+            row = next(row for row in self.rows if row.words and word in row.words.places)
+            text = f"{word} is a test with that parameter, and the shards have it for {row.label} alone"
+            self._broken(row, f"{text}\nhint: {word}[{','.join(labels)}]", note=row.tally.note)
+
     def _show_headings(self) -> None:
         """Print the header lines that all workers with a header have in common."""
         started = [row for row in self.rows if row.heading]

@@ -130,6 +130,17 @@ def test_durations_of_a_junit_file_that_no_suite_wrote_are_a_usage_error(tmp_pat
         durations_of_junit([tmp_path / "junit.xml"])
 
 
+def test_in_a_file_of_pytest_split_a_label_at_the_end_of_an_id_is_a_parameter() -> None:
+    plain = {"t.py::test_it[py3.9]": 9.0, "t.py::test_it[py3.12]": 1.0, "t.py::test_a": 5.0, "t.py::test_b": 5.0}
+    parts = cut(["py3.9", "py3.12"], plain, Shard(1, 2))
+    assert list(parts) == ["py3.9"]  # both take as long, so each has its shard
+    assert parts["py3.9"].is_whole
+    assert parts["py3.9"].durations["t.py::test_it[py3.12]"] == 1_000_000
+
+    of_suites = {"t.py::test_it[py3.9]": 9.0, "t.py::test_it[py3.12]": 1.0}
+    assert set(cut(["py3.9", "py3.12"], of_suites, Shard(2, 2))) == {"py3.9", "py3.12"}
+
+
 class TestSessions:
     pytestmark = marks
 
@@ -180,6 +191,16 @@ class TestSessions:
         assert run("--python-shard=5/5", "pkg.dir", pythons=(NEW,)).ret == 0
         assert run("--python-shard=1/1", "-k", "nothing_like_it", pythons=(NEW,)).ret == 5
         assert run("--python-shard=2/2", "-k", "nothing_like_it", pythons=(NEW,)).ret == 5
+
+    def test_an_id_that_ends_in_a_parameter_is_an_error(self, run: Run, project: Path) -> None:
+        (project / "test_demo.py").write_text(
+            "import pytest\n@pytest.mark.parametrize('p', ['py3.12', 'x'])\ndef test_it(p): pass\n", "utf-8"
+        )
+        result = run("--python-shard=1/1", "test_demo.py::test_it[py3.12]")
+        assert result.ret == 1
+        result.stdout.fnmatch_lines(["*test_demo.py::test_it[[]py3.12[]] is a test with that parameter, and *"])
+        result.stdout.fnmatch_lines(["*hint: test_demo.py::test_it[[]py3.12[]][[]py3.9,py3.12[]]"])
+        run("--python-shard=1/1", "test_demo.py::test_it[py3.12][py3.9,py3.12]").assert_outcomes(passed=2)
 
     def test_shards_work_with_xdist(self, run: Run, project: Path) -> None:
         text = (project / "pyproject.toml").read_text("utf-8")
