@@ -112,8 +112,9 @@ def _install(
     try:
         run_tool(command, environ=environ, what=what, cwd=directory)
     except EnvironmentCreationError as error:
-        # uv does not support Pythons older than 3.8. If it fails there, their own pip may succeed.
-        if key.version.release[:2] >= (3, 8):
+        # uv does not support Pythons older than 3.8. If it fails there, their own pip may succeed. But pip has no
+        # resolutions: it would install the newest versions in place of the lowest.
+        if key.version.release[:2] >= (3, 8) or "--resolution" in options:
             raise
         try:
             _install_with_pip(path, requirements, python, key, base_executable, environ, directory)

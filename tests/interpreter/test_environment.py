@@ -254,6 +254,29 @@ def test_uv_installs_a_wheel_with_its_script(minor: str, tmp_path: Path) -> None
     assert not any(path.glob("**/site-packages/pip"))
 
 
+@needs_posix
+@pytest.mark.skipif("3.6" not in OTHERS, reason="needs Python 3.6")
+def test_pip_does_not_replace_uv_for_a_resolution_on_an_old_python(tmp_path: Path) -> None:
+    python, path, uv = OTHERS["3.6"], tmp_path / "env", tmp_path / "uv"
+    uv.write_text("#!/bin/sh\necho 'no 3.6 here' >&2\nexit 1\n")
+    uv.chmod(0o755)
+    create(path, python)
+    environ = {**os.environ, "PIP_FIND_LINKS": str(wheel(tmp_path / "links", "linked_thing").parent)}
+
+    with pytest.raises(EnvironmentCreationError, match=r"no 3\.6 here"):
+        installing.install(
+            path,
+            "linked_thing",
+            key=key_of(python),
+            base_executable=python,
+            environ=environ,
+            uv=str(uv),
+            resolution="lowest",
+        )
+
+    assert not any(path.glob("**/linked_thing.py"))
+
+
 def test_p14_variables_do_not_redirect_an_installation(installer: tuple[Path, str | None], tmp_path: Path) -> None:
     path, uv = installer
     elsewhere = tmp_path / "elsewhere"
