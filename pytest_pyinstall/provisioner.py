@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.download.client import Client, HttpClient
     from pytest_pyinstall.download.fetch import DownloadProgress
     from pytest_pyinstall.project import Project
+    from pytest_pyinstall.request.identity import Key
     from pytest_pyinstall.store.installation import BrokenInstallation
 
 __all__ = ["ProvisionResult", "Provisioner", "open_provisioner", "provision", "provision_all"]
@@ -273,6 +274,19 @@ class Provisioner:
             more = f", and so are {len(dead) - 1} more" if len(dead) > 1 else ""
             msg = f"{msg} that works; {dead[0]}{more}"
         raise NoMatchError(msg, hint=f"pytest-pyinstall install {shlex.quote(request.text)}")
+
+    def foresee(self, request: Request) -> Interpreter | Key:
+        """The interpreter for `request` if it is here, otherwise the key of the build that `provide` would install.
+
+        Installs and repairs nothing. May read a catalogue from the network. Raises `NoMatchError`, `CatalogueError`,
+        `FetchError`, and `ProbeError` for a path that is not a Python.
+        """
+        try:
+            return self.find(request).interpreter
+        except NoMatchError:
+            if request.path is not None or self.settings.preference == "only-system":
+                raise
+        return self.catalogues.resolve(request).key
 
     def machine(
         self, requests: Sequence[Request] = (), *, on_broken: Callable[[Path, ProbeError], None] | None = None

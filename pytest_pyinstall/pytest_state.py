@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.interpreter.interpreter import Interpreter
     from pytest_pyinstall.progress import Display
     from pytest_pyinstall.session import PythonProvider, SessionPython
+    from pytest_pyinstall.suite.cells import Cells
 
 __all__ = ["PYTHON_FIXTURE", "STATE", "State", "none_fits", "not_fitting", "or_fail", "python_param", "state_of"]
 
@@ -54,6 +55,7 @@ class State:
         self.is_suite = is_suite(config, option)
         self._runs_nothing = any(getattr(option, name, None) for name in ("showfixtures", "cacheshow"))
         self._pythons: PythonProvider | None = None
+        self._cells: Cells | None = None
         self._marked: dict[str, tuple[SessionPython, ...]] = {}
         self._item: pytest.Item | None = None
         self._made: tuple[Callable[[], None], tuple[bool, object]] | None = None
@@ -94,7 +96,7 @@ class State:
         is_strict = is_from_command_line(origin)
         if self.is_suite:
             # A Python that cannot be provided fails only its own part of the suite.
-            self.choices = self.pythons.choose(texts, origin=origin, directory=directory)
+            self.choices = self._choices_of_suite(texts, origin, directory)
         elif is_strict:
             self.choices = self.pythons.choose_all(texts, origin=origin, directory=directory)
         else:
@@ -119,10 +121,20 @@ class State:
         self._path_directories = commands.directories
         self._enter_path()
 
+    def _choices_of_suite(self, texts: Iterable[object], origin: str, directory: Path) -> "tuple[SessionPython, ...]":
+        if not self.config.option.pyinstall_shard:
+            return self.pythons.choose(texts, origin=origin, directory=directory)
+        from pytest_pyinstall.suite.cells import read_cells
+
+        # The cut needs all names, and the session only the Pythons of its own shard.
+        planned = self.pythons.plan(texts, origin=origin, directory=directory)
+        self._cells = read_cells(self.config, [each.id for each in planned])
+        return self.pythons.provide([each for each in planned if each.id in self._cells.pythons])
+
     def _begin_suite(self) -> None:
         from pytest_pyinstall.suite.controller import Suite
 
-        suite = Suite(self.config, self.choices, self.pythons, say=self._teller())
+        suite = Suite(self.config, self.choices, self.pythons, say=self._teller(), cells=self._cells)
         self.config.pluginmanager.register(suite, "pyinstall-suite")
 
     def _begin_report(self) -> None:

@@ -25,11 +25,13 @@ from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.progress import Display
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_provisioner
+from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.system.values import Value, replace
 
 __all__ = [
+    "PlannedPython",
     "PythonProvider",
     "SessionPython",
     "admits",
@@ -95,10 +97,18 @@ class SessionPython(Value):
         )
 
 
+class PlannedPython(Value):
+    """A Python that a session may need, by the `id` that it has if it is provided, and the requests for it."""
+
+    id: str
+    requests: tuple[Request, ...]
+
+
 class _Outcome(Value):
-    """The result of one request."""
+    """The result of one request. `key` is that of the build that would be installed, if the request is only planned."""
 
     request: Request
+    key: Key | None = None
     provided: ProvisionResult | None = None
     seconds: float = 0.0
     error: PyinstallError | None = None
@@ -151,13 +161,39 @@ class PythonProvider:
         Relative paths start from `directory`. Raises `PyinstallError` for an invalid request, and for a word
         (``supported``) that means nothing in this project.
         """
-        texts = list(texts)
-        try:
-            requests = self.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
-        except (InvalidRequestError, NoMatchError) as error:
-            raise corrected_at_origin(error, texts, origin=origin) from None
+        requests = self._parse(texts, origin=origin, directory=directory)
         self._provide(requests)
         return _named([self._outcomes[request] for request in requests])
+
+    def plan(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[PlannedPython, ...]:
+        """The Pythons that `choose` would return, by their ids. Installs nothing. Raises what `choose` raises."""
+        outcomes = map(self._foreseen, self._parse(texts, origin=origin, directory=directory))
+        return tuple(
+            PlannedPython(id=name, requests=tuple(outcome.request for outcome in group))
+            for name, group in _groups(outcomes)
+        )
+
+    def provide(self, planned: Iterable[PlannedPython]) -> tuple[SessionPython, ...]:
+        """Provide some Pythons of a `plan`, with the ids that they have there. Failed ones are among them."""
+        planned = list(planned)
+        self._provide([request for each in planned for request in each.requests])
+        return tuple(_choice([self._outcomes[request] for request in each.requests], each.id) for each in planned)
+
+    def _parse(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[Request, ...]:
+        texts = list(texts)
+        try:
+            return self.provisioner.parse(parse_requests(texts, directory=directory, origin=origin))
+        except (InvalidRequestError, NoMatchError) as error:
+            raise corrected_at_origin(error, texts, origin=origin) from None
+
+    def _foreseen(self, request: Request) -> _Outcome:
+        try:
+            found = self.provisioner.foresee(request)
+        except PyinstallError as error:
+            return _Outcome(request=request, error=error)
+        if isinstance(found, Key):
+            return _Outcome(request=request, key=found)
+        return _Outcome(request=request, provided=ProvisionResult(request=request, interpreter=found, how="found"))
 
     def choose_all(self, texts: Iterable[object], *, origin: str, directory: Path) -> tuple[SessionPython, ...]:
         """Like `choose`, for a session that needs all of them.
@@ -436,17 +472,21 @@ def _release(version_info: tuple[int, int, int, str, int]) -> str:
 
 def _named(outcomes: Iterable[_Outcome]) -> tuple[SessionPython, ...]:
     """A `SessionPython` for each interpreter, and for each request without an interpreter."""
+    return tuple(_choice(group, name) for name, group in _groups(outcomes))
+
+
+def _groups(outcomes: Iterable[_Outcome]) -> Iterator[tuple[str, list[_Outcome]]]:
+    """The outcomes of each interpreter, and of each request without an interpreter, with its id."""
     together: dict[object, list[_Outcome]] = {}
     for outcome in outcomes:
         together.setdefault(_identity(outcome), []).append(outcome)
     groups = list(together.values())
-    ids = _ids([_names(group[0]) for group in groups])
-    return tuple(_choice(group, name) for group, name in zip(groups, ids, strict=True))
+    return zip(_ids([_names(group[0]) for group in groups]), groups, strict=True)
 
 
 def _identity(outcome: _Outcome) -> object:
     if outcome.provided is None:
-        return outcome.request
+        return outcome.key or outcome.request
     # The prefix too: the Python of a virtual environment is a link to the interpreter that it was created from.
     interpreter = outcome.provided.interpreter
     return os.path.realpath(interpreter.executable), os.path.realpath(interpreter.prefix)
@@ -472,23 +512,24 @@ def _choice(group: Sequence[_Outcome], name: str) -> SessionPython:
 def _names(outcome: _Outcome) -> list[str]:
     """Its possible names, from the shortest to one that is unique."""
     if outcome.provided is None:
-        return _names_of_request(outcome.request)
+        names = _names_of_request(outcome.request)
+        return [*map(_plain, _names_of_key(outcome.key, source="store")), *names] if outcome.key else names
     interpreter = outcome.provided.interpreter
     key = interpreter.key
-    release = key.minor_version
-    minor = key.display_name.replace(str(key.version), release, 1)
     parts = [*interpreter.prefix.parts[1:], interpreter.executable.name]
     places = ["-".join(parts[start:-1]) for start in reversed(range(len(parts) - 1))]
     # The request "current" was replaced by the path of the running interpreter, so its source is "path".
     source = "current" if outcome.request.text == "current" else interpreter.source
     names = [
-        minor,
-        key.display_name,
-        str(key),
-        f"{key.display_name}-{source}",
+        *_names_of_key(key, source=source),
         *(f"{key.display_name}-{place}" for place in (*places, "-".join(parts))),
     ]
     return list(map(_plain, names))
+
+
+def _names_of_key(key: Key, *, source: str) -> list[str]:
+    minor = key.display_name.replace(str(key.version), key.minor_version, 1)
+    return [minor, key.display_name, str(key), f"{key.display_name}-{source}"]
 
 
 def _names_of_request(request: Request) -> list[str]:

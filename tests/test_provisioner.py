@@ -18,6 +18,7 @@ from pytest_pyinstall.errors import (
     SeveralFailedError,
 )
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_provisioner
+from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.settings import Settings
 
 VERSIONS = list(archives.interpreters())
@@ -79,6 +80,20 @@ def test_a_damaged_installation_is_not_found(settings: Settings, provisioner: Pr
 
     with pytest.raises(NoMatchError):
         provisioner.find(provisioner.parse([NEWEST])[0])
+
+
+def test_what_would_be_installed_is_foreseen_by_its_key(provisioner: Provisioner) -> None:
+    request, missing = provisioner.parse([NEWEST, "3.99"])
+    key = provisioner.foresee(request)
+    assert isinstance(key, Key)
+    assert not provisioner.settings.store.exists()
+    with pytest.raises(NoMatchError):
+        provisioner.foresee(missing)
+
+    (installed,) = provisioner.provide([request])
+    assert isinstance(installed, ProvisionResult)
+    assert installed.interpreter.key == key
+    assert provisioner.foresee(request) == installed.interpreter
 
 
 def test_p2_a_deleted_interpreter_is_installed_again(settings: Settings) -> None:

@@ -67,6 +67,8 @@ class Machine:
     installs: bool = False
     on_result: Callable[[Request, object, float], None] | None = None
     unreachable: str = ""
+    builds: Mapping[str, str] = field(default_factory=dict)
+    """The keys of what could be installed, by request."""
 
     def parse(self, requests: Iterable[Request]) -> tuple[Request, ...]:
         requests = list(requests)
@@ -83,6 +85,11 @@ class Machine:
         if isinstance(result, PyinstallError):
             raise result
         return ProvisionResult(request=request, interpreter=result, how=self.how)
+
+    def foresee(self, request: Request) -> Interpreter | Key:
+        if build := self.builds.get(request.text):
+            return Key.parse(build)
+        return self.find(request).interpreter
 
     def provide(self, requests: Sequence[Request]) -> list[ProvisionResult | PyinstallError]:
         self.installs = True
@@ -184,6 +191,28 @@ def test_a_virtual_environment_and_its_base_are_two_pythons(tmp_path: Path) -> N
         "./venv/bin/python3": interpreter("cpython-3.9.18", at=str(venv)),
     }
     assert ids(found) == ["3.9.18-base", "3.9.18-venv"]
+
+
+def test_a_plan_has_the_ids_of_what_is_not_installed_yet() -> None:
+    here, old = interpreter("cpython-3.13.1"), interpreter("cpython-3.12.1")
+    new = "cpython-3.12.11-linux-x86_64-gnu"
+    installed = interpreter("cpython-3.12.11")
+    provider = pythons({"3.13": here, "3.12.1": old, "3.12.11": installed, ">=3.12,<3.13": installed})
+    machine = cast("Machine", provider.provisioner)
+    machine.builds = {"3.12.11": new, ">=3.12,<3.13": new}
+    texts = ["3.13", "3.12.1", "3.12.11", ">=3.12,<3.13", "3.6"]
+    plan = provider.plan(texts, origin="test", directory=HERE)
+    assert [planned.id for planned in plan] == ["3.13", "3.12.1", "3.12.11", "3.6"]
+    assert not machine.installs
+
+    machine.asked.clear()
+    (choice,) = provider.provide([plan[2]])
+    assert choice.id == "3.12.11"  # and not 3.12, as if it were the only one
+    assert choice.interpreter == installed
+    assert choice.asked == ("3.12.11", ">=3.12,<3.13")
+    assert machine.asked == ["3.12.11", ">=3.12,<3.13"]
+    (missing,) = provider.provide([plan[3]])
+    assert (missing.id, missing.is_missing) == ("3.6", True)
 
 
 def test_a_request_is_looked_up_once() -> None:

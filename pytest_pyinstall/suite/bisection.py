@@ -88,8 +88,8 @@ class Bisection(Suite):
             message = f"--python-bisect runs one test, which --python-shard {shard} could leave out"
             raise UsageError(message, hint="--python-bisect NODEID without --python-shard")
         super().__init__(config, (), pythons, say=say)
-        if len(self.variants) > 1:
-            first, *_ = texts = [variant.text for variant in self.variants if variant]
+        if len(self.cells.variants) > 1:
+            first, *_ = texts = [variant.text for variant in self.cells.variants if variant]
             message = f"--python-bisect runs one test with one set of dependencies, not with {', '.join(texts)}"
             raise UsageError(message, hint=f"--python-with {shlex.quote(first)}")
         self.requests = requests
@@ -141,7 +141,7 @@ class Bisection(Suite):
         self._choices[index] = choice
         self.config.hook.pytest_pyinstall_provided(interpreter=choice.interpreter, config=self.config)
         # With the patch version, because the Pythons of a bisection may differ only in that.
-        (variant,) = self.variants
+        (variant,) = self.cells.variants
         label = f"py{choice.interpreter.key.display_name}" + (f"-{variant.name}" if variant else "")
         words = self.words.for_python(label, [label])
         row = InterpreterRun(

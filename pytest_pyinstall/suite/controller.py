@@ -35,6 +35,7 @@ from pytest_pyinstall.interpreter.interpreter import Environment
 from pytest_pyinstall.progress import Notices
 from pytest_pyinstall.session import PythonProvider, SessionPython, reason
 from pytest_pyinstall.suite.cache import environments_directory
+from pytest_pyinstall.suite.cells import Cells, read_cells
 from pytest_pyinstall.suite.environment import (
     SuiteEnvironment,
     is_prepared,
@@ -61,8 +62,8 @@ from pytest_pyinstall.suite.replay import (
     last_failed,
 )
 from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, append_summary, combine
-from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, label_of, prepare_plugin
-from pytest_pyinstall.suite.shard import DURATIONS, FILES, CellPart, cut, describe, parse_shard, read_durations
+from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, prepare_plugin
+from pytest_pyinstall.suite.shard import FILES, describe
 from pytest_pyinstall.suite.summary import (
     grouping,
     list_collected,
@@ -72,7 +73,6 @@ from pytest_pyinstall.suite.summary import (
     write_summaries,
     write_table,
 )
-from pytest_pyinstall.suite.variants import Variant, parse_variants
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.processes import signal_name
 from pytest_pyinstall.system.temporary import temporary_directory
@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
     from pytest_pyinstall.interpreter.interpreter import Interpreter
+    from pytest_pyinstall.suite.variants import Variant
 
 __all__ = ["Background", "Suite", "deferred_signals"]
 
@@ -192,8 +193,12 @@ class Suite:
         pythons: PythonProvider,
         *,
         say: Callable[[str], None] | None,
+        cells: Cells | None = None,
     ) -> None:
-        """Raises `PyinstallError` for invalid options, and for a project that cannot be read."""
+        """`choices` are the Pythons of `cells` that this session needs. Without `cells`, it needs all of them.
+
+        Raises `PyinstallError` for invalid options, and for a project that cannot be read.
+        """
         self.config = config
         self.pythons = pythons
         self.say = say or (lambda _: None)
@@ -201,27 +206,23 @@ class Suite:
         self.words = words_of(config)
         installs = [str(word) for word in config.getini("pyinstall_suite_install")]
         self.recipe: Recipe = read_recipe(project_directory(config), installs)
-        variants = config.getoption("pyinstall_with") or config.getini("pyinstall_suite_with")
-        self.variants: tuple[Variant | None, ...] = parse_variants(map(str, variants)) or (None,)
-        cells = {
-            f"{label_of(choice)}-{variant.name}" if variant else label_of(choice): (choice, variant)
-            for choice in choices
-            for variant in self.variants
-        }
-        labels = list(cells)
-        selected = self.words.selected_labels(labels)
-        self.shard = parse_shard(text) if (text := config.getoption("pyinstall_shard")) else None
-        self._parts: dict[str, CellPart] = {}
-        if self.shard is not None:
-            self._parts = cut(selected, read_durations(config.rootpath / DURATIONS), self.shard)
-            selected = list(self._parts)
+        self.cells = cells or read_cells(config, [choice.id for choice in choices])
+        self._labels = list(self.cells.all)
+        by_id = {choice.id: choice for choice in choices}
         rows = [
-            InterpreterRun(label=label, choice=choice, variant=variant, words=self.words.for_python(label, labels))
-            for label, (choice, variant) in cells.items()
+            InterpreterRun(
+                label=label,
+                choice=by_id[cell.python],
+                variant=cell.variant,
+                words=self.words.for_python(label, self._labels),
+            )
+            for label, cell in self.cells.all.items()
+            if cell.python in by_id
         ]
+        selected = self.cells.selected
         self.rows = [row for row in rows if row.label in selected]
-        self._unselected = [row for row in rows if row.label not in self.words.selected_labels(labels)]
-        self._labels = labels
+        self._unselected = [row for row in rows if row.label not in self.cells.named]
+        self._is_limited = len(self.cells.named) < len(self.cells.all)
         self._seed = seed()
         self.matrix = Matrix((row.tally for row in self.rows), when=[datetime.now(UTC)])
         self.is_interactive = is_interactive(config, [(row.label, row.choice.asked[0]) for row in self.rows])
@@ -243,12 +244,12 @@ class Suite:
         at_once = f", {min(len(self.rows), self.jobs)} at once" if len(self.rows) > 1 else ""
         found = (row.choice.interpreter for row in self.rows)
         first, *more = self.recipe.describe(interpreter for interpreter in found if interpreter is not None)
-        names = ", ".join(variant.name for variant in self.variants if variant)
+        names = ", ".join(variant.name for variant in self.cells.variants if variant)
         each = f", each with {names}" if names else ""
         under = f"{f'{count} Pythons' if count > 1 else 'one Python'}{each}{at_once}"
         lines = [first + f", under {under}", *more]
-        if self.shard is not None:
-            lines.append(f"shard {self.shard}: {describe(self._parts)}")
+        if self.cells.shard is not None:
+            lines.append(f"shard {self.cells.shard}: {describe(self.cells.parts)}")
         return [f"suite: {line}" for line in lines]
 
     @pytest.hookimpl(tryfirst=True)
@@ -340,11 +341,12 @@ class Suite:
                 while not all(row.is_over for row in self.rows):
                     is_idle = not self._step(replayer)
                     self._explain_silence(happened=not is_idle)
-                    if replayer.parameters and self._unselected and self.shard is not None:
-                        self._unselected = []
-                        replayer.reject_parameters(self._labels)
-                    elif replayer.parameters and self._unselected:
-                        self._run_all_pythons(background, replayer)
+                    if replayer.parameters and self._is_limited:
+                        self._is_limited = False
+                        if self.cells.shard is not None:
+                            replayer.reject_parameters(self._labels)
+                        else:
+                            self._run_all_pythons(background, replayer)
                     if is_idle:
                         time.sleep(_PAUSE)
                     if session.shouldfail or session.shouldstop:
@@ -524,7 +526,7 @@ class Suite:
             "label": row.label,
             "width": reporter._tw.fullwidth if reporter is not None else 80,  # noqa: SLF001  # no other way to ask
             "keeps_sections": self._keeps_sections,
-            "cut": self._parts[row.label]._asdict() if row.label in self._parts else None,
+            "cut": self.cells.parts[row.label]._asdict() if row.label in self.cells.parts else None,
         }
 
     def _is_third_party(self, name: str) -> bool:

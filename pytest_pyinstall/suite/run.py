@@ -32,15 +32,10 @@ if TYPE_CHECKING:
     from pytest_pyinstall.suite.variants import Variant
     from pytest_pyinstall.suite.words import WorkerWords
 
-__all__ = ["NOT_SELECTED", "InterpreterRun", "WorkerSession", "label_of", "named", "prepare_plugin"]
+__all__ = ["NOT_SELECTED", "InterpreterRun", "WorkerSession", "named", "prepare_plugin"]
 
 NOT_SELECTED = "not selected"
 """The note of a Python that none of the node ids on the command line names."""
-
-
-def label_of(choice: SessionPython) -> str:
-    """The name of a Python at the end of node ids: ``py3.9``, ``py3.13t``, ``pypy3.11``."""
-    return choice.id if choice.id.startswith(("py", "graalpy")) else f"py{choice.id}"
 
 
 def named(nodeid: str, label: str) -> str:

@@ -1,6 +1,7 @@
 """`--python-shard`: the jobs of a CI run together run each test of each Python once, and each takes as long."""
 
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -162,10 +163,10 @@ class TestSessions:
     def test_the_shards_run_each_test_once_and_their_junit_files_merge(
         self, run: Run, project: Path, pytester: pytest.Pytester
     ) -> None:
-        for number in (1, 2, 3):
-            run(f"--python-shard={number}/3", f"--junitxml=junit/{number}.xml").stdout.fnmatch_lines(
-                [f"suite: shard {number}/3: *% of py3.*"]
-            )
+        for number, provided in ((1, "3.9.*"), (2, "3.9.* 3.12.*"), (3, "3.12.*")):
+            printed = run(f"--python-shard={number}/3", f"--junitxml=junit/{number}.xml").stdout
+            printed.fnmatch_lines([f"suite: shard {number}/3: *% of py3.*"])
+            assert re.search(rf"^pythons: {provided.replace('*', '[0-9]+')} \(", printed.str(), re.MULTILINE)
         done = pytester.run(
             sys.executable, "-m", "pytest_pyinstall", "report", "junit", "--durations", ".test_durations"
         )
