@@ -165,6 +165,7 @@ import pytest_pyinstall
 from pytest_pyinstall.cli.parser import arguments_of, completed_parser
 from pytest_pyinstall.configuration import read_configuration
 from pytest_pyinstall.settings import Settings
+from pytest_pyinstall.suite.run import plugin_source
 
 here = Path.cwd()
 configuration = read_configuration(here)
@@ -181,6 +182,8 @@ print(json.dumps({
     "completion": all("--python-colour" in each._option_string_actions
                for action in completed_parser()._actions if action.nargs == "A..." for each in action.choices.values()),
     "documentation": "`--python-colour NAME`" in parts.text("options"),
+    "help": "  --python-colour red|blue" in arguments_of(["--help"]).text,
+    "worker": b"'--python-colour'" in plugin_source(),
 }))
 """
 
@@ -216,6 +219,8 @@ def test_a_new_setting_is_one_row_and_one_field(tmp_path: Path) -> None:
         "option": ["blue", "--python-colour"],
         "completion": True,
         "documentation": True,
+        "help": True,
+        "worker": True,
     }
     help_text = run("-m", "pytest", "--help")
     assert "--python-colour={red,blue}" in help_text or "--python-colour=NAME" in help_text

@@ -37,6 +37,7 @@ __all__ = [
     "error_json",
     "error_lines",
     "examples_text",
+    "fits",
     "interpreter_json",
     "key_json",
     "name_of",
@@ -197,6 +198,11 @@ def difference_json(difference: Difference) -> dict[str, str]:
 def name_of(key: Key, provisioner: Provisioner) -> str:
     """The shortest request for exactly this Python."""
     return key.display_name if key.target == provisioner.target and key.variant != "gil" else str(key)
+
+
+def fits(request: Request, key: Key, provisioner: Provisioner) -> bool:
+    """Whether `request` means `key`, if it is installed or listed: a pre-release fits too."""
+    return request.fits(key, target=provisioner.target, allow_prereleases=True)
 
 
 def by_key(build: Build) -> Key:

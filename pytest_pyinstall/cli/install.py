@@ -19,6 +19,7 @@ from pytest_pyinstall.cli.context import (
     error_json,
     error_lines,
     examples_text,
+    fits,
     interpreter_json,
     key_json,
     name_of,
@@ -100,9 +101,7 @@ def list_pythons(session: CommandContext, texts: Sequence[str], *, with_availabl
     requests = session.requests(texts) if texts else ()
 
     def is_wanted(key: Key) -> bool:
-        return not requests or any(
-            request.fits(key, target=provisioner.target, allow_prereleases=True) for request in requests
-        )
+        return not requests or any(fits(request, key, provisioner) for request in requests)
 
     installed = [each for each in _installed(provisioner) if is_wanted(each.found.key)]
     broken: dict[Path, str] = {}
@@ -155,7 +154,7 @@ def _to_upgrade(session: CommandContext, texts: Sequence[str], ours: Sequence[Ke
         if not ours:
             message = f"upgrade: pytest-pyinstall has installed nothing in {provisioner.store.root}"
             raise NoMatchError(message, hint="pytest-pyinstall install 3.13")
-        return [Request.parse(line) for line in dict.fromkeys(_line(key) for key in ours)]
+        return [Request.parse(minor) for minor in dict.fromkeys(key.minor_link for key in ours)]
     wanted: dict[str, Request] = {}
     for request in session.requests(texts):
         if request.path is not None or _names_a_patch(request):
@@ -163,8 +162,8 @@ def _to_upgrade(session: CommandContext, texts: Sequence[str], ours: Sequence[Ke
             minor = ".".join(re.findall(r"\d+", request.versions)[:2]) or "3.13"
             message = f"upgrade: {request.text} is {what}, but only a minor version can be upgraded"
             raise UsageError(message, hint=f"pytest-pyinstall upgrade {minor}")
-        lines = [_line(key) for key in ours if _fits(request, key, provisioner)]
-        wanted |= {line: Request.parse(line) for line in lines} or {request.text: request}
+        minors = [key.minor_link for key in ours if fits(request, key, provisioner)]
+        wanted |= {minor: Request.parse(minor) for minor in minors} or {request.text: request}
     return list(wanted.values())
 
 
@@ -174,7 +173,7 @@ def _remove_older(
     removed: list[Key] = []
     errors: list[PyinstallError] = []
     for key in ours:
-        if not any(_line(key) == _line(other) and key < other for other in newest):
+        if not any(key.minor_link == other.minor_link and key < other for other in newest):
             continue
         try:
             if session.provisioner.store.remove(key):
@@ -187,11 +186,6 @@ def _remove_older(
     return removed, errors
 
 
-def _line(key: Key) -> str:
-    """The minor version of an installation, as a request without the patch: ``cpython-3.13+debug-…``."""
-    return key.minor_link
-
-
 def _names_a_patch(request: Request) -> bool:
     return any(
         clause.operator in {"==", "==="} and not clause.version.endswith(".*") and clause.version.count(".") > 1
@@ -199,13 +193,9 @@ def _names_a_patch(request: Request) -> bool:
     )
 
 
-def _fits(request: Request, key: Key, provisioner: Provisioner) -> bool:
-    return request.fits(key, target=provisioner.target, allow_prereleases=True)
-
-
 def _newest(request: Request, ours: Sequence[Key], provisioner: Provisioner) -> Request:
     """A request for the exact Python to install: the newest in the catalogue, or the installed one if it is newer."""
-    here = max((key for key in ours if _fits(request, key, provisioner)), default=None)
+    here = max((key for key in ours if fits(request, key, provisioner)), default=None)
     try:
         best = provisioner.catalogues.resolve(request).key
     except NoMatchError:
@@ -296,7 +286,7 @@ def _machine_row(each: Interpreter, provisioner: Provisioner) -> tuple[str, str,
 
 
 def _available(session: CommandContext, installed: set[Key]) -> list[Build]:
-    """The newest build of each key for this target that is not installed, newest first."""
+    """The newest build of each key that is not installed, newest first: only for this system, architecture and libc."""
     provisioner = session.provisioner
     known = list(provisioner.catalogues.configured.builds)
     if provisioner.settings.catalogue is None:

@@ -13,6 +13,7 @@ from pytest_pyinstall.cli.context import (
     difference_json,
     error_json,
     examples_text,
+    fits,
     key_json,
     name_of,
 )
@@ -80,7 +81,7 @@ def verify(session: CommandContext, texts: Sequence[str], *, repair: bool) -> Co
     fitting: dict[Request, list[Key]] = {}
     if texts:
         requests = session.requests(texts)
-        fitting = {request: [key for key in keys if _fits(request, key, provisioner)] for request in requests}
+        fitting = {request: [key for key in keys if fits(request, key, provisioner)] for request in requests}
         keys = list(dict.fromkeys(key for found in fitting.values() for key in found))
     elif not keys:
         session.display.say(f"nothing is installed in {provisioner.store.root}")
@@ -99,10 +100,6 @@ def verify(session: CommandContext, texts: Sequence[str], *, repair: bool) -> Co
 # remove, verify
 
 
-def _fits(request: Request, key: Key, provisioner: Provisioner) -> bool:
-    return request.fits(key, target=provisioner.target, allow_prereleases=True)
-
-
 def _not_installed(session: CommandContext, request: Request) -> NoMatchError:
     message = f"no Python {request.text} is installed in {session.provisioner.store.root}"
     return NoMatchError(message, hint="pytest-pyinstall list")
@@ -114,7 +111,7 @@ def _removable(session: CommandContext, request: Request) -> tuple[list[Key], Py
         message = f"{request.text} is a path, but only installations of the store can be removed"
         return [], InvalidRequestError(message, hint="pytest-pyinstall list")
     keys = provisioner.store.keys()
-    fitting = [key for key in keys if _fits(request, key, provisioner)]
+    fitting = [key for key in keys if fits(request, key, provisioner)]
     found = (provisioner.store.look(key) for key in fitting)
     ours = [each.key for each in found if each and (each.record or str(each.key) == request.text)]
     if ours:

@@ -55,10 +55,7 @@ Directories
   dir [NAME] | --cache-key       show directories and the settings behind them
   cache list|prune|clear         manage downloaded archives and environments
 Options
-  --python-store DIR   --python-cache DIR   --python-mirror URL
-  --python-catalogue URL   --python-downloads auto|never   --python-missing ...
-  --python-preference managed|only-managed|system|only-system
-  --python-attestation ignore|require
+{settings}
   --json   -q, --quiet   -v, --verbose: show each step   --version
 Example: pytest-pyinstall exec --python 3.9 3.13t -- nox
 """
@@ -81,7 +78,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     if shared.version:
         return argparse.Namespace(text=f"pytest-pyinstall {_own_version()}")
     if rest[:1] in (["-h"], ["--help"], ["help"]):
-        return argparse.Namespace(text=_HELP.rstrip())
+        return argparse.Namespace(text=_HELP.format(settings="\n".join(_settings_help())).rstrip())
     name = _command(rest)
     command_parser = _command_parser(name)
     if name == "exec":
@@ -232,6 +229,17 @@ def _add_command(name: str) -> Callable[[argparse.ArgumentParser], None]:
     module = import_module(f"pytest_pyinstall.cli.{COMMANDS[name]}")
     add: Callable[[argparse.ArgumentParser], None] = getattr(module, f"{name}_parser")
     return add
+
+
+def _settings_help() -> list[str]:
+    """The options that are settings, in lines of at most 80 columns."""
+    lines = [" "]
+    for option in SETTINGS:
+        usage = f" {option.option} {'|'.join(option.words) or option.metavar}"
+        if lines[-1].strip() and len(lines[-1]) + 2 + len(usage) > 80:
+            lines.append(" ")
+        lines[-1] += f"  {usage}" if lines[-1].strip() else usage
+    return lines
 
 
 def _command_parser(name: str) -> _Parser:

@@ -48,15 +48,9 @@ _SUMMARIES = (
     "summary_errors", "summary_failures", "summary_xfailures", "summary_warnings", "summary_passes", "summary_xpasses",
     "short_test_summary",
 )  # fmt: skip
-_OPTIONS = (
-    "python-missing", "python-downloads", "python-preference", "python-store", "python-cache", "python-mirror",
-    "python-catalogue", "python-attestation", "python-jobs", "python-report", "python-bisect", "python-with",
-    "python-shard",
-)  # fmt: skip
-_INIS = (
-    "python", "missing", "downloads", "preference", "store", "cache", "mirror", "catalogue", "attestation", "path", "suite", "jobs",
-    "suite_install", "suite_with",
-)  # fmt: skip
+# The names of our options that take a value, and of our ini values. `run.plugin_source` sets them from its table.
+_OPTIONS = ()
+_INIS = ()
 
 
 class _Stream:
@@ -623,7 +617,7 @@ def _add_options(parser):
     """Add our options and ini values, which a project may have configured, in an environment without our plugin."""
     group = parser.getgroup("pyinstall")
     known = [("--python", {"action": "append"}), ("--python-suite", {"action": "store_true"})]
-    known += [("--" + name, {}) for name in _OPTIONS]
+    known += [(name, {}) for name in _OPTIONS]
     there = _options(parser)
     for name, how in known:
         if name in there:  # pytest-pyinstall is in this environment too
@@ -632,7 +626,7 @@ def _add_options(parser):
             group.addoption(name, dest="pyinstall_inner_" + name.strip("-").replace("-", "_"), **how)
         except ValueError:  # another plugin has an option with this name
             pass
-    for name in ["pyinstall_" + name for name in _INIS] + ["cache_dir"] + _document.get("translated", []):
+    for name in list(_INIS) + ["cache_dir"] + _document.get("translated", []):
         if name not in parser._inidict and name not in getattr(parser, "_ini_aliases", ()):
             try:
                 parser.addini(name, "for the controller")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.interpreter import environment as venv
+from pytest_pyinstall.options import OPTIONS
 from pytest_pyinstall.suite.report import Tally
 from pytest_pyinstall.system import processes
 from pytest_pyinstall.system.files import write_atomically
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.suite.variants import Variant
     from pytest_pyinstall.suite.words import WorkerWords
 
-__all__ = ["NOT_SELECTED", "InterpreterRun", "WorkerSession", "named", "prepare_plugin"]
+__all__ = ["NOT_SELECTED", "InterpreterRun", "WorkerSession", "named", "plugin_source", "prepare_plugin"]
 
 NOT_SELECTED = "not selected"
 """The note of a Python that none of the node ids on the command line names."""
@@ -111,10 +112,6 @@ _pyinstall_inner.main(sys.argv[2])
 
 
 _GUARD = Path(processes.__file__).with_name("_guard.py")
-_MODULES = {"_pyinstall_inner.py": Path(__file__).with_name("_worker_plugin.py"), "_pyinstall_guard.py": _GUARD}
-"""The modules that a worker imports, and the files that they are copies of."""
-
-
 _NOT_INHERITED = {"PYTHONPATH", "PYTEST_PLUGINS", "PYTEST_CURRENT_TEST", "PYTEST_VERSION", "PYTEST_PYINSTALL_PYTHON"}
 """Variables of the controller that a worker must not see."""
 
@@ -139,13 +136,21 @@ def prepare_plugin(environment: Path, *, otherwise: Path) -> Path:
     The directory stays, so that Python compiles them once. It is below `otherwise` if `environment` cannot be written
     to. Safe in several processes at once. Raises `EnvironmentCreationError`.
     """
-    sources = {name: source.read_bytes() for name, source in _MODULES.items()}
+    sources = {"_pyinstall_inner.py": plugin_source(), "_pyinstall_guard.py": _GUARD.read_bytes()}
     digest = hashlib.sha256(b"".join(sources.values())).hexdigest()[:16]
     for place in (environment / "pytest-pyinstall" / digest, otherwise / "inner" / environment.name):
         are_written = all(_ensure_content(place / name, source) for name, source in sources.items())
         if are_written and _ensure_content(main_of(place), _MAIN):
             return place
     raise EnvironmentCreationError(f"{otherwise} cannot be written to")
+
+
+def plugin_source() -> bytes:
+    """The source of the worker's plugin, with the names in the table of options at its end."""
+    options = tuple(option.option for option in OPTIONS if option.option and option.kind not in {"requests", "flag"})
+    inis = tuple(option.ini for option in OPTIONS if option.ini)
+    source = Path(__file__).with_name("_worker_plugin.py").read_bytes()
+    return source + f"\n\n_OPTIONS = {options!r}\n_INIS = {inis!r}\n".encode()
 
 
 def main_of(plugin: Path) -> Path:

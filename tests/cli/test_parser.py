@@ -6,6 +6,7 @@ import pytest
 from command_line import Cli
 
 from pytest_pyinstall.cli.main import main
+from pytest_pyinstall.options import SETTINGS
 
 
 def test_options_may_be_on_either_side_of_the_command(cli: Cli, mirror_directory: Path, minor: str) -> None:
@@ -73,6 +74,8 @@ def test_help_fits_a_screen_and_names_every_command(cli: Cli) -> None:
     assert max(map(len, done.lines)) <= 80
     for command in COMMANDS:
         assert f"\n  {command} " in done.out
+    for option in SETTINGS:
+        assert f"  {option.option} " in done.out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

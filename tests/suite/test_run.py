@@ -11,10 +11,10 @@ import pytest
 from waiting import wait_until
 
 from pytest_pyinstall.interpreter.probe import probe
-from pytest_pyinstall.suite import run
-from pytest_pyinstall.suite.run import WorkerSession, prepare_plugin
+from pytest_pyinstall.options import OPTIONS
+from pytest_pyinstall.suite.run import WorkerSession, plugin_source, prepare_plugin
 
-SOURCE = Path(run.__file__).with_name("_worker_plugin.py").read_bytes()
+SOURCE = plugin_source()
 NAME, GUARD = "_pyinstall_inner.py", "_pyinstall_guard.py"
 
 
@@ -38,6 +38,14 @@ def test_a_plugin_that_cannot_be_repaired_is_written_elsewhere(tmp_path: Path) -
     assert other.is_relative_to(tmp_path / "scratch")
     assert (other / NAME).read_bytes() == SOURCE
     assert sorted(path.name for path in place.iterdir()) == [GUARD, NAME]
+
+
+def test_the_plugin_knows_all_options_that_take_a_value_and_all_ini_values() -> None:
+    names: dict[str, tuple[str, ...]] = {}
+    exec(SOURCE[SOURCE.rindex(b"_OPTIONS =") :], names)
+
+    assert set(names["_INIS"]) == {option.ini for option in OPTIONS if option.ini}
+    assert {*names["_OPTIONS"], "--python", "--python-suite"} == {option.option for option in OPTIONS if option.option}
 
 
 WORKER = """

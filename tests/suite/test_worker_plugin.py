@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from archives import interpreters
 
-from pytest_pyinstall.options import OPTIONS
 from pytest_pyinstall.suite import _worker_plugin
 
 resource = pytest.importorskip("resource")
@@ -33,12 +32,6 @@ def read(path: Path) -> list[Any]:
 def test_every_python_can_compile_the_plugin(minor: str) -> None:
     code = "import sys; compile(open(sys.argv[1], 'rb').read(), sys.argv[1], 'exec', dont_inherit=True)"
     subprocess.run([interpreters()[minor], "-c", code, SOURCE], check=True)
-
-
-def test_the_plugin_knows_all_our_options_and_ini_values() -> None:
-    assert {f"--{name}" for name in plugin._OPTIONS} <= {option.option for option in OPTIONS}
-    missing = {option.ini for option in OPTIONS if option.ini} - {f"pyinstall_{name}" for name in plugin._INIS}
-    assert missing == set()
 
 
 def test_an_event_is_a_line_of_json_in_ascii(events: Path) -> None:
