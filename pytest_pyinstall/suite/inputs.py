@@ -130,6 +130,7 @@ class Inputs:
         self._excluded = excluded
         self.named: set[Path] = set()
         self._seen: set[tuple[Path, bool]] = set()
+        self._texts: dict[Path, str] = {}
         words = repr((spec.project and spec.editable, spec.project and spec.extras, spec.requirements, spec.resolution))
         self._put("what is installed", words)
         self._requirements(spec.requirements)
@@ -147,7 +148,7 @@ class Inputs:
 
     def sources(self, project: Path) -> str:
         """A digest of all files that a wheel of `project` could contain."""
-        return tree_digest(project, excluded=self._excluded)
+        return tree_digest(project, excluded=self._excluded, named=self._texts.get(project, ""))
 
     # Requirements
 
@@ -208,6 +209,8 @@ class Inputs:
             self._file(project / "setup.py")
             text += setup.decode("utf-8", "replace")
             self._python_that_builds(project, setup)
+        contents = (_bytes(project / file) or b"" for file in _BUILD_FILES)
+        self._texts[project] = text + "".join(content.decode("utf-8", "replace") for content in contents)
         if not editable:
             with contextlib.suppress(InvalidSettingError):
                 declared = read_project(project)
@@ -441,12 +444,16 @@ def _has_explicit_packages(project: Path) -> bool:
 
 
 def tree_digest(
-    directory: Path, suffixes: frozenset[str] | set[str] | None = None, *, excluded: Sequence[Path] = ()
+    directory: Path,
+    suffixes: frozenset[str] | set[str] | None = None,
+    *,
+    excluded: Sequence[Path] = (),
+    named: str = "",
 ) -> str:
     """A digest of the source files below `directory`: their names and content.
 
     With `suffixes`, of files with one of them. Without, of all files that a wheel could contain, which excludes tests
-    and what they write.
+    and what they write. `named` is the text of the files that describe a build: whatever it names could be in a wheel.
     """
     digest = hashlib.sha256()
     skipped = {os.path.realpath(path) for path in excluded}
@@ -455,11 +462,13 @@ def tree_digest(
         if "pyvenv.cfg" in files or os.path.realpath(parent) in skipped:
             directories.clear()
             continue
-        directories[:] = sorted(name for name in directories if _is_of_sources(parent, name, suffixes, is_top=is_top))
+        directories[:] = sorted(
+            name for name in directories if _is_of_sources(parent, name, suffixes, named, is_top=is_top)
+        )
         for name in sorted(files):
             suffix = os.path.splitext(name)[1]  # noqa: PTH122  # text, in a hot loop
             is_made = suffix in {".pyc", ".pyo"} or name.startswith(".coverage")
-            if is_made or (is_top and suffixes is None and suffix not in _AT_THE_TOP):
+            if is_made or (is_top and suffixes is None and not _is_source_at_the_top(name, suffix, named)):
                 continue
             if suffixes is None or suffix in suffixes:
                 path = Path(parent, name)
@@ -469,18 +478,34 @@ def tree_digest(
     return digest.hexdigest()
 
 
-_AT_THE_TOP = {".py", ".pyi", ".toml", ".cfg", ".in", ".build", ".so", ".pyd"}
+_SOURCE_SUFFIXES = _COMPILED_SUFFIXES | {".py", ".pyi", ".so", ".pyd"}
 
 
-def _is_of_sources(parent: str, name: str, suffixes: object, *, is_top: bool) -> bool:
+def _is_source_at_the_top(name: str, suffix: str, named: str) -> bool:
+    """Whether a file beside the packages may be a source, and not a page or the output of a tool."""
+    return (
+        suffix in _SOURCE_SUFFIXES
+        or suffix in {".toml", ".cfg"}
+        or name in _BUILD_FILES
+        or (_names(named, name) and not _DOCUMENTATION.fullmatch(name))
+    )
+
+
+def _names(text: str, name: str) -> bool:
+    return name in text and re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text) is not None
+
+
+def _is_of_sources(parent: str, name: str, suffixes: object, named: str, *, is_top: bool) -> bool:
     if name in _GENERATED or name.endswith(".egg-info"):
         return False
     if not is_top:
         return True
     if name.startswith(".") or name in _NOT_PACKAGED:
         return False
-    return suffixes is not None or any(
-        found.endswith((".py", ".pyi", ".pyx", ".so", ".pyd", ".c", ".cpp", ".rs"))
+    if suffixes is not None or _names(named, name):
+        return True
+    return any(
+        os.path.splitext(found)[1] in _SOURCE_SUFFIXES  # noqa: PTH122  # text, in a hot loop
         for _, _, files in os.walk(os.path.join(parent, name))  # noqa: PTH118  # text
         for found in files
     )

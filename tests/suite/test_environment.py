@@ -369,6 +369,56 @@ def test_the_installer_of_a_killed_session_does_not_disturb_the_next_session(
     assert not made(run("-k", "fine", pythons=(NEW,)))
 
 
+MESON = """
+project('demo', 'c', version: '1')
+py = import('python').find_installation(pure: false)
+py.install_sources('src/demo/__init__.py', subdir: 'demo')
+py.extension_module('_one', 'one.c', install: true, subdir: 'demo')
+"""
+ONE = """
+#include <Python.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_one", NULL, -1, NULL};
+PyMODINIT_FUNC PyInit__one(void) {
+    PyObject *made = PyModule_Create(&module);
+    PyModule_AddIntConstant(made, "one", 1);
+    return made;
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_project_of_meson_is_built_without_a_ninja_of_the_system(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """meson-python's editable installations build with the ninja of an isolated environment that is gone by then."""
+    project = pytester.path / "project"
+    write(
+        project,
+        {
+            "pyproject.toml": '[build-system]\nrequires = ["meson-python"]\nbuild-backend = "mesonpy"\n' + NAMED,
+            "meson.build": MESON,
+            "src/demo/__init__.py": "from demo._one import one\n",
+            "one.c": ONE,
+        },
+    )
+    tools = pytester.path / "tools"
+    tools.mkdir()
+    for place in reversed(os.environ["PATH"].split(os.pathsep)):
+        for path in Path(place).glob("*"):
+            if "ninja" not in path.name and path.name not in {"samu", "meson"}:
+                (tools / path.name).unlink(missing_ok=True)
+                (tools / path.name).symlink_to(path)
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.delenv("NINJA", raising=False)
+    monkeypatch.chdir(project)
+    prove(project, "demo.one == 1")
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+    write(project, {"one.c": ONE.replace('"one", 1', '"one", 2')})
+    result = run(pythons=(NEW,))
+    result.assert_outcomes(failed=1)
+    assert "the sources" in made(result)
+
+
 # The same on every Python
 
 

@@ -63,6 +63,19 @@ def test_the_digest_of_a_copied_project_ignores_builds_tests_and_our_directories
 
 
 @pytest.mark.parametrize(
+    "name", ["one_DOT_c", "native__one_DOT_f90", "data_DOT_json", "share__a_DOT_json", "meson_DOT_options"]
+)
+def test_what_the_build_of_a_copied_project_reads_has_a_digest(write: Write, name: str) -> None:
+    build = '[build-system]\nrequires = ["meson-python"]\nbuild-backend = "mesonpy"\n'
+    meson = "install_data('data.json')\ninstall_subdir('share', install_dir: 'x')\n"
+    directory = write(pyproject_DOT_toml=build + PROJECT, meson_DOT_build=meson, **{name: "1"})
+    (directory / "README.md").write_text("1")
+    before = parts(read_recipe(directory))
+    write(**{name: "2"}, out__report_DOT_json="{}", log_DOT_json="{}", README_DOT_md="2")
+    assert changes(before, parts(read_recipe(directory))) == ["the sources of the project"]
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "other", "counts"),
     [
         ("UV_INDEX_URL", "https://me:one@host/simple", "https://me:two@host/simple", False),
