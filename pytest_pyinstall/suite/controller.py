@@ -458,7 +458,7 @@ class Suite:
             hook(environment=Environment(path=environment.path, python=own), python=python, config=self.config)
         except (pytest.exit.Exception, KeyboardInterrupt):
             raise
-        except BaseException as error:  # pytest.fail raises no Exception
+        except BaseException as error:  # pytest.fail raises a BaseException
             frames = traceback.extract_tb(error.__traceback__)
             frame = next((frame for frame in frames if frame.name == hook.name), frames[-1])
             text = error.message if isinstance(error, PyinstallError) else f"{type(error).__name__}: {error}"
