@@ -190,15 +190,15 @@ _WITH_VALUE = {
 
 
 UNKNOWN = "…"
-"""Stands in a command for a part that is only known when the command runs."""
+"""Replaces a part of a command that is only known when the command runs."""
 
 
 def installed_by(
     commands: Iterable[Sequence[str]], *, directory: Path, document: Mapping[str, Any], extras: Iterable[str]
 ) -> Dependencies:
-    """What commands of pip, uv, poetry, PDM, hatch, flit and pipenv install. Its `where` names the tools.
+    """Find out what commands of pip, uv, poetry, PDM, hatch, flit and pipenv install. `where` names these commands.
 
-    `extras` are the extras of the project.
+    `extras` are the extras of the project. Commands of other tools are ignored.
     """
     project = _Project(directory, document, tuple(extras))
     found = [each for command in commands if (each := _installed_by(command, project)) is not None]

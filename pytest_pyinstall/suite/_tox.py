@@ -171,7 +171,10 @@ class _Ini(Tox):
     def _expand(
         self, text: str, name: str, factors: set[str], left_out: list[str] | None, seen: tuple[str, ...]
     ) -> Iterator[str]:
-        """The lines that apply. Those with an unknown part go to `left_out`; if it is None, the part is `UNKNOWN`."""
+        """The lines that apply to `factors`. A line with an unknown part goes to `left_out`.
+
+        If `left_out` is None, the line is kept, with `UNKNOWN` in place of the part.
+        """
         for raw in re.sub(r"\\\n\s*", "", text).splitlines():
             line = _without_comment(raw)
             condition, line = _split_factors(line)
@@ -250,12 +253,12 @@ class _Toml(Tox):
         for key in _COMMANDS:
             for command in as_list(self._raw(name, key)):
                 found = self._referred(command)
-                # A reference stands for commands, or for one of them.
+                # A reference can name a list of commands, or one command.
                 for words in found if found and all(isinstance(each, list) for each in found) else [found]:
                     yield tuple(word for word in words if isinstance(word, str))
 
     def _referred(self, value: object) -> list[Any]:
-        """The list that `value` is, or refers to."""
+        """`value` if it is a list, else the list that it refers to."""
         if not isinstance(value, dict):
             return as_list(value)
         found: object = self._document

@@ -17,14 +17,14 @@ __all__ = ["Cell", "Cells", "read_cells"]
 
 
 class Cell(NamedTuple):
-    """The Python with this id, as in `SessionPython.id`, and the variant, None without variants."""
+    """One Python with one variant. `python` is the id of a `SessionPython`; `variant` is None without variants."""
 
     python: str
     variant: Variant | None
 
     @property
     def label(self) -> str:
-        """What node ids end in: ``py3.9``, ``py3.13t``, ``pypy3.11``, ``py3.9-django4.2``."""
+        """The label at the end of node ids: ``py3.9``, ``py3.13t``, ``pypy3.11``, ``py3.9-django4.2``."""
         name = self.python if self.python.startswith(("py", "graalpy")) else f"py{self.python}"
         return f"{name}-{self.variant.name}" if self.variant else name
 
@@ -32,8 +32,8 @@ class Cell(NamedTuple):
 class Cells(NamedTuple):
     """All cells of a suite by their labels, and those that this session runs.
 
-    `named` are those that the node ids on the command line name, or all. `selected` are those of them that this session
-    runs. With `shard`, `parts` has what it runs of each.
+    `named` are the labels that the node ids on the command line name, or all labels. `selected` are those of them that
+    this session runs. With a `shard`, `parts` has its part of each selected cell.
     """
 
     all: Mapping[str, Cell]
@@ -50,7 +50,7 @@ class Cells(NamedTuple):
 
 
 def read_cells(config: pytest.Config, pythons: Iterable[str]) -> Cells:
-    """The cells of the Pythons with these ids, as the options decide. Raises `UsageError`."""
+    """Make the cells of the Pythons with the ids `pythons`, and select some by the options. Raises `UsageError`."""
     texts = config.getoption("pyinstall_with") or config.getini("pyinstall_suite_with")
     variants: tuple[Variant | None, ...] = parse_variants(map(str, texts)) or (None,)
     cells = [Cell(python, variant) for python in pythons for variant in variants]

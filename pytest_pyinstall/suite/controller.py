@@ -132,7 +132,7 @@ class Background(Generic[_T]):
 
 @contextmanager
 def deferred_signals() -> Iterator[Callable[[], int]]:
-    """Make the first Ctrl-C, SIGTERM or SIGHUP set a flag, so that no report is lost half-way. The second one acts.
+    """Make the first Ctrl-C, SIGTERM or SIGHUP only set a flag, so that no report is lost. The second takes effect.
 
     The value is a function that returns the number of the signal, or 0. Only works in the main thread. A signal with
     another handler than Python's own stays as it is.
@@ -140,22 +140,22 @@ def deferred_signals() -> Iterator[Callable[[], int]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: 0
         return
-    came: list[int] = []
+    received: list[int] = []
     before: dict[int, Any] = {}
 
     def on_signal(number: int, frame: Any) -> None:
-        if came and number == signal.SIGINT:
+        if received and number == signal.SIGINT:
             signal.default_int_handler(number, frame)
-        if came:
+        if received:
             end_by(number)
-        came.append(number)
+        received.append(number)
 
     for number in (signal.SIGINT, *_TERMINATING):
         default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         if signal.getsignal(number) == default:
             before[number] = signal.signal(number, on_signal)
     try:
-        yield lambda: came[0] if came else 0
+        yield lambda: received[0] if received else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -166,7 +166,7 @@ _TERMINATING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if 
 
 
 def end_by(number: int) -> None:
-    """End this process by that signal, as if no one had handled it."""
+    """End this process with the default action of the signal `number`."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
@@ -321,7 +321,7 @@ class Suite:
             return
         codes = {row.exit_code for row in self.rows if row.tally.note != NOT_SELECTED}
         if codes <= {0, 5} and session.exitstatus == pytest.ExitCode.TESTS_FAILED:
-            return  # the error is one that no worker knows
+            return  # the controller reported an error that is in no worker
         if codes <= {0, 5} and any(row.before_cut for row in self.rows):
             session.exitstatus = 0  # there are tests, but all of them are in other shards
             return
@@ -435,7 +435,7 @@ class Suite:
         return happened
 
     def _explain_silence(self, *, happened: bool) -> None:
-        """Say what takes long. Environments are announced at once, but not between the dots of the tests."""
+        """Print what takes long. Environments are announced at once, but not between the dots of the tests."""
         verbose = self.config.option.verbose
         self._notices.show(happened=happened, at_once=verbose > 0 or (verbose == 0 and not self.matrix.rows))
         self._waits.show(happened=happened)

@@ -453,7 +453,7 @@ def tree_digest(
     """A digest of the source files below `directory`: their names and content.
 
     With `suffixes`, of files with one of them. Without, of all files that a wheel could contain, which excludes tests
-    and what they write. `named` is the text of the files that describe a build: whatever it names could be in a wheel.
+    and what they write. `named` is the text of the files that describe a build: a file that it names may be in a wheel.
     """
     digest = hashlib.sha256()
     skipped = {os.path.realpath(path) for path in excluded}
@@ -482,7 +482,7 @@ _SOURCE_SUFFIXES = _COMPILED_SUFFIXES | {".py", ".pyi", ".so", ".pyd"}
 
 
 def _is_source_at_the_top(name: str, suffix: str, named: str) -> bool:
-    """Whether a file beside the packages may be a source, and not a page or the output of a tool."""
+    """Whether a file beside the packages may be a source, and not documentation or the output of a tool."""
     return (
         suffix in _SOURCE_SUFFIXES
         or suffix in {".toml", ".cfg"}

@@ -244,10 +244,10 @@ class ReportReplayer:
                 self._broken(row, text, note=row.tally.note)
 
     def reject_parameters(self, labels: Sequence[str]) -> None:
-        """Report an error, because the shards were cut before it was known that each Python must run these tests."""
+        """Report an error for each of `parameters`: all Pythons must run them, but the shards are cut already."""
         for word in sorted(self.parameters):
             row = next(row for row in self.rows if row.words and word in row.words.places)
-            text = f"{word} is a test with that parameter, and the shards have it for {row.label} alone"
+            text = f"{word} is a test with that parameter, but the shards run it only under {row.label}"
             self._broken(row, f"{text}\nhint: {word}[{','.join(labels)}]", note=row.tally.note)
 
     def _show_headings(self) -> None:

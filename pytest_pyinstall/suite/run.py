@@ -120,7 +120,7 @@ _TAIL = 40
 
 
 _GUARD_TIMEOUT = 3.0
-"""Seconds that a guard has to end everything."""
+"""Seconds that a guard has to kill all processes."""
 
 
 _PYTEST_LINES = re.compile(
@@ -131,7 +131,7 @@ _PYTEST_LINES = re.compile(
 
 
 def prepare_plugin(environment: Path, *, otherwise: Path) -> Path:
-    """Write the modules of a worker into `environment`. Returns their directory, which has nothing else but byte code.
+    """Write the modules of a worker into `environment`. Returns their directory, which else has only their byte code.
 
     The directory stays, so that Python compiles them once. It is below `otherwise` if `environment` cannot be written
     to. Safe in several processes at once. Raises `EnvironmentCreationError`.
@@ -146,7 +146,7 @@ def prepare_plugin(environment: Path, *, otherwise: Path) -> Path:
 
 
 def plugin_source() -> bytes:
-    """The source of the worker's plugin, with the names in the table of options at its end."""
+    """The source of the worker's plugin, followed by the names in the table of options."""
     options = tuple(option.option for option in OPTIONS if option.option and option.kind not in {"requests", "flag"})
     inis = tuple(option.ini for option in OPTIONS if option.ini)
     source = Path(__file__).with_name("_worker_plugin.py").read_bytes()
@@ -292,7 +292,7 @@ class WorkerSession:
         self._forget()
 
     def release(self) -> None:
-        """Leave alone what tests have started and have not ended, as plain pytest does. The worker itself has ended."""
+        """Let the processes that tests started run on, as plain pytest does. Call it after the worker has ended."""
         if self._process is None:
             return
         if self._guard is not None:
@@ -341,7 +341,7 @@ class WorkerSession:
 
 
 class _Guard:
-    """What the controller knows of the guard of a worker: see `system/_guard.py`."""
+    """The controller's side of the pipes to the guard of a worker: see `system/_guard.py`."""
 
     def __init__(self, commands: int, answers: int) -> None:
         self._commands: int | None = commands
@@ -350,7 +350,7 @@ class _Guard:
 
     @classmethod
     def open(cls, stack: contextlib.ExitStack) -> tuple[_Guard, tuple[int, int]]:
-        """The guard, and the descriptors that it is given, which `stack` closes here."""
+        """Make the pipes. Returns this side, and the descriptors for the guard, which `stack` closes here."""
         reading, commands = os.pipe()
         answers, writing = os.pipe()
         for descriptor in (reading, writing):
@@ -360,11 +360,11 @@ class _Guard:
 
     @property
     def exit_code(self) -> int | None:
-        """The worker's, if the guard has seen it end."""
+        """The exit code of the worker; None if the guard has not seen its end."""
         return self._value(b"ended")
 
     def send(self, command: bytes) -> bool:
-        """Whether the guard, or a process that will have one, can read `command`."""
+        """Send `command`. Returns whether there is a guard that can read it, or a process that will have one."""
         if self._commands is None:
             return False
         try:
@@ -374,7 +374,7 @@ class _Guard:
         return True
 
     def kill_worker(self) -> None:
-        """End a worker whose guard has ended."""
+        """Kill a worker whose guard has ended."""
         if (worker := self._value(b"worker")) is not None:
             with contextlib.suppress(OSError):
                 os.kill(worker, signal.SIGKILL)

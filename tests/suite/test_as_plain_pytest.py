@@ -1,4 +1,4 @@
-"""Tests find under a suite what they find under plain pytest, and whatever they patch, they stop no report."""
+"""Tests in a suite see what they see under plain pytest, and cannot stop the reports by what they patch."""
 
 import re
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_group():
 """
 
 
-def test_what_tests_patch_limit_and_look_at_is_as_under_plain_pytest(compare: Compare, bench: Bench) -> None:
+def test_tests_that_patch_and_limit_their_process_end_as_under_plain_pytest(compare: Compare, bench: Bench) -> None:
     bench(
         "pyfakefs",
         files={
@@ -121,7 +121,7 @@ def test_what_tests_patch_limit_and_look_at_is_as_under_plain_pytest(compare: Co
             "test_looking.py": LOOKING,
         },
     )
-    # pytest 9 has no `cache_dir` without the plugin, and would refuse one that it is given.
+    # pytest 9 has no `cache_dir` without the plugin, and rejects the one that the controller passes.
     compared = compare("-p", "no:cacheprovider", "--strict-config", "--strict-markers")
     compared.suite.assert_outcomes(passed=22, failed=6, skipped=2)
 
@@ -134,7 +134,7 @@ strict_xfail = true
 """
 
 
-def test_settings_of_pytest_9_hold_for_older_ones(run: Run, bench: Bench) -> None:
+def test_settings_of_pytest_9_apply_to_older_versions(run: Run, bench: Bench) -> None:
     bench(
         files={
             "pyproject.toml": OLD_INI,
@@ -149,7 +149,7 @@ def test_settings_of_pytest_9_hold_for_older_ones(run: Run, bench: Bench) -> Non
     run("-o", "addopts=", "-o", "strict_xfail=false", pythons=(OLD,)).assert_outcomes(passed=1, failed=1, xpassed=1)
 
 
-def test_our_fixtures_run_in_an_environment_that_has_the_plugin(run: Run, bench: Bench) -> None:
+def test_our_fixtures_work_in_an_environment_with_the_plugin(run: Run, bench: Bench) -> None:
     bench(
         f"pytest-pyinstall @ {ROOT.as_uri()} ; python_version >= '3.11'",
         files={
@@ -163,7 +163,7 @@ def test_our_fixtures_run_in_an_environment_that_has_the_plugin(run: Run, bench:
     result.stdout.fnmatch_lines(["SKIPPED *the fixture `python` needs pytest-pyinstall, which is for Python 3.11 *"])
 
 
-def test_our_fixtures_in_an_environment_without_the_plugin_say_what_to_add(run: Run, bench: Bench) -> None:
+def test_our_fixtures_fail_with_a_hint_in_an_environment_without_the_plugin(run: Run, bench: Bench) -> None:
     bench(files={"test_it.py": "def test_python(python): pass\n"})
     result = run(pythons=(NEW,))
     result.assert_outcomes(errors=1)

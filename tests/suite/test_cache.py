@@ -63,7 +63,7 @@ def test_an_environment_is_removable_if_its_project_or_its_python_is_deleted(cac
     assert removable_environments(cache) == [gone, headless]
 
 
-def test_orphans_are_of_the_project_and_have_no_python(cache: Path, tmp_path: Path) -> None:
+def test_orphans_are_environments_of_the_project_without_a_python(cache: Path, tmp_path: Path) -> None:
     made(cache, "whole", project=tmp_path)
     other = made(cache, "other", project=tmp_path / "other")
     orphan = made(cache, "orphan", project=tmp_path)

@@ -172,7 +172,7 @@ def test_slow():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_signal_ends_the_session_and_everything_that_its_tests_have_started(
+def test_a_signal_ends_the_session_and_all_processes_that_its_tests_started(
     run: Run, bench: Bench, number: signal.Signals
 ) -> None:
     place = bench(files={"test_it.py": DAEMON})

@@ -387,10 +387,10 @@ PyMODINIT_FUNC PyInit__one(void) {
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-def test_a_project_of_meson_is_built_without_a_ninja_of_the_system(
+def test_a_meson_project_is_built_without_a_system_ninja(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """meson-python's editable installations build with the ninja of an isolated environment that is gone by then."""
+    """meson-python's editable installations build with the ninja of an isolated environment that no longer exists."""
     project = pytester.path / "project"
     write(
         project,

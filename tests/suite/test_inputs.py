@@ -65,7 +65,7 @@ def test_the_digest_of_a_copied_project_ignores_builds_tests_and_our_directories
 @pytest.mark.parametrize(
     "name", ["one_DOT_c", "native__one_DOT_f90", "data_DOT_json", "share__a_DOT_json", "meson_DOT_options"]
 )
-def test_what_the_build_of_a_copied_project_reads_has_a_digest(write: Write, name: str) -> None:
+def test_a_file_that_the_build_of_a_copied_project_reads_changes_its_digest(write: Write, name: str) -> None:
     build = '[build-system]\nrequires = ["meson-python"]\nbuild-backend = "mesonpy"\n'
     meson = "install_data('data.json')\ninstall_subdir('share', install_dir: 'x')\n"
     directory = write(pyproject_DOT_toml=build + PROJECT, meson_DOT_build=meson, **{name: "1"})

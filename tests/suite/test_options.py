@@ -243,7 +243,7 @@ V1 = "5:memory:/other\n3:cpu,cpuacct:/outer/inner\n"
         ("", {}, 4),
     ],
 )
-def test_as_many_pythons_run_at_once_as_cores_may_be_used(
+def test_the_usable_cores_limit_the_number_of_pythons_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, files: dict[str, str], expected: int
 ) -> None:
     for name, text in files.items():
@@ -254,7 +254,7 @@ def test_as_many_pythons_run_at_once_as_cores_may_be_used(
     assert usable_cores(tmp_path, tmp_path / "own") == expected
 
 
-def test_the_affinity_of_this_process_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cpu_affinity_limits_the_usable_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {7}, raising=False)
     assert usable_cores(tmp_path, tmp_path / "no such file") == 1

@@ -1,4 +1,4 @@
-"""The modules of a worker are written into an environment, and repaired. Workers end in every way."""
+"""The modules of a worker are written and repaired; workers are interrupted, killed and released."""
 
 import contextlib
 import os
@@ -103,7 +103,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the guard is for Lin
 
 
 @linux
-def test_what_a_worker_has_left_is_ended_or_left_alone_later(begin: Begin, tmp_path: Path) -> None:
+def test_processes_that_a_worker_leaves_are_killed_or_released(begin: Begin, tmp_path: Path) -> None:
     session = begin("raise SystemExit(3)")
     wait_until(lambda: session.exit_code is not None)
     assert session.exit_code == 3
@@ -115,7 +115,7 @@ def test_what_a_worker_has_left_is_ended_or_left_alone_later(begin: Begin, tmp_p
 
 
 @linux
-def test_a_session_that_ends_well_leaves_what_its_tests_have_left(begin: Begin, tmp_path: Path) -> None:
+def test_a_session_that_ends_normally_keeps_the_processes_of_its_tests(begin: Begin, tmp_path: Path) -> None:
     session = begin("os._exit(0)")
     wait_until(lambda: session.exit_code is not None)
     session.release()

@@ -131,7 +131,7 @@ def test_durations_of_a_junit_file_that_no_suite_wrote_are_a_usage_error(tmp_pat
         durations_of_junit([tmp_path / "junit.xml"])
 
 
-def test_in_a_file_of_pytest_split_a_label_at_the_end_of_an_id_is_a_parameter() -> None:
+def test_a_label_in_a_file_of_pytest_split_is_a_parameter() -> None:
     plain = {"t.py::test_it[py3.9]": 9.0, "t.py::test_it[py3.12]": 1.0, "t.py::test_a": 5.0, "t.py::test_b": 5.0}
     parts = cut(["py3.9", "py3.12"], plain, Shard(1, 2))
     assert list(parts) == ["py3.9"]  # both take as long, so each has its shard

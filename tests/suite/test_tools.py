@@ -130,7 +130,7 @@ def test_commands_of_tools_install_what_the_tools_would(
     assert found[1:4] == (requirements, extras, groups)
 
 
-def test_what_is_only_known_when_a_command_runs_is_named(write: Write) -> None:
+def test_a_part_of_a_command_that_is_unknown_before_it_runs_is_named(write: Write) -> None:
     commands = [["pip", "install", "-r", f"{UNKNOWN}/needs.txt", "a"], ["pip", "install", "{env:MORE}"]]
     found = installed_by(commands, directory=write(), document={}, extras=())
     assert found.requirements == ("a",)

@@ -127,14 +127,14 @@ POETRY = '[tool.poetry]\nname = "demo"\nversion = "1"\n[tool.poetry.dev-dependen
          ("a", "b")),
     ],
 )  # fmt: skip
-def test_what_a_command_of_tox_installs_is_installed(write: Write, tox: str, expected: tuple[str, ...]) -> None:
+def test_a_suite_installs_what_a_command_in_tox_installs(write: Write, tox: str, expected: tuple[str, ...]) -> None:
     recipe = read_recipe(write(pyproject_DOT_toml=POETRY, tox_DOT_ini=f"[testenv]\n{tox}"))
     assert described(recipe)[2] == expected
     (line,) = recipe.describe([python()])
     assert re.search(r"and what tox.ini \[testenv\] installs, with `(poetry|pip) install`$", line)
 
 
-def test_a_command_in_toml_may_refer_to_another(write: Write) -> None:
+def test_a_command_in_tox_toml_may_refer_to_another(write: Write) -> None:
     text = (
         '[env_run_base]\ncommands_pre = [["pip", "install", "a", "{env:B}"]]\n'
         'commands = [["pytest", {replace = "posargs"}]]\n'
