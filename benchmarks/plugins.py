@@ -5,7 +5,8 @@
 Each plugin gets a small project that uses it. The suite runs under two Pythons, with the plugin installed only in the
 outer environment (where pytest-pyinstall is), only in the inner ones (where the tests run), and in both. Plain `pytest`
 then runs in a fresh environment of each Python: with the plugin and its options if it is an inner one, otherwise
-without both. The outcome of each test, the exit code, the plugin's output, and the files that it writes are compared.
+without both. If it acts on tests, plain `pytest` gets its options in any case: without the plugin, they are an error.
+The outcome of each test, the exit code, the plugin's output, and the files that it writes are compared.
 
 DIR as for `benchmarks.libraries`: it keeps the mirror, the environments of the outer session and the results, so that
 plugins can be run one by one (``--plugin``) and the page is made of all of them.
@@ -106,6 +107,9 @@ class Plugin:
     """Commands that prepare the project."""
     shared: bool = False
     """Whether an inner plugin may write one file for all Pythons, because it merges, or the file is the project's."""
+    acts: bool = False
+    """Whether it changes how tests run. If only the outer environment has it, its options are then a usage error, as
+    they are for plain pytest in the environment of the tests."""
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -123,26 +127,23 @@ PLUGINS = (
         prints=("JSON report",), prints_outside=("JSON report",),
     ),
     Plugin("pytest-reportlog", options=("--report-log=log.jsonl",), writes=("log.jsonl",)),
-    Plugin("pytest-randomly", options=("-p", "randomly", "--randomly-seed=7"), prints=("random seed: 7",), tests="""
-        import random
-
-        def test_seed():
-            assert random.randrange(10**9) == random.Random(7).randrange(10**9)
-        """),
     Plugin(
-        "pytest-benchmark", options=("--benchmark-json=bench.json",), prints=("benchmark: 1 tests",),
+        "pytest-randomly", options=("--randomly-seed=7",), prints=("Using --randomly-seed=7",), acts=True,
+    ),
+    Plugin(
+        "pytest-benchmark", acts=True, options=("--benchmark-json=bench.json",), prints=("benchmark: 1 tests",),
         writes=("bench.json",), tests="""
         def test_fast(benchmark):
             assert benchmark.pedantic(sum, args=([1, 2],), rounds=3) == 3
         """,
     ),
-    Plugin("pytest-timeout", options=("--timeout=1",), prints=("Timeout",), tests="""
+    Plugin("pytest-timeout", acts=True, options=("--timeout=1",), prints=("Timeout",), tests="""
         import time
 
         def test_slow():
             time.sleep(2.5)
         """),
-    Plugin("pytest-rerunfailures", options=("--reruns=2", "-rR"), prints=("RERUN", r"\d+ rerun"), tests="""
+    Plugin("pytest-rerunfailures", acts=True, options=("--reruns=2", "-rR"), prints=("RERUN", r"\d+ rerun"), tests="""
         tries = []
 
         def test_flaky():
@@ -150,7 +151,7 @@ PLUGINS = (
             assert len(tries) > 1
         """),
     Plugin(
-        "pytest-django", options=("--ds=demo_settings",), requires=("django",), prints=("django: version",),
+        "pytest-django", acts=True, options=("--ds=demo_settings",), requires=("django",), prints=("django: version",),
         files={
             "demo_settings.py": "SECRET_KEY = 'x'\n"
             "INSTALLED_APPS = ['django.contrib.contenttypes', 'django.contrib.auth']\n"
@@ -180,13 +181,13 @@ PLUGINS = (
         "teamcity-messages", options=("--teamcity",), prints=(r"##teamcity\[testStarted",),
         prints_outside=(r"##teamcity\[testStarted",),
     ),
-    Plugin("pytest-xdist", options=("-n", "2"), tests="""
+    Plugin("pytest-xdist", acts=True, options=("-n", "2"), tests="""
         def test_worker(worker_id):
             assert worker_id.startswith("gw")
         """),
     Plugin(
-        "pytest-cov", options=("--cov=demo", "--cov-report=term", "--cov-report=xml"), prints=(r"demo.py +2 +0 +100%",),
-        writes=("coverage.xml",), shared=True, tests="""
+        "pytest-cov", acts=True, options=("--cov=demo", "--cov-report=term", "--cov-report=xml"),
+        prints=(r"demo.py +2 +0 +100%",), writes=("coverage.xml",), shared=True, tests="""
         def test_no_cover(no_cover):
             pass
         """,
@@ -198,7 +199,7 @@ PLUGINS = (
             mocker.patch("os.getcwd", return_value="x")
             assert os.getcwd() == "x"
         """),
-    Plugin("pytest-asyncio", options=("--asyncio-mode=auto",), prints=("asyncio: mode=",), tests="""
+    Plugin("pytest-asyncio", acts=True, options=("--asyncio-mode=auto",), prints=("asyncio: mode=",), tests="""
         import asyncio
 
         async def test_async():
@@ -213,7 +214,7 @@ PLUGINS = (
             await anyio.sleep(0)
         """),
     Plugin(
-        "hypothesis", options=("--hypothesis-show-statistics", "--hypothesis-seed=1"),
+        "hypothesis", acts=True, options=("--hypothesis-show-statistics", "--hypothesis-seed=1"),
         prints=("Hypothesis Statistics", "during generate phase"), tests="""
         import pytest
         hypothesis = pytest.importorskip("hypothesis")
@@ -224,8 +225,8 @@ PLUGINS = (
         """,
     ),
     Plugin(
-        "syrupy", options=("--snapshot-update",), prints=("1 snapshot",), writes=("tests/__snapshots__",), shared=True,
-        tests="""
+        "syrupy", acts=True, options=("--snapshot-update",), prints=("1 snapshot",), writes=("tests/__snapshots__",),
+        shared=True, tests="""
         def test_snapshot(snapshot):
             assert {"a": 1} == snapshot
         """,
@@ -258,7 +259,7 @@ PLUGINS = (
         """),
     Plugin("pytest-instafail", options=("--instafail",), prints_outside=("test_fails",)),
     Plugin(
-        "pytest-picked", options=("--picked",), prints=("Changed test files",),
+        "pytest-picked", acts=True, options=("--picked",), prints=("Changed test files",),
         before=(("git", "init", "-q"), ("git", "add", "tests/test_ordinary.py", "src", "pyproject.toml", "pytest.ini"),
                 ("git", "-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "all but one")),
         tests="""
@@ -266,7 +267,7 @@ PLUGINS = (
             pass
         """,
     ),
-    Plugin("pytest-order", options=("--order-scope=module",), tests="""
+    Plugin("pytest-order", acts=True, options=("--order-scope=module",), tests="""
         import pytest
         seen = []
 
@@ -302,7 +303,7 @@ PLUGINS = (
             httpserver.expect_request("/a").respond_with_data("b")
             assert urllib.request.urlopen(httpserver.url_for("/a")).read() == b"b"
         """),
-    Plugin("pytest-socket", options=("--disable-socket",), tests="""
+    Plugin("pytest-socket", acts=True, options=("--disable-socket",), tests="""
         import socket
 
         def test_socket():
@@ -330,8 +331,8 @@ PLUGINS = (
         """,
     ),
     Plugin("pytest-rich", options=("--rich",), prints_outside=("test_fails",)),
-    Plugin("pytest-split", options=("--splits=2", "--group=1"), prints=(r"Running group 1/2",)),
-    Plugin("pytest-repeat", options=("--count=2",), tests="""
+    Plugin("pytest-split", acts=True, options=("--splits=2", "--group=1"), prints=(r"Running group 1/2",)),
+    Plugin("pytest-repeat", acts=True, options=("--count=2",), tests="""
         def test_twice():
             pass
         """),
@@ -346,7 +347,7 @@ PLUGINS = (
         def test_b():
             pass
         """),
-    Plugin("pytest-check", options=("--check-max-report=2",), prints=("Failed Checks",), tests="""
+    Plugin("pytest-check", acts=True, options=("--check-max-report=2",), prints=("Failed Checks",), tests="""
         def test_checks(check):
             check.equal(1, 2)
             check.equal(3, 4)
@@ -366,8 +367,8 @@ PLUGINS = (
         "pytest-github-actions-annotate-failures", environ={"GITHUB_ACTIONS": "true"}, prints=("::error",),
         prints_outside=("::error",),
     ),
-    Plugin("pytest-testmon", options=("--testmon",), prints=("testmon:",)),
-    Plugin("pytest-recording", options=("--record-mode=none", "--block-network"), tests="""
+    Plugin("pytest-testmon", acts=True, options=("--testmon",), prints=("testmon:",)),
+    Plugin("pytest-recording", acts=True, options=("--record-mode=none", "--block-network"), tests="""
         import pytest
 
         @pytest.mark.block_network
@@ -418,7 +419,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for plugin in PLUGINS:
                 if options.plugin is None or plugin.name in options.plugin:
                     plain: dict[bool, Seen] = {}
-                    cells = {place: list(_cell(workshop, plugin, place, plain)) for place in PLACES}
+                    cells = {place: list(_compared(workshop, plugin, place, plain)) for place in PLACES}
                     differ = differ or any(problems for _, problems in map(_split, cells.values()))
                     print(
                         plugin.name, *(f"\n  {place}: {'; '.join(cell)}" for place, cell in cells.items()), flush=True
@@ -431,12 +432,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
+def _compared(workshop: Workshop, plugin: Plugin, place: str, plain: dict[bool, Seen]) -> Iterator[str]:
+    if place == "outer" and plugin.acts and plugin.options:
+        return _rejected(workshop, plugin)
+    return _cell(workshop, plugin, place, plain)
+
+
 def _cell(workshop: Workshop, plugin: Plugin, place: str, plain: dict[bool, Seen]) -> Iterator[str]:
     """Remarks, and differences, which begin with ``!``. Plain pytest's runs are added to `plain`."""
     inside, outside = place in {"inner", "both"}, place in {"outer", "both"}
     directory = workshop.directory / plugin.name
     if inside not in plain:
-        plain[inside] = _plain(workshop, plugin, directory, inside=inside)
+        plain[inside] = _plain(workshop, plugin, directory, inside=inside, options=plugin.options if inside else ())
     expected = plain[inside]
     seen = _suite(workshop, plugin, directory / place, inside=inside, outside=outside)
     if seen.code != expected.code:
@@ -460,6 +467,21 @@ def _cell(workshop: Workshop, plugin: Plugin, place: str, plain: dict[bool, Seen
     names = {*plugin.writes, *(expected.files if inside else ())}
     stems = tuple(name.partition("/")[0].rpartition(".")[0] or name.partition("/")[0] for name in names)
     yield from (f"!writes {name}" for name in sorted(seen.files) if not name.startswith(stems or ("\0",)))
+
+
+def _rejected(workshop: Workshop, plugin: Plugin) -> Iterator[str]:
+    """As `_cell`, for the options of a plugin that acts on tests and that the inner environments lack."""
+    directory = workshop.directory / plugin.name
+    expected = _plain(workshop, plugin, directory, inside=False, options=plugin.options)
+    seen = _suite(workshop, plugin, directory / "outer", inside=False, outside=True)
+    message = re.compile(r"unrecognized arguments: .*")
+    told, wanted = (set(message.findall(run.output)) for run in (seen, expected))
+    if seen.code != expected.code:
+        yield f"!exit code {seen.code}, not {expected.code}"
+    elif told != wanted or not wanted:
+        yield f"!prints {sorted(told)}, not {sorted(wanted)}"
+    else:
+        yield "a usage error"
 
 
 def _written(plugin: Plugin, seen: frozenset[str], project: Path) -> Iterator[str]:
@@ -494,8 +516,8 @@ def _unmentioned(path: Path) -> str:
     return ", ".join(python for python in PYTHONS if f"py{python}" not in text)
 
 
-def _plain(workshop: Workshop, plugin: Plugin, directory: Path, *, inside: bool) -> Seen:
-    """Plain pytest, in a fresh environment of each Python."""
+def _plain(workshop: Workshop, plugin: Plugin, directory: Path, *, inside: bool, options: Sequence[str]) -> Seen:
+    """Plain pytest with these options, in a fresh environment of each Python."""
     results, codes, output, files = {}, set(), "", set[str]()
     for python in PYTHONS:
         name = f"plain-{'with' if inside else 'without'}-{python}"
@@ -516,7 +538,7 @@ def _plain(workshop: Workshop, plugin: Plugin, directory: Path, *, inside: bool)
             )
         before = _listing(project)
         junit = directory / f"{name}.xml"
-        done = run(["pytest", f"--junitxml={junit}", *(plugin.options if inside else ())], project, environ, codes=None)
+        done = run(["pytest", f"--junitxml={junit}", *options], project, environ, codes=None)
         results[python] = read_junit(junit) if junit.exists() else Results()
         codes.add(done.returncode)
         output += done.stdout
