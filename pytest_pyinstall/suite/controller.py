@@ -374,7 +374,9 @@ class Suite:
     ) -> None:
         for row in rows:
             if row.choice.interpreter is None:
-                replayer.report_missing(row, reason(row.choice), skips=self.pythons.skips_missing)
+                hint = row.choice.error.hint if row.choice.error else ""
+                why = f"{reason(row.choice)}\nhint: {hint}" if hint else reason(row.choice)
+                replayer.report_missing(row, why, skips=self.pythons.skips_missing)
             else:
                 row.preparing = background.submit(functools.partial(self._prepare, row.choice.interpreter, row.variant))
 
