@@ -1,6 +1,7 @@
 """The real tox and tox-uv install missing Pythons, in a library whose Pythons are not on ``PATH``."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -81,6 +82,24 @@ def test_tox_installs_missing_pythons_and_finds_them_again(plain: Path, server: 
     assert sorted(tool_environments.answers(parallel)) == ["3.12", "3.6", "3.9"]
     assert len(server.requests) == asked
     assert "pyinstall:" not in parallel
+
+
+def test_the_oldest_tox_and_virtualenv_of_the_page_work(shared: Path, server: mirror.Mirror, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "howto" / "tox.md").read_text("utf-8")
+    match = re.search(r"needs tox (\S+) or newer, and virtualenv (\S+) or newer", page)
+    assert match
+    assert set(re.findall(r"tox>=([\d.]+)", page)) == {match[1]}
+    oldest = tool_environments.environment(shared, f"tox=={match[1]}", f"virtualenv=={match[2]}")
+    project = library(tmp_path, "py39", "3.12")
+    env = tool_environments.environ(tmp_path, mirror=server.url)
+
+    output = tool_environments.run(oldest / "tox", "run", cwd=project, env=env).stdout
+    assert tool_environments.answers(output) == ["3.9", "3.12"]
+    assert downloads(server) == ["3.12", "3.9"]
+
+    command = (oldest / "virtualenv", "--without-pip", "--discovery", "pyinstall", "-p", "3.9", "made")
+    tool_environments.run(*command, cwd=tmp_path, env=env)
+    assert "version = 3.9." in (tmp_path / "made" / "pyvenv.cfg").read_text("utf-8")
 
 
 def test_parallel_environments_share_one_download_of_a_python(
