@@ -321,6 +321,6 @@ def is_interactive(config: pytest.Config, pythons: Sequence[tuple[str, str]]) ->
     needs_terminal = has_debugger or config.getoption("capture", "fd") == "no"
     if needs_terminal and len(pythons) > 1:
         names = ", ".join(label for label, _ in pythons)
-        message = f"--pdb, --trace and -s work with one Python at a time, and these are {len(pythons)}: {names}"
+        message = f"--pdb, --trace and -s work with one Python at a time, not with {len(pythons)}: {names}"
         raise UsageError(message, hint=f"--python {pythons[-1][1]}")
     return needs_terminal

@@ -410,7 +410,7 @@ def _group(document: Mapping[str, Any], name: str, path: Path, seen: tuple[str, 
         elif isinstance(included, str):
             lines += _group(document, included, path, (*seen, _normalized(name)))
         else:
-            raise InvalidSettingError(f"{path}: the dependency group {name!r} holds {item!r:.60}")
+            raise InvalidSettingError(f"{path}: the dependency group {name!r} contains {item!r:.60}")
     return lines
 
 

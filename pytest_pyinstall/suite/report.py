@@ -156,7 +156,7 @@ def read_junit(directory: Path) -> Matrix:
     """
     paths = sorted(directory.rglob("*.xml")) if directory.is_dir() else []
     if not paths:
-        raise UsageError(f"{directory}: no junit files there", hint="pytest --junitxml junit-py39.xml")
+        raise UsageError(f"{directory}: no JUnit files there", hint="pytest --junitxml junit-py39.xml")
     matrix = Matrix([])
     tallies: dict[str, Tally] = {}
     bad: list[str] = []
@@ -181,9 +181,9 @@ def read_junit(directory: Path) -> Matrix:
             tally.seconds += cell.seconds
             matrix.put(test, label, cell)
     if bad:
-        raise UsageError("junit files that cannot be read:\n" + "\n".join(bad))
+        raise UsageError("these JUnit files cannot be read:\n" + "\n".join(bad))
     if not tallies:
-        raise UsageError(f"{directory}: no junit files there", hint="pytest --junitxml junit-py39.xml")
+        raise UsageError(f"{directory}: no JUnit files there", hint="pytest --junitxml junit-py39.xml")
     matrix.tallies = sorted(tallies.values(), key=lambda tally: _natural(tally.label))
     return matrix
 

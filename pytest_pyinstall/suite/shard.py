@@ -190,7 +190,7 @@ def durations_of_junit(paths: Iterable[Path]) -> dict[str, float]:
             if nodeid := _nodeid(case.get("classname", ""), case.get("name", ""), files):
                 durations[nodeid] = round(durations.get(nodeid, 0.0) + float(case.get("time") or 0), 6)
     if not durations:
-        message = "--durations: no JUnit file here is one of --python-suite, which names the files of its tests"
+        message = "--durations: none of these JUnit files is from --python-suite, which records the test files"
         raise UsageError(message, hint="pytest --python supported --python-suite --junitxml junit.xml")
     return dict(sorted(durations.items()))
 

@@ -106,7 +106,7 @@ def test_a_project_without_a_package_is_not_installed(write: Write, text: str) -
     [
         ('[dependency-groups]\ntest = [{include-group = "test"}]\n', "includes itself"),
         ('[dependency-groups]\ntest = [{include-group = "gone"}]\n', "no dependency group 'gone'"),
-        ("[dependency-groups]\ntest = [1]\n", "holds 1"),
+        ("[dependency-groups]\ntest = [1]\n", "contains 1"),
         ("[dependency-groups\n", "is not valid TOML"),
     ],
 )

@@ -88,7 +88,7 @@ def test_the_end_of_an_id_is_a_parameter_in_any_other_file(tmp_path: Path, param
 
 
 def test_a_directory_without_junit_files_and_a_broken_file_are_usage_errors(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no junit files"):
+    with pytest.raises(UsageError, match="no JUnit files"):
         read_junit(tmp_path)
     (tmp_path / "x.xml").write_text("<testsuite", "utf-8")
     with pytest.raises(UsageError, match=r"x\.xml"):
