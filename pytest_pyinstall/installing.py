@@ -63,7 +63,7 @@ class Installer(Value):
         broken installation is repaired: from its own files if none has lost its content, and with what the user added
         to it. Afterwards the installation is complete, or nothing has changed. Raises `PyinstallError`.
         """
-        # Only a comparison of the content may show the damage that is to be repaired.
+        # Only a comparison of the content shows every kind of damage.
         with self.store.claim(build.key, content=keep_added) as claim:
             if not reinstall and isinstance(interpreter := self._interpreter(claim.installation), Interpreter):
                 _LOGGER.info("%s: another process installed it meanwhile", build.key)

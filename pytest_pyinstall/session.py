@@ -25,7 +25,7 @@ from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.progress import Display
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_provisioner
-from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.request.identity import Key, suffix_of
 from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.system.values import Value, replace
@@ -539,7 +539,7 @@ def _names_of_request(request: Request) -> list[str]:
     names = [request.text, f"{request.text}-missing"]
     if match := _exact(request):
         name = "" if request.implementation in {"cpython", None} else request.implementation
-        suffix = ("t" if "freethreaded" in request.variant else "") + ("d" if "debug" in request.variant else "")
+        suffix = suffix_of(request.variant)
         patch = [] if match[2] in {None, ".*"} else [f"{name}{match[1]}{match[2]}{suffix}"]
         names = [f"{name}{match[1]}{suffix}", *patch, *names]
     return list(map(_plain, names))

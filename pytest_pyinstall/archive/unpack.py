@@ -58,7 +58,7 @@ def ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
                 if left.is_set():
                     return
             made.put(b"")
-        except BaseException as error:  # noqa: BLE001 (it is raised where the chunk is asked for)
+        except BaseException as error:  # noqa: BLE001 (raised when the chunk is read)
             made.put(error)
 
     def ask() -> Iterator[bytes]:

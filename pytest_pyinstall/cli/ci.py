@@ -13,6 +13,7 @@ from packaging.version import Version
 from pytest_pyinstall.cli.context import REQUEST_HELP, CommandContext, CommandResult, error_lines, examples_text
 from pytest_pyinstall.errors import NoMatchError, PyinstallError, UsageError
 from pytest_pyinstall.provisioner import ProvisionResult
+from pytest_pyinstall.request.identity import suffix_of
 from pytest_pyinstall.request.request import Request
 from pytest_pyinstall.request.resolve import resolve
 
@@ -148,8 +149,7 @@ def _is_special(variant: str) -> bool:
 
 def _name(implementation: str, version: str, variant: str) -> str:
     name = "" if implementation == "cpython" else implementation
-    suffix = ("t" if "freethreaded" in variant else "") + ("d" if "debug" in variant else "")
-    return f"{name}{version}{suffix}"
+    return f"{name}{version}{suffix_of(variant)}"
 
 
 def report(

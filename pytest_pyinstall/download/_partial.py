@@ -81,7 +81,7 @@ class PartialDownload:
         return self._hash.hexdigest()
 
     def is_continued_by(self, url: str) -> bool:
-        """Whether it came from `url` and the server can be asked for the rest."""
+        """Whether it came from `url` and the rest can be requested."""
         return bool(self.size and self.validator) and self.url == redacted(url)
 
     @property

@@ -1,4 +1,4 @@
-"""Verifies, before an archive is fetched, who built it.
+"""Verifies the build attestation of an archive before the archive is fetched.
 
 The proof is a bundle, the format of GitHub's build attestations: a DSSE envelope around an in-toto statement with the
 archive's sha256, the certificate of the workflow that signed it, and the proof that it is in a public log. `sigstore`

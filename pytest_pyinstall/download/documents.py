@@ -64,7 +64,7 @@ def fetch_text(
 
     `what` is the beginning of error messages.
 
-    A document from http(s) is kept below the cache. If the copy is older than `max_age` seconds, the server is asked
+    A document from http(s) is kept below the cache. If the copy is older than `max_age` seconds, it is requested
     with its ETag, at most `attempts` times. If the server cannot be reached, the copy is used with a warning; if
     `offline` is set, without one. The cache need not be writable. Raises `OfflineError`, `FetchError`, and
     `CatalogueError` for a document that is too long. Several processes can call it at once.

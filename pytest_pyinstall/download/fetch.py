@@ -259,7 +259,7 @@ def fetch(
 ) -> Archive:
     """Return the archive of `build`, from the cache or from `url` (https, http, file, a path). The caller closes it.
 
-    `sink` receives the bytes as they arrive, from the network, a partial download or the cache, and is told to restart
+    `sink` receives the bytes as they arrive, from the network, a partial download or the cache, and is restarted
     if they begin again. When `fetch` returns, it has received exactly the bytes of the archive. When `fetch` raises,
     what it received is worthless.
 

@@ -7,7 +7,7 @@ pip. If the interpreter's own layout is unusual, its `venv` module is run instea
 import contextlib
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_pyinstall.errors import EnvironmentCreationError
@@ -99,7 +99,7 @@ def _fill_posix(path: Path, key: Key, base_executable: Path) -> bool:
         return False
     (path / "include").mkdir()
     (path / _library(key) / "site-packages").mkdir(parents=True)
-    if key.target.os != "macos" and not _is_32_bit(key):
+    if key.target.os != "macos" and key.target.arch not in {"x86", "armv7"}:
         (path / "lib64").symlink_to("lib")  # as venv does, for the Pythons whose platlibdir is lib64
     directory = path / "bin"
     directory.mkdir()
@@ -164,10 +164,6 @@ def _names(key: Key) -> tuple[str, ...]:
     return ("python", "python3", f"python{minor}", *((f"python{minor}{suffix}",) if suffix else ()))
 
 
-def _is_32_bit(key: Key) -> bool:
-    return key.target.arch in {"x86", "armv7"}
-
-
 def _configure(path: Path, key: Key, base: Path) -> None:
     (path / ".gitignore").write_text("*\n", encoding="utf-8")
     # Last: this file makes the directory an environment, so everything else must exist before.
@@ -195,7 +191,10 @@ def _unwritable(path: Path, error: OSError) -> EnvironmentCreationError:
 def _empty(path: Path, *, remove: bool) -> None:
     import shutil
 
-    for entry in _entries(path):
+    entries: list[Path] = []
+    with contextlib.suppress(OSError):
+        entries = list(path.iterdir())
+    for entry in entries:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         else:
@@ -204,11 +203,6 @@ def _empty(path: Path, *, remove: bool) -> None:
     if remove:
         with contextlib.suppress(OSError):
             path.rmdir()
-
-
-def _entries(path: Path) -> Iterator[Path]:
-    with contextlib.suppress(OSError):
-        yield from list(path.iterdir())
 
 
 _ACTIVATE = """\

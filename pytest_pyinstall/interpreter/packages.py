@@ -86,7 +86,7 @@ def install(
         if write_again(wheels):
             return
     except OSError as error:
-        msg = f"cannot install {_listed(requirements)} into {path}: {error.filename or ''}: {error.strerror}"
+        msg = f"cannot install {' '.join(requirements)} into {path}: {error.filename or ''}: {error.strerror}"
         raise EnvironmentCreationError(msg, hint=f"ls -ld {wheels.site_packages}") from error
     _install(path, requirements, key=key, base_executable=base_executable, environ=environ, uv=uv)
     remember(path, wheels)
@@ -104,7 +104,7 @@ def _install(
     options: Sequence[str] = (),
 ) -> None:
     python = executable(path, key)
-    what = f"cannot install {_listed(requirements)} into {path}"
+    what = f"cannot install {' '.join(requirements)} into {path}"
     if uv is None:
         _install_with_pip(path, requirements, python, key, base_executable, environ, directory)
         return
@@ -139,7 +139,7 @@ def _install_with_pip(
         if words:
             # The version check would ask an index for a newer pip.
             command = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
-            run_tool(command, environ=environ, what=f"cannot install {_listed(words)} into {path}", cwd=directory)
+            run_tool(command, environ=environ, what=f"cannot install {' '.join(words)} into {path}", cwd=directory)
 
 
 _ASKING = threading.Lock()
@@ -175,10 +175,6 @@ def _seed(path: Path, *, python: Path, base_executable: Path, environ: Mapping[s
             raise
         msg = f"{base_executable} has no ensurepip, so pip cannot be installed; uv works without pip\n{error.message}"
         raise EnvironmentCreationError(msg, hint="python -m pip install uv") from error
-
-
-def _listed(requirements: Sequence[str]) -> str:
-    return " ".join(requirements)
 
 
 _MOST = 8 << 20

@@ -32,6 +32,7 @@ __all__ = [
     "Key",
     "Signer",
     "Target",
+    "suffix_of",
 ]
 
 
@@ -66,6 +67,12 @@ ARCHITECTURE_WORDS: Mapping[str, str] = _ARCHITECTURES | {
 
 LIBC_WORDS = frozenset({"gnu", "gnueabi", "gnueabihf", "musl", "musleabi", "musleabihf", "none"})
 """The C libraries; ``none`` if the system is not Linux."""
+
+
+def suffix_of(variant: str) -> str:
+    """What a variant adds to a version: ``t`` (free-threaded), ``d`` (debug), ``td``, or nothing."""
+    variants = variant.split("+")
+    return ("t" if "freethreaded" in variants else "") + ("d" if "debug" in variants else "")
 
 
 @total_ordering
@@ -209,8 +216,8 @@ class Key(Value):
 
     @property
     def suffix(self) -> str:
-        """What a free-threaded or debug build adds to its version: ``t``, ``d``, ``td``, or nothing."""
-        return ("t" if self.is_free_threaded else "") + ("d" if self.is_debug else "")
+        """What the variant adds to the version, see `suffix_of`."""
+        return suffix_of(self.variant)
 
     @property
     def minor_link(self) -> str:

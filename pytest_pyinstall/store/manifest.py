@@ -388,7 +388,7 @@ def may_change(relative_path: str) -> bool:
     These files are never hardlinked to a cache (uv writes BUILD and EXTERNALLY-MANAGED in place), and their content
     does not show whether an installation is whole. `relative_path` has ``/`` between its parts.
     """
-    # Text, and no path objects: asked a thousand times for each installation, they would cost 10 ms.
+    # Text, because path objects would cost 10 ms: this is called a thousand times for each installation.
     *folders, name = relative_path.split("/")
     return (
         relative_path == "BUILD"

@@ -117,7 +117,7 @@ def new_file(
 
 
 def move_aside(path: Path) -> Path:
-    """Rename `path` to a private name beside it, which is returned, so that no one finds half of what is being deleted.
+    """Rename `path` to a private name beside it, which is returned, so that no process finds it half deleted.
 
     Raises `OSError`. `sweep_cache` deletes what has such a name if this process is killed before it does.
     """

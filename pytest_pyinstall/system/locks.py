@@ -343,5 +343,5 @@ def lock_now(directory: Path) -> Iterator[bool | None]:
         yield ours
     finally:
         if descriptor is not None:
-            with contextlib.suppress(OSError):  # the lock is gone, whatever the disk says
+            with contextlib.suppress(OSError):  # closing releases the lock, even if it fails
                 os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Who else can write to a directory, and so decide what we run; and on which volume it is, with how much free space."""
+"""Checks which other users can write to a directory, and so change what we run. Describes the volume of a directory."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class OtherWriter(NamedTuple):
 
 
 def other_writer(directory: Path) -> OtherWriter | None:
-    """The user, besides this one and root, who can write to `directory` or replace it; None if there is none.
+    """Another user, except root, that can write to `directory` or replace it. None if there is none.
 
     If `directory` does not exist, the one above it is checked. None on Windows, where this is not checked.
     """
@@ -89,7 +89,7 @@ def other_writer(directory: Path) -> OtherWriter | None:
 
 
 def who_else_can_write(status: os.stat_result, *, is_parent: bool, path: Path | None = None) -> Other | None:
-    """The user, besides this one and root, who can write to a directory, or, if it `is_parent`, rename what is in it.
+    """Another user, except root, that can write to a directory, or, if it `is_parent`, rename its entries.
 
     With `path`, its access control list is read too, if it has one.
     """
