@@ -379,6 +379,11 @@ def _admitted(requires_python: SpecifierSet, released: Iterable[Version], today:
 
 
 _PIN_FILES = (".python-versions", ".python-version")
+_OTHER_DISTRIBUTION = re.compile(
+    r"(?:activepython|anaconda|cinder|ironpython|jython|mambaforge|micropython|miniconda|miniforge|nogil|pyston|stackless)\d*"
+    r"(?:-|$)"
+)
+"""Names of pyenv for what no request means."""
 
 
 def read_pinned(directory: Path) -> tuple[Request, ...]:
@@ -414,7 +419,11 @@ def _pinned_in(text: str, *, directory: Path, origin: str) -> tuple[Request, ...
     try:
         requests = parse_requests([text], directory=directory, origin=origin)
     except InvalidRequestError:
-        if len(words := text.split()) < 2:
+        words = text.split()
+        if other := next((word for word in words if _OTHER_DISTRIBUTION.match(word)), None):
+            message = f"{origin}: {other!r} is pyenv's name for a distribution that cannot be requested"
+            raise InvalidRequestError(message, hint="latest") from None
+        if len(words) < 2:
             raise
         requests = parse_requests(words, directory=directory, origin=origin)
     if any(request.word == "pinned" for request in requests):

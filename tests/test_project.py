@@ -395,11 +395,12 @@ def test_a_version_file_above_the_repository_is_ignored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "hint"),
     [
-        ("3.12\nminiconda3-4.7\n", 2, None),
+        ("3.12\nminiconda3-4.7\n", 2, "latest"),
+        ("jython-2.7.3\n", 1, "latest"),
         ("pypy3.10-7.3.12\n", 1, "pypy3.10"),
         ("# here\n3.13-dev\n", 2, "3.13"),
         ("system\n", 1, "current"),
-        ("3.12 stackless-3.7\n", 1, None),
+        ("3.12 stackless-3.7\n", 1, "latest"),
         ("pinned\n", 1, "latest"),
     ],
 )
