@@ -263,8 +263,8 @@ class State:
             return None
         from pytest_pyinstall.progress import Bars, Lines, has_cursor
 
-        file = reporter._tw._file  # noqa: SLF001  # no other way to ask
-        if not has_cursor(file, os.environ):
+        file = getattr(getattr(reporter, "_tw", None), "_file", None)  # a plugin's reporter may have neither
+        if file is None or not has_cursor(file, os.environ):
             return Lines(say, patience=0.0 if verbose >= 0 else 1.0)
 
         def begin_line() -> None:
@@ -286,7 +286,7 @@ class State:
     def _begin_line(reporter: Any) -> None:
         """End a line that pytest has begun: the dots of the tests, or ``collecting ...``."""
         reporter.ensure_newline()
-        if reporter._tw.width_of_current_line:  # noqa: SLF001  # no other way to ask
+        if getattr(getattr(reporter, "_tw", None), "width_of_current_line", 0):
             reporter.write("\n")
 
     def _teller(self) -> Callable[[str], None] | None:

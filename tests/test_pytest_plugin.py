@@ -673,10 +673,11 @@ def test_p18_a_python_with_another_version_than_its_name_fails_the_session(
 
 
 # Output
-def test_quiet_sessions_print_nothing_about_downloads(pytester: pytest.Pytester) -> None:
+def test_very_quiet_sessions_print_nothing_about_downloads(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass")
-    result = pytester.runpytest_inprocess("-q", "--python=3.9")
-    result.assert_outcomes(passed=1)
+    result = pytester.runpytest_inprocess("-qq", "--python=3.9")
+    assert result.ret == 0
+    assert len(installed()) == 1
     result.stdout.no_fnmatch_line("*3.9*")
 
 

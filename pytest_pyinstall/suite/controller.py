@@ -444,7 +444,8 @@ class Suite:
 
     def _is_at_terminal(self) -> bool:
         reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
-        return reporter is not None and reporter._tw._file.isatty()  # noqa: SLF001  # no other way to ask
+        file = getattr(getattr(reporter, "_tw", None), "_file", None)
+        return file is not None and file.isatty()
 
     def _call_environment_hook(self, python: Interpreter | None, environment: SuiteEnvironment) -> None:
         """Let other plugins prepare a new environment before the first test runs in it.

@@ -104,6 +104,9 @@ class World:
             check=False,
         )
         self.code = done.returncode
+        if re.search(r" -q\b", command):
+            # With -q, only what takes longer than a second is announced, which depends on the machine.
+            done.stdout = re.sub(r"^(Downloading|making an environment for) .*\n", "", done.stdout, flags=re.MULTILINE)
         written = done.stdout.replace(str(self.home), "/home/you")
         return written if keep_colors else re.sub(r"\x1b\[[0-9;]*m", "", written)
 
