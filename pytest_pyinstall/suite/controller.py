@@ -587,14 +587,17 @@ class Suite:
                 row.tally.seconds = row.worker.seconds
                 row.tally.note = "stopped"
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_unconfigure(self) -> None:
-        self._clean()  # the session may have ended before it ran anything
-        if self._ended_by:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):  # the terminal is gone
-                    stream.flush()
-            end_by(self._ended_by)
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_unconfigure(self) -> Generator[None, None, None]:
+        try:
+            return (yield)
+        finally:  # the reporter raises if SIGHUP says that its terminal is gone
+            self._clean()  # the session may have ended before it ran anything
+            if self._ended_by:
+                for stream in (sys.stdout, sys.stderr):
+                    with contextlib.suppress(OSError, ValueError):
+                        stream.flush()
+                end_by(self._ended_by)
 
     def _clean(self) -> None:
         for row in self.rows:

@@ -149,6 +149,9 @@ def test_tests_that_ignore_an_interrupt_are_killed(run: Run, project: Path) -> N
             os.kill(int(path.name.removeprefix("pid-")), 0)
 
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, a process that called setsid stays")
+
+
 DAEMON = """
 import os, signal, time
 def note(name):
@@ -171,7 +174,8 @@ def test_slow():
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@linux
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_ends_the_session_and_all_processes_that_its_tests_started(
     run: Run, bench: Bench, number: signal.Signals
 ) -> None:
@@ -187,6 +191,23 @@ def test_a_signal_ends_the_session_and_all_processes_that_its_tests_started(
         assert f"Exit: ended by {number.name}" in output_of(place)
         assert "2 passed" in output_of(place)
         assert (place / "junit.xml").exists()
+
+
+@linux
+def test_a_session_whose_terminal_is_closed_ends_by_sighup_and_leaves_nothing(run: Run, bench: Bench) -> None:
+    place = bench(files={"test_it.py": DAEMON})
+    run("-k", "quick").assert_outcomes(passed=2, deselected=2)
+    ours, theirs = os.openpty()
+    # The leader of a session gets the first terminal that it opens.
+    words = [f'exec "$@" <>{os.ttyname(theirs)} >&0 2>&0', "sh", sys.executable, "-m", "pytest", "-q"]
+    command = ["/bin/sh", "-c", *words, "-p", "no:randomly", "--python-suite", *asked(OLD, NEW)]
+    with subprocess.Popen(command, cwd=place, start_new_session=True) as process:
+        os.close(theirs)
+        wait_until(lambda: len(list(place.glob("pid-*"))) == 4, LONG)
+        os.close(ours)
+        assert process.wait(LONG) == -signal.SIGHUP
+    pids = [int(path.name.split("-")[1]) for path in place.glob("pid-*")]
+    wait_until(lambda: not any(map(is_running, pids)))
 
 
 def is_running(pid: int) -> bool:
