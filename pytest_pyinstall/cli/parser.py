@@ -120,7 +120,12 @@ def _command(rest: Sequence[str]) -> str:
     kind = "option" if name.startswith("-") else "command"
     near = get_close_matches(name, COMMANDS if kind == "command" else _options(), n=1)
     meant = f"; did you mean {near[0]}?" if near else ""
-    raise UsageError(f"there is no {kind} {name}{meant}", hint="pytest-pyinstall --help")
+    hint = "pytest-pyinstall --help"
+    if near and kind == "command":
+        import shlex
+
+        hint = f"pytest-pyinstall {shlex.join([near[0], *rest[1:]])}"
+    raise UsageError(f"there is no {kind} {name}{meant}", hint=hint)
 
 
 def _no_command(options: Sequence[str], command: Sequence[str]) -> UsageError:

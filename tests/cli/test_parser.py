@@ -23,7 +23,8 @@ def test_options_may_be_on_either_side_of_the_command(cli: Cli, mirror_directory
     ("words", "hint"),
     [
         ([], "pytest-pyinstall --help"),
-        (["instal"], "pytest-pyinstall --help"),
+        (["instal", "3.12"], "pytest-pyinstall install 3.12"),
+        (["nothing-like-it"], "pytest-pyinstall --help"),
         (["install", "--reinstal"], "pytest-pyinstall install --help"),
         (["install", "3.x.y"], ""),
         (["install", "--python-downloads", "often", "3.12"], "--python-downloads auto"),
