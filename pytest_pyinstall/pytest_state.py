@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.interpreter.interpreter import Interpreter
     from pytest_pyinstall.progress import Display
     from pytest_pyinstall.session import PythonProvider, SessionPython
-    from pytest_pyinstall.suite.cells import Cells
+    from pytest_pyinstall.suite.shard import Cells
 
 __all__ = ["PYTHON_FIXTURE", "STATE", "State", "none_fits", "not_fitting", "or_fail", "python_param", "state_of"]
 
@@ -124,7 +124,7 @@ class State:
     def _choices_of_suite(self, texts: Iterable[object], origin: str, directory: Path) -> "tuple[SessionPython, ...]":
         if not self.config.option.pyinstall_shard:
             return self.pythons.choose(texts, origin=origin, directory=directory)
-        from pytest_pyinstall.suite.cells import read_cells
+        from pytest_pyinstall.suite.shard import read_cells
 
         # The cut needs all names, and the session only the Pythons of its own shard.
         planned = self.pythons.plan(texts, origin=origin, directory=directory)

@@ -35,7 +35,6 @@ from pytest_pyinstall.interpreter.interpreter import Environment
 from pytest_pyinstall.progress import Notices
 from pytest_pyinstall.session import PythonProvider, SessionPython, reason
 from pytest_pyinstall.suite.cache import environments_directory
-from pytest_pyinstall.suite.cells import Cells, read_cells
 from pytest_pyinstall.suite.environment import (
     SuiteEnvironment,
     is_prepared,
@@ -63,7 +62,7 @@ from pytest_pyinstall.suite.replay import (
 )
 from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, append_summary, combine
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, prepare_plugin
-from pytest_pyinstall.suite.shard import FILES, describe
+from pytest_pyinstall.suite.shard import FILES, Cells, describe, read_cells
 from pytest_pyinstall.suite.summary import (
     grouping,
     list_collected,

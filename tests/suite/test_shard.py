@@ -14,12 +14,35 @@ from suite_fixtures import NEW, Run, marks
 
 from pytest_pyinstall.errors import UsageError
 from pytest_pyinstall.suite import _worker_plugin
-from pytest_pyinstall.suite.shard import Shard, cut, durations_of_junit, parse_shard, read_durations
+from pytest_pyinstall.suite.shard import Cell, Cells, Shard, cut, durations_of_junit, parse_shard, read_durations
+from pytest_pyinstall.suite.variants import Variant
 
 parts_of: Any = _worker_plugin.parts_of  # it has no annotations, for Python 3.6
 TESTS = st.lists(st.sampled_from([f"t.py::test_{number}" for number in range(30)]), unique=True)
 CELLS = st.dictionaries(st.sampled_from(["py3.9", "py3.12", "pypy3.11", "py3.9-old", "py3.12-old"]), TESTS, min_size=1)
 SECONDS = st.one_of(st.just(0.0), st.floats(0, 1e6), st.floats(0, 1e-7))
+
+
+OLD = Variant("old", "old: wcwidth<0.2.13")
+
+
+@pytest.mark.parametrize(
+    ("python", "variant", "label"),
+    [
+        ("3.9", None, "py3.9"),
+        ("3.13t", None, "py3.13t"),
+        ("pypy3.11", None, "pypy3.11"),
+        ("graalpy3.12", None, "graalpy3.12"),
+        ("3.9", OLD, "py3.9-old"),
+    ],
+)
+def test_a_label_names_the_python_and_the_variant(python: str, variant: Variant | None, label: str) -> None:
+    assert Cell(python, variant).label == label
+
+
+def test_a_session_needs_the_pythons_of_its_cells() -> None:
+    cells = {cell.label: cell for python in ("3.9", "3.12") for cell in (Cell(python, None), Cell(python, OLD))}
+    assert Cells(cells, list(cells), ["py3.12", "py3.12-old"], (None, OLD), None, {}).pythons == {"3.12"}
 
 
 def assigned(cells: dict[str, list[str]], durations: dict[str, float], count: int) -> list[list[str]]:
