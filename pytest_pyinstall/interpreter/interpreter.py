@@ -96,7 +96,8 @@ class Interpreter(Value):
         gets the variables of this process, except those that lead to the files of another Python (``PYTHONHOME``,
         ``VIRTUAL_ENV``, ``LD_LIBRARY_PATH``, …). With `check`, an exit code other than 0 raises `RunError`, a
         `subprocess.CalledProcessError` that shows the output. After `timeout` seconds the process is killed and
-        `subprocess.TimeoutExpired` is raised.
+        `subprocess.TimeoutExpired` is raised. If this process ends first, even by SIGKILL, the one that it started is
+        killed (not on Windows); on Linux, this includes what that one has started, unless it is a daemon.
         """
         __tracebackhide__ = True  # a test's failure shows the test's line and the process's output
         command = [os.fspath(self.executable), *(os.fspath(word) for word in args)]
@@ -115,8 +116,8 @@ class Interpreter(Value):
         Arguments and the value are sent as JSON: None, bool, int, float, str, list, and dict with str keys arrive
         equal, nested to any depth. A tuple arrives as a list. Anything else (bytes, set, a dict with other keys,
         subclasses of these types) is rejected and never changed. The function's output appears on this process's
-        standard output and error after it ends, and its standard input is empty. Background processes that it leaves
-        are not waited for.
+        standard output and error after it ends, and its standard input is empty. While it runs, its process ends with
+        this one, as in `run`. Background processes that it leaves are not waited for, and not ended.
 
         Raises `UsageError` for something that cannot be sent or run, `TypeError` for arguments that do not match the
         function, and `CallError` with the traceback if the function raises or its process dies.

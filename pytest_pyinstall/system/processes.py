@@ -3,8 +3,9 @@
 A process given to `end_with_us` is killed when this process ends, whether it returns, crashes or is killed with
 SIGKILL. The parent-death signal of Linux is not enough: it reaches only the direct child, and it is sent when the
 *thread* that started the child ends. So a small shell reads a pipe, which the kernel closes when this process ends, and
-then kills what is left: with SIGTERM, which a guard of a suite's worker needs to end what it guards, and with SIGKILL a
-second later. On Windows a job object does the same.
+then kills what is left: groups with SIGTERM, which a guard of a suite's worker needs to end what it guards, and with
+SIGKILL a second later; single processes at once and, on Linux, with their descendants. On Windows a job object does the
+same.
 """
 
 from __future__ import annotations
@@ -51,17 +52,18 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run `command`; its exit code and output, as `Interpreter.run` describes them."""
     __tracebackhide__ = True
-    return subprocess.run(
+    with subprocess.Popen(
         command,
-        input="" if input is None else input,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="backslashreplace",
         env=dict(env),
         cwd=cwd,
-        timeout=timeout,
-        check=False,
-    )
+    ) as process:
+        output, errors = _communicated(process, input or "", timeout)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def run_into(
@@ -77,12 +79,62 @@ def run_into(
     """
     __tracebackhide__ = True
     output, errors = directory / "stdout", directory / "stderr"
-    with output.open("ab") as out, errors.open("ab") as err:
-        done = subprocess.run(
-            command, input=input, stdout=out, stderr=err, encoding="utf-8", env=dict(env), check=False
-        )
-    done.stdout, done.stderr = (path.read_text("utf-8", "backslashreplace") for path in (output, errors))
-    return done
+    with (
+        output.open("ab") as out,
+        errors.open("ab") as err,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=out, stderr=err, encoding="utf-8", env=dict(env)
+        ) as process,
+    ):
+        _communicated(process, input, None)
+    texts = (path.read_text("utf-8", "backslashreplace") for path in (output, errors))
+    return subprocess.CompletedProcess(process.args, process.returncode, *texts)
+
+
+def _communicated(process: subprocess.Popen[str], text: str, timeout: float | None) -> tuple[str, str]:
+    """As `subprocess.run`, and the process and its descendants end with us. It stays in our group, with our terminal.
+
+    After an error, and after `timeout`, they are killed too. What it leaves running when it ends is not ours.
+    """
+    if sys.platform != "win32":  # there is no `forget` there: what it leaves running would end with us
+        end_with_us(process, group=False)
+    try:
+        return process.communicate(text, timeout)
+    except BaseException as error:
+        _kill_tree(process)
+        if sys.platform == "win32" and isinstance(error, subprocess.TimeoutExpired):
+            error.stdout, error.stderr = process.communicate()
+        raise
+    finally:
+        forget(process, group=False)
+
+
+def _kill_tree(process: subprocess.Popen[Any]) -> None:
+    """Kill `process`, which has no group of its own, and on Linux what it has started."""
+    if process.poll() is not None:
+        return
+    if sys.platform == "linux":
+        for pid in _descendants(process.pid):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+    process.kill()
+    process.wait()
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """The processes below `pid`, each after those below it; they are stopped, so that they start no more.
+
+    Source: proc_tid_children(5).
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGSTOP)
+            for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208  # names are enough
+                with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                    children = file.read()
+                for child in map(int, children.split()):
+                    yield from _descendants(child)
+                    yield child
 
 
 def tail(text: str, most: int = 4000) -> str:
@@ -160,7 +212,10 @@ def kill(process: subprocess.Popen[Any]) -> None:
 
 
 def end_with_us(process: subprocess.Popen[Any], *, group: bool) -> None:
-    """Kill `process` when this process ends, however it ends; with `group`, everything in its process group."""
+    """Kill `process` when this process ends, however it ends; with `group`, everything in its process group.
+
+    Without `group`, what `process` has started is killed too, on Linux.
+    """
     if sys.platform == "win32":
         _put_into_job(process)
     else:
@@ -182,10 +237,28 @@ while read -r what id; do
     esac
 done
 [ "$ids" = ' ' ] && exit
-for id in $ids; do kill -s TERM -- "$id"; done
+end() {
+    kill -s STOP -- "$1"
+    for file in /proc/"$1"/task/*/children; do
+        children=
+        read -r children < "$file"
+        for child in $children; do end "$child"; done
+    done
+    kill -s KILL -- "$1"
+}
+groups=
+for id in $ids; do
+    case $id in
+        -*) groups="$groups $id"; kill -s TERM -- "$id" ;;
+        *) end "$id" ;;
+    esac
+done
+[ -z "$groups" ] && exit
 sleep 1
-for id in $ids; do kill -s KILL -- "$id"; done
+for id in $groups; do kill -s KILL -- "$id"; done
 """
+"""A negative id is that of a process group. For a single process, Linux lists what it has started
+(proc_tid_children(5)); it is stopped first, so that it starts no more."""
 
 
 class _Watchdog:

@@ -125,6 +125,39 @@ def test_p20_an_installer_of_an_environment_ends_with_the_session(
     tally.survive()
 
 
+WAITS = """\
+def waits(here):
+    import subprocess, sys
+    code = "import os, time; open('new', 'w').write(str(os.getpid())); os.rename('new', 'build.pid'); time.sleep(300)"
+    subprocess.run([sys.executable, "-c", code], cwd=here)
+
+"""
+STARTERS = {
+    "run": "def test_it(python): python.run('-c', WAITS + f'waits({here!r})')\n",
+    "call": "def test_it(python): python.call(waits, here)\n",
+    "environment": "def test_it(python_env): python_env.run('-c', WAITS + f'waits({here!r})')\n",
+}
+
+
+@pytest.mark.parametrize("how", STARTERS)
+def test_p20_what_a_test_runs_in_a_python_ends_with_the_session(
+    workshop: Workshop, tally: Tally, tmp_path: Path, how: str
+) -> None:
+    """Also what that has started."""
+    tally.attempt("a signal to a session whose test runs a Python")
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "test_it.py").write_text(f"{WAITS}WAITS = {WAITS!r}\nhere = {str(project)!r}\n{STARTERS[how]}")
+    with session(project, workshop, "test_it.py") as process:
+        pid_file = project / "build.pid"
+        wait_until(lambda: pid_file.exists() or process.poll() is not None)
+        pid = int(pid_file.read_text())
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+        wait_until(lambda: not is_running(pid), 20)
+    tally.survive()
+
+
 def test_p20_the_command_of_a_killed_exec_ends(workshop: Workshop, tally: Tally, tmp_path: Path) -> None:
     tally.attempt("SIGKILL of exec")
     version = ".".join(map(str, sys.version_info[:3]))

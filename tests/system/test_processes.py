@@ -57,6 +57,88 @@ def test_run_has_a_time_limit() -> None:
         run(python(SLEEP), input=None, env=os.environ, timeout=0.5)
 
 
+PARENT = """
+import os, sys
+from pathlib import Path
+from pytest_pyinstall.system.processes import run, run_into
+command = [sys.executable, "-c", sys.argv[1]]
+if sys.argv[2] == "run":
+    run(command, input=None, env=os.environ, cwd=sys.argv[3])
+else:
+    os.chdir(sys.argv[3])
+    run_into(Path(sys.argv[3]), command, input="", env=os.environ)
+"""
+FAMILY = f"""
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", {SLEEP!r}])
+if os.fork() == 0:
+    if os.fork() == 0:  # a daemon
+        os.setsid()
+        open("daemon", "w").write(str(os.getpid()))
+        time.sleep(600)
+    os._exit(0)
+os.wait()
+while not os.path.exists("daemon") or not os.path.getsize("daemon"):
+    time.sleep(0.01)
+open("pids.new", "w").write(f"{{os.getpid()}} {{child.pid}} {{open('daemon').read()}}")
+os.rename("pids.new", "pids")
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's list of children")
+@pytest.mark.parametrize("how", ["run", "run_into"])
+def test_p20_what_is_run_ends_with_a_killed_parent_and_a_daemon_goes_on(how: str, tmp_path: Path) -> None:
+    with subprocess.Popen(python(PARENT, FAMILY, how, str(tmp_path))) as parent:
+        wait_until((tmp_path / "pids").exists)
+        parent.kill()
+    child, grandchild, daemon = map(int, (tmp_path / "pids").read_text().split())
+    try:
+        wait_until(lambda: not is_running(child) and not is_running(grandchild))
+        assert is_running(daemon)
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's list of children")
+def test_a_timeout_ends_what_the_command_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    communicate = subprocess.Popen.communicate
+
+    def later(process: subprocess.Popen[str], text: str, timeout: float) -> tuple[str, str]:
+        wait_until((tmp_path / "pids").exists)
+        return communicate(process, text, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", later)
+    with pytest.raises(subprocess.TimeoutExpired):
+        run(python(FAMILY), input=None, env=os.environ, cwd=tmp_path, timeout=0.01)
+    child, grandchild, daemon = map(int, (tmp_path / "pids").read_text().split())
+    try:
+        wait_until(lambda: not is_running(child) and not is_running(grandchild))
+        assert is_running(daemon)
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+
+
+LEAVING = """
+import os, sys
+from pathlib import Path
+from pytest_pyinstall.system.processes import run_into
+code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', sys.argv[1]]).pid)"
+print(run_into(Path(sys.argv[1]), [sys.executable, "-c", code, sys.argv[2]], input="", env=os.environ).stdout)
+"""
+
+
+@posix
+def test_what_a_command_leaves_running_goes_on_after_this_process(tmp_path: Path) -> None:
+    command = python(LEAVING, str(tmp_path), SLEEP)
+    left = int(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    try:
+        assert is_running(left)
+    finally:
+        os.kill(left, signal.SIGKILL)
+
+
 @posix
 def test_run_into_files_does_not_wait_for_processes_that_are_left_running(tmp_path: Path) -> None:
     code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid)"
