@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.provisioner import Provisioner
     from pytest_pyinstall.request.identity import Key
     from pytest_pyinstall.request.request import Request
+    from pytest_pyinstall.store.manifest import Record
 
 __all__ = ["remove", "remove_parser", "verify", "verify_parser"]
 
@@ -201,7 +202,31 @@ def _checked(session: CommandContext, key: Key, *, repair: bool) -> _Check | Non
             return _repaired(provisioner, broken, facts)
         hint = f"pytest-pyinstall verify --repair {name_of(key, provisioner)}"
         return _Check(state="broken", error=ProbeError(str(broken), hint=hint), **facts)
-    return _Check(state="whole", **facts)
+    if found.record is None:
+        return _Check(state="whole", **facts)
+    return _checked_byte_code(session, found.record, facts, repair=repair)
+
+
+def _checked_byte_code(session: CommandContext, record: Record, facts: dict[str, Any], *, repair: bool) -> _Check:
+    """With `repair`, damaged byte code is deleted. Running processes do not need it, and the next one makes it anew."""
+    from pytest_pyinstall.interpreter.byte_code import damaged_byte_code
+
+    provisioner, key, home = session.provisioner, facts["key"], facts["home"]
+    names = damaged_byte_code(home / key.executable, home, environ=provisioner.environ)
+    if not names:
+        return _Check(state="whole", **facts)
+    damage = tuple(Difference(name, "changed", "byte code that cannot be read") for name in names)
+    facts = {**facts, "differences": (*damage, *facts["differences"])}
+    if not repair:
+        broken = BrokenInstallation(key=key, home=home, record=record, differences=damage)
+        error = IntegrityError(str(broken), hint=f"pytest-pyinstall verify --repair {name_of(key, provisioner)}")
+        return _Check(state="broken", error=error, **facts)
+    try:
+        for name in names:
+            (home / name).unlink(missing_ok=True)
+    except OSError as error:
+        return _Check(state="broken", error=provisioner.store.access.unwritable(error), **facts)
+    return _Check(state="repaired", **facts)
 
 
 def _repaired(provisioner: Provisioner, broken: BrokenInstallation, facts: dict[str, Any]) -> _Check:

@@ -24,7 +24,7 @@ from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.processes import end_with_us, forget, kill
 from pytest_pyinstall.system.values import replace
 
-__all__ = ["probe"]
+__all__ = ["clean_environment", "probe"]
 
 
 _LOGGER = StepLogger(__name__)
@@ -156,7 +156,7 @@ def _start(
                 stderr=subprocess.STDOUT,
                 bufsize=0,
                 cwd=executable.anchor,
-                env=_clean(environ),
+                env=clean_environment(environ),
                 start_new_session=not windows,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
@@ -178,7 +178,8 @@ def _script() -> str:
     return cast("bytes", loader.get_data(str(Path(__file__).with_name("_probe_script.py")))).decode()
 
 
-def _clean(environ: Mapping[str, str]) -> dict[str, str]:
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What `environ` may tell an interpreter that is probed: nothing that redirects a Python or its loader."""
     return {name: value for name, value in environ.items() if name.upper() in _KEPT or name.upper().startswith("LC_")}
 
 

@@ -48,5 +48,5 @@ class BrokenInstallation(Value):
     def lacks_content(self) -> bool:
         """Whether content is lost. A restored copy may also lose its place, modes, links and empty directories."""
         files = {entry.name for entry in self.record.entries if entry.kind == "file"}
-        lost = (each for each in self.differences if each.name in files)
+        lost = (each for each in self.differences if each.name in files or "__pycache__" in each.name.split("/"))
         return any(each.what == "missing" or not each.reason.startswith("has mode ") for each in lost)

@@ -39,6 +39,11 @@ def starts(workshop: Workshop) -> bool:
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
+def imports(workshop: Workshop, module: str) -> bool:
+    command = [str(workshop.home / workshop.key.executable), "-I", "-B", "-c", f"import {module}"]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
 def compile_all(workshop: Workshop) -> Path:
     """Compile the standard library, and return its directory."""
     library = workshop.home / f"lib/python{workshop.version.rpartition('.')[0]}"
@@ -104,6 +109,28 @@ def test_p2_damaged_byte_code_is_found_and_repaired(real: Workshop, damage: str,
     assert "repaired" in ended.output
     assert starts(real)
     assert real.run("verify").code == 0
+    tally.survive()
+
+
+@pytest.mark.parametrize("real", VERSIONS[-1:], indirect=True)
+def test_p2_byte_code_that_the_start_does_not_need_is_found_and_dropped(real: Workshop, tally: Tally) -> None:
+    tally.attempt("byte code that is damaged")
+    library = compile_all(real)
+    cut = next(library.glob("__pycache__/mailbox.cpython-*[0-9].pyc"))
+    os.truncate(cut, cut.stat().st_size // 2)
+    name = cut.relative_to(real.home)
+    assert starts(real)
+    assert not imports(real, "mailbox")
+    found = real.ours("verify")
+    assert found.code == 5, found.output
+    assert f"is broken: {name}: byte code that cannot be read" in found.output
+    assert f"verify --repair {real.version}" in found.output
+    repaired = real.ours("verify", "--repair")
+    assert repaired.code == 0, repaired.output
+    assert "repaired" in repaired.output
+    assert not cut.exists()
+    assert imports(real, "mailbox")
+    assert real.ours("verify").code == 0
     tally.survive()
 
 
