@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from pytest_pyinstall.errors import StoreError, UnreadableStoreError
-from pytest_pyinstall.store.manifest import ForeignOwnerError, check_owners
-from pytest_pyinstall.system.permissions import user_name, who_else_can_write
+from pytest_pyinstall.store.manifest import ForeignOwnerError, check_access
+from pytest_pyinstall.system.permissions import Other, user_name, who_else_can_write
 from pytest_pyinstall.system.values import Value
 
 __all__ = ["SETTING", "Access"]
@@ -71,19 +71,23 @@ class Access(Value):
         if self.owners is None:
             return
         if status.st_mode & 0o022 and (who := who_else_can_write(status, is_parent=False, path=home)) and who.flag:
-            msg = f"{who.name} can write to {home}, and could change what you run"
-            raise UnreadableStoreError(msg, hint=f"chmod {who.flag}-w {home}")
+            raise self._open(str(home), who, home)
         try:
             if status.st_uid not in self.owners:
                 raise ForeignOwnerError(str(home), status.st_uid)  # one message for both
-            if not has_record:
-                check_owners(home, self.owners)
+            if not has_record and (found := check_access(home, self.owners)):
+                raise self._open(*found, home)
         except ForeignOwnerError as error:
             raise self.foreign(error) from error
         except FileNotFoundError:
             pass  # it is being removed
         except OSError as error:
             raise self.unreadable(error) from error
+
+    def _open(self, path: str, who: Other, home: Path) -> UnreadableStoreError:
+        msg = f"{who.name} can write to {path}, and could change what you run"
+        flags = f"{who.flag}-w" if path == str(home) else f"-R {who.flag}-w"
+        return UnreadableStoreError(msg, hint=f"chmod {flags} {home}")
 
     def foreign(self, error: ForeignOwnerError) -> UnreadableStoreError:
         """The error for a file that belongs to another user."""

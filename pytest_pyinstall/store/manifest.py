@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from packaging.version import Version
 
     from pytest_pyinstall.system.files import FileDigests
+    from pytest_pyinstall.system.permissions import Other
 
 __all__ = [
     "Difference",
@@ -34,7 +35,7 @@ __all__ = [
     "ForeignOwnerError",
     "Record",
     "build_of",
-    "check_owners",
+    "check_access",
     "find_differences",
     "is_same_tree",
     "may_change",
@@ -103,8 +104,9 @@ def find_differences(
     """The `entries` that are missing below `tree` or have changed; with `content`, every file is read.
 
     Files that an interpreter or uv may rewrite in place only need to exist and not be empty. What another process
-    removes in the meantime counts as missing. Raises `ForeignOwnerError` for what belongs to none of `owners`, and
-    `OSError` if this process cannot look, for example because it has too many open files.
+    removes in the meantime counts as missing. With `owners`, a directory for byte code in which other users can write
+    is a difference, because they could put their own code there. Raises `ForeignOwnerError` for what belongs to none of
+    `owners`, and `OSError` if this process cannot look, for example because it has too many open files.
     """
     prefix = f"{tree}{os.sep}"
     differences = []
@@ -120,7 +122,31 @@ def find_differences(
             continue
         if reason:
             differences.append(Difference(entry.name, "changed", reason))
+        if owners is not None and entry.kind == "directory" and (reason := _open_byte_code(path, owners)):
+            differences.append(Difference(f"{entry.name}/__pycache__", "changed", reason))
     return differences
+
+
+def _open_byte_code(directory: str, owners: frozenset[int]) -> str:
+    """Why other users can decide the byte code of the modules in `directory`; empty if they cannot.
+
+    An interpreter makes the directory with the umask of its process, and no record lists it.
+    """
+    path = f"{directory}/__pycache__"
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        if error.errno in _GONE:
+            return ""
+        raise
+    if status.st_uid not in owners:
+        raise ForeignOwnerError(path, status.st_uid)
+    if not stat.S_ISDIR(status.st_mode):
+        return "is no directory"
+    from pytest_pyinstall.system.permissions import who_else_can_write
+
+    who = status.st_mode & 0o022 and who_else_can_write(status, is_parent=False, path=Path(path))
+    return f"{who.name} can write to it" if who else ""
 
 
 _GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
@@ -151,16 +177,26 @@ def unexpected(tree: Path, entries: tuple[Entry, ...]) -> list[str]:
     return names
 
 
-def check_owners(tree: Path, owners: frozenset[int]) -> None:
-    """Raise `ForeignOwnerError` if anything in `tree` belongs to none of `owners`."""
-    for name in ("", *(name for name, _ in _walk(tree))):
-        path = os.path.join(tree, name)  # noqa: PTH118  # hot: 1500 entries
+def check_access(tree: Path, owners: frozenset[int]) -> tuple[str, Other] | None:
+    """A path in `tree` to which another user can write, and that user; None if there is none.
+
+    Raises `ForeignOwnerError` if anything in `tree` belongs to none of `owners`.
+    """
+    from pytest_pyinstall.system.permissions import who_else_can_write
+
+    for path in (os.fspath(tree), *(path for _, path in _walk(tree, byte_code=True))):
         with contextlib.suppress(OSError):
-            if (uid := os.lstat(path).st_uid) not in owners:
-                raise ForeignOwnerError(path, uid)
+            status = os.lstat(path)
+            if status.st_uid not in owners:
+                raise ForeignOwnerError(path, status.st_uid)
+            if status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode):
+                other = who_else_can_write(status, is_parent=False, path=Path(path))
+                if other is not None:
+                    return path, other
+    return None
 
 
-def _walk(tree: Path) -> Iterator[tuple[str, str]]:
+def _walk(tree: Path, *, byte_code: bool = False) -> Iterator[tuple[str, str]]:
     """Every entry below `tree` with its path, parents first, by name. No recursion: a hostile tree may be deep."""
     stack = [""]
     while stack:
@@ -169,7 +205,7 @@ def _walk(tree: Path) -> Iterator[tuple[str, str]]:
             found = sorted(entries, key=lambda entry: entry.name, reverse=True)
         below = []
         for entry in reversed(found):
-            if entry.name == "__pycache__":
+            if entry.name == "__pycache__" and not byte_code:
                 continue
             name = f"{directory}/{entry.name}" if directory else entry.name
             yield name, entry.path
@@ -306,7 +342,7 @@ class Record(Value):
         try:
             with open_regular(path, OPEN_FLAGS) as file:
                 document: Any = json.loads(file.read(_MOST_BYTES))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             return None
         try:
             if document["format"] != _FORMAT:

@@ -40,6 +40,54 @@ def test_p15_a_store_directory_of_another_user_is_rejected(store: Store, name: s
         look(KEY)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX modes")
+@pytest.mark.parametrize("name", ["lib", "lib/python3.12/os.py", "lib/python3.12/__pycache__"])
+def test_p15_a_tree_of_uv_in_which_others_can_write_is_refused(store: Store, name: str) -> None:
+    """As uv leaves it under umask 000."""
+    home = publish(store).home
+    store.record_path(KEY).unlink()
+    (home / "lib/python3.12/__pycache__").mkdir()
+    (home / name).chmod(0o777)
+
+    with pytest.raises(UnreadableStoreError, match="everyone can write to") as caught:
+        store.look(KEY)
+    assert caught.value.hint == f"chmod -R o-w {home}"
+    (home / name).chmod(0o755)
+    assert isinstance(store.look(KEY), Installation)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX modes")
+def test_p15_byte_code_that_others_can_write_is_damage(store: Store) -> None:
+    """An interpreter makes its directory with the umask of its process."""
+    home = publish(store).home
+    cache = home / "lib/python3.12/__pycache__"
+    cache.mkdir()
+    cache.chmod(0o777)
+
+    found = store.look(KEY)
+
+    assert isinstance(found, BrokenInstallation)
+    assert str(found) == f"{KEY} is broken: lib/python3.12/__pycache__: everyone can write to it"
+    assert isinstance(replace(store, trusted=frozenset({store.root})).look(KEY), Installation)
+    cache.rmdir()
+    cache.symlink_to("elsewhere")
+    assert isinstance(store.look(KEY), BrokenInstallation)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
+@pytest.mark.parametrize("has_record", [True, False])
+def test_p15_byte_code_of_another_user_is_refused(store: Store, has_record: bool) -> None:
+    home = publish(store).home
+    if not has_record:
+        store.record_path(KEY).unlink()
+    cache = home / "lib/python3.12/__pycache__"
+    cache.mkdir()
+    os.chown(cache, 4242, 4242)
+
+    with pytest.raises(UnreadableStoreError, match="__pycache__ belongs to user 4242"):
+        store.look(KEY)
+
+
 @pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs access control lists")
 @pytest.mark.parametrize("name", [".", "lib", "lib/python3.12/os.py"])
 def test_p15_an_access_control_list_in_an_installation_is_damage(store: Store, name: str) -> None:
