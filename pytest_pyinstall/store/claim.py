@@ -153,8 +153,12 @@ class Claim(Value):
     def remove(self) -> bool:
         """Move the installation into `scratch`, where it is deleted when the claim ends. False if there is none.
 
+        The record goes last: if this process is killed before, what is left of the installation is broken and ours.
+
         Raises `InUseError` if another process has a `Store.lease` of it, and `StoreError`.
         """
+        from pytest_pyinstall.system.files import move_or_delete
+
         store = self.store
         lease = store.lease_path(self.key)
         store.make_lease(self.key)  # uv creates none
@@ -165,7 +169,7 @@ class Claim(Value):
                 if not is_unused:
                     msg = f"{self.key} is in use, and stays: {holder(lease)} is using it"
                     raise InUseError(msg, hint=f"pytest-pyinstall remove {self.key}")
-                self.home.rename(self.scratch / "removed")
+                move_or_delete(self.home, self.scratch / "removed")
                 _LOGGER.info("%s: moved aside, to be deleted: %s", self.key, self.home)
                 store.record_path(self.key).unlink(missing_ok=True)
                 store.link_minor(self.key, self.scratch)

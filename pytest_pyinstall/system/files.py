@@ -36,6 +36,7 @@ __all__ = [
     "make_cache_directory",
     "make_directory",
     "move_aside",
+    "move_or_delete",
     "new_file",
     "open_regular",
     "read_toml",
@@ -231,8 +232,9 @@ def replace_directory(source: Path, destination: Path) -> bool:
     """Rename `source` to `destination`. True if `destination` existed; it is at `source` afterwards.
 
     Both are on one filesystem. On Linux and macOS the two change places in one system call. If the kernel or the
-    filesystem has no such call, the old one is moved aside first, and `destination` is missing for an instant. Readers
-    may run at the same time, other writers may not. Raises `OSError`.
+    filesystem has no such call, the old one is moved aside first, and `destination` is missing for an instant. If the
+    old one cannot be renamed at all, as in a layer of a container's image, its entries are replaced one after another.
+    Readers may run at the same time, other writers may not. Raises `OSError`.
     """
     for _ in range(10):
         if not os.path.lexists(destination):  # `source` is a directory: rename would replace only an empty directory
@@ -243,13 +245,20 @@ def replace_directory(source: Path, destination: Path) -> bool:
                     continue  # another writer, without a lock, was faster
                 raise
             return False
+        _let_it_move(destination)
         try:
             if _exchange(source, destination):
                 return True
         except FileNotFoundError:
             continue  # another process removed it in the meantime
         aside = source.with_name(f"{source.name}.{os.urandom(4).hex()}")
-        _rename(destination, aside)
+        try:
+            _rename(destination, aside)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _replace_entries(source, destination)
+            return True
         _rename(source, destination)
         _rename(aside, source)
         return True
@@ -257,7 +266,38 @@ def replace_directory(source: Path, destination: Path) -> bool:
     raise OSError(errno.EBUSY, msg, str(destination))
 
 
+def move_or_delete(directory: Path, aside: Path) -> None:
+    """Rename `directory` to `aside`; delete it if it cannot be renamed. Raises `OSError`.
+
+    overlayfs renames no directory of a lower layer, such as one that is part of a container's image.
+    """
+    try:
+        _rename(directory, aside)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        remove(directory)
+
+
+def _replace_entries(source: Path, destination: Path) -> None:
+    """Move what is in `source` over what is in `destination`. A reader finds the old or the new file of each name."""
+    for parent, folders, names in os.walk(source):
+        here = destination / Path(parent).relative_to(source)
+        if here.is_symlink() or not here.is_dir():
+            remove(here)
+            here.mkdir()
+        here.chmod(stat.S_IMODE(Path(parent).stat().st_mode) | stat.S_IWUSR)
+        for entry in children(here):
+            if entry.name not in {*folders, *names}:
+                remove(entry)
+        for name in (*names, *(name for name in folders if Path(parent, name).is_symlink())):
+            if (here / name).is_dir() and not (here / name).is_symlink():
+                remove(here / name)
+            Path(parent, name).replace(here / name)
+
+
 def _rename(source: Path, destination: Path) -> None:
+    _let_it_move(source)
     # Windows cannot rename a directory while antivirus has a file in it open: try again for a moment.
     for pause in (0.01, 0.05, 0.2, 0.5, 1.0):
         try:
@@ -269,6 +309,14 @@ def _rename(source: Path, destination: Path) -> None:
         else:
             return
     source.rename(destination)
+
+
+def _let_it_move(directory: Path) -> None:
+    """Give its owner the right to write to `directory`, without which it cannot be moved to another parent."""
+    with contextlib.suppress(OSError):
+        mode = directory.lstat().st_mode
+        if stat.S_ISDIR(mode) and not mode & stat.S_IWUSR:
+            directory.chmod(stat.S_IMODE(mode) | stat.S_IRWXU)
 
 
 _AT_FDCWD = -100
@@ -401,7 +449,7 @@ def _started(pid: int) -> int:
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no system has such a number
         return False
     except OSError:
         return True  # another user's

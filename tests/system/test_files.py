@@ -1,5 +1,6 @@
 """Files and directories are replaced atomically, and deletion follows no link."""
 
+import errno
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from campaign import digest
 
 from pytest_pyinstall.system import files
 from pytest_pyinstall.system.files import (
@@ -17,8 +19,10 @@ from pytest_pyinstall.system.files import (
     host_name,
     is_abandoned,
     move_aside,
+    move_or_delete,
     new_file,
     replace_directory,
+    scratch_name,
     sweep_cache,
     write_atomically,
 )
@@ -161,6 +165,62 @@ def test_a_file_being_written_has_a_name_that_a_sweep_recognizes(tmp_path: Path)
             assert name in {None, made}
             assert is_abandoned(made) is False  # this process is alive
         assert is_abandoned(made.with_name(made.name.replace(f"-{os.getpid()}-", "-1-"))) is True
+
+
+def test_p11_a_planted_name_with_an_impossible_process_id_is_abandoned(tmp_path: Path) -> None:
+    planted = tmp_path / scratch_name().replace(f"-{os.getpid()}-", f"-{10**30}-")
+    assert is_abandoned(planted) is True
+
+
+@posix
+def test_a_directory_that_its_owner_cannot_write_to_is_moved(tmp_path: Path, way: str) -> None:
+    """Root may move it anyway; others need the right to write to it."""
+    final, new = _directory(tmp_path / "final", "old"), tmp_path / "scratch"
+    new.mkdir()
+    final.chmod(0o555)
+
+    assert replace_directory(_directory(new / "new", "new"), final) is True
+    assert (final / "file").read_text() == "new"
+    assert (new / "new" / "file").read_text() == "old"
+    assert (new / "new").stat().st_mode & 0o777 == 0o755
+    final.chmod(0o500)
+    move_or_delete(final, new / "removed")
+    assert (new / "removed" / "file").read_text() == "new"
+
+
+@posix
+def test_what_cannot_be_renamed_is_replaced_entry_by_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """overlayfs renames no directory of a lower layer."""
+    old, new = tmp_path / "final", tmp_path / "new"
+    for place, text in ((old, "old"), (new, "new")):
+        (place / "both" / "deep").mkdir(parents=True)
+        (place / "both" / "deep" / "file").write_text(text)
+        (place / f"only {text}").mkdir()
+        (place / f"only {text}" / "file").write_text(text)
+        (place / "link").symlink_to(f"only {text}")
+    (old / "was directory").mkdir()
+    (old / "was directory" / "file").touch()
+    (new / "was directory").write_text("file")
+    (old / "was file").touch()
+    (new / "was file").mkdir(mode=0o700)
+    (old / "was link").symlink_to(tmp_path / "elsewhere")
+    (new / "was link").mkdir()
+    (new / "was link" / "file").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (new / "only new" / "file").chmod(0o755)
+    (old / "both").chmod(0o555)
+    expected = digest(new)
+
+    def rename(path: Path, target: Path) -> Path:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(path), None, str(target))
+
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    monkeypatch.setattr(Path, "rename", rename)
+    assert replace_directory(new, old) is True
+    assert digest(old) == expected
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    move_or_delete(old, tmp_path / "aside")
+    assert not old.exists()
 
 
 @posix
