@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from pytest_pyinstall.download._response import is_sendable
 from pytest_pyinstall.errors import DigestMismatchError, IntegrityError, StoreError
 from pytest_pyinstall.system import locks
-from pytest_pyinstall.system.files import OPEN_FLAGS, make_cache_directory, remove, storage_error
+from pytest_pyinstall.system.files import OPEN_FLAGS, make_cache_directory, open_regular, remove, storage_error
 from pytest_pyinstall.system.urls import redacted
 
 __all__ = ["ArchiveSink", "PartialDownload"]
@@ -30,6 +31,10 @@ class ArchiveSink(Protocol):
 
 
 _HEAD = 256
+
+
+_MOST_OF_NOTE = 4096
+"""Bytes. Servers reject requests with longer headers."""
 
 
 _RENAMES_OPEN_FILES = os.name != "nt"
@@ -103,7 +108,11 @@ class PartialDownload:
             os.ftruncate(self._descriptor, 0)
             self._forget(with_bytes=False)
             if validator and not self.path.name.startswith("."):
-                self._note.write_text(json.dumps({"url": redacted(url), "validator": validator}), encoding="utf-8")
+                note = json.dumps({"url": redacted(url), "validator": validator})
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS
+                # Not through a link, or into a file, that another user of this cache has planted since.
+                with contextlib.suppress(FileExistsError), open(os.open(self._note, flags, 0o644), "wb") as file:
+                    file.write(note.encode())
         self.url, self.validator = redacted(url), validator
         self._begin()
 
@@ -157,12 +166,13 @@ class PartialDownload:
             self._sink.write(chunk)  # exactly the bytes that were hashed
 
     def _load(self) -> None:
-        try:
-            note = json.loads(self._note.read_text(encoding="utf-8"))
+        url = validator = ""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            with open_regular(self._note, OPEN_FLAGS) as file:
+                note = json.loads(file.read(_MOST_OF_NOTE))
             url, validator = str(note["url"]), str(note["validator"])
-        except (OSError, ValueError, KeyError, TypeError):
-            url = validator = ""
-        if validator:
+        # Another user of this cache may have written the note: it must not break the request.
+        if validator and is_sendable(validator):
             self.url, self.validator = url, validator
             while chunk := os.read(self._descriptor, 1 << 20):
                 self._count(chunk)

@@ -24,6 +24,7 @@ __all__ = [
     "TransientError",
     "UnreachableError",
     "error_for_status",
+    "is_sendable",
     "looks_like_a_page",
     "page_hint",
     "proxy_refused",
@@ -143,20 +144,21 @@ class Response(Value):
         if etag:
             return self.entity_tag if etag.startswith('"') else ""
         modified = self.headers.get("last-modified", "")
-        return modified if _is_sendable(modified) else ""
+        return modified if is_sendable(modified) else ""
 
     @property
     def entity_tag(self) -> str:
         """The ETag. Empty if it is not visible ASCII, so that it cannot be sent (RFC 9110, section 8.8.3)."""
         etag = self.headers.get("etag", "")
-        return etag if _is_sendable(etag) else ""
+        return etag if is_sendable(etag) else ""
 
     @property
     def is_page(self) -> bool:
         return self.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml"))
 
 
-def _is_sendable(text: str) -> bool:
+def is_sendable(text: str) -> bool:
+    """Whether `text` can be the value of a request header."""
     return text.isascii() and text.isprintable()
 
 

@@ -38,7 +38,7 @@ def lock_archive(path: Path, client: Client, deadline: float, waiting: Callable[
     clock, size, since = client.limits.clock, -1, client.limits.clock()
     told = False
     while True:
-        make_cache_directory(path.parent)
+        _require_directory(path.parent)
         with lock_now(path.parent) as ours:
             if ours is not False:
                 yield bool(ours)
@@ -57,6 +57,18 @@ def lock_archive(path: Path, client: Client, deadline: float, waiting: Callable[
             yield False
             return
         client.wait_for_peer(0.02)
+
+
+def _require_directory(directory: Path) -> None:
+    """Make `directory`. A link in its place was planted, and is replaced: nothing may be written through it."""
+    try:
+        if directory.is_symlink():
+            directory.unlink()
+    except FileNotFoundError:
+        pass  # another process was faster
+    except OSError as error:
+        raise storage_error(directory, error) from error
+    make_cache_directory(directory)
 
 
 def archive_path(cache: Path, build: Build) -> Path:

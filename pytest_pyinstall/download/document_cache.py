@@ -49,7 +49,7 @@ class CachedDocument:
                 kept.body = body
                 if not f"{kept.etag}{kept.modified}".isascii():  # cannot be sent to the server
                     kept.etag = kept.modified = ""
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         return kept
 

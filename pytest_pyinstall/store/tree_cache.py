@@ -118,7 +118,7 @@ def link_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, FileDiges
             raise ValueError(top)
         entries = [Entry.from_json(row) for row in document["tree"]]
         known = _laid(kept / top, into / top, entries)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         _clear(into)
         discard(kept)
         return None

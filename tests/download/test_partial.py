@@ -1,7 +1,9 @@
 """A partial download is resumed if it is ours and from the same server, and is never written through a link."""
 
+import json
 import os
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from pytest_pyinstall.errors import (
     DigestMismatchError,
     StoreError,
 )
+from pytest_pyinstall.system.urls import redacted
 
 
 def test_p12_a_download_of_a_killed_process_is_resumed(fetcher: Fetcher) -> None:
@@ -75,6 +78,52 @@ def test_p11_nothing_is_written_through_a_planted_partial_download(fetcher: Fetc
 
     assert fetcher() == CONTENT
     assert victim.read_text() == "precious"
+
+
+NOTES = {
+    "nested": b"[" * 4000,
+    "a header": json.dumps({"url": "URL", "validator": '"a"\r\nX-Planted: 1'}).encode(),
+    "long": json.dumps({"url": "URL", "validator": '"' + "a" * 100_000 + '"'}).encode(),
+    "no text": b"\xff\xfe",
+}
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_p11_a_planted_note_does_no_harm(fetcher: Fetcher, note: str) -> None:
+    break_at(fetcher, 100_000)
+    url = redacted(fetcher.mirror.url + PATH).encode()
+    fetcher.path.with_name(NAME + ".part.json").write_bytes(NOTES[note].replace(b"URL", url))
+
+    assert fetcher() == CONTENT
+    assert "range" not in fetcher.mirror.gets(PATH)[1].headers
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("kind", ["symlink", "hardlink", "pipe"])
+def test_p11_a_planted_note_is_not_waited_for_or_written_through(fetcher: Fetcher, kind: str) -> None:
+    victim = fetcher.cache.parent / "victim"
+    victim.write_text("precious")
+    fetcher.path.parent.mkdir(parents=True)
+    note = fetcher.path.with_name(NAME + ".part.json")
+    if kind == "pipe":
+        os.mkfifo(note)
+    else:
+        note.symlink_to(victim) if kind == "symlink" else note.hardlink_to(victim)
+
+    assert fetcher() == CONTENT
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs symlinks")
+def test_p11_a_planted_link_in_place_of_an_archives_directory_is_replaced(fetcher: Fetcher, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    fetcher.path.parent.parent.mkdir(parents=True)
+    fetcher.path.parent.symlink_to(elsewhere)
+
+    assert fetcher() == CONTENT
+    assert list(elsewhere.iterdir()) == []
+    assert fetcher.files == [NAME]
 
 
 def test_a_download_that_another_process_changes_is_not_published(fetcher: Fetcher) -> None:

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from campaign import VERSION, Ended, Workshop
-from fault_table import Tally
+from fault_report import Tally
+from fault_workshop import VERSION, Ended, Workshop
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs overlayfs")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from campaign import digest
+from fault_workshop import digest
 
 from pytest_pyinstall.system import files
 from pytest_pyinstall.system.files import (
