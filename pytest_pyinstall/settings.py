@@ -150,7 +150,11 @@ def _default(name: str, directory: Path) -> _Value:
     user = ""
     if sys.platform != "win32":  # its temporary directory belongs to the user
         user = f"-{os.geteuid()}"
-    temporary = Path(tempfile.gettempdir(), f"pytest-pyinstall-home{user}", name)
+    try:
+        parent = tempfile.gettempdir()
+    except OSError:  # nothing can be written; what is written there fails, and says why
+        parent = os.sep
+    temporary = Path(parent, f"pytest-pyinstall-home{user}", name)
     return _Value(str(temporary), "default without a home directory", directory)
 
 

@@ -50,14 +50,15 @@ def _promises() -> Iterator[str]:
     """Which tests cite each promise, by its number in their name or in the first line of their docstring."""
     proofs: dict[int, list[str]] = {}
     for path in sorted((_ROOT / "tests").rglob("test_*.py")):
+        name = path.relative_to(_ROOT / "tests").as_posix()
         module = ast.parse(path.read_text(encoding="utf-8"))
         for number in _numbers("", module):
-            proofs.setdefault(number, []).append(f"`{path.name}` as a whole")
+            proofs.setdefault(number, []).append(f"`{name}` as a whole")
         functions = (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef))
         for function in functions:
             if function.name.startswith("test_"):
                 for number in _numbers(function.name, function):
-                    proofs.setdefault(number, []).append(f"`{path.name}::{function.name}`")
+                    proofs.setdefault(number, []).append(f"`{name}::{function.name}`")
     for number, tests in sorted(proofs.items()):
         yield f"P{number}"
         yield f": {', '.join(dict.fromkeys(tests))}"

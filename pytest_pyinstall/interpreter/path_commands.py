@@ -107,13 +107,16 @@ def _in_cache(wanted: Mapping[str, Interpreter], cache: Path, stack: contextlib.
 
 
 def _in_temporary(wanted: Mapping[str, Interpreter], _: Path, stack: contextlib.ExitStack) -> tuple[str, ...]:
-    parent = Path(tempfile.gettempdir())
+    try:
+        parent = Path(tempfile.gettempdir())
+    except OSError as error:  # nothing can be written
+        raise _UnusableError(error.strerror or str(error)) from error
     _refuse_unusable(parent)
     try:
         directory = stack.enter_context(temporary_directory(parent))
         links(wanted.values(), directory)
-    except (OSError, StoreError) as error:
-        raise _UnusableError(getattr(error, "message", None) or f"{parent}: {error}") from error
+    except StoreError as error:
+        raise _UnusableError(error.message) from error
     return (str(directory),)
 
 

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.system.files import TEMPORARY_PREFIX, is_abandoned, scratch_name
 
 if TYPE_CHECKING:
@@ -22,14 +23,19 @@ __all__ = ["sweep_temporary", "temporary_directory"]
 def temporary_directory(parent: Path | None = None) -> Iterator[Path]:
     """A new directory in `parent`, or in the system's temporary directory, that is deleted when the block ends.
 
-    Only this user can read it. Raises `OSError` if it cannot be made.
+    Only this user can read it. Raises `StoreError` if it cannot be made.
     """
     import shutil
     import tempfile
 
-    place = parent or Path(tempfile.gettempdir())
-    directory = place / f"{TEMPORARY_PREFIX}{scratch_name('').removeprefix('.')}"
-    directory.mkdir(mode=0o700)
+    try:
+        place = parent or Path(tempfile.gettempdir())
+        directory = place / f"{TEMPORARY_PREFIX}{scratch_name('').removeprefix('.')}"
+        directory.mkdir(mode=0o700)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""  # if there is none, `tempfile` lists what it tried
+        msg = f"cannot make a temporary directory: {where}{error.strerror or error}"
+        raise StoreError(msg, hint="another directory for temporary files: TMPDIR=DIR") from error
     try:
         yield directory
     finally:

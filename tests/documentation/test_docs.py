@@ -190,6 +190,18 @@ def test_each_promise_that_a_test_cites_is_on_the_page_of_the_store() -> None:
     assert cited <= promised
 
 
+def test_every_promise_names_its_proof_and_the_proof_cites_the_promise() -> None:
+    rows = re.findall(r"^\| (P\d+) \|.*\| ([^|]*) \|$", (DOCS / "store.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [number for number, _ in rows] == [f"P{number}" for number in range(1, 25)]
+    citing = dict(re.findall(r"^(P\d+)\n: (.*)$", parts.text("promises"), re.MULTILINE))
+    for number, proof in rows:
+        names = re.findall(r"`([\w/]+\.py)`", proof)
+        assert names, number
+        for name in names:
+            assert (ROOT / "tests" / name).is_file(), name
+            assert f"`{name}" in citing[number], f"{name} does not cite {number}"
+
+
 def test_each_dependency_has_a_reason() -> None:
     page = (DOCS / "decisions" / "0001-dependencies.md").read_text(encoding="utf-8")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

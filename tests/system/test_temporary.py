@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.system.temporary import sweep_temporary, temporary_directory
 
 
@@ -121,3 +122,18 @@ def test_a_sweep_keeps_directories_of_another_user(place: Path, environ: Mapping
 
 def test_a_sweep_of_a_missing_temporary_directory_does_nothing(tmp_path: Path) -> None:
     sweep_temporary({"TMPDIR": str(tmp_path / "gone"), "TEMP": ""})
+
+
+def test_a_directory_that_cannot_be_made_is_an_error_with_its_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoreError, match=f"{tmp_path}/gone/pytest-pyinstall-.*: No such file") as caught:
+        temporary_directory(tmp_path / "gone").__enter__()
+    assert caught.value.hint.endswith("TMPDIR=DIR")
+
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.gettempdir", none)
+    with pytest.raises(StoreError, match="cannot make a temporary directory: No usable temporary directory found in"):
+        temporary_directory().__enter__()
