@@ -121,16 +121,16 @@ def test_p2_byte_code_that_the_start_does_not_need_is_found_and_dropped(real: Wo
     name = cut.relative_to(real.home)
     assert starts(real)
     assert not imports(real, "mailbox")
-    found = real.ours("verify")
+    found = real.run("verify")
     assert found.code == 5, found.output
     assert f"is broken: {name}: byte code that cannot be read" in found.output
     assert f"verify --repair {real.version}" in found.output
-    repaired = real.ours("verify", "--repair")
+    repaired = real.run("verify", "--repair")
     assert repaired.code == 0, repaired.output
     assert "repaired" in repaired.output
     assert not cut.exists()
     assert imports(real, "mailbox")
-    assert real.ours("verify").code == 0
+    assert real.run("verify").code == 0
     tally.survive()
 
 
