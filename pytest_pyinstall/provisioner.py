@@ -41,6 +41,7 @@ from pytest_pyinstall.store.store import Store
 from pytest_pyinstall.system.files import current_boot, sweep_cache
 from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.permissions import other_writer
+from pytest_pyinstall.system.processes import thread_limit
 from pytest_pyinstall.system.urls import redacted
 from pytest_pyinstall.system.values import Value
 
@@ -546,7 +547,8 @@ class Provisioner:
 
         executor = ThreadPoolExecutor(max_workers=min(4, len(requests)), thread_name_prefix="pyinstall")
         try:
-            return list(executor.map(outcome, requests))
+            with thread_limit():
+                return list(executor.map(outcome, requests))
         except BaseException:
             self._stop()  # Ctrl-C: stop the other downloads
             raise

@@ -28,6 +28,7 @@ from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_prov
 from pytest_pyinstall.request.identity import Key, suffix_of
 from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.settings import Settings
+from pytest_pyinstall.system.processes import thread_limit
 from pytest_pyinstall.system.values import Value, replace
 
 __all__ = [
@@ -256,7 +257,8 @@ class PythonProvider:
         if not asked:
             return
         outcomes = list(self._look(asked) if self._looks_only else self._install(asked))
-        with ThreadPoolExecutor(min(_MOST_AT_ONCE, len(asked)), thread_name_prefix="pyinstall-prove") as executor:
+        workers = min(_MOST_AT_ONCE, len(asked))
+        with thread_limit(), ThreadPoolExecutor(workers, thread_name_prefix="pyinstall-prove") as executor:
             for outcome in executor.map(self._proven, outcomes):
                 self._outcomes[outcome.request] = outcome
 

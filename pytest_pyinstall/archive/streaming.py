@@ -16,6 +16,7 @@ from pytest_pyinstall.archive._members import LIMITS, TOO_MUCH, read_error, reje
 from pytest_pyinstall.archive._readers import Stream, tar_members
 from pytest_pyinstall.archive.unpack import ahead, decompressed, tar_suffix, unpack, unpack_members
 from pytest_pyinstall.system.files import children, delete
+from pytest_pyinstall.system.processes import thread_limit
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -64,8 +65,10 @@ class StreamedUnpack:
         if self._suffix is None:
             return
         if self._thread is None:
-            self._thread = Thread(target=self._run, name="unpack-stream", daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._run, name="unpack-stream", daemon=True)
+            with thread_limit():
+                thread.start()
+            self._thread = thread
         self._feed.write(chunk)
 
     def restart(self) -> None:

@@ -27,6 +27,7 @@ from pytest_pyinstall.archive._members import (
 from pytest_pyinstall.archive._readers import Stream, tar_members, zip_members
 from pytest_pyinstall.archive._tree_writer import TreeWriter
 from pytest_pyinstall.errors import IntegrityError, StoreError, UnsafeArchiveError
+from pytest_pyinstall.system.processes import thread_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -69,7 +70,8 @@ def ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
             yield chunk
 
     thread = Thread(target=make, name="unpack", daemon=True)
-    thread.start()
+    with thread_limit():
+        thread.start()
     try:
         yield ask()
     finally:

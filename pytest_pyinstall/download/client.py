@@ -155,7 +155,8 @@ class Client:
             with contextlib.suppress(Exception):  # the request itself will raise it
                 transports.through(None, encrypted=url.startswith("https:"))
 
-        threading.Thread(target=begin, name="pytest-pyinstall-http", daemon=True).start()
+        with contextlib.suppress(RuntimeError):  # the limit of processes is reached
+            threading.Thread(target=begin, name="pytest-pyinstall-http", daemon=True).start()
 
     def stop(self) -> None:
         """End all running downloads, in any thread, at once: each raises `FetchError`. For Ctrl-C."""

@@ -31,6 +31,7 @@ from pytest_pyinstall.interpreter.other_tools import (
 from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.request.identity import Key, Target
 from pytest_pyinstall.system.log import StepLogger
+from pytest_pyinstall.system.processes import thread_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -193,7 +194,8 @@ class _ProbeThread:
         self.candidate = candidate
         self._result: Interpreter | BaseException | None = None
         self._thread = threading.Thread(target=self._probe, args=(environ, timeout, stop), daemon=True)
-        self._thread.start()
+        with thread_limit():
+            self._thread.start()
 
     @property
     def result(self) -> Interpreter | ProbeError:

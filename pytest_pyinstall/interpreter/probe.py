@@ -17,11 +17,11 @@ from typing import IO, Any, cast
 
 from packaging.version import Version
 
-from pytest_pyinstall.errors import ProbeError
+from pytest_pyinstall.errors import ProbeError, StoreError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.request.identity import Key, Target
 from pytest_pyinstall.system.log import StepLogger
-from pytest_pyinstall.system.processes import end_with_us, forget, kill
+from pytest_pyinstall.system.processes import end_with_us, forget, kill, thread_limit
 from pytest_pyinstall.system.values import replace
 
 __all__ = ["clean_environment", "probe"]
@@ -37,6 +37,14 @@ _MOST_OUTPUT = 64 * 1024
 
 
 _OLDEST = (3, 6)
+
+
+_EXHAUSTED = {
+    errno.EAGAIN: "raise the limit of processes: ulimit -u 4096",
+    errno.EMFILE: "raise the limit for open files: ulimit -n 4096",
+    errno.ENFILE: "the whole machine has too many files open; try again",
+    errno.ENOMEM: "end other programs, or raise the limit of memory: ulimit -v unlimited",
+}
 
 
 _STAGES = {"alpha": "a", "beta": "b", "candidate": "rc"}
@@ -119,7 +127,8 @@ def _run(
     reader = threading.Thread(target=_collect, args=(stream, output), daemon=True)
     end_with_us(process, group=True)
     try:
-        reader.start()
+        with thread_limit():
+            reader.start()
         while reader.is_alive() and (left := deadline - time.monotonic()) > 0 and not (stop and stop.is_set()):
             reader.join(min(left, 0.05) if stop else left)
         if reader.is_alive():
@@ -165,6 +174,12 @@ def _start(
             if error.errno == errno.ETXTBSY and time.monotonic() < deadline:
                 time.sleep(0.01)
                 continue
+            if error.filename == os.devnull:  # these two say nothing about the executable
+                msg = f"cannot start {executable}: {os.devnull}: {error.strerror}"
+                raise StoreError(msg, hint="a /dev for this chroot: mount --rbind /dev DIR/dev") from error
+            if error.errno in _EXHAUSTED:
+                msg = f"cannot start {executable}: {error.strerror}"
+                raise StoreError(msg, hint=_EXHAUSTED[error.errno]) from error
             raise _unstartable(executable, error) from error
         except ValueError as error:  # a NUL in the path
             msg = f"{str(executable)!r} is not a path: {error}"

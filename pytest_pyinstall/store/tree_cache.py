@@ -37,6 +37,7 @@ from pytest_pyinstall.system.files import (
 )
 from pytest_pyinstall.system.locks import has_shared_locks, lock_now
 from pytest_pyinstall.system.permissions import is_ours_alone
+from pytest_pyinstall.system.processes import thread_limit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,7 +194,7 @@ def _laid(source: Path, destination: Path, entries: list[Entry]) -> FileDigests:
     from concurrent.futures import ThreadPoolExecutor
 
     # Reading and hashing both release the GIL most of the time.
-    with ThreadPoolExecutor(2) as executor:
+    with thread_limit(), ThreadPoolExecutor(2) as executor:
         for part in executor.map(lambda half: _compared(destination, half), (files[::2], files[1::2])):
             known |= part
     return known

@@ -20,7 +20,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyinstall.errors import EnvironmentCreationError
+from pytest_pyinstall.errors import EnvironmentCreationError, StoreError
 from pytest_pyinstall.system.urls import redact_text
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ __all__ = [
     "run_tool",
     "signal_name",
     "tail",
+    "thread_limit",
 ]
 
 
@@ -135,6 +136,18 @@ def _descendants(pid: int) -> Iterator[int]:
                 for child in map(int, children.split()):
                     yield from _descendants(child)
                     yield child
+
+
+@contextlib.contextmanager
+def thread_limit() -> Iterator[None]:
+    """Raise `StoreError` if the block cannot start a thread, because the limit of processes counts threads too."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "new thread" not in str(error):
+            raise
+        msg = "cannot start another thread: the limit of processes, or the memory, is exhausted"
+        raise StoreError(msg, hint="ulimit -u 4096") from error
 
 
 def tail(text: str, most: int = 4000) -> str:

@@ -145,6 +145,29 @@ def test_p16_a_limit_of_open_files_is_a_clear_error_or_is_enough(workshop: Works
         assert_healed(workshop, tally)
 
 
+@needs_root
+def test_p16_a_limit_of_processes_is_a_clear_error_and_not_the_fault_of_a_python(
+    workshop: Workshop, tally: Tally
+) -> None:
+    user = str(70000 + os.getpid() % 10000)  # the limit counts the processes of a user
+    subprocess.run(["chown", "-R", f"{user}:{user}", workshop.directory], check=True)
+    setpriv = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    setpriv += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # our Python may be in root's home
+    for most, words in (
+        (1, ("install", VERSION)), (2, ("install", VERSION)), (2, ("install", "--reinstall", VERSION)), (3, ("list",)),
+    ):  # fmt: skip
+        tally.attempt("too many processes", len(workshop.leftovers()))
+        done = subprocess.run(
+            [*setpriv, "prlimit", f"--nproc={most}", sys.executable, "-m", "pytest_pyinstall", *words],
+            env=workshop.environ, cwd=workshop.directory, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert_clear_error(Ended(done.returncode, done.stdout + done.stderr), "ulimit -u")
+        assert "repairing" not in done.stderr
+        assert workshop.is_whole()
+        assert workshop.leftovers() == []
+        tally.survive()
+
+
 # Errors of single calls. The numbers select a call of the command line, and not one of the start of Python.
 
 INJECTED = {

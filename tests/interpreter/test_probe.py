@@ -1,5 +1,6 @@
 """A probe describes a Python correctly, and gives a clear error for broken and hostile executables."""
 
+import errno
 import os
 import pickle
 import shutil
@@ -18,7 +19,7 @@ import pytest
 from archives import interpreters
 from packaging.version import Version
 
-from pytest_pyinstall.errors import ProbeError
+from pytest_pyinstall.errors import ProbeError, StoreError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.request.identity import Target
@@ -188,6 +189,26 @@ def test_a_program_for_another_machine_is_an_error(tmp_path: Path) -> None:
 
 
 @needs_scripts
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "ulimit -u"),
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", os.devnull), "mount --rbind /dev"),
+    ],
+)
+def test_p16_what_the_machine_lacks_is_not_the_fault_of_the_executable(
+    error: OSError, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    with pytest.raises(StoreError, match=f"cannot start {sys.executable}: .*{error.strerror}") as caught:
+        probe(Path(sys.executable), environ={})
+    assert hint in caught.value.hint
+
+
 def test_the_error_for_a_missing_loader_says_so(script: Write) -> None:
     with pytest.raises(ProbeError, match="loader or interpreter that it needs is not on this machine"):
         probe_here(script("#!/lib/ld-of-another-libc.so.1\n"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from waiting import is_running, wait_until
 
-from pytest_pyinstall.errors import EnvironmentCreationError
+from pytest_pyinstall.errors import EnvironmentCreationError, StoreError
 from pytest_pyinstall.system import processes
 from pytest_pyinstall.system.processes import (
     CANNOT_RUN,
@@ -25,6 +25,7 @@ from pytest_pyinstall.system.processes import (
     run_tool,
     signal_name,
     tail,
+    thread_limit,
 )
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -150,6 +151,18 @@ def test_run_into_files_does_not_wait_for_processes_that_are_left_running(tmp_pa
         assert is_running(left)
     finally:
         os.kill(left, signal.SIGKILL)
+
+
+def test_p16_a_thread_that_cannot_be_started_is_a_clear_error() -> None:
+    def fail(message: str) -> None:
+        with thread_limit():
+            raise RuntimeError(message)
+
+    with pytest.raises(StoreError, match="cannot start another thread") as caught:
+        fail("can't start new thread")
+    assert caught.value.hint == "ulimit -u 4096"
+    with pytest.raises(RuntimeError, match="something else"):
+        fail("something else")
 
 
 def test_tail_returns_the_end_of_a_text() -> None:
