@@ -11,9 +11,10 @@ import contextlib
 import errno
 import json
 import os
+import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
 
 from pytest_pyinstall.request.identity import Attestation, Build, Key
 from pytest_pyinstall.store._distributions import Distribution, read_distributions
@@ -44,6 +45,9 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+
+
 EntryKind = Literal["file", "directory", "link"]
 
 
@@ -70,7 +74,15 @@ class Entry(NamedTuple):
         if not (isinstance(name, str) and isinstance(mode, int) and isinstance(size, int) and isinstance(digest, str)):
             msg = f"not a row of a tree's list: {row!r}"
             raise TypeError(msg)
+        _check_inside(name)
         return cls(name, _KINDS[kind], mode, size, digest)
+
+
+def _check_inside(name: str) -> None:
+    """Raise `ValueError` for a name that leads out of the tree."""
+    if name.startswith("/") or (".." in name and ".." in name.split("/")):
+        msg = f"{name!r} leads out of the tree"
+        raise ValueError(msg)
 
 
 class Difference(NamedTuple):
@@ -349,22 +361,22 @@ class Record(Value):
                 return None
             return cls(
                 build=Build(
-                    key=Key.parse(document["key"]),
-                    url=document["url"],
-                    sha256=document["sha256"],
-                    size=document["size"],
-                    tag=document["tag"],
-                    attestation=document.get("bundle_url"),
+                    key=Key.parse(_of_kind(document["key"], str)),
+                    url=_of_kind(document["url"], str),
+                    sha256=_sha256_of(document["sha256"]),
+                    size=document["size"] and _of_kind(document["size"], int),
+                    tag=_of_kind(document["tag"], str),
+                    attestation=(bundle := document.get("bundle_url")) and _of_kind(bundle, str),
                 ),
-                home=document["home"],
+                home=_of_kind(document["home"], str),
                 version_info=_version_info(document["version_info"]),
                 entries=tuple([Entry.from_json(row) for row in document["tree"]]),
-                inode=document["inode"],
-                replaces=document["replaces"],
-                boot=document["boot"],
+                inode=_of_kind(document["inode"], int),
+                replaces=_of_kind(document["replaces"], int),
+                boot=_of_kind(document["boot"], str),
                 distributions=_distributions(document.get("distributions")),
-                published=document["published"],
-                by=document["by"],
+                published=_of_kind(document["published"], str),
+                by=_of_kind(document["by"], str),
                 attestation=_attestation(document.get("attestation")),
             )
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -382,10 +394,29 @@ class Record(Value):
         return replace(self, inode=inode, boot=boot, distributions=distributions)
 
 
+def _of_kind(value: Any, kind: type[T]) -> T:
+    if type(value) is not kind:
+        msg = f"{kind.__name__} is needed, not {value!r:.80}"
+        raise TypeError(msg)
+    return value
+
+
+def _sha256_of(value: Any) -> str:
+    """It is a directory's name in the cache, so it can be nothing else."""
+    if re.fullmatch(r"[0-9a-f]{64}", _of_kind(value, str)) is None:
+        msg = f"a sha256 is needed, not {value!r:.80}"
+        raise ValueError(msg)
+    return str(value)
+
+
 def _distributions(rows: Any) -> tuple[Distribution, ...] | None:
     if rows is None:
         return None
-    return tuple([Distribution(str(name), str(info), tuple(map(str, files))) for name, info, files in rows])
+    distributions = tuple([Distribution(str(name), str(info), tuple(map(str, files))) for name, info, files in rows])
+    for distribution in distributions:
+        for name in (distribution.info, *distribution.files):
+            _check_inside(name)
+    return distributions
 
 
 def _attestation(document: Any) -> Attestation | None:

@@ -52,15 +52,16 @@ def test_p21_what_is_part_of_an_image_is_removed_and_installed_again(workshop: W
 def test_p1_what_is_part_of_an_image_is_replaced(workshop: Workshop, tally: Tally, words: str) -> None:
     tally.attempt("a store in a layer of an image")
     minor = VERSION.rpartition(".")[0]
-    module = Path("store", workshop.home.name, f"lib/python{minor}/package1/module1.py")
-    copy = workshop.directory / "copy.py"
-    copy.write_bytes((workshop.directory / module).read_bytes())
+    home = Path("store", workshop.home.name)
+    module = home / f"lib/python{minor}/package1/module1.py"
+    site = home / f"lib/python{minor}/site-packages"
+    original = workshop.directory / "original"
+    original.write_bytes((workshop.directory / module).read_bytes())
     ended = in_container(
         workshop,
-        f"echo damage > {module}; mkdir store/*/lib/python{minor}/site-packages/mine\n"
-        f"$PYINSTALL {words} {VERSION}; cmp {module} copy.py; $PYINSTALL verify; $PYINSTALL install {VERSION}\n"
-        f"ls store/*/lib/python{minor}/site-packages; store/{workshop.home.name}/bin/python3 -c 'print(42)'\n"
-        "ls -A store/.pytest-pyinstall/scratch\n",
+        f"echo damage > {module}; mkdir {site}/mine\n"
+        f"$PYINSTALL {words} {VERSION}; cmp {module} original; $PYINSTALL verify; $PYINSTALL install {VERSION}\n"
+        f"ls {site}; ls -A store/.pytest-pyinstall/scratch; {home}/bin/python3 -c 'print(42)'\n",
     )
     assert ended.code == 0, ended.output
     assert ended.output.endswith("42\n"), ended.output

@@ -1,5 +1,6 @@
 """The store finds what it published, recognizes damage, and does not remove an installation in use."""
 
+import json
 import os
 import subprocess
 import sys
@@ -156,6 +157,40 @@ def test_installations_of_a_store_copied_elsewhere_are_broken(store: Store, tmp_
     found = replace(store, root=tmp_path / "copy").look(KEY)
     assert isinstance(found, BrokenInstallation)
     assert "was made for" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, None) for name in ("key", "home", "url", "sha256", "inode", "replaces", "boot", "published", "tree")],
+        *[(name, 3) for name in ("key", "home", "url", "tag", "boot", "by", "tree", "distributions")],
+        ("sha256", "../../elsewhere"),
+        ("size", "9"),
+        ("inode", "1"),
+        ("version_info", [3, 12]),
+        ("tree", [["../outside", "file", 0o644, 1, "ab"]]),
+        ("tree", [["/outside", "file", 0o644, 1, "ab"]]),
+        ("tree", [["lib", "file", "0644", 1, "ab"]]),
+        ("distributions", [["demo", "lib/x.dist-info", ["../../outside"]]]),
+        ("distributions", [["demo"]]),
+    ],
+)
+def test_p11_a_record_with_a_value_that_we_never_write_is_ignored(store: Store, name: str, value: object) -> None:
+    """A restored store may have anything in it."""
+    publish(store)
+    path = store.record_path(KEY)
+    document = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**document, name: value}), "utf-8")
+
+    assert store.look(KEY) == Installation(key=KEY, home=store.home(KEY), record=None)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 200_000, b"\xff", b"null", b"3"])
+def test_p11_a_record_that_is_damaged_is_ignored(store: Store, content: bytes) -> None:
+    publish(store)
+    store.record_path(KEY).write_bytes(content)
+
+    assert store.look(KEY) == Installation(key=KEY, home=store.home(KEY), record=None)
 
 
 @pytest.mark.parametrize("name", ["locks", "records"])
