@@ -52,7 +52,7 @@ class Tox:
             installs(command)
             for name in names
             if self._is_for_tests(name)
-            for command in self._commands(name, set(name.split("-")))
+            for command in self._all_commands(name, set(name.split("-")))
         )
 
     def environment(self, pythons: Sequence[str]) -> ToxEnvironment:
@@ -62,8 +62,24 @@ class Tox:
         left_out: list[str] = []
         lines, extras, groups = (tuple(self._lines(name, key, factors, left_out)) for key in _KEYS)
         words = [[word for line in found for word in re.findall(r"[^\s,]+", line)] for found in (extras, groups)]
-        commands = tuple(command for command in self._commands(name, factors) if installs(command))
+        commands = tuple(command for command in self._all_commands(name, factors) if installs(command))
+        lines = () if self._is_locked_by_uv(name, factors) else lines  # that runner has no deps
         return ToxEnvironment(name, lines, tuple(words[0]), tuple(words[1]), tuple(dict.fromkeys(left_out)), commands)
+
+    def _all_commands(self, name: str, factors: set[str]) -> Iterator[tuple[str, ...]]:
+        """The commands of an environment, after those that the plugins tox-uv and tox-pdm run to make it."""
+        if self._is_locked_by_uv(name, factors):
+            only = ["--no-default-groups"] if self._words(name, "dependency_groups", factors) else []
+            yield ("uv", "sync", *only, *self._words(name, "uv_sync_flags", factors))
+        if groups := self._words(name, "groups", factors):
+            yield ("pdm", "sync", "--prod", "-G", ",".join(groups))
+        yield from self._commands(name, factors)
+
+    def _is_locked_by_uv(self, name: str, factors: set[str]) -> bool:
+        return self._words(name, "runner", factors) == ["uv-venv-lock-runner"]
+
+    def _words(self, name: str, key: str, factors: set[str]) -> list[str]:
+        return [word for line in self._lines(name, key, factors, []) for word in re.findall(r"[^\s,]+", line)]
 
     def _chosen(self, pythons: Sequence[str]) -> str:
         listed, known = self._listed(), self._names()

@@ -147,3 +147,23 @@ def test_a_command_in_tox_toml_may_refer_to_another(write: Write) -> None:
     assert first.endswith("installs, with `pip install`, `uv sync`")
     assert "{env:B}" in left_out
     assert described(recipe, "3.10")[2] == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("tox", "expected"),
+    [
+        ("runner = uv-venv-lock-runner\n", ((), ("d",))),
+        ("runner = uv-venv-lock-runner\ndependency_groups = own\nextras = fast\ndeps = x\n", (("fast",), ("o",))),
+        ("runner = uv-venv-lock-runner\nuv_sync_flags = --all-extras, --no-dev\n", (("fast",), ())),
+        ("groups =\n    check\n    fast\ncommands = pytest\n", (("fast",), ("c",))),
+    ],
+)
+def test_environments_that_plugins_of_tox_make(
+    write: Write, tox: str, expected: tuple[tuple[str, ...], tuple[str, ...]]
+) -> None:
+    tables = (
+        '[project.optional-dependencies]\nfast = ["f"]\n[dependency-groups]\ndev = ["d"]\nown = ["o"]\n'
+        '[tool.pdm.dev-dependencies]\ncheck = ["c"]\nother = ["x"]\n'
+    )
+    recipe = read_recipe(write(pyproject_DOT_toml=PROJECT + tables, tox_DOT_ini=f"[testenv]\n{tox}"))
+    assert described(recipe)[1:] == expected
