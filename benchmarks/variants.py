@@ -1,4 +1,4 @@
-"""The suites of real libraries under dependency variants: two lines of Django, and the lowest versions.
+"""The suites of real libraries under dependency variants: two lines of Django, two of numpy, and the lowest versions.
 
     python -m benchmarks.variants DIR [--library NAME]
 
@@ -29,6 +29,15 @@ TRIALS: Mapping[tuple[str, str], Sequence[Sequence[str]]] = {
             "-o",
             f"pyinstall_suite_install={_DJANGO_FILTER}",
             "--ds=tests.settings",
+        ]
+    ],
+    ("uncertainties", "3.2.3"): [
+        [
+            "--python=3.11,3.12",
+            "--python-with=numpy~=1.26.0",
+            "--python-with=numpy~=2.3.0",
+            # It measures how long sums take.
+            "--ignore=tests/test_performance.py",
         ]
     ],
     ("inflect", "7.5.0"): [
