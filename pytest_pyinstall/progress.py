@@ -148,9 +148,9 @@ def showing_steps(say: Callable[[str], object], *, level: int) -> Iterator[None]
 
 
 class Notices:
-    """Sentences about what takes long, written by the one thread that writes to the terminal.
+    """Messages about slow steps, written by the thread that writes to the terminal.
 
-    A sentence is written if nothing else has been for `patience` seconds, and what it is about is not over by then.
+    A message is written if nothing else was written for `patience` seconds, and its step is not over.
     """
 
     def __init__(self, say: Callable[[str], object], *, patience: float = 1.0) -> None:
@@ -160,12 +160,12 @@ class Notices:
         self._waiting: deque[tuple[str, Callable[[], bool]]] = deque()
 
     def add(self, sentence: str, *, is_over: Callable[[], bool]) -> None:
-        """From any thread."""
+        """Add a message. Thread-safe."""
         self._waiting.append((sentence, is_over))
 
     @contextmanager
     def during(self) -> Iterator[Callable[[str], None]]:
-        """A function that takes a sentence about what the ``with`` block does."""
+        """A function that adds a message about the step in the ``with`` block."""
         over = threading.Event()
         try:
             yield lambda sentence: self.add(sentence, is_over=over.is_set)
@@ -173,7 +173,7 @@ class Notices:
             over.set()
 
     def show(self, *, happened: bool, at_once: bool = False) -> None:
-        """Write what is due. `happened`: other lines were written. `at_once`: do not wait, and leave nothing out."""
+        """Write the messages that are due. `happened`: other lines were written. `at_once`: write all of them now."""
         now = time.monotonic()
         if happened:
             self._last = now
@@ -365,7 +365,7 @@ class Bars:
             if self._progress is not None and (task := self._tasks.pop(key, None)) is not None:
                 self._progress.remove_task(task)
                 if not self._tasks and self._total_task is not None:
-                    self._progress.stop()  # or its thread would draw into what others print
+                    self._progress.stop()  # otherwise its thread would draw into other output
                     self._progress.remove_task(self._total_task)
                     self._total_task, self._done = None, 0
                     self._totals.clear()

@@ -383,7 +383,7 @@ _OTHER_DISTRIBUTION = re.compile(
     r"(?:activepython|anaconda|cinder|ironpython|jython|mambaforge|micropython|miniconda|miniforge|nogil|pyston|stackless)\d*"
     r"(?:-|$)"
 )
-"""Names of pyenv for what no request means."""
+"""Names of pyenv for distributions that cannot be requested."""
 
 
 def read_pinned(directory: Path) -> tuple[Request, ...]:

@@ -277,7 +277,7 @@ class Provisioner:
         raise NoMatchError(msg, hint=f"pytest-pyinstall install {shlex.quote(request.text)}")
 
     def foresee(self, request: Request) -> Interpreter | Key:
-        """The interpreter for `request` if it is here, otherwise the key of the build that `provide` would install.
+        """The interpreter for `request` if it is present, otherwise the key of the build that `provide` would install.
 
         Installs and repairs nothing. May read a catalogue from the network. Raises `NoMatchError`, `CatalogueError`,
         `FetchError`, and `ProbeError` for a path that is not a Python.

@@ -272,7 +272,7 @@ class State:
                 self._begin_line(reporter)
                 reporter.flush()
 
-        # A descriptor of its own: while a test runs, pytest lets that of the terminal lead into a file.
+        # A copy of the descriptor, because pytest redirects the terminal's own to a file while a test runs.
         with self._uncaptured():
             stream = open(os.dup(file.fileno()), "w", encoding=file.encoding, errors="replace")  # noqa: SIM115  # as below
         self._stack.callback(stream.close)

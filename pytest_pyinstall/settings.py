@@ -152,7 +152,7 @@ def _default(name: str, directory: Path) -> _Value:
         user = f"-{os.geteuid()}"
     try:
         parent = tempfile.gettempdir()
-    except OSError:  # nothing can be written; what is written there fails, and says why
+    except OSError:  # nothing can be written; the first write reports it
         parent = os.sep
     temporary = Path(parent, f"pytest-pyinstall-home{user}", name)
     return _Value(str(temporary), "default without a home directory", directory)

@@ -208,7 +208,7 @@ def _checked(session: CommandContext, key: Key, *, repair: bool) -> _Check | Non
 
 
 def _checked_byte_code(session: CommandContext, record: Record, facts: dict[str, Any], *, repair: bool) -> _Check:
-    """With `repair`, damaged byte code is deleted. Running processes do not need it, and the next one makes it anew."""
+    """With `repair`, delete damaged byte code. Running processes do not need it, and the next one writes it again."""
     from pytest_pyinstall.interpreter.byte_code import damaged_byte_code
 
     provisioner, key, home = session.provisioner, facts["key"], facts["home"]

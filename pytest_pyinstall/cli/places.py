@@ -145,7 +145,7 @@ def cache_list(session: CommandContext) -> CommandResult:
 
 
 def python_of(name: str) -> str:
-    """``3.13.0t``, the Python in an archive with that name, as far as the name says."""
+    """The Python in an archive, by its name: ``3.13.0t``. The name itself if it does not say."""
     match = re.match(r"(?:cpython-)?((?:pypy|graalpy-?)?\d+\.\d+[\w.]*)", name)
     variant = "t" if "freethreaded" in name else ""
     variant += "d" if "debug" in name else ""

@@ -110,7 +110,7 @@ class PartialDownload:
             if validator and not self.path.name.startswith("."):
                 note = json.dumps({"url": redacted(url), "validator": validator})
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS
-                # Not through a link, or into a file, that another user of this cache has planted since.
+                # Do not follow a link or open a file that another user of this cache has created meanwhile.
                 with contextlib.suppress(FileExistsError), open(os.open(self._note, flags, 0o644), "wb") as file:
                     file.write(note.encode())
         self.url, self.validator = redacted(url), validator

@@ -60,7 +60,7 @@ def lock_archive(path: Path, client: Client, deadline: float, waiting: Callable[
 
 
 def _require_directory(directory: Path) -> None:
-    """Make `directory`. A link in its place was planted, and is replaced: nothing may be written through it."""
+    """Create `directory`. A link in its place is replaced, so that nothing is written through it."""
     try:
         if directory.is_symlink():
             directory.unlink()

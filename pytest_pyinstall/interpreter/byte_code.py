@@ -65,7 +65,7 @@ def damaged_byte_code(executable: Path, home: Path, *, environ: Mapping[str, str
 
 def _byte_code(home: Path) -> Iterator[str]:
     for parent, _, files in os.walk(home):
-        if os.path.basename(parent) == "__pycache__":  # noqa: PTH119  # what os.walk gives
+        if os.path.basename(parent) == "__pycache__":  # noqa: PTH119  # a str from os.walk
             directory = Path(parent).relative_to(home).as_posix()
             yield from (f"{directory}/{name}" for name in files if name.endswith(".pyc"))
 

@@ -140,7 +140,7 @@ def find_differences(
 
 
 def _open_byte_code(directory: str, owners: frozenset[int]) -> str:
-    """Why other users can decide the byte code of the modules in `directory`; empty if they cannot.
+    """Why other users can change the byte code of the modules in `directory`. Empty if they cannot.
 
     An interpreter makes the directory with the umask of its process, and no record lists it.
     """
@@ -396,15 +396,15 @@ class Record(Value):
 
 def _of_kind(value: Any, kind: type[T]) -> T:
     if type(value) is not kind:
-        msg = f"{kind.__name__} is needed, not {value!r:.80}"
+        msg = f"it must be a {kind.__name__}, not {value!r:.80}"
         raise TypeError(msg)
     return value
 
 
 def _sha256_of(value: Any) -> str:
-    """It is a directory's name in the cache, so it can be nothing else."""
+    """Check a sha256, because it becomes the name of a directory in the cache."""
     if re.fullmatch(r"[0-9a-f]{64}", _of_kind(value, str)) is None:
-        msg = f"a sha256 is needed, not {value!r:.80}"
+        msg = f"it must be a sha256, not {value!r:.80}"
         raise ValueError(msg)
     return str(value)
 

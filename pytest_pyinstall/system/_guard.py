@@ -1,10 +1,10 @@
-"""The parent of a suite's worker on Linux: ends whatever the worker started, if the controller ends or asks for it.
+"""The parent of a suite's worker on Linux. It ends all processes that the worker started, if the controller ends.
 
 A worker imports it as `_pyinstall_guard`, before anything else. It needs only the standard library, and runs on
 Python 3.6.
 
-The process that the controller starts forks. The child becomes the worker, and the parent stays as its guard. So tests
-find no child that they did not start: `os.wait()` in a test is about the test's own children.
+The process that the controller starts forks. The child becomes the worker, and the parent stays as its guard. So the
+worker has no child that the tests did not start, and `os.wait()` in a test waits only for the test's own children.
 
 The guard is a "child subreaper": if a process below it ends, the guard becomes the parent of that process's children,
 even if they called `setsid`. So the guard finds everything that descends from the worker.
@@ -26,13 +26,13 @@ _PATIENCE = 2
 def fork(commands, answers):
     """Return in a child, the worker. This process becomes its guard, and does not return.
 
-    `commands` and `answers` are descriptors of pipes. If there can be no child, this process returns as the worker, and
-    the pipes are closed.
+    `commands` and `answers` are descriptors of pipes. If no child can be started, this process returns as the worker,
+    and the pipes are closed.
     """
     first = os.getpid()
     mask = None
     try:
-        # Nothing may arrive before the guard can handle it: a guard that ends leaves its worker alone.
+        # Block signals until the guard can handle them. If the guard ended, its worker would have no guard.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         worker = os.fork()
     except Exception:  # no memory, too many processes, a Python that cannot do it
@@ -40,8 +40,8 @@ def fork(commands, answers):
     if worker:
         _become_guard(worker, commands, answers, mask)
     if os.getpid() != first and os.getpgrp() == first:
-        # As below a shell: a group of its own, but no session of its own. A terminal that a test opens would become the
-        # terminal of a leader of a session.
+        # Like a shell's child: a new process group, but no new session. If the worker led a session, a terminal that a
+        # test opens would become its controlling terminal.
         os.setpgid(0, 0)
     os.close(commands)
     os.close(answers)
@@ -70,11 +70,11 @@ class _Guard:
         signal.set_wakeup_fd(waking)
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
-        # A terminal sends these to the worker as well, if it has one.
+        # A terminal sends these to the worker too.
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
         self._answer("worker %d" % worker)
-        # Of what the worker has, the guard keeps nothing open.
+        # Keep none of the worker's files and directories open.
         os.chdir("/")
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
@@ -103,7 +103,7 @@ class _Guard:
         return None
 
     def _reap(self):
-        """Wait for what has ended, and say whether anything is left."""
+        """Collect the processes that have ended. Returns whether any are left."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -137,7 +137,7 @@ class _Guard:
 
 
 def _adopt_orphans():
-    # Without ctypes, only those are found whose parents run.
+    # Without ctypes, the guard finds only processes whose parents still run.
     try:
         import ctypes
 
@@ -154,13 +154,13 @@ def _kill(pid):
 
 
 def _descendants():
-    """The processes below this one, as /proc has them."""
+    """The descendants of this process, from /proc."""
     children = {}
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if name.isdigit():
             try:
                 with open("/proc/%s/stat" % name, "rb") as file:
-                    # The name of the program is in brackets, and may hold brackets.
+                    # The program's name is in parentheses, and may contain parentheses.
                     fields = file.read().rpartition(b")")[2].split()
                 children.setdefault(int(fields[1]), []).append(int(name))
             except (OSError, IndexError):  # it has ended

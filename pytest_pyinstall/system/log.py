@@ -1,4 +1,4 @@
-"""Loggers that use `logging` only if another module has imported it, and sentences about what takes long."""
+"""Loggers that use `logging` only if another module has imported it, and messages about slow steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["StepLogger", "said_if_slow"]
 
 @contextlib.contextmanager
 def said_if_slow(say: Callable[[str], object] | None, sentence: str, *, patience: float = 1.0) -> Iterator[None]:
-    """Say what we are waiting for, if the ``with`` block takes longer than `patience` seconds."""
+    """Call `say` with `sentence` if the ``with`` block takes longer than `patience` seconds."""
     if say is None:
         yield
         return
