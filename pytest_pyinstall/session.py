@@ -345,8 +345,9 @@ def admits(specifier: SpecifierSet, choice: SessionPython) -> bool:
 def reason(choice: SessionPython) -> str:
     """Why tests are skipped, in one line."""
     first = choice.error.message.splitlines()[0] if choice.error else "not installed"
-    asked = f"Python {', '.join(choice.asked)}"
-    return first if asked in first else f"{asked}: {first}"
+    asked = ", ".join(choice.asked)
+    is_named = re.search(rf"(?<![\w.]){re.escape(asked)}(?![\w.])", first)
+    return first if is_named else f"Python {asked}: {first}"
 
 
 def failure_of(failed: Sequence[SessionPython], *, count: int, origin: str) -> PyinstallError:

@@ -334,3 +334,16 @@ def test_specifiers_of_several_marks_are_combined() -> None:
     for wrong in ([], ["3.9"], [3.9], [""], ["three"]):
         with pytest.raises(InvalidRequestError, match="mark"):
             parse_specifier(wrong, origin="mark")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message", "expected"),
+    [
+        ("py399", "no build of py399 for linux (newest: 3.13.0)", "no build of py399 for linux (newest: 3.13.0)"),
+        ("3.8", "cpython-3.8.20 is not in the cache\nmore", "Python 3.8: cpython-3.8.20 is not in the cache"),
+        ("3.8", "Python 3.8 is not here", "Python 3.8 is not here"),
+    ],
+)
+def test_the_reason_names_the_request_once(asked: str, message: str, expected: str) -> None:
+    choice = SessionPython(id=asked, asked=(asked,), how="missing", error=NoMatchError(message))
+    assert reason(choice) == expected
