@@ -76,10 +76,16 @@ def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mirror_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A mirror with an archive of each real interpreter of this machine, and its ``catalogue.json``."""
+def shared_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary directory that all workers of a test run share."""
     base = tmp_path_factory.getbasetemp()
-    return archives.packed(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def mirror_directory(shared_directory: Path) -> Path:
+    """A mirror with an archive of each real interpreter of this machine, and its ``catalogue.json``."""
+    return archives.packed(shared_directory)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import archives
@@ -186,32 +187,18 @@ def test_p22_uv_finds_and_uses_our_installation(settings: Settings, tmp_path: Pa
 
 
 def test_p22_uv_python_install_does_not_change_our_installation(
-    settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path
+    settings: Settings, install_with_uv: Callable[[str], None]
 ) -> None:
     interpreter = provision(NEWEST, settings)
-    environ = {
-        "UV_PYTHON_INSTALL_DIR": str(settings.store),
-        "UV_PYTHON_DOWNLOADS_JSON_URL": str(mirror_directory / "catalogue.json"),
-        "UV_PYTHON_INSTALL_MIRROR": mirror_directory.as_uri(),
-        "UV_PYTHON_INSTALL_BIN": "0",
-        "HOME": str(tmp_path),
-    }
-    subprocess.run([uv, "python", "install", str(interpreter.version)], env=environ, check=True)
+    install_with_uv(str(interpreter.version))
 
     with open_provisioner(settings) as provisioner:
         assert provisioner.store.verify(interpreter.key) == ()
     assert provision(NEWEST, settings._replace(offline=True)) == interpreter
 
 
-def test_p22_an_installation_of_uv_is_used(settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path) -> None:
-    environ = {
-        "UV_PYTHON_INSTALL_DIR": str(settings.store),
-        "UV_PYTHON_DOWNLOADS_JSON_URL": str(mirror_directory / "catalogue.json"),
-        "UV_PYTHON_INSTALL_MIRROR": mirror_directory.as_uri(),
-        "UV_PYTHON_INSTALL_BIN": "0",
-        "HOME": str(tmp_path),
-    }
-    subprocess.run([uv, "python", "install", NEWEST], env=environ, check=True)
+def test_p22_an_installation_of_uv_is_used(settings: Settings, install_with_uv: Callable[[str], None]) -> None:
+    install_with_uv(NEWEST)
     interpreter = provision(NEWEST, settings._replace(offline=True, downloads="never"))
 
     assert interpreter.source == "uv"
@@ -219,9 +206,9 @@ def test_p22_an_installation_of_uv_is_used(settings: Settings, tmp_path: Path, u
 
 
 def test_p22_a_broken_installation_of_uv_is_replaced(
-    settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path
+    settings: Settings, install_with_uv: Callable[[str], None]
 ) -> None:
-    test_p22_an_installation_of_uv_is_used(settings, tmp_path, uv, mirror_directory)
+    install_with_uv(NEWEST)
     (home,) = (path for path in settings.store.glob("cpython-*") if not path.is_symlink())
     (home / f"bin/python{NEWEST}").write_bytes(b"")
 
@@ -236,6 +223,23 @@ def uv() -> str:
     import uv as package
 
     return str(package.find_uv_bin())
+
+
+@pytest.fixture
+def install_with_uv(settings: Settings, tmp_path: Path, uv: str, mirror_directory: Path) -> Callable[[str], None]:
+    """Runs ``uv python install`` with our store and the mirror."""
+    environ = {
+        "UV_PYTHON_INSTALL_DIR": str(settings.store),
+        "UV_PYTHON_DOWNLOADS_JSON_URL": str(mirror_directory / "catalogue.json"),
+        "UV_PYTHON_INSTALL_MIRROR": mirror_directory.as_uri(),
+        "UV_PYTHON_INSTALL_BIN": "0",
+        "HOME": str(tmp_path),
+    }
+
+    def install(version: str) -> None:
+        subprocess.run([uv, "python", "install", version], env=environ, check=True)
+
+    return install
 
 
 def test_equal_failures_are_reported_once(settings: Settings, tmp_path: Path) -> None:

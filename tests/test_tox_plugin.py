@@ -1,6 +1,5 @@
 """The real tox and tox-uv install missing Pythons, in a library whose Pythons are not on ``PATH``."""
 
-import os
 import re
 import subprocess
 import sys
@@ -30,19 +29,13 @@ commands = [["python", "-c", "import sample"]]
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+def plain(shared_directory: Path) -> Path:
+    return tool_environments.environment(shared_directory, "tox")
 
 
 @pytest.fixture(scope="session")
-def plain(shared: Path) -> Path:
-    return tool_environments.environment(shared, "tox")
-
-
-@pytest.fixture(scope="session")
-def with_uv(shared: Path) -> Path:
-    return tool_environments.environment(shared, "tox", "tox-uv")
+def with_uv(shared_directory: Path) -> Path:
+    return tool_environments.environment(shared_directory, "tox", "tox-uv")
 
 
 def downloads(server: mirror.Mirror) -> list[str]:
@@ -84,12 +77,12 @@ def test_tox_installs_missing_pythons_and_finds_them_again(plain: Path, server: 
     assert "pyinstall:" not in parallel
 
 
-def test_the_oldest_tox_and_virtualenv_of_the_page_work(shared: Path, server: mirror.Mirror, tmp_path: Path) -> None:
+def test_the_oldest_tox_and_virtualenv_of_the_page_work(shared_directory: Path, server: mirror.Mirror, tmp_path: Path) -> None:
     page = (Path(__file__).parents[1] / "docs" / "howto" / "tox.md").read_text("utf-8")
     match = re.search(r"needs tox (\S+) or newer, and virtualenv (\S+) or newer", page)
     assert match
     assert set(re.findall(r"tox>=([\d.]+)", page)) == {match[1]}
-    oldest = tool_environments.environment(shared, f"tox=={match[1]}", f"virtualenv=={match[2]}")
+    oldest = tool_environments.environment(shared_directory, f"tox=={match[1]}", f"virtualenv=={match[2]}")
     project = library(tmp_path, "py39", "3.12")
     env = tool_environments.environ(tmp_path, mirror=server.url)
 
@@ -154,7 +147,7 @@ def test_tox_uv_installs_missing_pythons_and_finds_them_again(
 
 
 def test_a_provisioned_tox_installs_pythons_once(
-    with_uv: Path, shared: Path, server: mirror.Mirror, tmp_path: Path
+    with_uv: Path, shared_directory: Path, server: mirror.Mirror, tmp_path: Path
 ) -> None:
     extra = tmp_path / "extra"
     extra.mkdir()
@@ -167,7 +160,7 @@ def test_a_provisioned_tox_installs_pythons_once(
     requires = 'requires = ["tox-uv", "pytest-pyinstall", "sample-extra"]\n'
     (project / "tox.toml").write_text(requires + (project / "tox.toml").read_text())
     env = tool_environments.environ(
-        tmp_path, mirror=server.url, UV_FIND_LINKS=f"{tool_environments.wheel(shared)},{extra}"
+        tmp_path, mirror=server.url, UV_FIND_LINKS=f"{tool_environments.wheel(shared_directory)},{extra}"
     )
 
     assert "sample-extra" in tool_environments.run(with_uv / "tox", "list", cwd=project, env=env).stdout

@@ -14,9 +14,8 @@ pytestmark = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="session")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.getbasetemp()
-    return tool_environments.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "tox")
+def tools(shared_directory: Path) -> Path:
+    return tool_environments.environment(shared_directory, "tox")
 
 
 def base_of(environment: Path) -> str:

@@ -34,17 +34,11 @@ Published = Callable[[str], tuple[Path, Key]]
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-
-
-@pytest.fixture(scope="session")
-def unpack(shared: Path) -> Unpack:
+def unpack(shared_directory: Path) -> Unpack:
     """Unpacks the packed interpreter of a minor version, and returns the tree and its key."""
 
     def unpacked(minor: str, into: Path) -> tuple[Path, Key]:
-        mirror = archives.packed(shared, [archives.interpreters()[minor]])
+        mirror = archives.packed(shared_directory, [archives.interpreters()[minor]])
         (archive,) = (mirror / archives.TAG).iterdir()
         with tarfile.open(archive) as opened:
             archives.extract(opened, into)
@@ -267,11 +261,11 @@ def run_uv(store: Path, mirror: Path, *arguments: str) -> str:
 
 @needs_symlink
 def test_p22_uv_finds_the_installation_and_changes_only_what_may_change(
-    publish: Unpack, shared: Path, tmp_path: Path
+    publish: Unpack, shared_directory: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
     home, key = publish(NEWEST, store)
-    mirror = archives.packed(shared, [archives.interpreters()[NEWEST]])
+    mirror = archives.packed(shared_directory, [archives.interpreters()[NEWEST]])
     before = snapshot(home)
 
     assert "already installed" in run_uv(store, mirror, "python", "install", "--no-bin", NEWEST)
@@ -289,8 +283,10 @@ def test_p22_uv_finds_the_installation_and_changes_only_what_may_change(
 
 
 @needs_symlink
-def test_an_installation_has_all_files_that_uv_creates(published: Published, shared: Path, tmp_path: Path) -> None:
-    mirror = archives.packed(shared, [archives.interpreters()[NEWEST]])
+def test_an_installation_has_all_files_that_uv_creates(
+    published: Published, shared_directory: Path, tmp_path: Path
+) -> None:
+    mirror = archives.packed(shared_directory, [archives.interpreters()[NEWEST]])
     home, key = published(NEWEST)
     (tmp_path / "uvs").mkdir()
     run_uv(tmp_path / "uvs", mirror, "python", "install", "--no-bin", NEWEST)

@@ -1,6 +1,5 @@
 """The real nox and make find their Pythons under ``pytest-pyinstall exec``."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -25,9 +24,8 @@ def tests(session):
 
 
 @pytest.fixture(scope="session")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.getbasetemp()
-    return tool_environments.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "nox", "uv")
+def tools(shared_directory: Path) -> Path:
+    return tool_environments.environment(shared_directory, "nox", "uv")
 
 
 def test_nox_finds_the_pythons_of_its_sessions(

@@ -20,7 +20,6 @@ import mirror
 import pytest
 import tool_environments
 import trustme
-from newcomer import install_programs
 from pages import DOCS, ROOT, SHOWN, World, fenced, is_as_shown
 from proxies import proxy
 from suite_fixtures import PYPROJECT
@@ -180,23 +179,13 @@ _PACKAGES = dict(os.environ)
 """The variables before a fixture hides the home directory, including those of package indexes."""
 
 
-@pytest.fixture(name="programs", scope="session")
-def _programs(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    return install_programs(_shared(tmp_path_factory))
-
-
-def _shared(factory: pytest.TempPathFactory) -> Path:
-    base = factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-
-
 @pytest.fixture(name="place")
 def _place(
     tmp_path: Path,
     isolated_home: Path,
     mirror_directory: Path,
     programs: Path | None,
-    tmp_path_factory: pytest.TempPathFactory,
+    shared_directory: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Place]:
     if missing := [version for version in SHOWN if version not in archives.interpreters()]:
@@ -210,7 +199,7 @@ def _place(
             (tmp_path / "shell" / name).symlink_to(found)
     world.environ |= {name: text for name, text in _PACKAGES.items() if name.startswith(("PIP_", "UV_INDEX"))}
     with mirror.serve(mirror_directory) as server:
-        yield Place(world, server, tool_environments.wheel(_shared(tmp_path_factory)), _PACKAGES)
+        yield Place(world, server, tool_environments.wheel(shared_directory), _PACKAGES)
 
 
 @runs("README.md: .venv/bin/pip install --quiet '.[mirror]' && .venv/bin/pytes")

@@ -21,9 +21,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "howto" / "ci.md"
 
 
 @pytest.fixture(scope="session")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.getbasetemp()
-    return tool_environments.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "tox", "tox-uv")
+def tools(shared_directory: Path) -> Path:
+    return tool_environments.environment(shared_directory, "tox", "tox-uv")
 
 
 def test_a_warm_cache_downloads_nothing(tools: Path, mirror_directory: Path, tmp_path: Path) -> None:

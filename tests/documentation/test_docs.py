@@ -1,6 +1,5 @@
 """Commands write what the pages show, and the reference lists everything that the code offers."""
 
-import os
 import re
 import sys
 import tomllib
@@ -9,7 +8,6 @@ from typing import Any, get_args
 
 import archives
 import pytest
-from newcomer import install_programs
 from pages import DOCS, ROOT, SHOWN, World, is_as_shown
 
 import pytest_pyinstall
@@ -28,12 +26,6 @@ import import_picture  # noqa: E402
 import parts  # noqa: E402  # its directory is put on sys.path above
 
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "```console" in path.read_text(encoding="utf-8"))
-
-
-@pytest.fixture(name="programs", scope="session")
-def _programs(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
-    base = tmp_path_factory.getbasetemp()
-    return install_programs(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the pages show output on Linux")

@@ -246,7 +246,7 @@ def test_p11_mirror_pull_does_not_write_through_planted_links(workshop: Workshop
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", None])
 def test_p11_a_damaged_or_planted_command_for_tox_is_replaced(
-    tmp_path_factory: pytest.TempPathFactory,
+    shared_directory: Path,
     mirror_directory: Path,
     tmp_path: Path,
     tally: Tally,
@@ -254,8 +254,7 @@ def test_p11_a_damaged_or_planted_command_for_tox_is_replaced(
 ) -> None:
     """The command was emptied by a power cut, truncated, or planted."""
     tally.attempt("a damaged command for tox")
-    base = tmp_path_factory.getbasetemp()
-    scripts = tool_environments.environment(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, "tox")
+    scripts = tool_environments.environment(shared_directory, "tox")
     project = tool_environments.library(
         tmp_path / "library",
         'env_list = ["py312"]\n[env_run_base]\npackage = "skip"\ncommands = [["python", "-c", "import sample"]]\n',
