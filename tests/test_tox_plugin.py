@@ -77,7 +77,9 @@ def test_tox_installs_missing_pythons_and_finds_them_again(plain: Path, server: 
     assert "pyinstall:" not in parallel
 
 
-def test_the_oldest_tox_and_virtualenv_of_the_page_work(shared_directory: Path, server: mirror.Mirror, tmp_path: Path) -> None:
+def test_the_oldest_tox_and_virtualenv_of_the_page_work(
+    shared_directory: Path, server: mirror.Mirror, tmp_path: Path
+) -> None:
     page = (Path(__file__).parents[1] / "docs" / "howto" / "tox.md").read_text("utf-8")
     match = re.search(r"needs tox (\S+) or newer, and virtualenv (\S+) or newer", page)
     assert match

@@ -1,4 +1,4 @@
-"""The guard of a worker: what tests see of it, and what it ends. Real processes, on the oldest and newest Python."""
+"""The guard ends what a worker's tests have started, and the tests do not see it, on the oldest and newest Python."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from archives import NEWEST, OLDEST, interpreters
-from waiting import wait_until
+from waiting import is_running, wait_until
 
 from pytest_pyinstall.system import processes
 
@@ -49,14 +49,6 @@ time.sleep(600)
 """
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 @dataclass
 class Guarded:
     """A guard and its worker."""
@@ -91,6 +83,7 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=sorted({OLDEST, NEWEST}))
 def start(request: pytest.FixtureRequest, place: Path) -> Iterator[Start]:
+    """Start a worker, which runs the given code, under a guard."""
     with contextlib.ExitStack() as stack:
 
         def start(*code: str, before: str = "", is_leader: bool = True) -> Guarded:
@@ -118,7 +111,7 @@ def _end(guarded: Guarded) -> None:
             os.kill(int(path.read_text()), signal.SIGKILL)
 
 
-def test_the_tests_find_the_processes_and_the_files_of_a_command_in_a_shell(start: Start, place: Path) -> None:
+def test_the_processes_and_files_of_a_guarded_worker_are_as_for_a_command_in_a_shell(start: Start, place: Path) -> None:
     guarded = start("""
 open_before = [int(name) for name in os.listdir("/proc/self/fd")][3:-1]
 try:
@@ -150,7 +143,7 @@ note("session", os.getsid(0))
     ("code", "expected"),
     [("sys.exit(7)", 7), ("os.kill(os.getpid(), signal.SIGSEGV)", -signal.SIGSEGV), ("os._exit(0)", 0)],
 )
-def test_it_says_how_the_worker_has_ended(start: Start, code: str, expected: int) -> None:
+def test_the_guard_says_how_the_worker_has_ended(start: Start, code: str, expected: int) -> None:
     words = start(code).said().split()
     assert words[0] == "worker"
     assert words[2:] == ["ended", str(int(expected))]
@@ -169,37 +162,37 @@ def terminate(guarded: Guarded) -> None:
 
 
 @pytest.mark.parametrize("how", [kill, leave, terminate])
-def test_it_ends_what_the_tests_have_started_and_what_has_left_its_session(
+def test_the_guard_ends_what_the_tests_have_started_and_what_has_left_its_session(
     start: Start, how: Callable[[Guarded], None]
 ) -> None:
     guarded = start(DAEMON, SLEEP)
     daemon, worker = guarded.noted("daemon"), guarded.noted("worker")
-    assert is_alive(daemon)
+    assert is_running(daemon)
     how(guarded)
     assert guarded.said().splitlines() == [f"worker {worker}", "ended -9"]
-    assert not is_alive(daemon)
-    assert not is_alive(worker)
+    assert not is_running(daemon)
+    assert not is_running(worker)
 
 
-def test_it_ends_what_is_left_when_the_worker_is_gone(start: Start) -> None:
+def test_the_guard_ends_what_is_left_when_the_worker_is_gone(start: Start) -> None:
     guarded = start(DAEMON)
     daemon = guarded.noted("daemon")
     wait_until(lambda: b"ended" in os.read(guarded.answers, 4096))
-    assert is_alive(daemon)
+    assert is_running(daemon)
     guarded.tell(b"k")
     guarded.process.wait(60)
-    assert not is_alive(daemon)
+    assert not is_running(daemon)
 
 
-def test_it_leaves_alone_what_is_left_if_it_is_to_quit(start: Start) -> None:
+def test_a_guard_that_is_told_to_quit_leaves_running_what_is_left(start: Start) -> None:
     guarded = start(DAEMON)
     daemon = guarded.noted("daemon")
     guarded.tell(b"q")
     guarded.process.wait(60)
-    assert is_alive(daemon)
+    assert is_running(daemon)
 
 
-def test_an_interrupt_reaches_the_worker_alone(start: Start) -> None:
+def test_an_interrupt_reaches_only_the_worker(start: Start) -> None:
     guarded = start("try:", SLEEP.replace("\n", "\n    "), "\nexcept KeyboardInterrupt:\n    sys.exit(5)")
     guarded.noted("worker")
     guarded.process.send_signal(signal.SIGINT)  # as a terminal, which sends it to the worker too
@@ -207,12 +200,12 @@ def test_an_interrupt_reaches_the_worker_alone(start: Start) -> None:
     assert guarded.said().endswith("ended 5\n")
 
 
-def test_without_a_group_of_its_own_it_leaves_the_worker_in_that_of_the_controller(start: Start) -> None:
+def test_a_guard_without_its_own_process_group_leaves_the_worker_in_the_controllers(start: Start) -> None:
     guarded = start('note("group", os.getpgrp())', is_leader=False)
     assert guarded.noted("group") == os.getpgrp()
 
 
-def test_a_worker_that_cannot_have_a_guard_runs_without(start: Start) -> None:
+def test_a_worker_that_cannot_have_a_guard_runs_without_one(start: Start) -> None:
     guarded = start('note("worker", os.getpid())', before="_guard.os.fork = None")
     assert guarded.said() == ""
     assert guarded.noted("worker") == guarded.process.pid
