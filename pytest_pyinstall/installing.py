@@ -143,7 +143,8 @@ class Installer(Value):
         from pytest_pyinstall.download.fetch import fetch
 
         known: FileDigests = {}
-        with StreamedUnpack(build, into=scratch, known=known) as stream:
+        busy = self._busy(f"installing {build.key}") if is_again else contextlib.nullcontext()
+        with busy, StreamedUnpack(build, into=scratch, known=known) as stream:
             with self._naming_who_forbids_downloads():
                 archive = fetch(
                     build,
@@ -159,6 +160,11 @@ class Installer(Value):
         if is_again:
             add_tree(settings.cache, build, tree, known)
         return tree, known
+
+    def _busy(self, sentence: str) -> contextlib.AbstractContextManager[None]:
+        """A block that a terminal announces if it takes long: for a cached archive there is no progress bar."""
+        busy = getattr(self.progress, "busy", None)
+        return contextlib.nullcontext() if busy is None else busy(sentence)
 
     def _downloadable(self, build: Build) -> Build:
         """`build` with its URL in the catalogue: the URL in a record has no user, password or query."""

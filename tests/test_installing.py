@@ -1,6 +1,8 @@
 """A build is installed, repaired or rejected, with real archives, interpreters and servers."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import archives
@@ -16,6 +18,7 @@ from pytest_pyinstall.errors import (
     ProbeError,
     PyinstallError,
 )
+from pytest_pyinstall.progress import Lines
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
 from pytest_pyinstall.settings import Settings
 
@@ -44,6 +47,24 @@ def test_a_damaged_installation_is_repaired_automatically(settings: Settings, pr
     assert provided.how == "repaired"
     assert provided.interpreter.run("-c", "import json").returncode == 0
     assert "json/__init__.py: missing; repairing it" in warnings[0]
+
+
+def test_an_installation_from_the_cache_is_announced_because_it_has_no_bar(provisioner: Provisioner) -> None:
+    events: list[str] = []
+
+    class Events(Lines):
+        @contextmanager
+        def busy(self, sentence: str) -> Iterator[None]:
+            events.append(sentence)
+            yield
+
+    provisioner.progress = Events(events.append)
+    installed = provisioner.provide_one(NEWEST).interpreter
+    assert [event.partition(" ")[0] for event in events] == ["Downloading"]
+    provisioner.store.remove(installed.key)
+    provisioner.provide_one(NEWEST)
+
+    assert events[1:] == [f"installing {installed.key}"]
 
 
 def test_the_error_of_a_repair_without_an_archive_names_the_damage_and_the_archive(

@@ -40,7 +40,8 @@ class DownloadProgress(Protocol):
     """Receives the progress of downloads, in the thread that downloads. Archives from the cache are not reported.
 
     If it also has a method ``waiting(build, reason)``, that is called when nothing arrives for now: before a retry, or
-    while another process downloads the same file. An exception from `advanced` ends the download; it can be resumed.
+    while another process downloads the same file. A method ``busy(sentence)`` returns a context manager for an
+    installation from the cache. An exception from `advanced` ends the download; it can be resumed.
     """
 
     def started(self, build: Build, total: int | None) -> None:
