@@ -84,6 +84,7 @@ ELSEWHERE = {
     ),
     'docs/howto/xdist.md: pytest --python 3.9,3.13 --python-suite -d --tx "4*ssh=build': "suite/test_ssh.py",
     "docs/howto/variants.md: ____ test_render — on py3.9-django4.2, py3.13-django4.2; not": "suite/test_variants.py",
+    "docs/suite.md: KIND         SIZE      LAST USE    PYTHON  PROJECT         V": "cli/test_places.py",
     "docs/suite.md: pytest --python 3.12.0..3.12.9 --python-bisect tests/test_de": "suite/test_controller.py",
     "docs/suite.md: bisect: tests/test_demo.py::test_it": "suite/test_controller.py",
 }
