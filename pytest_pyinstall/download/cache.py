@@ -60,12 +60,12 @@ def lock_archive(path: Path, client: Client, deadline: float, waiting: Callable[
 
 
 def _require_directory(directory: Path) -> None:
-    """Create `directory`. A link in its place is replaced, so that nothing is written through it."""
+    """Make `directory`. Anything else in its place is not ours, and is replaced: nothing may be written through it."""
     try:
-        if directory.is_symlink():
+        if not stat.S_ISDIR(directory.lstat().st_mode):
             directory.unlink()
-    except FileNotFoundError:
-        pass  # another process was faster
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # another process was faster, or `make_cache_directory` says what is wrong
     except OSError as error:
         raise storage_error(directory, error) from error
     make_cache_directory(directory)

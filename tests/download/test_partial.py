@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -114,12 +113,21 @@ def test_p11_a_planted_note_is_not_waited_for_or_written_through(fetcher: Fetche
     assert victim.read_text() == "precious"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs symlinks")
-def test_p11_a_planted_link_in_place_of_an_archives_directory_is_replaced(fetcher: Fetcher, tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs symlinks and named pipes")
+@pytest.mark.parametrize("kind", ["symlink", "file", "pipe"])
+def test_p11_what_is_in_place_of_the_directory_of_an_archive_is_replaced(
+    fetcher: Fetcher, tmp_path: Path, kind: str
+) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    fetcher.path.parent.parent.mkdir(parents=True)
-    fetcher.path.parent.symlink_to(elsewhere)
+    place = fetcher.path.parent
+    place.parent.mkdir(parents=True)
+    if kind == "symlink":
+        place.symlink_to(elsewhere)
+    elif kind == "file":
+        place.write_text("planted")
+    else:
+        os.mkfifo(place)
 
     assert fetcher() == CONTENT
     assert list(elsewhere.iterdir()) == []
