@@ -5,6 +5,7 @@ tox and nox can run one of these tools to install what the tests need, so this m
 
 import ast
 import configparser
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -20,9 +21,11 @@ __all__ = [
     "Dependencies",
     "as_list",
     "as_table",
+    "constraints_of",
     "hatch",
     "installed_by",
     "installs",
+    "lock_files",
     "nox",
     "pdm",
     "pipenv",
@@ -219,6 +222,60 @@ def without_tools(lines: Iterable[str], where: str) -> tuple[str, ...]:
     """`lines` of requirements without the tools that `where` names, which the tests do not need."""
     tools = {word.partition(" ")[0] for word in where.split(", ")}
     return tuple(line for line in lines if re.match(r"[\w.-]*", line)[0].lower() not in tools)  # type: ignore[index]
+
+
+_LOCKS = {"poetry": "poetry.lock", "pdm": "pdm.lock", "uv": "uv.lock", "pipenv": "Pipfile.lock"}
+
+
+def lock_files(directory: Path, tools: Iterable[str]) -> list[Path]:
+    """The lock files that these commands obey (``poetry install``), if they are there."""
+    names = [_LOCKS[tool] for tool, _, verb in (word.partition(" ") for word in tools) if verb in _LOCKED.get(tool, ())]
+    return [directory / name for name in dict.fromkeys(names) if (directory / name).is_file()]
+
+
+_LOCKED = {tool: {"install", "sync", "run"} for tool in _LOCKS}
+_NO_RELEASES = {"git", "url", "path", "directory", "file", "editable", "virtual"}
+
+
+def constraints_of(path: Path) -> list[str]:
+    """The versions in a lock file, as constraints for pip. Raises `InvalidSettingError`.
+
+    A package with several versions has a marker for each. If pip cannot express them, the package is left out.
+    """
+    by_name: dict[str, dict[str, str]] = {}
+    for package in _locked_packages(path):
+        name, version, source = (package.get(key) for key in ("name", "version", "source"))
+        kinds = {*package, *(source if isinstance(source, dict) else ())}
+        kinds |= {str(source.get("type"))} if isinstance(source, dict) else set()
+        if isinstance(name, str) and isinstance(version, str) and _NO_RELEASES.isdisjoint(kinds):
+            by_name.setdefault(name, {})[version.removeprefix("==")] = _marker_of(package)
+    lines = []
+    for name, versions in by_name.items():
+        if len(versions) == 1:
+            lines += [f"{name}=={version}" for version in versions]
+        elif all(marker and "extra" not in marker for marker in versions.values()):
+            lines += [f"{name}=={version} ; {marker}" for version, marker in versions.items()]
+    return lines
+
+
+def _locked_packages(path: Path) -> Iterator[dict[str, Any]]:
+    if path.suffix == ".lock" and path.name != "Pipfile.lock":
+        found = as_list(read_toml(path).get("package"))
+    else:
+        try:
+            document = json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise InvalidSettingError(f"{path} cannot be read: {error}") from error
+        tables = [as_table(document, name) for name in ("default", "develop")] if isinstance(document, dict) else []
+        found = [
+            {"name": name, **value} for table in tables for name, value in table.items() if isinstance(value, dict)
+        ]
+    yield from (package for package in found if isinstance(package, dict))
+
+
+def _marker_of(package: Mapping[str, Any]) -> str:
+    found = next((package[key] for key in ("markers", "marker", "resolution-markers") if key in package), "")
+    return " or ".join(f"({each})" for each in _strings(found)) if isinstance(found, list) else str(found)
 
 
 class _Project(NamedTuple):

@@ -408,6 +408,9 @@ class _Installer:
         with temporary_directory() as scratch:
             words = (word for line in spec.requirements for word in pip_arguments(line, spec.directory, scratch))
             self._words = [self._pytest(), *words]
+            if spec.constraints:
+                (scratch / "constraints.txt").write_text("\n".join(spec.constraints), encoding="utf-8")
+                self._words += ["-c", str(scratch / "constraints.txt")]
             text = explicit_packages(spec.project, self._plan.excluded) if spec.project else ""
             if text and "DIST_EXTRA_CONFIG" not in self._environ:
                 config = scratch / "extra.cfg"

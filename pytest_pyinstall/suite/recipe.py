@@ -39,6 +39,8 @@ class EnvironmentSpec:
     editable: bool = True
     extras: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    """The versions in a lock file, as lines of a constraints file."""
     resolution: str = ""
     """A value for uv's ``--resolution``; empty for the newest versions."""
 
@@ -87,6 +89,8 @@ class Recipe:
             # Our plugin does not support this Python. The worker skips tests that use our fixtures, with the reason.
             requirements = tuple(line for line in requirements if _name_of(line) != _PLUGIN)
         requirements += variant.requirements if variant else ()
+        # The versions of a variant would conflict with those in a lock file.
+        locks = [] if variant else self._locks(found)
         return EnvironmentSpec(
             directory=self.directory,
             project=self.project,
@@ -94,6 +98,7 @@ class Recipe:
             editable=self.editable,
             extras=tuple(dict.fromkeys(extras)),
             requirements=tuple(dict.fromkeys(requirements)),
+            constraints=tuple(dict.fromkeys(line for path in locks for line in _tools.constraints_of(path))),
             resolution=variant.resolution if variant else "",
         )
 
@@ -105,7 +110,8 @@ class Recipe:
         as_in = f", as in {', '.join(dict.fromkeys(chosen))}" if chosen else ""
         left_out = dict.fromkeys((*self.left_out, *(line for each in found for line in each.left_out)))
         tools = dict.fromkeys(tool for each in found if each.tools for tool in each.tools.split(", "))
-        with_tools = f", with `{'`, `'.join(tools)}`" if tools else ""
+        locks = dict.fromkeys(path.name for each in found for path in self._locks(each))
+        with_tools = f", with {', '.join([*(f'`{tool}`' for tool in tools), *locks])}" if tools else ""
         lines = [f"{self.description}{as_in}{with_tools}"]
         if left_out:
             names = "; ".join(left_out)
@@ -113,6 +119,9 @@ class Recipe:
                 f"left out, because it was not understood: {names} (set pyinstall_suite_install to what tests need)"
             )
         return lines
+
+    def _locks(self, found: ToxEnvironment | None) -> list[Path]:
+        return _tools.lock_files(self.directory, found.tools.split(", ")) if found else []
 
     def _of_tox(self, interpreter: Interpreter) -> ToxEnvironment | None:
         found = self.tox.environment(_names_in_tox(interpreter)) if self.tox else None

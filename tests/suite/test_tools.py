@@ -1,11 +1,13 @@
 """The test dependencies that poetry, PDM, uv, hatch, nox and pipenv keep in tables of their own."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
-from recipes import PROJECT, Write, described
+from recipes import PROJECT, Write, described, parts, python
 
-from pytest_pyinstall.suite._tools import UNKNOWN, installed_by
+from pytest_pyinstall.suite._tools import UNKNOWN, constraints_of, installed_by
+from pytest_pyinstall.suite.inputs import changes
 from pytest_pyinstall.suite.recipe import read_recipe
 
 
@@ -135,3 +137,78 @@ def test_a_part_of_a_command_that_is_unknown_before_it_runs_is_named(write: Writ
     found = installed_by(commands, directory=write(), document={}, extras=())
     assert found.requirements == ("a",)
     assert found.left_out == (f"-r {UNKNOWN}/needs.txt", "{env:MORE}")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("poetry.lock", """
+[[package]]
+name = "a"
+version = "1.2"
+markers = 'extra == "x"'
+[[package]]
+name = "b"
+version = "1"
+markers = 'python_version < "3.9"'
+[[package]]
+name = "b"
+version = "2"
+markers = 'python_version >= "3.9"'
+[[package]]
+name = "c"
+version = "1"
+[[package]]
+name = "c"
+version = "2"
+[[package]]
+name = "d"
+version = "1"
+[package.source]
+type = "git"
+url = "https://host/d"
+"""),
+        ("uv.lock", """
+[[package]]
+name = "a"
+version = "1.2"
+source = { registry = "https://host/simple" }
+[[package]]
+name = "b"
+version = "1"
+source = { registry = "https://host/simple" }
+resolution-markers = ['python_version < "3.9"']
+[[package]]
+name = "b"
+version = "2"
+source = { registry = "https://host/simple" }
+resolution-markers = ['python_version >= "3.9"']
+[[package]]
+name = "demo"
+version = "1"
+source = { editable = "." }
+"""),
+        ("Pipfile.lock", """{"default": {"a": {"version": "==1.2"}}, "develop": {"d": {"git": "https://host/d"}}}"""),
+    ],
+)  # fmt: skip
+def test_the_versions_of_a_lock_file_are_constraints(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    lines = [line.replace("(", "").replace(")", "") for line in constraints_of(tmp_path / name)]
+    many = ['b==1 ; python_version < "3.9"', 'b==2 ; python_version >= "3.9"']
+    assert lines == ["a==1.2", *(many if "Pipfile" not in name else [])]
+
+
+def test_a_lock_file_decides_if_a_command_of_tox_obeys_it(write: Write) -> None:
+    directory = write(
+        pyproject_DOT_toml=PROJECT + '[dependency-groups]\ndev = ["a"]\n',
+        uv_DOT_lock='[[package]]\nname = "a"\nversion = "1.2"\n',
+        tox_DOT_ini="[testenv]\ncommands =\n    uv sync\n    pytest\n",
+    )
+    recipe = read_recipe(directory)
+    assert recipe.spec(python()).constraints == ("a==1.2",)
+    assert recipe.describe([python()])[0].endswith("installs, with `uv sync`, uv.lock")
+    before = parts(recipe)
+    write(uv_DOT_lock='[[package]]\nname = "a"\nversion = "1.3"\n')
+    assert changes(before, parts(read_recipe(directory))) == ["what is installed", "uv.lock"]
+    write(tox_DOT_ini="[testenv]\ncommands =\n    uv pip install a\n    pytest\n")
+    assert read_recipe(directory).spec(python()).constraints == ()
