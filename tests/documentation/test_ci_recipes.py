@@ -64,3 +64,18 @@ def test_an_audit_accepts_the_workflow(page: str, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_recipes_cache_every_python_and_fail_with_their_commands() -> None:
+    recipes = [
+        text
+        for page in ("tutorial.md", "howto/ci.md")
+        for language, text in fenced(DOCS / page)
+        if language in {"yaml", "shell"} and "PYTEST_PYINSTALL_STORE" in text
+    ]
+    assert len(recipes) == 4  # two workflows for GitHub, one for GitLab, and a plain shell
+    for text in recipes:
+        # Otherwise a Python of the runner is used, and the cache lacks it.
+        assert re.search(r"PYTEST_PYINSTALL_PREFERENCE(: |=)only-managed", text)
+        # A shell ignores the exit code of `$(…)` in the arguments of a command, but not in an assignment.
+        assert all(re.match(r'\s*\w+="\$\(', line) for line in text.splitlines() if "$(" in line)
