@@ -377,8 +377,10 @@ def header(choices: Sequence[SessionPython], *, width: int, skips: bool = False,
             f"{' '.join(_version_names(group, here))} ({_how(max(group, key=lambda choice: choice.seconds), ', ')})"
             for group in groups.values()
         )
+        untimed = " ".join(f"{' '.join(_version_names(group, here))} ({how})" for how, group in groups.items())
         names = " ".join(_version_names(here, here))
-        lines.append(_first_that_fits("pythons: ", [full, names, " ".join(choice.id for choice in here)], "", width))
+        texts = [full, untimed, names, " ".join(choice.id for choice in here)]
+        lines.append(_first_that_fits("pythons: ", texts, "", width))
     if missing := [choice for choice in choices if choice.interpreter is None]:
         reasons: dict[str, list[str]] = {}
         for choice in missing:

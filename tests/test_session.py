@@ -238,6 +238,7 @@ def test_the_header_lists_the_versions_in_one_line() -> None:
     installed = [replace(choices[0], how="installed", seconds=0.4), *choices[1:]]
     installed.append(replace(choices[0], id="3.9.1-b", how="installed", seconds=1.84))
     assert header(installed, width=80) == ["pythons: 3.9 3.9.1-b (installed now, 1.8 s) 3.10.1 3.13.1 (found: pyenv)"]
+    assert header(installed, width=70) == ["pythons: 3.9 3.9.1-b (installed now) 3.10.1 3.13.1 (found: pyenv)"]
     assert header(installed, width=40) == ["pythons: 3.9 3.10.1 3.13.1 3.9.1-b"]
     assert header(installed, width=26) == ["pythons: 3.9 3.10 3.13 …"]
 
