@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -85,6 +86,17 @@ def test_the_end_of_an_id_is_a_parameter_in_any_other_file(tmp_path: Path, param
     matrix = read_junit(tmp_path)
     assert [tally.label for tally in matrix.tallies] == ["py3.12"]
     assert list(matrix.rows) == [f"tests.test_a::test_one[{parameter}]", "tests.test_a::test_two"]
+
+
+def test_the_command_reports_a_failure_for_the_python_of_its_file(tmp_path: Path) -> None:
+    text = JUNIT.format(inner="<failure/>").replace("test_two", "test_two[pypy311]").replace("_one", "_one[py39]")
+    (tmp_path / "junit-py312.xml").write_text(text, "utf-8")
+    (tmp_path / "junit-py313.xml").write_text(text.replace("<failure/>", ""), "utf-8")
+    command = [sys.executable, "-m", "pytest_pyinstall", "report", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.findall(r"^3\.\d+ ", done.stdout, re.MULTILINE) == ["3.12 ", "3.13 "]
+    assert done.stdout.splitlines()[-1] == "FAILED tests.test_a::test_two[pypy311][py3.12]; not on py3.13"
 
 
 def test_a_directory_without_junit_files_and_a_broken_file_are_usage_errors(tmp_path: Path) -> None:
