@@ -57,7 +57,7 @@ def assert_not_provided_broken(workshop: Workshop) -> None:
     assert not starts(workshop)
     found = workshop.run("find", workshop.version)
     assert found.code != 0, found.output
-    assert "not here" not in found.output
+    assert "is not installed" not in found.output
     assert "verify --repair" in found.output or f"install {workshop.version}" in found.output, found.output
     name = f"python{workshop.version.rpartition('.')[0]}"
     ended = workshop.run("exec", "--python", workshop.version, "--", name, "-c", "print('alive')")
