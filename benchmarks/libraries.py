@@ -513,7 +513,8 @@ def _total(rows: Sequence[tuple[Library, Outcome, Outcome]], differences: Sequen
     compared = sum(results.total() for _, ours, _ in rows for results in ours.results.values())
     pairs = sum(len(library.pythons) for library, _, _ in rows)
     found = "these differ:\n" if differences else "none differs, and neither does an exit code."
-    return f"Of {compared} outcomes of tests, in {pairs} pairs of library and Python ({len(rows)} libraries), {found}"
+    known = f"{len(rows)} of the {len(LIBRARIES)} libraries that the script knows"
+    return f"Of {compared} outcomes of tests, in {pairs} pairs of library and Python ({known}), {found}"
 
 
 def _installed(library: Library) -> str:
