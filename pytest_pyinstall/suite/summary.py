@@ -1,4 +1,4 @@
-"""The summary at the end of a suite: failures, equal ones merged, coverage, the table, and the list of collected tests."""
+"""The summary at the end of a suite: failures, equal ones merged, coverage, the table, and the collected tests."""
 
 from __future__ import annotations
 
