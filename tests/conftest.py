@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,18 @@ def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # In CI, the suites of tests must not write to the summary of the job.
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     return home
+
+
+@pytest.fixture
+def other_volume(tmp_path: Path) -> Iterator[Path]:
+    """A new directory on another volume than `tmp_path`: one of the two is usually on disk and the other in memory."""
+    for parent in map(Path, ("/dev/shm", "/var/tmp")):
+        if parent.is_dir() and parent.stat().st_dev != tmp_path.stat().st_dev:
+            directory = Path(tempfile.mkdtemp(dir=parent))
+            yield directory
+            shutil.rmtree(directory)
+            return
+    pytest.skip("needs a second volume")
 
 
 @pytest.fixture(scope="session")
