@@ -6,6 +6,7 @@ request.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -255,7 +256,8 @@ class Lines:
         timer = threading.Timer(self._patience, self.say, [sentence])
         timer.daemon = True
         self._pending[build.key] = timer
-        timer.start()
+        with contextlib.suppress(RuntimeError):  # the limit of processes, which counts threads, is reached
+            timer.start()
 
     def advanced(self, build: Build, count: int) -> None:
         pass

@@ -22,7 +22,8 @@ def said_if_slow(say: Callable[[str], object] | None, sentence: str, *, patience
 
     timer = threading.Timer(patience, say, [sentence])
     timer.daemon = True
-    timer.start()
+    with contextlib.suppress(RuntimeError):  # the limit of processes, which counts threads, is reached
+        timer.start()
     try:
         yield
     finally:
