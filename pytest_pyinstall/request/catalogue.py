@@ -14,6 +14,7 @@ from packaging.version import Version
 
 from pytest_pyinstall.errors import CatalogueError
 from pytest_pyinstall.request.identity import ARCHITECTURE_WORDS, LIBC_WORDS, SYSTEM_WORDS, Build, Key, Target
+from pytest_pyinstall.system.urls import redact_text
 from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
@@ -123,7 +124,9 @@ def parse_catalogue(text: bytes | str, *, origin: str, base_url: str | None = No
         message = f"the catalogue {shown} is not in uv's schema: it must be a JSON object, not a {_kind(document)}"
         raise CatalogueError(message, hint=_DEFAULT_HINT)
     if "version" in document:
-        message = f"the catalogue {shown} has an unknown, newer schema (version {document['version']!r:.20})"
+        message = (
+            f"the catalogue {shown} has an unknown, newer schema (version {redact_text(repr(document['version'])):.20})"
+        )
         raise CatalogueError(message, hint="python -m pip install --upgrade pytest-pyinstall")
     base = base_url or origin
     try:
@@ -237,7 +240,7 @@ def _uv_rows(document: dict[str, Any], absolute: Callable[[str], str]) -> Iterat
                 yield row
         except (KeyError, TypeError, ValueError) as error:
             what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else f"{error}"
-            message = f"{what} in the entry {name!r:.100}"
+            message = f"{what} in the entry {redact_text(repr(name)):.100}"
             raise _BrokenEntryError(message) from error
 
 
@@ -256,13 +259,13 @@ def _uv_row(entry: Any, absolute: Callable[[str], str]) -> _CatalogueRow | None:
     size = entry.get("size")
     for number in numbers if size is None else (*numbers, size):
         if type(number) is not int or number < 0:
-            message = f"major, minor, patch and size are whole numbers, not {number!r:.20},"
+            message = f"major, minor, patch and size are whole numbers, not {redact_text(repr(number)):.20},"
             raise TypeError(message)
     target = _target(system, _text(arch, "family"), _text_or_null(arch, "variant"), libc)
     if target is None or name not in _IMPLEMENTATIONS or (variant or "") not in _VARIANTS:
         return None
     if sha256 is not None and not _SHA256.fullmatch(sha256):
-        message = f"the sha256 {sha256!r:.80} is not 64 hexadecimal digits"
+        message = f"the sha256 {redact_text(repr(sha256)):.80} is not 64 hexadecimal digits"
         raise ValueError(message)
     key = Key(implementation=name, version=_version(*numbers, prerelease or ""), variant=variant or "", target=target)
     address = url if url.startswith("https://") else absolute(url)

@@ -109,6 +109,16 @@ def test_p9_an_entry_without_a_digest_is_rejected() -> None:
     assert [str(key) for key in catalogue.without_digest] == ["cpython-3.12.4-linux-x86_64-gnu"]
 
 
+@pytest.mark.parametrize("field", ["major", "size", "sha256"])
+def test_p13_a_url_in_another_field_is_shown_without_its_password(field: str) -> None:
+    row = entry(**{field: "https://u:hunter2@x/"})
+
+    with pytest.raises(CatalogueError) as caught:
+        parse_catalogue(json.dumps({"x": row}), origin="test")
+
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
