@@ -85,9 +85,11 @@ class Proxy:
 
 def _pipe(source: socket.socket, destination: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            destination.sendall(data)
-        destination.shutdown(socket.SHUT_WR)
+        try:
+            while data := source.recv(1 << 16):
+                destination.sendall(data)
+        finally:  # also after a reset: otherwise the other side waits for its timeout
+            destination.shutdown(socket.SHUT_WR)
 
 
 @contextlib.contextmanager
