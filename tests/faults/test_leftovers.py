@@ -11,6 +11,7 @@ import mirror
 import pytest
 from fault_report import Tally
 from fault_workshop import VERSION, Workshop
+from waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX processes")
 
@@ -94,6 +95,13 @@ def end(pid):
 def test_it(python):
     python.call(end, os.getpid())
 """
+SUITE = """\
+import pathlib, time
+
+def test_it():
+    pathlib.Path("runs").touch()
+    time.sleep(300)
+"""
 KILLS = {
     "a call": ("--python", VERSION, "test_it.py"),
     "a suite": ("--python", "current", "--python-suite", "test_it.py"),
@@ -107,14 +115,13 @@ def test_p8_the_next_command_sweeps_the_temporary_directory_of_a_killed_session(
     tally.attempt("SIGKILL of a session")
     project = workshop.directory / "project"
     project.mkdir()
-    suite = "import os\ndef test_it(): os.kill(os.getppid(), 9)\n"
     (project / "pytest.ini").write_text("[pytest]\n")
-    (project / "test_it.py").write_text(CALL if what == "a call" else suite)
+    (project / "test_it.py").write_text(CALL if what == "a call" else SUITE)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *KILLS[what]]
-    killed = subprocess.run(
-        command, env={**os.environ, **workshop.environ}, cwd=project, capture_output=True, check=False
-    )
-    assert killed.returncode == -9, killed.stdout
+    with subprocess.Popen(command, env={**os.environ, **workshop.environ}, cwd=project) as killed:
+        wait_until(lambda: (project / "runs").exists() or killed.poll() is not None)
+        killed.kill()
+    assert killed.returncode == -9
     assert list(workshop.temporary.glob("pytest-pyinstall-*")) != []
     assert workshop.run("install", VERSION).code == 0
     assert list(workshop.temporary.glob("pytest-pyinstall-*")) == []
