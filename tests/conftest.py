@@ -54,6 +54,7 @@ def pytester(pytester: pytest.Pytester, request: pytest.FixtureRequest) -> Itera
     report = request.node.stash.get(_REPORT, None)
     if report is None or not report.failed:
         shutil.rmtree(pytester.path, ignore_errors=True)
+        pytester.path.mkdir()  # `monkeypatch` may go back there
         shutil.rmtree(os.environ["PYTEST_DEBUG_TEMPROOT"], ignore_errors=True)
 
 

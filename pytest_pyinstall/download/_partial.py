@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -207,7 +208,7 @@ def _open_part(path: Path) -> int:
             facts = os.fstat(descriptor)
             # With a second name, we would write into another file, too.
             if stat.S_ISREG(facts.st_mode) and facts.st_nlink <= 1:
-                with contextlib.suppress(AttributeError):  # Windows
+                if sys.platform != "win32":
                     os.fchmod(descriptor, 0o644)  # regardless of the umask
                 return descriptor
             os.close(descriptor)

@@ -355,7 +355,8 @@ class _Guard:
         answers, writing = os.pipe()
         for descriptor in (reading, writing):
             stack.callback(os.close, descriptor)
-        os.set_blocking(answers, False)
+        if sys.platform != "win32":
+            os.set_blocking(answers, False)
         return cls(commands, answers), (reading, writing)
 
     @property
@@ -375,7 +376,7 @@ class _Guard:
 
     def kill_worker(self) -> None:
         """Kill a worker whose guard has ended."""
-        if (worker := self._value(b"worker")) is not None:
+        if sys.platform != "win32" and (worker := self._value(b"worker")) is not None:
             with contextlib.suppress(OSError):
                 os.kill(worker, signal.SIGKILL)
             with contextlib.suppress(OSError):

@@ -215,7 +215,7 @@ def place(path: Path) -> Place:
 
 def _volume(directory: Path, device: int) -> Volume:
     mount_point = directory
-    while not mount_point.is_mount() and mount_point != mount_point.parent:
+    while not os.path.ismount(mount_point) and mount_point != mount_point.parent:
         mount_point = mount_point.parent
     import shutil
 

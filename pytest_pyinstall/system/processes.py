@@ -104,7 +104,7 @@ def _communicated(process: subprocess.Popen[str], text: str, timeout: float | No
     except BaseException as error:
         _kill_tree(process)
         if sys.platform == "win32" and isinstance(error, subprocess.TimeoutExpired):
-            error.stdout, error.stderr = process.communicate()
+            raise subprocess.TimeoutExpired(error.cmd, error.timeout, *process.communicate()) from None
         raise
     finally:
         forget(process, group=False)
@@ -114,7 +114,7 @@ def _kill_tree(process: subprocess.Popen[Any]) -> None:
     """Kill `process`, which has no group of its own, and on Linux what it has started."""
     if process.poll() is not None:
         return
-    if sys.platform == "linux":
+    if sys.platform != "win32":
         for pid in _descendants(process.pid):
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
@@ -122,11 +122,12 @@ def _kill_tree(process: subprocess.Popen[Any]) -> None:
     process.wait()
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def _descendants(pid: int) -> list[int]:
     """The processes below `pid`, each after those below it; they are stopped, so that they start no more.
 
-    Source: proc_tid_children(5).
+    Only Linux can list them. Source: proc_tid_children(5).
     """
+    found: list[int] = []
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGSTOP)
@@ -134,8 +135,8 @@ def _descendants(pid: int) -> Iterator[int]:
                 with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
                     children = file.read()
                 for child in map(int, children.split()):
-                    yield from _descendants(child)
-                    yield child
+                    found += [*_descendants(child), child]
+    return found
 
 
 @contextlib.contextmanager
