@@ -2,7 +2,8 @@
 
 pytest's options and ini values, the environment variables, the options of the command line, shell completion, the
 tables of the documentation and the tests are made from it. To add an option, add a row here and use its value. A row
-that is a setting also needs a field of that name in `settings.Settings`, which has its type.
+that is a setting also needs a field of that name in `settings.Settings`, which has its type, and a reader for its kind
+in `settings._READERS`.
 
 Every pytest session imports this module, so it imports nothing.
 """

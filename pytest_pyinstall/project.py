@@ -64,8 +64,8 @@ def read_project(directory: Path) -> Project | None:
     """The project in `directory` or the nearest directory above it. None if there is none.
 
     A project has a pyproject.toml with a ``[project]`` or ``[tool.poetry]`` table, a setup.cfg with ``[metadata]`` or
-    ``[options]``, or a setup.py. Fields that ``[project]`` declares as dynamic, and all if it does not exist, come from
-    the others, in this order. setup.py is read, but never run, so only its literals count. Raises
+    ``[options]``, or a setup.py. If there is a ``[project]`` table, only the fields that it declares as dynamic are
+    taken from the other files, in this order. setup.py is read, but never run, so only its literals count. Raises
     `InvalidSettingError`, which names the file, if a file cannot be read or has an invalid value.
     """
     for place in (directory, *directory.parents):

@@ -158,7 +158,7 @@ class TreeWriter:
         self._made[path] = MemberKind.FILE if member.kind is MemberKind.HARDLINK else member.kind
 
     def _wants(self, parts: list[str], member: ArchiveMember) -> bool:
-        """Whether to write it. Rejects everything outside the one top folder."""
+        """Whether to write it. The top folder is that of the first member; everything outside it is rejected."""
         if len(parts) <= 1 and member.kind is not MemberKind.DIRECTORY:
             reject(f"{member.kind.value} beside the top folder", member.name)
         if not parts:  # "./"

@@ -108,7 +108,7 @@ def read_variables(text: str) -> dict[str, object]:
 
 @lru_cache(maxsize=1)
 def _parsed(text: str) -> Mapping[str, object]:
-    """Caches the last file: after its prefix was read, it is usually changed."""
+    """Cache the last text, because the prefix of a file is usually read right before the file is changed."""
     try:
         with _PARSING:
             tree = ast.parse(text)

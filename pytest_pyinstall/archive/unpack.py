@@ -195,7 +195,7 @@ def unpack(archive: Archive, *, into: Path, known: FileDigests | None = None) ->
 
 
 def unpack_file(file: BinaryIO, name: str, *, into: Path, known: FileDigests | None = None) -> Path:
-    """Like `unpack`, for an archive that we have packed ourselves. `file` is at its beginning."""
+    """Like `unpack`, for an archive that we have packed ourselves. `file` must be positioned at its start."""
     return unpack_members(lambda: archive_members(file, name), name, into=into, known=known)
 
 

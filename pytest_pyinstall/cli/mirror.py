@@ -257,10 +257,10 @@ def _is_right(path: Path, build: Build) -> bool:
 def _publish(
     directory: Path, archive: BinaryIO | None, path: Path, build: Build, *, bundle: bytes | None = None
 ) -> None:
-    """Write `archive` to `path`, unless it is None because the file exists, and add its row to the catalogue.
+    """Write `archive` to `path`, and add `build` to the catalogue. If `archive` is None, the file exists already.
 
-    Both happen under one lock, so that if two processes pack the same key, the catalogue has the digest of the file
-    that stays. The `bundle` is written first, so that the archive never exists without it.
+    Both happen under one lock: if two processes pack the same key, the catalogue gets the digest of the file that was
+    kept. The `bundle` is written first, so that the archive never exists without it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with hold(directory / ".lock", timeout=_LOCK_TIMEOUT, purpose=f"to write into {directory}", setting="MIRROR"):

@@ -2,7 +2,8 @@
 virtualenv name them.
 
 `tool_installations` lists the installed Pythons by the names of their directories, without running them. To discover
-the Pythons of a further tool (conda, Homebrew, …), add its directories to `_directories`.
+the Pythons of a further tool (conda, Homebrew, …), add its directories to `_directories`. Each directory in them is an
+installation; if the tool is laid out in another way, `tool_installations` must know that.
 
 `request_from_spec` turns a spec of tox and virtualenv (``py39``, ``python3.9-64``, ``>=3.10``) into a request. Both use
 python-discovery, whose grammar differs from ours: ``cpython-3.12`` is a CPython for the machine "3.12", and everything
@@ -164,7 +165,7 @@ def _guess_key(directory: Path) -> Candidate | None:
 
 
 def _hatch(directory: Path) -> tuple[Path, Path | None]:
-    """hatch keeps the archive's layout, and writes the path of the executable to a file beside the Python."""
+    """hatch keeps the archive's layout, and writes the path of the executable to a file next to the interpreter."""
     try:
         noted = json.loads((directory / "hatch-dist.json").read_text("utf-8"))["python_path"]
         executable = directory / noted

@@ -81,7 +81,7 @@ class WrittenVersion(NamedTuple):
 
     @property
     def specifier(self) -> str:
-        """The PEP 440 specifier that means the same, such as ``==3.12.*``."""
+        """The equivalent PEP 440 specifier, such as ``==3.12.*``."""
         _, *patch = self.numbers[1:] or (0,)
         dotted = ".".join(map(str, self.numbers))
         return f"=={dotted}{self.prerelease}" if self.prerelease or patch else f"=={dotted}.*"

@@ -368,7 +368,7 @@ class ReportReplayer:
         return report
 
     def status_of(self, report: Any) -> tuple[str, str, Any] | None:
-        """The status that a worker's plugins gave the report; None if it is pytest's own."""
+        """The status that a worker's plugins gave the report; None if they left it to pytest."""
         return self._statuses.get(id(report))
 
     def _warned(self, row: InterpreterRun, fields: list[Any]) -> None:

@@ -245,7 +245,7 @@ def _case(case: ET.Element, named: str, labels: frozenset[str]) -> tuple[str, st
 
 
 def page(matrix: Matrix, *, title: str) -> str:
-    """The matrix as one HTML page, which needs no other file and no network. Escapes all names and texts of tests."""
+    """The matrix as one HTML page, which needs no other file and no network. Test names and output are escaped."""
     labels = [tally.label for tally in matrix.tallies]
     texts: dict[str, int] = {}
     rows = []

@@ -1,1 +1,1 @@
-"""What we ask of the operating system, made safe: files, locks, processes, permissions, URLs."""
+"""Safe access to the operating system: files, locks, processes, permissions, URLs."""
