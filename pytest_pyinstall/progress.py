@@ -6,7 +6,6 @@ request.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import deque
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.provisioner import ProvisionResult
-from pytest_pyinstall.system.log import said_if_slow
+from pytest_pyinstall.system.log import said_if_slow, start_message_timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -253,11 +252,7 @@ class Lines:
         if not self._patience:
             self.say(sentence)
             return
-        timer = threading.Timer(self._patience, self.say, [sentence])
-        timer.daemon = True
-        self._pending[build.key] = timer
-        with contextlib.suppress(RuntimeError):  # the limit of processes, which counts threads, is reached
-            timer.start()
+        self._pending[build.key] = start_message_timer(self.say, sentence, patience=self._patience)
 
     def advanced(self, build: Build, count: int) -> None:
         pass

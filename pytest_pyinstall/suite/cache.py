@@ -21,7 +21,6 @@ import configparser
 import contextlib
 import csv
 import email
-import errno
 import hashlib
 import io
 import json
@@ -38,7 +37,7 @@ from urllib.parse import unquote, urlsplit
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.system import locks
-from pytest_pyinstall.system.files import move_aside, new_file, remove, write_atomically
+from pytest_pyinstall.system.files import move_or_delete, new_file, scratch_name, write_atomically
 
 if TYPE_CHECKING:
     from pytest_pyinstall.suite.inputs import Inputs
@@ -168,13 +167,9 @@ def move_unused_aside(path: Path, *, is_locked: bool = False) -> Path | None:
         lock_files = _lock_files(path)[:1] if is_locked else _lock_files(path)
         if not all(stack.enter_context(locks.seize(lock_file)) for lock_file in lock_files):
             return None
-        try:
-            return move_aside(path)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-            remove(path)  # a directory of a container's image, which cannot be renamed
-            return path
+        aside = path.with_name(scratch_name(".gone"))
+        move_or_delete(path, aside)
+        return aside
 
 
 def _lock_file(path: Path, kind: str) -> Path:

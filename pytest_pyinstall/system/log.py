@@ -8,8 +8,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from threading import Timer
 
-__all__ = ["StepLogger", "said_if_slow"]
+__all__ = ["StepLogger", "said_if_slow", "start_message_timer"]
+
+
+def start_message_timer(say: Callable[[str], object], sentence: str, *, patience: float) -> Timer:
+    """A timer that calls `say` with `sentence` after `patience` seconds, unless it is cancelled.
+
+    It does nothing if no thread can be started, because a message is not worth an error.
+    """
+    import threading
+
+    timer = threading.Timer(patience, say, [sentence])
+    timer.daemon = True
+    with contextlib.suppress(RuntimeError):  # the limit of processes, which counts threads, is reached
+        timer.start()
+    return timer
 
 
 @contextlib.contextmanager
@@ -18,12 +33,7 @@ def said_if_slow(say: Callable[[str], object] | None, sentence: str, *, patience
     if say is None:
         yield
         return
-    import threading
-
-    timer = threading.Timer(patience, say, [sentence])
-    timer.daemon = True
-    with contextlib.suppress(RuntimeError):  # the limit of processes, which counts threads, is reached
-        timer.start()
+    timer = start_message_timer(say, sentence, patience=patience)
     try:
         yield
     finally:
