@@ -1,4 +1,4 @@
-"""A session installs its Pythons, runs tests with them, and reports what is missing or invalid in one message."""
+"""A session installs the Pythons that it needs, runs tests with them, and reports all that is wrong in one message."""
 
 import json
 import os

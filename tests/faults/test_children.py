@@ -38,6 +38,17 @@ def session(project: Path, workshop: Workshop, *words: str, **environ: str) -> I
         process.wait()
 
 
+def end(process: "subprocess.Popen[bytes]", number: int, project: Path) -> None:
+    """Send the signal when ``build.pid`` in `project` names a process. Both must end."""
+    pid_file = project / "build.pid"
+    wait_until(lambda: pid_file.exists() or process.poll() is not None)
+    pid = int(pid_file.read_text())
+    assert is_running(pid)
+    process.send_signal(number)
+    process.wait(30)
+    wait_until(lambda: not is_running(pid), 20)
+
+
 STUBBORN = """\
 import os, pathlib, signal, subprocess, sys, time
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -96,13 +107,7 @@ def test_p20_processes_of_a_suite_end_with_it(
         (project / "pytest.ini").write_text("[pytest]\n")
     words = ("--python", "current", "--python-suite", "test_it.py")
     with session(project, workshop, *words) as process:
-        pid_file = project / "build.pid"
-        wait_until(lambda: pid_file.exists() or process.poll() is not None)
-        pid = int(pid_file.read_text())
-        assert is_running(pid)
-        process.send_signal(number)
-        process.wait(30)
-        wait_until(lambda: not is_running(pid), 20)
+        end(process, number, project)
     tally.survive()
 
 
@@ -116,12 +121,7 @@ def test_p20_an_installer_of_an_environment_ends_with_the_session(
     (project / "demo" / "backend.py").write_text(BUILD.format(here=str(project)))
     (project / "test_it.py").write_text("def test_it(python_env):\n    python_env.install('./demo')\n")
     with session(project, workshop, "test_it.py") as process:
-        pid_file = project / "build.pid"
-        wait_until(lambda: pid_file.exists() or process.poll() is not None)
-        pid = int(pid_file.read_text())
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
-        wait_until(lambda: not is_running(pid), 20)
+        end(process, signal.SIGKILL, project)
     tally.survive()
 
 
@@ -149,12 +149,7 @@ def test_p20_what_a_test_runs_in_a_python_ends_with_the_session(
     project.mkdir()
     (project / "test_it.py").write_text(f"{WAITS}WAITS = {WAITS!r}\nhere = {str(project)!r}\n{STARTERS[how]}")
     with session(project, workshop, "test_it.py") as process:
-        pid_file = project / "build.pid"
-        wait_until(lambda: pid_file.exists() or process.poll() is not None)
-        pid = int(pid_file.read_text())
-        process.send_signal(signal.SIGKILL)
-        process.wait(30)
-        wait_until(lambda: not is_running(pid), 20)
+        end(process, signal.SIGKILL, project)
     tally.survive()
 
 

@@ -19,7 +19,7 @@ NOBODY = 54321
 
 
 def as_nobody(workshop: Workshop, *command: str, environ: Mapping[str, str]) -> Ended:
-    """Run as `NOBODY`, who may read everything (the interpreter may be in the home of root) and write nothing."""
+    """Run as `NOBODY`. This user can read all files, since the interpreter may be in root's home, but writes none."""
     setpriv = shutil.which("setpriv")
     if setpriv is None or os.geteuid() != 0:
         pytest.skip("needs root, and setpriv")

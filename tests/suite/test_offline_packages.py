@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from archives import interpreters
 from pages import DOCS, fenced
-from suite_fixtures import NEW, OLD, marks
+from suite_fixtures import NEW, OLD, PYPROJECT, marks
 
 pytestmark = marks
 NOWHERE = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
@@ -47,20 +47,7 @@ def _packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _project(directory: Path) -> None:
-    (directory / "pyproject.toml").write_text(
-        """
-[build-system]
-requires = ["flit_core>=3.4,<4"]
-build-backend = "flit_core.buildapi"
-[project]
-name = "demo"
-version = "1"
-description = "A library"
-requires-python = ">=3.6"
-dependencies = ["wcwidth"]
-""",
-        "utf-8",
-    )
+    (directory / "pyproject.toml").write_text(f'{PYPROJECT}dependencies = ["wcwidth"]\n', "utf-8")
     (directory / "demo.py").write_text("def one():\n    return 1\n", "utf-8")
     (directory / "requirements-test.txt").write_text("toml\n", "utf-8")
     (directory / "test_demo.py").write_text("import demo, toml, wcwidth\ndef test_it(): pass\n", "utf-8")

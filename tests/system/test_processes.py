@@ -88,18 +88,22 @@ time.sleep(600)
 """
 
 
+def only_the_daemon_goes_on(directory: Path) -> None:
+    child, grandchild, daemon = map(int, (directory / "pids").read_text().split())
+    try:
+        wait_until(lambda: not is_running(child) and not is_running(grandchild))
+        assert is_running(daemon)
+    finally:
+        os.kill(daemon, signal.SIGKILL)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's list of children")
 @pytest.mark.parametrize("how", ["run", "run_into"])
 def test_p20_what_is_run_ends_with_a_killed_parent_and_a_daemon_goes_on(how: str, tmp_path: Path) -> None:
     with subprocess.Popen(python(PARENT, FAMILY, how, str(tmp_path))) as parent:
         wait_until((tmp_path / "pids").exists)
         parent.kill()
-    child, grandchild, daemon = map(int, (tmp_path / "pids").read_text().split())
-    try:
-        wait_until(lambda: not is_running(child) and not is_running(grandchild))
-        assert is_running(daemon)
-    finally:
-        os.kill(daemon, signal.SIGKILL)
+    only_the_daemon_goes_on(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's list of children")
@@ -113,12 +117,7 @@ def test_a_timeout_ends_what_the_command_has_started(tmp_path: Path, monkeypatch
     monkeypatch.setattr(subprocess.Popen, "communicate", later)
     with pytest.raises(subprocess.TimeoutExpired):
         run(python(FAMILY), input=None, env=os.environ, cwd=tmp_path, timeout=0.01)
-    child, grandchild, daemon = map(int, (tmp_path / "pids").read_text().split())
-    try:
-        wait_until(lambda: not is_running(child) and not is_running(grandchild))
-        assert is_running(daemon)
-    finally:
-        os.kill(daemon, signal.SIGKILL)
+    only_the_daemon_goes_on(tmp_path)
 
 
 LEAVING = """
