@@ -18,7 +18,11 @@ from pytest_pyinstall.system import locks
 from pytest_pyinstall.system.files import OPEN_FLAGS, make_cache_directory, open_regular, remove, storage_error
 from pytest_pyinstall.system.urls import redacted
 
-__all__ = ["ArchiveSink", "PartialDownload"]
+__all__ = ["ArchiveSink", "PartialDownload", "SharedPartError"]
+
+
+class SharedPartError(Exception):
+    """Another process has written to the same file, so the file is worthless: the volume has no working locks."""
 
 
 class ArchiveSink(Protocol):
@@ -71,7 +75,7 @@ class PartialDownload:
             with part._storing():
                 part._load()
             yield part
-        except (StoreError, IntegrityError):
+        except (StoreError, IntegrityError, SharedPartError):
             part._forget(with_bytes=True)
             raise
         except BaseException:
@@ -118,10 +122,10 @@ class PartialDownload:
         self._begin()
 
     def publish(self, path: Path) -> BinaryIO:
-        """Rename the checked file to `path`. Returns it, open, at offset 0."""
+        """Rename the checked file to `path`. Returns it, open, at offset 0. Raises `SharedPartError`."""
         with self._storing():
             if os.fstat(self._descriptor).st_size != self.size:
-                raise OSError(errno.EBUSY, "another process also writes to it")
+                raise SharedPartError
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             if not _RENAMES_OPEN_FILES:
                 return self._publish_closed(path)

@@ -16,6 +16,7 @@ These files below the cache belong to this module::
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
-from pytest_pyinstall.download._partial import ArchiveSink, PartialDownload
+from pytest_pyinstall.download._partial import ArchiveSink, PartialDownload, SharedPartError
 from pytest_pyinstall.download._response import HINT_RETRY, Response, TransientError, looks_like_a_page, page_hint
 from pytest_pyinstall.download.cache import archive_path, lock_archive, open_cached
 from pytest_pyinstall.download.client import Client, retry
@@ -296,10 +297,16 @@ def fetch(
                 LOGGER.info("%s: another process fetched the archive meanwhile: %s", build.key, path)
                 return Archive(build=build, file=file)
             LOGGER.info("%s: the archive is not in the cache; fetching %s", build.key, redacted(url))
-            name = f"{path.name}.part" if locked else f".{secrets.token_hex(8)}.part"
-            with PartialDownload.open(path.with_name(name), sink) as part:
-                download_into(part, build, url, client, deadline, listener)
-                LOGGER.info("%s: size and sha256 match the catalogue; cached as %s", build.key, path)
-                return Archive(build=build, file=part.publish(path))
+
+            def download(name: str) -> BinaryIO:
+                with PartialDownload.open(path.with_name(name), sink) as part:
+                    download_into(part, build, url, client, deadline, listener)
+                    LOGGER.info("%s: size and sha256 match the catalogue; cached as %s", build.key, path)
+                    return part.publish(path)
+
+            if locked:
+                with contextlib.suppress(SharedPartError):
+                    return Archive(build=build, file=download(f"{path.name}.part"))
+            return Archive(build=build, file=download(f".{secrets.token_hex(8)}.part"))
     finally:
         listener.finished()

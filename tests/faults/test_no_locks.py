@@ -1,10 +1,10 @@
 """P6: a volume grants every lock to every process, as NFS with ``local_lock`` does between two machines."""
 
+import concurrent.futures
 import contextlib
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,15 +79,10 @@ def test_p6_the_scratch_of_a_running_process_is_not_swept_without_locks(
 def test_p6_several_installers_of_one_key_succeed_without_locks(workshop: Workshop, tally: Tally) -> None:
     tally.attempt("no working locks, one key")
     workshop.reset()
-    results: list[str] = []
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(started(workshop, "install", VERSION)) for _ in range(4)]
-        threads = [threading.Thread(target=lambda each=each: results.append(_output_of(each))) for each in processes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert len(results) == 4
+        with concurrent.futures.ThreadPoolExecutor(len(processes)) as pool:
+            list(pool.map(_output_of, processes))
     assert workshop.is_whole()
     assert workshop.run("verify").code == 0
     assert workshop.leftovers() == []
