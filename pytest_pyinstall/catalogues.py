@@ -145,7 +145,7 @@ class Catalogues:
             if self.settings.catalogue is not None or not is_conceivable(request, catalogue):
                 raise
             return resolve(request, self._uv_after(error), self.target)
-        if request.names_prerelease and self.settings.catalogue is None and not build.key.version.is_prerelease:
+        if request.names_prerelease and self.settings.catalogue is None and not build.key.is_prerelease:
             # A range such as >=3.15.0a1: only uv's document lists pre-releases that are newer.
             with contextlib.suppress(FetchError, NoMatchError):
                 return max(build, resolve(request, self.uv, self.target), key=lambda each: each.key)

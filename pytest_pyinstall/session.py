@@ -533,7 +533,7 @@ def _names(outcome: _Outcome) -> list[str]:
 
 
 def _names_of_key(key: Key, *, source: str) -> list[str]:
-    minor = key.display_name.replace(str(key.version), key.minor_version, 1)
+    minor = key.display_name.replace(key.number, key.minor_version, 1)
     return [minor, key.display_name, str(key), f"{key.display_name}-{source}"]
 
 

@@ -203,6 +203,8 @@ def _location(option: Option, value: _Value) -> str:
     """A URL or a keyword as it is written, anything else as an absolute path."""
     if value.text in option.keywords:
         return value.text
+    if ":" not in value.text:
+        return str(_path(option, value))
     from urllib.parse import urlsplit
 
     try:

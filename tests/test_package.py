@@ -153,7 +153,7 @@ NOT_FOR_INSTALLED = {
         "httpcore2",
     ),
     *("importlib.metadata", "ipaddress", "logging", "pbs_installer", "platform", "random", "rich", "shutil", "socket"),
-    *("packaging.specifiers", "ssl", "tempfile", "traceback", "urllib.parse"),
+    *("ast", "inspect", "packaging.specifiers", "packaging.version", "ssl", "tempfile", "traceback", "urllib.parse"),
 }
 """Modules that a command with nothing to do must not import, because each costs a millisecond or more."""
 
@@ -187,8 +187,7 @@ from pytest_pyinstall.cli.main import main
 code = main(sys.argv[1:])
 print("\\n", code, *sys.modules)
 """
-    known = {"inspect", "dataclasses"} if sys.version_info >= (3, 13) else set()  # by packaging.version, from 3.13 on
-    known |= {"urllib.parse", "ipaddress"} if sys.version_info < (3, 12) else set()  # by pathlib, up to 3.11
+    known = {"urllib.parse", "ipaddress"} if sys.version_info < (3, 12) else set()  # by pathlib, up to 3.11
     argv = [installed["VERSION"] if word == "VERSION" else word for word in words]
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}", *argv],

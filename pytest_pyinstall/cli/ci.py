@@ -121,8 +121,8 @@ def _row(request: Request, catalogue: Catalogue, target: Target) -> MatrixRow:
         )
         name = _name(request.implementation or "cpython", written[1], request.variant)
         return MatrixRow(name=name, is_experimental=is_experimental)
-    version = written[1] if written else str(key.version)
-    is_experimental = _is_special(key.variant) or key.version.is_prerelease
+    version = written[1] if written else key.number
+    is_experimental = _is_special(key.variant) or key.is_prerelease
     return MatrixRow(name=_name(key.implementation, version, key.variant), is_experimental=is_experimental)
 
 

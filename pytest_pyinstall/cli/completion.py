@@ -66,7 +66,7 @@ def _requests(prefix: str, **_: object) -> list[str]:
                 for build in provisioner.catalogues.configured.builds
                 if build.key.target == provisioner.target
             )
-            names |= {key.display_name.replace(str(key.version), key.minor_version) for key in keys}
+            names |= {key.display_name.replace(key.number, key.minor_version) for key in keys}
     except PyinstallError:
         pass  # completion must not print messages
     return sorted(name for name in names if name.startswith(prefix))

@@ -7,10 +7,11 @@ of single requests, which do not stop the others. `main` prints one or the other
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_pyinstall.errors import InvalidRequestError, NoMatchError, PyinstallError, UsageError
 from pytest_pyinstall.system.urls import without_secrets
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ _REMOVAL = 0.05  # seconds in which a tree that is being removed disappears or i
 _MOST_LOOKS = 100
 
 
-class CommandResult(NamedTuple):
+class CommandResult(Value):
     """The result of a command. The first of `errors` decides the exit code. `code` overrides it, with the exit code of
     the command that ``exec`` ran."""
 
@@ -68,7 +69,7 @@ class CommandResult(NamedTuple):
         return self.errors[0].exit_code if self.errors else 0
 
 
-class CommandContext(NamedTuple):
+class CommandContext(Value):
     """One call of the command line: its provisioner, what the project configures, and the display."""
 
     provisioner: Provisioner
@@ -155,7 +156,7 @@ def interpreter_json(interpreter: Interpreter) -> dict[str, Any]:
 def key_json(key: Key) -> dict[str, Any]:
     return {
         "key": str(key),
-        "version": str(key.version),
+        "version": key.number,
         "implementation": key.implementation,
         "variant": key.variant,
         "target": str(key.target),

@@ -32,7 +32,7 @@ from pytest_pyinstall.request.request import Request
 from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.manifest import Difference
 from pytest_pyinstall.system.urls import without_secrets
-from pytest_pyinstall.system.values import Value
+from pytest_pyinstall.system.values import Value, replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,7 +144,7 @@ def upgrade(session: CommandContext, texts: Sequence[str], *, keep: bool) -> Com
     newest = [result.interpreter.key for result in results if isinstance(result, ProvisionResult)]
     removed, errors = ([], []) if keep else _remove_older(session, ours, newest)
     document = {**outcome.document, "removed": [str(key) for key in removed]}
-    return outcome._replace(document=document, errors=(*outcome.errors, *errors))
+    return replace(outcome, document=document, errors=(*outcome.errors, *errors))
 
 
 def _to_upgrade(session: CommandContext, texts: Sequence[str], ours: Sequence[Key]) -> list[Request]:

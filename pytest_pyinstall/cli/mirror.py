@@ -134,7 +134,7 @@ def _pack(
 ) -> Packed:
     key = packable.key
     suffix = f"-{key.variant}" if key.variant else ""
-    name = f"{key.implementation}-{key.version}+{tag}-{triple_of(key.target)}{suffix}-install_only.tar.gz"
+    name = f"{key.implementation}-{key.number}+{tag}-{triple_of(key.target)}{suffix}-install_only.tar.gz"
     say(f"packing {key} from {packable.prefix}")
     with temporary_directory() as scratch:
         archive = scratch / name
@@ -417,7 +417,7 @@ def mirror_parser(parser: argparse.ArgumentParser) -> None:
         from pytest_pyinstall.settings import expand_user
 
         directory = session.provisioner.directory / expand_user(args.directory, origin="mirror")
-        session = session._replace(command=f"mirror {args.action} {shlex.quote(args.directory)}")
+        session = replace(session, command=f"mirror {args.action} {shlex.quote(args.directory)}")
         if args.action == "pack":
             if args.pyinstall_attestation == "require":
                 raise UsageError(

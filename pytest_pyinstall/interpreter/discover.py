@@ -34,7 +34,7 @@ from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.processes import thread_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
     from pytest_pyinstall.request.request import Request
 
@@ -290,23 +290,29 @@ def _may_fit(candidate: Candidate, request: Request, target: Target, allow_prere
     if candidate.version is None or candidate.version.release == (3,):
         return True
     release = candidate.version.release
-    versions: Iterable[Version] = (candidate.version,)
+    numbers = [_number_of(candidate.version)]
     if not candidate.is_exact:
-        versions = [Version(f"{release[0]}.{release[1]}.{patch}") for patch in range(_MOST_PATCHES)]
+        numbers = [f"{release[0]}.{release[1]}.{patch}" for patch in range(_MOST_PATCHES)]
         allow_prereleases = True
         if request.names_prerelease:
-            versions = [*versions, *_named_versions(request)]
+            numbers += map(_number_of, _named_versions(request))
     wanted = candidate.target or request.target(target)
     implementation = candidate.implementation or request.implementation or "cpython"
     variant = request.variant if candidate.variant is None else candidate.variant
     return any(
         request.fits(
-            Key(implementation=implementation, version=version, variant=variant, target=wanted),
+            Key(implementation=implementation, number=number, variant=variant, target=wanted),
             target=target,
             allow_prereleases=allow_prereleases,
         )
-        for version in versions
+        for number in numbers
     )
+
+
+def _number_of(version: Version) -> str:
+    """The number of a key for `version`, which can lack the patch: ``3.15rc1`` is ``3.15.0rc1``."""
+    prerelease = "".join(map(str, version.pre or ()))
+    return f"{version.major}.{version.minor}.{version.micro}{prerelease}"
 
 
 def _named_versions(request: Request) -> Iterator[Version]:

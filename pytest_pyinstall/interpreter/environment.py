@@ -170,7 +170,7 @@ def _configure(path: Path, key: Key, base: Path) -> None:
     (path / "pyvenv.cfg").write_text(
         f"home = {base.parent}\n"
         "include-system-site-packages = false\n"
-        f"version = {'.'.join(map(str, key.version.release))}\n"
+        f"version = {'.'.join(map(str, key.release))}\n"
         f"executable = {base}\n",
         encoding="utf-8",
         errors="surrogateescape",

@@ -114,7 +114,7 @@ def _install(
     except EnvironmentCreationError as error:
         # uv does not support Pythons older than 3.8. If it fails there, their own pip may succeed. But pip has no
         # resolutions: it would install the newest versions in place of the lowest.
-        if key.version.release[:2] >= (3, 8) or "--resolution" in options:
+        if key.release[:2] >= (3, 8) or "--resolution" in options:
             raise
         try:
             _install_with_pip(path, requirements, python, key, base_executable, environ, directory)
@@ -134,7 +134,7 @@ def _install_with_pip(
     if not _has_pip(path, key):
         _seed(path, python=python, base_executable=base_executable, environ=environ)
     # pip before 20.3 rejects "pytest" together with "pytest<7". Installed separately and later, "pytest" is satisfied.
-    bare = [word for word in requirements if word.isidentifier()] if key.version.release[:2] < (3, 8) else []
+    bare = [word for word in requirements if word.isidentifier()] if key.release[:2] < (3, 8) else []
     for words in ([word for word in requirements if word not in bare], bare):
         if words:
             # The version check would ask an index for a newer pip.

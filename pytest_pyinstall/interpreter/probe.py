@@ -15,11 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any, cast
 
-from packaging.version import Version
-
 from pytest_pyinstall.errors import ProbeError, StoreError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
-from pytest_pyinstall.request.identity import Key, Target
+from pytest_pyinstall.request.identity import Key, Target, normalized_number
 from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.processes import end_with_us, forget, kill, thread_limit
 from pytest_pyinstall.system.values import replace
@@ -269,10 +267,14 @@ def _understood(document: Mapping[str, Any], executable: Path, source: str) -> I
         target = Target.of(
             system=document["system"], machine=document["machine"], bits=document["bits"], musl=document["musl"]
         )
-        version = Version(short + pre)
         return Interpreter(
             executable=executable,
-            key=Key(implementation=document["implementation"], version=version, variant=variant, target=target),
+            key=Key(
+                implementation=document["implementation"],
+                number=normalized_number(short + pre),
+                variant=variant,
+                target=target,
+            ),
             version_info=version_info,
             prefix=Path(document["prefix"]),
             base_prefix=Path(document["base_prefix"]),
@@ -295,9 +297,9 @@ def _compared(interpreter: Interpreter, expected: Key) -> Interpreter:
     raise ProbeError(msg, hint=f"pytest-pyinstall install --reinstall {expected}")
 
 
-def _comparable(key: Key) -> tuple[str, Version, str, str, str, str]:
+def _comparable(key: Key) -> tuple[str, str, str, str, str, str]:
     """The parts of a key that an interpreter knows, which exclude the CPU level of its build and the float ABI."""
     variant = "" if key.variant == "gil" else key.variant
     arch = re.sub(r"_v\d$", "", key.target.arch)
     libc = re.sub(r"eabi(hf)?$", "", key.target.libc)
-    return (key.implementation, key.version, variant, key.target.os, arch, libc)
+    return (key.implementation, key.number, variant, key.target.os, arch, libc)

@@ -10,10 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
-from packaging.version import Version
-
 from pytest_pyinstall.errors import CatalogueError
-from pytest_pyinstall.request.identity import ARCHITECTURE_WORDS, LIBC_WORDS, SYSTEM_WORDS, Build, Key, Target
+from pytest_pyinstall.request.identity import (
+    ARCHITECTURE_WORDS,
+    LIBC_WORDS,
+    SYSTEM_WORDS,
+    Build,
+    Key,
+    Target,
+    normalized_number,
+)
 from pytest_pyinstall.system.urls import redact_text
 from pytest_pyinstall.system.values import Value
 
@@ -220,8 +226,8 @@ def _without_credentials(origin: str) -> str:
 
 
 @cache
-def _version(major: int, minor: int, patch: int, prerelease: str) -> Version:
-    return Version(f"{major}.{minor}.{patch}{prerelease}")
+def _number(major: int, minor: int, patch: int, prerelease: str) -> str:
+    return normalized_number(f"{major}.{minor}.{patch}{prerelease}")
 
 
 @cache
@@ -267,7 +273,7 @@ def _uv_row(entry: Any, absolute: Callable[[str], str]) -> _CatalogueRow | None:
     if sha256 is not None and not _SHA256.fullmatch(sha256):
         message = f"the sha256 {redact_text(repr(sha256)):.80} is not 64 hexadecimal digits"
         raise ValueError(message)
-    key = Key(implementation=name, version=_version(*numbers, prerelease or ""), variant=variant or "", target=target)
+    key = Key(implementation=name, number=_number(*numbers, prerelease or ""), variant=variant or "", target=target)
     address = url if url.startswith("https://") else absolute(url)
     bundle = absolute(attestation) if attestation else None
     return key, address, sha256.lower() if sha256 else None, size, tag or "", bundle
@@ -320,7 +326,7 @@ def _pbs_rows(document: Any) -> Iterator[_CatalogueRow]:
                 continue
             key = Key(
                 implementation=version["implementation"],
-                version=_version(version["major"], version["minor"], version["micro"], ""),
+                number=_number(version["major"], version["minor"], version["micro"], ""),
                 variant="freethreaded" if version["freethreaded"] else "",
                 target=target,
             )
@@ -351,7 +357,7 @@ def key_name(key: Key) -> str:
     row = _arch(key)
     arch = f"{row['family']}_{row['variant']}" if row["variant"] else row["family"]
     system = _SYSTEMS.get(key.target.os, key.target.os)
-    return f"{key.implementation}-{key.version}{variant}-{system}-{arch}-{key.target.libc}"
+    return f"{key.implementation}-{key.number}{variant}-{system}-{arch}-{key.target.libc}"
 
 
 def _arch(key: Key) -> dict[str, str | None]:

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from packaging.version import Version
-
 from pytest_pyinstall.errors import InvalidRequestError
 from pytest_pyinstall.request._grammar import (
     IMPLEMENTATIONS,
@@ -135,19 +133,20 @@ class Request(Value):
             and self.implementation in {key.implementation, None}
             and self._fits_variant(key.variant)
             and key.target == self.target(target)
-            and (allow_prereleases or self.names_prerelease or not key.version.is_prerelease)
-            and self._contains(key.version)
+            and (allow_prereleases or self.names_prerelease or not key.is_prerelease)
+            and self._contains(key)
         )
 
-    def _contains(self, version: Version) -> bool:
+    def _contains(self, key: Key) -> bool:
         if not self.versions:
             return True
         if not self._is_plain:
-            return self.specifier.contains(version, prereleases=True)
+            return self.specifier.contains(key.version, prereleases=True)
+        numbers = tuple(map(int, self.versions[2:].removesuffix(".*").split(".")))
         if self.versions.endswith(".*"):
-            numbers = tuple(map(int, self.versions[2:-2].split(".")))
-            return (*version.release, 0, 0)[: len(numbers)] == numbers
-        return version == Version(self.versions[2:])
+            return (*key.release, 0, 0)[: len(numbers)] == numbers
+        length = max(len(numbers), 3)  # 3.12 is the same version as 3.12.0
+        return not key.is_prerelease and _padded(numbers, length) == _padded(key.release, length)
 
     @property
     def _is_plain(self) -> bool:
@@ -167,6 +166,10 @@ class Request(Value):
         if self.variant == "any":
             return True
         return variant in {"", "gil"} if self.variant == "gil" else variant == self.variant
+
+
+def _padded(numbers: tuple[int, ...], length: int) -> tuple[int, ...]:
+    return numbers + (0,) * (length - len(numbers))
 
 
 ANY = Request(text="any", implementation=None, variant="any")

@@ -43,7 +43,7 @@ def is_conceivable(request: Request, catalogue: Catalogue) -> bool:
     """Whether another catalogue can have a build for it. None has 3.77 while `catalogue` ends with 3.15."""
     if request.path is not None or request.word is not None:
         return False
-    newest = max((build.key.version.minor for build in catalogue.builds if build.key.version.major == 3), default=99)
+    newest = max((build.key.release[1] for build in catalogue.builds if build.key.release[0] == 3), default=99)
     for clause in request.specifier:
         if clause.operator in {"==", "===", "~=", ">", ">="}:
             match = re.match(r"([0-9]+)(?:\.([0-9]+))?", clause.version)
@@ -63,7 +63,7 @@ def released(catalogue: Catalogue, target: Target) -> tuple[Version, ...]:
                 if key.implementation == "cpython"
                 and not key.variant
                 and key.target == target
-                and not key.version.is_prerelease
+                and not key.is_prerelease
             }
         )
     )
@@ -113,7 +113,7 @@ def _listed(names: Iterable[str]) -> str:
 
 def _nearest(request: Request, keys: list[Key]) -> str:
     """``newest: 3.15.1``, ``oldest: 3.8.12`` or ``nearest: 3.12.14``, of the keys that differ in the version only."""
-    stable = [key for key in keys if request.names_prerelease or not key.version.is_prerelease]
+    stable = [key for key in keys if request.names_prerelease or not key.is_prerelease]
     keys = sorted(stable or keys)
     wanted = _wanted(request)
     if wanted is None:
@@ -124,12 +124,12 @@ def _nearest(request: Request, keys: list[Key]) -> str:
         return f"oldest: {keys[0].display_name}"
     if not above:
         return f"newest: {keys[-1].display_name}"
-    same = [key for key in keys if key.version.release[:2] == wanted.release[:2]]
+    same = [key for key in keys if key.release[:2] == wanted.release[:2]]
     # Within the minor version, one on either side; else the newest of the minor versions around it.
     nearest = [key for key in (below[-1], above[0]) if key in same]
     if not nearest:
-        minor = above[0].version.release[:2]
-        nearest = [below[-1], [key for key in above if key.version.release[:2] == minor][-1]]
+        minor = above[0].release[:2]
+        nearest = [below[-1], [key for key in above if key.release[:2] == minor][-1]]
     return f"nearest: {', '.join(key.display_name for key in nearest)}"
 
 

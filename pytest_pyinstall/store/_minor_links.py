@@ -26,7 +26,7 @@ def link_minor(root: Path, key: Key, *, installed: Sequence[Key], scratch: Path)
         return
     link = root / key.minor_link
     peers = [peer for peer in installed if peer.minor_link == key.minor_link]
-    stable = [peer for peer in peers if not peer.version.is_prerelease]
+    stable = [peer for peer in peers if not peer.is_prerelease]
     best = max(stable or peers, default=None)
     if best is None:
         with contextlib.suppress(FileNotFoundError):

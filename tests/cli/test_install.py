@@ -9,7 +9,6 @@ from typing import Any
 import archives
 import pytest
 from command_line import TARGET, Cli, key, standard_library
-from packaging.version import Version
 
 from pytest_pyinstall.cli.main import main
 from pytest_pyinstall.request.identity import Build, Key
@@ -185,7 +184,7 @@ def test_list_with_an_invalid_request_is_a_usage_error(cli: Cli) -> None:
 # upgrade
 def publish_older(store: Path, version: str, *, variant: str = "") -> Key:
     """An installation of an older patch. It is never run, so its executable is empty."""
-    older = Key(implementation="cpython", version=Version(version), variant=variant, target=TARGET)
+    older = Key(implementation="cpython", number=version, variant=variant, target=TARGET)
     build = Build(key=older, url=f"https://release.test/{version}.tar.gz", sha256="ab" * 32, size=None, tag="20200101")
     with Store(root=store, lock_timeout=10, boot=current_boot()).claim(older) as claim:
         executable = claim.scratch / "tree" / older.executable

@@ -41,7 +41,7 @@ json.dump({
 def key_of(executable: Path) -> Key:
     script = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
     version = subprocess.run([executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
-    return Key(implementation="cpython", version=Version(version), target=Target.current())
+    return Key(implementation="cpython", number=version, target=Target.current())
 
 
 def create(path: Path, executable: Path) -> Path:
@@ -204,7 +204,7 @@ def test_a_free_threaded_environment_has_its_own_library(tmp_path: Path) -> None
         file.parent.mkdir(parents=True)
         file.touch()
     target = Target(os="linux", arch="x86_64", libc="gnu")
-    key = Key(implementation="cpython", version=Version("3.13.1"), variant="freethreaded", target=target)
+    key = Key(implementation="cpython", number="3.13.1", variant="freethreaded", target=target)
 
     environment.create(tmp_path / "env", key=key, base_executable=base, environ={})
 
@@ -229,7 +229,7 @@ def test_windows_gets_copies_of_the_launchers(
     for name in launchers:
         (templates / name).write_text(name)
     target = Target(os="windows", arch="x86_64", libc="none")
-    key = Key(implementation="cpython", version=Version("3.13.1"), variant=variant, target=target)
+    key = Key(implementation="cpython", number="3.13.1", variant=variant, target=target)
     base = tmp_path / "base" / "python.exe"
 
     python = environment.create(tmp_path / "env", key=key, base_executable=base, environ={})
@@ -381,8 +381,8 @@ def test_a_shim_is_not_used_as_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_python_gil_is_removed_unless_the_build_is_free_threaded() -> None:
     target = Target(os="linux", arch="x86_64", libc="gnu")
-    usual = Key(implementation="cpython", version=Version("3.13.1"), target=target)
-    threaded = Key(implementation="cpython", version=Version("3.13.1"), variant="freethreaded", target=target)
+    usual = Key(implementation="cpython", number="3.13.1", target=target)
+    threaded = Key(implementation="cpython", number="3.13.1", variant="freethreaded", target=target)
 
     assert environment.clean({"PYTHON_GIL": "0", "A": "b"}, usual) == {"A": "b"}
     assert environment.clean({"PYTHON_GIL": "0"}, threaded) == {"PYTHON_GIL": "0"}

@@ -372,7 +372,7 @@ def test_the_result_has_the_expected_key() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"version": Version("3.6.0")},
+        {"number": "3.6.0"},
         {"implementation": "pypy"},
         {"variant": "debug"},
         {"target": Target(os="linux", arch="s390x", libc="gnu")},

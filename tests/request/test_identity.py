@@ -25,6 +25,7 @@ from pytest_pyinstall.request.identity import (
     Key,
     Signer,
     Target,
+    normalized_number,
 )
 
 LINUX = "linux-x86_64-gnu"
@@ -154,21 +155,45 @@ def test_a_text_that_is_not_a_key_is_a_value_error(text: str) -> None:
 
 
 word = st.text(st.sampled_from("abcxyz0189_"), min_size=1, max_size=8)
+numbers = st.builds(
+    lambda a, b, c, d: f"{a}.{b}.{c}{d}", *[st.integers(0, 20)] * 3, st.sampled_from(["", "a1", "a10", "b2", "rc2"])
+)
 
 
 @given(
     st.builds(
         Key,
         implementation=word,
-        version=st.builds(
-            lambda a, b, c, d: Version(f"{a}.{b}.{c}{d}"), *[st.integers(0, 99)] * 3, st.sampled_from(["", "a1", "rc2"])
-        ),
+        number=numbers,
         variant=st.sampled_from(["", "freethreaded", "debug", "freethreaded+debug", "gil"]),
         target=st.builds(Target, os=word, arch=word, libc=word),
     )
 )
 def test_any_key_survives_a_round_trip_through_its_text(made: Key) -> None:
     assert Key.parse(str(made)) == made
+
+
+@given(st.lists(numbers, max_size=8))
+def test_keys_are_ordered_as_their_versions(texts: list[str]) -> None:
+    keys = [Key(implementation="cpython", number=text, target=Target.current()) for text in texts]
+
+    assert [key.number for key in sorted(keys)] == list(map(str, sorted(map(Version, texts))))
+    assert [key.is_prerelease for key in keys] == [key.version.is_prerelease for key in keys]
+    assert [key.release for key in keys] == [key.version.release for key in keys]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("3.14.0rc1", "3.14.0rc1"), ("3.14.0-rc.1", "3.14.0rc1"), ("3.14.0alpha7", "3.14.0a7"), ("3.09.1", "3.9.1")],
+)
+def test_a_number_is_normalized(text: str, number: str) -> None:
+    assert normalized_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["3.14", "3.14.0.dev1", "3.14.0+local", "3.14.0.1", "x", "", "3.14." + "9" * 5000])
+def test_another_version_is_no_number(text: str) -> None:
+    with pytest.raises(ValueError, match=r"not major.minor.patch|Invalid version|integer string"):
+        normalized_number(text)
 
 
 @pytest.mark.parametrize(

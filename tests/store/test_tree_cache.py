@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from archives import NEWEST
-from packaging.version import Version
 from volumes import image, loop
 
 from pytest_pyinstall import provision
@@ -22,7 +21,7 @@ from pytest_pyinstall.store.tree_cache import add_tree, cached_trees, link_tree,
 from pytest_pyinstall.system.files import scratch_name
 from pytest_pyinstall.system.locks import lock_now
 
-KEY = Key(implementation="cpython", version=Version("3.12.4"), target=Target(os="linux", arch="x86_64", libc="gnu"))
+KEY = Key(implementation="cpython", number="3.12.4", target=Target(os="linux", arch="x86_64", libc="gnu"))
 BUILD = Build(key=KEY, url="https://host/20261101/a.tar.gz", sha256="ab" * 32, size=10, tag="20261101")
 MODULE = "lib/python3.12/wave.py"
 

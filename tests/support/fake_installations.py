@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from packaging.version import Version
-
 from pytest_pyinstall.request.identity import Build, Key, Target
 from pytest_pyinstall.store.installation import Installation
 from pytest_pyinstall.store.manifest import Record
@@ -12,10 +10,10 @@ from pytest_pyinstall.store.store import Store
 LINUX = Target(os="linux", arch="x86_64", libc="gnu")
 
 
-KEY = Key(implementation="cpython", version=Version("3.12.4"), target=LINUX)
+KEY = Key(implementation="cpython", number="3.12.4", target=LINUX)
 
 
-OLDER = Key(implementation="cpython", version=Version("3.12.3"), target=LINUX)
+OLDER = Key(implementation="cpython", number="3.12.3", target=LINUX)
 
 
 VERSION_INFO = (3, 12, 4, "final", 0)
