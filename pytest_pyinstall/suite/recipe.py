@@ -248,7 +248,7 @@ def local_target(line: str, base: Path, beside: Path | None = None) -> LocalTarg
     """The local directory or file that a line of requirements names; None if it names none.
 
     A relative path starts at `base`, in which pip is started. If nothing can be installed there, it starts at `beside`,
-    the directory of the requirement file.
+    the directory of the requirement file, or at the nearest parent of `beside` in which something can be installed.
     """
     match = (
         _LOCAL.fullmatch(line.strip().replace("'", "").replace('"', ""))
@@ -270,8 +270,9 @@ def local_target(line: str, base: Path, beside: Path | None = None) -> LocalTarg
     try:
         path = (base / os.path.expanduser(place)).resolve()  # noqa: PTH111  # to pathlib, ./~name is ~name
         if beside is not None and not can_be_installed(path):
-            other = (beside / place).resolve()
-            path = other if can_be_installed(other) else path
+            # tox starts pip in its own directory, which can be the root of a monorepo.
+            others = ((parent / place).resolve() for parent in (beside, *beside.parents))
+            path = next(filter(can_be_installed, others), path)
     except (OSError, RuntimeError, ValueError):
         return None
     return LocalTarget(

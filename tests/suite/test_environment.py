@@ -553,6 +553,11 @@ def test_a_session_in_a_package_of_a_monorepo_installs_that_package(
     run(pythons=(NEW,)).assert_outcomes(passed=1)
     monkeypatch.chdir(root)
     run("packages/a/tests", pythons=(NEW,)).assert_outcomes(passed=1)
+    # Lines that are relative to the root, because tox is started there.
+    write(root, {"packages/a/test-requirements.txt": "-e packages/b\n-e packages/a\n",
+                 "packages/a/tests/test_a.py": "def test_it(): import a, b\n"})  # fmt: skip
+    monkeypatch.chdir(root / "packages" / "a")
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("place", ["PYTEST_PYINSTALL_HOME", "PYTEST_PYINSTALL_CACHE", "pyinstall_cache"])
