@@ -99,15 +99,12 @@ class Library:
 
 
 OPENTELEMETRY = (
-    "-e .",
-    "-e ../opentelemetry-sdk",
-    "-e ../opentelemetry-semantic-conventions",
-    "-e ../tests/opentelemetry-test-utils",
-    "asgiref==3.7.2",
-    "typing_extensions==4.10.0",
-    "wrapt==1.16.0",
-    "pytest==9.0.3",
+    "-e . -e ../opentelemetry-sdk -e ../opentelemetry-semantic-conventions -e ../tests/opentelemetry-test-utils "
+    "asgiref==3.7.2 iniconfig==2.0.0 packaging==24.0 pluggy==1.6.0 py-cpuinfo==9.0.0 pytest==9.0.3 tomli==2.0.1 "
+    "typing_extensions==4.10.0 wrapt==1.16.0 zipp==3.20.2"
 )
+"""The lines of its test-requirements.txt. pip is started in the directory of the package, and tox in the root."""
+CATTRS = ("-e .[ujson,orjson,msgpack,pyyaml,tomlkit,cbor2,bson,msgspec,tomllib]", "--group test")
 LIBRARIES = (
     Library("pluggy", "1.5.0", "src, setuptools, an extra", ("-e", ".[testing]")),
     Library(
@@ -126,8 +123,8 @@ LIBRARIES = (
     ),
     Library(
         "cattrs", "26.2.1", "src, hatchling, hatch-vcs, a dependency group, uv.lock, xdist and benchmark installed",
-        ("-e", ".[ujson,orjson,msgpack,pyyaml,tomlkit,cbor2,bson,msgspec,tomllib]", "--group", "test"),
-        "Justfile", pythons=VERSIONS[2:],
+        tuple(word for line in CATTRS for word in line.split()), "Justfile", pythons=VERSIONS[2:],
+        configured=("-o", f"pyinstall_suite_install={chr(10).join(CATTRS)}"),
     ),
     Library(
         "httpcore", "1.0.9", "flat, hatchling, trio and asyncio, pytest 8.2, `filterwarnings = error`",
@@ -194,13 +191,13 @@ LIBRARIES = (
     ),
     Library(
         "pycairo", "1.27.0", "meson-python, a C extension compiled for each Python, needs cairo's headers",
-        ("-e", ".", "pytest>=7.2,<8", "hypothesis>=6.58,<7", "mypy==1.8.0"), "pyproject.toml", pythons=VERSIONS[1:],
+        (".", "pytest>=7.2,<8", "hypothesis>=6.58,<7", "mypy==1.8.0"), "pyproject.toml", pythons=VERSIONS[1:],
+        arguments=("--import-mode=append",),
+        remark="both sides with `--import-mode=append`, because its sources hide the compiled module",
     ),
     Library(
         "opentelemetry-api", "1.45.0.dev", "a package of a monorepo, pytest's configuration in the monorepo's root",
-        tuple(word for line in OPENTELEMETRY for word in line.split()),
-        pythons=VERSIONS[2:], directory="opentelemetry-api",
-        configured=("-o", f"pyinstall_suite_install={chr(10).join(OPENTELEMETRY)}"),
+        tuple(OPENTELEMETRY.split()), pythons=VERSIONS[2:], directory="opentelemetry-api",
         remark="from a checkout of its monorepo, started in the package's directory",
     ),
 )  # fmt: skip
@@ -355,7 +352,9 @@ def under_suite(workshop: Workshop, library: Library) -> Outcome:
     junit = workshop.directory / f"{library.name}.xml"
     path = []
     if library.beside:
-        path.append(_environment(workshop.directory / "outer", "--editable", str(ROOT), "uv", *library.beside))
+        path.append(
+            _environment(workshop.directory / f"outer-{library.name}", "--editable", str(ROOT), "uv", *library.beside)
+        )
     environ = workshop.environ(workshop.directory / "home", path=path)
     done = run([*_command(library), f"--junitxml={junit}", *library.arguments], place, environ, codes=None)
     results = {version: Results() for version in library.pythons}
