@@ -210,7 +210,7 @@ def pull(
                 _publish(directory, None if was_there else file, path, row, bundle=proof.text if proof else None)
         except OSError as error:
             msg = f"cannot put {build.key} into the mirror {directory}: {error}"
-            raise StoreError(msg) from error
+            raise StoreError(msg, hint="another directory: pytest-pyinstall mirror pull DIR REQUEST") from error
         attestation = proof.attestation if proof else None
         pulled.append(Pulled(build=row, path=path, was_there=was_there, attestation=attestation))
     return pulled

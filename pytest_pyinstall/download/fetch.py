@@ -151,7 +151,7 @@ def download_into(
     else:
         return
     part.restart()
-    listener.waiting(f"{wrong.message}; downloading it again")
+    listener.waiting(f"{wrong.message.removeprefix(f'{build.key}: ')}; downloading it again")
     client.pause(0 if is_local(url) else client.limits.backoff)
     attempt()
 

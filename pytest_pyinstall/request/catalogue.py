@@ -179,6 +179,10 @@ class _BrokenEntryError(Exception):
     """An entry cannot be read. The text names it."""
 
 
+class _UnusableUrlError(ValueError):
+    """A URL that is valid, but cannot be used. The text does not contain it."""
+
+
 _CatalogueRow = tuple[Key, str, str | None, int | None, str, str | None]
 """Key, URL, sha256, size, tag, and the URL of the attestation."""
 
@@ -209,7 +213,7 @@ def _trouble(text: bytes | str, error: ValueError) -> str:
         return "it is empty"
     if start.lstrip().startswith("<"):
         return "it is a web page (of a login, or of a proxy?)"
-    return f"{error}"
+    return f"{error}".partition("; use sys.")[0]  # the limit of digits in a number
 
 
 def _kind(value: object) -> str:
@@ -246,6 +250,7 @@ def _uv_rows(document: dict[str, Any], absolute: Callable[[str], str]) -> Iterat
                 yield row
         except (KeyError, TypeError, ValueError) as error:
             what = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else f"{error}"
+            what = f"{what[:200]}…" if len(what) > 200 else what
             message = f"{what} in the entry {redact_text(repr(name)):.100}"
             raise _BrokenEntryError(message) from error
 
@@ -263,8 +268,8 @@ def _uv_row(entry: Any, absolute: Callable[[str], str]) -> _CatalogueRow | None:
     variant, prerelease, sha256, tag, attestation = (_text_or_null(entry, field) for field in _NULLABLE)
     numbers = entry["major"], entry["minor"], entry["patch"]
     size = entry.get("size")
-    for number in numbers if size is None else (*numbers, size):
-        if type(number) is not int or number < 0:
+    for number, most in zip((*numbers, 0 if size is None else size), (*_MOST_OF_VERSION, _MOST_BYTES), strict=True):
+        if type(number) is not int or not 0 <= number <= most:
             message = f"major, minor, patch and size are whole numbers, not {redact_text(repr(number)):.20},"
             raise TypeError(message)
     target = _target(system, _text(arch, "family"), _text_or_null(arch, "variant"), libc)
@@ -274,9 +279,38 @@ def _uv_row(entry: Any, absolute: Callable[[str], str]) -> _CatalogueRow | None:
         message = f"the sha256 {redact_text(repr(sha256)):.80} is not 64 hexadecimal digits"
         raise ValueError(message)
     key = Key(implementation=name, number=_number(*numbers, prerelease or ""), variant=variant or "", target=target)
-    address = url if url.startswith("https://") else absolute(url)
-    bundle = absolute(attestation) if attestation else None
+    address = url if _PLAIN_URL.fullmatch(url) else _checked(url, "url", absolute)
+    bundle = _checked(attestation, "attestation", absolute) if attestation else None
     return key, address, sha256.lower() if sha256 else None, size, tag or "", bundle
+
+
+_MOST_OF_VERSION = (255, 255, 9999)
+"""Larger numbers would not fit into the name of a directory."""
+
+
+_MOST_BYTES = 2**53
+
+
+_PLAIN_URL = re.compile(r"https://[A-Za-z0-9.-]+/(?:[A-Za-z0-9_.+~@=/-]|%2B)+")
+"""URLs that need no further check, because that takes ten times as long."""
+
+
+def _checked(url: str, field: str, absolute: Callable[[str], str]) -> str:
+    """The absolute URL. Raises `ValueError`, without the URL, which may contain a password, if it is not valid."""
+    try:
+        joined = absolute(url)
+        parts = urlsplit(joined)
+        is_valid = parts.scheme == "file" or bool(parts.hostname)
+        _ = parts.port  # raises ValueError
+    except _UnusableUrlError as error:
+        message = f"the {field} {error}"
+        raise ValueError(message) from error
+    except ValueError:
+        is_valid = False
+    if not is_valid or "\0" in unquote(url):
+        message = f"the {field} is not a valid URL"
+        raise ValueError(message) from None
+    return joined
 
 
 _NULLABLE = ("variant", "prerelease", "sha256", "build", "attestation")
@@ -287,7 +321,14 @@ def _text(entry: dict[str, Any], field: str) -> str:
     if type(value) is not str:
         message = f"{field} must be a string, not a {_kind(value)},"
         raise TypeError(message)
+    if not value.isprintable() and _UNWRITABLE.search(value):
+        message = f"{field} contains control characters or half of a surrogate pair,"
+        raise ValueError(message)
     return value
+
+
+_UNWRITABLE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
+"""Control characters, which `urlsplit` removes in part, and surrogates, which JSON can contain and no file can."""
 
 
 def _text_or_null(entry: dict[str, Any], field: str) -> str | None:
@@ -300,13 +341,13 @@ def _absolute(url: str, base: str) -> str:
         directory = Path(base) if base.endswith("/") else Path(base).parent
         path = directory / unquote(url)
         if not path.is_absolute():
-            message = "the url is relative, but the catalogue has no place of its own,"
-            raise ValueError(message)
+            message = "is relative, but the catalogue has no place of its own,"
+            raise _UnusableUrlError(message)
         return path.as_uri()
     joined = urljoin(base, url) if "://" in base else url
     if urlsplit(joined).scheme not in {"https", "http", "file"}:
-        message = "the url is neither https, http nor file"
-        raise ValueError(message)
+        message = "is neither https, http nor file"
+        raise _UnusableUrlError(message)
     return joined
 
 

@@ -1,6 +1,7 @@
 """Catalogues in the schemas of uv and pbs-installer are parsed, and mirrors replace the URLs of the release host."""
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -132,6 +133,26 @@ def test_p13_a_url_in_another_field_is_shown_without_its_password(field: str) ->
         (entry(major=True), "whole numbers, not True"),
         (entry(size="big"), "whole numbers, not 'big'"),
         (entry(prerelease="final"), "Invalid version"),
+        (entry(prerelease="a" * 10_000), "Invalid version: '3.12.4aaa"),
+        (entry(prerelease="+local"), "'3.12.4+local' is not major.minor.patch"),
+        (entry(prerelease=".post1"), "'3.12.4.post1' is not major.minor.patch"),
+        (entry(prerelease=".dev1"), "'3.12.4.dev1' is not major.minor.patch"),
+        (entry(minor=1000), "whole numbers, not 1000,"),
+        (entry(patch=10**400), "whole numbers, not 1000000"),
+        (entry(size=10**400), "whole numbers, not 1000000"),
+        (entry(size=1.5), "whole numbers, not 1.5"),
+        (entry(size=math.nan), "whole numbers, not nan"),
+        (entry(size=-1), "whole numbers, not -1"),
+        (entry(build="\ud800"), "build contains control characters or half of a surrogate pair"),
+        (entry(url="https://host/a\nb"), "url contains control characters"),
+        (entry(attestation="\x1b[31m"), "attestation contains control characters"),
+        (entry(url="https://[::1/x"), "the url is not a valid URL"),
+        (entry(url="https:///x"), "the url is not a valid URL"),
+        (entry(url="https://host:99999/x"), "the url is not a valid URL"),
+        (entry(url="host/x"), "the url is relative, but the catalogue has no place of its own"),
+        (entry(url="https://host/a%00b"), "the url is not a valid URL"),
+        (entry(url="file:///a%00b"), "the url is not a valid URL"),
+        (entry(attestation="https://host:port/x"), "the attestation is not a valid URL"),
         (entry(url=None), "url must be a string, not a null"),
         (entry(url="ftp://host/x"), "neither https, http nor file"),
         (entry(url="https2"), "row-0"),
@@ -148,6 +169,19 @@ def test_the_error_for_a_broken_entry_names_it(row: object, said: str) -> None:
     assert said in caught.value.message
     assert "'row-0'" in caught.value.message
     assert caught.value.hint
+    assert len(str(caught.value)) < 400
+    assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("host", ["ho[st", "host:port", "ex\N{ACCOUNT OF}mple", "host:99999"])
+def test_p13_the_error_for_an_invalid_url_does_not_contain_its_password(host: str) -> None:
+    with pytest.raises(CatalogueError) as caught:
+        parse(entry(url=f"https://bob:hunter2@{host}/x"))
+
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert not re.search("bob|hunter2", str(error))
+        error = error.__cause__ or error.__context__
 
 
 @pytest.mark.parametrize(
@@ -157,6 +191,12 @@ def test_the_error_for_a_broken_entry_names_it(row: object, said: str) -> None:
         (b"  ", "is not JSON: it is empty"),
         ("<!doctype html><title>Sign in</title>", "is not JSON: it is a web page"),
         ("{", "is not JSON: Expecting"),
+        ("NaN", "it must be a JSON object, not a number"),
+        (
+            "1" * 5000,
+            "is not JSON: Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits\n",
+        ),
+        ('{"a":' * 100_000, "is not JSON: nested too deeply"),
         (b"\xff\xfe\xfd", "is not JSON: "),
         ("[" * 100_000, "is not JSON: nested too deeply"),
         ("[]", "it must be a JSON object, not a list"),
@@ -169,7 +209,7 @@ def test_a_document_that_is_not_a_catalogue_is_an_error_with_a_hint(text: str | 
     with pytest.raises(CatalogueError) as caught:
         parse_catalogue(text, origin="https://host/x.json")
 
-    assert said in caught.value.message
+    assert said in str(caught.value)
     assert "https://host/x.json" in caught.value.message
     assert caught.value.hint
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_pyinstall.system.urls import proxy_for, redacted
+from pytest_pyinstall.system.urls import proxy_for, redact_text, redacted
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,18 @@ def test_no_proxy_names_hosts_without_a_proxy(no_proxy: str, bypassed: bool) -> 
 )
 def test_p13_a_redacted_url_contains_no_secret(url: str, shown: str) -> None:
     assert redacted(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            "see https://bob:hunter2@host/x?token=1 then ssh://bob@host",
+            "see https://bob:***@host/x?*** then ssh://***@host",
+        ),
+        (f"{'a' * 100}://bob:hunter2@host/x", f"{'a' * 100}://bob:***@host/x"),
+        ("a" * 200_000, "a" * 200_000),  # takes minutes if the time is quadratic
+    ],
+)
+def test_p13_each_url_in_a_text_is_redacted(text: str, shown: str) -> None:
+    assert redact_text(text) == shown
