@@ -15,6 +15,7 @@ plugins can be run one by one (``--plugin``) and the page is made of all of them
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -445,7 +446,8 @@ def _cell(workshop: Workshop, plugin: Plugin, place: str, plain: dict[bool, Seen
     if inside not in plain:
         plain[inside] = _plain(workshop, plugin, directory, inside=inside, options=plugin.options if inside else ())
     expected = plain[inside]
-    seen = _suite(workshop, plugin, directory / place, inside=inside, outside=outside)
+    parent = _place(workshop, plugin, inside=inside)
+    seen = _suite(workshop, plugin, parent, inside=inside, outside=outside)
     if seen.code != expected.code:
         yield f"!exit code {seen.code}, not {expected.code}"
     for python in PYTHONS:
@@ -454,14 +456,14 @@ def _cell(workshop: Workshop, plugin: Plugin, place: str, plain: dict[bool, Seen
             yield from (f"!{python}: {sign}: {name} {outcome}" for name, outcome in found[:MOST])
             if len(found) > MOST:
                 yield f"!{python}: {sign}: {len(found) - MOST} other tests"
-    if found := _FAULTS.search(seen.output):
-        yield f"!{found[0]}"
+    if fault := _FAULTS.search(seen.output):
+        yield f"!{fault[0]}"
     for pattern in (*(plugin.prints if inside else ()), *(plugin.prints_outside if outside else ())):
         if inside and not outside and not re.search(pattern, expected.output):
             yield f"!plain pytest does not print {pattern!r}"
         if not re.search(pattern, seen.output):
             yield f"!does not print {pattern!r}"
-    project = directory / place / "demo"
+    project = parent / "demo"
     yield from _written(plugin, seen.files, project)
     yield from _damaged(project, seen.files)
     names = {*plugin.writes, *(expected.files if inside else ())}
@@ -473,7 +475,7 @@ def _rejected(workshop: Workshop, plugin: Plugin) -> Iterator[str]:
     """As `_cell`, for the options of a plugin that acts on tests and that the inner environments lack."""
     directory = workshop.directory / plugin.name
     expected = _plain(workshop, plugin, directory, inside=False, options=plugin.options)
-    seen = _suite(workshop, plugin, directory / "outer", inside=False, outside=True)
+    seen = _suite(workshop, plugin, _place(workshop, plugin, inside=False), inside=False, outside=True)
     message = re.compile(r"unrecognized arguments: .*")
     told, wanted = (set(message.findall(run.output)) for run in (seen, expected))
     if seen.code != expected.code:
@@ -522,20 +524,17 @@ def _plain(workshop: Workshop, plugin: Plugin, directory: Path, *, inside: bool,
     for python in PYTHONS:
         name = f"plain-{'with' if inside else 'without'}-{python}"
         project = _project(plugin, directory / name, inside=inside)
-        environ = workshop.environ(
-            workshop.directory / "none", path=[directory / f"{name}-env" / "bin"], **plugin.environ
-        )
+        # Without the plugin, the environments of all plugins are the same, unless they test another module.
+        shared = not inside and plugin.name != "pytest-cov"
+        environment = workshop.directory / f"plain-{python}" if shared else directory / f"{name}-env"
+        environ = workshop.environ(workshop.directory / "none", path=[environment / "bin"], **plugin.environ)
         (executable,) = workshop.pythons(workshop.directory / "home", [python])
-        if not (directory / f"{name}-env").exists():
+        if not environment.exists():
             words = [".", "pytest", *(plugin.packages if inside else ())]
             run(
-                [find_uv_bin(), "venv", "-q", "--python", executable / f"python{python}", directory / f"{name}-env"],
-                project,
-                environ,
+                [find_uv_bin(), "venv", "-q", "--python", executable / f"python{python}", environment], project, environ
             )
-            run(
-                [find_uv_bin(), "pip", "install", "-q", "--python", directory / f"{name}-env", *words], project, environ
-            )
+            run([find_uv_bin(), "pip", "install", "-q", "--python", environment, *words], project, environ)
         before = _listing(project)
         junit = directory / f"{name}.xml"
         done = run(["pytest", f"--junitxml={junit}", *options], project, environ, codes=None)
@@ -544,6 +543,13 @@ def _plain(workshop: Workshop, plugin: Plugin, directory: Path, *, inside: bool,
         output += done.stdout
         files |= _listing(project) - before
     return Seen(results, max(codes - {5}, default=5), output, frozenset(files))
+
+
+def _place(workshop: Workshop, plugin: Plugin, *, inside: bool) -> Path:
+    """An empty directory for a project. Its path is the same for the same environments, so that they are used again."""
+    directory = workshop.directory / plugin.name / "inside" if inside else workshop.directory / "outside"
+    shutil.rmtree(directory, ignore_errors=True)
+    return directory
 
 
 def _suite(workshop: Workshop, plugin: Plugin, directory: Path, *, inside: bool, outside: bool) -> Seen:
