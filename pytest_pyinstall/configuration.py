@@ -206,9 +206,9 @@ def _our_options(words: list[str]) -> Iterator[tuple[str, str]]:
 def with_origin(error: PyinstallError, *, origin: str, hint: str = "") -> PyinstallError:
     """`error` with a message that begins with `origin`: the option, variable, ini value or mark of the request."""
     message = error.message if error.message.startswith(origin) else f"{origin}: {error.message}"
-    said = type(error)(message, hint=hint or error.hint)
-    said.__cause__ = error
-    return said
+    located = type(error)(message, hint=hint or error.hint)
+    located.__cause__ = error
+    return located
 
 
 def corrected_at_origin(error: PyinstallError, texts: Iterable[object], *, origin: str) -> PyinstallError:

@@ -146,8 +146,8 @@ def is_suite(config: pytest.Config, options: Any) -> bool:
         return False
     nothing = ("showfixtures", "cacheshow", "help", "version", "markers")
     runs_nothing = any(getattr(options, name, None) for name in nothing)
-    asked = getattr(options, "pyinstall_suite", False) or getattr(options, "pyinstall_bisect", None)
-    return not runs_nothing and bool(asked or ini_value(config, "pyinstall_suite"))
+    is_on = getattr(options, "pyinstall_suite", False) or getattr(options, "pyinstall_bisect", None)
+    return not runs_nothing and bool(is_on or ini_value(config, "pyinstall_suite"))
 
 
 def requests_of(config: pytest.Config) -> tuple[Iterable[object], str, Path] | None:

@@ -207,8 +207,8 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
         return
     if config.option.verbose >= 0:
         where = f"; {', '.join(state.commands)} on PATH" if state.commands else ""
-        said = f"no test used the fixture `python`{where}; --python-suite runs the whole suite with each of them"
-        terminalreporter.write_line(f"pyinstall: {said}")
+        reason = f"no test used the fixture `python`{where}; --python-suite runs the whole suite with each of them"
+        terminalreporter.write_line(f"pyinstall: {reason}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -62,8 +62,8 @@ class FixtureReport:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self.matrix.rows:
-            said = "no test used the fixture `python`; --python-suite runs the whole suite with each Python"
-            terminalreporter.write_line(f"--python-report: {said}")
+            reason = "no test used the fixture `python`; --python-suite runs the whole suite with each Python"
+            terminalreporter.write_line(f"--python-report: {reason}")
             return
         self.matrix.tallies = list(self._tallies.values())
         target = os.path.expanduser(self.config.getoption("pyinstall_report"))  # noqa: PTH111  # raises nothing

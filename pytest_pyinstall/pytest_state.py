@@ -295,13 +295,13 @@ class State:
         if reporter is None:
             return None
 
-        def tell(sentence: str) -> None:
+        def report(sentence: str) -> None:
             with self._uncaptured():
                 self._begin_line(reporter)
                 reporter.write_line(sentence)
                 reporter.flush()  # so that the line appears before a long step, also in a log file
 
-        return tell
+        return report
 
     def choices_of(self, node: pytest.Item) -> "tuple[SessionPython, ...] | None":
         """The Pythons of the test's mark, otherwise the session's. None if none were requested."""
@@ -312,8 +312,8 @@ class State:
             return self.choices or None
         origin = "@pytest.mark.python"
         if mark.kwargs or not mark.args:
-            said = f"does not accept the keyword {next(iter(mark.kwargs))}" if mark.kwargs else "has no request"
-            raise _collect_error(node, f'{origin} {said}\nhint: @pytest.mark.python("3.12", "pypy3.11")')
+            mistake = f"does not accept the keyword {next(iter(mark.kwargs))}" if mark.kwargs else "has no request"
+            raise _collect_error(node, f'{origin} {mistake}\nhint: @pytest.mark.python("3.12", "pypy3.11")')
         # By repr, because an argument that is not a string may not be hashable. The parser reports it.
         known = self._marked.get(repr(mark.args))
         if known is None:
@@ -337,8 +337,8 @@ class State:
         try:
             for mark in marks:
                 if mark.kwargs:
-                    said = f"does not accept the keyword {next(iter(mark.kwargs))}"
-                    raise _collect_error(node, f'{origin} {said}\nhint: @pytest.mark.requires_python(">=3.10")')
+                    mistake = f"does not accept the keyword {next(iter(mark.kwargs))}"
+                    raise _collect_error(node, f'{origin} {mistake}\nhint: @pytest.mark.requires_python(">=3.10")')
                 parse_specifier(mark.args, origin=origin)
             return parse_specifier([text for mark in marks for text in mark.args], origin=origin)
         except PyinstallError as error:
@@ -394,16 +394,16 @@ class State:
         When pytest finishes a fixture, it also finishes the fixtures that have it as a parameter, but not those that
         called `getfixturevalue`.
         """
-        ask = request.getfixturevalue
+        get = request.getfixturevalue
 
         def getfixturevalue(argname: str) -> Any:
-            value = ask(argname)
-            asked = getattr(request, "_fixture_defs", {}).get(argname)
-            if asked is None or argname in fixturedef.argnames:
+            value = get(argname)
+            definition = getattr(request, "_fixture_defs", {}).get(argname)
+            if definition is None or argname in fixturedef.argnames:
                 return value
-            if argname == "python" or "python" in asked.argnames or asked in self._followers:
+            if argname == "python" or "python" in definition.argnames or definition in self._followers:
                 self._followers.add(fixturedef)
-                asked.addfinalizer(partial(fixturedef.finish, request=request))  # type: ignore[arg-type]  # it is one
+                definition.addfinalizer(partial(fixturedef.finish, request=request))  # type: ignore[arg-type]  # it is one
             return value
 
         with suppress(AttributeError):  # in a pytest whose requests have no further attributes, nothing changes
@@ -477,22 +477,22 @@ class State:
         """The Python that runs pytest. Fails the test if it cannot be probed."""
         return or_fail(lambda: self.pythons.running())  # noqa: PLW0108  # `pythons` may raise too
 
-    def interpreter(self, asked: object) -> "Interpreter":
+    def interpreter(self, wanted: object) -> "Interpreter":
         """The Python that a test was parametrized with, by us or by its author. Skips or fails if it is missing."""
         from pytest_pyinstall.session import SessionPython
 
-        return or_fail(lambda: self._had(asked) if isinstance(asked, SessionPython) else self.install(asked))
+        return or_fail(lambda: self._had(wanted) if isinstance(wanted, SessionPython) else self.install(wanted))
 
-    def install(self, asked: object) -> "Interpreter":
+    def install(self, wanted: object) -> "Interpreter":
         """The one Python for a request. If it is missing, skips the test or raises `PyinstallError`."""
         __tracebackhide__ = True
         from pytest_pyinstall.errors import PyinstallError
         from pytest_pyinstall.interpreter.interpreter import Interpreter
 
-        if isinstance(asked, Interpreter):
-            return asked
+        if isinstance(wanted, Interpreter):
+            return wanted
         try:
-            return self._had(self.pythons.one(asked, directory=self.config.rootpath))
+            return self._had(self.pythons.one(wanted, directory=self.config.rootpath))
         except PyinstallError as error:
             # Without our own frames, which do not help the author of a test.
             raise error.with_traceback(None) from None

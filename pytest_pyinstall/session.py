@@ -53,13 +53,13 @@ _MOST_AT_ONCE = 8
 class SessionPython(Value):
     """One of the Pythons that tests run with, or the reason why it is missing.
 
-    `id` is its name in test ids, and `asked` are the requests for it. Without an `interpreter`, `error` says why. If
+    `id` is its name in test ids, and `requests` are the requests for it. Without an `interpreter`, `error` says why. If
     both are None, the Python was not provided because no test will run. `how` is that of `ProvisionResult`, or
     ``missing``. `seconds` is how long the installation took.
     """
 
     id: str
-    asked: tuple[str, ...]
+    requests: tuple[str, ...]
     how: str
     interpreter: Interpreter | None = None
     seconds: float = 0.0
@@ -73,7 +73,7 @@ class SessionPython(Value):
         """All fields, for xdist's ``workerinput``. Of an error, its message and hint."""
         return {
             "id": self.id,
-            "asked": list(self.asked),
+            "requests": list(self.requests),
             "how": self.how,
             "interpreter": None if self.interpreter is None else self.interpreter.to_json(),
             "seconds": self.seconds,
@@ -88,7 +88,7 @@ class SessionPython(Value):
         interpreter, error = document["interpreter"], document["error"]
         return cls(
             id=document["id"],
-            asked=tuple(document["asked"]),
+            requests=tuple(document["requests"]),
             how=document["how"],
             interpreter=None if interpreter is None else Interpreter.from_json(interpreter),
             seconds=document["seconds"],
@@ -230,17 +230,19 @@ class PythonProvider:
         """Whether tests are skipped because `choice` is missing."""
         return self.skips_missing and choice.is_missing
 
-    def one(self, asked: object, *, directory: Path) -> SessionPython:
-        """The one Python for the request `asked`. Raises `InvalidRequestError` if it means several."""
+    def one(self, wanted: object, *, directory: Path) -> SessionPython:
+        """The one Python for the request `wanted`. Raises `InvalidRequestError` if it means several."""
         origin = "install_python"
         try:
             requests = self.provisioner.parse(
-                [asked] if isinstance(asked, Request) else parse_requests([asked], directory=directory, origin=origin)
+                [wanted]
+                if isinstance(wanted, Request)
+                else parse_requests([wanted], directory=directory, origin=origin)
             )
         except (InvalidRequestError, NoMatchError) as error:
-            raise corrected_at_origin(error, [asked], origin=origin) from None
+            raise corrected_at_origin(error, [wanted], origin=origin) from None
         if len(requests) != 1:
-            message = f"{asked!s} means {len(requests)} Pythons, but only one is allowed here"
+            message = f"{wanted!s} means {len(requests)} Pythons, but only one is allowed here"
             raise InvalidRequestError(message, hint=requests[-1].text if requests else "3.12")
         self._provide(requests)
         return _named([self._outcomes[requests[0]]])[0]
@@ -253,11 +255,11 @@ class PythonProvider:
         return self._running
 
     def _provide(self, requests: Sequence[Request]) -> None:
-        asked = [request for request in dict.fromkeys(requests) if request not in self._outcomes]
-        if not asked:
+        new = [request for request in dict.fromkeys(requests) if request not in self._outcomes]
+        if not new:
             return
-        outcomes = list(self._look(asked) if self._looks_only else self._install(asked))
-        workers = min(_MOST_AT_ONCE, len(asked))
+        outcomes = list(self._look(new) if self._looks_only else self._install(new))
+        workers = min(_MOST_AT_ONCE, len(new))
         with thread_limit(), ThreadPoolExecutor(workers, thread_name_prefix="pyinstall-prove") as executor:
             for outcome in executor.map(self._proven, outcomes):
                 self._outcomes[outcome.request] = outcome
@@ -345,22 +347,22 @@ def admits(specifier: SpecifierSet, choice: SessionPython) -> bool:
 def reason(choice: SessionPython) -> str:
     """Why tests are skipped, in one line."""
     first = choice.error.message.splitlines()[0] if choice.error else "not installed"
-    asked = ", ".join(choice.asked)
-    is_named = re.search(rf"(?<![\w.]){re.escape(asked)}(?![\w.])", first)
-    return first if is_named else f"Python {asked}: {first}"
+    names = ", ".join(choice.requests)
+    is_named = re.search(rf"(?<![\w.]){re.escape(names)}(?![\w.])", first)
+    return first if is_named else f"Python {names}: {first}"
 
 
 def failure_of(failed: Sequence[SessionPython], *, count: int, origin: str) -> PyinstallError:
     """One error with all failures among the `count` Pythons that were requested at `origin`."""
-    told = [(choice.asked[0], choice.error) for choice in failed if choice.error]
-    if len(told) == 1 and count == 1:
-        return with_origin(told[0][1], origin=origin)
+    errors = [(choice.requests[0], choice.error) for choice in failed if choice.error]
+    if len(errors) == 1 and count == 1:
+        return with_origin(errors[0][1], origin=origin)
     texts = texts_of(
-        (error.message if asked in error.message else f"{asked}: {error.message}" for asked, error in told),
-        (error.hint for _, error in told),
+        (error.message if name in error.message else f"{name}: {error.message}" for name, error in errors),
+        (error.hint for _, error in errors),
     )
-    message = f"{origin}: {len(told)} of {count} Pythons cannot be used:\n" + "\n".join(texts)
-    return SeveralFailedError(message, results=[error for _, error in told])
+    message = f"{origin}: {len(errors)} of {count} Pythons cannot be used:\n" + "\n".join(texts)
+    return SeveralFailedError(message, results=[error for _, error in errors])
 
 
 def header(choices: Sequence[SessionPython], *, width: int, skips: bool = False, looks_only: bool = False) -> list[str]:
@@ -447,20 +449,20 @@ def _short_reason(choice: SessionPython) -> str:
 
 def detailed_header(choice: SessionPython) -> str:
     """The request, the interpreter, how it was provided, and its path."""
-    asked = ", ".join(choice.asked)
+    names = ", ".join(choice.requests)
     interpreter = choice.interpreter
     if interpreter is None:
         why = choice.error.message.splitlines()[0] if choice.error else "running the tests would install it"
-        return f"python {asked} -> missing: {why}"
+        return f"python {names} -> missing: {why}"
     variant = f" {interpreter.key.variant}" if interpreter.key.variant else ""
     name = _NAMES.get(interpreter.implementation, interpreter.implementation)
-    return f"python {asked} -> {name} {interpreter.version}{variant} ({_how(choice)}) {interpreter.executable}"
+    return f"python {names} -> {name} {interpreter.version}{variant} ({_how(choice)}) {interpreter.executable}"
 
 
 def _how(choice: SessionPython, before_time: str = " in ") -> str:
     took = f"{before_time}{choice.seconds:.1f} s" if choice.seconds else ""
     source = choice.interpreter.source if choice.interpreter else ""
-    if choice.asked == ("current",):
+    if choice.requests == ("current",):
         return "current"
     return {"installed": f"installed now{took}", "repaired": f"repaired now{took}", "found": f"found: {source}"}.get(
         choice.how, "was there"
@@ -504,7 +506,7 @@ def _choice(group: Sequence[_Outcome], name: str) -> SessionPython:
     did = next((outcome for outcome in group if outcome.provided and outcome.provided.how != "present"), first)
     return SessionPython(
         id=name,
-        asked=tuple(dict.fromkeys(outcome.request.text for outcome in group)),
+        requests=tuple(dict.fromkeys(outcome.request.text for outcome in group)),
         how=did.provided.how if did.provided else "missing",
         interpreter=provided.interpreter if provided else None,
         seconds=did.seconds,

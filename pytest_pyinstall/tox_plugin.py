@@ -171,7 +171,7 @@ class _Run:
         from pytest_pyinstall.progress import Lines, result_line
         from pytest_pyinstall.provisioner import ProvisionResult, open_provisioner
 
-        def tell(request: "Request", result: "ProvisionResult | PyinstallError", seconds: float) -> None:
+        def report(request: "Request", result: "ProvisionResult | PyinstallError", seconds: float) -> None:
             if isinstance(result, ProvisionResult) and result.how in {"installed", "repaired"}:
                 _LOGGER.warning(result_line(request, result, seconds))
 
@@ -180,7 +180,7 @@ class _Run:
             directory=self._state.conf.core["tox_root"],
             progress=Lines(_LOGGER.warning),
             warn=_LOGGER.warning,
-            on_result=tell,
+            on_result=report,
         )
 
     @cached_property
@@ -227,17 +227,17 @@ def _selected(state: "State") -> "Iterator[str]":
     """
     conf, options = state.conf, state.conf.options
     env_list = list(conf.core["env_list"])
-    asked = getattr(options, "env", None)
+    selected = getattr(options, "env", None)
     labels, factors = getattr(options, "labels", ()), getattr(options, "factors", ())
     if labels or factors:
         sets = [{part for factor in group for part in factor.split("-")} for group in factors]
         known = dict.fromkeys([*env_list, *conf])
         names = [name for name in known if any(parts.issubset(name.split("-")) for parts in sets)]
         names += [name for label in labels for name in conf.core["labels"].get(label, ())]
-    elif asked is None or asked.is_default_list:
+    elif selected is None or selected.is_default_list:
         names = env_list or ["py"]
     else:
-        names = [*env_list, *conf] if asked.is_all else list(asked)
+        names = [*env_list, *conf] if selected.is_all else list(selected)
     yield from (name for name in dict.fromkeys(names) if not _is_left_out(name, options))
 
 

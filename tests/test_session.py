@@ -176,7 +176,7 @@ def test_the_id_of_a_missing_python_is_its_request() -> None:
 def test_requests_for_one_interpreter_are_one_python() -> None:
     python = interpreter("cpython-3.9.18")
     (choice,) = choose({"3.9": python, ">=3.9,<3.10": python})
-    assert choice.asked == ("3.9", ">=3.9,<3.10")
+    assert choice.requests == ("3.9", ">=3.9,<3.10")
     assert detailed_header(choice) == f"python 3.9, >=3.9,<3.10 -> CPython 3.9.18 (found: pyenv) {python.executable}"
 
 
@@ -209,7 +209,7 @@ def test_a_plan_has_the_ids_of_what_is_not_installed_yet() -> None:
     (choice,) = provider.provide([plan[2]])
     assert choice.id == "3.12.11"  # and not 3.12, as if it were the only one
     assert choice.interpreter == installed
-    assert choice.asked == ("3.12.11", ">=3.12,<3.13")
+    assert choice.requests == ("3.12.11", ">=3.12,<3.13")
     assert machine.asked == ["3.12.11", ">=3.12,<3.13"]
     (missing,) = provider.provide([plan[3]])
     assert (missing.id, missing.is_missing) == ("3.6", True)
@@ -313,7 +313,7 @@ def test_a_session_python_survives_serialization() -> None:
     found_python, missing = choose({"3.9": interpreter("cpython-3.9.18")}, "3.9", "3.6")
     assert SessionPython.from_json(found_python.to_json()) == found_python
     arrived = SessionPython.from_json(missing.to_json())
-    assert (arrived.id, arrived.asked, arrived.versions) == (missing.id, missing.asked, missing.versions)
+    assert (arrived.id, arrived.requests, arrived.versions) == (missing.id, missing.requests, missing.versions)
     assert str(arrived.error) == str(missing.error)
     assert reason(arrived) == "no build of Python 3.6"
 
@@ -346,5 +346,5 @@ def test_specifiers_of_several_marks_are_combined() -> None:
     ],
 )
 def test_the_reason_names_the_request_once(asked: str, message: str, expected: str) -> None:
-    choice = SessionPython(id=asked, asked=(asked,), how="missing", error=NoMatchError(message))
+    choice = SessionPython(id=asked, requests=(asked,), how="missing", error=NoMatchError(message))
     assert reason(choice) == expected

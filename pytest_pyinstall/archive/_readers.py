@@ -107,7 +107,7 @@ def tar_members(stream: Stream) -> Iterator[ArchiveMember]:
 
     Raises `RejectedError` for what must not be unpacked and `BrokenError` for what cannot be read.
     """
-    said: dict[str, str] = {}  # the fields of the next member in extension headers
+    extended: dict[str, str] = {}  # the fields of the next member in extension headers
     headers = 0
     while (header := stream.read(BLOCK)) != _ZEROS:
         headers += 1
@@ -116,27 +116,27 @@ def tar_members(stream: Stream) -> Iterator[ArchiveMember]:
         if headers > LIMITS.members:
             reject(f"more than {LIMITS.members} members", _near(header))
         if kind in _EXTENSIONS:
-            _say(said, kind, _extension(stream, header), _near(header))
+            _extend(extended, kind, _extension(stream, header), _near(header))
             continue
-        yield _tar_member(header, kind, said, stream)
+        yield _tar_member(header, kind, extended, stream)
         stream.skip_content()
-        said.clear()
-    if said:
+        extended.clear()
+    if extended:
         corrupt("it ends after an extension header")
     if stream.read(BLOCK) != _ZEROS:
         corrupt("its end is marked by one block of zeros instead of two")
     stream.expect_zeros()
 
 
-def _tar_member(header: bytes, kind: bytes, said: dict[str, str], stream: Stream) -> ArchiveMember:
-    name = said.get("path") or _header_name(header)
+def _tar_member(header: bytes, kind: bytes, extended: dict[str, str], stream: Stream) -> ArchiveMember:
+    name = extended.get("path") or _header_name(header)
     size = _number(header[124:136], "size", name)
-    if kind == b"S" or "sparse" in said:
+    if kind == b"S" or "sparse" in extended:
         reject("a sparse file", name)
-    if "size" in said and said["size"] != str(size):
+    if "size" in extended and extended["size"] != str(size):
         # Two readers can take the size from two places, and so a member can hide in another one (CVE-2025-62518). Only
         # files of 8 GiB and more need the second place, and they are too large anyway.
-        reject(f"two sizes, {size} and {quoted(said['size'])}", name)
+        reject(f"two sizes, {size} and {quoted(extended['size'])}", name)
     if kind == b"\0":  # tars from before POSIX
         kind = b"5" if name.endswith("/") else b"0"
     if kind == b"0":
@@ -149,7 +149,7 @@ def _tar_member(header: bytes, kind: bytes, said: dict[str, str], stream: Stream
         reject(_REFUSED_KINDS.get(kind, f"of the unknown type {ascii(kind)[1:]}"), name)
     if size:
         reject(f"{_KINDS[kind].value} with {size} bytes of content", name)
-    target = "" if kind == b"5" else said.get("linkpath") or decoded(_until_nul(header[157:257]), name)
+    target = "" if kind == b"5" else extended.get("linkpath") or decoded(_until_nul(header[157:257]), name)
     return ArchiveMember(name, _KINDS[kind], target=target)
 
 
@@ -220,23 +220,23 @@ def _extension(stream: Stream, header: bytes) -> bytes:
     return stream.read(size + -size % BLOCK)[:size]
 
 
-def _say(said: dict[str, str], kind: bytes, content: bytes, member: str) -> None:
-    """Add the fields of an extension header to `said`. No field may occur twice: readers disagree on which is valid."""
+def _extend(extended: dict[str, str], kind: bytes, content: bytes, member: str) -> None:
+    """Add the fields of an extension header to `extended`. None may occur twice: readers disagree on which is valid."""
     if kind in {b"L", b"K"}:
         records = [(_EXTENSIONS[kind], content.rstrip(b"\0"))]
     else:
         records = list(_pax_records(content, member))
     for key, value in records:
         if key.startswith("GNU.sparse."):
-            said["sparse"] = key
+            extended["sparse"] = key
         elif key in {"path", "linkpath", "size"}:
             if kind == b"g":
                 reject(f"a global header that gives all members one {key}", member)
-            if key in said:
+            if key in extended:
                 reject(f"its {key} is given twice", member)
             if not value:
                 reject(f"its {key} is empty", member)
-            said[key] = decoded(value, member)
+            extended[key] = decoded(value, member)
 
 
 def _pax_records(content: bytes, member: str) -> Iterator[tuple[str, bytes]]:

@@ -86,15 +86,15 @@ class CommandContext(Value):
         from pytest_pyinstall.configuration import corrected_at_origin, written
         from pytest_pyinstall.request.request import parse_requests
 
-        asked, directory, origin = self._asked(texts)
-        if not asked:
+        words, directory, origin = self._requested(texts)
+        if not words:
             message = f"{self.command}: no request given, and none in the project's pytest configuration"
             hint = written(["3.13"], self.command)
             raise UsageError(message, hint=hint)
         try:
-            return self.provisioner.parse(parse_requests(asked, directory=directory, origin=origin))
+            return self.provisioner.parse(parse_requests(words, directory=directory, origin=origin))
         except (InvalidRequestError, NoMatchError) as error:
-            raise corrected_at_origin(error, asked, origin=origin) from error
+            raise corrected_at_origin(error, words, origin=origin) from error
 
     def add_origin(
         self, texts: Sequence[str], result: ProvisionResult | PyinstallError
@@ -104,9 +104,9 @@ class CommandContext(Value):
             return result
         from pytest_pyinstall.configuration import with_origin
 
-        return with_origin(result, origin=self._asked(texts)[2])
+        return with_origin(result, origin=self._requested(texts)[2])
 
-    def _asked(self, texts: Sequence[str]) -> tuple[Sequence[object], Path, str]:
+    def _requested(self, texts: Sequence[str]) -> tuple[Sequence[object], Path, str]:
         """The requests with the directory of their paths and their origin: from option, variable or ini value."""
         configuration, provisioner = self.configuration, self.provisioner
         variable = "PYTEST_PYINSTALL_PYTHON"

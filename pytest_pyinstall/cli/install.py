@@ -126,8 +126,8 @@ def list_pythons(session: CommandContext, texts: Sequence[str], *, with_availabl
         document["available"] = [build_json(build, provisioner) for build in available]
         rows += [_available_row(build, provisioner) for build in available]
     if not rows and not errors:
-        asked = f" that fits {', '.join(request.text for request in requests)}" if requests else ""
-        session.display.say(f"no Python{asked} is installed in {provisioner.store.root} or on this machine")
+        wanted = f" that fits {', '.join(request.text for request in requests)}" if requests else ""
+        session.display.say(f"no Python{wanted} is installed in {provisioner.store.root} or on this machine")
     return CommandResult(lines=table_lines(rows), document=document, errors=errors)
 
 

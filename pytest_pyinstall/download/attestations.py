@@ -98,11 +98,11 @@ def attest(
             continue
         attestation = verify_bundle(text, build=build, signer=signer, origin=redacted(place))
         return Proof(attestation=attestation, text=text)
-    told = " or ".join(map(redacted, places))
+    urls = " or ".join(map(redacted, places))
     if isinstance(why, OfflineError):
-        msg = f"{build.key}: an attestation is required, is not in the cache, and downloads are switched off: {told}"
+        msg = f"{build.key}: an attestation is required, is not in the cache, and downloads are switched off: {urls}"
         raise OfflineError(msg, hint="UV_OFFLINE=0 allows them; or a mirror that is a directory: --python-mirror DIR")
-    msg = f"{build.key}: an attestation is required, and there is none at {told}"
+    msg = f"{build.key}: an attestation is required, and there is none at {urls}"
     hint = "put the bundle there (see docs/security.md), or do not require one: --python-attestation ignore"
     raise AttestationError(msg, hint=hint) from why
 
@@ -151,8 +151,8 @@ def _verified(bundle: Any, sha256: str, signer: Signer, trust: _Trust, digest: s
     if kind != _PAYLOAD:
         raise _NotProvenError(f"the signed payload is {kind!r:.80}, not an in-toto statement")
     statement = json.loads(payload)
-    if (said := statement.get("_type")) != _STATEMENT:
-        raise _NotProvenError(f"the signed payload is {said!r:.80}, not {_STATEMENT}")
+    if (kind := statement.get("_type")) != _STATEMENT:
+        raise _NotProvenError(f"the signed payload is {kind!r:.80}, not {_STATEMENT}")
     if (predicate := statement.get("predicateType")) != PREDICATE:
         raise _NotProvenError(f"its predicate type is {predicate!r:.80}, not {PREDICATE}")
     digests = {subject["digest"].get("sha256") for subject in statement["subject"]}

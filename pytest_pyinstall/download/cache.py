@@ -36,16 +36,16 @@ def lock_archive(path: Path, client: Client, deadline: float, waiting: Callable[
     """
     part = path.with_name(f"{path.name}.part")
     clock, size, since = client.limits.clock, -1, client.limits.clock()
-    told = False
+    is_announced = False
     while True:
         _require_directory(path.parent)
         with lock_now(path.parent) as ours:
             if ours is not False:
                 yield bool(ours)
                 return
-        if not told:
+        if not is_announced:
             waiting("another process is downloading it")
-            told = True
+            is_announced = True
         try:
             grown = part.stat().st_size
         except OSError:

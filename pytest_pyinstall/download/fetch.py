@@ -62,7 +62,7 @@ class ProgressReporter:
         self._build = build
         self._progress = progress
         self._is_started = False
-        self._told = 0
+        self._reported = 0
 
     def at(self, size: int, total: int | None) -> None:
         """The download has `size` bytes now."""
@@ -71,9 +71,9 @@ class ProgressReporter:
         if not self._is_started:
             self._is_started = True
             self._progress.started(self._build, total)
-        if size != self._told:
-            self._progress.advanced(self._build, size - self._told)
-            self._told = size
+        if size != self._reported:
+            self._progress.advanced(self._build, size - self._reported)
+            self._reported = size
 
     def waiting(self, reason: str) -> None:
         if (waiting := getattr(self._progress, "waiting", None)) is not None:

@@ -360,6 +360,6 @@ def _unpacked(
             msg = f"{name} under {key.display_name} raised {text}\n--- traceback of {key.display_name} ---\n{traceback}"
             raise CallError(msg.rstrip(), exception=exception, traceback=traceback)
     ending = f"was ended by {signal_name(-done.returncode)}" if done.returncode < 0 else f"exit code {done.returncode}"
-    said = f"\n{tail(done.stderr)}" if done.stderr.strip() else ""
-    msg = f"{executable} ended before {name} returned ({ending}){said}"
+    output = f"\n{tail(done.stderr)}" if done.stderr.strip() else ""
+    msg = f"{executable} ended before {name} returned ({ending}){output}"
     raise CallError(msg)

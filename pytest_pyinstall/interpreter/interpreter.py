@@ -33,8 +33,8 @@ class RunError(subprocess.CalledProcessError):
         if self.returncode < 0:
             ending = f"was ended by {signal_name(-self.returncode)}"
         streams = (("standard output", self.stdout), ("standard error", self.stderr))
-        said = "".join(f"\n--- {name} ---\n{tail(text)}" for name, text in streams if text and text.strip())
-        return f"{shown}\n{ending}{said}"
+        output = "".join(f"\n--- {name} ---\n{tail(text)}" for name, text in streams if text and text.strip())
+        return f"{shown}\n{ending}{output}"
 
 
 class Interpreter(Value):

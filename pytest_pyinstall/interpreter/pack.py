@@ -92,8 +92,8 @@ def look_at(executable: Path, *, environ: Mapping[str, str]) -> Packable:
     Nothing is written. Raises `ProbeError` if it is not an interpreter, and `PackError` with a hint if it cannot run
     from another directory: a macOS framework, or another implementation, except a Linux distribution's PyPy in /usr.
     """
-    asked = probe(executable, environ=environ)
-    base = probe(asked.base_executable, environ=environ) if asked.prefix != asked.base_prefix else asked
+    probed = probe(executable, environ=environ)
+    base = probe(probed.base_executable, environ=environ) if probed.prefix != probed.base_prefix else probed
     is_system_pypy = base.implementation == "pypy" and base.base_prefix == _system_python.PREFIX
     if base.implementation != "cpython" and not is_system_pypy:
         msg = f"only CPython can be packed, and {executable} is {base.implementation}"

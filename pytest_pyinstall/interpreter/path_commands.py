@@ -162,13 +162,17 @@ def _ask(name: str, found: str, interpreter: Interpreter, variables: Sequence[st
             timeout=60,
             check=False,
         )
-        said = done.stdout.splitlines()[-2:]
+        lines = done.stdout.splitlines()[-2:]
     except (OSError, subprocess.TimeoutExpired):
-        said = []
+        lines = []
     version = ".".join(map(str, interpreter.version_info[:3]))
-    if len(said) == 2 and said[0] == version and os.path.realpath(said[1]) == os.path.realpath(interpreter.base_prefix):
+    if (
+        len(lines) == 2
+        and lines[0] == version
+        and os.path.realpath(lines[1]) == os.path.realpath(interpreter.base_prefix)
+    ):
         return
-    instead = f"is Python {said[0]} of {said[1]}" if len(said) == 2 else "does not work"
+    instead = f"is Python {lines[0]} of {lines[1]}" if len(lines) == 2 else "does not work"
     message = f"with {' and '.join(variables)} set, {name} {instead}, not {interpreter.executable}"
     raise StoreError(message, hint=f"unset {' '.join(variables)}")
 

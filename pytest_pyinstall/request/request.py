@@ -341,8 +341,8 @@ def _refusal(text: str) -> InvalidRequestError:
 
     lowered = text[:LONGEST_TEXT].lower()
     suggestion = next((slip for slip in suggestions(lowered) if _is_request(slip)), "3.12")
-    told = redacted(text)
-    shown = f"{told[:_SHOWN]!r}{'…' if told[_SHOWN:] else ''}"
+    safe = redacted(text)
+    shown = f"{safe[:_SHOWN]!r}{'…' if safe[_SHOWN:] else ''}"
     message = f"{shown} is not a valid request; the closest form is {_ROWS[_row(suggestion)]}"
     return InvalidRequestError(message, hint=suggestion)
 

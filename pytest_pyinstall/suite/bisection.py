@@ -39,7 +39,7 @@ def neighbours(count: int, outcome: Callable[[int], str | None]) -> Neighbours |
     left = list(range(count))
     known: dict[int, str] = {}
 
-    def ask(place: int) -> str | None:
+    def outcome_at(place: int) -> str | None:
         found = outcome(left[place])
         if found is None:
             del left[place]
@@ -48,7 +48,7 @@ def neighbours(count: int, outcome: Callable[[int], str | None]) -> Neighbours |
         return found
 
     for place in (0, -1):
-        while left and left[place] not in known and ask(place) is None:
+        while left and left[place] not in known and outcome_at(place) is None:
             pass
     if len(known) < 2:
         return None
@@ -58,7 +58,7 @@ def neighbours(count: int, outcome: Callable[[int], str | None]) -> Neighbours |
         return Neighbours(before=left[low], after=left[high], outcomes=(first, first), tried=len(known))
     while high - low > 1:
         middle = (low + high) // 2
-        found = ask(middle)
+        found = outcome_at(middle)
         if found is None:
             high -= 1
         elif found == first:

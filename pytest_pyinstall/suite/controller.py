@@ -224,7 +224,7 @@ class Suite:
         self._is_limited = len(self.cells.named) < len(self.cells.all)
         self._seed = seed()
         self.matrix = Matrix((row.tally for row in self.rows), when=[datetime.now(UTC)])
-        self.is_interactive = is_interactive(config, [(row.label, row.choice.asked[0]) for row in self.rows])
+        self.is_interactive = is_interactive(config, [(row.label, row.choice.requests[0]) for row in self.rows])
         # The scratch directory, and the leases of the environments in use.
         self._resources = contextlib.ExitStack()
         self._scratch = self._resources.enter_context(temporary_directory())

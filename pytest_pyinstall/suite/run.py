@@ -77,8 +77,8 @@ class InterpreterRun:
 
     def __post_init__(self) -> None:
         interpreter = self.choice.interpreter
-        asked = self.choice.asked[0]
-        name = str(interpreter.key.display_name) if interpreter else asked if asked[:1].isdigit() else ""
+        request = self.choice.requests[0]
+        name = str(interpreter.key.display_name) if interpreter else request if request[:1].isdigit() else ""
         self.tally = Tally(label=self.label, python=f"{name} {self.variant.name}" if self.variant else name)
 
     @property

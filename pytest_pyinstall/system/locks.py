@@ -197,12 +197,12 @@ def holder(path: Path, note: Path | None = None) -> str:
 
     pids = _pids_from_proc(path)
     try:
-        said = json.loads(note.read_text(encoding="utf-8")) if note else {}
-        since = datetime.fromisoformat(said["since"])
+        facts = json.loads(note.read_text(encoding="utf-8")) if note else {}
+        since = datetime.fromisoformat(facts["since"])
         age = max(0, round((datetime.now(UTC) - since).total_seconds()))
-        where = "" if said["host"] == host_name() else f" on {said['host']}"
-        if where or not pids or said["pid"] in pids:
-            return f"process {said['pid']}{where} ({said['command']}, since {since:%H:%M:%S} UTC, {age} s ago)"
+        where = "" if facts["host"] == host_name() else f" on {facts['host']}"
+        if where or not pids or facts["pid"] in pids:
+            return f"process {facts['pid']}{where} ({facts['command']}, since {since:%H:%M:%S} UTC, {age} s ago)"
     except (OSError, ValueError, KeyError, TypeError):
         pass
     if pids:

@@ -233,13 +233,13 @@ def end_with_us(process: subprocess.Popen[Any], *, group: bool) -> None:
     if sys.platform == "win32":
         _put_into_job(process)
     else:
-        _watchdog.tell(f"+ {-process.pid if group else process.pid}\n")
+        _watchdog.send(f"+ {-process.pid if group else process.pid}\n")
 
 
 def forget(process: subprocess.Popen[Any], *, group: bool) -> None:
     """Undo `end_with_us` after the process was waited for, because another process may get its number."""
     if sys.platform != "win32":
-        _watchdog.tell(f"- {-process.pid if group else process.pid}\n")
+        _watchdog.send(f"- {-process.pid if group else process.pid}\n")
 
 
 _WATCHDOG = """\
@@ -282,7 +282,7 @@ class _Watchdog:
         self._lock = threading.Lock()
         self._pipe: int | None = None
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         # Without a shell, nothing kills the children.
         with self._lock, contextlib.suppress(OSError):
             if self._pipe is None:
