@@ -332,7 +332,10 @@ class Bars:
             progress = self._progress = self._progress or self._new_progress()
             if not self._tasks:
                 self._begin_line()
-                progress.start()
+                from pytest_pyinstall.system.processes import thread_limit
+
+                with thread_limit():
+                    progress.start()
             if self._total_task is None:
                 self._total_task = progress.add_task("total", total=total, visible=False)
             self._totals[build.key] = total

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Sequence
+from glob import escape
 from pathlib import Path
 
 from pytest_pyinstall.archive.relocate import (
@@ -17,7 +18,7 @@ from pytest_pyinstall.archive.relocate import (
 )
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.request.identity import Key
-from pytest_pyinstall.system.files import write_atomically
+from pytest_pyinstall.system.files import is_plain_file, matching, write_atomically
 
 __all__ = ["EXTERNALLY_MANAGED", "finish", "run_tool"]
 
@@ -78,16 +79,16 @@ def finish(tree: Path, *, key: Key, home: Path, tag: str, prefixes: Iterable[str
 
 def _relocate(tree: Path, key: Key, home: Path, more: Iterable[str]) -> None:
     prefixes = {BUILT_PREFIX, *more}
-    for path in tree.glob("lib/*/_sysconfigdata_*.py"):
+    for path in matching(tree, "lib/*/_sysconfigdata_*.py"):
         recorded = read_variables(path.read_text("utf-8", "surrogateescape"))
         prefix = recorded.get("prefix")
         if isinstance(prefix, str) and len(prefix) > 1 and prefix.startswith("/"):
             prefixes.add(prefix)
     for path in (
         *_scripts(tree / "bin"),
-        *(path for pattern in FILES_WITH_PREFIX for path in sorted(tree.glob(pattern))),
+        *(path for pattern in FILES_WITH_PREFIX for path in matching(tree, pattern)),
     ):
-        if path.is_symlink() or not path.is_file():
+        if not is_plain_file(path):
             continue
         content = path.read_bytes()
         relative = path.relative_to(tree).as_posix()
@@ -97,10 +98,8 @@ def _relocate(tree: Path, key: Key, home: Path, more: Iterable[str]) -> None:
 
 
 def _scripts(directory: Path) -> Iterable[Path]:
-    if not directory.is_dir():
-        return
-    for path in sorted(directory.iterdir()):
-        if path.is_file() and not path.is_symlink():
+    for path in matching(directory, "*"):
+        if is_plain_file(path):
             with path.open("rb") as file:
                 if file.read(2) == b"#!":
                     yield path
@@ -119,7 +118,7 @@ def _replace(path: Path, content: bytes) -> bool:
 
 def _forget_bytecode(path: Path) -> None:
     """If all times in a tree are equal, a stale ``.pyc`` whose source has the same size would pass for current."""
-    for stale in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+    for stale in matching(path.parent, f"__pycache__/{escape(path.stem)}.*.pyc"):
         stale.unlink()
 
 
@@ -144,7 +143,7 @@ def _name_dylibs(tree: Path, home: Path, run: Run) -> None:
 
     Source: https://github.com/astral-sh/uv/issues/10598. It needs Xcode's tools; most users never need the id.
     """
-    for path in sorted(tree.glob("lib/libpython3*.dylib")):
+    for path in matching(tree, "lib/libpython3*.dylib"):
         if path.is_symlink():
             continue
         new = path.with_name(f".{path.name}.new")

@@ -97,8 +97,19 @@ def _run(words: list[str]) -> int:
             outcome = arguments.run(session, arguments)
     except PyinstallError as error:
         outcome = CommandResult(errors=(error,))
+    except MemoryError:
+        outcome = CommandResult(errors=(_out_of_memory(),))
     own = _finish(outcome, command=arguments.command, is_json=arguments.json)
     return own if outcome.code is None else outcome.code
+
+
+def _out_of_memory() -> PyinstallError:
+    from pytest_pyinstall.errors import StoreError
+    from pytest_pyinstall.system.processes import memory_hint
+
+    return StoreError(
+        "there is not enough memory", hint=memory_hint() or "end other programs, or ask for fewer Pythons"
+    )
 
 
 def _steps(display: Any) -> Any:

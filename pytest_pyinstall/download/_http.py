@@ -20,6 +20,7 @@ from pytest_pyinstall.download._response import (
     proxy_refused,
 )
 from pytest_pyinstall.errors import FetchError
+from pytest_pyinstall.system.processes import thread_limit
 from pytest_pyinstall.system.urls import redacted, secrets_in
 
 if TYPE_CHECKING:
@@ -174,7 +175,11 @@ def _ssl_context(environ: Mapping[str, str], encrypted: bool) -> ssl.SSLContext:
     file, directory = environ.get("SSL_CERT_FILE") or None, environ.get("SSL_CERT_DIR") or None
     if not file and not directory:
         # The system's certificates, not those of the process's own environment variables.
-        return httpcore2.default_ssl_context(_trust_env=False)
+        try:
+            return httpcore2.default_ssl_context(_trust_env=False)
+        except (OSError, ssl.SSLError) as error:
+            msg = f"cannot load the certificates of the system: {error.strerror or error}"
+            raise FetchError(msg, hint="SSL_CERT_FILE=FILE names the certificates to trust") from error
     try:
         return ssl.create_default_context(cafile=file, capath=directory)
     except (OSError, ssl.SSLError) as error:
@@ -281,7 +286,8 @@ class Connection:
         # Each byte of the headers restarts the read timeout. This timer limits the time for all of them.
         alarm = threading.Timer(min(limits.headers, left), self._expire)
         alarm.daemon = True
-        alarm.start()
+        with thread_limit():
+            alarm.start()
         all_headers = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "pytest-pyinstall", **headers}
         extensions = {"timeout": timeout, "trace": self._trace}
         try:
@@ -314,6 +320,8 @@ class Connection:
         try:
             with quietly():
                 return call()
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001  # the hooks and transports of a caller's client can raise anything
             fault = self._fault(error)
         raise fault  # outside of the handler, because `__context__` would keep an error that may contain secrets

@@ -107,10 +107,12 @@ def _read_local(url: str, limits: RetryPolicy, what: str) -> bytes:
         reading = "cannot read the catalogue" if what == CATALOGUE else f"{what}: cannot read"
         hint = "--python-catalogue FILE, or URL" if what == CATALOGUE else ""
         with open_file_url(url, what=reading, hint=hint) as source:
-            body = source.read(limits.catalogue_size + 1)
+            body = bytearray()
+            while len(body) <= limits.catalogue_size and (chunk := source.read(1 << 20)):
+                body += chunk
     except OSError as error:  # also when closing it
         msg = f"cannot read {redacted(url)}: {error.strerror}"
         raise FetchError(msg, hint="--python-catalogue FILE") from error
     if len(body) > limits.catalogue_size:
         raise too_long(url, limits)
-    return body
+    return bytes(body)

@@ -15,7 +15,7 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from pytest_pyinstall.errors import InvalidSettingError, StoreError
 
@@ -33,8 +33,10 @@ __all__ = [
     "discard",
     "host_name",
     "is_abandoned",
+    "is_plain_file",
     "make_cache_directory",
     "make_directory",
+    "matching",
     "move_aside",
     "move_or_delete",
     "new_file",
@@ -74,6 +76,29 @@ def children(directory: Path) -> list[Path]:
         return sorted(directory.iterdir())
     except OSError:
         return []
+
+
+def matching(directory: Path, pattern: str) -> list[Path]:
+    """The paths below `directory` that match `pattern`, such as ``lib/*/Makefile``, by name.
+
+    Raises `OSError` for a directory that cannot be read; `Path.glob` would pass over it.
+    """
+    from fnmatch import fnmatchcase
+
+    first, _, rest = pattern.partition("/")
+    try:
+        found = [path for path in sorted(directory.iterdir()) if fnmatchcase(path.name, first)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [path for each in found for path in matching(each, rest)] if rest else found
+
+
+def is_plain_file(path: Path) -> bool:
+    """Whether it is a file and not a link. Raises `OSError` if that cannot be found out, unlike `Path.is_file`."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def write_atomically(
@@ -281,19 +306,23 @@ def move_or_delete(directory: Path, aside: Path) -> None:
 
 def _replace_entries(source: Path, destination: Path) -> None:
     """Move what is in `source` over what is in `destination`. A reader finds the old or the new file of each name."""
-    for parent, folders, names in os.walk(source):
+    for parent, folders, names in os.walk(source, onerror=_raise):
         here = destination / Path(parent).relative_to(source)
         if here.is_symlink() or not here.is_dir():
             remove(here)
             here.mkdir()
         here.chmod(stat.S_IMODE(Path(parent).stat().st_mode) | stat.S_IWUSR)
-        for entry in children(here):
+        for entry in sorted(here.iterdir()):
             if entry.name not in {*folders, *names}:
                 remove(entry)
         for name in (*names, *(name for name in folders if Path(parent, name).is_symlink())):
             if (here / name).is_dir() and not (here / name).is_symlink():
                 remove(here / name)
             Path(parent, name).replace(here / name)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _rename(source: Path, destination: Path) -> None:

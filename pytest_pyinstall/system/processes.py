@@ -33,6 +33,7 @@ __all__ = [
     "execute",
     "forget",
     "kill",
+    "memory_hint",
     "own_group",
     "run",
     "run_into",
@@ -148,7 +149,17 @@ def thread_limit() -> Iterator[None]:
         if "new thread" not in str(error):
             raise
         msg = "cannot start another thread: the limit of processes, or the memory, is exhausted"
-        raise StoreError(msg, hint="ulimit -u 4096") from error
+        raise StoreError(msg, hint=memory_hint() or "ulimit -u 4096") from error
+
+
+def memory_hint() -> str:
+    """The command that removes the limit of this process's memory. Empty if it has none."""
+    if sys.platform != "win32":
+        import resource
+
+        if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+            return "ulimit -v unlimited"
+    return ""
 
 
 def tail(text: str, most: int = 4000) -> str:

@@ -1,5 +1,6 @@
 """A finished tree contains only paths of its installation directory, and everything that uv adds."""
 
+import errno
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import archives
 import pytest
@@ -99,6 +101,32 @@ def test_sysconfig_names_only_the_installation_directory(minor: str, published: 
     assert f"-L{home}/lib" in said or "Py_ENABLE_SHARED': 0" in said
     assert not re.search(r"(?<![\w/])(?:-[LI])?/install\b", said.replace("/usr/bin/install", ""))
     assert str(archives.interpreters()[minor].parents[1]) not in said
+
+
+@needs_symlink
+@pytest.mark.parametrize("unreadable", ["lib", "lib/python3.12", "lib/pkgconfig", "bin"])
+def test_p2_a_directory_that_cannot_be_read_is_an_error(
+    unreadable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Path.glob` passes over it, and the installation would keep the paths of the machine that built it."""
+    tree = tmp_path / "tree"
+    for name in ("bin/python3.12", "lib/pkgconfig/python.pc", "lib/python3.12/_sysconfigdata_x.py"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("#!/install/bin/python3.12\n")
+    for function in ("listdir", "scandir"):
+        monkeypatch.setattr(os, function, _failing(getattr(os, function), tree / unreadable))
+
+    with pytest.raises(StoreError, match=f"cannot finish .*{os.strerror(errno.ESTALE)}"):
+        finish(tree, key=Key.parse(f"cpython-3.12.1-{TARGET}"), home=tmp_path / "home", tag="")
+
+
+def _failing(function: Callable[..., Any], unreadable: Path) -> Callable[..., Any]:
+    def call(path: Any = ".") -> Any:
+        if not isinstance(path, int) and Path(path) == unreadable:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+        return function(path)
+
+    return call
 
 
 EXTENSION = """

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import mirror as server
 import pytest
@@ -208,6 +209,19 @@ def test_a_dumb_terminal_and_a_ci_log_get_plain_lines(
     assert process.wait() == 0, seen
     assert "\x1b" not in seen
     assert [line[0] for line in seen.splitlines()] == ["D", "+"]
+
+
+def test_p16_too_little_memory_is_an_error_with_a_hint(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr("pytest_pyinstall.provisioner.Provisioner.find", fail)
+
+    done = cli("find", "3.13")
+
+    assert (done.code, done.out) == (6, "")
+    assert done.err.splitlines()[0] == "error: there is not enough memory"
+    assert done.err.splitlines()[1].startswith("hint: ")
 
 
 def test_an_interruption_during_clean_up_exits_with_130(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:

@@ -1,9 +1,12 @@
 """Connections have time limits, verify certificates, and use only the configured proxies."""
 
 import contextlib
+import errno
 import logging
+import os
 import socket
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trustme
@@ -16,9 +19,7 @@ from mirror import (
     trickle,
 )
 
-from pytest_pyinstall.errors import (
-    FetchError,
-)
+from pytest_pyinstall.errors import FetchError, StoreError
 
 
 def test_p12_headers_that_arrive_too_slowly_are_retried(fetcher: Fetcher) -> None:
@@ -101,6 +102,30 @@ def test_missing_certificates_are_an_error(fetcher: Fetcher, tmp_path: Path) -> 
 
     with pytest.raises(FetchError, match=r"missing\.pem"):
         fetcher(url=BUILD.url)
+
+
+def test_p16_unreadable_certificates_of_the_system_are_an_error(
+    fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_: object) -> NoReturn:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("httpcore2.default_ssl_context", fail)
+
+    with pytest.raises(FetchError, match="certificates of the system: Cannot allocate memory") as caught:
+        fetcher(url=BUILD.url)
+    assert "SSL_CERT_FILE" in caught.value.hint
+
+
+def test_p16_a_download_without_another_thread_is_an_error(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> NoReturn:
+        msg = "can't start new thread"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr("threading.Timer.start", fail)
+
+    with pytest.raises(StoreError, match="cannot start another thread"):
+        fetcher()
 
 
 def test_loopback_is_requested_without_a_proxy(fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from pytest_pyinstall.system.files import (
     discard,
     host_name,
     is_abandoned,
+    is_plain_file,
+    matching,
     move_aside,
     move_or_delete,
     new_file,
@@ -293,3 +295,23 @@ def test_a_read_only_directory_can_be_deleted(tmp_path: Path) -> None:
 
 def test_the_host_name_is_the_one_that_socket_reports() -> None:
     assert host_name() == socket.gethostname()
+
+
+def test_matching_returns_the_paths_of_a_pattern_by_name(tmp_path: Path) -> None:
+    for name in ("lib/b/Makefile", "lib/a/Makefile", "lib/a/Makefile.pre", "lib/c", "lib/.d/Makefile"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    found = [path.relative_to(tmp_path).as_posix() for path in matching(tmp_path, "lib/*/Makefile")]
+    assert found == ["lib/.d/Makefile", "lib/a/Makefile", "lib/b/Makefile"]
+    assert matching(tmp_path, "lib/[ab]") == [tmp_path / "lib" / "a", tmp_path / "lib" / "b"]
+    assert matching(tmp_path / "missing", "*") == []
+
+
+@posix
+def test_a_link_is_not_a_plain_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+
+    assert is_plain_file(tmp_path / "file")
+    assert not any(map(is_plain_file, (tmp_path / "link", tmp_path, tmp_path / "missing", tmp_path / "file" / "x")))

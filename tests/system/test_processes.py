@@ -152,7 +152,7 @@ def test_run_into_files_does_not_wait_for_processes_that_are_left_running(tmp_pa
         os.kill(left, signal.SIGKILL)
 
 
-def test_p16_a_thread_that_cannot_be_started_is_a_clear_error() -> None:
+def test_p16_a_thread_that_cannot_be_started_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(message: str) -> None:
         with thread_limit():
             raise RuntimeError(message)
@@ -160,6 +160,13 @@ def test_p16_a_thread_that_cannot_be_started_is_a_clear_error() -> None:
     with pytest.raises(StoreError, match="cannot start another thread") as caught:
         fail("can't start new thread")
     assert caught.value.hint == "ulimit -u 4096"
+    if sys.platform != "win32":
+        import resource
+
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (60 << 20, resource.RLIM_INFINITY))
+        with pytest.raises(StoreError) as caught:
+            fail("can't start new thread")
+        assert caught.value.hint == "ulimit -v unlimited"
     with pytest.raises(RuntimeError, match="something else"):
         fail("something else")
 
