@@ -232,7 +232,7 @@ def test_exec_forwards_signals_and_waits_for_the_command(minor: str, mirrored: P
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        assert process.wait(10) == 5
+        assert process.wait(60) == 5
 
 
 NOXFILE = """

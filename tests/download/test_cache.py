@@ -102,7 +102,7 @@ def test_p4_threads_that_need_one_archive_make_one_download(fetcher: Fetcher) ->
     fetcher.mirror.script(PATH, stalled)
     with ThreadPoolExecutor(8) as pool:
         results = [pool.submit(fetcher) for _ in range(8)]
-        assert stalled.reached.wait(30)
+        assert stalled.reached.wait(100)
         stalled.release()
 
         assert all(result.result() == CONTENT for result in results)
@@ -113,7 +113,7 @@ def test_p4_processes_that_need_one_archive_make_one_download(fetcher: Fetcher) 
     stalled = stall(after=1000)
     fetcher.mirror.script(PATH, stalled)
     with in_process(fetcher) as one, in_process(fetcher) as two, in_process(fetcher) as three:
-        assert stalled.reached.wait(30)
+        assert stalled.reached.wait(100)
         stalled.release()
 
     assert [one.returncode, two.returncode, three.returncode] == [0, 0, 0]
@@ -125,7 +125,7 @@ def test_p5_a_stopped_process_that_holds_the_lock_does_not_block_a_download(fetc
     fetcher.mirror.script(PATH, stalled)
     waits = Waits()
     with in_process(fetcher) as holder:
-        assert stalled.reached.wait(30)
+        assert stalled.reached.wait(100)
         holder.send_signal(signal.SIGSTOP)
         fetcher.limit(abandoned=0.1)
 
@@ -167,7 +167,7 @@ def test_p6_downloads_succeed_if_the_lock_file_is_deleted(fetcher: Fetcher, part
     fetcher.mirror.script(PATH, stalled)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(fetcher)
-        assert stalled.reached.wait(30)
+        assert stalled.reached.wait(100)
         (fetcher.path.parent / ".lock").unlink()
         if part_too:
             fetcher.path.with_name(NAME + ".part").unlink()
@@ -313,7 +313,7 @@ def test_prune_and_clear_keep_a_running_download(fetcher: Fetcher, sweep: Callab
     fetcher.mirror.script(PATH, stalled)
     with ThreadPoolExecutor(1) as pool:
         result = pool.submit(fetcher)
-        assert stalled.reached.wait(30)
+        assert stalled.reached.wait(100)
 
         assert sweep(fetcher.cache) == []
         stalled.release()

@@ -183,7 +183,7 @@ def test_p20_stop_ends_a_running_download(fetcher: Fetcher) -> None:
         client.stop()
 
         with pytest.raises(FetchError, match="stopped"):
-            result.result(timeout=20)
+            result.result(timeout=100)
 
 
 def test_p20_stop_ends_a_pause(fetcher: Fetcher) -> None:
@@ -197,7 +197,7 @@ def test_p20_stop_ends_a_pause(fetcher: Fetcher) -> None:
         client.stop()
 
         with pytest.raises(FetchError, match="stopped"):
-            result.result(timeout=20)
+            result.result(timeout=100)
 
 
 def test_p20_stop_ends_a_wait_for_another_process(fetcher: Fetcher) -> None:
@@ -205,14 +205,14 @@ def test_p20_stop_ends_a_wait_for_another_process(fetcher: Fetcher) -> None:
     fetcher.mirror.script(PATH, stalled)
     waits = Waits()
     with in_process(fetcher), fetcher.client() as client, ThreadPoolExecutor(1) as pool:
-        assert stalled.reached.wait(30)
+        assert stalled.reached.wait(100)
         url = fetcher.mirror.url + PATH
         result = pool.submit(fetch, BUILD, url=url, cache=fetcher.cache, client=client, progress=waits)
         wait_until(lambda: bool(waits.reasons))
         client.stop()
 
         with pytest.raises(FetchError, match="stopped"):
-            result.result(timeout=20)
+            result.result(timeout=100)
         stalled.release()
 
 

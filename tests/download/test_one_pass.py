@@ -314,7 +314,7 @@ def test_p20_stop_ends_the_download_and_the_unpacking(pipeline: Pipeline) -> Non
     wait_until(lambda: len(pipeline.files) > 5)
     assert pipeline.client is not None
     pipeline.client.stop()
-    thread.join(30)
+    thread.join(100)
     assert len(failed) == 1
 
 
@@ -345,7 +345,7 @@ except KeyboardInterrupt:
     process = subprocess.Popen([sys.executable, "-c", program])
     wait_until(lambda: len(pipeline.files) > 5)
     process.send_signal(number)
-    assert process.wait(30) == 77
+    assert process.wait(100) == 77
     assert pipeline.links == []
 
 

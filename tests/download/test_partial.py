@@ -196,7 +196,7 @@ def test_p6_two_downloads_without_a_lock_do_not_write_one_file(fetcher: Fetcher)
         (fetcher.path.parent / ".lock").unlink()
         second = fetch(BUILD, url=fetcher.mirror.url + PATH, cache=fetcher.cache, client=client)
         stalled.release()
-        assert again.reached.wait(30)
+        assert again.reached.wait(100)
 
         with second.file as file:
             assert file.read() == CONTENT

@@ -140,8 +140,8 @@ def test_p20_stop_ends_a_stalled_request_of_a_client_of_the_caller(
 
         thread = threading.Thread(target=work)
         thread.start()
-        assert stalled.reached.wait(20)
+        assert stalled.reached.wait(100)
         client.stop()
-        thread.join(20)
+        thread.join(100)
         assert not thread.is_alive()
     assert "stopped" in str(raised[0])

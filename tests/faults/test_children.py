@@ -45,7 +45,7 @@ def end(process: "subprocess.Popen[bytes]", number: int, project: Path) -> None:
     pid = int(pid_file.read_text())
     assert is_running(pid)
     process.send_signal(number)
-    process.wait(30)
+    process.wait(100)
     wait_until(lambda: not is_running(pid), 20)
 
 

@@ -326,7 +326,7 @@ def wait_for_end_of(process: int) -> None:
 @needs_scripts
 def test_standard_input_of_a_probe_is_empty(script: Write) -> None:
     with pytest.raises(ProbeError, match="saying: read all"):
-        probe_here(script("#!/bin/sh\ncat\necho read all\n"), timeout=10)
+        probe_here(script("#!/bin/sh\ncat\necho read all\n"), timeout=60)
 
 
 @needs_scripts

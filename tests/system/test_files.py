@@ -89,7 +89,7 @@ def test_p1_a_reader_always_finds_the_name(tmp_path: Path) -> None:
             new = _directory(tmp_path / f"new{number}", str(number))
             replace_directory(new, final)
         (tmp_path / "stop").touch()
-        assert reader.wait(30) == 0
+        assert reader.wait(100) == 0
 
 
 def test_p6_writers_without_a_lock_leave_one_whole_directory(tmp_path: Path, way: str) -> None:

@@ -276,7 +276,7 @@ def test_a_killed_watchdog_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
         end_with_us(process, group=True)
         assert watchdog._pipe is not None
         os.close(watchdog._pipe)  # simulates the end of this process
-        assert process.wait(30) == -signal.SIGTERM
+        assert process.wait(100) == -signal.SIGTERM
         watchdog._pipe = None
         forget(process, group=True)
 
