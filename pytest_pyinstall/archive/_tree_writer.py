@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -220,15 +221,17 @@ class TreeWriter:
         mode = 0o755 if member.executable else 0o644
         descriptor = self._create(where, mode, member)
         try:
-            if self._known is None:
-                for piece in member.pieces:
-                    _write_all(descriptor, piece, where)
-            else:
-                digest = sha256()
-                for piece in member.pieces:
-                    _write_all(descriptor, piece, where)
-                    digest.update(piece)
-                status = os.fstat(descriptor)
+            digest = sha256()
+            for piece in member.pieces:
+                _write_all(descriptor, piece, where)
+                digest.update(piece)
+            status = os.fstat(descriptor)
+            if _fchmod is not None and stat.S_IMODE(status.st_mode) != mode:  # the umask
+                try:
+                    _fchmod(descriptor, mode)
+                except OSError as error:
+                    raise _store_error(error, where) from error
+            if self._known is not None:
                 self._known[status.st_ino] = status.st_size, status.st_mtime_ns, digest.hexdigest()
         except BaseException:
             with suppress(OSError):
@@ -246,12 +249,6 @@ class TreeWriter:
             reject(_SAME_NAME, member.name)
         except OSError as error:
             raise _store_error(error, where) from error
-        if _fchmod is not None:
-            try:
-                _fchmod(descriptor, mode)  # whatever the umask of the process is
-            except OSError as error:
-                os.close(descriptor)
-                raise _store_error(error, where) from error
         return descriptor
 
     def _link(self, path: str, member: ArchiveMember) -> None:

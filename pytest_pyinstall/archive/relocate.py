@@ -272,6 +272,7 @@ def _relocation(prefixes: Iterable[str], home: str, *, escape: bool = True) -> R
     # `home` first: a path that was relocated before can be below one of the prefixes.
     forms = sorted({form for name in names for form in (name, _PLAIN.sub(r"\\\g<0>", name))}, key=len, reverse=True)
     place = re.compile(
+        rf"(?=[{re.escape(''.join({form[0] for form in forms}))}])"  # nearly always false, so it comes first
         r"(?:^|(?<=[\s'\"=:,;(\[{`|<>&!@])|(?<=-[A-Z])|(?<=-isystem))"
         rf"(?:{'|'.join(map(re.escape, forms))})"
         r"(?=[/\s'\"=:,;)\]}`|<>&#]|$)",

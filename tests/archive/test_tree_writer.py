@@ -230,8 +230,12 @@ def test_p16_a_disk_error_has_a_path_and_a_reason(
     given_archive = archive(content)
     monkeypatch.setattr(*((_tree_writer, "_fchmod") if call == "fchmod" else (os, call)), fail)
 
-    with pytest.raises(StoreError) as caught:
-        unpack(given_archive, into=into)
+    umask = os.umask(0o077)  # otherwise no file needs another mode
+    try:
+        with pytest.raises(StoreError) as caught:
+            unpack(given_archive, into=into)
+    finally:
+        os.umask(umask)
 
     monkeypatch.undo()
     assert str(into) in caught.value.message
