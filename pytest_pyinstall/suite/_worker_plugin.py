@@ -468,7 +468,7 @@ def main(path):
         _document = json.loads(file.read().decode("utf-8"))
     _stream = _Stream(_document["stream"])
     _look_like_pytest()
-    code = 3
+    code = 1  # of a Python that ends with an exception
     try:
         code = int(pytest.main(_arguments()))
     except SystemExit as end:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dis
+import inspect
+import itertools
 import json
 import math
 import os
@@ -154,11 +157,28 @@ def _only_reports(config: pytest.Config, package: str) -> bool:
 def _own_hooks(config: pytest.Config, plugin: object) -> Iterator[str]:
     for caller in config.pluginmanager.get_hookcallers(plugin) or ():
         for implementation in caller.get_hookimpls():
-            # A wrapper does not run tests itself. A reporter that inherits from pytest's own has that one's hooks too.
-            is_wrapper = caller.name in _RUNNING_HOOKS and (implementation.hookwrapper or implementation.wrapper)
+            # A wrapper does not run tests itself, and neither does a hook that leaves them to the next one. A reporter
+            # that inherits from pytest's own has that one's hooks too.
+            only_watches = caller.name in _RUNNING_HOOKS and (
+                implementation.hookwrapper or implementation.wrapper or _returns_only_none(implementation.function)
+            )
             is_inherited = implementation.function.__module__.startswith("_pytest.")
-            if implementation.plugin is plugin and not is_wrapper and not is_inherited:
+            if implementation.plugin is plugin and not only_watches and not is_inherited:
                 yield caller.name
+
+
+def _returns_only_none(function: object) -> bool:
+    """Whether `function` has no other ``return`` than ``return None``, as in teamcity-messages."""
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_flags & inspect.CO_GENERATOR:
+        return False
+    instructions = list(dis.get_instructions(code))
+    for before, each in itertools.pairwise([*instructions[:1], *instructions]):
+        if each.opname == "RETURN_CONST" and each.argval is not None:
+            return False
+        if each.opname == "RETURN_VALUE" and (before.opname != "LOAD_CONST" or before.argval is not None):
+            return False
+    return True
 
 
 def seed() -> int:

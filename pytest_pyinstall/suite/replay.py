@@ -406,9 +406,8 @@ class ReportReplayer:
         elif row.exit_code == pytest.ExitCode.INTERRUPTED and not row.has_collect_error and not row.stopping:
             self._broken(row, f"the session was interrupted\n\n{tail}", note="interrupted")
         elif row.exit_code not in {0, 2, 5} and not row.failures:
-            self._broken(
-                row, f"pytest ended with exit code {row.exit_code}\n\n{tail}", note=f"exit code {row.exit_code}"
-            )
+            text = f"pytest ended with exit code {row.exit_code}\n\n{_exception(tail)}"
+            self._broken(row, text, note=f"exit code {row.exit_code}")
 
     def _crashed(self, row: InterpreterRun, code: int, tail: str, cache: Path) -> None:
         how = f"ended with exit code {code}"
@@ -460,6 +459,18 @@ def rows_by_text(rows: Sequence[InterpreterRun], name: str) -> dict[str, list[In
             if row not in found.setdefault(text, []):
                 found[text].append(row)
     return found
+
+
+def _exception(tail: str) -> str:
+    """The exception in which the last traceback of pytest's output ends; `tail` itself if there is no traceback.
+
+    The frames before it differ between the Pythons, and one cause should be shown once.
+    """
+    lines = tail.splitlines()
+    frames = [index for index, line in enumerate(lines) if re.match(r'  File ".*", line \d+', line)]
+    rest = lines[frames[-1] + 1 :] if frames else []
+    start = next((index for index, line in enumerate(rest) if line and not line[0].isspace()), None)
+    return tail if start is None else "\n".join(rest[start:]).strip()
 
 
 def _usage_error(tail: str) -> str:

@@ -42,8 +42,10 @@ def test_hooks_of_other_plugins_get_pytest_nodes(run: Run, bench: Bench, tmp_pat
         "    def pytest_deselected(self, items):\n"
         "        for item in items: check(item, self.config)\n"
         "    def pytest_runtest_logreport(self, report): check(report.node, self.config)\n"
+        "    def pytest_runtest_protocol(self, item): return None\n"
         "    def pytest_collectreport(self, report):\n"
         "        if report.nodeid.endswith(']'): check(report.node, self.config)\n"
+        "def pytest_addoption(parser): parser.addoption('--curious', action='store_true')\n"
         "def pytest_configure(config): config.pluginmanager.register(Plugin(config))\n",
         "utf-8",
     )
@@ -51,8 +53,9 @@ def test_hooks_of_other_plugins_get_pytest_nodes(run: Run, bench: Bench, tmp_pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(tmp_path))
         result = run(
-            "-p", "curious", "-k", "not later", "--continue-on-collection-errors", "-s", "--capture=fd", pythons=PYTHONS
-        )
+            "-p", "curious", "--curious", "-k", "not later", "--continue-on-collection-errors", "-s", "--capture=fd",
+            pythons=PYTHONS,
+        )  # fmt: skip
 
     result.assert_outcomes(passed=3, failed=1, errors=2, deselected=2)
 
@@ -269,6 +272,22 @@ def test_the_statistics_of_hypothesis_are_shown(run: Run, bench: Bench) -> None:
 
 
 # One cause, one message
+
+
+def test_an_exception_before_the_session_ends_it_as_plain_pytest_and_is_shown_once(
+    bench: Bench, compare: Compare
+) -> None:
+    bench(
+        files={"conftest.py": "def pytest_addoption(parser): raise LookupError('no settings')\n", "test_it.py": TESTS}
+    )
+
+    result = compare().suite
+
+    assert result.ret == 1
+    text = result.stdout.str()
+    assert "ERROR collecting [py3.12,py3.13]" in text
+    assert text.count("LookupError: no settings") == 1
+    assert 'File "' not in text
 
 
 @pytest.mark.parametrize(
