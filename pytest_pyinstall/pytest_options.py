@@ -245,7 +245,7 @@ def step_level(config: pytest.Config) -> int | None:
 
     if value("log_cli_level") or value("log_cli"):
         return None  # pytest itself shows it
-    text = str(value("log_level") or ("info" if config.option.verbose > 0 else ""))
+    text = str(value("log_level") or ("info" if config.getoption("verbose", 0) > 0 else ""))
     return int(text) if text.isdecimal() else logging.getLevelNamesMapping().get(text.upper())
 
 

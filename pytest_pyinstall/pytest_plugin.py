@@ -121,7 +121,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     width = config.get_terminal_writer().fullwidth
     skips = state.pythons.skips_missing
     summary = header(state.choices, width=width, skips=skips, looks_only=state.looks_only)
-    if config.option.verbose > 0:
+    if config.getoption("verbose", 0) > 0:
         details = [detailed_header(choice) for choice in state.choices]
         return [*lines, *details, *(line for line in summary if line.startswith("missing")), *state.notes]
     return [*lines, *summary, *state.notes]
@@ -205,7 +205,7 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
     state = config.stash.get(STATE, None)
     if state is None or not state.choices or state.uses is not False or state.looks_only:
         return
-    if config.option.verbose >= 0:
+    if config.getoption("verbose", 0) >= 0:
         where = f"; {', '.join(state.commands)} on PATH" if state.commands else ""
         reason = f"no test used the fixture `python`{where}; --python-suite runs the whole suite with each of them"
         terminalreporter.write_line(f"pyinstall: {reason}")

@@ -258,7 +258,7 @@ class State:
         """
         reporter = self.config.pluginmanager.get_plugin("terminalreporter")
         say = self._teller()
-        verbose = self.config.option.verbose
+        verbose = self.config.getoption("verbose", 0)
         if reporter is None or say is None or verbose < -1:
             return None
         from pytest_pyinstall.progress import Bars, Lines, has_cursor

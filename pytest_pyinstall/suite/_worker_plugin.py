@@ -63,9 +63,11 @@ class _Stream:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0))
         self._write = os.write
         self._getppid = os.getppid
+        self._getpid = os.getpid
         self._exit = os._exit
         self._seek = os.lseek
         self._parent = os.getppid()
+        self._own = os.getpid()
         encoder = json.JSONEncoder(default=_shown)
         encoder.iterencode = encoder.iterencode  # on the instance, because a test may patch the class
         self._encode = encoder.encode
@@ -74,6 +76,8 @@ class _Stream:
 
     def send(self, *event):
         """Write one event. Raises `OSError`."""
+        if self._getpid() != self._own:
+            return  # a test forked, and the child goes on with the session, whose result plain pytest ignores too
         try:
             text = self._encode(event)
         except (TypeError, ValueError, RecursionError):  # keys that JSON does not support, or a cycle
@@ -119,7 +123,7 @@ class _Stream:
 
     def end_if_alone(self):
         """Exit if the controller was killed, which could not end this worker."""
-        if self._getppid() != self._parent:
+        if self._getppid() != self._parent and self._getpid() == self._own:
             self._exit(3)
 
     def position(self):
@@ -473,6 +477,9 @@ def main(path):
         code = int(pytest.main(_arguments()))
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except Exception:
+        code = 1  # as Python itself ends after a traceback
+        raise
     finally:
         _stream.lift_limit()
         _stream.send("end", code)

@@ -294,7 +294,7 @@ class Suite:
         write_coverage(terminalreporter, self._coverage, count=len(self.rows))
         if self.config.option.collectonly:
             return result
-        if self.config.option.verbose >= -1:
+        if self.config.getoption("verbose", 0) >= -1:
             write_table(terminalreporter, self.matrix.tallies)
         if self._replayer is not None:
             write_missing_modules(terminalreporter, self._replayer.missing_modules)
@@ -410,7 +410,7 @@ class Suite:
                 variant=variant,
                 lock_timeout=settings.lock_timeout,
                 excluded=settings.directories,
-                say=say if self.config.option.verbose >= -1 else None,
+                say=say if self.config.getoption("verbose", 0) >= -1 else None,
             )
 
     def _step(self, replayer: ReportReplayer) -> bool:
@@ -437,7 +437,7 @@ class Suite:
 
     def _explain_silence(self, *, happened: bool) -> None:
         """Print what takes long. Environments are announced at once, but not between the dots of the tests."""
-        verbose = self.config.option.verbose
+        verbose = self.config.getoption("verbose", 0)
         self._notices.show(happened=happened, at_once=verbose > 0 or (verbose == 0 and not self.matrix.rows))
         self._waits.show(happened=happened)
 

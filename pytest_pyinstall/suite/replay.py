@@ -255,7 +255,7 @@ class ReportReplayer:
         started = [row for row in self.rows if row.heading]
         lines = [line for line, rows in rows_by_text(started, "heading").items() if len(rows) == len(started)]
         self._shown = set(lines)
-        if self._reporter is not None and lines and self.config.option.verbose >= 0:
+        if self._reporter is not None and lines and self.config.getoption("verbose", 0) >= 0:
             for line in lines:
                 self._reporter.write_line(line)
 

@@ -204,7 +204,7 @@ def list_collected(config: pytest.Config, rows: Sequence[InterpreterRun]) -> Non
     if reporter is None:
         return
     for row in rows:
-        if config.option.verbose < -1:
+        if config.getoption("verbose", 0) < -1:
             counts = Counter(nodeid.partition("::")[0] for nodeid, _ in row.items)
             for name, count in sorted(counts.items()):
                 reporter.write_line(f"{name}[{row.label}]: {count}")

@@ -78,6 +78,18 @@ def test_after(fs):
     os.chdir("/")
 """
 
+FORKING = """
+import os
+
+def test_child_goes_on_with_the_session():
+    child = os.fork()
+    assert child
+    os.waitpid(child, 0)
+
+def test_child_ran_this_too():
+    pass
+"""
+
 LOOKING = """
 import inspect, os, subprocess, sys
 import __main__
@@ -119,11 +131,12 @@ def test_tests_that_patch_and_limit_their_process_end_as_under_plain_pytest(comp
             "test_limiting.py": LIMITING,
             "test_faking.py": FAKING,
             "test_looking.py": LOOKING,
+            "test_zz_forking.py": FORKING,
         },
     )
     # pytest 9 has no `cache_dir` without the plugin, and rejects the one that the controller passes.
     compared = compare("-p", "no:cacheprovider", "--strict-config", "--strict-markers")
-    compared.suite.assert_outcomes(passed=22, failed=6, skipped=2)
+    compared.suite.assert_outcomes(passed=26, failed=6, skipped=2)
 
 
 OLD_INI = """

@@ -270,6 +270,7 @@ def test_tests_can_read_their_label(run: Run, bench: Bench) -> None:
         (["--co"], 2),
         (["test_it.py"], 0),
         (["test_fails.py"], 1),
+        (["test_raises.py", "-p", "no:terminal"], 1),
     ],
 )
 def test_the_exit_code_is_that_of_plain_pytest(compare: Compare, bench: Bench, words: list[str], code: int) -> None:
@@ -278,6 +279,7 @@ def test_the_exit_code_is_that_of_plain_pytest(compare: Compare, bench: Bench, w
             "test_it.py": "def test_fine(): pass\n",
             "test_fails.py": "def test_fails(): assert 0\n",
             "test_broken.py": "import no_such_module\n",
+            "test_raises.py": "def test_raises(pytestconfig): pytestconfig.add_cleanup(lambda: 1 / 0)\n",
         }
     )
     compared = compare(*words)
