@@ -243,12 +243,13 @@ class Provisioner:
         return self._each(self._provide, requests)
 
     def sweep(self) -> None:
-        """Delete what killed processes left in the cache and in the temporary directory. Raises nothing."""
+        """Delete what killed processes left in store, cache and temporary directory. Raises nothing."""
         from pytest_pyinstall.system.temporary import sweep_temporary
 
         cache = self.settings.cache
         if other_writer(cache) is None:
             sweep_cache(cache)
+        self.store.sweep()
         sweep_temporary(self.environ)
 
     def install(

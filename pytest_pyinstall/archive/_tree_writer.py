@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pytest_pyinstall.system.files import FileDigests
 
-__all__ = ["LinkTarget", "TreeWriter", "check_as_written", "resolve_link"]
+__all__ = ["LinkTarget", "TreeWriter", "check_as_written", "resolve_link", "store_error"]
 
 
 class LinkTarget(NamedTuple):
@@ -130,7 +130,7 @@ class TreeWriter:
             with os.scandir(root) as entries:
                 left_over = next(entries, None)
         except OSError as error:
-            raise _store_error(error, self._root) from error
+            raise store_error(error, self._root) from error
         if left_over is not None:
             msg = f"cannot unpack into {self._root}: it is not empty"
             raise StoreError(msg, f"remove it and try again: {self._root}")
@@ -192,7 +192,7 @@ class TreeWriter:
             except FileExistsError:
                 reject(_SAME_NAME, path)
             except OSError as error:
-                raise _store_error(error, where) from error
+                raise store_error(error, where) from error
         return Path(self._root, home)
 
     def _make_directory(self, path: str, member: str) -> None:
@@ -213,7 +213,7 @@ class TreeWriter:
         except FileExistsError:
             reject(_SAME_NAME, member)
         except OSError as error:
-            raise _store_error(error, where) from error
+            raise store_error(error, where) from error
         self._made[path] = MemberKind.DIRECTORY
 
     def _write(self, path: str, member: ArchiveMember) -> None:
@@ -230,7 +230,7 @@ class TreeWriter:
                 try:
                     _fchmod(descriptor, mode)
                 except OSError as error:
-                    raise _store_error(error, where) from error
+                    raise store_error(error, where) from error
             if self._known is not None:
                 self._known[status.st_ino] = status.st_size, status.st_mtime_ns, digest.hexdigest()
         except BaseException:
@@ -240,7 +240,7 @@ class TreeWriter:
         try:
             os.close(descriptor)  # only here NFS reports that the disk is full
         except OSError as error:
-            raise _store_error(error, where) from error
+            raise store_error(error, where) from error
 
     def _create(self, where: str, mode: int, member: ArchiveMember) -> int:
         try:
@@ -248,7 +248,7 @@ class TreeWriter:
         except FileExistsError:
             reject(_SAME_NAME, member.name)
         except OSError as error:
-            raise _store_error(error, where) from error
+            raise store_error(error, where) from error
         return descriptor
 
     def _link(self, path: str, member: ArchiveMember) -> None:
@@ -262,7 +262,7 @@ class TreeWriter:
             reject(_SAME_NAME, member.name)
         except OSError as error:
             if error.errno not in _NO_HARDLINKS:
-                raise _store_error(error, where) from error
+                raise store_error(error, where) from error
         else:
             return
         try:
@@ -272,7 +272,7 @@ class TreeWriter:
                     path, member._replace(executable=executable, pieces=iter(lambda: original.read(CHUNK), b""))
                 )
         except OSError as error:
-            raise _store_error(error, there) from error
+            raise store_error(error, there) from error
 
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -293,10 +293,10 @@ def _write_all(descriptor: int, piece: bytes | memoryview, where: str) -> None:
         while written < len(piece):  # a signal, or a disk that has just become full: the next call fails
             written += os.write(descriptor, piece[written:])
     except OSError as error:
-        raise _store_error(error, where) from error
+        raise store_error(error, where) from error
 
 
-def _store_error(error: OSError, path: str) -> StoreError:
+def store_error(error: OSError, path: str) -> StoreError:
     hint = {
         errno.ENOSPC: "make room, or unpack elsewhere: export PYTEST_PYINSTALL_STORE=/somewhere/with/room",
         errno.EDQUOT: "make room, or unpack elsewhere: export PYTEST_PYINSTALL_STORE=/somewhere/with/room",

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 
 from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.system.files import parse_json
 
 __all__ = [
     "BUILT_PREFIX",
@@ -203,7 +204,7 @@ def _sysconfig_json(text: str, prefixes: Iterable[str], home: str) -> str:
         return _variable(name, value, relocate) if isinstance(value, str) else value
 
     try:
-        document = json.loads(text)
+        document = parse_json(text)
     except ValueError:
         return text
     changed = walk("", document)

@@ -25,7 +25,7 @@ from pytest_pyinstall.archive._members import (
     unpack_limit_for,
 )
 from pytest_pyinstall.archive._readers import Stream, tar_members, zip_members
-from pytest_pyinstall.archive._tree_writer import TreeWriter
+from pytest_pyinstall.archive._tree_writer import TreeWriter, store_error
 from pytest_pyinstall.errors import IntegrityError, StoreError, UnsafeArchiveError
 from pytest_pyinstall.system.processes import thread_limit
 
@@ -215,6 +215,8 @@ def unpack_members(
     except BrokenError as damage:
         msg = f"{name} is broken, although its digest is the expected one: {damage}"
         raise IntegrityError(msg, _ANOTHER_BUILD) from damage
+    except OSError as error:  # such as ESTALE of a file that was just created
+        raise store_error(error, error.filename or str(into)) from error
 
 
 _ANOTHER_BUILD = "nothing was installed from it; choose another build: pytest-pyinstall list --all"

@@ -46,7 +46,7 @@ from pytest_pyinstall.errors import (
 from pytest_pyinstall.interpreter.pack import Packable, look_at, pack_one
 from pytest_pyinstall.request.catalogue import document_place, key_name, mirrored, row_of, triple_of
 from pytest_pyinstall.request.identity import Attestation, Build, Key, Signer
-from pytest_pyinstall.system.files import children, delete, is_abandoned, new_file, write_atomically
+from pytest_pyinstall.system.files import children, delete, is_abandoned, new_file, parse_json, write_atomically
 from pytest_pyinstall.system.locks import hold
 from pytest_pyinstall.system.temporary import temporary_directory
 from pytest_pyinstall.system.urls import redacted
@@ -288,7 +288,7 @@ def _write(path: Path, archive: BinaryIO, build: Build) -> None:
 def _merge(path: Path, build: Build) -> None:
     """Add the row of `build` to the catalogue at `path`, which is replaced atomically. The caller holds the lock."""
     try:
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes())
         if not isinstance(document, dict):
             raise ValueError("not an object")  # noqa: TRY004  # handled like invalid JSON
     except FileNotFoundError:

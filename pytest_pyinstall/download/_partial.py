@@ -15,7 +15,14 @@ from typing import BinaryIO, Protocol
 from pytest_pyinstall.download._response import is_sendable
 from pytest_pyinstall.errors import DigestMismatchError, IntegrityError, StoreError
 from pytest_pyinstall.system import locks
-from pytest_pyinstall.system.files import OPEN_FLAGS, make_cache_directory, open_regular, remove, storage_error
+from pytest_pyinstall.system.files import (
+    OPEN_FLAGS,
+    make_cache_directory,
+    open_regular,
+    parse_json,
+    remove,
+    storage_error,
+)
 from pytest_pyinstall.system.urls import redacted
 
 __all__ = ["ArchiveSink", "PartialDownload", "SharedPartError"]
@@ -172,9 +179,9 @@ class PartialDownload:
 
     def _load(self) -> None:
         url = validator = ""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             with open_regular(self._note, OPEN_FLAGS) as file:
-                note = json.loads(file.read(_MOST_OF_NOTE))
+                note = parse_json(file.read(_MOST_OF_NOTE))
             url, validator = str(note["url"]), str(note["validator"])
         # Another user of this cache may have written the note: it must not break the request.
         if validator and is_sendable(validator):

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import StoreError
-from pytest_pyinstall.system.files import make_cache_directory, write_atomically
+from pytest_pyinstall.system.files import make_cache_directory, parse_json, write_atomically
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.urls import without_secrets
 
@@ -43,13 +43,13 @@ class CachedDocument:
             return kept
         try:
             body = kept.path.read_bytes()
-            meta = json.loads(kept._meta.read_text(encoding="utf-8"))
+            meta = parse_json(kept._meta.read_bytes())
             if meta["sha256"] == hashlib.sha256(body).hexdigest():
                 kept.etag, kept.modified, kept.since = str(meta["etag"]), str(meta["modified"]), float(meta["since"])
                 kept.body = body
                 if not f"{kept.etag}{kept.modified}".isascii():  # cannot be sent to the server
                     kept.etag = kept.modified = ""
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             pass
         return kept
 

@@ -12,7 +12,6 @@ unknown is a file name. So python-discovery parses the spec, and the result is t
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -27,6 +26,7 @@ from python_discovery import PythonSpec
 from pytest_pyinstall.errors import InvalidRequestError
 from pytest_pyinstall.request.identity import ARCHITECTURE_WORDS, Key, Target
 from pytest_pyinstall.request.request import Request
+from pytest_pyinstall.system.files import parse_json
 from pytest_pyinstall.system.values import Value, replace
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _guess_key(directory: Path) -> Candidate | None:
 def _hatch(directory: Path) -> tuple[Path, Path | None]:
     """hatch keeps the archive's layout, and writes the path of the executable to a file next to the interpreter."""
     try:
-        noted = json.loads((directory / "hatch-dist.json").read_text("utf-8"))["python_path"]
+        noted = parse_json((directory / "hatch-dist.json").read_bytes())["python_path"]
         executable = directory / noted
     except (OSError, ValueError, KeyError, TypeError):
         return directory / "python", None

@@ -1,7 +1,6 @@
 """Probes an executable by running `_probe_script.py` in it."""
 
 import errno
-import json
 import os
 import re
 import shlex
@@ -18,6 +17,7 @@ from typing import IO, Any, cast
 from pytest_pyinstall.errors import ProbeError, StoreError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.request.identity import Key, Target, normalized_number
+from pytest_pyinstall.system.files import parse_json
 from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.processes import end_with_us, forget, kill, thread_limit
 from pytest_pyinstall.system.values import replace
@@ -98,7 +98,7 @@ def _ask(executable: Path, environ: Mapping[str, str], timeout: float, stop: thr
     _, started, rest = text.rpartition(_START)
     document, ended, _ = rest.partition(_END)
     try:
-        found = json.loads(document) if started and ended else None
+        found = parse_json(document) if started and ended else None
     except ValueError:
         found = None
     if not isinstance(found, dict):

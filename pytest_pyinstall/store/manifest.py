@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
 
 from pytest_pyinstall.request.identity import Attestation, Build, Key
 from pytest_pyinstall.store._distributions import Distribution, read_distributions
-from pytest_pyinstall.system.files import OPEN_FLAGS, new_file, open_regular
+from pytest_pyinstall.system.files import OPEN_FLAGS, new_file, open_regular, parse_json
 from pytest_pyinstall.system.urls import without_secrets
 from pytest_pyinstall.system.values import Value, replace
 
@@ -353,8 +353,8 @@ class Record(Value):
         reason."""
         try:
             with open_regular(path, OPEN_FLAGS) as file:
-                document: Any = json.loads(file.read(_MOST_BYTES))
-        except (FileNotFoundError, ValueError, RecursionError):
+                document: Any = parse_json(file.read(_MOST_BYTES))
+        except (FileNotFoundError, ValueError):
             return None
         try:
             if document["format"] != _FORMAT:
@@ -428,7 +428,8 @@ def _attestation(document: Any) -> Attestation | None:
 
 def _version_info(parts: Any) -> tuple[int, int, int, str, int]:
     major, minor, micro, level, serial = parts
-    return (int(major), int(minor), int(micro), str(level), int(serial))
+    numbers = [_of_kind(each, int) for each in (major, minor, micro, serial)]
+    return (numbers[0], numbers[1], numbers[2], _of_kind(level, str), numbers[3])
 
 
 def is_same_tree(name: str, home: Path) -> bool:

@@ -27,7 +27,7 @@ from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.store._access import SETTING, Access
 from pytest_pyinstall.store._distributions import Packages
-from pytest_pyinstall.store._scratch import own_directory, stale_directories
+from pytest_pyinstall.store._scratch import own_directory, stale_directories, sweep
 from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.manifest import (
     Difference,
@@ -224,6 +224,15 @@ class Store(Value):
         """Checks whether others can change this store."""
         return Access(root=self.root, private=self.private, trusted=self.trusted)
 
+    def sweep(self) -> None:
+        """Delete what killed processes left, if no other user can write to this store. Raises nothing."""
+        if self._scratch_directory.is_symlink() or not self.private.is_dir():
+            return
+        with contextlib.suppress(OSError, StoreError):
+            self.access.check_directories()
+            sweep(self._scratch_directory)
+            self._sweep_records()
+
     def leftovers(self) -> list[Path]:
         """The scratch directories that killed processes left. Takes no lock."""
         return stale_directories(self._scratch_directory)
@@ -342,11 +351,14 @@ class Store(Value):
                 )
             except OSError as error:
                 raise self.access.unwritable(error) from error
-            for path in children(self.private / "records"):
-                # A process was killed in `_note_checked`, or the first version left it.
-                if is_abandoned(path) or _OLD_LEFTOVER.fullmatch(path.name):
-                    delete(path)
+            self._sweep_records()
             yield scratch
+
+    def _sweep_records(self) -> None:
+        for path in children(self.private / "records"):
+            # A process was killed in `_note_checked`, or the first version left it.
+            if is_abandoned(path) or _OLD_LEFTOVER.fullmatch(path.name):
+                delete(path)
 
     @contextlib.contextmanager
     def publishing(self) -> Iterator[None]:

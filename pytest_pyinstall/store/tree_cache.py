@@ -32,6 +32,7 @@ from pytest_pyinstall.system.files import (
     discard,
     is_abandoned,
     make_cache_directory,
+    parse_json,
     remove,
     scratch_name,
 )
@@ -111,7 +112,7 @@ def link_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, FileDiges
     """
     kept = trees_directory(cache) / build.sha256
     try:
-        document = json.loads((kept / _LIST).read_bytes())
+        document = parse_json((kept / _LIST).read_bytes())
         if not is_ours_alone(kept, below=cache) or kept.stat().st_dev != into.stat().st_dev:
             return None
         top = document["top"]
@@ -119,7 +120,7 @@ def link_tree(cache: Path, build: Build, *, into: Path) -> tuple[Path, FileDiges
             raise ValueError(top)
         entries = [Entry.from_json(row) for row in document["tree"]]
         known = _laid(kept / top, into / top, entries)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         _clear(into)
         discard(kept)
         return None

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_pyinstall.system.files import current_boot, write_atomically
+from pytest_pyinstall.system.files import current_boot, parse_json, write_atomically
 
 __all__ = ["find_damage", "record_contents"]
 
@@ -65,7 +65,7 @@ def find_damage(environment: Path, python: Path) -> str | None:
     Raises `OSError`, `ValueError`, `KeyError` or `TypeError` if ``content.json`` cannot be read. Tries to update the
     times in it, and ``bytecode.json``.
     """
-    document = json.loads((environment / _CONTENT).read_bytes())
+    document = parse_json((environment / _CONTENT).read_bytes())
     before = json.dumps(document)
     is_same_boot: bool = document["boot"] == current_boot()
     document["boot"] = current_boot()
@@ -111,7 +111,7 @@ def _bad_bytecode(environment: Path, python: Path, files: list[Any], *, is_same_
     known: dict[str, Any] = {}
     if is_same_boot:
         with contextlib.suppress(OSError, ValueError):
-            known = json.loads((environment / _BYTECODE).read_bytes())
+            known = parse_json((environment / _BYTECODE).read_bytes())
     found: dict[str, Any] = {}
     unknown: list[str] = []
     for directory in dict.fromkeys(os.path.dirname(row[0]) for row in files if row[0].endswith(".py")):  # noqa: PTH120  # text

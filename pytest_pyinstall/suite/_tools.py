@@ -5,7 +5,6 @@ tox and nox can run one of these tools to install what the tests need, so this m
 
 import ast
 import configparser
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.project import specifier_of_poetry
 from pytest_pyinstall.system import files
+from pytest_pyinstall.system.files import parse_json
 
 __all__ = [
     "UNKNOWN",
@@ -263,7 +263,7 @@ def _locked_packages(path: Path) -> Iterator[dict[str, Any]]:
         found = as_list(read_toml(path).get("package"))
     else:
         try:
-            document = json.loads(path.read_bytes())
+            document = parse_json(path.read_bytes())
         except (OSError, ValueError) as error:
             raise InvalidSettingError(f"{path} cannot be read: {error}") from error
         tables = [as_table(document, name) for name in ("default", "develop")] if isinstance(document, dict) else []

@@ -37,7 +37,7 @@ from urllib.parse import unquote, urlsplit
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.system import locks
-from pytest_pyinstall.system.files import move_or_delete, new_file, scratch_name, write_atomically
+from pytest_pyinstall.system.files import move_or_delete, new_file, parse_json, scratch_name, write_atomically
 
 if TYPE_CHECKING:
     from pytest_pyinstall.suite.inputs import Inputs
@@ -131,7 +131,7 @@ def describe(path: Path) -> Described:
         return Described("wheel" if wheel else "unfinished", path.stat().st_mtime, project=name)
     try:
         marker = path / "suite.json"
-        document = json.loads(marker.read_bytes())
+        document = parse_json(marker.read_bytes())
         words = {name: str(document.get(name, "")) for name in ("project", "python", "variant", "why")}
         with contextlib.suppress(ValueError):
             words["python"] = Key.parse(words["python"]).display_name
@@ -194,7 +194,7 @@ def _is_removable(path: Path, horizon: float) -> bool:
         marker = path / "suite.json"
         if marker.stat().st_mtime < horizon:
             return True
-        project = json.loads(marker.read_bytes())["project"]
+        project = parse_json(marker.read_bytes())["project"]
         return isinstance(project, str) and not Path(project).exists()
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -304,7 +304,7 @@ def keep_wheel(packages: Path, project: Path, *, into: Path) -> None:
 def _metadata(packages: Path, project: Path) -> Path | None:
     """The ``.dist-info`` of the editable installation of `project`; None if there is none."""
     for path in packages.glob("*.dist-info/direct_url.json"):
-        document = json.loads(path.read_bytes())
+        document = parse_json(path.read_bytes())
         place = unquote(urlsplit(document["url"]).path)
         if document.get("dir_info", {}).get("editable") and Path(place) == project:
             return path.parent

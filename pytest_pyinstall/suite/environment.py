@@ -33,7 +33,7 @@ from pytest_pyinstall.suite.inputs import OPTION, Inputs, changes, explicit_pack
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, Recipe, local_target
 from pytest_pyinstall.suite.variants import Variant
 from pytest_pyinstall.system import locks
-from pytest_pyinstall.system.files import children, delete, discard, is_abandoned, scratch_name
+from pytest_pyinstall.system.files import children, delete, discard, is_abandoned, parse_json, scratch_name
 from pytest_pyinstall.system.processes import run
 from pytest_pyinstall.system.temporary import temporary_directory
 
@@ -219,7 +219,7 @@ def _find_existing(plan: _Plan, leases: ExitStack) -> SuiteEnvironment | str | N
 
 
 def _read(path: Path, interpreter: Interpreter, *, editable: bool, seconds: float = 0.0) -> SuiteEnvironment:
-    record = json.loads((path / "suite.json").read_bytes())
+    record = parse_json((path / "suite.json").read_bytes())
     python = venv.scripts(path, interpreter.key) / record["executable"]
     return SuiteEnvironment(path=path, python=python, pytest=record["pytest"], editable=editable, seconds=seconds)
 
@@ -229,7 +229,7 @@ def _what_changed(plan: _Plan) -> str:
     records = []
     for path in plan.parent.glob(f"{plan.slot}-*/suite.json"):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            parts = json.loads(path.read_bytes())["parts"]
+            parts = parse_json(path.read_bytes())["parts"]
             records.append((path.stat().st_mtime, {str(name): str(value) for name, value in parts.items()}))
     if not records:
         return ""

@@ -21,6 +21,7 @@ from _pytest.junitxml import xml_key
 
 from pytest_pyinstall.suite.report import Cell, Matrix
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, named
+from pytest_pyinstall.system.files import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,7 +70,7 @@ def correct_names(config: pytest.Config) -> None:
 def last_failed(directory: Path) -> dict[str, bool]:
     """Read pytest's record of failed tests in the cache `directory`; empty if it cannot be read."""
     try:
-        found = json.loads((directory / "v" / "cache" / "lastfailed").read_bytes())
+        found = parse_json((directory / "v" / "cache" / "lastfailed").read_bytes())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

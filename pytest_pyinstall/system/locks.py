@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import LockTimeoutError, StoreError
-from pytest_pyinstall.system.files import host_name, make_directory
+from pytest_pyinstall.system.files import host_name, make_directory, parse_json
 from pytest_pyinstall.system.log import StepLogger
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def holder(path: Path, note: Path | None = None) -> str:
 
     pids = _pids_from_proc(path)
     try:
-        facts = json.loads(note.read_text(encoding="utf-8")) if note else {}
+        facts = parse_json(note.read_bytes()) if note else {}
         since = datetime.fromisoformat(facts["since"])
         age = max(0, round((datetime.now(UTC) - since).total_seconds()))
         where = "" if facts["host"] == host_name() else f" on {facts['host']}"

@@ -1,5 +1,6 @@
 """A cached catalogue is verified, its URL is not written, and its age is known."""
 
+import re
 import time
 
 import pytest
@@ -9,11 +10,17 @@ from pytest_pyinstall.download.document_cache import kept_since
 from pytest_pyinstall.errors import OfflineError
 
 
+@pytest.mark.parametrize("content", [b"{}", b"[" * 100_000, b'{"since": 1e999}', None])
 @pytest.mark.parametrize("damaged", [".json", ".meta"])
-def test_p11_a_damaged_cached_catalogue_is_not_used(fetcher: Fetcher, damaged: str) -> None:
+def test_p11_a_damaged_cached_catalogue_is_not_used(fetcher: Fetcher, damaged: str, content: bytes | None) -> None:
     fetcher.mirror.files["/c.json"] = b'{"a": 1}'
     fetcher.text()
-    next((fetcher.cache / "catalogues").glob(f"*{damaged}")).write_bytes(b"{}")
+    path = next((fetcher.cache / "catalogues").glob(f"*{damaged}"))
+    if content is None:  # a number that no float can hold
+        content = re.sub(rb"(since.*: ?)[0-9.]+", rb"\g<1>1" + b"0" * 400, path.read_bytes())
+        if damaged == ".json":
+            content = b""
+    path.write_bytes(content)
 
     with pytest.raises(OfflineError):
         fetcher.text(offline=True)

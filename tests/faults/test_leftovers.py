@@ -34,6 +34,8 @@ def test_p8_a_command_with_nothing_to_do_sweeps_what_killed_commands_left(
         f"cache/trees/{name_of_dead_process('.new')}",
         f"cache/commands/{name_of_dead_process('.new')}",
         f"cache/catalogues/{name_of_dead_process('.part')}",
+        f"store/.pytest-pyinstall/scratch/{workshop.key}/{name_of_dead_process('')}",
+        f"store/.pytest-pyinstall/records/{name_of_dead_process('.part')}",
         f"tmp/pytest-pyinstall-{name_of_dead_process('').removeprefix('.')}",
     ]
     for name in names:

@@ -1,6 +1,7 @@
 """The store finds what it published, recognizes damage, and does not remove an installation in use."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -168,6 +169,9 @@ def test_installations_of_a_store_copied_elsewhere_are_broken(store: Store, tmp_
         ("size", "9"),
         ("inode", "1"),
         ("version_info", [3, 12]),
+        ("version_info", [3, 12, math.inf, "final", 0]),
+        ("inode", math.nan),
+        ("size", 1e999),
         ("tree", [["../outside", "file", 0o644, 1, "ab"]]),
         ("tree", [["/outside", "file", 0o644, 1, "ab"]]),
         ("tree", [["lib", "file", "0644", 1, "ab"]]),
@@ -185,7 +189,7 @@ def test_p11_a_record_with_a_value_that_we_never_write_is_ignored(store: Store, 
     assert store.look(KEY) == Installation(key=KEY, home=store.home(KEY), record=None)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[" * 200_000, b"\xff", b"null", b"3"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 200_000, b'{"a":' * 200_000, b"\xff", b"null", b"3"])
 def test_p11_a_record_that_is_damaged_is_ignored(store: Store, content: bytes) -> None:
     publish(store)
     store.record_path(KEY).write_bytes(content)

@@ -14,7 +14,7 @@ import pytest
 
 from pytest_pyinstall.errors import LockTimeoutError, StoreError
 from pytest_pyinstall.system import locks
-from pytest_pyinstall.system.locks import hold, is_free, seize
+from pytest_pyinstall.system.locks import hold, holder, is_free, seize
 
 _HOLDER = """
 import sys
@@ -78,6 +78,14 @@ def test_a_note_of_a_dead_process_is_ignored(tmp_path: Path) -> None:
             _hold(path)
 
     assert f"process {process.pid} (" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[]", b"3", b"\xff", b'{"since": 3}'])
+def test_p11_a_damaged_note_is_ignored(tmp_path: Path, content: bytes) -> None:
+    note = tmp_path / "key.holder"
+    note.write_bytes(content)
+
+    assert holder(tmp_path / "key.lock", note) == "another process"
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
