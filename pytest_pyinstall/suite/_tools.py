@@ -26,6 +26,7 @@ __all__ = [
     "installed_by",
     "installs",
     "lock_files",
+    "normalized",
     "nox",
     "pdm",
     "pipenv",
@@ -35,6 +36,8 @@ __all__ = [
     "read_ini",
     "read_toml",
     "uv",
+    "uv_sources",
+    "with_uv_sources",
     "without_tools",
 ]
 
@@ -89,10 +92,105 @@ def pdm(document: Mapping[str, Any], names: Iterable[str]) -> Dependencies | Non
     return None
 
 
-def uv(document: Mapping[str, Any]) -> Dependencies | None:
+def uv(directory: Path, document: Mapping[str, Any]) -> Dependencies | None:
     """uv's own development dependencies, which are older than dependency groups; None if there are none."""
     lines = _strings(as_table(as_table(document, "tool"), "uv").get("dev-dependencies"))
-    return Dependencies("uv's dev-dependencies", lines) if lines else None
+    if not lines:
+        return None
+    sources = uv_sources(directory, document)
+    found = tuple(each for line in lines for each in with_uv_sources(line, sources))
+    return Dependencies("uv's dev-dependencies", found)
+
+
+def uv_sources(directory: Path, document: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The sources of dependencies in ``[tool.uv.sources]`` of the project in `directory`, by normalized name.
+
+    Those of the root of its workspace apply too. Paths are absolute, and a member of the workspace is an editable path.
+    """
+    root, of_root = _uv_workspace(directory, document)
+    found: dict[str, list[dict[str, Any]]] = {}
+    members: dict[str, Path] | None = None
+    for place, each in ((root, of_root), (directory, document)):
+        for name, value in as_table(as_table(as_table(each, "tool"), "uv"), "sources").items():
+            entries = found[normalized(name)] = []
+            for entry in value if isinstance(value, list) else [value]:
+                if not isinstance(entry, dict):
+                    continue
+                path = entry.get("path")
+                if entry.get("workspace") is True:
+                    members = _uv_members(root, of_root) if members is None else members
+                    member = members.get(normalized(name))
+                    entries += [{**entry, "path": str(member), "editable": True}] if member else []
+                else:
+                    entries.append({**entry, "path": str((place / path).resolve())} if isinstance(path, str) else entry)
+    return found
+
+
+def with_uv_sources(line: str, sources: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """The requirement `line` as uv would install it with these `sources`, as lines for pip.
+
+    uv reads sources only from a project. Without them, an index may have another project with the name.
+    """
+    match = re.fullmatch(r"([A-Za-z0-9][\w.-]*)\s*(\[[^\]]*\])?([^;@]*)(?:;(.*))?", line.strip())
+    if match is None or not (entries := sources.get(normalized(match[1]))):
+        return [line]
+    lines = []
+    for entry in entries:
+        target = _uv_target(entry)
+        if not target or entry.get("extra"):
+            return [line]
+        markers = [f"({marker.strip()})" for marker in (match[4], entry.get("marker")) if isinstance(marker, str)]
+        named = f"{match[1]}{match[2] or ''}"
+        if entry.get("editable") and not markers:
+            lines.append(f"-e {entry['path']}{match[2] or ''}")
+        else:
+            lines.append(" ; ".join([f"{named} @ {target}", *([" and ".join(markers)] if markers else [])]))
+    return lines
+
+
+def _uv_target(entry: Mapping[str, Any]) -> str:
+    """The URL of a source; empty if it has none, as the name of an index."""
+    subdirectory = f"#subdirectory={entry['subdirectory']}" if entry.get("subdirectory") else ""
+    if path := entry.get("path"):
+        return Path(path).as_uri()
+    if git := entry.get("git"):
+        revision = next((f"@{entry[key]}" for key in ("rev", "tag", "branch") if entry.get(key)), "")
+        return f"git+{git}{revision}{subdirectory}"
+    return f"{entry['url']}{subdirectory}" if entry.get("url") else ""
+
+
+def _uv_workspace(directory: Path, document: Mapping[str, Any]) -> tuple[Path, Mapping[str, Any]]:
+    """The root of the workspace that the project in `directory` belongs to, itself if there is none."""
+    for parent in (directory, *directory.parents):
+        try:
+            each = document if parent == directory else read_toml(parent / "pyproject.toml")
+        except InvalidSettingError:
+            continue
+        table = as_table(as_table(each, "tool"), "uv")
+        if "workspace" in table:
+            is_member = parent == directory or directory in _uv_members(parent, each).values()
+            return (parent, each) if is_member else (directory, document)
+    return directory, document
+
+
+def _uv_members(root: Path, document: Mapping[str, Any]) -> dict[str, Path]:
+    """The directories of the projects in the workspace with this root, by normalized name."""
+    table = as_table(as_table(as_table(document, "tool"), "uv"), "workspace")
+    found = {}
+    left_out = {path for pattern in _strings(table.get("exclude")) for path in root.glob(pattern)}
+    for path in (root, *(path for pattern in _strings(table.get("members")) for path in root.glob(pattern))):
+        try:
+            name = as_table(read_toml(path / "pyproject.toml"), "project").get("name")
+        except InvalidSettingError:
+            continue
+        if isinstance(name, str) and path not in left_out:
+            found[normalized(name)] = path
+    return found
+
+
+def normalized(name: object) -> str:
+    """The name of a project, group or extra, as it is compared."""
+    return re.sub(r"[-_.]+", "-", str(name)).lower()
 
 
 def hatch(directory: Path, document: Mapping[str, Any], names: Iterable[str]) -> Dependencies | None:

@@ -477,9 +477,6 @@ def main(path):
         code = int(pytest.main(_arguments()))
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-    except Exception:
-        code = 1  # as Python itself ends after a traceback
-        raise
     finally:
         _stream.lift_limit()
         _stream.send("end", code)

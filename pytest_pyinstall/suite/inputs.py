@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.project import read_project
-from pytest_pyinstall.suite._tools import as_list, as_table, read_ini, read_toml
+from pytest_pyinstall.suite._tools import as_list, as_table, read_ini, read_toml, uv_sources
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, can_be_installed, local_target
 
 __all__ = ["OPTION", "Inputs", "changes", "explicit_packages", "lines_of"]
@@ -317,6 +317,11 @@ class Inputs:
                 place = (project / path).resolve()
                 if place != project and can_be_installed(place):
                     self._local(place, editable=bool(table.get("editable", table.get("develop", False))))
+        for entry in (each for entries in uv_sources(project, document).values() for each in entries):
+            # A path in this file is found above. A member of a workspace, or a source of its root, is not.
+            source = Path(str(entry.get("path", project)))
+            if source != project and can_be_installed(source):
+                self._local(source, editable=bool(entry.get("editable")))
         for line in as_list(as_table(document, "project").get("dependencies")):
             if isinstance(line, str) and "@" in line and (target := local_target(line, project)):
                 self._local(target.path, editable=False, name=target.name)
@@ -333,6 +338,10 @@ class Inputs:
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
         places = [project, *(project / text for text in texts if _is_directory(project, text))]
+        # `f"requirements/{name}.txt"` and `name + ".txt"` name any file with that ending.
+        texts |= {
+            f"*{text}" for text in texts if re.fullmatch(r"[\w.-]*\.(txt|in)", text) and not (project / text).exists()
+        }
         for text in sorted(texts):
             for place in places:
                 for path in _files_of(place, text):

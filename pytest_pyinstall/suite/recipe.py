@@ -12,7 +12,7 @@ from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.project import read_project
 from pytest_pyinstall.suite import _tools
-from pytest_pyinstall.suite._tools import Dependencies, as_list, as_table, read_ini, read_toml
+from pytest_pyinstall.suite._tools import Dependencies, as_list, as_table, normalized, read_ini, read_toml
 from pytest_pyinstall.suite._tox import Tox, ToxEnvironment, read_tox
 from pytest_pyinstall.suite.variants import Variant
 
@@ -304,7 +304,7 @@ def _detected(base: Recipe) -> Recipe:
         _of_tool(base, own, _tools.nox(directory, document, sorted(_extras(directory, document)))),
         _of_files(base, own, _TEST_NAMES),
         _of_standard_tables(base, own, tox, _DEV_NAMES),
-        _of_tools(base, own, ("dev", "default"), _tools.uv(document), _tools.pipenv(directory)),
+        _of_tools(base, own, ("dev", "default"), _tools.uv(directory, document), _tools.pipenv(directory)),
         _of_files(base, own, _DEV_NAMES),
     ):
         if found:
@@ -321,7 +321,9 @@ def _with_runtime(base: Recipe) -> tuple[Recipe, str]:
     own = "the project in place (it has no metadata to install it)"
     tool = as_table(base.document, "tool")
     if lines := as_list(as_table(base.document, "project").get("dependencies")):
-        return replace(base, requirements=tuple(map(str, lines))), "the project's dependencies"
+        sources = _tools.uv_sources(base.directory, base.document)
+        requirements = (found for line in lines for found in _tools.with_uv_sources(str(line), sources))
+        return replace(base, requirements=tuple(requirements)), "the project's dependencies"
     if as_table(tool, "poetry").get("package-mode") is False:
         runtime = _tools.poetry_runtime(base.document)
     elif (base.directory / "requirements.txt").is_file():
@@ -335,9 +337,9 @@ def _with_runtime(base: Recipe) -> tuple[Recipe, str]:
 
 def _of_standard_tables(base: Recipe, own: str, tox: Tox | None, names: Sequence[str]) -> Recipe | None:
     """The dependency group and the extra with one of `names`. Tests with a group may need an extra too."""
-    groups = {_normalized(key) for key in as_table(base.document, "dependency-groups")}
+    groups = {normalized(key) for key in as_table(base.document, "dependency-groups")}
     group = next((name for name in names if name in groups), None)
-    extras = {_normalized(name): name for name in _extras(base.directory, base.document)} if base.project else {}
+    extras = {normalized(name): name for name in _extras(base.directory, base.document)} if base.project else {}
     extra = next((extras[name] for name in names if name in extras), None)
     if group is None and extra is None:
         return None
@@ -349,7 +351,7 @@ def _of_standard_tables(base: Recipe, own: str, tox: Tox | None, names: Sequence
     description = f"{with_extra} and its dependency group {group!r}"
     recipe = replace(recipe, requirements=(*base.requirements, *lines), description=description)
     in_tox = tox.environment(("py3", "py")) if tox and base.project else None
-    if tox and in_tox and in_tox.extras and group in map(_normalized, in_tox.groups):
+    if tox and in_tox and in_tox.extras and group in map(normalized, in_tox.groups):
         return replace(
             recipe, tox=tox, only_extras_of_tox=True, description=f"{description}, with the extras in {tox.where}"
         )
@@ -405,32 +407,29 @@ def _requirement_files(directory: Path, words: Sequence[str]) -> Iterator[str]:
 
 def _group(document: Mapping[str, Any], name: str, path: Path, seen: tuple[str, ...] = ()) -> list[str]:
     """The requirements of a dependency group. Source: https://packaging.python.org/specifications/dependency-groups"""
-    by_name = {_normalized(key): value for key, value in as_table(document, "dependency-groups").items()}
-    items = by_name.get(_normalized(name))
-    if _normalized(name) in seen:
+    by_name = {normalized(key): value for key, value in as_table(document, "dependency-groups").items()}
+    items = by_name.get(normalized(name))
+    if normalized(name) in seen:
         raise InvalidSettingError(f"{path}: the dependency group {name!r} includes itself")
     if not isinstance(items, list):
         message = f"{path}: there is no dependency group {name!r}"
         raise InvalidSettingError(message, hint=", ".join(by_name) or "pyinstall_suite_install")
     lines: list[str] = []
+    sources = _tools.uv_sources(path.parent, document)
     for item in items:
         included = item.get("include-group") if isinstance(item, dict) else None
         if isinstance(item, str):
-            lines.append(item)
+            lines += _tools.with_uv_sources(item, sources)
         elif isinstance(included, str):
-            lines += _group(document, included, path, (*seen, _normalized(name)))
+            lines += _group(document, included, path, (*seen, normalized(name)))
         else:
             raise InvalidSettingError(f"{path}: the dependency group {name!r} contains {item!r:.60}")
     return lines
 
 
-def _normalized(name: object) -> str:
-    return re.sub(r"[-_.]+", "-", str(name)).lower()
-
-
 def _name_of(line: str) -> str:
     match = re.match(r"[A-Za-z0-9][\w.-]*", line)
-    return _normalized(match[0]) if match else ""
+    return normalized(match[0]) if match else ""
 
 
 def _extras(directory: Path, document: Mapping[str, Any]) -> set[str]:

@@ -45,6 +45,28 @@ def test_compiled_sources_have_a_digest(write: Write) -> None:
     assert changes(before, parts(read_recipe(directory))) == ["demo.c", "sources that are compiled"]
 
 
+@pytest.mark.parametrize(
+    "code", ["open(f'reqs/{name}.txt')", "open('reqs/' + name + '.txt')", "open(os.path.join('reqs', name + '.txt'))"]
+)
+def test_a_file_whose_name_setup_py_computes_has_a_digest(write: Write, code: str) -> None:
+    setup = f"import os\nfrom setuptools import setup\nsetup(install_requires=[{code} for name in ['base']])\n"
+    directory = write(setup_DOT_py=setup, reqs__base_DOT_txt="a\n")
+    before = parts(read_recipe(directory))
+    write(reqs__base_DOT_txt="b\n")
+    assert changes(before, parts(read_recipe(directory))) == ["reqs/base.txt"]
+
+
+def test_a_member_of_the_workspace_that_the_project_needs_has_a_digest(write: Write) -> None:
+    other = '[project]\nname = "other"\nversion = "1"\n'
+    workspace = '[tool.uv.workspace]\nmembers = ["libs/*"]\n[tool.uv.sources]\nother = {workspace = true}\n'
+    directory = write(
+        pyproject_DOT_toml=f'{PROJECT}dependencies = ["other"]\n{workspace}', libs__other__pyproject_DOT_toml=other
+    )
+    before = parts(read_recipe(directory))
+    write(libs__other__pyproject_DOT_toml=f'{other}dependencies = ["a"]\n')
+    assert changes(before, parts(read_recipe(directory))) == ["libs/other/pyproject.toml [project]"]
+
+
 def test_the_digest_of_a_copied_project_ignores_builds_tests_and_our_directories(write: Write, tmp_path: Path) -> None:
     directory = write(pyproject_DOT_toml=PROJECT, src__demo_DOT_py="x = 1\n", name__space__deep_DOT_py="")
     spec = read_recipe(directory, ["."]).spec(python())

@@ -121,3 +121,31 @@ def test_extras_in_setup_files_are_found(write: Write) -> None:
     assert read_recipe(write(setup_DOT_py=setup)).extras == ("testing",)
     write(setup_DOT_cfg="[options.extras_require]\ndev = a\ntest = b\n", setup_DOT_py="")
     assert read_recipe(write()).extras == ("test",)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{workspace = true}", "-e {0}/libs/other[x]"),
+        ('{path = "libs/other"}', "other[x] @ file://{0}/libs/other"),
+        ('{path = "libs/other", editable = true}', "-e {0}/libs/other[x]"),
+        ('{git = "https://host/x", tag = "v1", subdirectory = "y"}', "other[x] @ git+https://host/x@v1#subdirectory=y"),
+        ('{url = "https://host/x.whl"}', "other[x] @ https://host/x.whl"),
+        ('[{path = "libs/other", marker = "os_name == \'posix\'"}]',
+         "other[x] @ file://{0}/libs/other ; (os_name == 'posix')"),
+        ('{index = "own"}', "other[x]>=1"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_member", [False, True])
+def test_a_dependency_group_is_installed_from_the_sources_that_uv_uses(
+    write: Write, source: str, expected: str, is_member: bool
+) -> None:
+    workspace = f'[tool.uv.workspace]\nmembers = ["libs/*"]\n[tool.uv.sources]\nother = {source}\n'
+    groups = '[dependency-groups]\ntest = ["other[x]>=1", "more"]\n'
+    here = write(
+        pyproject_DOT_toml=f"{PROJECT}{workspace}{'' if is_member else groups}",
+        libs__other__pyproject_DOT_toml='[project]\nname = "Other"\nversion = "1"\n',
+        libs__member__pyproject_DOT_toml=PROJECT.replace("demo", "member") + groups,
+    )
+    directory = here / "libs/member" if is_member else here
+    assert described(read_recipe(directory))[2] == (expected.format(here), "more")
