@@ -20,6 +20,7 @@ __all__ = ["Tox", "ToxEnvironment", "read_tox"]
 
 _KEYS = ("deps", "extras", "dependency_groups")
 _COMMANDS = ("commands_pre", "commands")
+_PLATFORM = re.compile(r"!?(linux|darwin|win32|cygwin|aix)")
 _TEST_ENVIRONMENTS = ("test", "tests", "unit", "pytest")
 
 
@@ -58,7 +59,10 @@ class Tox:
     def environment(self, pythons: Sequence[str]) -> ToxEnvironment:
         """The environment for a Python. `pythons` are its possible names in tox (``py39``, ``py3.9``, ``3.9``)."""
         name = self._chosen(pythons)
-        factors = {*pythons, *name.split("-"), sys.platform}
+        own = set(name.split("-"))
+        # `py3.9` has no factor `py39`. A name without a version, such as `tests`, stands for each Python.
+        names = own.intersection(pythons) if any(re.search(r"\d\.?\d", each) for each in own) else ()
+        factors = {*(names or pythons), *own, sys.platform}
         left_out: list[str] = []
         lines, extras, groups = (tuple(self._lines(name, key, factors, left_out)) for key in _KEYS)
         words = [[word for line in found for word in re.findall(r"[^\s,]+", line)] for found in (extras, groups)]
@@ -162,7 +166,10 @@ class _Ini(Tox):
         return [*self._listed(), *(name for name in self._sections if name)]
 
     def _raw(self, name: str, key: str) -> str:
-        places = (self._sections.get(name, self._base), self._base)
+        own = self._sections.get(name, self._base)
+        named = self._parser.get(own, "base", fallback="") if own != self._base else ""
+        bases = re.findall(r"[^\s,]+", named) or [self._base]
+        places = (own, *(place for place in bases if self._parser.has_section(place)))
         return next((text for place in places if (text := self._parser.get(place, key, fallback=None)) is not None), "")
 
     def _has_value(self, name: str) -> bool:
@@ -198,7 +205,8 @@ class _Ini(Tox):
                 continue
             if condition is not None and not _holds(condition, factors):
                 is_of_python = any(_is_python(each) for each in re.findall(r"[\w.]+", condition))
-                if left_out is not None and "-" not in name and not is_of_python:
+                is_known = is_of_python or name in self._listed() or _PLATFORM.fullmatch(condition)
+                if left_out is not None and "-" not in name and not is_known:
                     left_out.append(f"{condition}: {line}")
                 continue
             reference = re.fullmatch(r"\{\[([^\]]+)\](\w+)\}", line)
@@ -229,6 +237,8 @@ class _Ini(Tox):
             word = match[1]
             if word.startswith("env:") and word.count(":") > 1:
                 return word.split(":", 2)[2]
+            if word.startswith("posargs:"):
+                return word.partition(":")[2]
             section = re.fullmatch(r"\[([^\]]+)\](\w+)", word)
             if section and (text := self._parser.get(*section.groups(), fallback=None)) is not None:
                 return text if "\n" not in text.strip() and word not in text else match[0]
@@ -291,6 +301,10 @@ class _Toml(Tox):
         elif isinstance(value, list):
             for item in value:
                 yield from self._expand(item, left_out, depth)
+        elif (
+            isinstance(value, dict) and value.get("replace") in {"env", "posargs"} and "default" in value and depth < 10
+        ):
+            yield from self._expand(value["default"], left_out, depth + 1)
         elif isinstance(value, dict) and value.get("replace") == "ref" and depth < 10:
             path = as_list(value.get("of")) or ["env", value.get("env"), value.get("key")]
             found: object = self._document

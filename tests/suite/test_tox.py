@@ -70,6 +70,30 @@ def test_a_tox_environment_is_chosen_for_each_python_and_named(
     assert name is None or recipe.describe([python(version)])[0].endswith(f", as in {name}")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[testenv]\ndeps = {posargs:a}\n", ("a",)),
+        ("[tox]\nenv_list = py3.9\n[testenv]\ndeps =\n    py3.9: a\n    py39: b\n", ("a",)),
+        ("[testenv]\ndeps = b\n[common]\ndeps = a\n[testenv:py39]\nbase = common\n", ("a",)),
+        ("[testenv]\ndeps =\n    a\n    win32: b\n    !linux: c\n", ("a",)),
+        ("[tox]\nenv_list = py39, py312-cov\n[testenv]\ndeps =\n    a\n    cov: b\n", ("a",)),
+    ],
+)
+def test_a_suite_installs_what_tox_itself_says(write: Write, text: str, expected: tuple[str, ...]) -> None:
+    recipe = read_recipe(write(pyproject_DOT_toml=PROJECT, tox_DOT_ini=text))
+    assert described(recipe)[2] == expected
+    assert len(recipe.describe([python()])) == 1  # nothing is left out
+
+
+def test_defaults_in_tox_toml_are_read(write: Write) -> None:
+    text = (
+        'deps = [{replace = "env", name = "NO", default = "a"}, {replace = "posargs", default = ["b"], extend = true}]'
+    )
+    recipe = read_recipe(write(pyproject_DOT_toml=PROJECT, tox_DOT_toml=f"[env_run_base]\n{text}\n"))
+    assert described(recipe)[2] == ("a", "b")
+
+
 def test_tox_toml_is_read(write: Write) -> None:
     directory = write(
         pyproject_DOT_toml=PROJECT,
