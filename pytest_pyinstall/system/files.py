@@ -327,7 +327,9 @@ def _replace_entries(source: Path, destination: Path) -> None:
         for entry in sorted(here.iterdir()):
             if entry.name not in {*folders, *names}:
                 remove(entry)
-        for name in (*names, *(name for name in folders if Path(parent, name).is_symlink())):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        folders[:] = [name for name in folders if name not in links]
+        for name in (*names, *links):
             if (here / name).is_dir() and not (here / name).is_symlink():
                 remove(here / name)
             Path(parent, name).replace(here / name)
@@ -386,9 +388,9 @@ def _exchange(source: Path, destination: Path) -> bool:
 
 @functools.cache
 def _system_call() -> Callable[[bytes, bytes], int] | None:
-    import ctypes
-
     try:
+        import ctypes
+
         library = ctypes.CDLL(None, use_errno=True)
         if sys.platform == "linux":
             renameat2 = library.renameat2
@@ -400,8 +402,10 @@ def _system_call() -> Callable[[bytes, bytes], int] | None:
             renamex_np = library.renamex_np
             renamex_np.argtypes = [ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint]
             return lambda source, destination: int(renamex_np(source, destination, _RENAME_EXCHANGE))
-    except (OSError, AttributeError, TypeError):
-        pass  # no libc to load by name, an old one (musl before 1.2.6 has no renameat2), or Windows
+    except (ImportError, OSError, AttributeError, TypeError):
+        # A Python built without libffi, no libc to load by name, an old one (musl before 1.2.6 has no renameat2), or
+        # Windows.
+        pass
     return None
 
 

@@ -53,6 +53,18 @@ def test_a_directory_is_moved_to_a_free_name(tmp_path: Path, way: str) -> None:
     assert not new.exists()
 
 
+def test_p24_a_python_without_libffi_replaces_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `ctypes` cannot be imported; pyenv builds such a Python if the headers are missing."""
+    new, final = _directory(tmp_path / "new", "new"), _directory(tmp_path / "final", "old")
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+    files._system_call.cache_clear()
+    try:
+        assert replace_directory(new, final) is True
+    finally:
+        files._system_call.cache_clear()
+    assert ((new / "file").read_text(), (final / "file").read_text()) == ("old", "new")
+
+
 @pytest.mark.parametrize(
     "occupy",
     [
