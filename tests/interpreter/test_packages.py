@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from archives import interpreters
 from wheels import wheel
 
 from pytest_pyinstall.interpreter import packages as module
@@ -112,6 +113,20 @@ def test_nothing_is_copied_into_an_environment_with_packages(
     _install(first, python, wheel_path)
 
     assert _recognize(first, python, wheel_path) is None
+
+
+@pytest.mark.skipif("3.6" not in interpreters(), reason="needs Python 3.6, whose pip is pip 18")
+def test_an_old_pip_accepts_two_requirements_for_one_project(tmp_path: Path) -> None:
+    old = probe(interpreters()["3.6"], environ=os.environ)
+    wheel(tmp_path, "spam")
+    (tmp_path / "requirements.txt").write_text("spam<2\n")
+    environ = {"PATH": os.environ["PATH"], "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    path = _create(tmp_path / "environment", old)
+
+    words = ("spam", "-r", str(tmp_path / "requirements.txt"))
+    install(path, *words, key=old.key, base_executable=old.base_executable, environ=environ, uv=None)
+
+    assert list(path.glob("lib/*/site-packages/spam-1.0.dist-info"))
 
 
 @pytest.mark.parametrize("surprise", ["a dependency", "a script", "its own path", "a link", "too much"])
