@@ -207,7 +207,7 @@ PLUGINS = (
         async def test_async():
             await asyncio.sleep(0)
         """),
-    Plugin("anyio", requires=("trio",), options=("-p", "anyio"), tests="""
+    Plugin("anyio", requires=("trio",), tests="""
         import pytest
 
         @pytest.mark.anyio
@@ -234,7 +234,7 @@ PLUGINS = (
         """,
     ),
     Plugin(
-        "pytest-bdd", options=("--cucumberjson=cucumber.json",), writes=("cucumber.json",),
+        "pytest-bdd", acts=True, options=("--cucumberjson=cucumber.json",), writes=("cucumber.json",),
         files={"tests/demo.feature": "Feature: demo\n  Scenario: add\n    Given a number\n    Then it is one\n"},
         tests="""
         import pytest
