@@ -17,6 +17,7 @@ import json
 import os
 import re
 import sys
+import types
 
 import pytest
 
@@ -393,24 +394,24 @@ class _NullFile:
         return False
 
 
-class _Fixtures:
-    """The fixtures of pytest-pyinstall, for an environment without it: they skip the test or fail."""
+def _fixtures():
+    """The fixtures of pytest-pyinstall, for an environment without it: they skip the test or fail.
 
-    @pytest.fixture(scope="session")
-    def python(self):
-        _end_without_plugin("python")
+    They are functions of a module, because newer releases of pytest 9 warn about a session fixture that is a method.
+    """
+    module = types.ModuleType("pyinstall_fixtures")
+    for name in ("python", "pythons", "install_python"):
+        setattr(module, name, _fixture(name, "session"))
+    module.python_env = _fixture("python_env", "function")
+    return module
 
-    @pytest.fixture(scope="session")
-    def pythons(self):
-        _end_without_plugin("pythons")
 
-    @pytest.fixture(scope="session")
-    def install_python(self):
-        _end_without_plugin("install_python")
+def _fixture(name, scope):
+    @pytest.fixture(scope=scope, name=name)
+    def end():
+        _end_without_plugin(name)
 
-    @pytest.fixture
-    def python_env(self):
-        _end_without_plugin("python_env")
+    return end
 
 
 class _Hooks:
@@ -549,7 +550,7 @@ def pytest_configure(config):
         config.addinivalue_line("markers", line)
     config.pluginmanager.register(_Ids(), "_pyinstall_ids")
     if not config.pluginmanager.hasplugin("pyinstall"):
-        config.pluginmanager.register(_Fixtures(), "_pyinstall_fixtures")
+        config.pluginmanager.register(_fixtures(), "_pyinstall_fixtures")
         config.pluginmanager.add_hookspecs(_Hooks)  # a conftest may implement them
 
 

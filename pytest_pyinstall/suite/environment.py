@@ -1,6 +1,7 @@
 """Makes the environments in which a project's suite runs, one for each Python, and finds those that exist."""
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -341,7 +342,9 @@ def reason_of(output: Sequence[str]) -> str:
             return " ".join(lines[index:])
     exceptions = [index for index, line in enumerate(lines) if _EXCEPTION.fullmatch(line)]
     if exceptions:
-        return " ".join(lines[exceptions[-1] : exceptions[-1] + 3])
+        # Up to three lines, but not what pip writes after the output of a build.
+        message = lines[exceptions[-1] : exceptions[-1] + 3]
+        return " ".join(itertools.takewhile(lambda line: line != "end of output]", message))
     errors = [line for line in lines if line.lower().startswith("error: ")]
     found = (errors or lines[-1:] or [""])[0]
     return found.removeprefix("ERROR: ").removeprefix("error: ")

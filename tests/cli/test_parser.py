@@ -104,6 +104,7 @@ def test_the_help_of_a_command_fits_a_screen_and_shows_examples(
         ("python3.9 --version", "--python 3.13 -- python3.9 --version"),
         ("nox", "--python 3.13 -- nox"),
         ("--python 3.9", "--python 3.9 -- COMMAND"),
+        ("--python 3.9 3.13", "--python 3.9 3.13 -- COMMAND"),
         ("", "--python 3.13 -- COMMAND"),
         ("--python 3.9 --", "--python 3.9 -- COMMAND"),
     ],

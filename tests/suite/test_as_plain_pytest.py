@@ -178,7 +178,8 @@ def test_our_fixtures_work_in_an_environment_with_the_plugin(run: Run, bench: Be
 
 def test_our_fixtures_fail_with_a_hint_in_an_environment_without_the_plugin(run: Run, bench: Bench) -> None:
     bench(files={"test_it.py": "def test_python(python): pass\n"})
-    result = run(pythons=(NEW,))
+    # `-W error`: pytest must not warn about how these fixtures are defined.
+    result = run("-W", "error", pythons=(NEW,))
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*the fixture `python` needs pytest-pyinstall in this environment*"])
 

@@ -322,6 +322,13 @@ def test_an_exception_before_the_session_ends_it_as_plain_pytest_and_is_shown_on
             ),
             "pkg.errors.BuildError: no compiler",
         ),
+        (
+            (
+                "error: subprocess-exited-with-error\n  | b.ConfigError: no description\n  [end of output]\n\n"
+                "error: subprocess-exited-with-error\n"
+            ),
+            "b.ConfigError: no description",
+        ),
         ("something else\nthe end\n", "the end"),
         ("", ""),
     ],
