@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import gzip
 import logging
 import os
 import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +22,7 @@ from mirror import (
     trickle,
 )
 
-from pytest_pyinstall.errors import FetchError, StoreError
+from pytest_pyinstall.errors import FetchError, SizeMismatchError, StoreError
 
 
 def test_p12_headers_that_arrive_too_slowly_are_retried(fetcher: Fetcher) -> None:
@@ -102,6 +105,61 @@ def test_missing_certificates_are_an_error(fetcher: Fetcher, tmp_path: Path) -> 
 
     with pytest.raises(FetchError, match=r"missing\.pem"):
         fetcher(url=BUILD.url)
+
+
+@contextlib.contextmanager
+def raw_server(answer: bytes, *, count: int) -> Iterator[str]:
+    """Sends `answer` to each of `count` connections, whatever is requested, and closes it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve_all() -> None:
+            for _ in range(count):
+                with contextlib.suppress(OSError), listener.accept()[0] as connection:
+                    while not connection.recv(1 << 16).endswith(b"\r\n\r\n"):
+                        pass
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve_all, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    thread.join(10)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(CONTENT, id="HTTP/0.9"),
+        pytest.param(b"SSH-2.0-OpenSSH_9.2\r\n", id="another protocol"),
+        pytest.param(b"HTTP/1.1 20", id="half a status line"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Le", id="half a header"),
+        pytest.param(OK + b"X: " + b"a" * 300_000, id="an endless header"),
+        pytest.param(OK + b"Content-Length: -1\r\n\r\n" + CONTENT, id="a negative length"),
+        pytest.param(OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n" + CONTENT, id="two lengths"),
+        pytest.param(CHUNKED + b"zz\r\n" + CONTENT, id="a chunk whose size is no number"),
+        pytest.param(CHUNKED + b"f" * 20 + b"\r\n" + CONTENT[:100], id="a chunk that is too large"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 50, id="only interim responses"),
+    ],
+)
+def test_p12_a_response_that_is_not_http_is_an_error(fetcher: Fetcher, answer: bytes) -> None:
+    fetcher.limit(attempts=2)
+    with raw_server(answer, count=2) as url, pytest.raises(FetchError, match="the connection broke") as caught:
+        fetcher(url=url + PATH)
+
+    assert caught.value.message.endswith("(2 attempts)")
+    assert fetcher.files == []
+
+
+def test_p9_a_compressed_response_is_not_decompressed(fetcher: Fetcher) -> None:
+    """Such as a small response that would fill the memory. The digest is that of the bytes as they arrive."""
+    body = gzip.compress(bytes(10_000_000))
+    answer = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with raw_server(answer, count=2) as url, pytest.raises(SizeMismatchError, match=f"{len(body)} bytes, expected"):
+        fetcher(url=url + PATH)
 
 
 def test_p16_unreadable_certificates_of_the_system_are_an_error(
