@@ -472,7 +472,7 @@ def test_environments_are_announced_but_not_between_dots(
 ) -> None:
     lines: list[str] = []
     suite = Suite.__new__(Suite)
-    suite.config = SimpleNamespace(option=SimpleNamespace(verbose=verbose))  # type: ignore[assignment]  # what it needs
+    suite.config = SimpleNamespace(getoption=lambda *_: verbose)  # type: ignore[assignment]  # what it needs
     suite.matrix = Matrix([])
     if has_dots:
         suite.matrix.put("test_it", "py3.9", Cell(outcome="passed"))
