@@ -279,13 +279,12 @@ class _Reporter:
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_logreport(self, report):
-        self._send_report(report)
-        if self.reporter is None:
-            yield
-            return
-        self.reporter._tw = self.null_writer
+        if self.reporter is not None:
+            self.reporter._tw = self.null_writer
         yield
-        self.reporter._tw = self.writer
+        if self.reporter is not None:
+            self.reporter._tw = self.writer
+        self._send_report(report)  # as the other plugins have left it
 
     def _send_report(self, report):
         nodeid = report.nodeid

@@ -271,6 +271,8 @@ def test_tests_can_read_their_label(run: Run, bench: Bench) -> None:
         (["test_it.py"], 0),
         (["test_fails.py"], 1),
         (["test_raises.py", "-p", "no:terminal"], 1),
+        (["accepting"], 0),
+        (["accepting", "-k", "nothing_is_called_so"], 0),
     ],
 )
 def test_the_exit_code_is_that_of_plain_pytest(compare: Compare, bench: Bench, words: list[str], code: int) -> None:
@@ -279,6 +281,11 @@ def test_the_exit_code_is_that_of_plain_pytest(compare: Compare, bench: Bench, w
             "test_it.py": "def test_fine(): pass\n",
             "test_fails.py": "def test_fails(): assert 0\n",
             "test_broken.py": "import no_such_module\n",
+            "accepting/conftest.py": "import pytest\ndef pytest_sessionfinish(session):\n"
+            "    if session.config.args == ['accepting']: session.exitstatus = 0\n"
+            "@pytest.hookimpl(tryfirst=True)\ndef pytest_runtest_logreport(report):\n"
+            "    if report.failed and 'flaky' in report.nodeid: report.outcome, report.longrepr = 'passed', None\n",
+            "accepting/test_accepting.py": "def test_fails(): assert 0\ndef test_flaky(): assert 0\n",
             "test_raises.py": "def test_raises(pytestconfig): pytestconfig.add_cleanup(lambda: 1 / 0)\n",
         }
     )
