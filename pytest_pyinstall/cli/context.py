@@ -57,9 +57,10 @@ _MOST_LOOKS = 100
 
 class CommandResult(Value):
     """The result of a command. The first of `errors` decides the exit code. `code` overrides it, with the exit code of
-    the command that ``exec`` ran."""
+    the command that ``exec`` ran. A terminal that is too narrow for `lines` shows `short_lines`, if there are any."""
 
     lines: tuple[str, ...] = ()
+    short_lines: tuple[str, ...] = ()
     document: Mapping[str, Any] = {}  # never changed
     errors: tuple[PyinstallError, ...] = ()
     code: int | None = None

@@ -128,7 +128,19 @@ def list_pythons(session: CommandContext, texts: Sequence[str], *, with_availabl
     if not rows and not errors:
         wanted = f" that fits {', '.join(request.text for request in requests)}" if requests else ""
         session.display.say(f"no Python{wanted} is installed in {provisioner.store.root} or on this machine")
-    return CommandResult(lines=table_lines(rows), document=document, errors=errors)
+    short = table_lines([_shortened(row, provisioner) for row in rows])
+    return CommandResult(lines=table_lines(rows), short_lines=short, document=document, errors=errors)
+
+
+def _shortened(row: tuple[str, str, str, str], provisioner: Provisioner) -> tuple[str, str, str]:
+    """A row of `list` for a narrow terminal: without the key, which is the directory in the store, and with the path
+    relative to the store or the home directory. ``list | cat`` and ``find`` print the whole path."""
+    name, _, state, path = row
+    home = provisioner.environ.get("HOME", "")
+    for directory, short in ((str(provisioner.store.root), "…"), (home.rstrip("/"), "~")):
+        if directory and path.startswith(f"{directory}/"):
+            return name, state, short + path.removeprefix(directory)
+    return name, state, path
 
 
 def upgrade(session: CommandContext, texts: Sequence[str], *, keep: bool) -> CommandResult:

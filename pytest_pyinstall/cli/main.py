@@ -172,7 +172,7 @@ def _finish(outcome: CommandResult, *, command: str, is_json: bool) -> int:
         }
         _print(json.dumps(document, indent=2), sys.stdout)
     else:
-        for line in outcome.lines:
+        for line in _lines_that_fit(outcome):
             # Commands whose paths are read by scripts print them unchanged.
             _print(line if command in {"install", "find", "dir"} else printable(line), sys.stdout)
     sys.stdout.flush()  # before the errors, in case both streams are the same
@@ -185,6 +185,15 @@ def _finish(outcome: CommandResult, *, command: str, is_json: bool) -> int:
     for text in texts_of((f"error: {error.message}" for error in errors), (error.hint for error in errors)):
         _print(text, sys.stderr)
     return outcome.exit_code
+
+
+def _lines_that_fit(outcome: CommandResult) -> tuple[str, ...]:
+    if outcome.short_lines and sys.stdout.isatty():
+        from shutil import get_terminal_size
+
+        if max(map(len, outcome.lines)) > get_terminal_size().columns:
+            return outcome.short_lines
+    return outcome.lines
 
 
 def _print(text: str, stream: TextIO) -> None:

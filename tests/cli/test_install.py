@@ -109,6 +109,24 @@ def test_list_shows_whole_broken_and_foreign_installations(
     assert len(document[versions[other]]["sha256"]) == 64
 
 
+def test_list_shortens_paths_at_a_narrow_terminal(
+    cli: Cli, minor: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("install", minor)
+    whole = next(line for line in cli("list").lines if " store " in line)
+    name, directory, _, path = whole.split()
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(len(whole) - 1))
+    assert main(["list"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if " store " in line)
+    assert row.split() == [name, "store", f"…/{directory}/{path.partition(f'/{directory}/')[2]}"]
+
+    monkeypatch.setenv("COLUMNS", "10000")
+    main(["list"])
+    assert whole in capsys.readouterr().out.splitlines()
+
+
 def test_list_all_adds_the_builds_of_the_catalogue(cli: Cli, versions: dict[str, str], minor: str) -> None:
     cli("install", minor)
 
