@@ -287,7 +287,7 @@ PLUGINS = (
                 with subtests.test("a number", number=number):
                     assert number != 1
         """),
-    Plugin("pytest-clarity", options=("--diff-width=60",), prints=("LHS|green|==",)),
+    Plugin("pytest-clarity", acts=True, options=("--diff-width=60",), prints=("LHS|green|==",)),
     Plugin("pytest-icdiff", prints=("assert",), tests="""
         def test_diff():
             assert {"a": [1, 2]} == {"a": [1, 3]}
@@ -322,16 +322,10 @@ PLUGINS = (
         def test_data(datadir):
             assert (datadir / "a.txt").read_text() == "hello"
         """),
-    Plugin(
-        "pytest-regressions", files={"tests/test_uses/test_known.yml": "a: 1\n"},
-        writes=("tests/test_uses/test_other.yml",), shared=True, tests="""
+    Plugin("pytest-regressions", files={"tests/test_uses/test_known.yml": "a: 1\n"}, tests="""
         def test_known(data_regression):
             data_regression.check({"a": 1})
-
-        def test_other(data_regression):
-            data_regression.check({"b": 1})
-        """,
-    ),
+        """),
     Plugin("pytest-rich", options=("--rich",), prints_outside=("test_fails",)),
     Plugin("pytest-split", acts=True, options=("--splits=2", "--group=1"), prints=(r"Running group 1/2",)),
     Plugin("pytest-repeat", acts=True, options=("--count=2",), tests="""
