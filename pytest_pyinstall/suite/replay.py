@@ -400,7 +400,11 @@ class ReportReplayer:
         elif row.tally.note == NOT_SELECTED:
             pass
         elif row.exit_code == pytest.ExitCode.USAGE_ERROR:
-            text = _usage_error(tail)
+            from pytest_pyinstall.suite._not_found import with_hint
+
+            words = [*row.words.arguments, *row.words.after_dashes] if row.words else []
+            labels = [each.label for each in self.rows]
+            text = with_hint(_usage_error(tail), words, labels, self.config.invocation_params.dir)
             self._broken(row, text, note=f"did not start: {text.splitlines()[0].removeprefix('ERROR: ')}")
         elif row.internal_error:
             self._broken(row, row.internal_error, note="internal error of pytest")

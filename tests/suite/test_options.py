@@ -39,9 +39,9 @@ def test_workers_use_the_given_root_directory(run: Run, project: Path) -> None:
     )
 
 
-def test_a_missing_node_id_is_a_usage_error(run: Run, project: Path) -> None:
-    result = run("test_demo.py::test_gone")
-    result.stdout.fnmatch_lines(["*not found: *test_demo.py::test_gone*"])
+def test_a_missing_node_id_is_a_usage_error_with_a_hint(run: Run, project: Path) -> None:
+    result = run("test_demo.py::test_everywher")
+    result.stdout.fnmatch_lines(["*not found: *test_demo.py::test_everywher*", "hint: test_demo.py::test_everywhere"])
     assert result.ret == pytest.ExitCode.USAGE_ERROR
 
 

@@ -1,0 +1,66 @@
+"""A mistyped test id, path or Python is an error with a hint."""
+
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.suite._not_found import with_hint
+
+LABELS = ("py3.9", "py3.13")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_it.py").write_text(
+        "def helper(): pass\ndef test_limit(): pass\nclass TestSlug:\n    async def test_title(self): pass\n"
+    )
+    (tmp_path / "tests" / "test_odd.py").write_text("def test_limit(:\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("test_limt", "tests/test_it.py::test_limit"),
+        ("TestSlug::test_titel", "tests/test_it.py::TestSlug::test_title"),
+        ("TestSlg", "tests/test_it.py::TestSlug"),
+    ],
+)
+def test_a_mistyped_test_suggests_the_closest(directory: Path, typed: str, hint: str) -> None:
+    text = (
+        f"ERROR: not found: {directory / 'tests' / 'test_it.py'}::{typed}\n(no match in any of [<Module test_it.py>])"
+    )
+    assert with_hint(text, [f"tests/test_it.py::{typed}"], LABELS, directory) == f"{text}\nhint: {hint}"
+
+
+def test_a_mistyped_file_suggests_the_closest(directory: Path) -> None:
+    text = "ERROR: file or directory not found: tests/test_its.py::test_limit"
+    assert with_hint(text, ["tests/test_its.py::test_limit"], LABELS, directory) == f"{text}\nhint: tests/test_it.py"
+
+
+@pytest.mark.parametrize("suffix", ["", "[py3.8]"], ids=["pytest 9", "pytest 8"])
+def test_a_python_that_does_not_run_is_named(directory: Path, suffix: str) -> None:
+    word = "tests/test_it.py::test_limit[py3.8]"
+    text = f"ERROR: not found: {directory / 'tests' / 'test_it.py'}::test_limit{suffix}\n(no match in any of [])"
+    assert with_hint(text, ["-v", word], LABELS, directory) == (
+        f"ERROR: not found: {word}\n(py3.8 is not a Python of this session: py3.9, py3.13)"
+        "\nhint: tests/test_it.py::test_limit[py3.9,py3.13]"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ERROR: not found: /nowhere/test_it.py::test_limit",
+        "ERROR: not found: {}/tests/test_odd.py::test_limit",
+        "ERROR: not found: {}/tests/test_it.py::completely_different",
+        "ERROR: not found: {}/tests/test_it.py::test_limit[7]",
+        "ERROR: file or directory not found: nowhere/at/all.py",
+        "ERROR: file or directory not found: zzz",
+        "ERROR: unrecognized arguments: --nope",
+    ],
+)
+def test_without_a_close_name_there_is_no_hint(directory: Path, text: str) -> None:
+    text = text.format(directory)
+    assert with_hint(text, ["tests/test_it.py::test_limit"], LABELS, directory) == text
