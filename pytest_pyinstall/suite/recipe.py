@@ -1,5 +1,6 @@
 """Reads from a project's files what to install into the environments of its suite."""
 
+import ast
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -400,6 +401,9 @@ def _requirement_files(directory: Path, words: Sequence[str]) -> Iterator[str]:
             f"{word}-requirements.txt",
             f"{word}_requirements.txt",
             f"requirements.{word}.txt",
+            f"requirements/{word}.in",
+            f"requirements-{word}.in",
+            f"{word}-requirements.in",
         ):
             if (directory / name).is_file():
                 yield name
@@ -442,7 +446,36 @@ def _extras(directory: Path, document: Mapping[str, Any]) -> set[str]:
         names |= set(parser["options.extras_require"]) if parser.has_section("options.extras_require") else set()
     setup = directory / "setup.py"
     if setup.is_file():
-        text = setup.read_text(encoding="utf-8", errors="replace")
-        if match := re.search(r"extras_require\s*=\s*\{(.*?)\}", text, re.DOTALL):
-            names |= set(re.findall(r"[\"']([\w.-]+)[\"']\s*:", match[1]))
+        names |= set(_extras_of_setup(setup.read_text(encoding="utf-8", errors="replace")))
     return names
+
+
+def _extras_of_setup(source: str) -> Iterator[str]:
+    """The extras that a ``setup.py`` names: in a dictionary in the call, or in a variable that the call gets."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    values = [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "extras_require"]
+    for node in nodes:
+        if isinstance(node, ast.Dict):  # setup(**{"extras_require": ...})
+            pairs = zip(node.keys, node.values, strict=True)
+            values += [value for key, value in pairs if isinstance(key, ast.Constant) and key.value == "extras_require"]
+    variables = {value.id for value in values if isinstance(value, ast.Name)}
+    for node in nodes:
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            match target:
+                case ast.Name(id=name) if name in variables and isinstance(node, ast.Assign):
+                    values.append(node.value)
+                case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))) if name in variables:
+                    yield key
+    for value in values:
+        yield from _keys(value)
+
+
+def _keys(value: ast.expr) -> Iterator[str]:
+    match value:
+        case ast.Dict(keys=keys):
+            yield from (key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str))
+        case ast.Call(func=ast.Name(id="dict"), keywords=words):
+            yield from (word.arg for word in words if word.arg)

@@ -149,3 +149,28 @@ def test_a_dependency_group_is_installed_from_the_sources_that_uv_uses(
     )
     directory = here / "libs/member" if is_member else here
     assert described(read_recipe(directory))[2] == (expected.format(here), "more")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "setup(extras_require={'test': ['a'], 'all': []})",
+        "extras = {'test': ['a']}\nsetup(extras_require=extras)",
+        "extras = {}\nextras['test'] = ['a']\nextras['all'] = sum(extras.values(), [])\nsetup(extras_require=extras)",
+        "setup(extras_require=dict(test=['a']))",
+        "how = {'extras_require': {'test': ['a']}}\nsetup(**how)",
+    ],
+)
+def test_an_extra_is_found_however_setup_py_defines_it(write: Write, text: str) -> None:
+    recipe = read_recipe(write(setup_DOT_py=f"from setuptools import setup\n{text}\n"))
+    assert described(recipe)[1:] == (("test",), ())
+
+
+@pytest.mark.parametrize("name", ["requirements__test", "requirements_DASH_tests", "test_DASH_requirements"])
+def test_a_requirement_file_of_pip_tools_is_read_if_there_is_no_other(write: Write, name: str) -> None:
+    directory = write(pyproject_DOT_toml=PROJECT, **{f"{name}_DOT_in": "a\n"})
+    (line,) = described(read_recipe(directory))[2]
+    assert line.endswith(".in")
+    compiled = write(**{f"{name}_DOT_txt": "a==1\n"})
+    (line,) = described(read_recipe(compiled))[2]
+    assert line.endswith(".txt")
