@@ -36,6 +36,7 @@ __all__ = [
     "read_ini",
     "read_toml",
     "uv",
+    "uv_default_groups",
     "uv_sources",
     "with_uv_sources",
     "without_tools",
@@ -100,6 +101,16 @@ def uv(directory: Path, document: Mapping[str, Any]) -> Dependencies | None:
     sources = uv_sources(directory, document)
     found = tuple(each for line in lines for each in with_uv_sources(line, sources))
     return Dependencies("uv's dev-dependencies", found)
+
+
+def uv_default_groups(directory: Path, document: Mapping[str, Any]) -> Dependencies | None:
+    """The groups that ``uv run`` installs, if the project names them; None if it does not."""
+    names = as_table(as_table(document, "tool"), "uv").get("default-groups")
+    known = {normalized(name): name for name in as_table(document, "dependency-groups")}
+    groups = tuple(known) if names == "all" else tuple(filter(known.__contains__, map(normalized, as_list(names))))
+    own = uv(directory, document) if "dev" in map(normalized, as_list(names)) else None
+    where = f"uv's default groups {', '.join(map(repr, groups))}"
+    return Dependencies(where, own.requirements if own else (), groups=groups) if groups else None
 
 
 def uv_sources(directory: Path, document: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -240,8 +251,7 @@ def nox(directory: Path, document: Mapping[str, Any], extras: Iterable[str]) -> 
             continue
         if not (isinstance(node.func.value, ast.Name) and node.func.value.id == session):
             continue
-        literals = [each.value if isinstance(each, ast.Constant) else None for each in node.args]
-        words = [each if isinstance(each, str) else UNKNOWN for each in literals]
+        words = [word for each in node.args for word in _nox_words(each)]
         if node.func.attr == "install" and UNKNOWN in words:
             left_out.append(ast.unparse(node))
         elif node.func.attr == "install":
@@ -251,6 +261,20 @@ def nox(directory: Path, document: Mapping[str, Any], extras: Iterable[str]) -> 
     found = installed_by(commands, directory=directory, document=document, extras=extras)
     named = found._replace(where=f"noxfile.py's session {name!r}", left_out=(*found.left_out, *left_out))
     return named if any(named[1:]) else None
+
+
+def _nox_words(argument: ast.expr) -> list[str]:
+    """The words of an argument of ``session.install``: a literal, or ``*nox.project.dependency_groups(table, "test")``.
+
+    `UNKNOWN` if they are only known when the session runs.
+    """
+    match argument:
+        case ast.Constant(value=str(word)):
+            return [word]
+        case ast.Starred(value=ast.Call(func=ast.Attribute(attr="dependency_groups"), args=[_, *names])):
+            words = [_nox_words(name) for name in names]
+            return [UNKNOWN] if [UNKNOWN] in words else [each for word in words for each in ("--group", *word)]
+    return [UNKNOWN]
 
 
 def _name_of_session(function: ast.FunctionDef) -> str:

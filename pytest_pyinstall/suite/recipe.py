@@ -304,6 +304,7 @@ def _detected(base: Recipe) -> Recipe:
         of_tox if tox and tox.installs_something() else None,
         _of_tool(base, own, _tools.nox(directory, document, sorted(_extras(directory, document)))),
         _of_files(base, own, _TEST_NAMES),
+        _of_tool(base, own, _tools.uv_default_groups(directory, document)),
         _of_standard_tables(base, own, tox, _DEV_NAMES),
         _of_tools(base, own, ("dev", "default"), _tools.uv(directory, document), _tools.pipenv(directory)),
         _of_files(base, own, _DEV_NAMES),

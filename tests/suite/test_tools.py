@@ -44,6 +44,13 @@ from pytest_pyinstall.suite.recipe import read_recipe
         ({"noxfile_DOT_py": "import nox\n@nox.session(venv_backend='uv')\ndef tests(session):\n"
           "    session.run_install('uv', 'sync', '--group=own', env={'A': session.virtualenv.location})\n",
           "pyproject_DOT_toml": PROJECT + '[dependency-groups]\nown = ["a"]\ndev = ["b"]\n'}, ("b", "a")),
+        ({"noxfile_DOT_py": "import nox\nTABLES = nox.project.load_toml()\n@nox.session\ndef tests(session):\n"
+          "    session.install('c', *nox.project.dependency_groups(TABLES, 'own', 'more'))\n",
+          "pyproject_DOT_toml": PROJECT + '[dependency-groups]\nown = ["a"]\nmore = ["b"]\n'}, ("c", "a", "b")),
+        ({"pyproject_DOT_toml": PROJECT + '[tool.uv]\ndefault-groups = ["dev", "check"]\n'
+          '[dependency-groups]\ncheck = ["a"]\ndev = ["b"]\nno = ["c"]\n'}, ("b", "a")),
+        ({"pyproject_DOT_toml": PROJECT + '[tool.uv]\ndefault-groups = "all"\n'
+          '[dependency-groups]\ncheck = ["a"]\ndev = ["b"]\n'}, ("a", "b")),
         ({"pyproject_DOT_toml": PROJECT, "tox_DOT_ini": "[testenv]\ndeps =\n    .[x]\n    a\n"}, ("a",)),
         ({"Pipfile": '[packages]\nr = ">=1"\n[dev-packages]\nt = "*"\n'}, ("r>=1", "t")),
     ],
