@@ -189,7 +189,10 @@ LIBRARIES = (
         "humanize", "4.10.0", "src, hatchling, an extra with pytest-cov, `filterwarnings` with a class of coverage",
         ("-e", ".[tests]"), beside=("coverage",),
     ),
-    Library("exceptiongroup", "1.2.2", "src, flit, its version from git's tags, an extra", ("-e", ".[test]"), "pyproject.toml"),
+    Library(
+        "exceptiongroup", "1.2.2", "src, flit, its version from git's tags, an extra", ("-e", ".[test]"),
+        "pyproject.toml",
+    ),
     Library(
         "pycairo", "1.27.0", "meson-python, a C extension compiled for each Python, needs cairo's headers",
         (".", "pytest>=7.2,<8", "hypothesis>=6.58,<7", "mypy==1.8.0"), "pyproject.toml", pythons=("3.9", "3.13"),
