@@ -21,6 +21,7 @@ from _pytest.junitxml import xml_key
 
 from pytest_pyinstall.suite.report import Cell, Matrix
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, named
+from pytest_pyinstall.suite.words import with_hint
 from pytest_pyinstall.system.files import parse_json
 
 if TYPE_CHECKING:
@@ -400,8 +401,6 @@ class ReportReplayer:
         elif row.tally.note == NOT_SELECTED:
             pass
         elif row.exit_code == pytest.ExitCode.USAGE_ERROR:
-            from pytest_pyinstall.suite._not_found import with_hint
-
             words = [*row.words.arguments, *row.words.after_dashes] if row.words else []
             labels = [each.label for each in self.rows]
             text = with_hint(_usage_error(tail), words, labels, self.config.invocation_params.dir)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.suite._not_found import with_hint
+from pytest_pyinstall.suite.words import with_hint
 
 LABELS = ("py3.9", "py3.13")
 
