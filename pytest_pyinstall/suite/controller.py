@@ -319,7 +319,10 @@ class Suite:
         ):
             return
         codes = {row.exit_code for row in self.rows if row.tally.note != NOT_SELECTED}
-        if codes == {0} and not any(row.tally.note for row in self.rows):
+        replayer = self._replayer
+        is_of_workers = replayer is not None and not replayer.has_own_error
+        is_of_workers &= session.testsfailed == sum(row.failures for row in self.rows)
+        if codes == {0} and is_of_workers and not any(row.tally.note for row in self.rows):
             session.exitstatus = 0  # a plugin of the workers accepts failures, or that there are no tests
             return
         if codes <= {0, 5} and session.exitstatus == pytest.ExitCode.TESTS_FAILED:

@@ -173,6 +173,8 @@ class ReportReplayer:
         self._nodes: dict[str, PythonNode] = {}
         self.parameters: set[str] = set()
         """Arguments that seem to end in the name of a Python, but end in a parameter of a test."""
+        self.has_own_error = False
+        """Whether an error was reported that is in no worker's session."""
         self.before = session.testscollected
         """The number of tests that earlier Pythons of a bisection collected."""
 
@@ -451,6 +453,7 @@ class ReportReplayer:
         row.tally.counts.clear()
 
     def _broken(self, row: InterpreterRun, text: str, *, note: str) -> None:
+        self.has_own_error = True
         row.tally.note = note
         self._collect_report(row, _collect_data("failed", text))
 

@@ -4,8 +4,8 @@ A process given to `end_with_us` is killed when this process ends, whether it re
 SIGKILL. The parent-death signal of Linux is not enough: it reaches only the direct child, and it is sent when the
 *thread* that started the child ends. So a small shell reads a pipe, which the kernel closes when this process ends, and
 then kills what is left: groups with SIGTERM, which a guard of a suite's worker needs to end what it guards, and with
-SIGKILL a second later; single processes at once and, on Linux, with their descendants. On Windows a job object does the
-same.
+SIGKILL a second later; single processes at once. On Linux their descendants are killed too, also those that have left
+the group. On Windows a job object does the same.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ def own_group() -> dict[str, Any]:
 
 
 def kill(process: subprocess.Popen[Any]) -> None:
-    """Kill `process`, which has its own group, and everything in that group, now."""
+    """Kill `process`, which has its own group, and everything in that group, now; on Linux all that it has started."""
     # It was not waited for yet, so no other process can have its number.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if sys.platform == "win32":
@@ -231,6 +231,9 @@ def kill(process: subprocess.Popen[Any]) -> None:
                 check=False,
             )
         elif process.returncode is None:
+            for pid in _descendants(process.pid):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
             os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.wait()
@@ -239,7 +242,7 @@ def kill(process: subprocess.Popen[Any]) -> None:
 def end_with_us(process: subprocess.Popen[Any], *, group: bool) -> None:
     """Kill `process` when this process ends, however it ends; with `group`, everything in its process group.
 
-    Without `group`, what `process` has started is killed too, on Linux.
+    On Linux, what `process` has started is killed too.
     """
     if sys.platform == "win32":
         _put_into_job(process)
@@ -271,19 +274,41 @@ end() {
     done
     kill -s KILL -- "$1"
 }
-groups=
+begun() {
+    line= begun=
+    read -r line < /proc/"$1"/stat
+    set -- ${line##*) }
+    begun=${20}
+}
+list() {
+    for file in /proc/"$1"/task/*/children; do
+        children=
+        read -r children < "$file"
+        for child in $children; do
+            begun "$child"
+            below="$below $child:$begun"
+            list "$child"
+        done
+    done
+}
+groups= below=
 for id in $ids; do
     case $id in
-        -*) groups="$groups $id"; kill -s TERM -- "$id" ;;
+        -*) groups="$groups $id"; list "${id#-}"; kill -s TERM -- "$id" ;;
         *) end "$id" ;;
     esac
 done
 [ -z "$groups" ] && exit
 sleep 1
 for id in $groups; do kill -s KILL -- "$id"; done
+for each in $below; do
+    begun "${each%:*}"
+    [ "$begun" = "${each#*:}" ] && [ -n "$begun" ] && kill -s KILL -- "${each%:*}"
+done
 """
-"""A negative id is that of a process group. For a single process, Linux lists what it has started
-(proc_tid_children(5)); it is stopped first, so that it starts no more."""
+"""A negative id is that of a process group. Linux lists what a process has started (proc_tid_children(5)). A single
+process is stopped first, so that it starts no more. What has left a group (`setsid`) is noted with its start time, the
+22nd field of proc_pid_stat(5), because a second later another process may have its number."""
 
 
 class _Watchdog:
