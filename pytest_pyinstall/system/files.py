@@ -176,19 +176,36 @@ def discard(path: Path) -> None:
 
 
 def delete(path: Path) -> None:
-    """Delete `path`, whatever it is, as far as that is possible. Raises nothing."""
-    import shutil
-
+    """Delete `path`, whatever it is, as far as that is possible. Raises no `Exception`."""
     with contextlib.suppress(OSError):
         if not path.is_dir() or path.is_symlink():
             path.unlink(missing_ok=True)
             return
-        shutil.rmtree(path, ignore_errors=True)
+        _rmtree(path, ignore_errors=True)
         if os.path.lexists(path):
             with contextlib.suppress(OSError):
                 remove(path)  # a directory in it is read-only
         if os.path.lexists(path):
             _delete_with_one_descriptor(path)
+
+
+def _rmtree(path: Path, *, ignore_errors: bool) -> None:
+    """As `shutil.rmtree`, which hides an interruption that arrives just after it has closed a directory.
+
+    It then closes the directory again, and the `OSError` of that replaces the `KeyboardInterrupt`.
+    """
+    import shutil
+
+    handled = sys.exc_info()[1]
+    try:
+        shutil.rmtree(path, ignore_errors=ignore_errors)
+    except OSError as error:
+        hidden = error.__context__
+        while hidden is not None and hidden is not handled:
+            if not isinstance(hidden, Exception):
+                raise hidden from None
+            hidden = hidden.__context__
+        raise
 
 
 def _delete_with_one_descriptor(directory: Path) -> None:
@@ -243,11 +260,9 @@ def remove(path: Path) -> None:
         for name in folders:
             if not (folder := Path(parent, name)).is_symlink():
                 _writable(folder)
-    import shutil
-
     while os.path.lexists(path):
         with contextlib.suppress(FileNotFoundError):  # another process deletes it too
-            shutil.rmtree(path)
+            _rmtree(path, ignore_errors=False)
 
 
 def _writable(directory: Path) -> Path:

@@ -298,6 +298,29 @@ def test_p8_a_sweep_deletes_what_a_killed_process_moved_aside(tmp_path: Path) ->
 
 
 @posix
+@pytest.mark.parametrize("function", [files.delete, files.remove])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_p20_an_interruption_is_not_lost_while_a_directory_is_deleted(
+    tmp_path: Path, function: Callable[[Path], None], count: int
+) -> None:
+    (tmp_path / "tree/a/b").mkdir(parents=True)
+    real, calls = os.close, 0
+
+    def close(descriptor: int) -> None:
+        nonlocal calls
+        real(descriptor)
+        calls += 1
+        if calls == count:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "close", close)
+        with pytest.raises(KeyboardInterrupt):
+            function(tmp_path / "tree")
+    function(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+
+
 def test_a_read_only_directory_can_be_deleted(tmp_path: Path) -> None:
     path = _directory(tmp_path / "tree", "text")
     path.chmod(0o555)
