@@ -304,14 +304,15 @@ def test_p20_an_interruption_is_not_lost_while_a_directory_is_deleted(
     tmp_path: Path, function: Callable[[Path], None], count: int
 ) -> None:
     (tmp_path / "tree/a/b").mkdir(parents=True)
-    real, calls = os.close, 0
+    real, calls, this_thread = os.close, 0, threading.current_thread()
 
     def close(descriptor: int) -> None:
         nonlocal calls
         real(descriptor)
-        calls += 1
-        if calls == count:
-            raise KeyboardInterrupt
+        if threading.current_thread() is this_thread:
+            calls += 1
+            if calls == count:
+                raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "close", close)
