@@ -265,7 +265,7 @@ def test_p20_registered_processes_end_with_this_one_however_it_ends(end: str) ->
         os.kill(forgotten, signal.SIGKILL)
 
 
-LEAVING = """
+LEAVING_ITS_GROUP = """
 import os, subprocess, sys
 from pytest_pyinstall.system.processes import end_with_us, kill, own_group
 code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], "
@@ -280,7 +280,7 @@ print(builder.stdout.readline().decode(), flush=True)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux lists the children of a process")
 @pytest.mark.parametrize("end", ["os._exit(0)", "kill(builder)"])
 def test_p20_a_process_that_has_left_the_group_ends_too(end: str) -> None:
-    done = subprocess.run(python(LEAVING.format(end=end)), stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(python(LEAVING_ITS_GROUP.format(end=end)), stdout=subprocess.PIPE, check=True)
     left = int(done.stdout)
     wait_until(lambda: not is_running(left))
 
