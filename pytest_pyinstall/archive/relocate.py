@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 
 from pytest_pyinstall.request.identity import Key
-from pytest_pyinstall.system.files import parse_json
+from pytest_pyinstall.system.documents import parse_json
 
 __all__ = [
     "BUILT_PREFIX",

@@ -46,7 +46,8 @@ from pytest_pyinstall.errors import (
 from pytest_pyinstall.interpreter.pack import Packable, look_at, pack_one
 from pytest_pyinstall.request.catalogue import document_place, key_name, mirrored, row_of, triple_of
 from pytest_pyinstall.request.identity import Attestation, Build, Key, Signer
-from pytest_pyinstall.system.files import children, delete, is_abandoned, new_file, parse_json, write_atomically
+from pytest_pyinstall.system.documents import parse_json
+from pytest_pyinstall.system.files import children, delete, is_abandoned, new_file, write_atomically
 from pytest_pyinstall.system.locks import hold
 from pytest_pyinstall.system.temporary import temporary_directory
 from pytest_pyinstall.system.urls import redacted

@@ -15,11 +15,11 @@ from typing import BinaryIO, Protocol
 from pytest_pyinstall.download._response import is_sendable
 from pytest_pyinstall.errors import DigestMismatchError, IntegrityError, StoreError
 from pytest_pyinstall.system import locks
+from pytest_pyinstall.system.documents import parse_json
 from pytest_pyinstall.system.files import (
     OPEN_FLAGS,
     make_cache_directory,
     open_regular,
-    parse_json,
     remove,
     storage_error,
 )

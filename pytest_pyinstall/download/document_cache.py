@@ -8,7 +8,8 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import StoreError
-from pytest_pyinstall.system.files import make_cache_directory, parse_json, write_atomically
+from pytest_pyinstall.system.documents import parse_json
+from pytest_pyinstall.system.files import make_cache_directory, write_atomically
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.urls import without_secrets
 

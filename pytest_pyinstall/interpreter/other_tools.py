@@ -26,7 +26,7 @@ from python_discovery import PythonSpec
 from pytest_pyinstall.errors import InvalidRequestError
 from pytest_pyinstall.request.identity import ARCHITECTURE_WORDS, Key, Target
 from pytest_pyinstall.request.request import Request
-from pytest_pyinstall.system.files import parse_json
+from pytest_pyinstall.system.documents import parse_json
 from pytest_pyinstall.system.values import Value, replace
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 from pytest_pyinstall.errors import ProbeError, StoreError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.request.identity import Key, Target, normalized_number
-from pytest_pyinstall.system.files import parse_json
+from pytest_pyinstall.system.documents import parse_json
 from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.processes import end_with_us, forget, kill, thread_limit
 from pytest_pyinstall.system.values import replace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cache
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from pytest_pyinstall.request.identity import (
     Target,
     normalized_number,
 )
+from pytest_pyinstall.system.documents import parse_json
 from pytest_pyinstall.system.urls import redact_text
 from pytest_pyinstall.system.values import Value
 
@@ -104,7 +104,7 @@ def default_catalogue() -> Catalogue:
         message = "pbs-installer, which contains the default catalogue, is missing or too old: it has no versions.json"
         raise CatalogueError(message, hint=_UPGRADE_HINT)
     try:
-        return _collect(_pbs_rows(_document(path.read_bytes())), origin=_DEFAULT)
+        return _collect(_pbs_rows(parse_json(path.read_bytes())), origin=_DEFAULT)
     except (OSError, KeyError, TypeError, ValueError) as error:
         message = f"the catalogue of pbs-installer cannot be read: {error!r} in {path}"
         raise CatalogueError(message, hint=_UPGRADE_HINT) from error
@@ -122,7 +122,7 @@ def parse_catalogue(text: bytes | str, *, origin: str, base_url: str | None = No
     """
     shown = name or _without_credentials(origin)
     try:
-        document = _document(text)
+        document = parse_json(text)
     except ValueError as error:
         message = f"the catalogue {shown} is not JSON: {_trouble(text, error)}"
         raise CatalogueError(message, hint=_DEFAULT_HINT) from error
@@ -196,15 +196,6 @@ def _collect(rows: Iterable[_CatalogueRow], *, origin: str) -> Catalogue:
         else:
             builds.append(Build(key=key, url=url, sha256=sha256, size=size, tag=tag, attestation=attestation))
     return Catalogue(builds=tuple(builds), origin=origin, without_digest=tuple(without_digest))
-
-
-def _document(text: bytes | str) -> Any:
-    """The parsed JSON. Raises `ValueError` if it is not an object."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        message = "nested too deeply"
-        raise ValueError(message) from error
 
 
 def _trouble(text: bytes | str, error: ValueError) -> str:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar
 
 from pytest_pyinstall.request.identity import Attestation, Build, Key
 from pytest_pyinstall.store._distributions import Distribution, read_distributions
-from pytest_pyinstall.system.files import OPEN_FLAGS, new_file, open_regular, parse_json
+from pytest_pyinstall.system.documents import parse_json
+from pytest_pyinstall.system.files import OPEN_FLAGS, new_file, open_regular
 from pytest_pyinstall.system.urls import without_secrets
 from pytest_pyinstall.system.values import Value, replace
 

@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import PyinstallError
 from pytest_pyinstall.store.manifest import Entry, may_change, take_manifest
+from pytest_pyinstall.system.documents import parse_json
 from pytest_pyinstall.system.files import (
     FileDigests,
     children,
     discard,
     is_abandoned,
     make_cache_directory,
-    parse_json,
     remove,
     scratch_name,
 )

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_pyinstall.system.files import current_boot, parse_json, write_atomically
+from pytest_pyinstall.system.documents import parse_json
+from pytest_pyinstall.system.files import current_boot, write_atomically
 
 __all__ = ["find_damage", "record_contents"]
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.project import specifier_of_poetry
 from pytest_pyinstall.system import files
-from pytest_pyinstall.system.files import parse_json
+from pytest_pyinstall.system.documents import parse_json
 
 __all__ = [
     "UNKNOWN",

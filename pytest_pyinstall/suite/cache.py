@@ -37,7 +37,8 @@ from urllib.parse import unquote, urlsplit
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.system import locks
-from pytest_pyinstall.system.files import move_or_delete, new_file, parse_json, scratch_name, write_atomically
+from pytest_pyinstall.system.documents import parse_json
+from pytest_pyinstall.system.files import move_or_delete, new_file, scratch_name, write_atomically
 
 if TYPE_CHECKING:
     from pytest_pyinstall.suite.inputs import Inputs

@@ -34,7 +34,8 @@ from pytest_pyinstall.suite.inputs import OPTION, Inputs, changes, explicit_pack
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, Recipe, local_target
 from pytest_pyinstall.suite.variants import Variant
 from pytest_pyinstall.system import locks
-from pytest_pyinstall.system.files import children, delete, discard, is_abandoned, parse_json, scratch_name
+from pytest_pyinstall.system.documents import parse_json
+from pytest_pyinstall.system.files import children, delete, discard, is_abandoned, scratch_name
 from pytest_pyinstall.system.processes import run
 from pytest_pyinstall.system.temporary import temporary_directory
 

@@ -22,7 +22,7 @@ from _pytest.junitxml import xml_key
 from pytest_pyinstall.suite.report import Cell, Matrix
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, named
 from pytest_pyinstall.suite.words import with_hint
-from pytest_pyinstall.system.files import parse_json
+from pytest_pyinstall.system.documents import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -41,7 +41,6 @@ __all__ = [
     "move_or_delete",
     "new_file",
     "open_regular",
-    "parse_json",
     "read_toml",
     "remove",
     "replace_directory",
@@ -77,17 +76,6 @@ def children(directory: Path) -> list[Path]:
         return sorted(directory.iterdir())
     except OSError:
         return []
-
-
-def parse_json(text: bytes | str) -> Any:
-    """As `json.loads`. Raises `ValueError` for a document that is nested too deeply, too."""
-    import json
-
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        message = "nested too deeply"
-        raise ValueError(message) from error
 
 
 def matching(directory: Path, pattern: str) -> list[Path]:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import LockTimeoutError, StoreError
-from pytest_pyinstall.system.files import host_name, make_directory, parse_json
+from pytest_pyinstall.system.documents import parse_json
+from pytest_pyinstall.system.files import host_name, make_directory
 from pytest_pyinstall.system.log import StepLogger
 
 if TYPE_CHECKING:
