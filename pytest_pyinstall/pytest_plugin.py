@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pyinstall.pytest_options import is_own_directory, is_suite, owner_of_python_option, pytest_addoption
-from pytest_pyinstall.pytest_state import (
+for _finder in sys.meta_path:
+    # Before we import more: pytest rewrites the asserts of all plugins, and reads the byte code of those modules in
+    # small pieces, which takes ten times as long. None of our asserts has to be explained to a user.
+    getattr(_finder, "_must_rewrite", set()).discard("pytest_pyinstall")
+
+from pytest_pyinstall.pytest_options import (  # noqa: E402  # see above
+    is_own_directory,
+    is_suite,
+    owner_of_python_option,
+    pytest_addoption,
+)
+from pytest_pyinstall.pytest_state import (  # noqa: E402  # see above
     PYTHON_FIXTURE,
     STATE,
     State,

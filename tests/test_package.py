@@ -140,6 +140,29 @@ def test_a_session_without_a_request_imports_only_the_plugin(pytester: pytest.Py
     pytester.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=1)
 
 
+def test_pytest_rewrites_none_of_our_modules(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would read their byte code slowly. An editable installation, unlike one from a wheel, lists no modules."""
+    site = pytester.mkdir("site")
+    (site / "pytest_pyinstall").symlink_to(PACKAGE)
+    info = site / "pytest_pyinstall-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pytest-pyinstall\nVersion: 1\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text("[pytest11]\npyinstall = pytest_pyinstall.pytest_plugin\n", encoding="utf-8")
+    (info / "RECORD").write_text("pytest_pyinstall/__init__.py,,\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    pytester.makepyfile(
+        """
+        import sys
+        import pytest_pyinstall.suite.controller
+        def test_it():
+            ours = {name: module for name, module in sys.modules.items() if name.startswith("pytest_pyinstall")}
+            rewritten = [name for name, module in ours.items() if "rewrite" in type(module.__loader__).__module__]
+            assert rewritten == ["pytest_pyinstall", "pytest_pyinstall.pytest_plugin"]
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:randomly", "-p", "no:xdist").assert_outcomes(passed=1)
+
+
 NOT_FOR_INSTALLED = {
     *(
         "concurrent.futures",
