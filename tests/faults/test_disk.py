@@ -205,7 +205,7 @@ def test_p16_an_error_on_close_is_not_reported_as_success(workshop: Workshop, ta
         with again.at("EIO on close", call, when):
             remove_all(workshop)
             ended = run_with_faults(workshop, "install", VERSION, faults=(f"{call}:error=EIO:when={when}",))
-            tally.attempt("EIO on close", len(workshop.leftovers()))
+            tally.attempt("an error on close", len(workshop.leftovers()))
             # The interpreter also closes files, and an import that fails because of that is not an error of ours.
             assert "Traceback" not in ended.output or "\nImportError: " in ended.output, ended.output
             if ended.code == 0:
@@ -279,7 +279,7 @@ def test_p7_a_read_only_store_is_used_and_writing_to_it_is_a_clear_error(worksho
 def test_p7_p15_everyone_can_use_the_store_of_root_and_root_uses_no_other(
     workshop: Workshop, tally: Tally, request: pytest.FixtureRequest
 ) -> None:
-    tally.attempt("another user's store")
+    tally.attempt("the store of another user")
     public = Path(tempfile.mkdtemp(prefix="pyinstall-public-"))  # other users cannot enter the directories of pytest
     request.addfinalizer(lambda: shutil.rmtree(public))
     public.chmod(0o755)
@@ -317,7 +317,7 @@ def test_p7_p15_everyone_can_use_the_store_of_root_and_root_uses_no_other(
 
 @pytest.mark.parametrize("mask", [0o000, 0o077, 0o777])
 def test_p10_installed_files_have_our_modes_with_any_umask(workshop: Workshop, tally: Tally, mask: int) -> None:
-    tally.attempt("umask")
+    tally.attempt("an unusual umask")
     workshop.reset()
     done = subprocess.run(
         [sys.executable, "-m", "pytest_pyinstall", "install", VERSION], env=workshop.environ, cwd=workshop.directory,
@@ -356,7 +356,7 @@ PLACES: dict[str, Callable[[Workshop, Path], None]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 def test_p17_a_store_can_have_an_unusual_path(workshop: Workshop, tally: Tally, place: str, tmp_path: Path) -> None:
-    tally.attempt("strange path")
+    tally.attempt("an unusual path")
     PLACES[place](workshop, tmp_path)
     ended = workshop.run("install", VERSION)
     assert ended.code == 0, ended.output
@@ -395,7 +395,7 @@ def test_p16_a_store_that_is_deleted_during_use_is_made_again(workshop: Workshop
     from pytest_pyinstall.provisioner import Provisioner
     from pytest_pyinstall.settings import Settings
 
-    tally.attempt("a store that vanishes")
+    tally.attempt("the store is deleted during use")
     settings = Settings.from_environ(workshop.environ, directory=workshop.directory)
     provisioner = Provisioner(
         settings=settings, environ=workshop.environ, user_home=workshop.directory, directory=workshop.directory,
@@ -419,7 +419,7 @@ def test_p16_a_store_that_is_deleted_during_use_is_made_again(workshop: Workshop
 @pytest.mark.parametrize("seconds", [-(10**9), 10**8])
 def test_p3_a_clock_that_jumps_does_not_affect_decisions(workshop: Workshop, tally: Tally, seconds: int) -> None:
     """All recorded times differ from the clock, and no decision may use them."""
-    tally.attempt("a clock that jumps")
+    tally.attempt("the clock jumps")
     import time
 
     when = time.time() + seconds

@@ -54,7 +54,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("how", ["everyone", "acl", "parent"])
 def test_p11_a_planted_environment_is_not_run(workshop: Workshop, tally: Tally, project: Path, how: str) -> None:
-    tally.attempt("a cache that others can write")
+    tally.attempt("a cache that others can write to")
     done = run_suite(workshop, project)
     assert done.returncode == 0, done.stdout + done.stderr
     mark = workshop.directory / "ran"
@@ -86,7 +86,7 @@ def test_p11_a_planted_environment_is_not_run(workshop: Workshop, tally: Tally, 
 
 
 def test_p11_an_environment_of_another_user_is_not_run(workshop: Workshop, tally: Tally, project: Path) -> None:
-    tally.attempt("a cache that others can write")
+    tally.attempt("a cache that others can write to")
     assert run_suite(workshop, project).returncode == 0
     mark = workshop.directory / "ran"
     [python] = (workshop.cache / "environments").glob("*/bin/python")
@@ -102,7 +102,7 @@ def test_p11_an_environment_of_another_user_is_not_run(workshop: Workshop, tally
 
 def test_p11_a_public_cache_with_the_sticky_bit_works(workshop: Workshop, tally: Tally, project: Path) -> None:
     """As in /tmp, others can add files, but cannot change ours."""
-    tally.attempt("a cache that others can write")
+    tally.attempt("a cache that others can write to")
     workshop.cache.chmod(0o1777)
     done = run_suite(workshop, project)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -112,7 +112,7 @@ def test_p11_a_public_cache_with_the_sticky_bit_works(workshop: Workshop, tally:
 
 
 def test_p11_a_planted_catalogue_is_not_used(workshop: Workshop, tally: Tally) -> None:
-    tally.attempt("a cache that others can write")
+    tally.attempt("a cache that others can write to")
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
         assert workshop.run("list", "--all").code == 0
@@ -138,7 +138,7 @@ def test_p11_a_planted_catalogue_is_not_used(workshop: Workshop, tally: Tally) -
 
 
 def test_p11_archives_of_a_public_cache_are_used_after_verification(workshop: Workshop, tally: Tally) -> None:
-    tally.attempt("a cache that others can write")
+    tally.attempt("a cache that others can write to")
     workshop.cache.chmod(0o777)
     assert workshop.run("remove", "--all").code == 0
     assert workshop.run("install", VERSION, environ={"UV_OFFLINE": "1"}).code == 0
@@ -156,7 +156,7 @@ def test_p11_archives_of_a_public_cache_are_used_after_verification(workshop: Wo
 def test_p11_pruning_does_not_follow_links_and_deletes_only_our_files(
     workshop: Workshop, tally: Tally, command: str
 ) -> None:
-    tally.attempt("foreign files in the cache")
+    tally.attempt("planted files in the cache")
     elsewhere = workshop.directory / "elsewhere"
     (elsewhere / "deep").mkdir(parents=True)
     for name in ("diary.txt", "deep/diary.txt", "x.part", f".{'a' * 16}.part"):
@@ -194,7 +194,7 @@ def test_p11_pruning_does_not_follow_links_and_deletes_only_our_files(
 
 
 def test_p11_directories_of_the_cache_can_be_links_of_the_user(workshop: Workshop, tally: Tally) -> None:
-    tally.attempt("foreign files in the cache")
+    tally.attempt("planted files in the cache")
     big = workshop.directory / "big disk"
     big.mkdir()
     (workshop.cache / "archives").rename(big / "archives")
@@ -207,7 +207,7 @@ def test_p11_directories_of_the_cache_can_be_links_of_the_user(workshop: Worksho
 
 
 def test_p11_the_mode_of_a_planted_lock_is_not_changed(workshop: Workshop, tally: Tally) -> None:
-    tally.attempt("foreign files in the cache")
+    tally.attempt("planted files in the cache")
     secret = workshop.directory / "secret"
     secret.write_text("secret")
     secret.chmod(0o600)
@@ -226,7 +226,7 @@ def test_p11_the_mode_of_a_planted_lock_is_not_changed(workshop: Workshop, tally
 
 @pytest.mark.parametrize("name", [".{archive}.new", ".catalogue.json.new", ".lock", "{archive}"])
 def test_p11_mirror_pull_does_not_write_through_planted_links(workshop: Workshop, tally: Tally, name: str) -> None:
-    tally.attempt("foreign files in a mirror")
+    tally.attempt("planted files in a mirror")
     victim = workshop.directory / "victim"
     victim.write_text("precious")
     victim.chmod(0o600)
@@ -253,7 +253,7 @@ def test_p11_a_damaged_or_planted_command_for_tox_is_replaced(
     content: bytes | None,
 ) -> None:
     """The command was emptied by a power cut, truncated, or planted."""
-    tally.attempt("a damaged command for tox")
+    tally.attempt("a damaged command on PATH")
     scripts = tool_environments.environment(shared_directory, "tox")
     project = tool_environments.library(
         tmp_path / "library",

@@ -183,7 +183,7 @@ def test_p2_an_installation_that_disappears_is_missing_and_not_broken(
             out, err = capsys.readouterr()
             if how == "removed by uv" and steps.actions:
                 continue  # an installation that uv has partly deleted is damaged
-            tally.attempt("a tree that goes away while it is looked at")
+            tally.attempt("an installation disappears during a check")
             details = f"{words}, {how} at step {moment} of {count}: {code}\n{out}{err}"
             assert code in allowed, details
             assert "broken" not in out, details
@@ -217,7 +217,7 @@ def test_p11_a_cache_entry_that_another_process_deletes_is_no_error(
                 gone = victim if is_all else next(victim.iterdir())
                 steps.count = 0
                 steps.actions = {moment: partial(shutil.rmtree, gone, ignore_errors=True)}
-                tally.attempt("what goes away from the cache while it is looked at")
+                tally.attempt("a cache entry disappears during a read")
                 assert main(["cache", command]) == 0, (command, moment, count)
                 tally.survive()
 
@@ -275,7 +275,7 @@ def test_p21_an_installation_removed_while_it_is_taken_stays_or_is_provided_agai
     near = range(lock - 4, lock + 5)
     for moment in sorted({*moments(count, times), *near} & {*range(1, count + 1)}):
         steps.count, steps.actions = 0, {moment: partial(remove, moment)}
-        tally.attempt("remove at a step of a user")
+        tally.attempt("remove at each step of its use")
         DOORS[door](here)
         # `lock` is the last step before the lock is requested.
         assert results[moment] == ("removed" if moment <= lock else "refused"), (moment, lock, count, results)
@@ -320,7 +320,7 @@ def test_p21_an_installation_taken_during_its_removal_stays_or_is_not_held(
 
             restore()
             steps.actions = {moment: take}
-            tally.attempt("taken at a step of remove")
+            tally.attempt("use at each step of its removal")
             try:
                 was_removed = store.remove(here.key)
             except StoreError as error:

@@ -35,7 +35,7 @@ def in_container(workshop: Workshop, script: str) -> Ended:
 
 
 def test_p21_what_is_part_of_an_image_is_removed_and_installed_again(workshop: Workshop, tally: Tally) -> None:
-    tally.attempt("a store in a layer of an image")
+    tally.attempt("a store in a container image")
     ended = in_container(
         workshop,
         f"$PYINSTALL remove {VERSION}; test ! -e {workshop.home}\n"
@@ -50,7 +50,7 @@ def test_p21_what_is_part_of_an_image_is_removed_and_installed_again(workshop: W
 
 @pytest.mark.parametrize("words", ["install --reinstall", "verify --repair"])
 def test_p1_what_is_part_of_an_image_is_replaced(workshop: Workshop, tally: Tally, words: str) -> None:
-    tally.attempt("a store in a layer of an image")
+    tally.attempt("a store in a container image")
     minor = VERSION.rpartition(".")[0]
     home = Path("store", workshop.home.name)
     module = home / f"lib/python{minor}/package1/module1.py"

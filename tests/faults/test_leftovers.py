@@ -26,7 +26,7 @@ def name_of_dead_process(suffix: str) -> str:
 def test_p8_a_command_with_nothing_to_do_sweeps_what_killed_commands_left(
     workshop: Workshop, tally: Tally, words: tuple[str, ...]
 ) -> None:
-    tally.attempt("what killed commands left")
+    tally.attempt("leftovers of killed processes")
     digest = "c" * 24
     names = [
         f"cache/environments/.{digest}.1234abcd.gone",
@@ -54,7 +54,7 @@ def test_p8_a_command_with_nothing_to_do_sweeps_what_killed_commands_left(
 
 def test_p8_files_of_running_processes_are_not_swept(workshop: Workshop, tally: Tally) -> None:
     """`cache clear`, `cache prune` and `--reinstall` in a session leave its Python on PATH."""
-    tally.attempt("what the living need")
+    tally.attempt("files of running processes")
     project = workshop.directory / "project"
     project.mkdir()
     run = f"subprocess.run([{sys.executable!r}, '-m', 'pytest_pyinstall', *words])"
@@ -149,7 +149,7 @@ def test_p8_the_next_command_sweeps_the_temporary_directory_of_a_killed_mirror_p
 
 @pytest.mark.parametrize("etag", ['"caf\u00e9"', '"a\x7fb"', '"with space"', "nonsense"])
 def test_p12_an_invalid_etag_does_not_prevent_later_downloads(workshop: Workshop, tally: Tally, etag: str) -> None:
-    tally.attempt("a strange ETag and a cut download")
+    tally.attempt("an invalid ETag of a cut download")
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
         workshop.reset()
@@ -169,7 +169,7 @@ def test_p12_an_invalid_etag_does_not_prevent_later_downloads(workshop: Workshop
 
 def test_p8_cached_answers_of_earlier_versions_are_swept(workshop: Workshop, tally: Tally) -> None:
     """Those files contained values of environment variables."""
-    tally.attempt("what killed commands left")
+    tally.attempt("leftovers of killed processes")
     Path(workshop.cache, "answers").mkdir(parents=True, exist_ok=True)
     Path(workshop.cache, "answers", "0123456789abcdef").write_text("secret")
     assert workshop.run("install", VERSION).code == 0

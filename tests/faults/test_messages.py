@@ -47,7 +47,7 @@ def test_the_error_for_a_build_for_another_machine_names_its_architecture(worksh
 
 @pytest.mark.parametrize("place", ["missing.json", "directory", "file:///nowhere/missing.json"])
 def test_the_error_for_a_missing_catalogue_names_the_option(workshop: Workshop, tally: Tally, place: str) -> None:
-    tally.attempt("a catalogue that is missing")
+    tally.attempt("a missing catalogue")
     (workshop.directory / "directory").mkdir()
     ended = workshop.run("list", "--all", environ={"PYTEST_PYINSTALL_CATALOGUE": place})
     assert ended.code in {2, 4}, ended.output
@@ -68,7 +68,7 @@ OFF = [
 def test_the_error_for_disabled_downloads_names_the_variable_that_disables_them(
     workshop: Workshop, tally: Tally, environ: dict[str, str], named: str
 ) -> None:
-    tally.attempt("downloads switched off")
+    tally.attempt("downloads turned off")
     with mirror.serve(workshop.mirror) as server:
         workshop.url = server.url
         assert workshop.run("list", "--all").code == 0  # the catalogue is in the cache
@@ -88,7 +88,7 @@ def test_the_error_for_disabled_downloads_names_the_variable_that_disables_them(
 
 
 def test_find_and_list_report_a_broken_python(workshop: Workshop, tally: Tally) -> None:
-    tally.attempt("find of a broken one")
+    tally.attempt("find and list with a broken Python")
     shutil.rmtree(workshop.home / "lib")
     assert "broken" in workshop.run("list").output
     ended = workshop.run("find", VERSION)

@@ -102,7 +102,7 @@ def test_p12_a_temporary_network_fault_is_survived(
 ) -> None:
     server.script(place(workshop), *TEMPORARY[fault]())
     ended = install(workshop, waits="stalls" in fault)
-    tally.attempt("a network that fails", len(workshop.leftovers()))
+    tally.attempt("a temporary network fault", len(workshop.leftovers()))
     if ended.code and fault in REJECTED:
         assert ended.code == REJECTED[fault], ended.output
         assert not workshop.home.exists()
@@ -143,7 +143,7 @@ def test_p12_p13_a_lasting_network_fault_is_an_error_and_the_next_run_succeeds(
     server.always(f"/{TAG}/loop", mirror.redirect(f"/{TAG}/loop"))
     ended = install(workshop, waits="stalls" in fault)
     left = [name for name in workshop.leftovers() if ".part" not in name]
-    tally.attempt("a network that stays broken", len(workshop.leftovers()))
+    tally.attempt("a lasting network fault", len(workshop.leftovers()))
     assert ended.code in codes, ended.output
     assert "hint: " in ended.output, ended.output
     assert not workshop.home.exists()
@@ -161,7 +161,7 @@ def test_p12_p13_a_lasting_network_fault_is_an_error_and_the_next_run_succeeds(
 def test_p12_a_refused_connection_is_an_error_and_the_next_run_succeeds(workshop: Workshop, tally: Tally) -> None:
     import socket
 
-    tally.attempt("a network that stays broken")
+    tally.attempt("a lasting network fault")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # it does not listen, so connections are refused
         workshop.reset()
@@ -178,7 +178,7 @@ def test_p9_an_archive_with_a_wrong_digest_is_not_run_or_kept(
     workshop: Workshop, server: Mirror, tally: Tally, tmp_path: Path, is_right: bool
 ) -> None:
     """The archive is unpacked during the download. Its Python creates a file when it starts."""
-    tally.attempt("an archive with another digest")
+    tally.attempt("an archive with a wrong digest")
     mark = tmp_path / "started"
     buffer = io.BytesIO()
     with tarfile.open(workshop.archive) as theirs, tarfile.open(fileobj=buffer, mode="w:gz") as ours:
@@ -211,7 +211,7 @@ def test_p12_a_resumed_download_does_not_fetch_bytes_twice(
     workshop: Workshop, server: Mirror, tally: Tally, share: float
 ) -> None:
     """The server sends the bytes of the archive once, plus what a reset discards from its buffers."""
-    tally.attempt("resume, by bytes served")
+    tally.attempt("a download is resumed")
     size = workshop.archive.stat().st_size
     assert install(workshop, waits=False).code == 0  # to know the size of the catalogue
     before = server.bytes_served
@@ -228,7 +228,7 @@ def test_p12_a_resumed_download_does_not_fetch_bytes_twice(
 
 
 def test_p12_a_killed_download_is_resumed_by_the_next_run(workshop: Workshop, server: Mirror, tally: Tally) -> None:
-    tally.attempt("resume, by bytes served")
+    tally.attempt("a download is resumed")
     size = workshop.archive.stat().st_size
     half = size // 2
     stall, parts = mirror.stall(after=half), workshop.cache / "archives"
@@ -275,7 +275,7 @@ def test_p13_only_a_trusted_certificate_is_accepted(
 
 
 def test_p13_a_redirect_from_https_to_http_is_not_followed(workshop: Workshop, tally: Tally, tmp_path: Path) -> None:
-    tally.attempt("https that leads to http")
+    tally.attempt("a redirect from https to http")
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     with mirror.serve(workshop.mirror, ca=authority) as server, mirror.serve(workshop.mirror) as plain:

@@ -88,7 +88,7 @@ def test_p24_without_a_home_a_private_temporary_directory_is_used(workshop: Work
 
 @pytest.mark.parametrize("home", ["~", "relative/home", "~nosuchuser"])
 def test_p24_a_home_that_is_not_an_absolute_path_is_ignored(workshop: Workshop, tally: Tally, home: str) -> None:
-    tally.attempt("a home that is none")
+    tally.attempt("an invalid home")
     environ = {name: value for name, value in workshop.environ.items() if name != "PYTEST_PYINSTALL_CACHE"}
     environ["XDG_CACHE_HOME"] = str(workshop.directory / "xdg")
     for words in (("find", VERSION), ("install", VERSION), ("dir",), ("list",)):
@@ -114,7 +114,7 @@ UNKNOWN = [
 def test_an_unknown_user_in_a_variable_is_an_error_that_names_the_variable(
     workshop: Workshop, tally: Tally, name: str, words: tuple[str, ...]
 ) -> None:
-    tally.attempt("a user that does not exist")
+    tally.attempt("an unknown user in a path")
     hidden = {"UV_PYTHON_INSTALL_DIR": {"PYTEST_PYINSTALL_STORE": ""}}
     hidden["PYTEST_PYINSTALL_HOME"] = {"PYTEST_PYINSTALL_STORE": ""}
     environ = {**workshop.environ, **hidden.get(name, {}), name: "~nosuchuser/pythons"}
@@ -137,7 +137,7 @@ def test_an_unknown_user_in_a_variable_is_an_error_that_names_the_variable(
     ],
 )
 def test_an_unknown_user_in_an_argument_is_an_error(workshop: Workshop, tally: Tally, words: tuple[str, ...]) -> None:
-    tally.attempt("a user that does not exist")
+    tally.attempt("an unknown user in a path")
     ended = as_this_user(workshop, *words, environ=workshop.environ)
     assert ended.code in {2, 3}, ended.output
     assert "Traceback" not in ended.output
@@ -159,7 +159,7 @@ BAD = [
 def test_p13_an_invalid_url_is_an_error_that_names_the_variable(
     workshop: Workshop, tally: Tally, name: str, url: str
 ) -> None:
-    tally.attempt("a URL that is none")
+    tally.attempt("an invalid URL")
     variable = f"PYTEST_PYINSTALL_{name}"
     ended = as_this_user(workshop, "install", "--reinstall", VERSION, environ={**workshop.environ, variable: url})
     assert ended.code == 2, ended.output
@@ -176,7 +176,7 @@ UTF_8 = {"LC_ALL": "C.UTF-8"}
 def test_p24_non_ascii_paths_work_under_the_c_locale(
     workshop: Workshop, tally: Tally, first: dict[str, str], then: dict[str, str]
 ) -> None:
-    tally.attempt("a path that is not ASCII under the C locale")
+    tally.attempt("non-ASCII paths under the C locale")
     place = workshop.directory / "café ✓"
     place.mkdir()
     places = {"PYTEST_PYINSTALL_STORE": f"{place}/store", "PYTEST_PYINSTALL_CACHE": f"{place}/cache"}
@@ -197,7 +197,7 @@ def test_p24_non_ascii_paths_work_under_the_c_locale(
 
 
 def test_p24_environments_and_calls_work_under_the_c_locale(workshop: Workshop, tally: Tally) -> None:
-    tally.attempt("a path that is not ASCII under the C locale")
+    tally.attempt("non-ASCII paths under the C locale")
     project = workshop.directory / "café ✓"
     project.mkdir()
     (project / "test_it.py").write_text(

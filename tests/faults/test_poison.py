@@ -52,7 +52,7 @@ sys.exit(main(["install", "--reinstall", sys.argv[1]]))
 @pytest.mark.parametrize("name", POISON)
 def test_p14_an_installation_succeeds_with_a_poisoned_variable(workshop: Workshop, tally: Tally, name: str) -> None:
     """The variable is set after the outer Python has started, because it could prevent that start."""
-    tally.attempt("poisoned variable")
+    tally.attempt("a poisoned variable")
     poison = workshop.directory / "poison"
     poison.mkdir()
     for module in ("json", "site", "sitecustomize", "usercustomize", "platform", "sysconfig"):

@@ -102,7 +102,7 @@ def test_p4_p22_many_installers_removers_readers_and_uv_can_run_at_once(
         for words, process in processes:
             out, err = process.communicate(timeout=200)
             if words[0] == "uv":
-                tally.attempt("uv among them")
+                tally.attempt("uv, at the same time")
                 if process.returncode == 0:
                     tally.survive()
                 continue
@@ -193,7 +193,7 @@ def test_p20_a_signal_ends_a_session_that_downloads(
 def test_p21_a_python_that_a_session_or_exec_uses_is_not_removed(
     workshop: Workshop, tally: Tally, tmp_path: Path
 ) -> None:
-    tally.attempt("remove under a session")
+    tally.attempt("remove during a session")
     remove = [sys.executable, "-m", "pytest_pyinstall", "remove", VERSION]
     done = workshop.run("exec", "--python", VERSION, "--", *remove)
     assert done.code == 6, done.output

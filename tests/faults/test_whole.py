@@ -92,11 +92,11 @@ BYTE_CODE = {
 @pytest.mark.parametrize("real", VERSIONS, indirect=True)
 @pytest.mark.parametrize("damage", BYTE_CODE)
 def test_p2_damaged_byte_code_is_found_and_repaired(real: Workshop, damage: str, tally: Tally) -> None:
-    tally.attempt("byte code that is damaged")
     library = compile_all(real)
     BYTE_CODE[damage](library)
     if starts(real):
         pytest.skip("this version starts without that module")  # it is frozen in 3.11 and newer
+    tally.attempt("damaged byte code")
     assert_not_provided_broken(real)
     assert starts(real)
 
@@ -114,7 +114,7 @@ def test_p2_damaged_byte_code_is_found_and_repaired(real: Workshop, damage: str,
 
 @pytest.mark.parametrize("real", VERSIONS[-1:], indirect=True)
 def test_p2_byte_code_that_the_start_does_not_need_is_found_and_dropped(real: Workshop, tally: Tally) -> None:
-    tally.attempt("byte code that is damaged")
+    tally.attempt("damaged byte code")
     library = compile_all(real)
     cut = next(library.glob("__pycache__/mailbox.cpython-*[0-9].pyc"))
     os.truncate(cut, cut.stat().st_size // 2)
@@ -137,10 +137,10 @@ def test_p2_byte_code_that_the_start_does_not_need_is_found_and_dropped(real: Wo
 @pytest.mark.parametrize("real", VERSIONS, indirect=True)
 @pytest.mark.parametrize("module", ["linecache.py", "_bootlocale.py", "sysconfig.py", "encodings/utf_8.py", "site.py"])
 def test_p2_an_emptied_module_of_the_start_is_found_and_repaired(real: Workshop, module: str, tally: Tally) -> None:
-    tally.attempt("a module that was emptied")
     path = real.home / f"lib/python{real.version.rpartition('.')[0]}" / module
     if not path.exists():
         return
+    tally.attempt("an emptied module")
     content = path.read_bytes()
     times = path.stat()
     path.write_bytes(b"")
@@ -155,7 +155,7 @@ def test_p2_an_emptied_module_of_the_start_is_found_and_repaired(real: Workshop,
 
 @pytest.mark.parametrize("real", VERSIONS[-1:], indirect=True)
 def test_p2_a_changed_module_of_the_same_size_that_prevents_the_start_is_repaired(real: Workshop, tally: Tally) -> None:
-    tally.attempt("a Python that does not start any more")
+    tally.attempt("a Python that no longer starts")
     path = next(real.home.glob("lib/python3*/encodings/__init__.py"))
     size, content = path.stat().st_size, path.read_bytes()
     path.write_bytes(b"(" * size)
@@ -168,7 +168,7 @@ def test_p2_a_changed_module_of_the_same_size_that_prevents_the_start_is_repaire
 @pytest.mark.parametrize("real", VERSIONS[-1:], indirect=True)
 def test_p2_the_error_names_an_added_file_that_prevents_the_start(real: Workshop, tally: Tally) -> None:
     """A repair keeps added files, so the hint names the command that removes them."""
-    tally.attempt("an addition that keeps a Python from starting")
+    tally.attempt("an added file that prevents the start")
     site = next(real.home.glob("lib/python3*/site-packages"))
     (site / "end.pth").write_text("import os; os._exit(3)\n")
     ended = real.run("install", real.version)
@@ -189,7 +189,7 @@ def _record(workshop: Workshop) -> Path:
 
 @pytest.mark.skipif(len(VERSIONS) < 3, reason="needs two interpreters")
 def test_p2_a_record_of_another_key_is_not_trusted(tmp_path: Path, mirror_directory: Path, tally: Tally) -> None:
-    tally.attempt("a record of another key")
+    tally.attempt("a record of another key or tree")
     old, new = (Workshop(tmp_path / "workshop", mirror_directory, version=_full(each)) for each in VERSIONS[-2:])
     for workshop in (old, new):
         assert workshop.run("install", workshop.version).code == 0
@@ -223,7 +223,7 @@ def _output(executable: Path, *words: str) -> str:
 
 @pytest.mark.parametrize("fact", ["inode", "boot", "home", "key"])
 def test_p2_a_record_of_another_tree_is_checked_again(workshop: Workshop, fact: str, tally: Tally) -> None:
-    tally.attempt("a record of another tree")
+    tally.attempt("a record of another key or tree")
     assert workshop.run("verify").code == 0
     document = json.loads(_record(workshop).read_text("utf-8"))
     document[fact] = {"inode": 1, "boot": "x", "home": "/nowhere", "key": "cpython-3.1.1-linux-x86_64-gnu"}[fact]
@@ -287,7 +287,7 @@ def versions(home: Path) -> set[str]:
 
 
 def test_p23_an_upgraded_package_is_not_damage(workshop: Workshop, tally: Tally) -> None:
-    tally.attempt("a published package that the user upgraded")
+    tally.attempt("an upgraded package")
     upgrade(workshop.home)
     before = digest(workshop.home)
     for words in (("find", VERSION), ("install", VERSION), ("verify",), ("list",), ("verify", "--repair")):
@@ -329,7 +329,7 @@ CHANGES: dict[str, tuple[Callable[[Path], None], set[str]]] = {
 def test_p23_a_repair_never_mixes_versions_of_a_package(
     workshop: Workshop, change: str, damage: str, tally: Tally
 ) -> None:
-    tally.attempt("a repair of an installation with other packages")
+    tally.attempt("repair or reinstall with added packages")
     _put(workshop.home, {f"{SITE}/other/__init__.py": b"mine"})
     make, expected = CHANGES[change]
     make(workshop.home)
@@ -348,7 +348,7 @@ def test_p23_a_repair_never_mixes_versions_of_a_package(
 
 
 def test_p23_a_reinstall_restores_the_published_packages(workshop: Workshop, tally: Tally) -> None:
-    tally.attempt("a reinstall over other packages")
+    tally.attempt("repair or reinstall with added packages")
     upgrade(workshop.home)
     assert workshop.run("install", "--reinstall", VERSION).code == 0
     assert workshop.is_whole()
@@ -360,7 +360,7 @@ def test_p23_an_upgraded_pip_survives_a_repair(
     tmp_path: Path, mirror_directory: Path, version: str, tally: Tally
 ) -> None:
     """The archives of python-build-standalone contain pip, and old ones also setuptools."""
-    tally.attempt("pip upgraded with pip")
+    tally.attempt("an upgraded package")
     packed = Workshop(tmp_path / "with-pip", mirror_directory, version=_full(version))
     mirror = _mirror_with_pip(packed, tmp_path / "mirror")
     workshop = Workshop(tmp_path / "workshop", mirror, version=packed.version)
