@@ -496,7 +496,7 @@ def machine() -> str:
 
 
 def _parts(rows: Sequence[tuple[Library, Outcome, Outcome]]) -> dict[str, str]:
-    head = "| library | what there is in it | what plain pytest's environment has | what had to be configured |\n"
+    head = "| library | kind of project | installed for plain pytest | configuration for `--python-suite` |\n"
     table = [
         f"| {one.name} {one.version} | {one.layout}{f' ({one.remark})' if one.remark else ''} | {_installed(one)} "
         f"| {_configured(one) or 'nothing'} |"
@@ -515,9 +515,9 @@ def _parts(rows: Sequence[tuple[Library, Outcome, Outcome]]) -> dict[str, str]:
 def _total(rows: Sequence[tuple[Library, Outcome, Outcome]], differences: Sequence[str]) -> str:
     compared = sum(results.total() for _, ours, _ in rows for results in ours.results.values())
     pairs = sum(len(library.pythons) for library, _, _ in rows)
-    found = "these differ:\n" if differences else "none differs, and neither does an exit code."
-    known = f"{len(rows)} of the {len(LIBRARIES)} libraries that the script knows"
-    return f"Of {compared} outcomes of tests, in {pairs} pairs of library and Python ({known}), {found}"
+    known = f"The script ran {len(rows)} of the {len(LIBRARIES)} libraries that it has."
+    found = "These outcomes differ:\n" if differences else "No outcome and no exit code differs."
+    return f"Tests compared: {compared:,}, in {pairs} pairs of library and Python. {known} {found}"
 
 
 def _installed(library: Library) -> str:
@@ -526,7 +526,7 @@ def _installed(library: Library) -> str:
 
 
 def _configured(library: Library) -> str:
-    beside = f"{_code(library.beside)} beside pytest-pyinstall" if library.beside else ""
+    beside = f"{_code(library.beside)} in the outer environment" if library.beside else ""
     return "; ".join(filter(None, [_code(library.configured), beside]))
 
 
@@ -568,10 +568,10 @@ def _differences(library: Library, ours: Outcome, theirs: Outcome) -> list[str]:
         for one, other, who in ((ours, theirs, "`--python-suite`"), (theirs, ours, "plain pytest")):
             found = sorted(one.results[version] - other.results[version])
             lines += [
-                f"- {library.name}, {version}: `{name}` {outcome} with {who} alone" for name, outcome in found[:MOST]
+                f"- {library.name}, {version}: `{name}` {outcome} only with {who}" for name, outcome in found[:MOST]
             ]
             if len(found) > MOST:
-                lines.append(f"- {library.name}, {version}: {len(found) - MOST} more with {who} alone")
+                lines.append(f"- {library.name}, {version}: {len(found) - MOST} more only with {who}")
     return lines
 
 

@@ -197,7 +197,7 @@ class Track:
         sides: dict[str, Side] = {
             OURS: ours,
             f"plain `pytest` on {slowest}": lambda: alone(slowest),
-            f"the {len(commands)} of plain `pytest`, {os.cpu_count()} at once": all_of_them,
+            f"plain `pytest` on all {len(commands)}, {os.cpu_count()} at once": all_of_them,
         }
         return Event(self.contest, "warm, one test", lambda: sides, turns)
 
@@ -231,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         while event := _next(events, start + 60 * options.minutes - time.monotonic()):
             loads.append(os.getloadavg()[0])
             event.hold()
-    lines = ["| library | beside | | ours | theirs | ratio | quartiles | pairs | target |", f"|{'---|' * 9}"]
+    lines = ["| library | compared with | | ours | theirs | ratio | quartiles | pairs | target |", f"|{'---|' * 9}"]
     lines += [row for event in events for row in event.rows()]
     load = f"The load was between {min(loads):.1f} and {max(loads):.1f} when a round began."
     print("\n".join([*lines, load]))
