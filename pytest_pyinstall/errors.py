@@ -80,11 +80,11 @@ class UsageError(PyinstallError):
 
 
 class InvalidRequestError(UsageError, ValueError):
-    """A text that is not a request. The message names the closest form."""
+    """The text is not a valid request. The message names the closest form."""
 
 
 class InvalidSettingError(UsageError, ValueError):
-    """An option, variable or ini value that cannot be used."""
+    """The value of an option, variable or ini value is invalid."""
 
 
 class NoMatchError(PyinstallError):
@@ -94,7 +94,7 @@ class NoMatchError(PyinstallError):
 
 
 class FetchError(PyinstallError):
-    """A network or server error, or a missing file. Trying again may help."""
+    """The network or a server failed, or a file is missing. Trying again may help."""
 
     exit_code = 4
 
@@ -104,11 +104,11 @@ class OfflineError(FetchError):
 
 
 class CatalogueError(FetchError):
-    """A catalogue that cannot be read or is invalid."""
+    """A catalogue cannot be read, or is invalid."""
 
 
 class IntegrityError(PyinstallError):
-    """An archive or an installation is not what it should be."""
+    """An archive or an installation does not have the expected content."""
 
     exit_code = 5
 
@@ -118,7 +118,7 @@ class SizeMismatchError(IntegrityError):
 
 
 class DigestMismatchError(IntegrityError):
-    """The archive's sha256 is not the catalogue's."""
+    """The sha256 of the archive is not the one in the catalogue."""
 
 
 class AttestationError(IntegrityError):
@@ -130,7 +130,7 @@ class UnsafeArchiveError(IntegrityError):
 
 
 class StoreError(PyinstallError):
-    """An error of the store, the cache, or the disk."""
+    """The store, the cache or the disk has an error."""
 
     exit_code = 6
 
@@ -144,11 +144,11 @@ class InUseError(StoreError):
 
 
 class UnreadableStoreError(StoreError):
-    """The store cannot be read or trusted."""
+    """The store cannot be read, or cannot be trusted."""
 
 
 class ProbeError(PyinstallError):
-    """An executable that does not work as a Python."""
+    """An executable does not work as a Python."""
 
     exit_code = 7
 

@@ -108,7 +108,7 @@ OPTIONS = (
     Option(
         "missing",
         "word",
-        "if a Python is not available: fail (default) ends the session, skip skips its tests",
+        "what to do if a Python is not available: fail (default), or skip its tests",
         metavar="WHAT",
         words=("fail", "skip"),
     ),
@@ -123,8 +123,8 @@ OPTIONS = (
     Option(
         "preference",
         "word",
-        "which Pythons to use first: those in the store (managed, the default) or those of the machine (system), "
-        "or only one of the two",
+        "which Pythons to prefer: those in the store (managed, the default) or those of the machine (system); "
+        "only-managed and only-system use no others",
         metavar="ORDER",
         words=("managed", "only-managed", "system", "only-system"),
     ),
@@ -149,8 +149,8 @@ OPTIONS = (
     Option(
         "catalogue",
         "location",
-        "the URL or file of the list of builds, in uv's schema; or pbs: the list in pbs-installer; or uv: the list "
-        "that uv publishes (default: pbs, and uv for what pbs lacks)",
+        "the list of builds: pbs (the list in pbs-installer), uv (the list that uv publishes), or the URL or file of "
+        "a list in uv's schema (default: pbs, and uv for what pbs lacks)",
         metavar="URL",
         keywords=("pbs", "uv"),
         uv="UV_PYTHON_DOWNLOADS_JSON_URL",
@@ -158,14 +158,14 @@ OPTIONS = (
     Option(
         "attestation",
         "word",
-        "whether the archive of a Python must have a verified build attestation: ignore (default) or require",
+        "whether an archive must have a verified build attestation: ignore (default) or require",
         metavar="WHAT",
         words=("ignore", "require"),
     ),
     Option(
         "path",
         "flag",
-        "put pythonX.Y of the requested Pythons on PATH while the session runs (default: true)",
+        "put the requested Pythons on PATH as pythonX.Y while the session runs (default: true)",
         default=True,
         field="",
         option="",
@@ -174,7 +174,7 @@ OPTIONS = (
     Option(
         "suite",
         "flag",
-        "run the project's whole suite under each requested Python, in an environment of its own, as one session",
+        "run the whole suite under each requested Python, each in its own environment, as one session",
         default=False,
         field="",
         variable="",
@@ -190,8 +190,8 @@ OPTIONS = (
     Option(
         "with",
         "list",
-        'a dependency variant, installed on top: requirements as pip takes them ("django~=4.2"), lowest, '
-        "lowest-direct or highest; NAME: in front names it. Each variant runs under each Python",
+        'run the suite with this set of dependencies (repeatable): requirements as pip takes them ("django~=4.2"), '
+        "lowest, lowest-direct or highest; NAME: in front names the set",
         metavar="REQUIREMENTS",
         field="",
         ini="pyinstall_suite_with",
@@ -200,8 +200,7 @@ OPTIONS = (
     Option(
         "shard",
         "text",
-        "run the part K of N of the suite, cut evenly over Pythons, variants and tests by the durations in "
-        ".test_durations: one part for each CI job",
+        "run part K of N of the suite, for one of N CI jobs; the durations in .test_durations make the parts equal",
         metavar="K/N",
         field="",
         ini="",
@@ -210,7 +209,7 @@ OPTIONS = (
     Option(
         "suite_install",
         "list",
-        "what to install in each environment of the suite besides pytest (default: found in the project, and printed)",
+        "what to install in each environment of the suite besides pytest (default: what the project's files say)",
         field="",
         option="",
         variable="",
@@ -227,7 +226,7 @@ OPTIONS = (
     Option(
         "bisect",
         "text",
-        "find the two adjacent Pythons in the range of --python between which the result of this test changes",
+        "find the Python in the range of --python at which the result of this test changes",
         metavar="NODEID",
         field="",
         ini="",
@@ -244,7 +243,7 @@ OPTIONS = (
     Option(
         "offline",
         "flag",
-        "open no connection; what is in the cache may be used",
+        "open no connection; the cache is used",
         default=False,
         option="",
         ini="",
@@ -254,7 +253,7 @@ OPTIONS = (
     Option(
         "lock_timeout",
         "seconds",
-        "how many seconds to wait for another process that is installing the same Python (default: 300)",
+        "for how many seconds to wait while another process installs the same Python (default: 300)",
         default=300.0,
         option="",
         ini="",
@@ -287,7 +286,7 @@ OPTIONS = (
     Option(
         "attestation_issuer",
         "text",
-        "the issuer of that workflow's identity (default: GitHub Actions)",
+        "the issuer of the workflow's identity (default: GitHub Actions)",
         field="",
         option="",
         ini="",
@@ -295,7 +294,7 @@ OPTIONS = (
     Option(
         "attestation_root",
         "text",
-        "the `trusted_root.json` of your own Sigstore (default: the public one, as the package `sigstore` ships it)",
+        "the `trusted_root.json` of your own Sigstore (default: the public one, from the package `sigstore`)",
         field="",
         option="",
         ini="",

@@ -69,11 +69,12 @@ def provision(
 ) -> Interpreter:
     """Return the interpreter for `request`, and install it into the store if it is missing.
 
-    Without `settings`, the environment variables apply. A `client`, an ``httpx.Client`` or ``httpx2.Client``, sends the
-    requests, with its own authentication, proxies and certificates. Afterwards the installation is complete, or nothing
-    has changed. Raises `PyinstallError`: `InvalidRequestError`, `NoMatchError`, `FetchError`, `IntegrityError`,
-    `StoreError` or `ProbeError`. Any number of threads and processes can call it at once; a Python that several need
-    is downloaded once.
+    Without `settings`, the environment variables apply. If you pass a `client`, an ``httpx.Client`` or
+    ``httpx2.Client``, it makes the downloads, with its own authentication, proxies and certificates.
+
+    Several threads and processes can call this at once. A Python that several of them need is downloaded once. Raises a
+    `PyinstallError`: `InvalidRequestError`, `NoMatchError`, `FetchError`, `IntegrityError`, `StoreError` or
+    `ProbeError`.
     """
     with open_provisioner(settings, client=client) as provisioner:
         return provisioner.provide_one(request).interpreter
@@ -84,8 +85,8 @@ def provision_all(
 ) -> list[Interpreter]:
     """Return the interpreters for `requests`, in their order, and install missing ones in parallel.
 
-    A range or ``supported`` gives several. If one fails, the others are installed first. Then `SeveralFailedError` is
-    raised, whose ``results`` have everything; for a single request, its own error is raised.
+    A range or ``supported`` gives several interpreters. If one fails, the others are installed, and then
+    `SeveralFailedError` is raised, whose ``results`` has them all. A single request raises its own error.
     """
     with open_provisioner(settings, client=client) as provisioner:
         results = provisioner.provide(provisioner.parse(requests))

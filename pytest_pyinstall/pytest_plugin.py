@@ -87,11 +87,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "python(*requests): run this test with these Pythons, in place of the session's: python('3.12', 'pypy3.11')",
+        "python(*requests): run this test with these Pythons instead of the session's: python('3.12', 'pypy3.11')",
     )
     config.addinivalue_line(
         "markers",
-        "requires_python(specifier): leave out the Pythons that do not fit: requires_python('>=3.10')",
+        "requires_python(specifier): run this test only with Pythons that match: requires_python('>=3.10')",
     )
 
 
@@ -237,10 +237,10 @@ def _ours() -> None:
 
 @pytest.fixture(scope="session", name="python")
 def _python(request: pytest.FixtureRequest, _pyinstall_python: None) -> "Interpreter":
-    """A Python. The test runs once for each Python in --python, the ini file, or the test's own marker.
+    """A Python interpreter. The test runs once for each Python of the marker, of `--python`, or of the ini file.
 
-    Without any, it is the Python that runs pytest. `python.run("-c", "…")` runs it, `python.call(function)` runs a
-    function in it, and `python.environment(path)` creates a virtual environment.
+    Without any of these, it is the Python that runs pytest. `python.run("-c", "…")` runs it, `python.call(function)`
+    runs a function in it, and `python.environment(path)` creates a virtual environment.
     """
     state = state_of(request.config)
     return state.interpreter(request.param) if hasattr(request, "param") else state.only()
@@ -248,13 +248,13 @@ def _python(request: pytest.FixtureRequest, _pyinstall_python: None) -> "Interpr
 
 @pytest.fixture(scope="session", name="pythons")
 def _pythons(request: pytest.FixtureRequest) -> "tuple[Interpreter, ...]":
-    """All requested Pythons of the session, in their order. Without any, the Python that runs pytest."""
+    """All requested Pythons of the session, in their order. Without a request, only the Python that runs pytest."""
     return state_of(request.config).all()
 
 
 @pytest.fixture(name="python_env")
 def _python_env(python: "Interpreter", tmp_path: Path, request: pytest.FixtureRequest) -> "Environment":
-    """A fresh virtual environment of `python` in tmp_path: `python_env.install("…")`, `python_env.run("…")`."""
+    """A fresh virtual environment of `python`, in `tmp_path`: `python_env.install("…")`, `python_env.run("…")`."""
     from pytest_pyinstall.interpreter.interpreter import Interpreter
 
     if not isinstance(python, Interpreter):

@@ -42,12 +42,16 @@ class _Value(NamedTuple):
 class Settings(NamedTuple):
     """Everything that was configured, checked once.
 
-    `store`, `cache`: absolute directories; they need not exist. `mirror`, `pypy_mirror`, `catalogue`: a URL or an
-    absolute path, or None; `catalogue` may also be ``pbs`` or ``uv``. `downloads` is ``manual`` only if uv's variable
-    says so; then only the commands that install download. `lock_timeout` is in seconds. If `offline`, no connection is
-    opened, and cached archives are used. `insecure_hosts` may be used over plain http. `trusted_stores` are used even
-    if others can write to them. If `attestation` is ``require``, only Pythons whose archive `signer` signed are
-    installed or used. `origins` has the option, variable or file that decided each setting.
+    - `store` and `cache` are absolute directories, which need not exist.
+    - `mirror`, `pypy_mirror` and `catalogue` are a URL, an absolute path, or None. `catalogue` may also be ``pbs`` or
+      ``uv``.
+    - `downloads` is ``manual`` only if uv's variable says so. Then only commands that install may download.
+    - `lock_timeout` is in seconds.
+    - If `offline`, no connection is opened, and cached archives are used.
+    - `insecure_hosts` may be used over plain http.
+    - `trusted_stores` are used even if other users can write to them.
+    - If `attestation` is ``require``, only Pythons whose archive `signer` signed are installed or used.
+    - `origins` has the option, variable or file that decided each setting.
     """
 
     store: Path

@@ -24,7 +24,7 @@ __all__ = ["Environment", "Interpreter", "RunError"]
 
 
 class RunError(subprocess.CalledProcessError):
-    """A `CalledProcessError` whose text ends with the process's output, so that a test's traceback shows it."""
+    """A `subprocess.CalledProcessError` that also shows the output of the process."""
 
     def __str__(self) -> str:
         command = [str(part) for part in self.cmd]
@@ -38,11 +38,11 @@ class RunError(subprocess.CalledProcessError):
 
 
 class Interpreter(Value):
-    """A Python: what it reported about itself, and ways to use it.
+    """A Python: what it reported about itself, and methods to use it.
 
-    `executable` is the file to run. `base_executable` is the same, except for a virtual environment: there it is the
-    interpreter that created the environment. `source` is where it was found: ``store``, ``uv``, ``pyenv``, ``path``,
-    ``environment``, and so on. You can pickle it, or convert it with `to_json`.
+    `executable` is the file to run. In a virtual environment, `base_executable` is the interpreter that the environment
+    was made from; otherwise both are the same. `source` is where the Python was found: ``store``, ``uv``, ``pyenv``,
+    ``path``, ``environment``, and so on. You can pickle an interpreter, or convert it with `to_json`.
     """
 
     executable: Path
@@ -65,7 +65,7 @@ class Interpreter(Value):
 
     @property
     def version(self) -> Version:
-        """The version, including its pre-release part, so ``python.version >= Version("3.13")`` is exact."""
+        """The version. It includes the pre-release part, so that ``python.version >= Version("3.13")`` is exact."""
         return self.key.version
 
     @property
@@ -94,10 +94,11 @@ class Interpreter(Value):
 
         Bytes that are not UTF-8 become ``\\xNN``. Without `input`, standard input is empty. Without `env`, the process
         gets the variables of this process, except those that lead to the files of another Python (``PYTHONHOME``,
-        ``VIRTUAL_ENV``, ``LD_LIBRARY_PATH``, …). With `check`, an exit code other than 0 raises `RunError`, a
-        `subprocess.CalledProcessError` that shows the output. After `timeout` seconds the process is killed and
-        `subprocess.TimeoutExpired` is raised. If this process ends first, even by SIGKILL, the one that it started is
-        killed (not on Windows); on Linux, this includes what that one has started, unless it is a daemon.
+        ``VIRTUAL_ENV``, ``LD_LIBRARY_PATH``, …). With `check`, an exit code other than 0 raises `RunError`. After
+        `timeout` seconds, the process is killed and `subprocess.TimeoutExpired` is raised.
+
+        If this process ends first, even by SIGKILL, the process is killed too (not on Windows). On Linux, this includes
+        its children, except daemons.
         """
         __tracebackhide__ = True  # a test's failure shows the test's line and the process's output
         command = [os.fspath(self.executable), *(os.fspath(word) for word in args)]
@@ -109,15 +110,16 @@ class Interpreter(Value):
         """Run the source of `function` in this Python, and return its value.
 
         The function must be self-contained: defined with `def`, not decorated, and using only its parameters, builtins
-        and what it imports in its own body. Its annotations are not evaluated, so they may be newer than the other
-        Python; the rest of its syntax may not. Arguments are bound here. A default is evaluated in the other Python,
-        or here if it needs a name of its module.
+        and what it imports in its own body. Its syntax must be valid in the other Python, except for annotations, which
+        are not evaluated. A default is evaluated in the other Python, or here if it needs a name of its module.
 
         Arguments and the value are sent as JSON: None, bool, int, float, str, list, and dict with str keys arrive
         equal, nested to any depth. A tuple arrives as a list. Anything else (bytes, set, a dict with other keys,
-        subclasses of these types) is rejected and never changed. The function's output appears on this process's
-        standard output and error after it ends, and its standard input is empty. While it runs, its process ends with
-        this one, as in `run`. Background processes that it leaves are not waited for, and not ended.
+        subclasses of these types) is an error.
+
+        The function's output appears on this process's standard output and error after it ends, and its standard input
+        is empty. If this process ends first, the function's process is killed, as in `run`. Background processes that
+        the function leaves are not ended.
 
         Raises `UsageError` for something that cannot be sent or run, `TypeError` for arguments that do not match the
         function, and `CallError` with the traceback if the function raises or its process dies.
@@ -128,9 +130,10 @@ class Interpreter(Value):
         return call(function, args, kwargs, executable=self.executable, key=self.key, environ=_variables(self.key))
 
     def environment(self, path: str | os.PathLike[str]) -> Environment:
-        """Create a virtual environment of this Python at `path`, without pip until you install something.
+        """Create a virtual environment of this Python at `path`, which must not exist or be empty.
 
-        `path` must not exist, or be empty. After a failure it is as before. Raises `EnvironmentCreationError`.
+        The environment has no pip before you install something. Raises `EnvironmentCreationError`, and leaves `path` as
+        it was.
         """
         where = Path(path).absolute()
         executable = venv.create(where, key=self.key, base_executable=self.base_executable, environ=os.environ)
@@ -159,7 +162,7 @@ class Interpreter(Value):
 
     @classmethod
     def from_json(cls, document: Mapping[str, str]) -> Self:
-        """The interpreter from the result of `to_json`. Raises `ValueError` or `KeyError` for anything else."""
+        """The interpreter from a result of `to_json`. Raises `ValueError` or `KeyError` for anything else."""
         major, minor, micro, stage, serial = json.loads(document["version_info"])
         return cls(
             executable=Path(document["executable"]),
@@ -173,7 +176,7 @@ class Interpreter(Value):
 
 
 class Environment(Value):
-    """A virtual environment: `python` is its own `Interpreter`."""
+    """A virtual environment. `python` is its `Interpreter`."""
 
     path: Path
     python: Interpreter
@@ -189,8 +192,8 @@ class Environment(Value):
     def install(self, *requirements: str | os.PathLike[str]) -> None:
         """Install `requirements`, in the syntax of ``pip install``, including paths.
 
-        uv installs them if it is available, otherwise the environment's own pip, which is installed first if it is
-        missing. Index settings in the variables apply; those that name another target directory do not. Raises
+        If uv is available, it installs them. Otherwise the environment's pip does, and is installed first if it is
+        missing. Variables of pip and uv apply, except those that name another target directory. Raises
         `EnvironmentCreationError` with the end of the installer's output.
         """
         from pytest_pyinstall.interpreter import packages
@@ -215,10 +218,9 @@ class Environment(Value):
     ) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment: ``env.run("pip", "list")``, ``env.run("python", "-m", "demo")``.
 
-        The first word is looked up in `bin`, then on ``PATH``. If it is an option (``-m``, ``-c``), all words go to the
-        environment's Python. Without `env`, the program gets this process's variables as for `Interpreter.run`, with
-        the environment activated. The other parameters are those of `Interpreter.run`. Raises
-        `EnvironmentCreationError` if there is no such program.
+        The program is looked up in `bin`, then on ``PATH``. If the first word is an option (``-m``, ``-c``), it is the
+        environment's Python. Without `env`, the environment is activated for the program. The other parameters are
+        those of `Interpreter.run`. Raises `EnvironmentCreationError` if there is no such program.
         """
         __tracebackhide__ = True
         variables = self._variables() if env is None else dict(env)

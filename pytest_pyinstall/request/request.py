@@ -76,10 +76,11 @@ class Request(Value):
     >>> Request.parse("pypy3.11").implementation
     'pypy'
 
-    `text` is the text of the request. `implementation` is None if any is accepted. `variant` is empty for the usual
-    build, otherwise as in `Key`, or ``any``. `versions` is a PEP 440 specifier, empty if any version is accepted. `os`,
-    `arch` and `libc` are None if the request does not name them. If `path` is set, the request means that executable,
-    and the other fields do not matter. If `word` is set, the request must still be expanded.
+    `implementation` is None if any is accepted. `variant` is empty for the usual build, otherwise ``freethreaded``,
+    ``debug``, ``freethreaded+debug``, or ``any``. `versions` is a PEP 440 specifier, empty if any version is accepted.
+    `os`, `arch` and `libc` are None if the request does not name them. If `path` is set, the request means that
+    executable, and the other fields do not matter. If `word` is set, such as ``supported``, it stands for other
+    requests.
     """
 
     text: str
@@ -97,10 +98,9 @@ class Request(Value):
 
     @classmethod
     def parse(cls, text: str, *, directory: Path = Path()) -> Request:
-        """Parse a single request; a relative path in it starts from `directory`.
+        """Parse a single request. A relative path in it starts from `directory`.
 
-        It does not check whether such a Python exists. Raises `InvalidRequestError` if `text` is not a request, or is
-        several.
+        This does not check whether such a Python exists. Raises `InvalidRequestError` if `text` is not one request.
         """
         requests = _requests(text.strip(), directory)
         if len(requests) > 1:

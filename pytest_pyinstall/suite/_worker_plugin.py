@@ -543,8 +543,8 @@ def _quoted(word):
 
 def pytest_configure(config):
     for line in (
-        "python(*requests): run this test with these Pythons, in place of the session's",
-        "requires_python(specifier): leave out the Pythons that do not fit",
+        "python(*requests): run this test with these Pythons instead of the session's",
+        "requires_python(specifier): run this test only with Pythons that match",
     ):
         config.addinivalue_line("markers", line)
     config.pluginmanager.register(_Ids(), "_pyinstall_ids")
