@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_pyinstall.suite.replay import text_of
-from pytest_pyinstall.suite.report import Cell, Matrix, Tally
+from pytest_pyinstall.suite.report import Cell, Matrix, Tally, title_of
 from pytest_pyinstall.suite.summary import write_page
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ class FixtureReport:
             return
         self.matrix.tallies = list(self._tallies.values())
         target = os.path.expanduser(self.config.getoption("pyinstall_report"))  # noqa: PTH111  # raises nothing
-        count = len(self._tallies)
-        title = f"{self.config.rootpath.name} on {count} Python{'s' if count > 1 else ''}"
+        title = title_of(self.config.rootpath.name, self.matrix.tallies)
         write_page(terminalreporter, self.matrix, self.config.invocation_params.dir / target, title=title)
 
     def _tally(self, label: str) -> Tally:

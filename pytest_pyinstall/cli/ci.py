@@ -167,7 +167,8 @@ def report(
     from pytest_pyinstall.suite import report
 
     matrix = report.read_junit(directory)
-    title = f"{directory.name} on {len(matrix.tallies)} Pythons"
+    here = session.provisioner.directory  # usually the project; `directory` often has a name such as junit
+    title = report.title_of((here if directory.is_relative_to(here) else directory).name, matrix.tallies)
     lines = report.table(matrix.tallies)
     failed = {
         test: {label: cell.outcome for label, cell in cells.items()}

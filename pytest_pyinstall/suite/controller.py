@@ -60,12 +60,13 @@ from pytest_pyinstall.suite.replay import (
     has_other_reporters,
     last_failed,
 )
-from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, append_summary, combine
+from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, append_summary, combine, title_of
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, prepare_plugin
 from pytest_pyinstall.suite.shard import FILES, Cells, describe, read_cells
 from pytest_pyinstall.suite.summary import (
     grouping,
     list_collected,
+    project_files,
     write_coverage,
     write_missing_modules,
     write_page,
@@ -287,7 +288,12 @@ class Suite:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None, None, None]:
         labels = [row.label for row in self.rows]
-        with grouping(terminalreporter, self.matrix, labels, self.config.rootpath):
+        is_project = project_files(
+            self.config.rootpath,
+            directory=self.config.invocation_params.dir,
+            excluded=self.pythons.provisioner.settings.directories,
+        )
+        with grouping(terminalreporter, self.matrix, labels, is_project):
             result = yield
         if self._replayer is not None:
             write_summaries(terminalreporter, self.rows, self._replayer.headings())
@@ -297,8 +303,8 @@ class Suite:
         if self.config.getoption("verbose", 0) >= -1:
             write_table(terminalreporter, self.matrix.tallies)
         if self._replayer is not None:
-            write_missing_modules(terminalreporter, self._replayer.missing_modules)
-        title = f"{self.recipe.name or self.recipe.directory.name} on {len(self.rows)} Pythons"
+            write_missing_modules(terminalreporter, self._replayer.missing_modules, self._replayer.missing_plugins)
+        title = title_of(self.recipe.name or self.recipe.directory.name, self.matrix.tallies)
         append_summary(self.matrix, os.environ, title=title)
         if target := self.config.getoption("pyinstall_report", None):
             path = self.config.invocation_params.dir / os.path.expanduser(target)  # noqa: PTH111

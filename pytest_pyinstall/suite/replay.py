@@ -21,7 +21,7 @@ from _pytest.junitxml import xml_key
 
 from pytest_pyinstall.suite.report import Cell, Matrix
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, named
-from pytest_pyinstall.suite.words import with_hint
+from pytest_pyinstall.suite.words import plugins_of, with_hint
 from pytest_pyinstall.system.documents import parse_json
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ class ReportReplayer:
         self.rows = rows
         self.matrix = matrix
         self.missing_modules: dict[str, None] = {}
+        self.missing_plugins: dict[str, str] = {}
+        """The plugins that no environment has, each with an option of it in the project's configuration."""
         """The modules that test modules could not import, in order."""
         self._statuses: dict[int, tuple[str, str, Any]] = {}  # by id, because the reports of subtests cannot be hashed
         self._emits_all = emits_all
@@ -343,14 +345,14 @@ class ReportReplayer:
         if data["when"] == "teardown":
             self._show_finish(nodeid=report.nodeid, location=report.location)
 
-    def _collect_report(self, row: InterpreterRun, data: dict[str, Any]) -> None:
+    def _collect_report(self, row: InterpreterRun, data: dict[str, Any], *, is_of_tests: bool = True) -> None:
         report = self._report(row, data)
         outcome = "error" if report.failed else "skipped"
         row.has_collect_error |= report.failed
         row.failures += report.failed
         row.tally.count(outcome)
         self.matrix.put(data["nodeid"] or "collection", row.label, Cell(outcome=outcome, text=text_of(report)))
-        if match := _MISSING_MODULE.search(report.longreprtext):
+        if is_of_tests and (match := _MISSING_MODULE.search(report.longreprtext)):
             self.missing_modules.setdefault(match[1].partition(".")[0])
         self.config.hook.pytest_collectreport(report=report)
 
@@ -406,6 +408,7 @@ class ReportReplayer:
             words = [*row.words.arguments, *row.words.after_dashes] if row.words else []
             labels = [each.label for each in self.rows]
             text = with_hint(_usage_error(tail), words, labels, self.config.invocation_params.dir)
+            self.missing_plugins.update(plugins_of(text))
             self._broken(row, text, note=f"did not start: {text.splitlines()[0].removeprefix('ERROR: ')}")
         elif row.internal_error:
             self._broken(row, row.internal_error, note="internal error of pytest")
@@ -443,19 +446,20 @@ class ReportReplayer:
         """
         row.is_over = True
         row.collected = 0
-        row.tally.note = why.splitlines()[0]
+        row.tally.note = re.sub(r"^Python \S+: ", "", why.splitlines()[0])  # the table names the Python
         if skips:
             longrepr: Any = (str(self.config.rootpath), 0, f"Skipped: {why.splitlines()[0]}")
             self._collect_report(row, _collect_data("skipped", longrepr))
             row.tally.counts.clear()
             return
-        self._broken(row, why, note=row.tally.note)
+        self._broken(row, why, note=row.tally.note, is_of_tests=False)
         row.tally.counts.clear()
 
-    def _broken(self, row: InterpreterRun, text: str, *, note: str) -> None:
+    def _broken(self, row: InterpreterRun, text: str, *, note: str, is_of_tests: bool = True) -> None:
+        """Report an error of a whole Python. If it `is_of_tests`, a missing module belongs in the environment."""
         self.has_own_error = True
         row.tally.note = note
-        self._collect_report(row, _collect_data("failed", text))
+        self._collect_report(row, _collect_data("failed", text), is_of_tests=is_of_tests)
 
 
 def rows_by_text(rows: Sequence[InterpreterRun], name: str) -> dict[str, list[InterpreterRun]]:
@@ -485,9 +489,11 @@ def _usage_error(tail: str) -> str:
     lines = [line for line in tail.splitlines() if not re.match(r"(ERROR: )?usage: ", line)]
     for index, line in enumerate(lines):
         if re.match(r"ERROR: |\S+: error: |\S*Error\b", line):
-            return "\n".join(
+            text = "\n".join(
                 line for line in lines[index:] if not re.match(r"=+ (no tests ran|.* in [\d.]+s).*=+$", line)
             ).strip()
+            # The name at the start depends on the version of pytest and on how it was started.
+            return re.sub(r"^(?!ERROR)\S+: error: ", "pytest: error: ", text)
     return tail or "pytest ended with a usage error"
 
 

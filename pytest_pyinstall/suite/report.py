@@ -33,6 +33,7 @@ __all__ = [
     "page",
     "read_junit",
     "table",
+    "title_of",
 ]
 
 
@@ -242,6 +243,13 @@ def _case(case: ET.Element, named: str, labels: frozenset[str]) -> tuple[str, st
     except ValueError:
         seconds = 0.0
     return test, label, Cell(outcome=outcome, seconds=seconds, text=text)
+
+
+def title_of(name: str, tallies: Sequence[Tally]) -> str:
+    """The title of a page or summary of the project `name`."""
+    if len(tallies) == 1:
+        return f"{name} on {tallies[0].python or tallies[0].label}"
+    return f"{name} on {len(tallies)} Pythons"
 
 
 def page(matrix: Matrix, *, title: str) -> str:

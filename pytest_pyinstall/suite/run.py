@@ -33,7 +33,15 @@ if TYPE_CHECKING:
     from pytest_pyinstall.suite.variants import Variant
     from pytest_pyinstall.suite.words import WorkerWords
 
-__all__ = ["NOT_SELECTED", "InterpreterRun", "WorkerSession", "named", "plugin_source", "prepare_plugin"]
+__all__ = [
+    "NOT_SELECTED",
+    "InterpreterRun",
+    "WorkerSession",
+    "is_locale_coerced",
+    "named",
+    "plugin_source",
+    "prepare_plugin",
+]
 
 NOT_SELECTED = "not selected"
 """The note of a Python that none of the node ids on the command line names."""
@@ -400,11 +408,27 @@ class _Guard:
                 self._received += os.read(self._answers, 4096)
 
 
+def is_locale_coerced(environ: Mapping[str, str]) -> bool:
+    """Whether this Python has set ``LC_CTYPE`` in `environ`, its own variables, at its start.
+
+    Without a locale, each Python sets it (PEP 538) and turns its UTF-8 mode on. A worker that inherits the variable
+    would have a locale, and so another mode and another encoding than plain pytest.
+    """
+    is_c = not environ.get("LC_ALL") and environ.get("LANG", "") in {"", "C", "POSIX"}
+    if not is_c or environ.get("LC_CTYPE") not in {"C.UTF-8", "C.utf8", "UTF-8"}:
+        return False
+    with contextlib.suppress(OSError):  # Linux: the variables with which this process was started
+        return b"\0LC_CTYPE=" not in b"\0" + Path("/proc/self/environ").read_bytes()
+    is_by_default = sys.version_info >= (3, 15) or "PYTHONUTF8" in environ or "utf8" in sys._xoptions  # noqa: SLF001
+    return bool(sys.flags.utf8_mode) and not is_by_default
+
+
 def _variables(environ: Mapping[str, str], key: Key, scripts: Path) -> dict[str, str]:
+    not_inherited = {*_NOT_INHERITED, *(["LC_CTYPE"] if is_locale_coerced(environ) else [])}
     variables = {
         name: value
         for name, value in venv.clean_for_tests(environ, key).items()
-        if name not in _NOT_INHERITED and not name.startswith("COV_CORE_")
+        if name not in not_inherited and not name.startswith("COV_CORE_")
     }
     variables["VIRTUAL_ENV"] = str(scripts.parent)
     variables["PATH"] = os.pathsep.join(filter(None, [str(scripts), environ.get("PATH", "")]))

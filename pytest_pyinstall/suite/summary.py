@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import re
 from collections import Counter
@@ -14,7 +15,7 @@ from pytest_pyinstall.suite.report import Coverage, Matrix, Tally, page, table
 from pytest_pyinstall.suite.run import InterpreterRun, named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pytest
@@ -23,6 +24,7 @@ __all__ = [
     "grouping",
     "list_collected",
     "merge_equal_failures",
+    "project_files",
     "with_label",
     "write_coverage",
     "write_missing_modules",
@@ -33,15 +35,16 @@ __all__ = [
 
 
 def merge_equal_failures(
-    reports: Sequence[Any], labels: Sequence[str], ran: Mapping[str, set[str]], root: Path
+    reports: Sequence[Any], labels: Sequence[str], ran: Mapping[str, set[str]], is_project: Callable[[str], bool]
 ) -> list[Any]:
     """Merge the reports of the same failure of one test under several Pythons into one report that names them.
 
-    `labels` are all Pythons in order. `ran` has the Pythons that ran each test. `root` is the root directory.
+    `labels` are all Pythons in order. `ran` has the Pythons that ran each test. `is_project` says whether the path in
+    an entry of a traceback is a file of the project: see `project_files`.
     """
     groups: dict[tuple[object, ...], list[Any]] = {}
     for report in reports:
-        groups.setdefault(_signature(report, root), []).append(report)
+        groups.setdefault(_signature(report, is_project), []).append(report)
     failing: dict[str, set[str]] = {}
     for report in reports:
         if test := _own_nodeid(report):
@@ -98,7 +101,7 @@ def _own_nodeid(report: Any) -> str | None:
     return str(report.nodeid).removesuffix(f"[{node.gateway.id}]")
 
 
-def _signature(report: Any, root: Path) -> tuple[object, ...]:
+def _signature(report: Any, is_project: Callable[[str], bool]) -> tuple[object, ...]:
     """A value that is equal for equal failures: test, phase, message, and the lines of the project in the traceback."""
     longrepr = report.longrepr
     crash = getattr(longrepr, "reprcrash", None)
@@ -106,7 +109,7 @@ def _signature(report: Any, root: Path) -> tuple[object, ...]:
     entries = getattr(getattr(longrepr, "reprtraceback", None), "reprentries", ())
     for entry in entries:
         where = getattr(entry, "reprfileloc", None)
-        if where is not None and "site-packages" not in where.path and not _is_outside(where.path, root):
+        if where is not None and is_project(where.path):
             places.append((where.path, where.lineno))
     message = str(getattr(crash, "message", longrepr))
     if crash is None and re.search(r"^E  ", message, re.MULTILINE):
@@ -122,12 +125,31 @@ def _signature(report: Any, root: Path) -> tuple[object, ...]:
     return (_own_nodeid(report), report.when, tuple(sorted(message.splitlines())), tuple(places))
 
 
-def _is_outside(path: str, root: Path) -> bool:
-    return os.path.isabs(path) and not path.startswith(f"{root}{os.sep}")  # noqa: PTH117  # text of another Python
+_OF_A_PYTHON = re.compile(r"[/\\\\](?:site-packages|lib[/\\\\](?:python|pypy)3\.\d+t?)[/\\\\]")
+"""A path in the standard library or in the packages of some Python."""
+
+
+def project_files(root: Path, *, directory: Path, excluded: Iterable[Path]) -> Callable[[str], bool]:
+    """A function that says whether the path in an entry of a traceback is a file of the project in `root`.
+
+    pytest writes paths relative to `directory`, in which it was started: the store in the home directory is
+    ``../.local/share/…``. `excluded` are our own directories, which may be in the project, as in CI.
+    """
+    project = os.path.join(root, "")  # noqa: PTH118  # compared as text
+    inside = (os.path.join(each, "") for each in excluded)  # noqa: PTH118
+    ours = tuple(each for each in inside if each != project)
+    start = len(project) - 1
+
+    @functools.cache
+    def is_project(path: str) -> bool:
+        whole = os.path.normpath(os.path.join(directory, path))  # noqa: PTH118
+        return whole.startswith(project) and not whole.startswith(ours) and not _OF_A_PYTHON.search(whole, start)
+
+    return is_project
 
 
 @contextmanager
-def grouping(reporter: Any, matrix: Matrix, labels: Sequence[str], root: Path) -> Iterator[None]:
+def grouping(reporter: Any, matrix: Matrix, labels: Sequence[str], is_project: Callable[[str], bool]) -> Iterator[None]:
     """Merge equal failures in the statistics of the terminal reporter `reporter` while the block runs."""
 
     def place(report: Any) -> int:
@@ -139,7 +161,7 @@ def grouping(reporter: Any, matrix: Matrix, labels: Sequence[str], root: Path) -
     ran = {test: set(cells) for test, cells in matrix.rows.items()}
     for name, reports in before.items():
         if name != "passed":
-            stats[name] = merge_equal_failures(reports, labels, ran, root)
+            stats[name] = merge_equal_failures(reports, labels, ran, is_project)
         elif reporter.hasopt("P"):  # not merged, because the output may differ
             stats[name] = [with_label(report) for report in sorted(reports, key=place)]
     try:
@@ -166,7 +188,7 @@ def write_coverage(reporter: Any, coverage: Coverage | None, *, count: int) -> N
     """Write the coverage reports of `count` Pythons, if there are any."""
     if coverage is None or not coverage.lines:
         return
-    reporter.write_sep("-", f"coverage: {count} Pythons combined")
+    reporter.write_sep("-", f"coverage: {count} Pythons combined" if count > 1 else "coverage")
     for line in coverage.lines:
         reporter.write_line(line)
 
@@ -180,10 +202,12 @@ def write_table(reporter: Any, tallies: Sequence[Tally]) -> None:
         reporter.write_line(line, red=bool(bad), green=bool(good))
 
 
-def write_missing_modules(reporter: Any, modules: Iterable[str]) -> None:
-    """Write how to install `modules`, which test modules could not import; nothing if there are none."""
-    if names := ", ".join(modules):
-        reporter.write_line(f"hint: no environment has the module {names}: set pyinstall_suite_install to what")
+def write_missing_modules(reporter: Any, modules: Iterable[str], plugins: Mapping[str, str]) -> None:
+    """Write how to install what the tests need: `modules`, and `plugins`, each with the option that was not known."""
+    what = [f"the module {names}"] if (names := ", ".join(modules)) else []
+    what += [f"{plugin} ({option})" for plugin, option in plugins.items()]
+    if what:
+        reporter.write_line(f"hint: no environment has {' or '.join(what)}: set pyinstall_suite_install to what")
         reporter.write_line("the tests need, in lines for pip: -e .[extra], --group NAME, or a package")
 
 

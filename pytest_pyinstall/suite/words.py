@@ -20,7 +20,7 @@ from pytest_pyinstall.suite.variants import keyword_expression
 if TYPE_CHECKING:
     import ast
 
-__all__ = ["Piece", "Words", "WorkerWords", "insert_label", "labelled", "read_words", "with_hint"]
+__all__ = ["Piece", "Words", "WorkerWords", "insert_label", "labelled", "plugins_of", "read_words", "with_hint"]
 
 _ONE_FILE = {"--benchmark-json"}
 """Options whose file is opened while pytest parses the command line. So the label must be in the command line."""
@@ -312,6 +312,17 @@ class _Reader:
 _NOT_FOUND = re.compile(r"^ERROR: not found: (.+?\.py)::(.+)$", re.MULTILINE)
 _NO_FILE = re.compile(r"^ERROR: file or directory not found: (.+)$", re.MULTILINE)
 _LABELLED = re.compile(r"(.+)\[(py(?:py)?\d[^\[\],]*)\]")
+_UNKNOWN = re.compile(r"error: unrecognized arguments: (.+)$", re.MULTILINE)
+_PLUGINS = {
+    "--asyncio": "pytest-asyncio", "--benchmark": "pytest-benchmark", "--cov": "pytest-cov", "--dist": "pytest-xdist",
+    "--django": "pytest-django", "--doctest-plus": "pytest-doctestplus", "--ds": "pytest-django",
+    "--flake8": "pytest-flake8", "--force-sugar": "pytest-sugar", "--forked": "pytest-forked", "--html": "pytest-html",
+    "--hypothesis": "hypothesis", "--json-report": "pytest-json-report", "--mpl": "pytest-mpl",
+    "--mypy": "pytest-mypy", "--no-cov": "pytest-cov", "--numprocesses": "pytest-xdist",
+    "--random-order": "pytest-random-order", "--randomly": "pytest-randomly", "--remote-data": "pytest-remotedata",
+    "--reruns": "pytest-rerunfailures", "--ruff": "pytest-ruff", "--snapshot": "syrupy", "--timeout": "pytest-timeout",
+}  # fmt: skip
+"""Options, or the first words of options, that are often in a project's ``addopts``, each with its plugin."""
 
 
 def with_hint(text: str, words: Iterable[str], labels: Collection[str], directory: Path) -> str:
@@ -341,6 +352,19 @@ def with_hint(text: str, words: Iterable[str], labels: Collection[str], director
         if near := get_close_matches(path.name, names, n=1):
             return f"{text}\nhint: {_relative(path.with_name(near[0]), directory)}"
     return text
+
+
+def plugins_of(text: str) -> dict[str, str]:
+    """The plugins of the options that are not known in `text`, the usage error of a worker, each with its option."""
+    match = _UNKNOWN.search(text)
+    words = [word.partition("=")[0] for word in match[1].split()] if match else []
+    found: dict[str, str] = {}
+    for word in words:
+        first = next((name for name in _PLUGINS if word == name or word.startswith(f"{name}-")), "")
+        plugin = "pytest-xdist" if re.fullmatch(r"-n\d*|-nauto", word) else _PLUGINS.get(first)
+        if plugin:
+            found.setdefault(plugin, word)
+    return found
 
 
 def _relative(path: Path, directory: Path) -> str:

@@ -441,6 +441,24 @@ def test_a_missing_module_is_reported_with_the_setting_to_install_it(run: Run, p
     result.stdout.fnmatch_lines(["hint: * has the module no_such_module: set pyinstall_suite_install to what"])
 
 
+def test_an_option_of_a_plugin_that_no_environment_has_is_one_error_that_names_the_plugin(
+    run: Run, project: Path
+) -> None:
+    """pytest 8 and pytest 9 name themselves differently in the message."""
+    (project / "pyproject.toml").write_text(
+        PYPROJECT + "\n[tool.pytest.ini_options]\naddopts = '--cov=demo'\n", "utf-8"
+    )
+    result = run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR collecting *py3.9,py3.12*",
+            "pytest: error: unrecognized arguments: --cov=demo",
+            "hint: no environment has pytest-cov (--cov): set pyinstall_suite_install to what",
+        ]
+    )
+
+
 def test_subtests_are_reported_as_in_plain_pytest(run: Run, project: Path) -> None:
     """The reports of subtests cannot be hashed, which caused an internal error."""
     (project / "test_demo.py").write_text(

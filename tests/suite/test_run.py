@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -146,3 +147,24 @@ def test_a_worker_does_not_outlive_its_guard(begin: Begin, tmp_path: Path) -> No
     wait_until(lambda: session.exit_code is not None)
     assert session.exit_code == -signal.SIGKILL
     wait_until(lambda: not is_alive(tmp_path / "worker"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other locales")
+@pytest.mark.parametrize(
+    ("given", "is_coerced"),
+    [
+        ({}, True),
+        ({"LANG": "C"}, True),
+        ({"LC_CTYPE": "C.UTF-8"}, False),
+        ({"LANG": "C.UTF-8"}, False),
+        ({"LC_ALL": "C"}, False),
+        ({"PYTHONCOERCECLOCALE": "0"}, False),
+    ],
+)
+def test_only_a_locale_that_the_controller_has_set_itself_is_recognized(
+    given: dict[str, str], is_coerced: bool
+) -> None:
+    """A worker must not inherit it: its Python would start with another encoding than under plain pytest."""
+    code = "import os; from pytest_pyinstall.suite.run import is_locale_coerced; print(is_locale_coerced(os.environ))"
+    done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{is_coerced}\n"

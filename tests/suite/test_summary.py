@@ -9,6 +9,7 @@ import pytest
 from pytest_pyinstall.suite.report import Coverage, Matrix, Tally
 from pytest_pyinstall.suite.summary import (
     merge_equal_failures,
+    project_files,
     with_label,
     write_coverage,
     write_missing_modules,
@@ -18,6 +19,7 @@ from pytest_pyinstall.suite.summary import (
 
 ROOT = Path("/project")
 LABELS = ["py39", "py310", "py312"]
+IS_PROJECT = project_files(ROOT, directory=ROOT / "tests", excluded=[ROOT / ".pythons", ROOT / "cache"])
 
 
 class Reporter:
@@ -52,7 +54,7 @@ def failure(label: str, test: str = "test_a.py::test_it", message: str = "assert
 
 def merged(*reports: Any, ran: tuple[str, ...] = ("py39", "py310", "py312")) -> list[tuple[str, str]]:
     tests = {report.nodeid.partition("[")[0] for report in reports}
-    found = merge_equal_failures(reports, LABELS, {test: set(ran) for test in tests}, ROOT)
+    found = merge_equal_failures(reports, LABELS, {test: set(ran) for test in tests}, IS_PROJECT)
     return [(report.nodeid.rpartition("[")[2].rstrip("]"), report.location[2]) for report in found]
 
 
@@ -96,17 +98,36 @@ def test_failures_that_differ_only_by_their_python_are_merged(one: str, other: s
     assert len(merged(failure("py39", message=one), failure("py312", message=other))) == 1
 
 
-def test_failures_that_differ_only_outside_the_project_are_merged() -> None:
+@pytest.mark.parametrize(
+    "library",
+    [
+        "/usr/lib/python{}/json.py",
+        "../../home/you/.local/share/pytest-pyinstall/store/cpython-{}-linux-x86_64-gnu/lib/python{}/json.py",
+        "../.pythons/cpython-{}-linux-x86_64-gnu/Lib/json.py",
+        "../.tox/py3/lib/python{}/json.py",
+        "../cache/environments/{}/lib/python{}/site-packages/attr.py",
+    ],
+)
+def test_failures_that_differ_only_outside_the_project_are_merged(library: str) -> None:
     one, other = failure("py39"), failure("py312")
-    for report, path in ((one, "/usr/lib/python3.9/json.py"), (other, "/usr/lib/python3.12/json.py")):
+    for report, version in ((one, "3.9"), (other, "3.12")):
+        path = library.replace("{}", version)
         place = SimpleNamespace(path=path, lineno=len(path))
         report.longrepr.reprtraceback.reprentries.append(SimpleNamespace(reprfileloc=place))
     assert len(merged(one, other)) == 1
 
 
+def test_failures_in_different_lines_of_another_directory_of_the_project_are_not_merged() -> None:
+    one, other = failure("py39"), failure("py312")
+    for report, line in ((one, 5), (other, 6)):
+        place = SimpleNamespace(path="../src/lib/python.py", lineno=line)
+        report.longrepr.reprtraceback.reprentries.append(SimpleNamespace(reprfileloc=place))
+    assert len(merged(one, other)) == 2
+
+
 def test_a_report_of_the_controller_is_not_changed() -> None:
     report = SimpleNamespace(nodeid="x", when="collect", longrepr="broken")
-    assert merge_equal_failures([report], LABELS, {}, ROOT) == [report]
+    assert merge_equal_failures([report], LABELS, {}, IS_PROJECT) == [report]
     assert with_label(report) is report
 
 
@@ -140,10 +161,12 @@ def test_coverage_is_written_if_there_is_any() -> None:
 
 def test_a_hint_names_missing_modules_and_the_setting_to_install_them() -> None:
     reporter = Reporter()
-    write_missing_modules(reporter, [])
+    write_missing_modules(reporter, [], {})
     assert reporter.lines == []
-    write_missing_modules(reporter, ["attr", "yaml"])
+    write_missing_modules(reporter, ["attr", "yaml"], {})
+    write_missing_modules(reporter, [], {"pytest-cov": "--cov"})
     assert "has the module attr, yaml: set pyinstall_suite_install" in reporter.lines[0]
+    assert "has pytest-cov (--cov): set pyinstall_suite_install" in reporter.lines[2]
 
 
 def test_the_page_and_its_directory_are_written(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.suite.words import with_hint
+from pytest_pyinstall.suite.words import plugins_of, with_hint
 
 LABELS = ("py3.9", "py3.13")
 
@@ -64,3 +64,16 @@ def test_a_python_that_does_not_run_is_named(directory: Path, suffix: str) -> No
 def test_without_a_close_name_there_is_no_hint(directory: Path, text: str) -> None:
     text = text.format(directory)
     assert with_hint(text, ["tests/test_it.py::test_limit"], LABELS, directory) == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "plugins"),
+    [
+        ("--cov=parse --cov-append --timeout 3", {"pytest-cov": "--cov", "pytest-timeout": "--timeout"}),
+        ("-n4 --reruns=2", {"pytest-xdist": "-n4", "pytest-rerunfailures": "--reruns"}),
+        ("--no-cov-on-fail -nauto", {"pytest-cov": "--no-cov-on-fail", "pytest-xdist": "-nauto"}),
+        ("--nope -nope --covfefe -x", {}),
+    ],
+)
+def test_an_unknown_option_names_the_plugin_that_has_it(arguments: str, plugins: dict[str, str]) -> None:
+    assert plugins_of(f"pytest: error: unrecognized arguments: {arguments}\n  inifile: None") == plugins
