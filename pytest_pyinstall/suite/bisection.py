@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from pytest_pyinstall.session import PythonProvider, SessionPython, reason
 from pytest_pyinstall.suite.controller import Suite
 from pytest_pyinstall.suite.run import InterpreterRun
 from pytest_pyinstall.suite.summary import write_table
+from pytest_pyinstall.system.values import replace
 
 __all__ = ["Bisection", "Neighbours", "neighbours"]
 

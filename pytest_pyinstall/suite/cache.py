@@ -32,7 +32,6 @@ import zipfile
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.request.identity import Key
@@ -304,6 +303,8 @@ def keep_wheel(packages: Path, project: Path, *, into: Path) -> None:
 
 def _metadata(packages: Path, project: Path) -> Path | None:
     """The ``.dist-info`` of the editable installation of `project`; None if there is none."""
+    from urllib.parse import unquote, urlsplit
+
     for path in packages.glob("*.dist-info/direct_url.json"):
         document = parse_json(path.read_bytes())
         place = unquote(urlsplit(document["url"]).path)

@@ -23,7 +23,6 @@ import time
 import traceback
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -76,6 +75,7 @@ from pytest_pyinstall.suite.summary import (
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.processes import signal_name
 from pytest_pyinstall.system.temporary import temporary_directory
+from pytest_pyinstall.system.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -38,6 +37,7 @@ from pytest_pyinstall.system.documents import parse_json
 from pytest_pyinstall.system.files import children, delete, discard, is_abandoned, scratch_name
 from pytest_pyinstall.system.processes import run
 from pytest_pyinstall.system.temporary import temporary_directory
+from pytest_pyinstall.system.values import Value
 
 __all__ = ["SuiteEnvironment", "is_prepared", "make_environment", "mark_as_prepared", "reason_of", "variables_of"]
 
@@ -46,8 +46,7 @@ _FORMAT = "3"
 _MOST_REASONS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteEnvironment:
+class SuiteEnvironment(Value):
     """A complete environment. `editable` is whether the project is installed editable in it.
 
     `seconds` is the time that it took to make it, 0 if it existed.
@@ -60,8 +59,7 @@ class SuiteEnvironment:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+class _Plan(Value):
     """What goes into an environment, and its place in `parent`.
 
     The directory is called ``<slot>-<state>``, as in `suite.cache`: a new state finds the environments that it replaces

@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.project import read_project
@@ -183,6 +182,8 @@ class Inputs:
 
     def _variable(self, name: str, value: str) -> None:
         """Add a variable: files by their content, and URLs without user and password, which may change every hour."""
+        from urllib.parse import urlsplit
+
         texts = []
         for word in value.split():
             parts = urlsplit(word)

@@ -4,10 +4,9 @@ import ast
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
@@ -16,6 +15,7 @@ from pytest_pyinstall.suite import _tools
 from pytest_pyinstall.suite._tools import Dependencies, as_list, as_table, normalized, read_ini, read_toml
 from pytest_pyinstall.suite._tox import Tox, ToxEnvironment, read_tox
 from pytest_pyinstall.suite.variants import Variant
+from pytest_pyinstall.system.values import Value, replace
 
 __all__ = ["EnvironmentSpec", "LocalTarget", "Recipe", "can_be_installed", "local_target", "read_recipe"]
 
@@ -26,8 +26,7 @@ _PLUGIN = "pytest-pyinstall"
 _OLDEST_WITH_PLUGIN = (3, 11)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentSpec:
+class EnvironmentSpec(Value):
     """What to install for one Python besides pytest.
 
     `project` is the directory of the project to install, None if it is not installed. `requirements` are lines for pip,
@@ -46,8 +45,7 @@ class EnvironmentSpec:
     """A value for uv's ``--resolution``; empty for the newest versions."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(Value):
     """What to install into the environments of a project. `spec` returns the part for one Python.
 
     `description` is a phrase for the session's header. `left_out` are the lines that we do not understand.
@@ -65,7 +63,7 @@ class Recipe:
     tox: Tox | None = None
     """The tox configuration, whose environment for a Python adds requirements and extras."""
     only_extras_of_tox: bool = False
-    document: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    document: Mapping[str, Any] = MappingProxyType({})
 
     def spec(self, interpreter: Interpreter, variant: Variant | None = None) -> EnvironmentSpec:
         """What to install for `interpreter` with `variant`.
@@ -227,8 +225,7 @@ def _configured(base: Recipe, words: Sequence[str]) -> Recipe:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalTarget:
+class LocalTarget(Value):
     """A local directory or file that a requirement names."""
 
     path: Path
@@ -260,6 +257,8 @@ def local_target(line: str, base: Path, beside: Path | None = None) -> LocalTarg
         return None
     place = match["place"]
     if place.startswith("file:"):
+        from urllib.parse import unquote, urlsplit
+
         place = unquote(urlsplit(place).path).partition("#")[0]
     elif "://" in place or not (
         match["flag"] or place.startswith((".", "/", "~")) or "/" in place or place.endswith(".whl")

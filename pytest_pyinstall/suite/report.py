@@ -10,10 +10,9 @@ import html
 import json
 import re
 import subprocess
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 from pytest_pyinstall.errors import UsageError
@@ -52,24 +51,32 @@ _MOST_OF_A_NOTE = 80
 """The maximal length of a row with a note. The full note is in the error above the table."""
 
 
-@dataclass(slots=True, kw_only=True)
 class Tally:
     """One row of the table. `note` is the reason if there are no numbers."""
 
-    label: str
-    python: str = ""
-    pytest: str = ""
-    counts: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    note: str = ""
+    def __init__(
+        self,
+        *,
+        label: str,
+        python: str = "",
+        pytest: str = "",
+        counts: Mapping[str, int] | None = None,
+        seconds: float = 0.0,
+        note: str = "",
+    ) -> None:
+        self.label = label
+        self.python = python
+        self.pytest = pytest
+        self.counts = dict(counts or {})
+        self.seconds = seconds
+        self.note = note
 
     def count(self, outcome: str) -> None:
         """Add one test with this outcome."""
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class Cell(NamedTuple):
     """The outcome of one test under one Python. `text` is the failure, or the reason of a skip."""
 
     outcome: str
@@ -382,8 +389,7 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", html.escape(_one_line(text), quote=False))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
+class Coverage(NamedTuple):
     """The result of `combine`: the lines of its reports, and whether one failed, for example ``--cov-fail-under``."""
 
     lines: tuple[str, ...]

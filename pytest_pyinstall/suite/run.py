@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,42 +51,43 @@ def named(nodeid: str, label: str) -> str:
     return f"{nodeid}[{label}]"
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class InterpreterRun:
-    """The state of one Python, with one variant, in the controller. The replayer updates it."""
+    """The state of one Python, with one variant, in the controller. The replayer updates it.
 
-    label: str
-    choice: SessionPython
-    words: WorkerWords | None = None
-    variant: Variant | None = None
-    tally: Tally = field(init=False)
-    preparing: Future[SuiteEnvironment] | None = None
-    environment: SuiteEnvironment | None = None
-    worker: WorkerSession | None = None
-    is_over: bool = False
-    items: list[tuple[str, tuple[str, int | None, str]]] = field(default_factory=list)
-    collected: int | None = None
-    before_cut: int = 0
-    """The number of collected tests before those of other shards were deselected."""
-    running: dict[str, float] = field(default_factory=dict)
-    failures: int = 0
-    has_collect_error: bool = False
-    internal_error: str = ""
-    stopping: str = ""
-    exit_code: int | None = None
-    coverage: list[Any] | None = None
-    failed_ids: list[str] = field(default_factory=list)
-    nodeids: set[str] = field(default_factory=set)
-    unforeseen: set[str] = field(default_factory=set)
-    heading: list[str] = field(default_factory=list)
-    summaries: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
+    `before_cut` is the number of collected tests before those of other shards were deselected.
+    """
 
-    def __post_init__(self) -> None:
-        interpreter = self.choice.interpreter
-        request = self.choice.requests[0]
+    def __init__(
+        self, *, label: str, choice: SessionPython, words: WorkerWords | None = None, variant: Variant | None = None
+    ) -> None:
+        self.label = label
+        self.choice = choice
+        self.words = words
+        self.variant = variant
+        interpreter = choice.interpreter
+        request = choice.requests[0]
         name = str(interpreter.key.display_name) if interpreter else request if request[:1].isdigit() else ""
-        self.tally = Tally(label=self.label, python=f"{name} {self.variant.name}" if self.variant else name)
+        self.tally = Tally(label=label, python=f"{name} {variant.name}" if variant else name)
+        self.preparing: Future[SuiteEnvironment] | None = None
+        self.environment: SuiteEnvironment | None = None
+        self.worker: WorkerSession | None = None
+        self.is_over = False
+        self.items: list[tuple[str, tuple[str, int | None, str]]] = []
+        self.collected: int | None = None
+        self.before_cut = 0
+        self.running: dict[str, float] = {}
+        self.failures = 0
+        self.has_collect_error = False
+        self.internal_error = ""
+        self.stopping = ""
+        self.exit_code: int | None = None
+        self.coverage: list[Any] | None = None
+        self.failed_ids: list[str] = []
+        self.nodeids: set[str] = set()
+        self.unforeseen: set[str] = set()
+        self.heading: list[str] = []
+        self.summaries: list[str] = []
+        self.files: list[str] = []
 
     @property
     def version(self) -> str:

@@ -9,13 +9,13 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from pytest_pyinstall.suite.variants import keyword_expression
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     import ast
@@ -28,8 +28,7 @@ _LABELLED_ID = re.compile(r"(.+)\[([^\[\]]+)\]")
 _PLACEHOLDER = "{python}"
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """An option with its values, a positional argument (`option` is empty), or ``--``."""
 
     words: tuple[str, ...]
@@ -65,9 +64,9 @@ class Piece:
     def with_value(self, value: str) -> "Piece":
         """A copy with another value, as one word, so that no parser takes the value for a positional argument."""
         if self.is_positional:
-            return replace(self, words=(value,))
+            return self._replace(words=(value,))
         glue = "=" if self.option.startswith("--") else ""
-        return replace(self, words=(f"{self.option}{glue}{value}",))
+        return self._replace(words=(f"{self.option}{glue}{value}",))
 
     def as_few_words(self) -> "Piece":
         """A copy in which an option and its value are one word, for parsers that do not know the option."""
@@ -182,8 +181,7 @@ def insert_label(path: str, label: str) -> str:
     return f"{root}-{label}{extension}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerWords:
+class WorkerWords(Value):
     """The words for one worker: `arguments`, `environment` for ``PYTEST_ADDOPTS``, and `ini` for ``addopts``.
 
     The worker sets the last two only if they differ from the controller's.
@@ -205,13 +203,12 @@ class WorkerWords:
     """
 
 
-@dataclass(slots=True)
-class Words:
+class Words(NamedTuple):
     """All words of a session: the command line, ``PYTEST_ADDOPTS`` and ``addopts``."""
 
-    arguments: list[Piece]
-    environment: list[Piece] = field(default_factory=list)
-    ini: list[Piece] = field(default_factory=list)
+    arguments: Sequence[Piece]
+    environment: Sequence[Piece] = ()
+    ini: Sequence[Piece] = ()
 
     @classmethod
     def of(cls, config: pytest.Config, parser: pytest.Parser, *, environ: Any) -> "Words":
