@@ -16,11 +16,13 @@ import functools
 import json
 import os
 import queue
+import select
 import signal
 import sys
 import threading
 import time
 import traceback
+from concurrent import futures
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -176,7 +178,11 @@ REPORTS = ("htmlpath", "report_log", "json_report", "json_report_file", "md_repo
 
 
 _PAUSE = 0.004
-"""Seconds to wait if no worker has written anything new."""
+"""Seconds after which to look again for a worker that has ended, or an environment that is ready."""
+
+
+_PERIOD = 30
+"""Milliseconds between two looks at the events of the workers, if nothing else can happen in between."""
 
 
 _GRACE = 0.6
@@ -350,26 +356,25 @@ class Suite:
                 self._start_preparing(self.rows, background, replayer)
                 self._notices.show(happened=True)
                 while not all(row.is_over for row in self.rows):
-                    is_idle = not self._step(replayer)
-                    self._explain_silence(happened=not is_idle)
+                    self._wait()
+                    number = arrived_signal()
+                    # A worker with the terminal handles Ctrl-C itself: in the debugger it does not end the session.
+                    if number and not (self.is_interactive and number == signal.SIGINT):
+                        # First of all, because the reporter raises if SIGHUP says that its terminal is gone.
+                        self._ended_by = 0 if number == signal.SIGINT else number
+                        self._replay_rest(replayer)
+                        if number == signal.SIGINT:
+                            raise KeyboardInterrupt
+                        pytest.exit(f"ended by {signal_name(number)}")
+                    self._explain_silence(happened=self._step(replayer))
                     if replayer.parameters and self._is_limited:
                         self._is_limited = False
                         if self.cells.shard is not None:
                             replayer.reject_parameters(self._labels)
                         else:
                             self._run_all_pythons(background, replayer)
-                    if is_idle:
-                        time.sleep(_PAUSE)
                     if session.shouldfail or session.shouldstop:
                         break
-                    number = arrived_signal()
-                    # A worker with the terminal handles Ctrl-C itself: in the debugger it does not end the session.
-                    if number and not (self.is_interactive and number == signal.SIGINT):
-                        self._replay_rest(replayer)
-                        if number == signal.SIGINT:
-                            raise KeyboardInterrupt
-                        self._ended_by = number
-                        pytest.exit(f"ended by {signal_name(number)}")
                 is_finished = True
             finally:
                 background.close()
@@ -426,26 +431,48 @@ class Suite:
             )
 
     def _step(self, replayer: ReportReplayer) -> bool:
-        """Process the new events of each Python once. Returns whether there were any."""
+        """Process the new events of each Python, and start those that are ready. Returns whether anything happened."""
         happened = False
-        active = sum(row.worker is not None and not row.is_over for row in self.rows)
+        for row in self._running:
+            assert row.worker is not None  # noqa: S101  # it runs
+            happened |= self._follow(row, row.worker, replayer)
+            if replayer.session.shouldfail or replayer.session.shouldstop:
+                return happened
         for row in self.rows:
-            if row.is_over:
+            if row.preparing is None or row.worker is not None or row.is_over or not row.preparing.done():
                 continue
-            if row.worker is not None:
-                happened |= self._follow(row, row.worker, replayer)
-            elif row.preparing is not None and row.preparing.done() and active < self.jobs:
-                happened = True
-                try:
-                    row.environment = row.preparing.result()
-                    self._call_environment_hook(row.choice.interpreter, row.environment)
-                    self._start(row, row.environment)
-                    active += 1
-                except PyinstallError as error:
-                    replayer.report_missing(row, str(error), skips=self.pythons.skips_missing)
+            if len(self._running) >= self.jobs:
+                break
+            happened = True
+            try:
+                row.environment = row.preparing.result()
+                self._call_environment_hook(row.choice.interpreter, row.environment)
+                self._start(row, row.environment)
+            except PyinstallError as error:
+                replayer.report_missing(row, str(error), skips=self.pythons.skips_missing)
             if replayer.session.shouldfail or replayer.session.shouldstop:
                 break
         return happened
+
+    @property
+    def _running(self) -> list[InterpreterRun]:
+        return [row for row in self.rows if row.worker is not None and not row.is_over]
+
+    def _wait(self) -> None:
+        """Wait a moment: until a worker ends or an environment is ready, if that comes first."""
+        running = self._running
+        waiting = [row.preparing for row in self.rows if row.preparing and row.worker is None and not row.is_over]
+        endings = [row.worker.ending for row in running if row.worker is not None]
+        if waiting and len(running) < self.jobs:
+            futures.wait(waiting, _PAUSE, futures.FIRST_COMPLETED)
+        elif None in endings:
+            time.sleep(_PAUSE)
+        else:
+            poll = select.poll()
+            for descriptor in endings:
+                if descriptor is not None:
+                    poll.register(descriptor, select.POLLIN)
+            poll.poll(_PERIOD)
 
     def _explain_silence(self, *, happened: bool) -> None:
         """Print what takes long. Environments are announced at once, but not between the dots of the tests."""

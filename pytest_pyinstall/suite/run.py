@@ -273,6 +273,11 @@ class WorkerSession:
             self._guard.kill_worker()
         return code if self._guard.exit_code is None else self._guard.exit_code
 
+    @property
+    def ending(self) -> int | None:
+        """A descriptor that can be read when the worker has ended. None if there is none, or if that is known."""
+        return None if self._guard is None else self._guard.answers
+
     def interrupt(self) -> None:
         """Send the signal of Ctrl-C."""
         if self.exit_code is not None or self._process is None:
@@ -353,7 +358,7 @@ class _Guard:
 
     def __init__(self, commands: int, answers: int) -> None:
         self._commands: int | None = commands
-        self._answers: int | None = answers
+        self.answers: int | None = answers
         self._received = b""
 
     @classmethod
@@ -392,10 +397,10 @@ class _Guard:
 
     def close(self) -> None:
         self._receive()
-        for descriptor in (self._commands, self._answers):
+        for descriptor in (self._commands, self.answers):
             if descriptor is not None:
                 os.close(descriptor)
-        self._commands = self._answers = None
+        self._commands = self.answers = None
 
     def _value(self, word: bytes) -> int | None:
         self._receive()
@@ -403,9 +408,9 @@ class _Guard:
         return int(match[1]) if match else None
 
     def _receive(self) -> None:
-        if self._answers is not None:
+        if self.answers is not None:
             with contextlib.suppress(BlockingIOError):
-                self._received += os.read(self._answers, 4096)
+                self._received += os.read(self.answers, 4096)
 
 
 def is_locale_coerced(environ: Mapping[str, str]) -> bool:
