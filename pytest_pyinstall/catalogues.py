@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import CatalogueError, FetchError, NoMatchError, OfflineError
 from pytest_pyinstall.system.log import StepLogger, said_if_slow
-from pytest_pyinstall.system.urls import redacted
+from pytest_pyinstall.system.urls import is_local, redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,10 +74,8 @@ class Catalogues:
         if place in {None, "pbs"}:
             catalogue = default_catalogue()
         else:
-            from pytest_pyinstall.download.documents import fetch_text
-
             with said_if_slow(self.say, f"waiting for the catalogue {redacted(place)}"):
-                text = fetch_text(place, client=self.client(), cache=self.settings.cache, offline=self.settings.offline)
+                text = self._text_of(place)
             catalogue = parse_catalogue(text, origin=place)
         _LOGGER.debug(
             "catalogue %s: %d builds, and %d without a sha256, which are not used",
@@ -86,6 +84,15 @@ class Catalogues:
             len(catalogue.without_digest),
         )
         return catalogue
+
+    def _text_of(self, place: str) -> bytes:
+        if is_local(place):  # without the HTTP library, because a process that only waits for another needs none
+            from pytest_pyinstall.download.local import read_local
+
+            return read_local(place)
+        from pytest_pyinstall.download.documents import fetch_text
+
+        return fetch_text(place, client=self.client(), cache=self.settings.cache, offline=self.settings.offline)
 
     @property
     def uv(self) -> Catalogue:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import FetchError
@@ -57,7 +55,7 @@ class RetryPolicy(Value):
     catalogue_size: int = 64 * 1024**2
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
-    jitter: Callable[[], float] = random.random
+    jitter: Callable[[], float] | None = None
     sleep: Callable[[float], object] | None = None
 
 
@@ -193,6 +191,8 @@ def _retry_after(headers: Mapping[str, str], wall_clock: Callable[[], float]) ->
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}", text):
         return float(text)
+    from email.utils import parsedate_to_datetime
+
     try:
         then = parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):

@@ -67,7 +67,10 @@ def retry(
         failures += 1
         if reached() >= furthest + limits.worth:
             failures, furthest = 1, reached()
-        pause = min(limits.backoff * 2 ** (failures - 1), limits.longest_backoff) * (0.5 + limits.jitter() / 2)
+        import random  # most processes see no failure
+
+        jitter = limits.jitter or random.random
+        pause = min(limits.backoff * 2 ** (failures - 1), limits.longest_backoff) * (0.5 + jitter() / 2)
         if fault.retry_after is not None:
             pause = max(pause, min(fault.retry_after, limits.longest_retry_after))
         if failures >= min(attempts, fault.attempts or attempts):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_pyinstall.download._response import RetryPolicy, UnreachableError, looks_like_a_page, page_hint
+from pytest_pyinstall.download._response import UnreachableError, looks_like_a_page, page_hint
 from pytest_pyinstall.download.client import Client, retry
 from pytest_pyinstall.download.document_cache import CachedDocument
-from pytest_pyinstall.download.fetch import LOGGER, open_file_url
+from pytest_pyinstall.download.local import CATALOGUE, read_local, too_long
 from pytest_pyinstall.errors import CatalogueError, FetchError, OfflineError
+from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.urls import is_local, redacted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["CATALOGUE", "fetch_text", "revalidate", "too_long"]
+__all__ = ["fetch_text", "revalidate"]
+
+
+_LOGGER = StepLogger(__name__)
 
 
 def revalidate(kept: CachedDocument, url: str, client: Client, deadline: float, what: str) -> bytes:
@@ -41,15 +45,6 @@ def revalidate(kept: CachedDocument, url: str, client: Client, deadline: float, 
         return bytes(body)
 
 
-CATALOGUE = "cannot download the catalogue"
-
-
-def too_long(url: str, limits: RetryPolicy) -> CatalogueError:
-    """The error for a document that is longer than a catalogue can be."""
-    msg = f"more than {limits.catalogue_size} bytes cannot be a catalogue: {redacted(url)}"
-    return CatalogueError(msg, hint="--python-catalogue URL")
-
-
 def fetch_text(
     url: str,
     *,
@@ -69,9 +64,9 @@ def fetch_text(
     `offline` is set, without one. The cache need not be writable. Raises `OfflineError`, `FetchError`, and
     `CatalogueError` for a document that is too long. Several processes can call it at once.
     """
-    LOGGER.debug("reading the catalogue %s", redacted(url))
+    _LOGGER.debug("reading the catalogue %s", redacted(url))
     if is_local(url):
-        return _read_local(url, client.limits, what)
+        return read_local(url, client.limits, what)
     kept = CachedDocument.load(cache, url, warn=client.warn)
     if offline:
         if kept.body is None:
@@ -100,19 +95,3 @@ def fetch_text(
             raise
         client.warn(f"{error.message}; using the copy of {kept.age(client.limits.wall_clock())} in the cache")
         return kept.body
-
-
-def _read_local(url: str, limits: RetryPolicy, what: str) -> bytes:
-    try:
-        reading = "cannot read the catalogue" if what == CATALOGUE else f"{what}: cannot read"
-        hint = "--python-catalogue FILE, or URL" if what == CATALOGUE else ""
-        with open_file_url(url, what=reading, hint=hint) as source:
-            body = bytearray()
-            while len(body) <= limits.catalogue_size and (chunk := source.read(1 << 20)):
-                body += chunk
-    except OSError as error:  # also when closing it
-        msg = f"cannot read {redacted(url)}: {error.strerror}"
-        raise FetchError(msg, hint="--python-catalogue FILE") from error
-    if len(body) > limits.catalogue_size:
-        raise too_long(url, limits)
-    return bytes(body)

@@ -20,21 +20,22 @@ import contextlib
 import os
 import re
 import secrets
-from pathlib import Path
-from typing import BinaryIO, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from pytest_pyinstall.download._partial import ArchiveSink, PartialDownload, SharedPartError
 from pytest_pyinstall.download._response import HINT_RETRY, Response, TransientError, looks_like_a_page, page_hint
 from pytest_pyinstall.download.cache import archive_path, lock_archive, open_cached
 from pytest_pyinstall.download.client import Client, retry
+from pytest_pyinstall.download.local import open_file_url
 from pytest_pyinstall.errors import DigestMismatchError, FetchError, IntegrityError, OfflineError, SizeMismatchError
 from pytest_pyinstall.request.identity import Archive, Build
-from pytest_pyinstall.system.files import OPEN_FLAGS, open_regular
 from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.urls import is_local, redacted
 
-__all__ = ["LOGGER", "ArchiveSink", "DownloadProgress", "ProgressReporter", "download_into", "fetch", "open_file_url"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["ArchiveSink", "DownloadProgress", "ProgressReporter", "download_into", "fetch"]
 
 
 class DownloadProgress(Protocol):
@@ -82,47 +83,6 @@ class ProgressReporter:
     def finished(self) -> None:
         if self._is_started and self._progress is not None:
             self._progress.finished(self._build)
-
-
-_MIRROR_HINT = "to fill a mirror directory: pytest-pyinstall mirror pull DIR REQUEST; or --python-mirror URL"
-
-
-def open_file_url(url: str, *, hint: str = _MIRROR_HINT, what: str = "cannot read") -> BinaryIO:
-    """Open a file URL or a path. In a mirror directory, a ``+`` of a file name may be stored as ``+`` or ``%2B``."""
-    paths = _local_paths(url)
-    flaw = "no such file"
-    for path in paths:
-        try:
-            return open_regular(path, OPEN_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except (OSError, ValueError) as error:
-            flaw = getattr(error, "strerror", None) or str(error)
-    raise FetchError(f"{what} {paths[0]}: {flaw}", hint=hint)
-
-
-def _local_paths(url: str) -> list[Path]:
-    if not url.lower().startswith("file:"):
-        return _spellings(Path(url))
-    parts = urlsplit(url)
-    if os.name == "nt":  # pragma: no cover  # needs drive letters
-        from urllib.request import url2pathname
-
-        host = f"//{parts.netloc}" if parts.netloc.lower() not in {"", "localhost"} else ""
-        return [Path(url2pathname(host + parts.path)), Path(url2pathname(host + parts.path.replace("%", "%25")))]
-    if parts.netloc.lower() not in {"", "localhost"}:
-        msg = f"a file URL of another host cannot be read: {redacted(url)}"
-        raise FetchError(msg, hint=f"file://{parts.path}")
-    # A file name may contain a ? or a #.
-    raw = re.sub(r"^file:(//[^/]*)?", "", url, flags=re.IGNORECASE)
-    return list(dict.fromkeys([*_spellings(Path(unquote(raw))), Path(unquote(raw)).parent / raw.rpartition("/")[2]]))
-
-
-def _spellings(path: Path) -> list[Path]:
-    """`path`, and the other names that downloaders and web servers give to a file with a ``+`` in its name."""
-    name = unquote(path.name)
-    names = (path.name, name, name.replace("+", "%2B"), name.replace("+", "%2b"))
-    return [path.with_name(each) for each in dict.fromkeys(names)] if path.name else [path]
 
 
 def download_into(
@@ -246,7 +206,7 @@ def _what(build: Build) -> str:
     return f"cannot download {build.key}"
 
 
-LOGGER = StepLogger(__name__)
+_LOGGER = StepLogger(__name__)
 
 
 def fetch(
@@ -283,7 +243,7 @@ def fetch(
         raise IntegrityError(msg, hint="use a catalogue that has one: --python-catalogue URL")
     path = archive_path(cache, build)
     if file := open_cached(path, build, client, sink):
-        LOGGER.info("%s: the archive is in the cache, with the right sha256: %s", build.key, path)
+        _LOGGER.info("%s: the archive is in the cache, with the right sha256: %s", build.key, path)
         return Archive(build=build, file=file)
     if offline and not is_local(url):
         msg = f"{build.key} is not in the cache, and downloads are switched off: {redacted(url)}"
@@ -294,14 +254,14 @@ def fetch(
         with lock_archive(path, client, deadline, listener.waiting) as locked:
             # The process that held the lock before has probably downloaded it.
             if file := open_cached(path, build, client, sink):
-                LOGGER.info("%s: another process fetched the archive meanwhile: %s", build.key, path)
+                _LOGGER.info("%s: another process fetched the archive meanwhile: %s", build.key, path)
                 return Archive(build=build, file=file)
-            LOGGER.info("%s: the archive is not in the cache; fetching %s", build.key, redacted(url))
+            _LOGGER.info("%s: the archive is not in the cache; fetching %s", build.key, redacted(url))
 
             def download(name: str) -> BinaryIO:
                 with PartialDownload.open(path.with_name(name), sink) as part:
                     download_into(part, build, url, client, deadline, listener)
-                    LOGGER.info("%s: size and sha256 match the catalogue; cached as %s", build.key, path)
+                    _LOGGER.info("%s: size and sha256 match the catalogue; cached as %s", build.key, path)
                     return part.publish(path)
 
             if locked:

@@ -95,12 +95,3 @@ def test_a_catalogue_that_arrives_too_slowly_is_retried(fetcher: Fetcher) -> Non
 
     assert fetcher.text() == bytes(10_000)
     assert len(fetcher.mirror.requests) == 3
-
-
-@pytest.mark.parametrize("form", ["{}", "file://{}"])
-def test_a_catalogue_can_be_a_local_file(fetcher: Fetcher, tmp_path: Path, form: str) -> None:
-    (tmp_path / "c.json").write_bytes(b"{}")
-
-    assert fetcher.text(form.format(tmp_path / "c.json"), offline=True) == b"{}"
-    with pytest.raises(FetchError, match="no such file"):
-        fetcher.text(form.format(tmp_path / "d.json"))

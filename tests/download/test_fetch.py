@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 from downloads import (
@@ -304,28 +303,6 @@ def test_p13_no_message_log_or_file_contains_a_secret(
 # Mirror directories
 
 
-@pytest.mark.parametrize(
-    ("form", "stored"),
-    [
-        *((form, "decoded") for form in ("path", "quoted path", "url", "quoted url", "localhost url")),
-        *((form, "encoded") for form in ("quoted path", "quoted url", "localhost url")),
-    ],
-)
-def test_a_mirror_can_be_a_directory(fetcher: Fetcher, tmp_path: Path, form: str, stored: str) -> None:
-    directory = tmp_path / "a mirror ü"
-    directory.mkdir()
-    (directory / (NAME if stored == "decoded" else quote(NAME))).write_bytes(CONTENT)
-    url = {
-        "path": str(directory / NAME),
-        "quoted path": str(directory / quote(NAME)),
-        "url": f"file://{quote(str(directory))}/{NAME}",
-        "quoted url": f"file://{quote(str(directory))}/{quote(NAME)}",
-        "localhost url": f"file://localhost{quote(str(directory))}/{quote(NAME)}",
-    }[form]
-    assert fetcher(url=url, offline=True) == CONTENT
-    assert fetcher.files == [NAME]
-
-
 def test_a_partial_download_is_not_continued_from_a_directory(fetcher: Fetcher, tmp_path: Path) -> None:
     break_at(fetcher, 100_000)
     (tmp_path / NAME).write_bytes(CONTENT)
@@ -352,20 +329,6 @@ def test_p9_a_wrong_file_in_a_mirror_directory_is_rejected(
     with pytest.raises(IntegrityError):
         fetcher(replace(BUILD, size=size), url=str(tmp_path / NAME))
     assert fetcher.files == []
-
-
-@pytest.mark.parametrize("url", ["/no/such/file.tar.gz", "file:///no/such/file.tar.gz", "file:/no/such/file.tar.gz"])
-def test_the_error_for_a_missing_file_names_it(fetcher: Fetcher, url: str) -> None:
-    with pytest.raises(FetchError, match=r"cannot read /no/such/file\.tar\.gz: no such file") as caught:
-        fetcher(url=url)
-    assert "mirror pull" in caught.value.hint
-
-
-def test_a_directory_or_a_file_url_of_another_host_is_rejected(fetcher: Fetcher, tmp_path: Path) -> None:
-    with pytest.raises(FetchError, match="not a file"):
-        fetcher(url=str(tmp_path))
-    with pytest.raises(FetchError, match="another host"):
-        fetcher(url="file://server/share/x")
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc")

@@ -262,11 +262,11 @@ with open_provisioner(warn=heard) as provisioner:
 
 
 def test_p4_a_process_that_waits_for_a_lock_has_not_imported_the_downloader(workshop: Workshop) -> None:
-    """The catalogue is local, because one at a URL must be downloaded before the process knows the key."""
+    """The catalogue is a file, because one at a URL must be downloaded before the process knows the key."""
     workshop.reset()
-    environ = {name: value for name, value in workshop.environ.items() if not name.endswith("_CATALOGUE")}
+    environ = {**workshop.environ, "PYTEST_PYINSTALL_CATALOGUE": str(workshop.mirror / "catalogue.json")}
     process = subprocess.Popen(
-        [sys.executable, "-c", _WAIT_FOR_LOCK, "3.12"], env=environ, cwd=workshop.directory,
+        [sys.executable, "-c", _WAIT_FOR_LOCK, workshop.version], env=environ, cwd=workshop.directory,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     with until_ended(process):
