@@ -221,7 +221,7 @@ class Installer(Value):
             return answer
         found = self.store.look(key, content=True)
         if isinstance(found, Installation) and found.record is not None:
-            reason = Difference(key.executable, "changed", f"does not start: {answer.message}")
+            reason = Difference(name=key.executable, what="changed", reason=f"does not start: {answer.message}")
             return BrokenInstallation(key=key, home=found.home, record=found.record, differences=(reason,))
         return found if isinstance(found, BrokenInstallation) else None
 

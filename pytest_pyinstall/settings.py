@@ -4,22 +4,19 @@ The order of precedence is: option, environment variable of pytest-pyinstall, in
 the same meaning, default. An empty variable is unset.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.options import BY_NAME, OPTIONS, Option
 from pytest_pyinstall.request.identity import RELEASE_WORKFLOW, Signer
 from pytest_pyinstall.system.urls import redacted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+from pytest_pyinstall.system.values import Value, replace
 
 __all__ = ["Attestations", "Downloads", "Missing", "Preference", "Settings", "expand_user", "home_directory"]
 
@@ -33,7 +30,7 @@ _TRUE = {"1", "true", "yes", "on", "y", "t"}
 _FALSE = {"0", "false", "no", "off", "n", "f"}
 
 
-class _Value(NamedTuple):
+class _GivenValue(Value):
     text: str
     origin: str
     directory: Path
@@ -116,26 +113,26 @@ def _given(
     ini: Mapping[str, str | None],
     directory: Path,
     ini_directory: Path,
-) -> Iterator[_Value]:
+) -> Iterator[_GivenValue]:
     """Every value that was given for `option`, in the order of precedence."""
     name, home = option.name, BY_NAME["home"].variable
     if text := options.get(name):
-        yield _Value(text, option.option, directory)
+        yield _GivenValue(text=text, origin=option.option, directory=directory)
     if option.variable and (text := environ.get(option.variable)):
-        yield _Value(text, option.variable, directory)
+        yield _GivenValue(text=text, origin=option.variable, directory=directory)
     if option.kind == "directory" and (text := environ.get(home)):
-        yield _Value(os.path.join(text, name), home, directory)  # noqa: PTH118  # still text here
+        yield _GivenValue(text=os.path.join(text, name), origin=home, directory=directory)  # noqa: PTH118  # still text here
     if text := ini.get(name):
-        yield _Value(text, option.ini, ini_directory)
+        yield _GivenValue(text=text, origin=option.ini, directory=ini_directory)
     if option.uv and (text := environ.get(option.uv)):
         if name == "downloads":
             text = _UV_DOWNLOADS.get(text.lower(), text.lower())
-        yield _Value(text, option.uv, directory)
+        yield _GivenValue(text=text, origin=option.uv, directory=directory)
     if name in {"store", "cache"}:
         yield _default(name, directory)
 
 
-def _default(name: str, directory: Path) -> _Value:
+def _default(name: str, directory: Path) -> _GivenValue:
     from platformdirs import user_cache_path, user_data_path
 
     try:
@@ -146,7 +143,7 @@ def _default(name: str, directory: Path) -> _Value:
     except RuntimeError:  # no home directory
         path = Path()
     if path.is_absolute():
-        return _Value(str(path), "default", directory)
+        return _GivenValue(text=str(path), origin="default", directory=directory)
     import tempfile
 
     # A container that runs with an arbitrary uid has neither a home nor a passwd entry. Files that other users put into
@@ -159,7 +156,7 @@ def _default(name: str, directory: Path) -> _Value:
     except OSError:  # nothing can be written; the first write reports it
         parent = os.sep
     temporary = Path(parent, f"pytest-pyinstall-home{user}", name)
-    return _Value(str(temporary), "default without a home directory", directory)
+    return _GivenValue(text=str(temporary), origin="default without a home directory", directory=directory)
 
 
 def expand_user(text: str, *, origin: str) -> Path:
@@ -178,7 +175,7 @@ def home_directory() -> Path:
     return Path(home) if os.path.isabs(home) else Path(os.devnull, "no-home")  # noqa: PTH117  # still text
 
 
-def _word(option: Option, value: _Value) -> str:
+def _word(option: Option, value: _GivenValue) -> str:
     if value.text in option.words or (value.origin == "UV_PYTHON_DOWNLOADS" and value.text == "manual"):
         return value.text
     msg = f"{value.origin}: {value.text!r} is none of {', '.join(option.words)}"
@@ -189,7 +186,7 @@ def _example(origin: str, text: str) -> str:
     return f"{origin} {text}" if origin.startswith("--") else f"{origin}={text}"
 
 
-def _path(_: Option, value: _Value) -> Path:
+def _path(_: Option, value: _GivenValue) -> Path:
     text = value.text
     if "\0" in text:
         msg = f"{value.origin}: a path cannot contain a NUL character: {text!r}"
@@ -199,11 +196,11 @@ def _path(_: Option, value: _Value) -> Path:
     return Path(os.path.abspath(value.directory / expanded))  # noqa: PTH100  # no I/O, no resolving
 
 
-def _paths(option: Option, value: _Value) -> frozenset[Path]:
-    return frozenset(_path(option, value._replace(text=text)) for text in value.text.split(os.pathsep) if text)
+def _paths(option: Option, value: _GivenValue) -> frozenset[Path]:
+    return frozenset(_path(option, replace(value, text=text)) for text in value.text.split(os.pathsep) if text)
 
 
-def _location(option: Option, value: _Value) -> str:
+def _location(option: Option, value: _GivenValue) -> str:
     """A URL or a keyword as it is written, anything else as an absolute path."""
     if value.text in option.keywords:
         return value.text
@@ -236,7 +233,8 @@ def _signer(environ: Mapping[str, str], directory: Path) -> Signer:
     rows = {name: BY_NAME[f"attestation_{name}"] for name in ("workflow", "issuer", "root")}
     given = {name: text for name, option in rows.items() if (text := environ.get(option.variable))}
     if "root" in given:
-        given["root"] = str(_path(rows["root"], _Value(given["root"], rows["root"].variable, directory)))
+        root = _GivenValue(text=given["root"], origin=rows["root"].variable, directory=directory)
+        given["root"] = str(_path(rows["root"], root))
     signer = Signer(**given)
     if signer.workflow != RELEASE_WORKFLOW and not re.fullmatch(
         r"(https://[^/@\s]+/)?[^/@\s]+/[^/@\s]+/\.github/workflows/[^/@\s]+(@refs/\S+)?", signer.workflow
@@ -247,7 +245,7 @@ def _signer(environ: Mapping[str, str], directory: Path) -> Signer:
     return signer
 
 
-def _flag(_: Option, value: _Value) -> bool:
+def _flag(_: Option, value: _GivenValue) -> bool:
     text = value.text.lower()
     if text in _FALSE:
         return False
@@ -257,7 +255,7 @@ def _flag(_: Option, value: _Value) -> bool:
     raise InvalidSettingError(msg, hint=_example(value.origin, "1"))
 
 
-def _seconds(option: Option, value: _Value) -> float:
+def _seconds(option: Option, value: _GivenValue) -> float:
     try:
         seconds = float(value.text)
     except ValueError:
@@ -268,11 +266,11 @@ def _seconds(option: Option, value: _Value) -> float:
     return seconds
 
 
-def _hosts(_: Option, value: _Value) -> frozenset[str]:
+def _hosts(_: Option, value: _GivenValue) -> frozenset[str]:
     return frozenset(value.text.replace(",", " ").split())
 
 
-_READERS: Mapping[str, Callable[[Option, _Value], Any]] = {
+_READERS: Mapping[str, Callable[[Option, _GivenValue], Any]] = {
     "word": _word,
     "flag": _flag,
     "directory": _path,

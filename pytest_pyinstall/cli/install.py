@@ -259,13 +259,13 @@ def _look(store: Store, key: Key) -> _Installed | None:
         found = store.look(key)
     except UnreadableStoreError as error:
         foreign = Installation(key=key, home=store.home(key), record=None)
-        return _Installed(found=foreign, differences=(Difference(".", "changed", error.message),))
+        return _Installed(found=foreign, differences=(Difference(name=".", what="changed", reason=error.message),))
     if found is None:
         return None
     if isinstance(found, BrokenInstallation):
         return _Installed(found=found, differences=found.differences)
     is_there = (found.home / key.executable).exists()
-    return _Installed(found=found, differences=() if is_there else (Difference(key.executable, "missing"),))
+    return _Installed(found=found, differences=() if is_there else (Difference(name=key.executable, what="missing"),))
 
 
 def _installed_row(each: _Installed, provisioner: Provisioner) -> tuple[str, str, str, str]:

@@ -196,7 +196,7 @@ def _checked(session: CommandContext, key: Key, *, repair: bool) -> _Check | Non
         if found.record is None:
             return _Check(state="broken", error=dead, **facts)
         # Its files are as published, so byte code or an added file prevents its start.
-        reason = Difference(key.executable, "changed", f"does not start: {dead.message}")
+        reason = Difference(name=key.executable, what="changed", reason=f"does not start: {dead.message}")
         broken = BrokenInstallation(key=key, home=found.home, record=found.record, differences=(reason,))
         if repair:
             return _repaired(provisioner, broken, facts)
@@ -215,7 +215,7 @@ def _checked_byte_code(session: CommandContext, record: Record, facts: dict[str,
     names = damaged_byte_code(home / key.executable, home, environ=provisioner.environ)
     if not names:
         return _Check(state="whole", **facts)
-    damage = tuple(Difference(name, "changed", "byte code that cannot be read") for name in names)
+    damage = tuple(Difference(name=name, what="changed", reason="byte code that cannot be read") for name in names)
     facts = {**facts, "differences": (*damage, *facts["differences"])}
     if not repair:
         broken = BrokenInstallation(key=key, home=home, record=record, differences=damage)

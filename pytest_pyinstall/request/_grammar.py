@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from pytest_pyinstall.errors import InvalidRequestError
+from pytest_pyinstall.system.values import Value
 
 __all__ = [
     "IMPLEMENTATIONS",
@@ -72,7 +72,7 @@ _VERSION_FORM = re.compile(
 )
 
 
-class WrittenVersion(NamedTuple):
+class WrittenVersion(Value):
     """The parts of a version in a request, with the numbers that it names."""
 
     numbers: tuple[int, ...]
@@ -99,7 +99,7 @@ def written_version(text: str) -> WrittenVersion | None:
         if not compact or prerelease:
             return None
         numbers = tuple(int(number) for number in compact.groups() if number)
-    return WrittenVersion(numbers, prerelease or "", VARIANTS[variant])
+    return WrittenVersion(numbers=numbers, prerelease=prerelease or "", variant=VARIANTS[variant])
 
 
 _LONGEST_RANGE = 100

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
@@ -97,6 +96,8 @@ def default_catalogue() -> Catalogue:
     file is read without importing the package, whose import takes ten times as long and changes its URLs if an
     environment variable is set. Raises `CatalogueError` if the package has no such file.
     """
+    from importlib.util import find_spec  # a configured catalogue does not need it
+
     spec = find_spec("pbs_installer")
     places = [Path(place) / "versions.json" for place in (spec and spec.submodule_search_locations) or ()]
     path = next((place for place in places if place.is_file()), None)

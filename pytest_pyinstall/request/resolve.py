@@ -1,14 +1,20 @@
 """Chooses the best build for a request, and explains it if there is none."""
 
-import re
-from collections.abc import Iterable
+from __future__ import annotations
 
-from packaging.version import InvalidVersion, Version
+import re
+from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import NoMatchError
 from pytest_pyinstall.request.catalogue import UV_NAME, Catalogue
-from pytest_pyinstall.request.identity import Build, Key, Target
-from pytest_pyinstall.request.request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from packaging.version import Version
+
+    from pytest_pyinstall.request.identity import Build, Key, Target
+    from pytest_pyinstall.request.request import Request
 
 __all__ = ["candidates", "is_conceivable", "released", "resolve"]
 
@@ -135,6 +141,8 @@ def _nearest(request: Request, keys: list[Key]) -> str:
 
 def _wanted(request: Request) -> Version | None:
     """The version in the request, or the first of several."""
+    from packaging.version import InvalidVersion, Version
+
     versions = []
     for clause in request.specifier:
         try:

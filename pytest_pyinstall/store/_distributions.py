@@ -10,7 +10,9 @@ import os
 import posixpath
 import re
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,11 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Distribution", "Packages", "is_same_project", "read_distributions"]
 
-_INFO = re.compile(r"(?P<name>[A-Za-z0-9._]+?)-[^-/]+\.dist-info")
+_INFO = r"(?P<name>[A-Za-z0-9._]+?)-[^-/]+\.dist-info"
 _MOST_BYTES = 16 << 20
 
 
-class Distribution(NamedTuple):
+class Distribution(Value):
     """`name` is normalized, `info` the path of its ``.dist-info`` and `files` those of its files, scripts included and
     byte code left out; all relative to the installation, with ``/``."""
 
@@ -54,7 +56,7 @@ def read_distributions(tree: Path, entries: Iterable[Entry]) -> tuple[Distributi
         if posixpath.basename(name) == "RECORD" and (match := _matched(info)):
             rows = _rows(tree, info)
             files = {row.name for row in rows or ()} | {each for each in known if each.startswith(f"{info}/")}
-            found.append(Distribution(_normalized(match["name"]), info, tuple(sorted(files & known))))
+            found.append(Distribution(name=_normalized(match["name"]), info=info, files=tuple(sorted(files & known))))
     return tuple(found)
 
 
@@ -142,10 +144,11 @@ def _complete(home: Path, site: str, *, leave_out: set[str], content: bool) -> I
             continue
         # pip rewrites the first line of a script, and so do we.
         if all(_is_there(home, row, content=content and row.name.startswith(f"{site}/")) for row in rows):
-            yield Distribution(_normalized(match["name"]), info, tuple(sorted(row.name for row in rows)))
+            files = tuple(sorted(row.name for row in rows))
+            yield Distribution(name=_normalized(match["name"]), info=info, files=files)
 
 
-class _Row(NamedTuple):
+class _Row(Value):
     name: str
     digest: str
     size: int
@@ -166,7 +169,9 @@ def _rows(tree: Path, info: str) -> list[_Row] | None:
                 if not path or name.startswith(("/", "../")):
                     return None
                 if "__pycache__" not in name.split("/"):
-                    rows.append(_Row(name, digest, int(size or -1), name.startswith(f"{site}/")))
+                    rows.append(
+                        _Row(name=name, digest=digest, size=int(size or -1), is_inside=name.startswith(f"{site}/"))
+                    )
     except (OSError, ValueError, csv.Error):
         return None
     has_metadata = any(row.name == f"{info}/METADATA" for row in rows)
@@ -197,7 +202,7 @@ def _is_there(home: Path, row: _Row, *, content: bool) -> bool:
 
 def _matched(info: str) -> re.Match[str] | None:
     site, _, name = info.rpartition("/")
-    return _INFO.fullmatch(name) if posixpath.basename(site) == "site-packages" else None
+    return re.fullmatch(_INFO, name) if posixpath.basename(site) == "site-packages" else None
 
 
 def _normalized(name: str) -> str:

@@ -86,14 +86,14 @@ def stale_directories(scratch: Path) -> list[Path]:
     return found
 
 
-_OLD_NAME = re.compile(r"\d+-[0-9a-f]{8}")
+_OLD_NAME = r"\d+-[0-9a-f]{8}"
 """The names that the first version used."""
 
 
 def _made_here(parent: Path) -> list[Path]:
     """The scratch directories in `parent`, and those of which only the lock file is left."""
     paths = {path.with_suffix("") if path.suffix == ".alive" else path for path in children(parent)}
-    return sorted(path for path in paths if is_abandoned(path) is not False or _OLD_NAME.fullmatch(path.name))
+    return sorted(path for path in paths if is_abandoned(path) is not False or re.fullmatch(_OLD_NAME, path.name))
 
 
 @contextlib.contextmanager
@@ -103,7 +103,7 @@ def _abandoned(path: Path) -> Iterator[bool]:
         return
     # Another machine, another container or the first version made it. If the lock is free, its maker is dead, provided
     # that the locks of this volume reach every machine that mounts it.
-    if not _OLD_NAME.fullmatch(path.name) and not has_shared_locks(path.parent):
+    if not re.fullmatch(_OLD_NAME, path.name) and not has_shared_locks(path.parent):
         yield False
         return
     with seize(_alive(path)) as is_dead:

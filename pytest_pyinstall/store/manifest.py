@@ -86,7 +86,7 @@ def _check_inside(name: str) -> None:
         raise ValueError(msg)
 
 
-class Difference(NamedTuple):
+class Difference(Value):
     """An entry that is not as it was published: ``missing``, ``changed`` (with a reason) or ``added``."""
 
     name: str
@@ -134,9 +134,9 @@ def find_differences(
             differences.append(_beyond_reach(entry, error))
             continue
         if reason:
-            differences.append(Difference(entry.name, "changed", reason))
+            differences.append(Difference(name=entry.name, what="changed", reason=reason))
         if owners is not None and entry.kind == "directory" and (reason := _open_byte_code(path, owners)):
-            differences.append(Difference(f"{entry.name}/__pycache__", "changed", reason))
+            differences.append(Difference(name=f"{entry.name}/__pycache__", what="changed", reason=reason))
     return differences
 
 
@@ -172,8 +172,8 @@ def _beyond_reach(entry: Entry, error: OSError) -> Difference:
     if error.errno in _NO_ROOM:  # says nothing about the tree
         raise error
     if error.errno in _GONE:
-        return Difference(entry.name, "missing")
-    return Difference(entry.name, "changed", f"cannot be read ({error.strerror})")
+        return Difference(name=entry.name, what="missing")
+    return Difference(name=entry.name, what="changed", reason=f"cannot be read ({error.strerror})")
 
 
 def unexpected(tree: Path, entries: tuple[Entry, ...]) -> list[str]:
@@ -338,7 +338,9 @@ class Record(Value):
             "inode": self.inode,
             "replaces": self.replaces,
             "boot": self.boot,
-            "distributions": None if self.distributions is None else [list(each) for each in self.distributions],
+            "distributions": None
+            if self.distributions is None
+            else [[each.name, each.info, list(each.files)] for each in self.distributions],
             "published": self.published,
             "by": self.by,
             "attestation": self.attestation and self.attestation.to_json(),
@@ -413,7 +415,9 @@ def _sha256_of(value: Any) -> str:
 def _distributions(rows: Any) -> tuple[Distribution, ...] | None:
     if rows is None:
         return None
-    distributions = tuple([Distribution(str(name), str(info), tuple(map(str, files))) for name, info, files in rows])
+    distributions = tuple(
+        [Distribution(name=str(name), info=str(info), files=tuple(map(str, files))) for name, info, files in rows]
+    )
     for distribution in distributions:
         for name in (distribution.info, *distribution.files):
             _check_inside(name)

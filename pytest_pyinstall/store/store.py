@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["Store"]
 
 
-_OLD_LEFTOVER = re.compile(r"\..+\.(?:json|seal)\.\d+\.[0-9a-f]{8}|.+\.seal")
+_OLD_LEFTOVER = r"\..+\.(?:json|seal)\.\d+\.[0-9a-f]{8}|.+\.seal"
 
 _PAUSES = (0.005, 0.02)
 """Seconds between two checks of an installation that seems broken. It is broken only if all checks agree."""
@@ -145,7 +145,7 @@ class Store(Value):
             msg = f"cannot verify {key}: other processes repeatedly replace or remove it"
             raise StoreError(msg, hint="later: pytest-pyinstall verify")
         differences = found.differences if isinstance(found, BrokenInstallation) else ()
-        return (*differences, *(Difference(name, "added") for name in extra))
+        return (*differences, *(Difference(name=name, what="added") for name in extra))
 
     def tree_identity(self, key: Key) -> object:
         """A value that stays equal as long as the same tree is at `home(key)`. None if there is no tree."""
@@ -263,7 +263,7 @@ class Store(Value):
         if differences and record.distributions:
             differences = Packages(home, record.distributions, differences, content=content).damage(differences)
         if not is_same_tree(record.home, home):
-            differences.insert(0, Difference(".", "changed", f"was made for {record.home}"))
+            differences.insert(0, Difference(name=".", what="changed", reason=f"was made for {record.home}"))
         if not differences:
             if not is_checked:
                 self._note_checked(record, inode=status.st_ino)
@@ -357,7 +357,7 @@ class Store(Value):
     def _sweep_records(self) -> None:
         for path in children(self.private / "records"):
             # A process was killed in `_note_checked`, or the first version left it.
-            if is_abandoned(path) or _OLD_LEFTOVER.fullmatch(path.name):
+            if is_abandoned(path) or re.fullmatch(_OLD_LEFTOVER, path.name):
                 delete(path)
 
     @contextlib.contextmanager

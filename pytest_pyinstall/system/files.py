@@ -415,9 +415,7 @@ def _system_call() -> Callable[[bytes, bytes], int] | None:
 TEMPORARY_PREFIX = "pytest-pyinstall-"
 """Begins the names of directories in the system's temporary directory, in place of the dot of scratch."""
 
-_SCRATCH_NAME = re.compile(
-    r"(?:\.|pytest-pyinstall-)(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-[0-9a-f]{8}(?:\.|$)"
-)
+_SCRATCH_NAME = r"(?:\.|pytest-pyinstall-)(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-(?P<started>\d+)-[0-9a-f]{8}(?:\.|$)"
 _A_DAY = 86400.0
 
 
@@ -426,7 +424,7 @@ def scratch_name(suffix: str = ".new") -> str:
     return f".{_place()}-{os.getpid()}-{_started(os.getpid())}-{os.urandom(4).hex()}{suffix}"
 
 
-_GONE = re.compile(r"\.[0-9a-z-]{8,}(\..*)?\.gone")
+_GONE = r"\.[0-9a-z-]{8,}(\..*)?\.gone"
 
 
 def sweep_cache(cache: Path) -> None:
@@ -439,7 +437,7 @@ def sweep_cache(cache: Path) -> None:
             delete(parent)
         elif parent.name in {"environments", "trees", "catalogues", "commands"}:
             for path in children(parent):
-                if _GONE.fullmatch(path.name) or is_abandoned(path):
+                if re.fullmatch(_GONE, path.name) or is_abandoned(path):
                     delete(path)
 
 
@@ -449,7 +447,7 @@ def is_abandoned(path: Path) -> bool | None:
     If it was in the same run of this machine or container, the table of processes decides. The result is None if it ran
     elsewhere and `path` changed within the last day; then only a lock can show it.
     """
-    match = _SCRATCH_NAME.match(path.name)
+    match = re.match(_SCRATCH_NAME, path.name)
     if match is None:
         return False
     if match["place"] == _place():

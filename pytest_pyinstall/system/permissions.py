@@ -11,7 +11,6 @@ import stat
 import struct
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 from pytest_pyinstall.system.values import Value
 
@@ -46,14 +45,14 @@ def is_ours_alone(directory: Path, *, below: Path) -> bool:
         return False
 
 
-class Other(NamedTuple):
+class Other(Value):
     """Another user or group that can write to a path; `flag` is the letter that chmod uses, empty for an owner."""
 
     name: str
     flag: str
 
 
-class OtherWriter(NamedTuple):
+class OtherWriter(Value):
     """Which other user can write to `directory`; as text, the beginning of a sentence."""
 
     directory: Path
@@ -84,7 +83,7 @@ def other_writer(directory: Path) -> OtherWriter | None:
         except OSError:
             continue
         if other := who_else_can_write(status, is_parent=path not in {directory, real}, path=path):
-            return OtherWriter(path, other)
+            return OtherWriter(directory=path, other=other)
     return None
 
 
@@ -97,17 +96,17 @@ def who_else_can_write(status: os.stat_result, *, is_parent: bool, path: Path | 
     if sys.platform == "win32" or (is_parent and mode & stat.S_ISVTX):
         return None  # as in /tmp: others can add files, but not rename ours
     if mode & stat.S_IWOTH:
-        return Other("everyone", "o")
+        return Other(name="everyone", flag="o")
     if mode & stat.S_IWGRP:
         # With an access control list, this bit is its mask: without it, no entry can write.
         users, groups = _acl_writers(path, status) if path else (set(), {status.st_gid})
         for uid in users - {0, os.geteuid()}:
-            return Other(f"user {user_name(uid)}", "g")
+            return Other(name=f"user {user_name(uid)}", flag="g")
         for gid in groups:
             if not _is_ours_alone(gid, os.geteuid()):
-                return Other(f"group {_group_name(gid)}", "g")
+                return Other(name=f"group {_group_name(gid)}", flag="g")
     if not is_parent and status.st_uid not in {0, os.geteuid()}:
-        return Other(f"user {user_name(status.st_uid)}", "")
+        return Other(name=f"user {user_name(status.st_uid)}", flag="")
     return None
 
 

@@ -46,10 +46,10 @@ def redacted(url: str) -> str:
 
 def redact_text(text: str) -> str:
     """`text`, such as the output of a program, with each URL in it `redacted`."""
-    return _URL.sub(lambda match: redacted(match[0]), text)
+    return re.sub(_URL, lambda match: redacted(match[0]), text, flags=re.IGNORECASE)
 
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]{0,40}://[^\s'\"<>]+", re.IGNORECASE)
+_URL = r"[a-z][a-z0-9+.-]{0,40}://[^\s'\"<>]+"  # compiled when a text is redacted, and not at each start
 """The length of the scheme is limited, because otherwise a long word takes quadratic time: 100 KB need 20 s."""
 
 

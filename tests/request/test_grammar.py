@@ -43,7 +43,7 @@ from pytest_pyinstall.request.request import Request
     ],
 )
 def test_a_version_is_parsed_into_its_parts(text: str, numbers: tuple[int, ...], prerelease: str, variant: str) -> None:
-    assert written_version(text) == WrittenVersion(numbers, prerelease, variant)
+    assert written_version(text) == WrittenVersion(numbers=numbers, prerelease=prerelease, variant=variant)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_any_valid_version_is_parsed_into_its_parts(
     release: tuple[int, int, int], prerelease: str, suffix: str
 ) -> None:
     text = f"{'.'.join(map(str, release))}{prerelease}{suffix}"
-    assert written_version(text) == WrittenVersion(release, prerelease, VARIANTS[suffix])
+    assert written_version(text) == WrittenVersion(numbers=release, prerelease=prerelease, variant=VARIANTS[suffix])
 
 
 @given(st.text(st.sampled_from("0123456789.abrctd+<=>@gil*x"), max_size=30))

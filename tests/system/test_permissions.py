@@ -37,7 +37,7 @@ def ours(tmp_path: Path) -> Path:
 def writer(directory: Path) -> tuple[str, str] | None:
     """The name of the writable directory, and the flag of chmod for its other writer."""
     found = other_writer(directory)
-    return found and (found.directory.name, found.other.flag)
+    return None if found is None else (found.directory.name, found.other.flag)
 
 
 def test_a_directory_that_only_its_owner_can_write_to_is_ours(ours: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_directory_that_only_its_owner_can_write_to_is_ours(ours: Path) -> Non
 def test_a_directory_that_everyone_can_write_to_is_not_ours(ours: Path, mode: int) -> None:
     ours.chmod(mode)
 
-    assert other_writer(ours) == OtherWriter(ours, Other("everyone", "o"))
+    assert other_writer(ours) == OtherWriter(directory=ours, other=Other(name="everyone", flag="o"))
     assert not is_ours_alone(ours, below=ours.parent)
 
 
@@ -117,7 +117,7 @@ def test_a_group_that_can_write_is_named_if_it_has_other_members(ours: Path) -> 
     shared = grp.getgrgid(user.pw_gid)
     os.chown(ours, -1, shared.gr_gid)
     ours.chmod(0o775)
-    assert other_writer(ours) == OtherWriter(ours, Other(f"group {shared.gr_name}", "g"))
+    assert other_writer(ours) == OtherWriter(directory=ours, other=Other(name=f"group {shared.gr_name}", flag="g"))
 
     os.chown(ours, -1, 0)
     assert other_writer(ours) is None
@@ -181,7 +181,7 @@ def test_access_control_lists_are_evaluated(ours: Path, entry: tuple[int, int, i
 def test_the_owner_of_a_parent_does_not_matter(ours: Path) -> None:
     status = os.stat_result((stat.S_IFDIR | 0o755, 0, 0, 1, STRANGER, STRANGER, 0, 0, 0, 0))
     assert who_else_can_write(status, is_parent=True) is None
-    assert who_else_can_write(status, is_parent=False) == Other(f"user {STRANGER}", "")
+    assert who_else_can_write(status, is_parent=False) == Other(name=f"user {STRANGER}", flag="")
 
 
 def test_a_user_without_a_name_is_shown_as_a_number() -> None:
