@@ -11,12 +11,12 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pytest_pyinstall.errors import CatalogueError, FetchError, NoMatchError, OfflineError
+from pytest_pyinstall.errors import CatalogueError, FetchError, IntegrityError, NoMatchError, OfflineError
 from pytest_pyinstall.system.log import StepLogger, said_if_slow
 from pytest_pyinstall.system.urls import is_local, redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from packaging.version import Version
 
@@ -26,13 +26,42 @@ if TYPE_CHECKING:
     from pytest_pyinstall.request.request import Request
     from pytest_pyinstall.settings import Settings
 
-__all__ = ["Catalogues"]
+__all__ = ["Catalogues", "naming_the_mirror"]
 
 
 _DAY = 86400.0
 
 
 _LOGGER = StepLogger(__name__)
+
+
+@contextlib.contextmanager
+def naming_the_mirror(settings: Settings, url: str) -> Iterator[None]:
+    """If `url` is in a mirror, add to an error of its download the setting that has the mirror, and a hint for it."""
+    try:
+        yield
+    except (FetchError, IntegrityError) as error:
+        named = {name: getattr(settings, name) or "" for name in ("pypy_mirror", "mirror")}
+        is_in = {name: mirror and url.startswith(mirror.partition("?")[0]) for name, mirror in named.items()}
+        name = next((name for name in named if is_in[name]), "")
+        if isinstance(error, OfflineError) or (origin := settings.origins.get(name)) is None:
+            raise
+        raise type(error)(f"{error.message} ({origin})", hint=_mirror_hint(error, settings, named[name])) from error
+
+
+def _mirror_hint(error: FetchError | IntegrityError, settings: Settings, mirror: str) -> str:
+    from pathlib import Path
+
+    from pytest_pyinstall.download.fetch import HINT_RETRY, MissingFileError
+
+    if isinstance(error, MissingFileError) and settings.catalogue in {None, "pbs", "uv"}:
+        # A mirror from `mirror pull` or `mirror pack` has its own builds, and the default catalogue has others.
+        place = mirror.rstrip("/") + "/catalogue.json"
+        if "?" not in place and ("://" in place or Path(place).exists()):
+            return f"if the mirror has a catalogue of its own: --python-catalogue {redacted(place)}"
+    if error.hint == HINT_RETRY:
+        return "try again later; another mirror: --python-mirror URL or DIR; a proxy: HTTPS_PROXY=http://host:port"
+    return error.hint
 
 
 class Catalogues:
@@ -74,9 +103,10 @@ class Catalogues:
         if place in {None, "pbs"}:
             catalogue = default_catalogue()
         else:
-            with said_if_slow(self.say, f"waiting for the catalogue {redacted(place)}"):
-                text = self._text_of(place)
-            catalogue = parse_catalogue(text, origin=place)
+            with self._naming_the_catalogue():
+                with said_if_slow(self.say, f"waiting for the catalogue {redacted(place)}"):
+                    text = self._text_of(place)
+                catalogue = parse_catalogue(text, origin=place)
         _LOGGER.debug(
             "catalogue %s: %d builds, and %d without a sha256, which are not used",
             catalogue.origin,
@@ -93,6 +123,17 @@ class Catalogues:
         from pytest_pyinstall.download.documents import fetch_text
 
         return fetch_text(place, client=self.client(), cache=self.settings.cache, offline=self.settings.offline)
+
+    @contextlib.contextmanager
+    def _naming_the_catalogue(self) -> Iterator[None]:
+        """Add to an error the setting that has the catalogue."""
+        try:
+            yield
+        except (FetchError, NoMatchError) as error:
+            origin = self.settings.origins.get("catalogue")
+            if origin is None:
+                raise
+            raise type(error)(f"{error.message} ({origin})", hint=error.hint) from error
 
     @property
     def uv(self) -> Catalogue:
@@ -120,7 +161,8 @@ class Catalogues:
         settings = self.settings
         place = document_place(settings.mirror)
         _LOGGER.info("reading the document that uv publishes: %s", redacted(place))
-        with said_if_slow(self.say, f"waiting for the catalogue that uv publishes: {redacted(place)}"):
+        say = said_if_slow(self.say, f"waiting for the catalogue that uv publishes: {redacted(place)}")
+        with say, naming_the_mirror(settings, place):
             return fetch_text(
                 place,
                 client=self.client(),
@@ -149,6 +191,9 @@ class Catalogues:
         try:
             build = resolve(request, catalogue, self.target)
         except NoMatchError as error:
+            if self.settings.catalogue not in {None, "pbs", "uv"}:
+                with self._naming_the_catalogue():
+                    raise
             if self.settings.catalogue is not None or not is_conceivable(request, catalogue):
                 raise
             return resolve(request, self._uv_after(error), self.target)

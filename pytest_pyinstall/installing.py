@@ -140,12 +140,13 @@ class Installer(Value):
         if not is_again and not offline:
             self.client().warm_up(url)  # while we import the rest
         from pytest_pyinstall.archive.streaming import StreamedUnpack
+        from pytest_pyinstall.catalogues import naming_the_mirror
         from pytest_pyinstall.download.fetch import fetch
 
         known: FileDigests = {}
         busy = self._busy(f"installing {build.key}") if is_again else contextlib.nullcontext()
         with busy, StreamedUnpack(build, into=scratch, known=known) as stream:
-            with self._naming_who_forbids_downloads():
+            with self._naming_who_forbids_downloads(), naming_the_mirror(settings, url):
                 archive = fetch(
                     build,
                     url=url,

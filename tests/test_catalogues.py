@@ -276,3 +276,54 @@ def test_a_request_that_a_local_python_matches_reads_no_catalogue(
     monkeypatch.setattr("pytest_pyinstall.request.catalogue.parse_catalogue", read)
     assert cli("find", f"{sys.version_info.major}.{sys.version_info.minor}").code == 0
     assert document_server.requests == []
+
+
+# An error says which setting is the cause
+
+
+def test_a_build_that_a_mirror_lacks_names_the_variable_and_the_catalogue_beside_it(
+    cli: Cli, document_server: server.Mirror
+) -> None:
+    done = cli("install", "3.13", "--python-preference", "only-managed")
+    assert done.code == 4
+    assert "HTTP 404" in done.err
+    assert "(PYTEST_PYINSTALL_MIRROR)" in done.err
+    assert (
+        f"hint: if the mirror has a catalogue of its own: --python-catalogue {document_server.url}/catalogue"
+        in done.err
+    )
+
+
+def test_a_mirror_directory_with_a_catalogue_hints_at_it_and_one_without_at_filling_it(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", str(tmp_path / "mirror"))
+    (tmp_path / "mirror").mkdir()
+    empty = cli("install", "3.13", "--python-preference", "only-managed")
+    assert "no such file (PYTEST_PYINSTALL_MIRROR)" in empty.err
+    assert "mirror pull" in empty.err
+    (tmp_path / "mirror" / "catalogue.json").write_text("{}")
+    own = cli("install", "3.13", "--python-preference", "only-managed")
+    assert f"--python-catalogue {tmp_path / 'mirror' / 'catalogue.json'}" in own.err
+
+
+@pytest.mark.parametrize("text", [None, "{"], ids=["missing", "damaged"])
+def test_a_catalogue_that_cannot_be_used_names_the_setting(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    place = tmp_path / "catalogue.json"
+    monkeypatch.setenv("PYTEST_PYINSTALL_CATALOGUE", str(place))
+    if text is not None:
+        place.write_text(text)
+    assert "(PYTEST_PYINSTALL_CATALOGUE)" in resolve(cli, "3.13").err
+    assert "(--python-catalogue)" in resolve(cli, "3.13", options=("--python-catalogue", str(place))).err
+
+
+def test_a_build_that_a_configured_catalogue_lacks_names_the_setting(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "catalogue.json").write_text("{}")
+    monkeypatch.setenv("PYTEST_PYINSTALL_CATALOGUE", str(tmp_path / "catalogue.json"))
+    done = resolve(cli, "3.13")
+    assert done.code == 3
+    assert "(PYTEST_PYINSTALL_CATALOGUE)" in done.err

@@ -347,6 +347,7 @@ def mirror_pack(session: CommandContext, directory: Path, texts: Sequence[str], 
 def mirror_pull(session: CommandContext, directory: Path, texts: Sequence[str]) -> CommandResult:
     """Pull the archive of each request into the mirror `directory`, and add it to the catalogue. If attestations are
     required, each archive must have one, and its bundle is pulled too."""
+    from pytest_pyinstall.catalogues import naming_the_mirror
     from pytest_pyinstall.download.client import open_client
 
     provisioner, settings = session.provisioner, session.provisioner.settings
@@ -359,17 +360,19 @@ def mirror_pull(session: CommandContext, directory: Path, texts: Sequence[str]) 
     ) as client:
 
         def pulled(request: Request) -> list[Pulled]:
-            return pull(
-                directory,
-                [provisioner.catalogues.resolve(request)],
-                client=client,
-                cache=settings.cache,
-                mirror=settings.mirror,
-                pypy_mirror=settings.pypy_mirror,
-                signer=settings.signer if settings.attestation == "require" else None,
-                offline=settings.offline,
-                progress=session.display,
-            )
+            build = provisioner.catalogues.resolve(request)
+            with naming_the_mirror(settings, mirrored(build, mirror=settings.mirror, pypy_mirror=settings.pypy_mirror)):
+                return pull(
+                    directory,
+                    [build],
+                    client=client,
+                    cache=settings.cache,
+                    mirror=settings.mirror,
+                    pypy_mirror=settings.pypy_mirror,
+                    signer=settings.signer if settings.attestation == "require" else None,
+                    offline=settings.offline,
+                    progress=session.display,
+                )
 
         results = list(each_request(pulled, requests))
     done = [each for result in results if not isinstance(result, PyinstallError) for each in result]

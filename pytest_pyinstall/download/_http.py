@@ -372,7 +372,13 @@ class Connection:
             spelled = next((_spelled(link) for link in links if isinstance(link, OSError)), "")
             # Without a network no name can be resolved, and a wrong name stays wrong: report it soon.
             is_nameless = any(isinstance(link, socket.gaierror) for link in links)
-            return TransientError(f"{self._symptom(error, spelled)}, {where}", attempts=2 if is_nameless else None)
+            # A server without TLS, or another service on that port.
+            is_plain = any(isinstance(link, ssl.SSLError) and link.reason in _NO_TLS for link in links)
+            return TransientError(
+                f"{self._symptom(error, spelled)}, {where}",
+                hint="the server does not speak https; is http:// meant?" if is_plain and not self._proxy else "",
+                attempts=2 if is_nameless or is_plain else None,
+            )
         return FetchError(f"{self._what}: cannot request {where}: {type(error).__name__}", hint=HINT_OTHER_SERVER)
 
     def _symptom(self, error: Exception, spelled: str) -> str:
@@ -386,6 +392,10 @@ class Connection:
         if "TimeoutException" in kinds:
             return f"no data for {limits.read:g} s"
         return f"the connection broke: {spelled or 'it ended early'}"
+
+
+_NO_TLS = {"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"}
+"""What the versions of OpenSSL say if the answer is not TLS."""
 
 
 def _kinds(error: Exception) -> set[str]:

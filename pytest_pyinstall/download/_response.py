@@ -85,6 +85,10 @@ class UnreachableError(FetchError):
     """All retries failed."""
 
 
+class MissingFileError(FetchError):
+    """The server or the mirror directory does not have the file."""
+
+
 def proxy_refused(status: str, where: str, what: str) -> Exception:
     """The error if a proxy answers with `status` instead of the server."""
     if status == "407":
@@ -167,7 +171,7 @@ def error_for_status(response: Response, what: str, limits: RetryPolicy) -> Exce
     if status in {408, 425, 429} or status >= 500:
         return TransientError(reason, retry_after=_retry_after(response.headers, limits.wall_clock))
     if status in {404, 410}:
-        return FetchError(f"{what}: {reason}", hint=f"this server does not have it; {HINT_OTHER_SERVER}")
+        return MissingFileError(f"{what}: {reason}", hint=f"this server does not have it; {HINT_OTHER_SERVER}")
     if status in {401, 403}:
         hint = "put the mirror's user and password into its URL: --python-mirror https://user:password@host/path"
         return FetchError(f"{what}: {reason}", hint=hint)

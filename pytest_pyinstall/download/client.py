@@ -6,6 +6,7 @@ It retries what can succeed later, and lets no secret reach another server, a me
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -78,11 +79,16 @@ def retry(
         if limits.clock() + pause >= deadline:
             fault.reason += f"; gave up after {limits.total:g} s in all"
             break
-        waiting(f"{fault.reason}; trying again in {pause:.1f} s")
+        waiting(f"{_with_hosts(fault.reason)}; trying again in {pause:.1f} s")
         _RETRY_LOGGER.info("%s: %s; attempt %d follows in %.1f s", what, fault.reason, tries + 1, pause)
         client.pause(pause)
     msg = f"{what}: {fault.reason}" + (f" ({tries} attempts)" if tries > 1 else "")
     raise UnreachableError(msg, hint=fault.hint or HINT_RETRY) from fault.__cause__
+
+
+def _with_hosts(reason: str) -> str:
+    """`reason` with the host of each URL in place of the URL: there is a line for each attempt, and URLs are long."""
+    return re.sub(r"https?://([^\s/;,)]+)[^\s;,)]*", r"\1", reason)
 
 
 _LOGGER = StepLogger(__name__)

@@ -23,7 +23,14 @@ import secrets
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from pytest_pyinstall.download._partial import ArchiveSink, PartialDownload, SharedPartError
-from pytest_pyinstall.download._response import HINT_RETRY, Response, TransientError, looks_like_a_page, page_hint
+from pytest_pyinstall.download._response import (
+    HINT_RETRY,
+    MissingFileError,
+    Response,
+    TransientError,
+    looks_like_a_page,
+    page_hint,
+)
 from pytest_pyinstall.download.cache import archive_path, lock_archive, open_cached
 from pytest_pyinstall.download.client import Client, retry
 from pytest_pyinstall.download.local import open_file_url
@@ -35,7 +42,15 @@ from pytest_pyinstall.system.urls import is_local, redacted
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["ArchiveSink", "DownloadProgress", "ProgressReporter", "download_into", "fetch"]
+__all__ = [
+    "HINT_RETRY",
+    "ArchiveSink",
+    "DownloadProgress",
+    "MissingFileError",
+    "ProgressReporter",
+    "download_into",
+    "fetch",
+]
 
 
 class DownloadProgress(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from pytest_pyinstall.download._response import RetryPolicy
+from pytest_pyinstall.download._response import MissingFileError, RetryPolicy
 from pytest_pyinstall.errors import CatalogueError, FetchError
 from pytest_pyinstall.system.files import OPEN_FLAGS, open_regular
 from pytest_pyinstall.system.urls import redacted
@@ -30,7 +30,8 @@ def open_file_url(url: str, *, hint: str = _MIRROR_HINT, what: str = "cannot rea
             continue
         except (OSError, ValueError) as error:
             flaw = getattr(error, "strerror", None) or str(error)
-    raise FetchError(f"{what} {paths[0]}: {flaw}", hint=hint)
+    kind = MissingFileError if flaw == "no such file" else FetchError
+    raise kind(f"{what} {paths[0]}: {flaw}", hint=hint)
 
 
 def _local_paths(url: str) -> list[Path]:

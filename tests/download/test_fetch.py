@@ -463,6 +463,8 @@ def test_progress_reports_retries_and_the_end_of_a_failed_download(fetcher: Fetc
     assert "ended early" in waits.reasons[0]
     assert "503" in waits.reasons[1]
     assert "trying again in 1.0 s" in waits.reasons[1]
+    host = fetcher.mirror.url.removeprefix("http://")
+    assert all(host in reason and PATH not in reason for reason in waits.reasons)  # one line for each attempt
 
 
 def test_progress_does_not_report_cached_archives(fetcher: Fetcher) -> None:

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NoReturn
 
@@ -53,9 +54,14 @@ def test_p12_a_connection_that_is_not_accepted_times_out(fetcher: Fetcher) -> No
             fetcher(url=f"http://127.0.0.1:{listener.getsockname()[1]}/x")
 
 
-def test_a_server_without_tls_is_an_error(fetcher: Fetcher) -> None:
-    with pytest.raises(FetchError, match="no connection: TLS: "):
-        fetcher(url=fetcher.mirror.url.replace("http:", "https:") + PATH)
+def test_a_server_without_tls_is_an_error_with_a_hint(fetcher: Fetcher) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as plain:
+        threading.Thread(target=plain.serve_forever, daemon=True).start()
+        with pytest.raises(FetchError, match="no connection: TLS: ") as caught:
+            fetcher(url=f"https://127.0.0.1:{plain.server_address[1]}{PATH}")
+        plain.shutdown()
+    assert "is http:// meant?" in caught.value.hint
+    assert len(fetcher.pauses) == 1  # another attempt does not help
 
 
 def test_a_port_without_a_server_is_an_error(fetcher: Fetcher) -> None:
