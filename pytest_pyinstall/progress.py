@@ -106,7 +106,7 @@ def result_line(
         case "repaired":
             line = f"~ {interpreter.key} repaired{time}"
         case "present":
-            line = f"= {interpreter.key} was there"
+            line = f"= {interpreter.key} already installed"
         case "found":
             line = f"= {interpreter.key} found ({interpreter.source})"
     return f"{line}  {interpreter.executable}" if with_path else line

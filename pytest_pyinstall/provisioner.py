@@ -272,7 +272,7 @@ class Provisioner:
                 return provided
         if broken:
             raise NoMatchError(str(broken[0]), hint=f"pytest-pyinstall verify --repair {broken[0].key}")
-        msg = f"no Python {request.text} here"
+        msg = f"no Python {request.text} found"
         if dead:
             more = f", and so are {len(dead) - 1} more" if len(dead) > 1 else ""
             msg = f"{msg} that works; {dead[0]}{more}"

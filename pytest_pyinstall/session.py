@@ -465,7 +465,7 @@ def _how(choice: SessionPython, before_time: str = " in ") -> str:
     if choice.requests == ("current",):
         return "current"
     return {"installed": f"installed now{took}", "repaired": f"repaired now{took}", "found": f"found: {source}"}.get(
-        choice.how, "was there"
+        choice.how, "already installed"
     )
 
 

@@ -178,7 +178,7 @@ def home_directory() -> Path:
 def _word(option: Option, value: _GivenValue) -> str:
     if value.text in option.words or (value.origin == "UV_PYTHON_DOWNLOADS" and value.text == "manual"):
         return value.text
-    msg = f"{value.origin}: {value.text!r} is none of {', '.join(option.words)}"
+    msg = f"{value.origin}: {value.text!r} is not one of {', '.join(option.words)}"
     raise InvalidSettingError(msg, hint=f"{_example(value.origin, option.words[0])}")
 
 

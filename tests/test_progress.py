@@ -59,7 +59,7 @@ def _plain(text: str) -> str:
     [
         ("installed", "+ cpython-3.12.4-linux-x86_64-gnu installed in 0.4 s  {}"),
         ("repaired", "~ cpython-3.12.4-linux-x86_64-gnu repaired in 0.4 s  {}"),
-        ("present", "= cpython-3.12.4-linux-x86_64-gnu was there  {}"),
+        ("present", "= cpython-3.12.4-linux-x86_64-gnu already installed  {}"),
         ("found", "= cpython-3.12.4-linux-x86_64-gnu found (pyenv)  {}"),
     ],
 )

@@ -31,7 +31,7 @@ def test_missing_pythons_are_installed_and_each_runs_the_test(pytester: pytest.P
     )
     again = pytester.runpytest_subprocess("--python", "3.9")
     again.assert_outcomes(passed=1)
-    again.stdout.fnmatch_lines(["pythons: 3.9.* (was there)"])
+    again.stdout.fnmatch_lines(["pythons: 3.9.* (already installed)"])
     again.stdout.no_fnmatch_line("python 3.9 -> *")
     again.stdout.no_fnmatch_line("Downloading*")
 
@@ -569,7 +569,7 @@ def test_a_missing_configured_python_is_only_a_line_if_no_selected_test_uses_it(
     )
     result = pytester.runpytest_subprocess("-k", "not each")
     result.assert_outcomes(passed=3, deselected=2)
-    result.stdout.fnmatch_lines_random(["pythons: 3.9.* (was there)", MISSING_LINE])
+    result.stdout.fnmatch_lines_random(["pythons: 3.9.* (already installed)", MISSING_LINE])
     result = pytester.runpytest_subprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(

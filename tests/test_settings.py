@@ -127,7 +127,7 @@ def test_words_of_uv_for_downloads_are_translated(text: str, value: str) -> None
 
 
 def test_manual_is_accepted_only_in_the_variable_of_uv() -> None:
-    with pytest.raises(InvalidSettingError, match="'manual' is none of auto, never") as caught:
+    with pytest.raises(InvalidSettingError, match="'manual' is not one of auto, never") as caught:
         settings(DOWNLOADS="manual")
     assert caught.value.hint == "PYTEST_PYINSTALL_DOWNLOADS=auto"
 
@@ -190,7 +190,7 @@ def test_p13_the_error_for_an_invalid_url_hides_its_password(text: str) -> None:
 def test_a_hint_uses_the_option_that_was_typed() -> None:
     with pytest.raises(InvalidSettingError) as caught:
         Settings.from_environ({}, directory=HERE, options={"missing": "ignore"})
-    assert str(caught.value) == "--python-missing: 'ignore' is none of fail, skip\nhint: --python-missing fail"
+    assert str(caught.value) == "--python-missing: 'ignore' is not one of fail, skip\nhint: --python-missing fail"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_verbose_prints_skipped_pythons_with_the_reason(
 
     output = run(capsys, "find", minor, "-v", "--python-preference", "system")
 
-    assert f"skipped: {broken} (path): {broken} does not answer like a Python" in output
+    assert f"skipped: {broken} (path): {broken} does not behave like a Python" in output
     assert f"{minor}: selected: cpython-{minor}." in output
 
 

@@ -122,7 +122,7 @@ commands = [["!", *{remove}], ["python", "-c", "import sample"]]
     project = library(tmp_path, "py39", base=base.replace(f"*{remove}", str(remove)[1:-1]))
     env = tool_environments.environ(tmp_path, mirror=server.url)
     output = tool_environments.run(scripts / "tox", "run", cwd=project, env=env).stdout
-    assert "is in use, and stays: process " in output
+    assert "was not removed: process " in output
     assert tool_environments.answers(output) == ["3.9"]
     tool_environments.run(*remove, cwd=project, env=env)  # tox has ended
 
@@ -271,7 +271,7 @@ def test_settings_come_from_the_project(plain: Path, server: mirror.Mirror, tmp_
     wrong = tool_environments.run(
         *(plain / "tox", "run"), cwd=project, env={**env, "PYTEST_PYINSTALL_PREFERENCE": "mine"}, codes=[254, -2]
     )
-    assert "PYTEST_PYINSTALL_PREFERENCE: 'mine' is none of" in wrong.stdout
+    assert "PYTEST_PYINSTALL_PREFERENCE: 'mine' is not one of" in wrong.stdout
     assert "Traceback" not in wrong.stdout
 
 

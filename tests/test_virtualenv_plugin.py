@@ -104,7 +104,7 @@ def test_the_output_has_the_reason_if_no_python_is_found(tools: Path, server: mi
 
     env["PYTEST_PYINSTALL_PREFERENCE"] = "mine"
     output = tool_environments.run(*command, cwd=tmp_path, env=env, codes=[1]).stdout
-    assert "PYTEST_PYINSTALL_PREFERENCE: 'mine' is none of" in output
+    assert "PYTEST_PYINSTALL_PREFERENCE: 'mine' is not one of" in output
     assert "Traceback" not in output
 
 

@@ -77,7 +77,7 @@ CHUNK = 256 << 10
 """How many bytes are held and written at once. With 1 MiB, each chunk is new memory, which takes a third longer."""
 
 
-TOO_MUCH = "and with them more than an archive of its size may unpack to"
+TOO_MUCH = "too much for an archive of its size"
 
 
 class RejectedError(Exception):
@@ -160,7 +160,7 @@ def check_characters(name: str, member: str) -> None:
     """Reject characters that a terminal cannot show, or that are a separator on some system."""
     # A backslash is a separator on Windows. No Python has one in a name, so it is rejected everywhere.
     if not name.isprintable() or "\\" in name:
-        reject(f"a character that no name should have, in {quoted(name)}", member)
+        reject(f"an invalid character in {quoted(name)}", member)
 
 
 def check_length(name: str, member: str, *, limit: int) -> None:

@@ -282,13 +282,13 @@ def _zip_member(file: BinaryIO, archive: ZipFile, info: ZipInfo) -> ArchiveMembe
     mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
     kind = stat.S_IFMT(mode)
     if info.flag_bits & 0x1 or info.compress_type not in {ZIP_STORED, ZIP_DEFLATED}:
-        reject("encrypted, or compressed otherwise than by deflate", name)
+        reject("encrypted, or not compressed with deflate", name)
     if name.endswith("/") and kind in {0, stat.S_IFDIR}:
         if info.file_size:
             reject(f"a directory with {info.file_size} bytes of content", name)
         return ArchiveMember(name, MemberKind.DIRECTORY)
     if name.endswith("/") or kind not in {0, stat.S_IFREG, stat.S_IFLNK}:
-        reject(f"its name and its type {kind:#o} do not make a file, a directory or a symlink", name)
+        reject(f"its name and its type {kind:#o} are not those of a file, a directory or a symlink", name)
     if kind != stat.S_IFLNK:
         return ArchiveMember(
             name, MemberKind.FILE, executable=bool(mode & 0o111), pieces=_zip_content(file, archive, info)

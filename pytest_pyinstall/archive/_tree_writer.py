@@ -175,7 +175,7 @@ class TreeWriter:
     def complete(self) -> Path:
         """Check the symlinks against everything else, and create them. Returns the home of the tree."""
         if not self._top:
-            reject("it holds nothing")
+            reject("it is empty")
         home = f"{self._top}/install" if self._is_full else self._top
         if self._made.get(home) is not MemberKind.DIRECTORY:
             reject("there is no such folder", home)
@@ -200,7 +200,7 @@ class TreeWriter:
         if known is MemberKind.DIRECTORY:
             return
         if known is not None:
-            reject(f"{quoted(path)} is {known.value}, nothing can be made in its place or below it", member)
+            reject(f"{quoted(path)} is {known.value}, and cannot be replaced or contain other members", member)
         parent = path.rpartition("/")[0]
         if parent:
             self._make_directory(parent, member)

@@ -213,7 +213,7 @@ def unpack_members(
         msg = f"{name} was rejected: {refusal}"
         raise UnsafeArchiveError(msg, _ANOTHER_BUILD) from refusal
     except BrokenError as damage:
-        msg = f"{name} is broken, although its digest is the expected one: {damage}"
+        msg = f"{name} is broken, although it has the expected digest: {damage}"
         raise IntegrityError(msg, _ANOTHER_BUILD) from damage
     except OSError as error:  # such as ESTALE of a file that was just created
         raise store_error(error, error.filename or str(into)) from error

@@ -302,7 +302,7 @@ def _delete_all(session: CommandContext, archives: Sequence[CachedFile], directo
             errors.append(StoreError(f"cannot remove {path}: {error.strerror or error}"))
             continue
         if aside is None:
-            session.display.say(f"{path} stays: another process is using it")
+            session.display.say(f"{path} was not removed: another process is using it")
             continue
         delete(aside)
         freed += size

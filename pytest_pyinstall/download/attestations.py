@@ -157,7 +157,7 @@ def _verified(bundle: Any, sha256: str, signer: Signer, trust: _Trust, digest: s
         raise _NotProvenError(f"its predicate type is {predicate!r:.80}, not {PREDICATE}")
     digests = {subject["digest"].get("sha256") for subject in statement["subject"]}
     if sha256 not in digests:
-        raise _NotProvenError(f"it is about other files: none of its {len(digests)} has the archive's sha256 {sha256}")
+        raise _NotProvenError(f"it covers other files: none of its {len(digests)} has the archive's sha256 {sha256}")
     return Attestation(
         identity=identity.found,
         issuer=signer.issuer,

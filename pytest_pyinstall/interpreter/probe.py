@@ -102,7 +102,7 @@ def _ask(executable: Path, environ: Mapping[str, str], timeout: float, stop: thr
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        msg = f"{executable} does not answer like a Python{_tail(output)}"
+        msg = f"{executable} does not behave like a Python{_tail(output)}"
         raise ProbeError(msg, hint=_by_hand(executable))
     return found
 
@@ -133,7 +133,7 @@ def _run(
             msg = f"{executable} did not answer within {timeout:g} seconds{_tail(bytes(output))}"
             raise ProbeError(msg, hint=_by_hand(executable))
         if len(output) > _MOST_OUTPUT:
-            msg = f"{executable} does not answer like a Python: it prints without end{_tail(bytes(output))}"
+            msg = f"{executable} does not behave like a Python: it prints without end{_tail(bytes(output))}"
             raise ProbeError(msg, hint=_by_hand(executable))
         try:
             process.wait(max(0.0, deadline - time.monotonic()))
@@ -240,13 +240,13 @@ def _tail(output: bytes, most: int = 160) -> str:
     text = output[-16 * 1024 :].decode("utf-8", "replace").strip()
     unreadable = sum((not char.isprintable() and not char.isspace()) or char == "\ufffd" for char in text)
     if "\0" in text or unreadable * 4 > len(text):
-        return f", printing {len(output)} bytes that are not text"
+        return f"; its output: {len(output)} bytes that are not text"
     own = {line.strip() for line in (*_script().splitlines(), _START, _END)} - {""}
     telling = [line for line in own if len(line) > 10]
     for line in map(str.strip, reversed(text.splitlines())):
         if line and line not in own and not any(part in line for part in telling):
             shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
-            return f", saying: {shown if len(shown) <= most else shown[: most - 1] + '…'}"
+            return f"; its output: {shown if len(shown) <= most else shown[: most - 1] + '…'}"
     return ""
 
 
@@ -282,7 +282,7 @@ def _understood(document: Mapping[str, Any], executable: Path, source: str) -> I
             source=source,
         )
     except (KeyError, TypeError, ValueError) as error:
-        msg = f"{executable} does not answer like a Python: {error!r} in {dict(document)!r:.150}"
+        msg = f"{executable} does not behave like a Python: {error!r} in {dict(document)!r:.150}"
         raise ProbeError(msg, hint=_by_hand(executable)) from error
 
 

@@ -167,7 +167,7 @@ class Claim(Value):
                 if not os.path.lexists(self.home):
                     return False
                 if not is_unused:
-                    msg = f"{self.key} is in use, and stays: {holder(lease)} is using it"
+                    msg = f"{self.key} was not removed: {holder(lease)} is using it"
                     raise InUseError(msg, hint=f"pytest-pyinstall remove {self.key}")
                 move_or_delete(self.home, self.scratch / "removed")
                 _LOGGER.info("%s: moved aside, to be deleted: %s", self.key, self.home)

@@ -90,7 +90,7 @@ def test_a_valid_signature_with_other_facts_is_rejected(site: Site, signer: Sign
 
 
 def test_an_attestation_of_another_archive_is_rejected(site: Site, signer: Signer) -> None:
-    with pytest.raises(AttestationError, match="it is about other files"):
+    with pytest.raises(AttestationError, match="it covers other files"):
         verify(site.bundle("cd" * 32), signer)
 
 
@@ -165,7 +165,7 @@ def test_one_valid_bundle_of_several_is_enough(site: Site, signer: Signer) -> No
     answer = {"attestations": [{"bundle": each, "repository_id": 1} for each in (wrong, right)]}  # as the API answers
     for several in (lines, answer):
         assert verify(several, signer).identity == WORKFLOW
-    with pytest.raises(AttestationError, match="it is about other files"):
+    with pytest.raises(AttestationError, match="it covers other files"):
         verify({"attestations": [{"bundle": wrong}]}, signer)
 
 

@@ -197,7 +197,7 @@ def test_p21_a_python_that_a_session_or_exec_uses_is_not_removed(
     remove = [sys.executable, "-m", "pytest_pyinstall", "remove", VERSION]
     done = workshop.run("exec", "--python", VERSION, "--", *remove)
     assert done.code == 6, done.output
-    assert "is in use, and stays: process " in done.output
+    assert "was not removed: process " in done.output
     (tmp_path / "test_it.py").write_text(
         "import subprocess\n"
         "def test_it(python):\n"

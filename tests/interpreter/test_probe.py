@@ -216,7 +216,7 @@ def test_the_error_for_a_missing_loader_says_so(script: Write) -> None:
 
 @needs_scripts
 def test_the_error_for_another_program_contains_its_output(script: Write) -> None:
-    with pytest.raises(ProbeError, match="does not answer like a Python, saying: hello"):
+    with pytest.raises(ProbeError, match="does not behave like a Python; its output: hello"):
         probe_here(script("#!/bin/sh\necho hello\n"))
 
 
@@ -226,7 +226,7 @@ def test_the_error_for_another_program_contains_its_output(script: Write) -> Non
 )
 def test_invalid_output_between_the_markers_is_rejected(script: Write, answer: str) -> None:
     # $0 -I -B -c TEXT START END
-    with pytest.raises(ProbeError, match="does not answer like a Python"):
+    with pytest.raises(ProbeError, match="does not behave like a Python"):
         probe_here(script(f"#!/bin/sh\nprintf '%s%s%s' \"$5\" '{answer}' \"$6\"\n"))
 
 
@@ -235,7 +235,7 @@ def test_echo_is_not_a_python() -> None:
     echo = shutil.which("echo")
     assert echo is not None
 
-    with pytest.raises(ProbeError, match="does not answer like a Python"):
+    with pytest.raises(ProbeError, match="does not behave like a Python"):
         probe_here(Path(echo))
 
 
@@ -256,7 +256,7 @@ def test_the_error_does_not_repeat_the_probe_script(name: str) -> None:
 
 @needs_scripts
 def test_a_long_line_of_output_is_shortened(script: Write) -> None:
-    with pytest.raises(ProbeError, match=r"saying: x{100,}…") as caught:
+    with pytest.raises(ProbeError, match=r"its output: x{100,}…") as caught:
         probe_here(script(f"#!/bin/sh\necho {'x' * 5000}\n"))
 
     assert len(caught.value.message.partition(", saying")[2]) <= 200
@@ -264,7 +264,7 @@ def test_a_long_line_of_output_is_shortened(script: Write) -> None:
 
 @needs_scripts
 def test_binary_output_is_not_repeated(script: Write) -> None:
-    with pytest.raises(ProbeError, match=r"printing 64 bytes that are not text") as caught:
+    with pytest.raises(ProbeError, match=r"its output: 64 bytes that are not text") as caught:
         probe_here(script("#!/bin/sh\nfor i in 1 2 3 4 5 6 7 8; do printf 'ab\\000\\377\\376\\001\\n\\200'; done\n"))
 
     assert "\\x" not in caught.value.message
@@ -272,7 +272,7 @@ def test_binary_output_is_not_repeated(script: Write) -> None:
 
 @needs_scripts
 def test_the_error_for_a_failing_executable_has_its_exit_code_and_output(script: Write) -> None:
-    with pytest.raises(ProbeError, match="exit code 9, saying: libpython is missing") as caught:
+    with pytest.raises(ProbeError, match="exit code 9; its output: libpython is missing") as caught:
         probe_here(script("#!/bin/sh\necho libpython is missing >&2\nexit 9\n"))
 
     assert str(caught.value).endswith("-I -B -c 'import sys; print(sys.version)'")
@@ -325,7 +325,7 @@ def wait_for_end_of(process: int) -> None:
 
 @needs_scripts
 def test_standard_input_of_a_probe_is_empty(script: Write) -> None:
-    with pytest.raises(ProbeError, match="saying: read all"):
+    with pytest.raises(ProbeError, match="its output: read all"):
         probe_here(script("#!/bin/sh\ncat\necho read all\n"), timeout=60)
 
 

@@ -251,10 +251,10 @@ def test_p21_an_installation_in_use_is_not_removed(store: Store) -> None:
         assert first.stdout is not None
         assert second.stdout is not None
         assert (first.stdout.readline(), second.stdout.readline()) == ("True\n", "True\n")
-        with pytest.raises(StoreError, match=rf"in use, and stays: process ({first.pid}|{second.pid}) "):
+        with pytest.raises(StoreError, match=rf"was not removed: process ({first.pid}|{second.pid}) "):
             store.remove(KEY)
         first.communicate("\n")
-        with pytest.raises(StoreError, match=rf"in use, and stays: process {second.pid} "):
+        with pytest.raises(StoreError, match=rf"was not removed: process {second.pid} "):
             store.remove(KEY)
         assert isinstance(store.look(KEY), Installation)
         publish(store)  # replaces it atomically, which does not disturb the process that uses it

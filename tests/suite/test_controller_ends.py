@@ -319,7 +319,7 @@ def test_cache_clear_does_not_delete_an_environment_in_use(run: Run, project: Pa
         first = subprocess.run(clear, capture_output=True, text=True, cwd=project, check=False)
         (project / "go").touch()
         assert process.wait(LONG) == 0, output_of(project)
-    assert re.search(r"stays: another process is using it", first.stderr)
+    assert re.search(r"was not removed: another process is using it", first.stderr)
     after = subprocess.run(clear, capture_output=True, text=True, cwd=project, check=False)
     assert "stays" not in after.stderr
     run("-k", "it", pythons=(NEW,)).stdout.fnmatch_lines(["making an environment for *"])

@@ -193,7 +193,7 @@ def _names() -> Iterable[Hostile]:
         "NUL": "\0",
     }.items():
         name = f"python/e{character}vil"
-        yield _tar(f"name with {what}", "a character that no name", pax(("path", name)), entry("x", evil))
+        yield _tar(f"name with {what}", "an invalid character in", pax(("path", name)), entry("x", evil))
     yield _tar(
         "name with a surrogate",
         "not UTF-8",
@@ -320,9 +320,11 @@ def _symlinks() -> Iterable[Hostile]:
         *(_symlink(f"python/l{number + 1}", f"l{number}/l{number}") for number in range(30)),
     )
     yield _tar("symlink to nothing", "a symlink with an empty target", _symlink("python/l", ""), member="python/l")
-    yield _tar("symlink to a newline", "a character that no name", _symlink("python/l", "a\nb"), member="python/l")
+    yield _tar("symlink to a newline", "an invalid character in", _symlink("python/l", "a\nb"), member="python/l")
     yield _tar("symlink to latin-1", "not UTF-8", _symlink("python/l", b"\xe9"), member="python/l")
-    yield _tar("symlink to a backslash", "a character", _symlink("python/l", "..\\..\\outside"), member="python/l")
+    yield _tar(
+        "symlink to a backslash", "an invalid character", _symlink("python/l", "..\\..\\outside"), member="python/l"
+    )
     yield _tar("symlink to a long part", "a part of 300 bytes", pax(("linkpath", "t" * 300)), _symlink("python/l", "x"))
     yield _tar("symlink to a long name", "more than 1024", pax(("linkpath", "t/" * 600)), _symlink("python/l", "x"))
     yield _tar("realpath overflow", "bytes, more than 1024", *_realpath_overflow(parts=16, length=247))
@@ -347,7 +349,7 @@ def _realpath_overflow(*, parts: int, length: int) -> Iterable[bytes]:
 
 
 def _written_through() -> Iterable[Hostile]:
-    below = "nothing can be made in its place or below it"
+    below = "and cannot be replaced or contain other members"
     yield _aimed(
         "file through a symlink to outside",
         below,
@@ -409,11 +411,13 @@ def _hardlinks() -> Iterable[Hostile]:
         "first as a file",
         _hardlink("python/lib/python3.12/os.py", "python/bin/python3.12"),
     )
-    yield _tar("hardlink target with a newline", "a character", _hardlink("python/h", "python/\n"), member="python/h")
+    yield _tar(
+        "hardlink target with a newline", "an invalid character", _hardlink("python/h", "python/\n"), member="python/h"
+    )
 
 
 def _numbers() -> Iterable[Hostile]:
-    too_much = "more than an archive of its size may unpack to"
+    too_much = "too much for an archive of its size"
     yield _tar("negative size", "a negative size", header("python/evil", size=b"\xff" * 12), member="python/evil")
     yield _tar("negative octal size", "a size that is not a number", header("python/evil", size=b"-0000000001\0"))
     yield _tar("size in hexadecimal", "a size that is not a number", header("python/evil", size=b"0x10\0"))
@@ -489,7 +493,7 @@ def _extensions() -> Iterable[Hostile]:
     )
     yield _tar("empty pax path", "its path is empty", pax(("path", "")), entry("python/x"))
     yield _tar("empty GNU name", "its path is empty", _gnu(b"L", b""), entry("python/x"))
-    yield _tar("NUL in a GNU name", "a character that no name", _gnu(b"L", b"python/a\0../../b"), entry("x"))
+    yield _tar("NUL in a GNU name", "an invalid character in", _gnu(b"L", b"python/a\0../../b"), entry("x"))
     for key in ("path", "linkpath", "size"):
         yield _tar(
             f"global {key}", f"gives all members one {key}", pax((key, "python/a"), kind=b"g"), entry("python/x")
@@ -523,8 +527,8 @@ def _extensions() -> Iterable[Hostile]:
 def _structure() -> Iterable[Hostile]:
     name = "cpython-3.12.4-hostile.tar.gz"
     tail = entry("python/late", _EVIL)
-    yield _raw("nothing", "it holds nothing", lambda: gz(END), file_name=name, broken=False)
-    yield _raw("nothing but .", "it holds nothing", lambda: gz(_directory("./"), END), file_name=name, broken=False)
+    yield _raw("nothing", "it is empty", lambda: gz(END), file_name=name, broken=False)
+    yield _raw("nothing but .", "it is empty", lambda: gz(_directory("./"), END), file_name=name, broken=False)
     yield _raw(
         "full without install",
         "no such folder",
@@ -638,8 +642,8 @@ def _zips() -> Iterable[Hostile]:
         build=lambda outside: _zip((f"{outside}/evil", _EVIL, file)),
         file_name="pypy3.11-hostile.zip",
     )
-    yield hostile("backslashes", "a character", ("python\\..\\..\\evil", _EVIL, file))
-    yield hostile("NUL in a name", "a character", ("python/evil\0.txt", _EVIL, file))
+    yield hostile("backslashes", "an invalid character", ("python\\..\\..\\evil", _EVIL, file))
+    yield hostile("NUL in a name", "an invalid character", ("python/evil\0.txt", _EVIL, file))
     yield hostile("two tops", "a second top folder", ("evil/evil", _EVIL, file), member="evil/evil")
     yield hostile("file beside the top", "beside the top folder", ("evil", _EVIL, file), member="evil")
     yield hostile("symlink to /", "the absolute", ("python/l", b"/", link), member="python/l")
@@ -648,17 +652,19 @@ def _zips() -> Iterable[Hostile]:
     yield hostile(
         "symlink to a book", "a symlink with a target of", ("python/l", b"x/" * 3000, link), member="python/l"
     )
-    yield hostile("symlink written through", "below it", ("python/l", b"..", link), ("python/l/evil", _EVIL, file))
-    yield hostile("fifo", "do not make a file", ("python/f", b"", 0o010644), member="python/f")
-    yield hostile("device", "do not make a file", ("python/d", b"", 0o020644), member="python/d")
-    yield hostile("file with a folder's name", "do not make a file", ("python/d/", b"", file), member="python/d/")
-    yield hostile("file with a folder's type", "do not make a file", ("python/d", b"", folder), member="python/d")
+    yield hostile(
+        "symlink written through", "cannot be replaced", ("python/l", b"..", link), ("python/l/evil", _EVIL, file)
+    )
+    yield hostile("fifo", "are not those of a file", ("python/f", b"", 0o010644), member="python/f")
+    yield hostile("device", "are not those of a file", ("python/d", b"", 0o020644), member="python/d")
+    yield hostile("file with a folder's name", "are not those of a file", ("python/d/", b"", file), member="python/d/")
+    yield hostile("file with a folder's type", "are not those of a file", ("python/d", b"", folder), member="python/d")
     yield hostile("directory with content", "a directory with", ("python/d/", _EVIL, folder), member="python/d/")
     yield hostile("two of a name", "first as a file", ("python/a", b"", file), ("python/./a", b"", file))
-    yield hostile("bomb", "more than an archive", ("python/bomb", bytes(90 << 20), file), member="python/bomb")
+    yield hostile("bomb", "too much for an archive", ("python/bomb", bytes(90 << 20), file), member="python/bomb")
     yield damaged("no zip", "it cannot be read", lambda: b"<!doctype html>" * 99)
     yield damaged("nothing", "it cannot be read", lambda: b"")
-    yield damaged("empty", "it holds nothing", lambda: b"PK\5\6" + bytes(18), broken=False)
+    yield damaged("empty", "it is empty", lambda: b"PK\5\6" + bytes(18), broken=False)
     yield damaged("cut", "it cannot be read", lambda: _zip()[:-30])
     yield damaged("something in front", "there is data before", lambda: b"#!/bin/sh\n" + _zip(), broken=False)
     yield damaged("something behind", "it cannot be read", lambda: _zip() + bytes(1 << 17))
@@ -670,7 +676,7 @@ def _zips() -> Iterable[Hostile]:
         broken=False,
     )
     yield damaged(
-        "compressed by bzip2", "otherwise than by deflate", lambda: _zip(method=zipfile.ZIP_BZIP2), broken=False
+        "compressed by bzip2", "not compressed with deflate", lambda: _zip(method=zipfile.ZIP_BZIP2), broken=False
     )
     yield damaged("two names for one member", "it cannot be read", lambda: _zip().replace(b"python/", b"../../x", 1))
 
