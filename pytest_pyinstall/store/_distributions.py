@@ -51,9 +51,9 @@ def read_distributions(tree: Path, entries: Iterable[Entry]) -> tuple[Distributi
     """The distributions in `tree`, by the RECORD files in its list `entries`."""
     known = {entry.name for entry in entries if entry.kind != "directory"}
     found = []
-    for name in sorted(known):
+    for name in sorted(each for each in known if each.endswith("/RECORD")):
         info = posixpath.dirname(name)
-        if posixpath.basename(name) == "RECORD" and (match := _matched(info)):
+        if match := _matched(info):
             rows = _rows(tree, info)
             files = {row.name for row in rows or ()} | {each for each in known if each.startswith(f"{info}/")}
             found.append(Distribution(name=_normalized(match["name"]), info=info, files=tuple(sorted(files & known))))
