@@ -122,8 +122,16 @@ class State:
         self._enter_path()
 
     def _choices_of_suite(self, texts: Iterable[object], origin: str, directory: Path) -> "tuple[SessionPython, ...]":
+        from importlib import import_module
+        from threading import Thread
+
+        from pytest_pyinstall.system.processes import thread_limit
+
+        pythons = self.pythons
+        with thread_limit():  # it imports while the Pythons are probed, for which this process only waits
+            Thread(target=import_module, args=("pytest_pyinstall.suite.controller",), daemon=True).start()
         if not self.config.option.pyinstall_shard:
-            return self.pythons.choose(texts, origin=origin, directory=directory)
+            return pythons.choose(texts, origin=origin, directory=directory)
         from pytest_pyinstall.suite.shard import read_cells
 
         # The cut needs all names, and the session only the Pythons of its own shard.
