@@ -465,7 +465,7 @@ class Suite:
         endings = [row.worker.ending for row in running if row.worker is not None]
         if waiting and len(running) < self.jobs:
             futures.wait(waiting, _PAUSE, futures.FIRST_COMPLETED)
-        elif None in endings:
+        elif sys.platform == "win32" or None in endings:
             time.sleep(_PAUSE)
         else:
             poll = select.poll()

@@ -161,9 +161,9 @@ class ReportReplayer:
         self.rows = rows
         self.matrix = matrix
         self.missing_modules: dict[str, None] = {}
+        """The modules that test modules could not import, in order."""
         self.missing_plugins: dict[str, str] = {}
         """The plugins that no environment has, each with an option of it in the project's configuration."""
-        """The modules that test modules could not import, in order."""
         self._statuses: dict[int, tuple[str, str, Any]] = {}  # by id, because the reports of subtests cannot be hashed
         self._emits_all = emits_all
         self._reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
