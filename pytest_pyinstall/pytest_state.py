@@ -81,14 +81,36 @@ class State:
                 if getattr(self.config.option, "pyinstall_bisect", None):
                     self._begin_bisection(*requested)
                     return
+                if self.is_suite:
+                    self._reject_mistyped_places()
                 self._provide(*requested)
                 if self.is_suite:
                     self._begin_suite()
             except PyinstallError as error:
                 raise pytest.UsageError(str(error)) from None
         elif not self._runs_nothing and self.is_suite:
-            message = "--python-suite: no Python was requested\nhint: --python supported --python-suite"
+            message = f"--python-suite: no Python was requested\nhint: --python {self._forgotten()} --python-suite"
             raise pytest.UsageError(message)
+
+    def _reject_mistyped_places(self) -> None:
+        """Raise `pytest.UsageError` if an argument names no file, before Pythons and environments are made for it."""
+        from pytest_pyinstall.suite.options import words_of
+        from pytest_pyinstall.suite.words import mistyped_place
+
+        if self.config.option.pyargs:
+            return  # a word can be the name of a module
+        if text := mistyped_place(words_of(self.config), self.config.invocation_params.dir):
+            raise pytest.UsageError(text)
+
+    def _forgotten(self) -> str:
+        """The argument that should be the value of ``--python``, or ``supported``."""
+        import re
+
+        version = r"3(?:\.\d+)*t?"
+        return next(
+            (each for each in self.config.args if re.fullmatch(rf"{version}(?:(?:,|\.\.){version})*", each)),
+            "supported",
+        )
 
     def _provide(self, texts: Iterable[object], origin: str, directory: Path) -> None:
         enters_path = ini_value(self.config, "pyinstall_path") and not self.looks_only  # before anything is installed

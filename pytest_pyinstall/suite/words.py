@@ -20,7 +20,17 @@ from pytest_pyinstall.system.values import Value
 if TYPE_CHECKING:
     import ast
 
-__all__ = ["Piece", "Words", "WorkerWords", "insert_label", "labelled", "plugins_of", "read_words", "with_hint"]
+__all__ = [
+    "Piece",
+    "Words",
+    "WorkerWords",
+    "insert_label",
+    "labelled",
+    "mistyped_place",
+    "plugins_of",
+    "read_words",
+    "with_hint",
+]
 
 _ONE_FILE = {"--benchmark-json"}
 """Options whose file is opened while pytest parses the command line. So the label must be in the command line."""
@@ -308,7 +318,7 @@ class _Reader:
 
 _NOT_FOUND = re.compile(r"^ERROR: not found: (.+?\.py)::(.+)$", re.MULTILINE)
 _NO_FILE = re.compile(r"^ERROR: file or directory not found: (.+)$", re.MULTILINE)
-_LABELLED = re.compile(r"(.+)\[(py(?:py)?\d[^\[\],]*)\]")
+_LABELLED = re.compile(r"(.+)\[((?:py(?:py)?)?\d[^\[\],]*)\]")
 _UNKNOWN = re.compile(r"error: unrecognized arguments: (.+)$", re.MULTILINE)
 _PLUGINS = {
     "--asyncio": "pytest-asyncio", "--benchmark": "pytest-benchmark", "--cov": "pytest-cov", "--dist": "pytest-xdist",
@@ -331,8 +341,13 @@ def with_hint(text: str, words: Iterable[str], labels: Collection[str], director
 
     if match := _NOT_FOUND.search(text):
         for word in words:
+            found = _LABELLED.fullmatch(word)
             # pytest 9 does not repeat what is in the brackets.
-            if (found := _LABELLED.fullmatch(word)) and found[1].rpartition("/")[2] in match[0].replace(os.sep, "/"):
+            if not found or found[1].rpartition("/")[2] not in match[0].replace(os.sep, "/"):
+                continue
+            if f"py{found[2]}" in labels:
+                return f"ERROR: not found: {word}\n(it is py{found[2]})\nhint: {found[1]}[py{found[2]}]"
+            if found[2].startswith("py"):
                 return (
                     f"ERROR: not found: {word}\n({found[2]} is not a Python of this session: {', '.join(labels)})"
                     f"\nhint: {found[1]}[{','.join(labels)}]"
@@ -340,15 +355,46 @@ def with_hint(text: str, words: Iterable[str], labels: Collection[str], director
         path, test = Path(match[1]), match[2].partition("[")[0]
         near = get_close_matches(test, [name for name in _tests_in(path) if name != test], n=1)
         return f"{text}\nhint: {_relative(path, directory)}::{near[0]}" if near else text
-    if match := _NO_FILE.search(text):
-        path = directory / match[1].partition("::")[0]
-        try:
-            names = os.listdir(path.parent)  # noqa: PTH208  # only names
-        except OSError:
-            return text
-        if near := get_close_matches(path.name, names, n=1):
-            return f"{text}\nhint: {_relative(path.with_name(near[0]), directory)}"
+    if (match := _NO_FILE.search(text)) and (near_path := _closest(directory / match[1].partition("::")[0])):
+        return f"{text}\nhint: {_relative(near_path, directory)}"
     return text
+
+
+def mistyped_place(words: "Words", directory: Path) -> str:
+    """The usage error for the first argument whose file does not exist, with a hint if there is one; else empty.
+
+    pytest reports it as well, but only in an environment, which takes long to make.
+    """
+    for piece in words.all:
+        if not piece.is_positional or piece.may_be_value or not piece.words[0]:
+            continue
+        place = piece.words[0].partition("::")[0]
+        if os.path.lexists(directory / place):
+            continue
+        if (match := _LABELLED_ID.fullmatch(place)) and os.path.lexists(directory / match[1]):
+            continue  # a directory or a file with the Pythons that should run it
+        text = f"file or directory not found: {piece.words[0]}"
+        near = _closest(directory / place)
+        return f"{text}\nhint: {_relative(near, directory)}" if near else text
+    return ""
+
+
+def _closest(path: Path) -> Path | None:
+    """The existing path that is most similar to `path`, name by name; None if there is none."""
+    from difflib import get_close_matches
+
+    found = Path(path.anchor)
+    for name in path.parts[len(found.parts) :]:
+        if not os.path.lexists(found / name):
+            try:
+                near = get_close_matches(name, os.listdir(found), n=1)  # noqa: PTH208  # only names
+            except OSError:
+                return None
+            if not near:
+                return None
+            name = near[0]  # noqa: PLW2901
+        found /= name
+    return found
 
 
 def plugins_of(text: str) -> dict[str, str]:

@@ -399,6 +399,17 @@ def test_a_suite_without_a_python_is_a_usage_error_with_a_hint(project: Path, py
     result = pytester.runpytest_subprocess("--python-suite")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*no Python was requested*", "hint: --python supported --python-suite"])
+    result = pytester.runpytest_subprocess("--python-suite", "3.9..3.13")
+    result.stderr.fnmatch_lines(["*no Python was requested*", "hint: --python 3.9..3.13 --python-suite"])
+
+
+def test_a_mistyped_file_is_an_error_before_anything_is_installed(project: Path, pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("--python-suite", "--python=3.99", "test_dem.py::test_fine[py3.99]")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: file or directory not found: test_dem.py::test_fine[[]py3.99[]]", "hint: test_demo.py"]
+    )
+    assert "3.99 " not in result.stdout.str() + result.stderr.str()
 
 
 def test_the_page_is_written_to_the_given_path(run: Run, project: Path) -> None:

@@ -294,4 +294,4 @@ def test_the_exit_code_is_that_of_plain_pytest(compare: Compare, bench: Bench, w
     assert compared.suite.ret == code
     if code == 4:
         error = re.findall(r"^.*(?:error|ERROR): (?!usage)(.*)", compared.plain["3.12"].stderr, re.MULTILINE)[0]
-        assert any(error in line for line in compared.suite.outlines)
+        assert any(error in line for line in [*compared.suite.outlines, *compared.suite.errlines])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.suite.words import plugins_of, with_hint
+from pytest_pyinstall.suite.words import Piece, Words, mistyped_place, plugins_of, with_hint
 
 LABELS = ("py3.9", "py3.13")
 
@@ -34,6 +34,36 @@ def test_a_mistyped_test_suggests_the_closest(directory: Path, typed: str, hint:
     assert with_hint(text, [f"tests/test_it.py::{typed}"], LABELS, directory) == f"{text}\nhint: {hint}"
 
 
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("tests/test_its.py::test_limit", "tests/test_it.py"),
+        ("test/test_it.py", "tests/test_it.py"),
+        ("{}/tets/test_it.py", "tests/test_it.py"),
+        ("zzz.py", ""),
+        ("tests/zzz.py[py3.9]", ""),
+    ],
+)
+def test_a_mistyped_place_is_found_in_the_arguments(directory: Path, typed: str, hint: str) -> None:
+    typed = typed.format(directory)
+    words = Words([Piece(("tests",)), Piece((typed,))])
+    text = f"file or directory not found: {typed}"
+    assert mistyped_place(words, directory) == (f"{text}\nhint: {hint}" if hint else text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        Piece(("tests/test_it.py::test_limt[py3.9]",)),
+        Piece(("tests[py3.9]",)),
+        Piece(("value",), may_be_value=True),
+        Piece(("-k", "zzz"), "-k"),
+    ],
+)
+def test_what_may_be_right_is_left_to_pytest(directory: Path, piece: Piece) -> None:
+    assert mistyped_place(Words([piece]), directory) == ""
+
+
 def test_a_mistyped_file_suggests_the_closest(directory: Path) -> None:
     text = "ERROR: file or directory not found: tests/test_its.py::test_limit"
     assert with_hint(text, ["tests/test_its.py::test_limit"], LABELS, directory) == f"{text}\nhint: tests/test_it.py"
@@ -46,6 +76,15 @@ def test_a_python_that_does_not_run_is_named(directory: Path, suffix: str) -> No
     assert with_hint(text, ["-v", word], LABELS, directory) == (
         f"ERROR: not found: {word}\n(py3.8 is not a Python of this session: py3.9, py3.13)"
         "\nhint: tests/test_it.py::test_limit[py3.9,py3.13]"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["", "[3.9]"], ids=["pytest 9", "pytest 8"])
+def test_a_python_without_its_prefix_is_corrected(directory: Path, suffix: str) -> None:
+    word = "tests/test_it.py::test_limit[3.9]"
+    text = f"ERROR: not found: {directory / 'tests' / 'test_it.py'}::test_limit{suffix}\n(no match in any of [])"
+    assert with_hint(text, [word], LABELS, directory) == (
+        f"ERROR: not found: {word}\n(it is py3.9)\nhint: tests/test_it.py::test_limit[py3.9]"
     )
 
 
