@@ -1,4 +1,4 @@
-"""Install the Pythons that tests ask for, and hand each one to the tests.
+"""Runs tests under every Python version that you support, and installs the versions that you don't have.
 
 This file runs in every pytest session that has the plugin installed, so it imports nothing: the names below are
 loaded when they are first used.

@@ -1,4 +1,4 @@
-"""The line from a build to a published installation:
+"""Runs the steps from a build to a published installation:
 
     build ─fetch═unpack→ tree ─finish, probe, publish→ installation → interpreter
 

@@ -5,7 +5,7 @@ import contextlib
 import io
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +98,20 @@ def _options() -> Iterator[str]:
         if option.words:
             also.append("one of " + ", ".join(f"`{word}`" for word in option.words))
         yield ", ".join(f"`{flag} {option.metavar}`" for flag in option.flags)
-        yield from (f": {option.help[0].upper()}{option.help[1:]}.", "", f"  {'; '.join(also)}", "")
+        meaning = _with_code(f"{option.help[0].upper()}{option.help[1:]}", option.words)
+        yield from (f": {meaning}.", "", f"  {'; '.join(also)}", "")
+
+
+def _with_code(sentence: str, words: Iterable[str]) -> str:
+    """`sentence` with each of `words` in backticks, unless it is part of a longer word."""
+    return re.sub(rf"(?<![\w-])({'|'.join(words) or '(?!)'})(?![\w-])", r"`\1`", sentence)
 
 
 def _suite_options() -> Iterator[str]:
-    """The options and ini values of pytest alone."""
+    """The options and ini values of ``--python-suite``."""
     yield from ("| option | ini value | what it does |", "|---|---|---|")
     for option in _rows():
-        if (option.option or option.ini) and not option.variable:
+        if (option.option or option.ini) and not option.variable and option.name != "path":
             name = f"`{option.option} {option.metavar}`".replace(" `", "`") if option.option else ""
             kind = {"flag": ": `true` or `false`", "list": ": a list"}.get(option.kind, "")
             yield f"| {name} | {f'`{option.ini}`{kind}' if option.ini else ''} | {option.help} |"

@@ -1,1 +1,1 @@
-"""The command line: a group of commands per file, each parser beside its body."""
+"""The command line. Each file has a group of commands, with their parsers."""

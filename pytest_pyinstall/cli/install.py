@@ -327,7 +327,9 @@ def install_parser(parser: argparse.ArgumentParser) -> None:
     parser.epilog = examples_text("install 3.12 pypy3.11", "install supported", "install --reinstall 3.13")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=REQUEST_HELP)
     add_python(parser)
-    parser.add_argument("--reinstall", action="store_true", help="even if present; running sessions are not disturbed")
+    parser.add_argument(
+        "--reinstall", action="store_true", help="reinstall even if present; running sessions are not disturbed"
+    )
     add_require_attestation(parser)
     parser.set_defaults(run=lambda session, args: install(session, args.requests, reinstall=args.reinstall))
 

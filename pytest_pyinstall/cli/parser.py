@@ -40,14 +40,14 @@ COMMANDS: Mapping[str, str] = {
 _HELP = """\
 usage: pytest-pyinstall [options] COMMAND ...     (more: COMMAND --help)
 Pythons
-  install [REQUEST...]           install what the store lacks
+  install [REQUEST...]           install Pythons that are missing
   list [REQUEST...] [--all]      list Pythons; --all: also available builds
   find REQUEST...                print the executable; never downloads
   upgrade [REQUEST...] [--keep]  install newer patches, remove the older ones
   remove REQUEST... | --all      remove installations
-  verify [REQUEST...] --repair   compare files with what was published, repair
+  verify [REQUEST...] --repair   check every file; --repair restores them
 Other tools
-  exec --python R... -- COMMAND  run a command with those Pythons on its PATH
+  exec --python R... -- COMMAND  run a command with these Pythons on its PATH
   matrix [REQUEST...]            print a CI matrix (default: supported)
   report DIR [--html FILE]       merge the JUnit files of several CI jobs
   mirror pull|pack DIR PYTHON    fill a mirror for machines without a network

@@ -1,1 +1,1 @@
-"""Pythons that answered: probed, discovered, run, called, packed, and environments made from them."""
+"""Finds, probes, runs and packs Pythons, and makes virtual environments from them."""
