@@ -109,7 +109,7 @@ def list_pythons(session: CommandContext, texts: Sequence[str], *, with_availabl
     rows = [_installed_row(each, provisioner) for each in installed]
     rows += [_machine_row(each, provisioner) for each in machine]
     rows += [
-        ("-", "-", "broken", f"{path} ({reason.removeprefix(f'{path} is broken: ')})")
+        ("-", "-", "broken", f"{path} ({reason.removeprefix(f'{path} ').removeprefix('is broken: ')})")
         for path, reason in broken.items()
     ]
     document: dict[str, Any] = {

@@ -162,7 +162,11 @@ def test_list_shows_other_pythons_of_the_machine(cli: Cli, store: Path, tmp_path
         [row] = [row for path, row in rows.items() if os.path.realpath(path) == os.path.realpath(executable)]
         assert row.split()[1].startswith("cpython-")
     [row] = [row for row in done.lines if " broken " in row]
-    assert str(broken) in row
+    assert row.endswith(f"  {broken} (it ended with exit code 3)")
+    broken.write_text("#!/bin/sh\necho hello\n")
+    [wordy] = [row for row in cli("list").lines if " broken " in row]
+    assert wordy.endswith(f"  {broken} (does not behave like a Python; its output: hello)")
+    broken.write_text("#!/bin/sh\nexit 3\n")
     assert [line.split() for line in cli("list", "3.99").lines] == [row.split()]
     assert not [row for row in cli("list", "3.9").lines if " broken " in row]
     found = cli("find", "3.99")
