@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from packaging.requirements import Requirement
     from tox.config.cli.parser import Parsed
-    from tox.config.sets import EnvConfigSet
+    from tox.config.sets import ConfigSet, EnvConfigSet
     from tox.session.state import State
 
     from pytest_pyinstall.errors import PyinstallError
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.request.request import Request
     from pytest_pyinstall.settings import Settings
 
-__all__ = ["tox_add_env_config"]
+__all__ = ["tox_add_core_config", "tox_add_env_config"]
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -43,6 +44,31 @@ _RUNNING = frozenset({"run", "r", "run-parallel", "p", "legacy", "le", "exec", "
 
 
 _runs: "WeakKeyDictionary[State, _Run]" = WeakKeyDictionary()
+
+
+@impl
+def tox_add_core_config(core_conf: "ConfigSet", state: "State") -> None:
+    """Warn if tox will start again in an environment that has what ``requires`` names, and so not this plugin."""
+    options = state.conf.options
+    if not _makes_environments(options) or getattr(options, "no_provision", False) or "requires" not in core_conf:
+        return
+    from packaging.utils import canonicalize_name
+
+    requires = {canonicalize_name(requirement.name): requirement for requirement in core_conf["requires"]}
+    if "pytest-pyinstall" not in requires and not all(map(_is_installed, requires.values())):
+        with _speaking_as_ourselves():
+            _LOGGER.warning("tox starts again in an environment without this plugin: add pytest-pyinstall to requires")
+
+
+def _is_installed(requirement: "Requirement") -> bool:
+    from importlib.metadata import PackageNotFoundError, version
+
+    if requirement.marker and not requirement.marker.evaluate():
+        return True
+    try:
+        return requirement.specifier.contains(version(requirement.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
 
 
 @impl(trylast=True)  # after plugins that set base_python, which is read here

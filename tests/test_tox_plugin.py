@@ -172,6 +172,24 @@ def test_a_provisioned_tox_installs_pythons_once(
     assert downloads(server) == ["3.12", "3.9"]
 
 
+@pytest.mark.parametrize(
+    ("requires", "is_warned"),
+    [(["sample-extra"], True), (["sample-extra", "pytest_pyinstall"], False), (["tox>=4"], False)],
+)
+def test_a_tox_that_starts_again_without_the_plugin_says_so(
+    plain: Path, tmp_path: Path, requires: list[str], is_warned: bool
+) -> None:
+    project = library(tmp_path, "py")
+    (project / "tox.toml").write_text(f"requires = {requires}\n" + (project / "tox.toml").read_text())
+    env = tool_environments.environ(tmp_path, mirror="", PIP_NO_INDEX="1")
+    output = tool_environments.run(plain / "tox", "run", cwd=project, env=env, codes=range(256)).stdout
+    assert ("pyinstall: tox starts again in an environment without this plugin" in output) == is_warned
+    assert (
+        "without this plugin"
+        not in tool_environments.run(plain / "tox", "list", cwd=project, env=env, codes=range(256)).stdout
+    )
+
+
 def test_only_pythons_of_selected_environments_are_installed(
     with_uv: Path, server: mirror.Mirror, tmp_path: Path
 ) -> None:
