@@ -270,7 +270,7 @@ def matrix_parser(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="variants",
         metavar="REQUIREMENTS",
-        help="add a job for each Python with this dependency variant, as --python-with takes it (repeatable)",
+        help="make a job for each Python with this set of dependencies, as for --python-with (repeatable)",
     )
     parser.set_defaults(
         run=lambda session, args: matrix(session, args.requests, form=args.format, variants=args.variants)

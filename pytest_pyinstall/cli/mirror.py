@@ -408,7 +408,7 @@ def mirror_parser(parser: argparse.ArgumentParser) -> None:
         "pull: download archives and a catalogue for a site without a network. pack:\n"
         "make them from Pythons on this machine, by path or request. Use the result with\n"
         "--python-mirror DIR --python-catalogue DIR/catalogue.json. If attestations are\n"
-        "required, pull verifies them and stores them beside the archives."
+        "required, pull verifies them and stores them next to the archives."
     )
     parser.epilog = examples_text("mirror pull DIR 3.9..3.13", "mirror pack DIR 3.9 /opt/python/bin/python3.12")
     parser.add_argument("action", choices=("pull", "pack"), metavar="pull|pack")
