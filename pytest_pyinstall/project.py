@@ -27,6 +27,7 @@ __all__ = [
     "END_OF_LIFE",
     "Project",
     "directory_of_project",
+    "ended_versions",
     "read_pinned",
     "read_project",
     "resolve_keywords",
@@ -288,7 +289,16 @@ Source: https://devguide.python.org/versions/. A version that is not in the tabl
 """
 
 
-_DECLARE_HINT = 'requires-python = ">=3.11"  # below [project] in pyproject.toml'
+_DECLARE_HINT = 'requires-python = ">=3.9"  # below [project] in pyproject.toml; or name the versions, as in 3.9..3.13'
+
+
+def ended_versions(project: Project, today: date) -> tuple[str, ...]:
+    """The versions that ``supported`` leaves out of `project` because they are no longer maintained."""
+    allowed = project.requires_python
+    if project.minor_versions or allowed is None:
+        return ()
+    ended = (minor for minor, last in END_OF_LIFE.items() if last < today and not minor.startswith("2"))
+    return tuple(minor for minor in ended if any(map(allowed.contains, (minor, f"{minor}.99"))))
 
 
 def resolve_keywords(

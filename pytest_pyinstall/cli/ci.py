@@ -6,12 +6,14 @@ import json
 import os
 import re
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, get_args
 
 from packaging.version import Version
 
 from pytest_pyinstall.cli.context import REQUEST_HELP, CommandContext, CommandResult, error_lines, examples_text
 from pytest_pyinstall.errors import NoMatchError, PyinstallError, UsageError
+from pytest_pyinstall.project import ended_versions
 from pytest_pyinstall.provisioner import ProvisionResult
 from pytest_pyinstall.request.identity import suffix_of
 from pytest_pyinstall.request.request import Request
@@ -222,9 +224,29 @@ def matrix(
     if not texts or any("supported" in text.lower() for text in texts):
         requests += free_threaded(session.requests(["supported"]), project=provisioner.project)
     rows = matrix_rows(requests, catalogue=provisioner.catalogues.configured, target=provisioner.target)
+    _say_what_differs(session, rows, is_from_project=not texts)
     rows = tuple(replace(row, variant=variant) for row in rows for variant in variants or ("",))
     text = matrix_text(rows, form)
     return CommandResult(lines=(text,), document={"include": [row.to_json() for row in rows]})
+
+
+def _say_what_differs(session: CommandContext, rows: Sequence[MatrixRow], *, is_from_project: bool) -> None:
+    """Print which of `rows` have no build, and what the project allows that is not in them."""
+    provisioner = session.provisioner
+    minors = [(build.key.version.major, build.key.version.minor) for build in provisioner.catalogues.configured.builds]
+    oldest = min(minors, default=(0, 0))
+    old = [row.name for row in rows if row.name[0].isdigit() and _minor(re.sub(r"[a-z].*", "", row.name)) < oldest]
+    if old:
+        others = [row.name for row in rows if row.name not in old]
+        way_out = f"; without them: pytest-pyinstall matrix {','.join(others)}" if others else ""
+        session.display.say(f"no build of {', '.join(old)}, the oldest is {oldest[0]}.{oldest[1]}{way_out}")
+    if is_from_project and provisioner.project is not None:
+        ended = ended_versions(provisioner.project, datetime.now(UTC).date())
+        if ended:
+            classifier = f"Programming Language :: Python :: {ended[-1]}"
+            session.display.say(
+                f"left out after their end of life: {', '.join(ended)}; classifiers keep them: {classifier}"
+            )
 
 
 def run_command(session: CommandContext, texts: Sequence[str], command: Sequence[str]) -> CommandResult:

@@ -150,7 +150,18 @@ def test_free_threaded_rows_are_experimental(cli: Cli) -> None:
 
 
 def test_a_version_without_a_build_stays_in_the_matrix(cli: Cli, mirrored: Path) -> None:
-    assert cli("matrix", "3.5", "--format", "lines").out == "3.5\n"
+    done = cli("matrix", "3.5", "3.12", "--format", "lines")
+    assert done.out == "3.5\n3.12\n"
+    assert "no build of 3.5" in done.err
+    assert "without them: pytest-pyinstall matrix 3.12" in done.err
+
+
+def test_versions_after_their_end_of_life_are_named(cli: Cli, project: Path) -> None:
+    (project / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.7,<3.14"\n')
+    done = cli("matrix", "--format", "lines")
+    assert "3.8" not in done.lines
+    assert "left out after their end of life: 3.7, 3.8, 3.9" in done.err
+    assert "left out" not in cli("matrix", "3.12").err
 
 
 @pytest.mark.parametrize(("request_text", "code"), [("3.99", 3), ("./python", 2), ("supported", 2)])
