@@ -98,7 +98,7 @@ OPTIONS = (
     Option(
         "python",
         "requests",
-        "run the tests that use the `python` fixture with this Python, and install it if it is missing: "
+        "a Python for the tests that use the `python` fixture, or for the whole suite; installed if it is missing: "
         "3.12, 3.9..3.13, 3.13t, pypy3.11, '>=3.10,<3.13', ./build/python, supported, … (repeatable)",
         metavar="REQUEST",
         field="",
