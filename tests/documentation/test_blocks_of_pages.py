@@ -77,7 +77,7 @@ ELSEWHERE = {
     "README.md: python3 -m venv .venv && .venv/bin/pip install --quiet . && ": "test_readme.py",
     "README.md: python3 -m venv .venv && .venv/bin/pip install --quiet tox &": "test_readme.py",
     "CONTRIBUTING.md: python3 -m venv .venv && .venv/bin/pip install --quiet tox &": "test_readme.py",
-    'docs/howto/ci.md: export PYTEST_PYINSTALL_STORE="$PWD/.pythons" PYTEST_PYINSTA': "test_ci_recipes.py",
+    "docs/howto/ci.md: python -m pip install pytest-pyinstall": "test_ci_recipes.py",
     "docs/howto/air-gapped.md: pytest-pyinstall exec --python 3.9 3.12 -- sh -ec '": "suite/test_offline_packages.py",
     'docs/howto/air-gapped.md: export PIP_NO_INDEX=1 PIP_FIND_LINKS="$PWD/packages"    # fo': (
         "suite/test_offline_packages.py"
@@ -384,6 +384,24 @@ skip-install = true
 
 [[tool.hatch.envs.hatch-test.matrix]]
 python = ["3.9", "3.12"]
+"""
+
+
+@runs("docs/howto/nox.md: pytest-pyinstall exec --python 3.9..3.13 pypy3.11 -- nox --d")
+def _runs_nox_without_downloads(place: Place, block: Block) -> None:
+    nox = tool_environments.environment(place.wheels.parent if place.wheels else place.project, "nox", "uv")
+    place.write("noxfile.py", _NOX)
+    place.world.environ["PATH"] = f"{nox}{os.pathsep}{place.world.environ['PATH']}"
+    output = place.run(block.text, here={"3.9..3.13 pypy3.11": "3.9 3.13"})
+    assert tool_environments.answers(output) == ["3.9", "3.13"], output
+
+
+_NOX = """
+import nox
+
+@nox.session(python=["3.9", "3.13"], venv_backend="uv")
+def tests(session):
+    session.run("python", "-c", "import sys; print('sample', '%d.%d' % sys.version_info[:2])")
 """
 
 
