@@ -1,5 +1,6 @@
 """pytest's options and ini values, created from the table in `options`, and their values in a session."""
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from pytest_pyinstall.settings import Settings
 
 __all__ = [
+    "ignored_table",
     "ini_value",
     "is_from_command_line",
     "is_own_directory",
     "is_suite",
+    "option_that_moved_rootdir",
     "owner_of_python_option",
     "pytest_addoption",
     "requests_of",
@@ -247,6 +250,44 @@ def step_level(config: pytest.Config) -> int | None:
         return None  # pytest itself shows it
     text = str(value("log_level") or ("info" if config.getoption("verbose", 0) > 0 else ""))
     return int(text) if text.isdecimal() else logging.getLevelNamesMapping().get(text.upper())
+
+
+_INI_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+
+
+def option_that_moved_rootdir(config: pytest.Config) -> str:
+    """The option whose value made pytest look for its configuration in another directory; empty if there is none.
+
+    pytest reads its configuration before it knows our options, and takes an existing path in ``--python-cache DIR`` for
+    a place with tests. It cannot take one in ``--python-cache=DIR`` for that.
+    """
+    invoked, root = config.invocation_params.dir, config.rootpath
+    if invoked == root or not invoked.is_relative_to(root) or config.option.rootdir:
+        return ""
+    skipped = [invoked, *(each for each in invoked.parents if each.is_relative_to(root) and each != root)]
+    if not any((place / name).is_file() for place in skipped for name in _INI_FILES):
+        return ""
+    ours = {option.option for option in OPTIONS if option.option}
+    words = [str(word) for word in config.invocation_params.args]
+    for option, value in itertools.pairwise(words):
+        path = Path(os.path.normpath(invoked / value))
+        if option in ours and path.exists() and not path.is_relative_to(invoked):
+            return option
+    return ""
+
+
+def ignored_table(config: pytest.Config, version: tuple[int | str, ...]) -> str:
+    """The TOML table with our values that this `version` of pytest does not read; empty if there is none."""
+    path = config.rootpath / "pyproject.toml"
+    if int(version[0]) >= 9 or not path.is_file():
+        return ""
+    import tomllib
+
+    try:
+        table = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get("pytest", {})
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return "[tool.pytest]" if isinstance(table, dict) and any(name.startswith("pyinstall_") for name in table) else ""
 
 
 def _ini_directory(config: pytest.Config) -> Path:

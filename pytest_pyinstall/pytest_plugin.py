@@ -17,8 +17,10 @@ for _finder in sys.meta_path:
     getattr(_finder, "_must_rewrite", set()).discard("pytest_pyinstall")
 
 from pytest_pyinstall.pytest_options import (  # noqa: E402  # see above
+    ignored_table,
     is_own_directory,
     is_suite,
+    option_that_moved_rootdir,
     owner_of_python_option,
     pytest_addoption,
 )
@@ -124,6 +126,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         path = Path(owner)
         name = path.relative_to(config.rootpath) if path.is_relative_to(config.rootpath) else path
         lines.append(f"pyinstall: --python is an option of {name}; use --pyinstall-python to request Pythons")
+    if option := option_that_moved_rootdir(config):
+        why = f"because of the path after {option}: write {option}=DIR"
+        lines.append(f"pyinstall: pytest does not use the configuration of this directory, {why}")
+    if table := ignored_table(config, pytest.version_tuple[:2]):
+        lines.append(f"pyinstall: pytest {pytest.__version__} does not read {table}: use [tool.pytest.ini_options]")
     if state is None or not state.choices:
         return lines
     from pytest_pyinstall.session import detailed_header, header

@@ -67,10 +67,9 @@ class State:
 
     def start(self) -> None:
         """Provide the requested Pythons. A worker gets them from the controller. Raises `pytest.UsageError`."""
-        if not self.is_suite and not self.is_worker and (shard := getattr(self.config.option, "pyinstall_shard", None)):
-            message = f"--python-shard {shard} needs --python-suite"
-            raise pytest.UsageError(f"{message}\nhint: --python supported --python-suite --python-shard {shard}")
-        if not self.is_suite and not self.looks_only and getattr(self.config.option, "pyinstall_report", None):
+        self._reject_options()
+        report = getattr(self.config.option, "pyinstall_report", None)
+        if report and not self.is_suite and not self.looks_only:
             self._begin_report()
         if self.is_worker:
             self._take_over(self.config.workerinput.get("pyinstall", {}))  # type: ignore[attr-defined]  # xdist's
@@ -166,6 +165,29 @@ class State:
 
         suite = Suite(self.config, self.choices, self.pythons, say=self._teller(), cells=self._cells)
         self.config.pluginmanager.register(suite, "pyinstall-suite")
+
+    def _reject_options(self) -> None:
+        """Raise `pytest.UsageError` for ``--python-shard`` without a suite, and for a page that cannot be written."""
+        if self.is_worker:
+            return
+        if not self.is_suite and (shard := getattr(self.config.option, "pyinstall_shard", None)):
+            message = f"--python-shard {shard} needs --python-suite"
+            raise pytest.UsageError(f"{message}\nhint: --python supported --python-suite --python-shard {shard}")
+        if not (target := getattr(self.config.option, "pyinstall_report", None)):
+            return
+        path = self.config.invocation_params.dir / os.path.expanduser(target)  # noqa: PTH111  # raises nothing
+        place = path
+        while not os.path.lexists(place):
+            place = place.parent
+        if path.is_dir():
+            why = "it is a directory"
+        elif place != path and not place.is_dir():
+            why = f"{place} is not a directory"
+        elif not os.access(place, os.W_OK):
+            why = f"{place} is not writable"
+        else:
+            return
+        raise pytest.UsageError(f"--python-report: cannot write {path}: {why}\nhint: --python-report matrix.html")
 
     def _begin_report(self) -> None:
         from pytest_pyinstall.pytest_report import FixtureReport

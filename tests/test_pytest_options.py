@@ -1,9 +1,12 @@
 """An option that a conftest or plugin also defines keeps its meaning, and ``--pyinstall-python`` replaces ours."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+from pytest_pyinstall.pytest_options import ignored_table
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -107,3 +110,30 @@ def test_help_shows_the_option_of_the_conftest(pytester: pytest.Pytester) -> Non
     assert "--pyinstall-python" in help_text
     assert "theirs" in help_text
     assert Path(__file__).name not in help_text
+
+
+def test_a_path_that_moves_the_rootdir_is_named(pytester: pytest.Pytester) -> None:
+    project = pytester.path / "project"
+    project.mkdir()
+    (pytester.path / "cache").mkdir()
+    (project / "pytest.ini").write_text("[pytest]\n")
+    (project / "test_it.py").write_text("def test_it(): pass\n")
+    pytester.chdir()
+    os.chdir(project)
+    apart = pytester.runpytest_subprocess("--python-cache", "../cache")
+    apart.stdout.fnmatch_lines(
+        ["*because of the path after --python-cache: write --python-cache=DIR", "rootdir: " + str(pytester.path)]
+    )
+    together = pytester.runpytest_subprocess("--python-cache=../cache")
+    together.stdout.fnmatch_lines(["rootdir: " + str(project)])
+    together.stdout.no_fnmatch_line("*because of the path*")
+
+
+def test_a_table_that_an_older_pytest_does_not_read_is_named(pytester: pytest.Pytester) -> None:
+    config = pytester.parseconfig()
+    assert ignored_table(config, (8, 4)) == ""
+    pytester.makepyprojecttoml("[tool.pytest.ini_options]\npyinstall_suite = true\n")
+    assert ignored_table(config, (8, 4)) == ""
+    pytester.makepyprojecttoml("[tool.pytest]\npyinstall_suite = true\n")
+    assert ignored_table(config, (8, 4)) == "[tool.pytest]"
+    assert ignored_table(config, (9, 0)) == ""

@@ -67,3 +67,16 @@ def test_the_running_python_is_a_column_of_the_page(pytester: pytest.Pytester) -
     pytester.runpytest_subprocess("--python-report=page.html").assert_outcomes(passed=1)
 
     assert document(pytester.path / "page.html")["labels"] == [RUNNING]
+
+
+@pytest.mark.parametrize("target", ["here", "file/page.html"])
+def test_a_page_that_cannot_be_written_is_an_error_before_the_tests(pytester: pytest.Pytester, target: str) -> None:
+    pytester.makepyfile("def test_it(python): raise SystemExit('ran')")
+    (pytester.path / "here").mkdir()
+    (pytester.path / "file").touch()
+
+    result = pytester.runpytest_subprocess(f"--python-report={target}", "--python=current")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --python-report: cannot write *: *", "hint: --python-report matrix.html"])
+    assert "ran" not in result.stdout.str()

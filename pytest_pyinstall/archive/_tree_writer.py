@@ -308,4 +308,5 @@ def store_error(error: OSError, path: str) -> StoreError:
         errno.EROFS: "name a directory that is yours: export PYTEST_PYINSTALL_STORE=/somewhere/of/yours",
         errno.ENAMETOOLONG: "name a directory with a shorter path: export PYTEST_PYINSTALL_STORE=/short",
     }.get(error.errno or 0, "see what the disk says, or unpack elsewhere: export PYTEST_PYINSTALL_STORE=/another/disk")
-    return StoreError(f"cannot write {path}: {error.strerror or error}", hint)
+    # The reason first: the path is that of a scratch directory, and tables cut long lines.
+    return StoreError(f"{error.strerror or error}: cannot write {path}", hint)

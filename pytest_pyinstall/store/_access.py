@@ -105,8 +105,11 @@ class Access(Value):
 
     def unwritable(self, error: OSError) -> StoreError:
         """The error for a failed write below the store."""
-        where = error.filename2 or error.filename or self.root
-        msg = f"cannot write to the store {self.root}: {where}: {error.strerror or error}"
+        where = str(error.filename2 or error.filename or self.root)
+        # The path of a scratch directory is long, and means nothing to the user.
+        shown = "" if where.startswith(str(self.root / ".pytest-pyinstall")) else f" {where}:"
+        msg = f"cannot write to the store {self.root}:{shown} {error.strerror or error}"
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return StoreError(msg, hint=f"make room there, or use another disk: {SETTING} DIR")
-        return StoreError(msg, hint=f"another directory: {SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
+        hint = f"another directory: {SETTING} DIR, or for the store and the cache: PYTEST_PYINSTALL_HOME=DIR"
+        return StoreError(msg, hint=hint)

@@ -143,7 +143,7 @@ def make_environment(
         uv = find_uv(environ)
         why = found or _what_changed(plan)
         if say is not None:
-            line = f"making an environment for {interpreter.key.display_name} ({'uv' if uv else 'pip'})"
+            line = f"making an environment for {interpreter.key.display_name} ({'uv' if uv else 'pip; faster with uv'})"
             say(f"{line}: {why}" if why else line)
         final, editable = _make(plan, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say, why=why)
         leases.enter_context(lease(final))
@@ -332,6 +332,10 @@ def _without_scratch(
 _EXCEPTION = re.compile(r"(?:[\w.]+\.)?\w*(?:Error|Exception)\b.*")
 
 
+_BROKEN = re.compile(r"after connection broken by .*?([A-Z][a-z][\w ]+)'\)'")
+"""What pip says before each attempt after a failed connection. In the end it only says that there is no version."""
+
+
 def reason_of(output: Sequence[str]) -> str:
     """Find the reason for a failure in the output of pip, of uv, or of a build that they started. Returns one line."""
     lines = [re.sub(r"^[^\w.<]+", "", line).strip() for line in output]
@@ -345,8 +349,10 @@ def reason_of(output: Sequence[str]) -> str:
         message = lines[exceptions[-1] : exceptions[-1] + 3]
         return " ".join(itertools.takewhile(lambda line: line != "end of output]", message))
     errors = [line for line in lines if line.lower().startswith("error: ")]
-    found = (errors or lines[-1:] or [""])[0]
-    return found.removeprefix("ERROR: ").removeprefix("error: ")
+    found = (errors or lines[-1:] or [""])[0].removeprefix("ERROR: ").removeprefix("error: ")
+    if "(from versions: none)" in found and (broken := next(filter(None, map(_BROKEN.search, lines)), None)):
+        return f"no connection to the package index: {broken[1]}; {found}"
+    return found
 
 
 def _pytest_version(path: Path, interpreter: Interpreter) -> str:

@@ -265,7 +265,7 @@ def storage_error(path: Path, error: OSError) -> StoreError:
     reason = error.strerror or type(error).__name__
     return StoreError(
         f"cannot use the cache: {path}: {reason}",
-        hint="another directory, or another disk: --python-cache DIR, or PYTEST_PYINSTALL_CACHE=DIR",
+        hint="another directory: --python-cache DIR, or for the store and the cache: PYTEST_PYINSTALL_HOME=DIR",
     )
 
 

@@ -31,7 +31,7 @@ def test_a_hint_that_cannot_be_typed_is_found(hint: str) -> None:
         "3.12",
         "pytest-pyinstall verify --repair 3.13.0",
         "pytest-pyinstall list --all  # is the catalogue right about it?",
-        "another directory: --python-store DIR, or PYTEST_PYINSTALL_STORE=DIR",
+        "another directory: --python-store DIR, or for the store and the cache: PYTEST_PYINSTALL_HOME=DIR",
         "--python-missing skip",
         'pyinstall_python = ["3.9..3.13"]',
         '@pytest.mark.python("3.12", "pypy3.11")',

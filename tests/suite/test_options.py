@@ -146,7 +146,7 @@ def no_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pip_makes_environments_without_uv_but_has_no_resolutions(run: Run, project: Path) -> None:
     result = run("-k", "fine", "--python-with=lowest-direct", "--python-with=pip: wcwidth==0.2.13", pythons=(NEW,))
     result.assert_outcomes(passed=1, deselected=4, errors=1)
-    result.stdout.fnmatch_lines(["making an environment for 3.12.* (pip)"])
+    result.stdout.fnmatch_lines(["making an environment for 3.12.* (pip; faster with uv)"])
     result.stdout.fnmatch_lines(
         ["*the resolution 'lowest-direct' needs uv, which is not installed", "hint: python -m pip install uv"]
     )

@@ -329,6 +329,18 @@ def test_an_exception_before_the_session_ends_it_as_plain_pytest_and_is_shown_on
             ),
             "b.ConfigError: no description",
         ),
+        (
+            (
+                "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<HTTPSConnection"
+                " at 0x7f>: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')':\n"
+                "ERROR: Could not find a version that satisfies the requirement pytest (from versions: none)\n"
+                "ERROR: No matching distribution found for pytest\n"
+            ),
+            (
+                "no connection to the package index: Temporary failure in name resolution;"
+                " Could not find a version that satisfies the requirement pytest (from versions: none)"
+            ),
+        ),
         ("something else\nthe end\n", "the end"),
         ("", ""),
     ],
