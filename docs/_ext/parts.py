@@ -92,6 +92,9 @@ def fixtures(plugin: Any) -> Iterator[tuple[str, str]]:
 def _options() -> Iterator[str]:
     """Each option that is a setting, with its ini value, its variable, and the words that it takes."""
     for option in _rows():
+        if option.name == _PATH:
+            yield from (f"`{option.ini}`", f": {option.help[0].upper()}{option.help[1:]}.", "")
+            yield from ("  only an ini value; one of `true`, `false`", "")
         if not (option.option and option.variable):
             continue
         also = [f"ini `{option.ini}`", f"variable `{option.variable}`"]
@@ -107,11 +110,15 @@ def _with_code(sentence: str, words: Iterable[str]) -> str:
     return re.sub(rf"(?<![\w-])({'|'.join(words) or '(?!)'})(?![\w-])", r"`\1`", sentence)
 
 
+_PATH = "path"
+"""The only ini value without an option that is not about the suite."""
+
+
 def _suite_options() -> Iterator[str]:
     """The options and ini values of ``--python-suite``."""
     yield from ("| option | ini value | what it does |", "|---|---|---|")
     for option in _rows():
-        if (option.option or option.ini) and not option.variable and option.name != "path":
+        if (option.option or option.ini) and not option.variable and option.name != _PATH:
             name = f"`{option.option} {option.metavar}`".replace(" `", "`") if option.option else ""
             kind = {"flag": ": `true` or `false`", "list": ": a list"}.get(option.kind, "")
             yield f"| {name} | {f'`{option.ini}`{kind}' if option.ini else ''} | {option.help} |"
