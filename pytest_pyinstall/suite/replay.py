@@ -417,13 +417,12 @@ class ReportReplayer:
         elif row.exit_code not in {0, 2, 5} and not row.failures:
             text = f"pytest ended with exit code {row.exit_code}\n\n{_exception(tail)}"
             self._broken(row, text, note=f"exit code {row.exit_code}")
+        elif code not in {row.exit_code, row.exit_code & 0xFF}:
+            how = f"{_ending(code)} after pytest had ended with exit code {row.exit_code}"
+            self._broken(row, f"the interpreter {how}{_end_of_output(tail)}", note=how)
 
     def _crashed(self, row: InterpreterRun, code: int, tail: str, cache: Path) -> None:
-        how = f"ended with exit code {code}"
-        if code < 0:
-            with contextlib.suppress(ValueError):
-                how = f"was ended by {signal.Signals(-code).name}"
-        output = f"\n\nThe end of its output:\n{tail}" if tail else ""
+        how, output = _ending(code), _end_of_output(tail)
         if not row.running:
             self._broken(row, f"the interpreter {how}{output}", note=how)
             return
@@ -470,6 +469,17 @@ def rows_by_text(rows: Sequence[InterpreterRun], name: str) -> dict[str, list[In
             if row not in found.setdefault(text, []):
                 found[text].append(row)
     return found
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _end_of_output(tail: str) -> str:
+    return f"\n\nThe end of its output:\n{tail}" if tail else ""
 
 
 def _exception(tail: str) -> str:

@@ -210,6 +210,15 @@ def test_a_session_whose_terminal_is_closed_ends_by_sighup_and_leaves_nothing(ru
     wait_until(lambda: not any(map(is_running, pids)))
 
 
+def test_a_crash_after_the_last_test_is_an_error_as_under_plain_pytest(run: Run, bench: Bench) -> None:
+    code = "import atexit, os\ndef test_it():\n    if os.environ['PYTEST_PYINSTALL_SUITE'] == 'py3.9':\n"
+    bench(files={"test_it.py": f"{code}        atexit.register(os.kill, os.getpid(), 11)\n"})
+    result = run()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["the interpreter was ended by SIGSEGV after pytest had ended with exit code 0"])
+
+
 def is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
