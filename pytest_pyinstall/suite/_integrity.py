@@ -67,7 +67,7 @@ def find_damage(environment: Path, python: Path) -> str | None:
     times in it, and ``bytecode.json``.
     """
     document = parse_json((environment / _CONTENT).read_bytes())
-    before = json.dumps(document)
+    times = [row[2] for row in document["files"]]
     is_same_boot: bool = document["boot"] == current_boot()
     document["boot"] = current_boot()
     bad = _bad_file(environment, document["files"], is_same_boot=is_same_boot)
@@ -77,7 +77,7 @@ def find_damage(environment: Path, python: Path) -> str | None:
     if bad is None and (added := sorted(set(_distributions(environment)) - set(document["packages"]))):
         bad = f"{added[0]} was installed into it"
     bad = bad or _bad_bytecode(environment, python, document["files"], is_same_boot=is_same_boot)
-    if bad is None and json.dumps(document) != before:
+    if bad is None and not (is_same_boot and times == [row[2] for row in document["files"]]):
         with contextlib.suppress(OSError):
             _write(environment / _CONTENT, document)
     return bad
@@ -115,10 +115,10 @@ def _bad_bytecode(environment: Path, python: Path, files: list[Any], *, is_same_
             known = parse_json((environment / _BYTECODE).read_bytes())
     found: dict[str, Any] = {}
     unknown: list[str] = []
-    for directory in dict.fromkeys(os.path.dirname(row[0]) for row in files if row[0].endswith(".py")):  # noqa: PTH120  # text
-        cache = os.path.join(environment, directory, _BYTECODE_DIRECTORY)  # noqa: PTH118  # as above
+    for directory in dict.fromkeys(row[0].rpartition(os.sep)[0] for row in files if row[0].endswith(".py")):
+        cache = f"{environment}{os.sep}{directory}{os.sep}{_BYTECODE_DIRECTORY}"
         try:
-            time = os.stat(cache).st_mtime_ns  # noqa: PTH116  # as above
+            time = os.stat(cache).st_mtime_ns  # noqa: PTH116  # text, in a hot loop
         except OSError:
             continue
         before = known.get(directory) or [None, {}]

@@ -93,6 +93,7 @@ _MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
 _CORE = {
     *("terminalreporter", "lfplugin", "nfplugin", "session", "stepwiseplugin", "terminalprogress", "faulthandler"),
     *("terminalprogress-plugin", "pyinstall", "pyinstall-suite", "github", "unraisableexception", "threadexception"),
+    "logging-plugin",
 }
 """Plugins that do not use the setup and teardown reports of a test that passed without output."""
 
@@ -166,11 +167,12 @@ class ReportReplayer:
         """The plugins that no environment has, each with an option of it in the project's configuration."""
         self._statuses: dict[int, tuple[str, str, Any]] = {}  # by id, because the reports of subtests cannot be hashed
         self._emits_all = emits_all
-        self._reporter: Any = self.config.pluginmanager.get_plugin("terminalreporter")
-        others = [self._reporter] if self._reporter is not None else []
         manager = self.config.pluginmanager
-        self._show_start = manager.subset_hook_caller("pytest_runtest_logstart", others)
-        self._show_finish = manager.subset_hook_caller("pytest_runtest_logfinish", others)
+        self._reporter: Any = manager.get_plugin("terminalreporter")
+        # The controller has no live log.
+        silent = [found for name in ("terminalreporter", "logging-plugin") if (found := manager.get_plugin(name))]
+        self._tell_start = manager.subset_hook_caller("pytest_runtest_logstart", silent)
+        self._tell_finish = manager.subset_hook_caller("pytest_runtest_logfinish", silent)
         self._shown: set[str] | None = None
         self._nodes: dict[str, PythonNode] = {}
         self.parameters: set[str] = set()
@@ -188,7 +190,7 @@ class ReportReplayer:
             case ["s", index]:
                 nodeid, location = row.items[index] if isinstance(index, int) else (index, _location(index, None))
                 row.running[nodeid] = time.monotonic()
-                self._show_start(nodeid=named(nodeid, row.label), location=location)
+                self._tell_start(nodeid=named(nodeid, row.label), location=location)
             case ["p", index, start, setup, call, teardown]:
                 self._passed(row, index, start, (setup, call, teardown))
             case ["r", data]:
@@ -304,10 +306,11 @@ class ReportReplayer:
         row.running.pop(nodeid, None)
         row.tally.count("passed")
         self.matrix.put(nodeid, row.label, Cell(outcome="passed", seconds=sum(durations)))
+        name = named(nodeid, row.label)
         for when, duration in zip(("setup", "call", "teardown"), durations, strict=True):
             if when == "call" or self._emits_all:
                 report = pytest.TestReport(
-                    nodeid=named(nodeid, row.label),
+                    nodeid=name,
                     location=location,
                     keywords={},
                     outcome="passed",
@@ -320,7 +323,7 @@ class ReportReplayer:
                 report.__dict__["node"] = self._node(row)
                 self.config.hook.pytest_runtest_logreport(report=report)
             start += duration
-        self._show_finish(nodeid=named(nodeid, row.label), location=location)
+        self._tell_finish(nodeid=name, location=location)
 
     def _reported(self, row: InterpreterRun, data: dict[str, Any]) -> None:
         nodeid = data["nodeid"]
@@ -343,7 +346,7 @@ class ReportReplayer:
             row.failed_ids.append(nodeid)
         self.config.hook.pytest_runtest_logreport(report=report)
         if data["when"] == "teardown":
-            self._show_finish(nodeid=report.nodeid, location=report.location)
+            self._tell_finish(nodeid=report.nodeid, location=report.location)
 
     def _collect_report(self, row: InterpreterRun, data: dict[str, Any], *, is_of_tests: bool = True) -> None:
         report = self._report(row, data)

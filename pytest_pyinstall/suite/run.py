@@ -259,8 +259,7 @@ class WorkerSession:
         if len(parts) == 1:
             return
         *lines, self._rest = b"".join(parts).split(b"\n")
-        for line in lines:
-            yield json.loads(line)
+        yield from json.loads(b"[%b]" % b",".join(lines))
 
     @property
     def exit_code(self) -> int | None:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from suite_fixtures import PYTHONS, Bench, Compare, Run, asked, marks
 
+from pytest_pyinstall.suite import replay
 from pytest_pyinstall.suite.environment import reason_of
 
 pytestmark = marks
@@ -25,6 +26,14 @@ def test_new():
 @pytest.mark.skip(reason="later")
 def test_later(): pass
 """
+
+
+def test_no_plugin_of_pytest_itself_needs_the_reports_of_setup_and_teardown(pytester: pytest.Pytester) -> None:
+    """Without such a plugin, a passed test costs the controller one report in place of three."""
+    found = pytester.parseconfigure().hook.pytest_runtest_logreport.get_hookimpls()
+    own = {each.plugin_name for each in found if each.function.__module__.startswith("_pytest.")}
+    assert "logging-plugin" in own
+    assert own <= replay._CORE
 
 
 def test_hooks_of_other_plugins_get_pytest_nodes(run: Run, bench: Bench, tmp_path: Path) -> None:
