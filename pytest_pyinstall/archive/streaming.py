@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from pytest_pyinstall.archive._members import LIMITS, TOO_MUCH, read_error, reject, unpack_limit_of
 from pytest_pyinstall.archive._readers import Stream, tar_members
-from pytest_pyinstall.archive.unpack import ahead, decompressed, tar_suffix, unpack, unpack_members
+from pytest_pyinstall.archive.unpack import decompressed, tar_suffix, unpack, unpack_members
 from pytest_pyinstall.system.files import children, delete
 from pytest_pyinstall.system.processes import thread_limit
 
@@ -106,11 +106,7 @@ class StreamedUnpack:
     def _members(self) -> Generator[ArchiveMember]:
         size = self._build.size
         budget = LIMITS.unpacked if size is None else unpack_limit_of(size)
-        with ahead(self._chunks()) as chunks:
-            try:
-                yield from tar_members(Stream(self._feed.until_closed(chunks), budget=budget))
-            finally:
-                self._feed.close()  # the decompressing thread may be waiting for bytes
+        yield from tar_members(Stream(self._chunks(), budget=budget))
 
     def _chunks(self) -> Iterator[bytes]:
         """The unpacked bytes, limited by the ratio to the bytes that have arrived so far."""
@@ -187,10 +183,3 @@ class _Feed:
             self.given += len(chunk)
             self._changed.notify_all()
             return chunk
-
-    def until_closed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """`chunks`, without those that were made ahead before `close`."""
-        for chunk in chunks:
-            if self._is_closed:
-                raise _AbandonedError
-            yield chunk

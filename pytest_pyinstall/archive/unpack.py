@@ -1,17 +1,15 @@
 """Unpacks an archive into a tree, without trusting the archive.
 
 `_readers` reads its members, `_tree_writer` checks and writes them. Compressed archives (gzip, bzip2, xz, zstd) are
-decompressed in a thread, a few chunks ahead. Source: RFC 1952 (gzip).
+decompressed in chunks. Source: RFC 1952 (gzip).
 """
 
 from __future__ import annotations
 
 import sys
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from functools import partial
 from importlib import import_module
-from queue import SimpleQueue
-from threading import Event, Semaphore, Thread
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from pytest_pyinstall.archive._members import (
@@ -27,7 +25,6 @@ from pytest_pyinstall.archive._members import (
 from pytest_pyinstall.archive._readers import Stream, tar_members, zip_members
 from pytest_pyinstall.archive._tree_writer import TreeWriter, store_error
 from pytest_pyinstall.errors import IntegrityError, StoreError, UnsafeArchiveError
-from pytest_pyinstall.system.processes import thread_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -37,47 +34,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.request.identity import Archive
     from pytest_pyinstall.system.files import FileDigests
 
-__all__ = ["ahead", "archive_members", "decompressed", "tar_suffix", "unpack", "unpack_file", "unpack_members"]
-
-
-@contextmanager
-def ahead(chunks: Iterator[bytes]) -> Iterator[Iterator[bytes]]:
-    """`chunks`, produced by a thread, up to four in advance.
-
-    Decompressing and writing both release the interpreter's lock: on two cores, this saves a quarter of the time. When
-    the block ends, the thread has ended.
-    """
-    made: SimpleQueue[bytes | BaseException] = SimpleQueue()
-    room = Semaphore(4)
-    left = Event()
-
-    def make() -> None:
-        try:
-            for chunk in chunks:
-                made.put(chunk)
-                room.acquire()
-                if left.is_set():
-                    return
-            made.put(b"")
-        except BaseException as error:  # noqa: BLE001 (raised when the chunk is read)
-            made.put(error)
-
-    def ask() -> Iterator[bytes]:
-        while chunk := made.get():
-            if isinstance(chunk, BaseException):
-                raise chunk
-            room.release()
-            yield chunk
-
-    thread = Thread(target=make, name="unpack", daemon=True)
-    with thread_limit():
-        thread.start()
-    try:
-        yield ask()
-    finally:
-        left.set()
-        room.release()
-        thread.join()
+__all__ = ["archive_members", "decompressed", "tar_suffix", "unpack", "unpack_file", "unpack_members"]
 
 
 def decompressed(file: BinaryIO, suffix: str) -> Iterator[bytes]:
@@ -225,11 +182,7 @@ _ANOTHER_BUILD = "nothing was installed from it; choose another build: pytest-py
 def archive_members(file: BinaryIO, name: str) -> Generator[ArchiveMember]:
     """The members of the archive `name`, from the current position of `file`."""
     suffix = tar_suffix(name)
-    if suffix:
-        budget = unpack_limit_for(file)
-        with ahead(decompressed(file, suffix)) as chunks:
-            yield from tar_members(Stream(chunks, budget=budget))
-    elif suffix is not None:
+    if suffix is not None:
         yield from tar_members(Stream(decompressed(file, suffix), budget=unpack_limit_for(file)))
     elif name.lower().endswith(".zip"):
         yield from zip_members(file)

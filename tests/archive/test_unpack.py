@@ -6,7 +6,6 @@ import sys
 import sysconfig
 import tarfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import archives
@@ -14,7 +13,7 @@ import pytest
 from hostile_archives import COMPRESSORS, END, HOSTILE, PYTHON, Hostile, entry, gz
 from unpacking import NAME, archive, assert_harmless, snapshot, with_our_modes
 
-from pytest_pyinstall.archive.unpack import ahead, unpack
+from pytest_pyinstall.archive.unpack import unpack
 from pytest_pyinstall.errors import IntegrityError, StoreError
 
 
@@ -147,25 +146,6 @@ def test_each_decompressor_joins_several_gzip_streams(decompressor: str, into: P
 def test_each_decompressor_rejects_garbage_after_a_gzip(decompressor: str, into: Path) -> None:
     with pytest.raises(IntegrityError, match="cannot be decompressed"):
         unpack(archive(gz(PYTHON, END) + b"garbage" * 9), into=into)
-
-
-def test_p10_decompression_runs_only_a_few_chunks_ahead() -> None:
-    sixth = threading.Event()
-    made: list[int] = []
-
-    def chunks() -> Iterator[bytes]:
-        for number in range(1000):
-            made.append(number)
-            if number == 5:
-                sixth.set()
-            yield b"1"
-
-    with ahead(chunks()) as read:
-        assert not sixth.wait(0.1)
-        assert next(read) == b"1"
-        assert sixth.wait(60)
-
-    assert len(made) < 10
 
 
 @pytest.mark.parametrize(
