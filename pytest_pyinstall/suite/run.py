@@ -102,7 +102,6 @@ class InterpreterRun:
 
 
 _MAIN = b"""\
-import gc
 import sys
 
 if not getattr(sys.flags, "safe_path", False):
@@ -113,21 +112,11 @@ if len(sys.argv) > 3:
 
     _pyinstall_guard.fork(int(sys.argv[3]), int(sys.argv[4]))
     del sys.modules["_pyinstall_guard"], _pyinstall_guard
-is_enabled = gc.isenabled()
-gc.disable()
 import _pyinstall_inner
 
-getattr(gc, "freeze", bool)()  # since Python 3.7
-if is_enabled:
-    gc.enable()
-del gc, is_enabled
 _pyinstall_inner.main(sys.argv[2])
 """
-"""The script that starts a worker. It is a file and not ``-c``, because tests may look at the file of `__main__`.
-
-The garbage collector leaves out what Python and pytest have imported before `main`, which stays until the worker ends.
-pytest collects garbage twice at the end of a session, and Python once more. That is a sixth of a worker with one test.
-"""
+"""The script that starts a worker. It is a file and not ``-c``, because tests may look at the file of `__main__`."""
 
 
 _GUARD = Path(processes.__file__).with_name("_guard.py")
