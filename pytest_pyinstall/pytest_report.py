@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from pytest_pyinstall.suite.replay import text_of
 from pytest_pyinstall.suite.report import Cell, Matrix, Tally, title_of
-from pytest_pyinstall.suite.summary import write_page
+from pytest_pyinstall.suite.summary import report_path, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -66,9 +65,8 @@ class FixtureReport:
             terminalreporter.write_line(f"--python-report: {reason}")
             return
         self.matrix.tallies = list(self._tallies.values())
-        target = os.path.expanduser(self.config.getoption("pyinstall_report"))  # noqa: PTH111  # raises nothing
         title = title_of(self.config.rootpath.name, self.matrix.tallies)
-        write_page(terminalreporter, self.matrix, self.config.invocation_params.dir / target, title=title)
+        write_page(terminalreporter, self.matrix, report_path(self.config), title=title)
 
     def _tally(self, label: str) -> Tally:
         if not self._tallies:

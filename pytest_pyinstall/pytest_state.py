@@ -173,10 +173,11 @@ class State:
         if not self.is_suite and (shard := getattr(self.config.option, "pyinstall_shard", None)):
             message = f"--python-shard {shard} needs --python-suite"
             raise pytest.UsageError(f"{message}\nhint: --python supported --python-suite --python-shard {shard}")
-        if not (target := getattr(self.config.option, "pyinstall_report", None)):
+        if not getattr(self.config.option, "pyinstall_report", None):
             return
-        path = self.config.invocation_params.dir / os.path.expanduser(target)  # noqa: PTH111  # raises nothing
-        place = path
+        from pytest_pyinstall.suite.summary import report_path
+
+        path = place = report_path(self.config)
         while not os.path.lexists(place):
             place = place.parent
         if path.is_dir():

@@ -233,8 +233,7 @@ def matrix(
 def _say_what_differs(session: CommandContext, rows: Sequence[MatrixRow], *, is_from_project: bool) -> None:
     """Print which of `rows` have no build, and what the project allows that is not in them."""
     provisioner = session.provisioner
-    minors = [(build.key.version.major, build.key.version.minor) for build in provisioner.catalogues.configured.builds]
-    oldest = min(minors, default=(0, 0))
+    oldest = min((build.key.release[:2] for build in provisioner.catalogues.configured.builds), default=(0, 0))
     old = [row.name for row in rows if row.name[0].isdigit() and _minor(re.sub(r"[a-z].*", "", row.name)) < oldest]
     if old:
         others = [row.name for row in rows if row.name not in old]

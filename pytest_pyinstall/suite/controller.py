@@ -68,6 +68,7 @@ from pytest_pyinstall.suite.summary import (
     grouping,
     list_collected,
     project_files,
+    report_path,
     write_coverage,
     write_missing_modules,
     write_page,
@@ -312,9 +313,8 @@ class Suite:
             write_missing_modules(terminalreporter, self._replayer.missing_modules, self._replayer.missing_plugins)
         title = title_of(self.recipe.name or self.recipe.directory.name, self.matrix.tallies)
         append_summary(self.matrix, os.environ, title=title)
-        if target := self.config.getoption("pyinstall_report", None):
-            path = self.config.invocation_params.dir / os.path.expanduser(target)  # noqa: PTH111
-            write_page(terminalreporter, self.matrix, path, title=title)
+        if self.config.getoption("pyinstall_report", None):
+            write_page(terminalreporter, self.matrix, report_path(self.config), title=title)
         return result
 
     @pytest.hookimpl(tryfirst=True)

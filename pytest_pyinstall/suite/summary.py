@@ -25,6 +25,7 @@ __all__ = [
     "list_collected",
     "merge_equal_failures",
     "project_files",
+    "report_path",
     "with_label",
     "write_coverage",
     "write_missing_modules",
@@ -209,6 +210,12 @@ def write_missing_modules(reporter: Any, modules: Iterable[str], plugins: Mappin
     if what:
         reporter.write_line(f"hint: no environment has {' or '.join(what)}: set pyinstall_suite_install to what")
         reporter.write_line("the tests need, in lines for pip: -e .[extra], --group NAME, or a package")
+
+
+def report_path(config: pytest.Config) -> Path:
+    """The path of the page for ``--python-report``, which must be given."""
+    target: str = config.option.pyinstall_report
+    return config.invocation_params.dir / os.path.expanduser(target)  # noqa: PTH111  # raises nothing
 
 
 def write_page(reporter: Any, matrix: Matrix, path: Path, *, title: str) -> None:
