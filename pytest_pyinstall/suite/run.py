@@ -110,10 +110,12 @@ sys.path.append(sys.argv[1])  # last, and that directory contains nothing else
 if len(sys.argv) > 3:
     import _pyinstall_guard
 
-    _pyinstall_guard.fork(int(sys.argv[3]), int(sys.argv[4]))
-    del sys.modules["_pyinstall_guard"], _pyinstall_guard
+    pipe = _pyinstall_guard.fork(int(sys.argv[3]), int(sys.argv[4]))
 import _pyinstall_inner
 
+if len(sys.argv) > 3:
+    _pyinstall_guard.wait(pipe)
+    del sys.modules["_pyinstall_guard"], _pyinstall_guard, pipe
 _pyinstall_inner.main(sys.argv[2])
 """
 """The script that starts a worker. It is a file and not ``-c``, because tests may look at the file of `__main__`."""

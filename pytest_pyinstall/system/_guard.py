@@ -27,18 +27,20 @@ def fork(commands, answers):
     """Return in a child, the worker. This process becomes its guard, and does not return.
 
     `commands` and `answers` are descriptors of pipes. If no child can be started, this process returns as the worker,
-    and the pipes are closed.
+    and the pipes are closed. Pass what is returned to `wait`.
     """
     first = os.getpid()
     mask = None
+    pipe = ()
     try:
+        pipe = os.pipe()
         # Block signals until the guard can handle them. If the guard ended, its worker would have no guard.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         worker = os.fork()
     except Exception:  # no memory, too many processes, a Python that cannot do it
         worker = 0
     if worker:
-        _become_guard(worker, commands, answers, mask)
+        _become_guard(worker, commands, answers, mask, pipe)
     if os.getpid() != first and os.getpgrp() == first:
         # Like a shell's child: a new process group, but no new session. If the worker led a session, a terminal that a
         # test opens would become its controlling terminal.
@@ -47,12 +49,24 @@ def fork(commands, answers):
     os.close(answers)
     if mask is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pipe
 
 
-def _become_guard(worker, commands, answers, mask):
+def wait(pipe):
+    """Wait until the guard adopts orphans. Call it before the first test, which may start a daemon."""
+    if pipe:
+        reading, writing = pipe
+        os.close(writing)
+        os.read(reading, 1)
+        os.close(reading)
+
+
+def _become_guard(worker, commands, answers, mask, pipe):
     code = 1
     try:
         guard = _Guard(worker, commands, answers)
+        for descriptor in pipe:
+            os.close(descriptor)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         guard.run()
         code = 0

@@ -22,7 +22,8 @@ START = f"""
 import sys
 sys.path.insert(0, {str(Path(processes.__file__).parent)!r})
 import _guard
-_guard.fork(int(sys.argv[1]), int(sys.argv[2]))
+pipe = _guard.fork(int(sys.argv[1]), int(sys.argv[2]))
+_guard.wait(pipe)
 import json, os, signal, time
 def note(name, value):
     with open("." + name, "w") as file:
@@ -89,7 +90,7 @@ def start(request: pytest.FixtureRequest, place: Path) -> Iterator[Start]:
         def start(*code: str, before: str = "", is_leader: bool = True) -> Guarded:
             reading, commands = os.pipe()
             answers, writing = os.pipe()
-            text = START.replace("_guard.fork", f"{before}\n_guard.fork") + "".join(code)
+            text = START.replace("pipe =", f"{before}\npipe =") + "".join(code)
             command = [str(interpreters()[request.param]), "-c", text, str(reading), str(writing)]
             process = subprocess.Popen(command, pass_fds=(reading, writing), cwd=place, start_new_session=is_leader)
             os.close(reading)
@@ -180,6 +181,16 @@ def test_the_guard_ends_what_is_left_when_the_worker_is_gone(start: Start) -> No
     daemon = guarded.noted("daemon")
     wait_until(lambda: b"ended" in os.read(guarded.answers, 4096))
     assert is_running(daemon)
+    guarded.tell(b"k")
+    guarded.process.wait(60)
+    assert not is_running(daemon)
+
+
+def test_a_daemon_is_ended_if_it_starts_before_the_guard_is_ready(start: Start) -> None:
+    slow = "adopt = _guard._adopt_orphans; _guard._adopt_orphans = lambda: (__import__('time').sleep(0.5), adopt())"
+    guarded = start(DAEMON, SLEEP, before=slow)
+    daemon = guarded.noted("daemon")
+    guarded.noted("worker")
     guarded.tell(b"k")
     guarded.process.wait(60)
     assert not is_running(daemon)
