@@ -172,8 +172,9 @@ def report(
     here = session.provisioner.directory  # usually the project; `directory` often has a name such as junit
     title = report.title_of((here if directory.is_relative_to(here) else directory).name, matrix.tallies)
     lines = report.table(matrix.tallies)
+    labels = [tally.label for tally in matrix.tallies]
     failed = {
-        test: {label: cell.outcome for label, cell in cells.items()}
+        test: {label: cells[label].outcome for label in labels if label in cells}
         for test, cells in matrix.rows.items()
         if any(cell.outcome in {"failed", "error"} for cell in cells.values())
     }

@@ -238,18 +238,27 @@ def _case(case: ET.Element, named: str, labels: frozenset[str]) -> tuple[str, st
     if bracket and name.endswith("]") and last in labels:
         name, label = test, last
     test = "::".join(filter(None, (case.get("classname", ""), name)))
-    outcome, text = "passed", ""
-    for child in case:
-        if child.tag in {"failure", "error", "skipped"}:
-            outcome = {"failure": "failed", "error": "error", "skipped": "skipped"}[child.tag]
-            if child.tag == "skipped" and "xfail" in child.get("type", ""):
-                outcome = "xfailed"
-            text = child.text or child.get("message") or ""
+    outcome, text = _outcome_of(case)
     try:
         seconds = float(case.get("time") or 0)
     except ValueError:
         seconds = 0.0
     return test, label, Cell(outcome=outcome, seconds=seconds, text=text)
+
+
+def _outcome_of(case: ET.Element) -> tuple[str, str]:
+    """The outcome of a test, and its text. Subtests add elements of their own to the element of their test."""
+    bad = [child for child in case if child.tag in {"failure", "error"}]
+    skipped = [child for child in case if child.tag == "skipped"]
+    if bad:
+        return "failed" if bad[0].tag == "failure" else "error", "\n\n".join(filter(None, map(_text_of, bad)))
+    if len(skipped) == 1:  # the test, or its only skipped subtest: their elements are equal
+        return "xfailed" if "xfail" in skipped[0].get("type", "") else "skipped", _text_of(skipped[0])
+    return "passed", ""  # pytest counts a test as passed if only subtests were skipped
+
+
+def _text_of(element: ET.Element) -> str:
+    return element.text or element.get("message") or ""
 
 
 def title_of(name: str, tallies: Sequence[Tally]) -> str:

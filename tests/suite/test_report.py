@@ -48,6 +48,28 @@ def test_junit_files_of_several_jobs_become_one_matrix(tmp_path: Path) -> None:
     }
 
 
+SKIPPED = '<skipped type="pytest.skip" message="why"/>'
+
+
+@pytest.mark.parametrize(
+    ("inner", "outcome", "text"),
+    [
+        (f"<failure>one</failure>{SKIPPED}", "failed", "one"),
+        (f"{SKIPPED}<failure>one</failure><failure>two</failure>{SKIPPED}", "failed", "one\n\ntwo"),
+        (f"<error>fixture</error>{SKIPPED}", "error", "fixture"),
+        (SKIPPED * 2, "passed", ""),
+        ('<skipped type="pytest.xfail" message="bug"/>', "xfailed", "bug"),
+    ],
+)
+def test_a_skipped_subtest_hides_neither_a_failure_nor_a_passed_test(
+    tmp_path: Path, inner: str, outcome: str, text: str
+) -> None:
+    (tmp_path / "junit-py39.xml").write_text(JUNIT.format(inner=inner), "utf-8")
+    matrix = read_junit(tmp_path)
+    assert matrix.rows["tests.test_a::test_two"]["py3.9"][::2] == (outcome, text)
+    assert matrix.tallies[0].counts[outcome] == (2 if outcome == "passed" else 1)
+
+
 def test_the_end_of_an_id_names_the_python_in_a_file_of_a_suite(tmp_path: Path) -> None:
     properties = '<properties><property name="pytest-pyinstall" value="py3.9 py3.10-django4.2"/></properties>'
     text = (
@@ -97,6 +119,14 @@ def test_the_command_reports_a_failure_for_the_python_of_its_file(tmp_path: Path
     assert done.returncode == 1
     assert re.findall(r"^3\.\d+ ", done.stdout, re.MULTILINE) == ["3.12 ", "3.13 "]
     assert done.stdout.splitlines()[-1] == "FAILED tests.test_a::test_two[pypy311][py3.12]; not on py3.13"
+
+
+def test_the_command_names_the_pythons_of_a_failure_in_the_order_of_the_table(tmp_path: Path) -> None:
+    for name in ("py310", "py39"):
+        (tmp_path / f"junit-{name}.xml").write_text(JUNIT.format(inner="<failure/>"), "utf-8")
+    command = [sys.executable, "-m", "pytest_pyinstall", "report", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[-1] == "FAILED tests.test_a::test_two[py3.9,py3.10]"
 
 
 def test_a_directory_without_junit_files_and_a_broken_file_are_usage_errors(tmp_path: Path) -> None:
