@@ -77,11 +77,12 @@ class State:
             from pytest_pyinstall.errors import PyinstallError
 
             try:
-                if getattr(self.config.option, "pyinstall_bisect", None):
+                test = getattr(self.config.option, "pyinstall_bisect", None)
+                if self.is_suite or test:
+                    self._reject_mistyped_words(test or "")
+                if test:
                     self._begin_bisection(*requested)
                     return
-                if self.is_suite:
-                    self._reject_mistyped_places()
                 self._provide(*requested)
                 if self.is_suite:
                     self._begin_suite()
@@ -91,14 +92,20 @@ class State:
             message = f"--python-suite: no Python was requested\nhint: --python {self._forgotten()} --python-suite"
             raise pytest.UsageError(message)
 
-    def _reject_mistyped_places(self) -> None:
-        """Raise `pytest.UsageError` if an argument names no file, before Pythons and environments are made for it."""
-        from pytest_pyinstall.suite.options import words_of
-        from pytest_pyinstall.suite.words import mistyped_place
+    def _reject_mistyped_words(self, test: str) -> None:
+        """Raise `pytest.UsageError` for words that are wrong under each Python, before Pythons are installed for them.
 
-        if self.config.option.pyargs:
-            return  # a word can be the name of a module
-        if text := mistyped_place(words_of(self.config), self.config.invocation_params.dir):
+        These are paths that do not exist, and the expressions of ``-k`` and ``-m``. `test` is that of a bisection.
+        """
+        from pytest_pyinstall.suite.options import words_of
+        from pytest_pyinstall.suite.words import Piece, mistyped_place, wrong_expression
+
+        words = words_of(self.config)
+        if test:
+            words = words._replace(arguments=[*words.arguments, Piece((test,))])
+        # With `--pyargs`, a word can be the name of a module.
+        text = "" if self.config.option.pyargs else mistyped_place(words, self.config.invocation_params.dir)
+        if text := text or wrong_expression(self.config):
             raise pytest.UsageError(text)
 
     def _forgotten(self) -> str:

@@ -11,6 +11,7 @@ from pytest_pyinstall.errors import PyinstallError, UsageError
 from pytest_pyinstall.request.request import Request
 from pytest_pyinstall.session import PythonProvider, SessionPython, reason
 from pytest_pyinstall.suite.controller import Suite
+from pytest_pyinstall.suite.replay import first_error
 from pytest_pyinstall.suite.run import InterpreterRun
 from pytest_pyinstall.suite.summary import write_table
 from pytest_pyinstall.system.values import replace
@@ -154,12 +155,15 @@ class Bisection(Suite):
         self.rows = [row]
         self._tallies[index] = row.tally
         super()._run(session)
+        if row.error:
+            self.say(first_error(row))  # at once, because it can hold for each of the Pythons
         session.shouldfail = session.shouldstop = False
         counts = row.tally.counts
         if row.environment is None:
             return None
-        if row.exit_code == pytest.ExitCode.USAGE_ERROR and "not found: " in row.tally.note:
-            return "is not found"  # a mistyped id, or a test that this Python's suite does not have
+        if row.exit_code == pytest.ExitCode.USAGE_ERROR:
+            # A mistyped id, or a test that this Python's suite does not have.
+            return "is not found" if "not found: " in row.tally.note else "cannot start"
         for outcome, word in (("error", "fails"), ("failed", "fails"), ("xpassed", "passes"), ("passed", "passes")):
             if counts.get(outcome):
                 return word

@@ -58,6 +58,7 @@ from pytest_pyinstall.suite.replay import (
     ReportReplayer,
     add_property,
     correct_names,
+    first_error,
     has_other_reporters,
     last_failed,
 )
@@ -242,6 +243,7 @@ class Suite:
         self._replayer: ReportReplayer | None = None
         self._notices = Notices(self.say)
         self._waits = Notices(self.say)
+        self._said_errors: set[str] = set()
         self._ended_by = 0
 
     # The session
@@ -438,6 +440,7 @@ class Suite:
             happened |= self._follow(row, row.worker, replayer)
             if replayer.session.shouldfail or replayer.session.shouldstop:
                 return happened
+            self._say_error(row)
         for row in self.rows:
             if row.preparing is None or row.worker is not None or row.is_over or not row.preparing.done():
                 continue
@@ -452,7 +455,19 @@ class Suite:
                 replayer.report_missing(row, str(error), skips=self.pythons.skips_missing)
             if replayer.session.shouldfail or replayer.session.shouldstop:
                 break
+            self._say_error(row)
         return happened
+
+    def _say_error(self, row: InterpreterRun) -> None:
+        """Print the error of a Python that ran no tests, if environments of others are still being made.
+
+        Often it holds for them too, for example if an option is misspelled. But only their own pytest knows: they can
+        have other plugins, or a newer pytest. So they go on, and the user decides.
+        """
+        is_making = any(each.preparing and not each.preparing.done() and not each.is_over for each in self.rows)
+        if row.error and is_making and row.error not in self._said_errors:
+            self._said_errors.add(row.error)
+            self.say(first_error(row))
 
     @property
     def _running(self) -> list[InterpreterRun]:

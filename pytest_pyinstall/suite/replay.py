@@ -34,6 +34,7 @@ __all__ = [
     "add_attribute",
     "add_property",
     "correct_names",
+    "first_error",
     "has_other_reporters",
     "last_failed",
     "remember_failures",
@@ -460,6 +461,7 @@ class ReportReplayer:
     def _broken(self, row: InterpreterRun, text: str, *, note: str, is_of_tests: bool = True) -> None:
         """Report an error of a whole Python. If it `is_of_tests`, a missing module belongs in the environment."""
         self.has_own_error = True
+        row.error = row.error or text
         row.tally.note = note
         self._collect_report(row, _collect_data("failed", text), is_of_tests=is_of_tests)
 
@@ -472,6 +474,13 @@ def rows_by_text(rows: Sequence[InterpreterRun], name: str) -> dict[str, list[In
             if row not in found.setdefault(text, []):
                 found[text].append(row)
     return found
+
+
+def first_error(row: InterpreterRun) -> str:
+    """The first line of the error of `row`, and its hints."""
+    first, *more = row.error.splitlines()
+    hints = [line for line in more if line.startswith("hint: ")]
+    return "\n".join([f"ERROR [{row.label}] - {first.removeprefix('ERROR: ')}", *hints])
 
 
 def _ending(code: int) -> str:

@@ -78,6 +78,7 @@ class InterpreterRun:
         self.running: dict[str, float] = {}
         self.failures = 0
         self.has_collect_error = False
+        self.error = ""  # why there is no result of a whole session
         self.internal_error = ""
         self.stopping = ""
         self.exit_code: int | None = None

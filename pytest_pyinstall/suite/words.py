@@ -30,6 +30,7 @@ __all__ = [
     "plugins_of",
     "read_words",
     "with_hint",
+    "wrong_expression",
 ]
 
 _ONE_FILE = {"--benchmark-json"}
@@ -376,6 +377,24 @@ def mistyped_place(words: "Words", directory: Path) -> str:
         text = f"file or directory not found: {piece.words[0]}"
         near = _closest(directory / place)
         return f"{text}\nhint: {_relative(near, directory)}" if near else text
+    return ""
+
+
+def wrong_expression(config: pytest.Config) -> str:
+    """pytest's error for the expression of ``-k`` or ``-m``; empty if both are right.
+
+    pytest reports it as well, but only when an environment has collected the tests.
+    """
+    from _pytest.mark import _parse_expression
+
+    for option, name in (("-k", "keyword"), ("-m", "markexpr")):
+        expression = str(config.getoption(name, "") or "").strip()
+        if not expression:
+            continue
+        try:
+            _parse_expression(expression.replace(_PLACEHOLDER, "label"), f"Wrong expression passed to '{option}'")
+        except pytest.UsageError as error:
+            return str(error)
     return ""
 
 

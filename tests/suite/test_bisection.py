@@ -103,12 +103,21 @@ def _two_patch_versions() -> list[tuple[tuple[int, int, int], Path]]:
 
 
 @pytest.mark.parametrize(
-    "test", ["test_demo.py::test_nope", "test_nope.py::test_it", "test_demo.py::TestNope::test_it"]
+    ("test", "words", "outcome"),
+    [
+        ("test_demo.py::test_nope", (), "is not found"),
+        ("test_demo.py::TestNope::test_it", (), "is not found"),
+        ("test_demo.py::test_fine", ("--nope",), "cannot start"),
+    ],
 )
-def test_bisect_reports_that_a_mistyped_test_is_not_found(run: Run, project: Path, test: str) -> None:
-    result = run(f"--python-bisect={test}")
+def test_bisect_reports_that_a_mistyped_word_is_not_found(
+    run: Run, project: Path, test: str, words: tuple[str, ...], outcome: str
+) -> None:
+    result = run(f"--python-bisect={test}", *words)
     assert result.ret != pytest.ExitCode.OK
-    result.stdout.fnmatch_lines([f"bisect: {test} is not found on both *"])
+    result.stdout.fnmatch_lines(
+        ["bisect: trying *", "ERROR [[]py3.9.*[]] - *", "bisect: trying *", f"bisect: {test} {outcome} on both *"]
+    )
 
 
 def test_a_range_of_patch_versions_is_bisected() -> None:

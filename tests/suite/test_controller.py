@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,11 @@ import pytest
 from archives import interpreters
 from suite_fixtures import NEW, OLD, PYPROJECT, Run, asked, marks
 
+from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.progress import Notices
 from pytest_pyinstall.suite.controller import Suite
 from pytest_pyinstall.suite.report import Cell, Matrix
+from pytest_pyinstall.suite.run import InterpreterRun
 
 pytestmark = marks
 
@@ -410,6 +413,76 @@ def test_a_mistyped_file_is_an_error_before_anything_is_installed(project: Path,
         ["ERROR: file or directory not found: test_dem.py::test_fine[[]py3.99[]]", "hint: test_demo.py"]
     )
     assert "3.99 " not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-k", "fine and"), "Wrong expression passed to '-k': fine and: at column 9: expected *"),
+        (("-m", "{python} or ("), "Wrong expression passed to '-m': *: at column *"),
+        (("--python-bisect=test_dem.py::test_fine",), "file or directory not found: test_dem.py::test_fine"),
+    ],
+)
+def test_a_word_that_is_wrong_everywhere_is_an_error_before_anything_is_installed(
+    project: Path, pytester: pytest.Pytester, words: tuple[str, ...], message: str
+) -> None:
+    result = pytester.runpytest_subprocess("--python-suite", "--python=3.98..3.99", *words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {message}"])
+    assert "3.99 " not in result.stdout.str() + result.stderr.str()
+
+
+class _Ended:
+    """A worker that has ended with a usage error."""
+
+    exit_code = 4
+
+    def events(self) -> list[Any]:
+        return []
+
+
+def test_an_error_of_one_python_is_shown_while_environments_of_others_are_made() -> None:
+    """An option that no plugin has was shown only after the last of all environments was made."""
+    lines: list[str] = []
+    suite = Suite.__new__(Suite)
+    suite.jobs = 2
+    suite.say = lines.append
+    suite._said_errors = set()
+    suite.pythons = SimpleNamespace(skips_missing=False)  # type: ignore[assignment]  # what it needs
+    suite.__dict__["_caches"] = Path("caches")
+    texts = {
+        "py3.8": "ERROR: unrecognized arguments: --nope",
+        "py3.9": "cannot install: no connection\nmore\nhint: --python-with",
+        "py3.10": "ERROR: unrecognized arguments: --nope",
+    }
+    suite.rows = [_row(label) for label in (*texts, "py3.11")]
+
+    def end(row: InterpreterRun, *_: object, **__: object) -> None:
+        row.is_over, row.error = True, texts[row.label]
+
+    session = SimpleNamespace(shouldfail=False, shouldstop=False)
+    replayer: Any = SimpleNamespace(session=session, report_end=end, report_missing=end)
+    suite.rows[0].worker = suite.rows[2].worker = _Ended()  # type: ignore[assignment]  # what it needs
+    suite.rows[1].preparing = Future()
+    suite.rows[1].preparing.set_exception(EnvironmentCreationError("it fails"))
+    suite.rows[3].preparing = Future()
+
+    assert suite._step(replayer)
+
+    assert lines == [
+        "ERROR [py3.8] - unrecognized arguments: --nope",
+        "ERROR [py3.9] - cannot install: no connection\nhint: --python-with",
+    ]
+    # If all environments are there, the summary shows the errors soon.
+    suite.rows[3].preparing.set_result(None)  # type: ignore[arg-type]  # any value
+    suite.rows[0].error = "another error"
+    suite._say_error(suite.rows[0])
+    assert len(lines) == 2
+
+
+def _row(label: str) -> InterpreterRun:
+    choice: Any = SimpleNamespace(interpreter=None, requests=("3.9",))
+    return InterpreterRun(label=label, choice=choice)
 
 
 def test_the_page_is_written_to_the_given_path(run: Run, project: Path) -> None:
