@@ -3,26 +3,27 @@
 The tree is in scratch, where nothing is run, finished or linked. Only `StreamedUnpack.tree` returns it, and it takes an
 `Archive`, which only `fetch` makes after size and digest matched. Until then the symlinks do not exist either: they are
 made at the end of the archive, which `StreamedUnpack.tree` announces.
+
+The first archive is unpacked in a thread. Archives that arrive at the same time are unpacked in processes of their own,
+because the threads of one process share its interpreter lock.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from threading import Condition, Thread
-from typing import TYPE_CHECKING, BinaryIO, Self, cast
+from threading import Condition, Lock, Thread
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
-from pytest_pyinstall.archive._members import LIMITS, TOO_MUCH, read_error, reject, unpack_limit_of
-from pytest_pyinstall.archive._readers import Stream, tar_members
-from pytest_pyinstall.archive.unpack import decompressed, tar_suffix, unpack, unpack_members
+from pytest_pyinstall.archive._members import read_error
+from pytest_pyinstall.archive.unpack import tar_suffix, unpack, unpack_arriving
+from pytest_pyinstall.archive.unpack_process import UnpackProcess, can_start_processes
 from pytest_pyinstall.system.files import children, delete
 from pytest_pyinstall.system.processes import thread_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
     from pathlib import Path
 
-    from pytest_pyinstall.archive._members import ArchiveMember
     from pytest_pyinstall.request.identity import Archive, Build
     from pytest_pyinstall.system.files import FileDigests
 
@@ -33,6 +34,10 @@ _MOST = 16 << 20
 """How many bytes of an archive may wait for a slow disk, before the download must wait."""
 
 
+_thread_turn = Lock()
+"""Held while an archive is unpacked in a thread of this process."""
+
+
 class StreamedUnpack:
     """The tree of one archive, made in the empty directory `into` while its bytes are written here.
 
@@ -40,19 +45,16 @@ class StreamedUnpack:
     it is unpacked after it has arrived.
 
     If unpacking fails, the download goes on, because the bytes may turn out to be wrong anyway; `tree` raises the
-    error. Use it as a context manager: when the block ends, its thread has ended. What was written by then stays in
-    `into`, and its owner deletes it.
+    error. Use it as a context manager: when the block ends, its thread or process has ended. What was written by then
+    stays in `into`, and its owner deletes it.
     """
 
     def __init__(self, build: Build, *, into: Path, known: FileDigests) -> None:
         self._build = build
         self._into = into
         self._known = known
-        self._suffix = tar_suffix(build.file_name)
-        self._feed = _Feed()
-        self._thread: Thread | None = None
-        self._tree: Path | None = None
-        self._error: BaseException | None = None
+        self._size = 0
+        self._running: _Running | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -62,66 +64,105 @@ class StreamedUnpack:
 
     def write(self, chunk: bytes) -> None:
         """Unpack the next bytes of the archive. They may still turn out to be wrong."""
-        if self._suffix is None:
-            return
-        if self._thread is None:
-            thread = Thread(target=self._run, name="unpack-stream", daemon=True)
-            with thread_limit():
-                thread.start()
-            self._thread = thread
-        self._feed.write(chunk)
+        if self._running is None:
+            if tar_suffix(self._build.file_name) is None:
+                return
+            self._running = self._start()
+        self._size += len(chunk)
+        self._running.write(chunk)
 
     def restart(self) -> None:
         """Delete what was unpacked so far: the archive begins again."""
-        if self._thread is None:
-            return
         self._stop()
-        for left in children(self._into):
-            delete(left)
-        self._known.clear()
-        self._feed, self._tree, self._error = _Feed(), None, None
+        self._clear()
 
     def tree(self, archive: Archive) -> Path:
         """The top folder of the tree, once the archive was checked. Raises what `unpack` raises."""
-        if self._feed.size != _size_of(archive.file):
+        if self._size != _size_of(archive.file):
             self.restart()
-        thread = self._thread
-        if thread is None:
-            return unpack(archive, into=self._into, known=self._known)
+        tree = self._running.complete() if self._running else None
+        if tree is None:
+            self._clear()
+            tree = unpack(archive, into=self._into, known=self._known)
+        return tree
+
+    def _start(self) -> _Running:
+        if not _thread_turn.acquire(blocking=False):
+            if can_start_processes():
+                try:
+                    return UnpackProcess(self._build, into=self._into, known=self._known)
+                except OSError:  # too many processes or open files
+                    pass
+            return _UnpackThread(self._build, into=self._into, known=self._known)
+        try:
+            return _UnpackThread(self._build, into=self._into, known=self._known, turn=_thread_turn)
+        except BaseException:
+            _thread_turn.release()
+            raise
+
+    def _stop(self) -> None:
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
+
+    def _clear(self) -> None:
+        for left in children(self._into) if self._size else ():
+            delete(left)
+        self._known.clear()
+        self._size = 0
+
+
+class _Running(Protocol):
+    """A thread or a process that unpacks."""
+
+    def write(self, chunk: bytes, /) -> None: ...
+
+    def complete(self) -> Path | None:
+        """The top folder, once the archive was checked and has ended. None if a process has ended without an answer."""
+
+    def stop(self) -> None:
+        """End it, and wait for its end."""
+
+
+class _UnpackThread:
+    def __init__(self, build: Build, *, into: Path, known: FileDigests, turn: Lock | None = None) -> None:
+        self._build = build
+        self._into = into
+        self._known = known
+        self._turn = turn
+        self._feed = _Feed()
+        self._tree: Path | None = None
+        self._error: BaseException | None = None
+        self._thread = Thread(target=self._run, name="unpack-stream", daemon=True)
+        with thread_limit():
+            self._thread.start()
+
+    def write(self, chunk: bytes) -> None:
+        self._feed.write(chunk)
+
+    def complete(self) -> Path | None:
         self._feed.complete()
-        thread.join()
+        self._thread.join()
         if self._error is not None:
             raise self._error
-        assert self._tree is not None  # noqa: S101  # `_run` sets one of the two
         return self._tree
+
+    def stop(self) -> None:
+        self._feed.close()
+        self._thread.join()
+        if self._turn is not None:
+            self._turn.release()
+            self._turn = None
 
     def _run(self) -> None:
         try:
-            self._tree = unpack_members(self._members, self._build.file_name, into=self._into, known=self._known)
-        except BaseException as error:  # noqa: BLE001  # `tree` raises it
+            self._tree = unpack_arriving(
+                self._feed, self._build.file_name, size=self._build.size, into=self._into, known=self._known
+            )
+        except BaseException as error:  # noqa: BLE001  # `complete` raises it
             self._error = error
         finally:
             self._feed.close()  # nothing reads it, so the download must not wait for room
-
-    def _members(self) -> Generator[ArchiveMember]:
-        size = self._build.size
-        budget = LIMITS.unpacked if size is None else unpack_limit_of(size)
-        yield from tar_members(Stream(self._chunks(), budget=budget))
-
-    def _chunks(self) -> Iterator[bytes]:
-        """The unpacked bytes, limited by the ratio to the bytes that have arrived so far."""
-        made = 0
-        for chunk in decompressed(cast("BinaryIO", self._feed), self._suffix or ""):
-            made += len(chunk)
-            if made > unpack_limit_of(self._feed.given):
-                reject(f"{made} bytes, {TOO_MUCH}")
-            yield chunk
-
-    def _stop(self) -> None:
-        self._feed.close()
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
 
 
 def _size_of(file: BinaryIO) -> int:

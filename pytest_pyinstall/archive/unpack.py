@@ -10,17 +10,19 @@ import sys
 from contextlib import closing, suppress
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 from pytest_pyinstall.archive._members import (
     CHUNK,
     LIMITS,
+    TOO_MUCH,
     BrokenError,
     RejectedError,
     corrupt,
     read_some,
     reject,
     unpack_limit_for,
+    unpack_limit_of,
 )
 from pytest_pyinstall.archive._readers import Stream, tar_members, zip_members
 from pytest_pyinstall.archive._tree_writer import TreeWriter, store_error
@@ -34,7 +36,15 @@ if TYPE_CHECKING:
     from pytest_pyinstall.request.identity import Archive
     from pytest_pyinstall.system.files import FileDigests
 
-__all__ = ["archive_members", "decompressed", "tar_suffix", "unpack", "unpack_file", "unpack_members"]
+__all__ = [
+    "ArrivingBytes",
+    "archive_members",
+    "decompressed",
+    "tar_suffix",
+    "unpack",
+    "unpack_arriving",
+    "unpack_file",
+]
 
 
 def decompressed(file: BinaryIO, suffix: str) -> Iterator[bytes]:
@@ -174,6 +184,37 @@ def unpack_members(
         raise IntegrityError(msg, _ANOTHER_BUILD) from damage
     except OSError as error:  # such as ESTALE of a file that was just created
         raise store_error(error, error.filename or str(into)) from error
+
+
+class ArrivingBytes(Protocol):
+    """The compressed bytes of an archive, in the order in which they arrive."""
+
+    @property
+    def given(self) -> int:
+        """How many bytes `read` has returned so far."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes. Empty at the end of the archive, and only if it was checked."""
+
+
+def unpack_arriving(arriving: ArrivingBytes, name: str, *, size: int | None, into: Path, known: FileDigests) -> Path:
+    """Like `unpack`, for a tar that is still `arriving`. `size` is what the catalogue says, None if it does not."""
+    budget = LIMITS.unpacked if size is None else unpack_limit_of(size)
+
+    def members() -> Generator[ArchiveMember]:
+        yield from tar_members(Stream(_limited(arriving, tar_suffix(name) or ""), budget=budget))
+
+    return unpack_members(members, name, into=into, known=known)
+
+
+def _limited(arriving: ArrivingBytes, suffix: str) -> Iterator[bytes]:
+    """The unpacked bytes, limited by the ratio to the bytes that have arrived so far."""
+    made = 0
+    for chunk in decompressed(cast("BinaryIO", arriving), suffix):
+        made += len(chunk)
+        if made > unpack_limit_of(arriving.given):
+            reject(f"{made} bytes, {TOO_MUCH}")
+        yield chunk
 
 
 _ANOTHER_BUILD = "nothing was installed from it; choose another build: pytest-pyinstall list --all"
