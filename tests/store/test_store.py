@@ -5,6 +5,8 @@ import math
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from fake_installations import KEY, OLDER, fingerprint, names_in, publish, record_of, tree_in
 
 from pytest_pyinstall.errors import StoreError, UnreadableStoreError
+from pytest_pyinstall.store import store as store_module
 from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.manifest import Record
 from pytest_pyinstall.store.store import Store
@@ -213,6 +216,34 @@ def test_p5_looking_does_not_wait_for_a_lock(store: Store) -> None:
     published = publish(store)
     with store.claim(KEY):
         assert replace(store, lock_timeout=0).look(KEY) == published
+
+
+def test_p5_looking_does_not_wait_for_a_thread_whose_filesystem_does_not_answer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = publish(store)
+    monkeypatch.setattr(store_module, "_MOST_WAIT", 0.01)
+    with store_module._COMPARING:
+        assert store.look(KEY) == published
+
+
+def test_threads_compare_one_after_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, they take twice as long, because each system call lets another thread run."""
+    published = publish(store)
+    running: list[int] = []
+    most: list[int] = []
+
+    def compare(*_: object, **__: object) -> list[object]:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.02)
+        running.pop()
+        return []
+
+    monkeypatch.setattr(store_module, "find_differences", compare)
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(store.look, [KEY] * 4)) == [published] * 4
+    assert most == [1] * 4
 
 
 def test_p7_reading_a_read_only_store_tries_no_write(store: Store) -> None:
