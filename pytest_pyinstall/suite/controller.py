@@ -71,7 +71,7 @@ from pytest_pyinstall.suite.summary import (
     project_files,
     report_path,
     write_coverage,
-    write_missing_modules,
+    write_missing,
     write_page,
     write_summaries,
     write_table,
@@ -312,7 +312,8 @@ class Suite:
         if self.config.getoption("verbose", 0) >= -1:
             write_table(terminalreporter, self.matrix.tallies)
         if self._replayer is not None:
-            write_missing_modules(terminalreporter, self._replayer.missing_modules, self._replayer.missing_plugins)
+            labels = [row.label for row in self.rows if row.choice.interpreter is not None]
+            write_missing(terminalreporter, self._replayer.missing, labels)
         title = title_of(self.recipe.name or self.recipe.directory.name, self.matrix.tallies)
         append_summary(self.matrix, os.environ, title=title)
         if self.config.getoption("pyinstall_report", None):

@@ -162,10 +162,8 @@ class ReportReplayer:
         self.config = session.config
         self.rows = rows
         self.matrix = matrix
-        self.missing_modules: dict[str, None] = {}
-        """The modules that test modules could not import, in order."""
-        self.missing_plugins: dict[str, str] = {}
-        """The plugins that no environment has, each with an option of it in the project's configuration."""
+        self.missing: dict[str, list[str]] = {}
+        """Modules that tests could not import, and plugins whose options were rejected, each with the Pythons."""
         self._statuses: dict[int, tuple[str, str, Any]] = {}  # by id, because the reports of subtests cannot be hashed
         self._emits_all = emits_all
         manager = self.config.pluginmanager
@@ -357,7 +355,7 @@ class ReportReplayer:
         row.tally.count(outcome)
         self.matrix.put(data["nodeid"] or "collection", row.label, Cell(outcome=outcome, text=text_of(report)))
         if is_of_tests and (match := _MISSING_MODULE.search(report.longreprtext)):
-            self.missing_modules.setdefault(match[1].partition(".")[0])
+            self._is_missing(f"the module {match[1].partition('.')[0]}", row)
         self.config.hook.pytest_collectreport(report=report)
 
     def _report(self, row: InterpreterRun, data: dict[str, Any]) -> Any:
@@ -412,7 +410,8 @@ class ReportReplayer:
             words = [*row.words.arguments, *row.words.after_dashes] if row.words else []
             labels = [each.label for each in self.rows]
             text = with_hint(_usage_error(tail), words, labels, self.config.invocation_params.dir)
-            self.missing_plugins.update(plugins_of(text))
+            for plugin, option in plugins_of(text).items():
+                self._is_missing(f"{plugin} ({option})", row)
             self._broken(row, text, note=f"did not start: {text.splitlines()[0].removeprefix('ERROR: ')}")
         elif row.internal_error:
             self._broken(row, row.internal_error, note="internal error of pytest")
@@ -441,6 +440,11 @@ class ReportReplayer:
             self._reported(row, data)
         row.running.clear()
         row.tally.note = how
+
+    def _is_missing(self, what: str, row: InterpreterRun) -> None:
+        labels = self.missing.setdefault(what, [])
+        if row.label not in labels:
+            labels.append(row.label)
 
     def report_missing(self, row: InterpreterRun, why: str, *, skips: bool) -> None:
         """Report a Python without an interpreter or environment, or one that the project does not support.

@@ -28,7 +28,7 @@ __all__ = [
     "report_path",
     "with_label",
     "write_coverage",
-    "write_missing_modules",
+    "write_missing",
     "write_page",
     "write_summaries",
     "write_table",
@@ -203,12 +203,24 @@ def write_table(reporter: Any, tallies: Sequence[Tally]) -> None:
         reporter.write_line(line, red=bool(bad), green=bool(good))
 
 
-def write_missing_modules(reporter: Any, modules: Iterable[str], plugins: Mapping[str, str]) -> None:
-    """Write how to install what the tests need: `modules`, and `plugins`, each with the option that was not known."""
-    what = [f"the module {names}"] if (names := ", ".join(modules)) else []
-    what += [f"{plugin} ({option})" for plugin, option in plugins.items()]
-    if what:
-        reporter.write_line(f"hint: no environment has {' or '.join(what)}: set pyinstall_suite_install to what")
+def write_missing(reporter: Any, missing: Mapping[str, Sequence[str]], labels: Sequence[str]) -> None:
+    """Write how to install what the tests need.
+
+    These are the keys of `missing`, each with the Pythons whose environments lack it. `labels` are all Pythons.
+    """
+    groups: dict[str, list[str]] = {}
+    for what, lacking in missing.items():
+        without = [label for label in labels if label in lacking]
+        names = ", ".join(without)
+        if len(without) == len(labels):
+            start = "no environment has"
+        elif len(without) == 1:
+            start = f"the environment of {names} lacks"
+        else:
+            start = f"the environments of {names} lack"
+        groups.setdefault(start, []).append(what)
+    for start, found in groups.items():
+        reporter.write_line(f"hint: {start} {' or '.join(found)}: set pyinstall_suite_install to what")
         reporter.write_line("the tests need, in lines for pip: -e .[extra], --group NAME, or a package")
 
 

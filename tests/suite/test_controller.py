@@ -543,6 +543,21 @@ def test_an_option_of_a_plugin_that_no_environment_has_is_one_error_that_names_t
     )
 
 
+def test_a_plugin_that_only_some_environments_have_is_missing_only_there(run: Run, project: Path) -> None:
+    """An error that holds for one Python ends no other one. The hint said that no environment has the plugin."""
+    extra = "\n[project.optional-dependencies]\ntest = [\"pytest-timeout; python_version >= '3.12'\"]\n"
+    (project / "pyproject.toml").write_text(PYPROJECT + extra, "utf-8")
+    result = run("--timeout-method=thread", "-k", "fine")
+    result.assert_outcomes(passed=1, errors=1, deselected=4)
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR collecting [[]py3.9[]]*",
+            "pytest: error: unrecognized arguments: --timeout-method=thread",
+            "hint: the environment of py3.9 lacks pytest-timeout (--timeout-method): set *",
+        ]
+    )
+
+
 def test_subtests_are_reported_as_in_plain_pytest(run: Run, project: Path) -> None:
     """The reports of subtests cannot be hashed, which caused an internal error."""
     (project / "test_demo.py").write_text(

@@ -12,7 +12,7 @@ from pytest_pyinstall.suite.summary import (
     project_files,
     with_label,
     write_coverage,
-    write_missing_modules,
+    write_missing,
     write_page,
     write_table,
 )
@@ -161,12 +161,22 @@ def test_coverage_is_written_if_there_is_any() -> None:
 
 def test_a_hint_names_missing_modules_and_the_setting_to_install_them() -> None:
     reporter = Reporter()
-    write_missing_modules(reporter, [], {})
+    labels = ["py3.8", "py3.9", "py3.13"]
+    write_missing(reporter, {}, labels)
     assert reporter.lines == []
-    write_missing_modules(reporter, ["attr", "yaml"], {})
-    write_missing_modules(reporter, [], {"pytest-cov": "--cov"})
-    assert "has the module attr, yaml: set pyinstall_suite_install" in reporter.lines[0]
-    assert "has pytest-cov (--cov): set pyinstall_suite_install" in reporter.lines[2]
+    missing = {
+        "the module attr": ["py3.13", "py3.9", "py3.8"],
+        "the module tomllib": ["py3.9", "py3.8"],
+        "pytest-cov (--cov)": ["py3.8"],
+        "the module yaml": labels,
+    }
+    write_missing(reporter, missing, labels)
+    assert [line.partition(": set ")[0] for line in reporter.lines[::2]] == [
+        "hint: no environment has the module attr or the module yaml",
+        "hint: the environments of py3.8, py3.9 lack the module tomllib",
+        "hint: the environment of py3.8 lacks pytest-cov (--cov)",
+    ]
+    assert "set pyinstall_suite_install to what" in reporter.lines[0]
 
 
 def test_the_page_and_its_directory_are_written(tmp_path: Path) -> None:
