@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pytest_pyinstall.errors import EnvironmentCreationError
 from pytest_pyinstall.interpreter import environment as venv
 from pytest_pyinstall.request.identity import Key
-from pytest_pyinstall.system.processes import run, signal_name, tail
+from pytest_pyinstall.system.processes import ending_of, run, tail
 from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
@@ -29,12 +29,9 @@ class RunError(subprocess.CalledProcessError):
     def __str__(self) -> str:
         command = [str(part) for part in self.cmd]
         shown = subprocess.list2cmdline(command[:1]) + "".join(f" {_shortened(part)}" for part in command[1:])
-        ending = f"ended with exit code {self.returncode}"
-        if self.returncode < 0:
-            ending = f"was ended by {signal_name(-self.returncode)}"
         streams = (("standard output", self.stdout), ("standard error", self.stderr))
         output = "".join(f"\n--- {name} ---\n{tail(text)}" for name, text in streams if text and text.strip())
-        return f"{shown}\n{ending}{output}"
+        return f"{shown}\n{ending_of(self.returncode)}{output}"
 
 
 class Interpreter(Value):

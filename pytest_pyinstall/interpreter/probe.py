@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.request.identity import Key, Target, normalized_number
 from pytest_pyinstall.system.documents import parse_json
 from pytest_pyinstall.system.log import StepLogger
-from pytest_pyinstall.system.processes import end_with_us, forget, kill, thread_limit
+from pytest_pyinstall.system.processes import end_with_us, ending_of, forget, kill, thread_limit
 from pytest_pyinstall.system.values import replace
 
 __all__ = ["clean_environment", "probe"]
@@ -92,7 +91,7 @@ def _ask(executable: Path, environ: Mapping[str, str], timeout: float, stop: thr
     if returncode == 2 and b"Unknown option: -I" in output:  # Python 2: the error names its version
         returncode, output = _run(executable, ["-E", "-s", "-B"], environ, deadline, timeout, stop)
     if returncode != 0:
-        msg = f"{executable} is broken: it {_ending(returncode)}{_tail(output)}"
+        msg = f"{executable} is broken: it {ending_of(returncode)}{_tail(output)}"
         raise ProbeError(msg, hint=_by_hand(executable))
     text = output.decode("utf-8", "replace")
     _, started, rest = text.rpartition(_START)
@@ -224,15 +223,6 @@ def _unstartable(executable: Path, error: OSError) -> ProbeError:  # noqa: PLR09
         msg = f"{executable} cannot run on this machine, or is not a program: {error.strerror}"
         return ProbeError(msg, hint=f"file {where}")
     return ProbeError(f"{executable} cannot be started: {error.strerror or error}", hint=f"ls -l {where}")
-
-
-def _ending(returncode: int) -> str:
-    if returncode >= 0:
-        return f"ended with exit code {returncode}"
-    try:
-        return f"was ended by {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"was ended by signal {-returncode}"
 
 
 def _tail(output: bytes, most: int = 160) -> str:

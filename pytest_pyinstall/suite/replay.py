@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import sys
 import time
 import warnings
@@ -23,6 +22,7 @@ from pytest_pyinstall.suite.report import Cell, Matrix
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, named
 from pytest_pyinstall.suite.words import plugins_of, with_hint
 from pytest_pyinstall.system.documents import parse_json
+from pytest_pyinstall.system.processes import ending_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -421,11 +421,11 @@ class ReportReplayer:
             text = f"pytest ended with exit code {row.exit_code}\n\n{_exception(tail)}"
             self._broken(row, text, note=f"exit code {row.exit_code}")
         elif code not in {row.exit_code, row.exit_code & 0xFF}:
-            how = f"{_ending(code)} after pytest had ended with exit code {row.exit_code}"
+            how = f"{ending_of(code)} after pytest had ended with exit code {row.exit_code}"
             self._broken(row, f"the interpreter {how}{_end_of_output(tail)}", note=how)
 
     def _crashed(self, row: InterpreterRun, code: int, tail: str, cache: Path) -> None:
-        how, output = _ending(code), _end_of_output(tail)
+        how, output = ending_of(code), _end_of_output(tail)
         if not row.running:
             self._broken(row, f"the interpreter {how}{output}", note=how)
             return
@@ -485,13 +485,6 @@ def first_error(row: InterpreterRun) -> str:
     first, *more = row.error.splitlines()
     hints = [line for line in more if line.startswith("hint: ")]
     return "\n".join([f"ERROR [{row.label}] - {first.removeprefix('ERROR: ')}", *hints])
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
 
 
 def _end_of_output(tail: str) -> str:

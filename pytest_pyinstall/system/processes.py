@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "end_with_us",
+    "ending_of",
     "execute",
     "forget",
     "kill",
@@ -166,6 +167,11 @@ def tail(text: str, most: int = 4000) -> str:
     """The end of `text`, where programs usually write what went wrong."""
     text = text.rstrip()
     return text if len(text) <= most else f"…{text[-most:]}"
+
+
+def ending_of(code: int) -> str:
+    """How a process has ended: ``ended with exit code 3``, or ``was ended by SIGKILL`` for -9."""
+    return f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
 
 
 def signal_name(number: int) -> str:

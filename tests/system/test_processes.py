@@ -16,6 +16,7 @@ from pytest_pyinstall.system.processes import (
     CANNOT_RUN,
     NOT_FOUND,
     end_with_us,
+    ending_of,
     execute,
     forget,
     kill,
@@ -181,6 +182,12 @@ def test_tail_returns_the_end_of_a_text() -> None:
 def test_a_signal_is_shown_by_its_name_or_its_number() -> None:
     assert signal_name(9) == "SIGKILL"
     assert signal_name(1000) == "signal 1000"
+
+
+def test_how_a_process_has_ended() -> None:
+    assert ending_of(3) == "ended with exit code 3"
+    assert ending_of(-9) == "was ended by SIGKILL"
+    assert ending_of(-1000) == "was ended by signal 1000"
 
 
 def test_p13_the_error_of_a_failing_tool_has_the_end_of_its_output_without_passwords() -> None:
