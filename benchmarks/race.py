@@ -126,20 +126,24 @@ def processor(command: Sequence[str | Path], *, environ: Mapping[str, str], dire
 
 _PEAK = """\
 import os, sys, threading, time
-pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, setpgroup=0)
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
 peak = 0
 def look():
     global peak
     while True:
-        total = 0
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                try:
-                    if os.getpgid(int(name)) == pid:
-                        with open(f"/proc/{name}/status") as file:
-                            total += int(file.read().split("VmHWM:")[1].split()[0])
-                except (OSError, IndexError):
-                    pass
+        children, sizes = {}, {}
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{name}/status") as file:
+                    text = file.read()
+                children.setdefault(int(text.split("PPid:")[1].split()[0]), []).append(int(name))
+                sizes[int(name)] = int(text.split("VmHWM:")[1].split()[0])
+            except (OSError, IndexError):
+                pass
+        total, below = 0, [pid]
+        for process in below:
+            total += sizes.get(process, 0)
+            below += children.get(process, [])
         peak = max(peak, total)
         time.sleep(0.005)
 threading.Thread(target=look, daemon=True).start()
@@ -150,7 +154,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def alone(command: Sequence[str | Path], *, environ: Mapping[str, str], directory: Path) -> float:
-    """The peak memory of a process and its children in megabytes, as the sum of their own peaks. Linux only.
+    """The peak memory of a process and its descendants in megabytes, as the sum of their own peaks. Linux only.
 
     Measured by a small process, because the memory of a parent at its fork counts as the child's.
     """
