@@ -315,18 +315,29 @@ def _without_scratch(
     what = "cannot install" if what.startswith("cannot install ") else what.replace(str(scratch), "an environment")
     line = reason_of(output).replace(str(scratch), "an environment")
     message = f"{what}: {line}" if line else what
-    try:
+    hint = error.hint.replace(str(scratch), f"env-{name}")
+    with suppress(ValueError):  # not a command
         words = shlex.split(error.hint)
-    except ValueError:
-        words = [error.hint]
-    python = str(venv.executable(scratch, interpreter.key))
-    if python in words and "install" in words:
-        words.insert(words.index("install") + 1, "--dry-run")
-    words = [str(interpreter.base_executable) if word == python else word for word in words]
-    hint = error.hint
-    if str(scratch) in hint:
-        hint = shlex.join(word.replace(str(scratch), f"env-{name}") for word in words)
+        if str(venv.executable(scratch, interpreter.key)) in words and "install" in words:
+            hint = _command_with_environment(words, scratch, f"env-{name}", interpreter)
     return type(error)(message, hint=hint)
+
+
+def _command_with_environment(words: Sequence[str], scratch: Path, place: str, interpreter: Interpreter) -> str:
+    """The command `words` of an installer, with another one before it that makes the environment.
+
+    Without one it would fail: the base Python is externally managed, and may have no pip.
+    """
+    base = str(interpreter.base_executable)
+    is_pip = words[0] == str(venv.executable(scratch, interpreter.key))
+    first = [base, "-m", "venv", place] if is_pip else [words[0], "venv", "--quiet", "--python", base, place]
+    second: list[str] = []
+    for word in words:
+        if second[-1:] == ["-c"] and not Path(word).exists():
+            second.pop()  # constraints in a temporary directory
+        else:
+            second.append(word.replace(str(scratch), place))
+    return f"{shlex.join(first)} && {shlex.join(second)}"
 
 
 _EXCEPTION = re.compile(r"(?:[\w.]+\.)?\w*(?:Error|Exception)\b.*")
@@ -348,7 +359,9 @@ def reason_of(output: Sequence[str]) -> str:
         # Up to three lines, but not what pip writes after the output of a build.
         message = lines[exceptions[-1] : exceptions[-1] + 3]
         return " ".join(itertools.takewhile(lambda line: line != "end of output]", message))
-    errors = [line for line in lines if line.lower().startswith("error: ")]
+    errors = [line for line in lines if line.lower().startswith("error: ") and "Ignored the following" not in line]
+    # If a build fails, pip writes only the name of its own error class outside of the output of the build.
+    errors = [line for line in errors if not re.fullmatch(r"error: \w+(-\w+)+", line)] or errors
     found = (errors or lines[-1:] or [""])[0].removeprefix("ERROR: ").removeprefix("error: ")
     if "(from versions: none)" in found and (broken := next(filter(None, map(_BROKEN.search, lines)), None)):
         return f"no connection to the package index: {broken[1]}; {found}"

@@ -656,7 +656,9 @@ def test_an_error_of_an_installer_names_no_deleted_directory(run: Run, pytester:
     assert ".new" not in shown
     assert "cannot install: " in shown
     [hint] = {line.strip("E ") for line in shown.splitlines() if "hint: " in line}
-    words = hint.partition("hint: ")[2].split()
-    assert "--dry-run" in words
-    for word in words:
+    command = hint.partition("hint: ")[2]
+    for word in command.split():
         assert not word.startswith("/") or Path(word).exists()
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=pytester.path, capture_output=True, text=True, check=False)
+    assert [path for path in pytester.path.glob("env-3*") if path.is_dir()]
+    assert "/no/such" in done.stderr

@@ -340,6 +340,26 @@ def test_an_exception_before_the_session_ends_it_as_plain_pytest_and_is_shown_on
         ),
         (
             (
+                "  error: subprocess-exited-with-error\n\n"
+                "  \u00d7 pip subprocess to install build dependencies did not run successfully.\n"
+                "  \u2502 exit code: 1\n  \u2570\u2500> [3 lines of output]\n      Looking in links: /packages\n"
+                "      ERROR: Could not find a version that satisfies the requirement setuptools>=80 (from versions:"
+                " none)\n      ERROR: No matching distribution found for setuptools>=80\n      [end of output]\n\n"
+                "  note: This error originates from a subprocess, and is likely not a problem with pip.\n"
+                "error: subprocess-exited-with-error\n"
+            ),
+            "Could not find a version that satisfies the requirement setuptools>=80 (from versions: none)",
+        ),
+        (
+            (
+                "ERROR: Ignored the following versions that require a different python version: 9.0 Requires-Python >=3.10\n"
+                "ERROR: Could not find a version that satisfies the requirement x==99 (from versions: 1, 2)\n"
+            ),
+            "Could not find a version that satisfies the requirement x==99 (from versions: 1, 2)",
+        ),
+        ("error: metadata-generation-failed\n  the end\n", "metadata-generation-failed"),
+        (
+            (
                 "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<HTTPSConnection"
                 " at 0x7f>: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')':\n"
                 "ERROR: Could not find a version that satisfies the requirement pytest (from versions: none)\n"
