@@ -352,7 +352,7 @@ def test_an_exception_before_the_session_ends_it_as_plain_pytest_and_is_shown_on
         ),
         (
             (
-                "ERROR: Ignored the following versions that require a different python version: 9.0 Requires-Python >=3.10\n"
+                "ERROR: Ignored the following versions that require a different python version: 9 Requires-Python >=3\n"
                 "ERROR: Could not find a version that satisfies the requirement x==99 (from versions: 1, 2)\n"
             ),
             "Could not find a version that satisfies the requirement x==99 (from versions: 1, 2)",
