@@ -228,6 +228,9 @@ def _corrected(item: object) -> str:
     """`item` with each invalid request replaced by the closest valid one."""
     if not isinstance(item, str):
         return _closest(item)
+    major, _, minor = (part.strip() for part in item.partition(","))
+    if major == "3" and minor.isdecimal() and len(minor) <= 2:  # a decimal comma
+        return f"{major}.{minor}"
     pieces = (piece.strip() for piece in item.replace("\n", ",").split(","))
     return ",".join(_closest(piece) for piece in pieces if piece)
 

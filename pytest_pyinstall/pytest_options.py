@@ -20,6 +20,7 @@ __all__ = [
     "is_from_command_line",
     "is_own_directory",
     "is_suite",
+    "note_misspelled_options",
     "option_that_moved_rootdir",
     "owner_of_python_option",
     "pytest_addoption",
@@ -37,6 +38,24 @@ _STEPS_BACK = "pyinstall-steps-back"
 
 _INNER = "_pyinstall_inner"
 """The name of our plugin in the inner sessions of a suite. Each of them runs with its own Python."""
+
+
+def note_misspelled_options(parser: pytest.Parser, args: Sequence[str]) -> None:
+    """Add a line with our closest options to pytest's error, if `args` have options that nobody knows."""
+    known = {flag for option in OPTIONS for flag in option.flags}
+    unlike = [word for word in args if word.startswith("--p") and word.partition("=")[0] not in known]
+    if not unlike:
+        return
+    from contextlib import suppress
+    from difflib import get_close_matches
+
+    unknown: list[str] = []
+    with suppress(pytest.UsageError):  # of another option; pytest is going to raise it again
+        unknown = parser.parse_known_and_unknown_args(list(args))[1]
+    names = (word.partition("=")[0] for word in unlike if word in unknown)
+    near = [flag for name in names for flag in get_close_matches(name, sorted(known), n=1, cutoff=0.75)]
+    if near:
+        parser.extra_info["did you mean"] = ", ".join(dict.fromkeys(near))
 
 
 class _IniParser:

@@ -20,6 +20,7 @@ from pytest_pyinstall.pytest_options import (  # noqa: E402  # see above
     ignored_table,
     is_own_directory,
     is_suite,
+    note_misspelled_options,
     option_that_moved_rootdir,
     owner_of_python_option,
     pytest_addoption,
@@ -71,6 +72,7 @@ def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, object, object]:
     """Adapt the arguments of a suite's outer session, so that they apply to its inner sessions only."""
+    note_misspelled_options(parser, args)
     if is_suite(early_config, early_config.known_args_namespace):
         from pytest_pyinstall.suite.options import adapt_arguments
 

@@ -120,6 +120,12 @@ def test_the_error_for_a_broken_configuration_file_names_it(
         read_configuration(tmp_path)
 
 
+def test_a_decimal_comma_is_corrected() -> None:
+    assert hint_for("3,9", origin="--python") == "pytest --python 3.9"
+    assert hint_for("3, 13", origin="pyinstall_python") == 'pyinstall_python = ["3.13"]'
+    assert hint_for("3,9,13", origin="--python") == "pytest --python 3,3.9,3.13"
+
+
 def hint_for(*texts: object, origin: str) -> str:
     with pytest.raises(InvalidRequestError) as caught:
         parse_requests(texts, directory=Path(), origin=origin)

@@ -137,3 +137,23 @@ def test_a_table_that_an_older_pytest_does_not_read_is_named(pytester: pytest.Py
     pytester.makepyprojecttoml("[tool.pytest]\npyinstall_suite = true\n")
     assert ignored_table(config, (8, 4)) == "[tool.pytest]"
     assert ignored_table(config, (9, 0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--pyhton", "3.9"], "  did you mean: --python"),
+        (["--python-sutie", "--python-download=never"], "  did you mean: --python-suite, --python-downloads"),
+        (["--prefix", "x"], ""),
+        (["--pythonpath-of-theirs", "--nope"], ""),
+    ],
+)
+def test_the_error_for_a_misspelled_option_names_the_closest_one(
+    pytester: pytest.Pytester, words: list[str], line: str
+) -> None:
+    pytester.makeconftest(
+        "def pytest_addoption(parser): parser.addoption('--pythonpath-of-theirs', action='store_true')"
+    )
+    result = pytester.runpytest_subprocess(*words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert [shown for shown in result.errlines if "did you mean" in shown] == ([line] if line else [])

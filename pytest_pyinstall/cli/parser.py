@@ -210,6 +210,13 @@ class _Parser(argparse.ArgumentParser):
         hint = f"{self.prog} --help"
         if "required" in message and self.epilog:
             hint = self.epilog.splitlines()[1].strip()  # a complete example helps if an argument is missing
+        if message.startswith("unrecognized arguments: "):
+            from difflib import get_close_matches
+
+            words = message.partition(": ")[2].split()
+            known = [flag for flag in (*self._option_string_actions, *_options()) if flag.startswith("--")]
+            near = [flag for word in words for flag in get_close_matches(word.partition("=")[0], known, n=1)]
+            message += f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
         raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}", hint=hint)
 
 

@@ -47,6 +47,13 @@ def test_usage_errors_exit_with_2_and_do_nothing(cli: Cli, store: Path, words: l
     assert not store.exists()
 
 
+def test_the_error_for_a_misspelled_option_names_the_closest_one(cli: Cli) -> None:
+    assert "unrecognized arguments: --pyhton; did you mean --python?" in cli("install", "--pyhton", "3.9").err
+    assert (
+        "--al --python-mirorr=x; did you mean --all, --python-mirror?" in cli("list", "--al", "--python-mirorr=x").err
+    )
+
+
 def test_a_misspelt_command_is_corrected(cli: Cli) -> None:
     assert "did you mean install?" in cli("instal").err
 
