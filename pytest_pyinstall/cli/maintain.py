@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,7 @@ from pytest_pyinstall.errors import (
     NoMatchError,
     ProbeError,
     PyinstallError,
+    StoreError,
     UnreadableStoreError,
     UsageError,
 )
@@ -63,6 +65,9 @@ def remove(session: CommandContext, texts: Sequence[str], *, everything: bool) -
             if store.remove(key):
                 removed.append(key)
         except PyinstallError as error:
+            if type(error) is StoreError and isinstance(error.__cause__, PermissionError):
+                # The hint of an installation is another directory, which has not what is to be removed.
+                error = StoreError(error.message, hint=f"as its owner: chmod -R u+w {shlex.quote(str(store.root))}")
             errors.append(error)
     return CommandResult(
         lines=tuple(map(str, removed)), document={"removed": [str(key) for key in removed]}, errors=tuple(errors)

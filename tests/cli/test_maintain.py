@@ -1,5 +1,7 @@
 """`remove` and `verify` treat whole, damaged and foreign installations differently."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,24 @@ def test_remove_prints_the_removed_keys(cli: Cli, versions: dict[str, str], mino
 
     assert (done.code, done.out) == (0, f"{key(versions[minor])}\n")
     assert not list(store.glob("cpython-*"))
+
+
+def test_the_hint_for_a_store_that_is_read_only_is_not_another_directory(
+    cli: Cli, minor: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("install", minor)
+
+    def reject(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patch:  # root, who runs the tests in CI, can write everywhere
+        patch.setattr(Path, "rename", reject)
+        patch.setattr(os, "rename", reject)
+        refused = cli("remove", minor)
+
+    assert refused.code == 6
+    assert f"error: cannot write to the store {store}: " in refused.err
+    assert f"hint: as its owner: chmod -R u+w {store}\n" in refused.err
 
 
 @pytest.mark.parametrize("words", [["3.9"], ["--all"]])
