@@ -91,7 +91,7 @@ class StreamedUnpack:
             if can_start_processes():
                 try:
                     return UnpackProcess(self._build, into=self._into, known=self._known)
-                except OSError:  # too many processes or open files
+                except (OSError, ImportError):  # too many processes or open files
                     pass
             return _UnpackThread(self._build, into=self._into, known=self._known)
         try:

@@ -262,10 +262,16 @@ def test_where_a_process_is_of_no_use_a_second_thread_unpacks(
     assert not started
 
 
-def test_if_no_process_can_be_started_a_second_thread_unpacks(
-    into: Path, monkeypatch: pytest.MonkeyPatch, started: Started
+def break_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if no file could be opened.
+    monkeypatch.setattr(unpack_process, "_directories", lambda: __import__("pytest_pyinstall.no_such_module"))
+
+
+@pytest.mark.parametrize("broken", [set_executable("/nowhere/python"), break_import], ids=["executable", "import"])
+def test_p16_if_no_process_can_be_started_a_second_thread_unpacks(
+    into: Path, monkeypatch: pytest.MonkeyPatch, started: Started, broken: Callable[[pytest.MonkeyPatch], None]
 ) -> None:
-    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    broken(monkeypatch)
     assert (streamed(WHOLE, into) / "data").exists()
     assert not started
 
