@@ -5,7 +5,7 @@ uses no network. It reads nothing that the environment or the working directory 
 isolated mode, and its path is the standard library and the directories of our package and of its decompressors.
 
 On the pipe, each chunk has its length before it, in four bytes, least significant first. Length 0 means that the
-archive has ended and was checked; the process answers with one line of JSON. At any other end it gives up.
+archive has ended and was checked; the process answers with one line of JSON. At any other end of the pipe it gives up.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ __all__ = ["UnpackProcess", "can_start_processes", "serve"]
 
 
 _COMPLETE = 0
-_GIVE_UP = 0xFFFF_FFFF
 
 
 _PIPE_SIZE = 1 << 20
@@ -109,12 +108,12 @@ class UnpackProcess:
         return None
 
     def stop(self) -> None:
-        """End the process, and wait for its end."""
-        self._send(_GIVE_UP)
+        """Kill the process, unless it has ended, and wait for its end."""
         for stream in (self._input, self._output):
             with contextlib.suppress(OSError):
                 stream.close()
         try:
+            self._process.kill()
             self._process.wait()
         finally:
             forget(self._process, group=False)
@@ -176,8 +175,6 @@ class _Pipe:
         if self._is_complete:
             return b""
         size = int.from_bytes(self._exactly(4), "little")
-        if size == _GIVE_UP:
-            raise SystemExit(1)
         self._is_complete = size == _COMPLETE
         self.given += size
         return self._exactly(size)

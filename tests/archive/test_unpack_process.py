@@ -173,6 +173,14 @@ def test_closing_an_incomplete_stream_ends_the_process(into: Path, started: Star
     assert not (into / "python/bin/python3").is_symlink()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGSTOP")
+def test_p20_a_stopped_process_is_ended_too(into: Path, started: Started) -> None:
+    with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
+        stream.write(WHOLE[:-5])
+        started[0].send_signal(signal.SIGSTOP)
+    assert started[0].returncode == -signal.SIGKILL
+
+
 @pytest.mark.skipif(os.name == "nt", reason="there are no process groups")
 def test_p20_ctrl_c_does_not_reach_the_process(into: Path, started: Started) -> None:
     with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
