@@ -189,6 +189,38 @@ def test_p20_ctrl_c_does_not_reach_the_process(into: Path, started: Started) -> 
         stream.tree(archive(WHOLE))
 
 
+def test_p20_an_interrupt_during_the_start_ends_the_process(
+    into: Path, monkeypatch: pytest.MonkeyPatch, started: Started
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(unpack_process.UnpackProcess, "write", interrupt)
+    with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream, pytest.raises(KeyboardInterrupt):
+        stream.write(WHOLE)
+    assert started[0].returncode is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="opens the pipe through /proc")
+@pytest.mark.usefixtures("fails_here")
+def test_a_copy_of_this_process_that_holds_the_pipes_delays_nothing(
+    into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a plugin had forked while the pipes were made."""
+    held = []
+    complete = unpack_process.UnpackProcess.complete
+
+    def hold(process: unpack_process.UnpackProcess) -> Path | None:
+        held.append(os.open(f"/proc/{process._process.pid}/fd/1", os.O_WRONLY))
+        return complete(process)
+
+    monkeypatch.setattr(unpack_process.UnpackProcess, "complete", hold)
+    try:
+        assert (streamed(WHOLE, into) / "data").exists()
+    finally:
+        os.close(*held)
+
+
 PARENT = """\
 import sys, time
 from pathlib import Path

@@ -223,6 +223,8 @@ def compare(run: Run, shared_home: Path) -> Compare:
             for name, value in environ.items():
                 patch.setenv(name, value)
             suite = run("--junitxml=suite.xml", *words, pythons=pythons)
+        if suite.ret == pytest.ExitCode.USAGE_ERROR:
+            run("--co", pythons=pythons)  # it may have ended before there were environments
         ours = outcomes_of(place / "suite.xml") if (place / "suite.xml").exists() else {}
         # If a session cannot start, the suite reports an error of its Python, and plain pytest only an exit code.
         ours = {name: outcome for name, outcome in ours.items() if not name.startswith("::[")}
