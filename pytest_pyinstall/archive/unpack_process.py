@@ -75,14 +75,18 @@ class UnpackProcess:
             bufsize=0,
             **own_group(),  # Ctrl-C must not reach it: we decide what becomes of it
         )
-        end_with_us(self._process, group=False)
         self._can_write = True
-        if sys.platform == "linux":
-            import fcntl
+        try:
+            end_with_us(self._process, group=False)
+            if sys.platform == "linux":
+                import fcntl
 
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        self.write(json.dumps([build.file_name, build.size, str(into)]).encode())
+                with contextlib.suppress(OSError):
+                    fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            self.write(json.dumps([build.file_name, build.size, str(into)]).encode())
+        except BaseException:
+            self.stop()
+            raise
 
     def write(self, chunk: bytes) -> None:
         """Send the next bytes. Waits while the process is slower."""
@@ -93,7 +97,10 @@ class UnpackProcess:
     def complete(self) -> Path | None:
         """Wait for the tree. Returns its top folder, None if there is no answer, or raises what `unpack` raises."""
         self._send(_COMPLETE)
-        text = b"".join(iter(lambda: self._output.read(1 << 16), b""))
+        text = bytearray()
+        # One line, and not to the end of the pipe: a plugin can have forked, and hold the pipe too.
+        while not text.endswith(b"\n") and (chunk := self._output.read(1 << 16)):
+            text += chunk
         try:
             answer = json.loads(text)
         except ValueError:
@@ -202,4 +209,4 @@ def serve() -> None:
         while pipe.read():  # after an error, the download goes on
             pass
     with open(1, "wb", closefd=False) as output:
-        output.write(json.dumps(answer).encode())
+        output.write(json.dumps(answer).encode() + b"\n")
