@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from contextlib import suppress
 from threading import Condition, Lock, Thread
 from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 
@@ -87,17 +88,15 @@ class StreamedUnpack:
         return tree
 
     def _start(self) -> _Running:
-        if not _thread_turn.acquire(blocking=False):
-            if can_start_processes():
-                try:
-                    return UnpackProcess(self._build, into=self._into, known=self._known)
-                except (OSError, ImportError):  # too many processes or open files
-                    pass
-            return _UnpackThread(self._build, into=self._into, known=self._known)
+        turn = _thread_turn if _thread_turn.acquire(blocking=False) else None
+        if turn is None and can_start_processes():
+            with suppress(OSError, ImportError):  # too many processes or open files
+                return UnpackProcess(self._build, into=self._into, known=self._known)
         try:
-            return _UnpackThread(self._build, into=self._into, known=self._known, turn=_thread_turn)
+            return _UnpackThread(self._build, into=self._into, known=self._known, turn=turn)
         except BaseException:
-            _thread_turn.release()
+            if turn is not None:
+                turn.release()
             raise
 
     def _stop(self) -> None:
@@ -106,8 +105,9 @@ class StreamedUnpack:
             self._running = None
 
     def _clear(self) -> None:
-        for left in children(self._into) if self._size else ():
-            delete(left)
+        if self._size:
+            for left in children(self._into):
+                delete(left)
         self._known.clear()
         self._size = 0
 
@@ -125,7 +125,7 @@ class _Running(Protocol):
 
 
 class _UnpackThread:
-    def __init__(self, build: Build, *, into: Path, known: FileDigests, turn: Lock | None = None) -> None:
+    def __init__(self, build: Build, *, into: Path, known: FileDigests, turn: Lock | None) -> None:
         self._build = build
         self._into = into
         self._known = known
