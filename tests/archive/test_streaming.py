@@ -9,31 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hostile_archives import END, HOSTILE, PYTHON, Hostile, entry, gz, header
-from unpacking import snapshot
+from hostile_archives import END, HOSTILE, PYTHON, Hostile, entry, gz
+from unpacking import WHOLE, archive, build_of, snapshot
 from waiting import wait_until
 
 from pytest_pyinstall.archive import _tree_writer, streaming
 from pytest_pyinstall.archive.streaming import StreamedUnpack
 from pytest_pyinstall.archive.unpack import unpack
 from pytest_pyinstall.errors import IntegrityError, StoreError, UnsafeArchiveError
-from pytest_pyinstall.request.identity import Archive, Build, Key
 
 if TYPE_CHECKING:
     from pytest_pyinstall.system.files import FileDigests
-
-KEY = Key.parse("cpython-3.12.4-linux-x86_64-gnu")
-NAME = "cpython-3.12.4-x86_64-unknown-linux-gnu-install_only.tar.gz"
-WHOLE = gz(PYTHON, header("python/bin/python3", kind=b"2", link="python3.12"), entry("python/data", b"1" * 3000), END)
-
-
-def build_of(content: bytes, name: str = NAME, *, has_size: bool = True) -> Build:
-    size = len(content) if has_size else None
-    return Build(key=KEY, url=f"https://example.org/{name}", sha256="0" * 64, size=size)
-
-
-def checked_archive(content: bytes, name: str = NAME) -> Archive:
-    return Archive(build=build_of(content, name), file=io.BytesIO(content))
 
 
 def write(stream: StreamedUnpack, content: bytes, *, size: int) -> None:
@@ -68,11 +54,11 @@ def test_streaming_gives_the_same_tree_as_unpack(into: Path, tmp_path: Path, siz
     known: FileDigests = {}
     with StreamedUnpack(build_of(WHOLE, has_size=has_size), into=into, known=known) as stream:
         write(stream, WHOLE, size=size)
-        tree = stream.tree(checked_archive(WHOLE))
+        tree = stream.tree(archive(WHOLE))
 
     (tmp_path / "other").mkdir()
     theirs: FileDigests = {}
-    unpack(checked_archive(WHOLE), into=tmp_path / "other", known=theirs)
+    unpack(archive(WHOLE), into=tmp_path / "other", known=theirs)
     assert tree == into / "python"
     assert snapshot(into) == snapshot(tmp_path / "other")
     assert sorted(row[2] for row in known.values()) == sorted(row[2] for row in theirs.values())
@@ -94,7 +80,7 @@ def test_plain_tar_and_zip_can_be_streamed(into: Path, suffix: str) -> None:
     with StreamedUnpack(build_of(content, name), into=into, known={}) as stream:
         write(stream, content, size=700)
         written = snapshot(into)
-        assert (stream.tree(checked_archive(content, name)) / "bin/python3.12").is_file()
+        assert (stream.tree(archive(content, name)) / "bin/python3.12").is_file()
     assert suffix == "tar" or not written  # a zip has its directory at the end
 
 
@@ -104,7 +90,7 @@ def test_p9_no_link_is_made_and_no_tree_is_given_before_the_digest_is_checked(in
         wait_until(lambda: is_file_of(into / "python/data", 3000))
         assert not any(path.is_symlink() for path in into.rglob("*"))
         # `tree` needs an `Archive`, which only `fetch` makes.
-        assert stream.tree(checked_archive(WHOLE)) == into / "python"
+        assert stream.tree(archive(WHOLE)) == into / "python"
         assert (into / "python/bin/python3").is_symlink()
 
 
@@ -118,7 +104,7 @@ def test_p9_a_restarted_download_leaves_no_earlier_files(into: Path) -> None:
         assert snapshot(into) == {}
         assert known == {}
         stream.write(WHOLE)
-        stream.tree(checked_archive(WHOLE))
+        stream.tree(archive(WHOLE))
     assert {path.parts[0] for path in (each.relative_to(into) for each in into.rglob("*"))} == {"python"}
 
 
@@ -128,14 +114,14 @@ def test_p9_an_unpacking_error_is_forgotten_after_a_restart(into: Path) -> None:
         wait_until(is_over)
         stream.restart()
         write(stream, WHOLE, size=50)
-        assert (stream.tree(checked_archive(WHOLE)) / "data").stat().st_size == 3000
+        assert (stream.tree(archive(WHOLE)) / "data").stat().st_size == 3000
 
 
 def test_p9_a_tree_of_unchecked_bytes_is_not_returned(into: Path) -> None:
     other = gz(PYTHON, entry("python/evil", b"1"), END)
     with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
         stream.write(other)
-        tree = stream.tree(checked_archive(WHOLE))
+        tree = stream.tree(archive(WHOLE))
     assert not (tree / "evil").exists()
     assert (tree / "data").exists()
 
@@ -152,7 +138,7 @@ def test_p10_a_hostile_archive_is_rejected_during_the_download(
     with StreamedUnpack(build, into=into, known={}) as stream:
         write(stream, content, size=max(1, len(content) // 7))
         with pytest.raises(IntegrityError) as caught:
-            stream.tree(checked_archive(content, hostile.file_name))
+            stream.tree(archive(content, hostile.file_name))
     assert hostile.file_name in caught.value.message
     if has_size or "in 1 kB" not in hostile.name:  # without a size, only the end of this one shows that it is too short
         assert type(caught.value) is hostile.error
@@ -175,7 +161,7 @@ def test_p10_unpacking_a_bomb_stops_before_its_end(into: Path, has_size: bool) -
         write(stream, bomb[len(bomb) // 2 :], size=1000)  # the download continues and does not wait for the unpacking
         assert sum(path.stat().st_size for path in into.rglob("*") if path.is_file()) == written
         with pytest.raises(UnsafeArchiveError, match="too much for an archive of its size"):
-            stream.tree(checked_archive(bomb))
+            stream.tree(archive(bomb))
 
 
 def test_p16_a_full_disk_is_reported_after_the_download(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +172,7 @@ def test_p16_a_full_disk_is_reported_after_the_download(into: Path, monkeypatch:
     with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
         write(stream, WHOLE, size=10)
         with pytest.raises(StoreError, match="No space left on device"):
-            stream.tree(checked_archive(WHOLE))
+            stream.tree(archive(WHOLE))
 
 
 def test_closing_an_incomplete_stream_does_not_wait_for_its_end(into: Path) -> None:
@@ -229,4 +215,4 @@ def test_each_decompressor_accepts_bytes_in_pieces(into: Path, monkeypatch: pyte
         monkeypatch.setitem(sys.modules, "isal.igzip_lib", None)
     with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
         write(stream, WHOLE, size=7)
-        assert stream.tree(checked_archive(WHOLE)) == into / "python"
+        assert stream.tree(archive(WHOLE)) == into / "python"

@@ -6,12 +6,23 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+from hostile_archives import END, PYTHON, entry, gz, header
+
 from pytest_pyinstall.request.identity import Archive, Build, Key
 
 KEY = Key.parse("cpython-3.12.4-linux-x86_64-gnu")
 
 
 NAME = "cpython-3.12.4-x86_64-unknown-linux-gnu-install_only.tar.gz"
+
+
+WHOLE = gz(PYTHON, header("python/bin/python3", kind=b"2", link="python3.12"), entry("python/data", b"1" * 3000), END)
+
+
+def build_of(content: bytes, name: str = NAME, *, has_size: bool = True) -> Build:
+    """The build whose archive is `content`, with its size if the catalogue `has_size`."""
+    size = len(content) if has_size else None
+    return Build(key=KEY, url=f"https://example.org/{name}", sha256="0" * 64, size=size)
 
 
 def archive(content: bytes | BinaryIO, name: str = NAME) -> Archive:
