@@ -8,10 +8,11 @@ in `settings._READERS`.
 Every pytest session imports this module, so it imports nothing.
 """
 
-__all__ = ["BY_NAME", "OPTIONS", "SETTINGS", "Option"]
+__all__ = ["BY_NAME", "OPTIONS", "SETTINGS", "Option", "closest_flags"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from typing import Literal
 
     Kind = Literal[
@@ -305,3 +306,11 @@ BY_NAME = {option.name: option for option in OPTIONS}
 
 SETTINGS = tuple(option for option in OPTIONS if option.field and option.option)
 """The settings that can be given as an option, to pytest and on the command line."""
+
+
+def closest_flags(words: "Iterable[str]", flags: "Sequence[str]", *, cutoff: float) -> "list[str]":
+    """The most similar of `flags` for each of `words`, such as ``--pyhton=3.9``, if the similarity reaches `cutoff`."""
+    from difflib import get_close_matches
+
+    near = (get_close_matches(word.partition("=")[0], flags, n=1, cutoff=cutoff) for word in words)
+    return list(dict.fromkeys(flag for found in near for flag in found))

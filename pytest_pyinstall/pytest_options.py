@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS
+from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS, closest_flags
 
 if TYPE_CHECKING:
     from pytest_pyinstall.settings import Settings
@@ -41,21 +41,18 @@ _INNER = "_pyinstall_inner"
 
 
 def note_misspelled_options(parser: pytest.Parser, args: Sequence[str]) -> None:
-    """Add a line with our closest options to pytest's error, if `args` have options that nobody knows."""
+    """If `args` contain unknown options, add the most similar options of ours to pytest's error."""
     known = {flag for option in OPTIONS for flag in option.flags}
     unlike = [word for word in args if word.startswith("--p") and word.partition("=")[0] not in known]
     if not unlike:
         return
     from contextlib import suppress
-    from difflib import get_close_matches
 
     unknown: list[str] = []
     with suppress(pytest.UsageError):  # of another option; pytest is going to raise it again
         unknown = parser.parse_known_and_unknown_args(list(args))[1]
-    names = (word.partition("=")[0] for word in unlike if word in unknown)
-    near = [flag for name in names for flag in get_close_matches(name, sorted(known), n=1, cutoff=0.75)]
-    if near:
-        parser.extra_info["did you mean"] = ", ".join(dict.fromkeys(near))
+    if near := closest_flags((word for word in unlike if word in unknown), sorted(known), cutoff=0.75):
+        parser.extra_info["did you mean"] = ", ".join(near)
 
 
 class _IniParser:

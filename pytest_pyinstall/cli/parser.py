@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyinstall.errors import UsageError
-from pytest_pyinstall.options import SETTINGS
+from pytest_pyinstall.options import SETTINGS, closest_flags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -211,12 +211,9 @@ class _Parser(argparse.ArgumentParser):
         if "required" in message and self.epilog:
             hint = self.epilog.splitlines()[1].strip()  # a complete example helps if an argument is missing
         if message.startswith("unrecognized arguments: "):
-            from difflib import get_close_matches
-
-            words = message.partition(": ")[2].split()
             known = [flag for flag in (*self._option_string_actions, *_options()) if flag.startswith("--")]
-            near = [flag for word in words for flag in get_close_matches(word.partition("=")[0], known, n=1)]
-            message += f"; did you mean {', '.join(dict.fromkeys(near))}?" if near else ""
+            near = closest_flags(message.partition(": ")[2].split(), known, cutoff=0.6)
+            message += f"; did you mean {', '.join(near)}?" if near else ""
         raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}", hint=hint)
 
 

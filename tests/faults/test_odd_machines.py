@@ -19,7 +19,7 @@ NOBODY = 54321
 
 
 def as_nobody(workshop: Workshop, *command: str, environ: Mapping[str, str]) -> Ended:
-    """Run as `NOBODY`, who can read every file but write none: the interpreter may be in root's home."""
+    """Run as `NOBODY`. It can write no file, but read every file, because the interpreter may be in root's home."""
     setpriv = shutil.which("setpriv")
     if setpriv is None or os.geteuid() != 0:
         pytest.skip("needs root, and setpriv")
