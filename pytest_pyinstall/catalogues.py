@@ -32,6 +32,9 @@ __all__ = ["Catalogues", "naming_the_mirror"]
 _DAY = 86400.0
 
 
+_NO_DOCUMENT = "cannot download the document that uv publishes"
+
+
 _LOGGER = StepLogger(__name__)
 
 
@@ -50,18 +53,32 @@ def naming_the_mirror(settings: Settings, url: str) -> Iterator[None]:
 
 
 def _mirror_hint(error: FetchError | IntegrityError, settings: Settings, mirror: str) -> str:
-    from pathlib import Path
-
     from pytest_pyinstall.download.fetch import HINT_RETRY, MissingFileError
 
-    if isinstance(error, MissingFileError) and settings.catalogue in {None, "pbs", "uv"}:
-        # A mirror from `mirror pull` or `mirror pack` has its own builds, and the default catalogue has others.
-        place = mirror.rstrip("/") + "/catalogue.json"
-        if "?" not in place and ("://" in place or Path(place).exists()):
-            return f"if the mirror has a catalogue of its own: --python-catalogue {redacted(place)}"
+    # A mirror from `mirror pull` or `mirror pack` has its own builds, and the default catalogue has others.
+    if isinstance(error, MissingFileError) and settings.catalogue in {None, "pbs", "uv"} and (own := _beside(mirror)):
+        it_has = "the mirror has" if is_local(mirror) else "if the mirror has"
+        return f"{it_has} a catalogue of its own: --python-catalogue {own}"
     if error.hint == HINT_RETRY:
         return "try again later; another mirror: --python-mirror URL or DIR; a proxy: HTTPS_PROXY=http://host:port"
     return error.hint
+
+
+def _beside(mirror: str) -> str:
+    """The catalogue of `mirror`, to be typed. Empty if the mirror is a directory without one."""
+    import shlex
+
+    place = mirror.rstrip("/") + "/catalogue.json"
+    if "?" in place:
+        return ""
+    if is_local(place):
+        from pytest_pyinstall.download.local import open_file_url
+
+        try:
+            open_file_url(place).close()
+        except FetchError:
+            return ""
+    return shlex.quote(redacted(place))
 
 
 class Catalogues:
@@ -133,7 +150,10 @@ class Catalogues:
             origin = self.settings.origins.get("catalogue")
             if origin is None:
                 raise
-            raise type(error)(f"{error.message} ({origin})", hint=error.hint) from error
+            place = self.settings.catalogue or ""
+            inside = _beside(place) if is_local(place) else ""  # a mirror, instead of its catalogue
+            hint = f"--python-catalogue {inside}" if inside else error.hint
+            raise type(error)(f"{error.message} ({origin})", hint=hint) from error
 
     @property
     def uv(self) -> Catalogue:
@@ -168,7 +188,7 @@ class Catalogues:
                 client=self.client(),
                 cache=settings.cache,
                 offline=settings.offline or settings.downloads == "never",
-                what="cannot download the document that uv publishes",
+                what=_NO_DOCUMENT,
                 max_age=_DAY,
                 attempts=2,
             )
@@ -227,5 +247,10 @@ class Catalogues:
             message = f"{error.message}, and the document that uv publishes, which lists more, is not in the cache"
             raise NoMatchError(message, hint=error.hint) from offline
         except FetchError as trouble:
-            message = f"{error.message}, and the document that lists more cannot be downloaded: {trouble.message}"
-            raise CatalogueError(message, hint="--python-catalogue FILE") from trouble
+            from pytest_pyinstall.download.fetch import MissingFileError
+
+            reason = trouble.message.removeprefix(f"{_NO_DOCUMENT}: ")
+            message = f"{error.message}, and the document that uv publishes, which lists more, cannot be used: {reason}"
+            # Only this error has a hint for a mirror.
+            hint = trouble.hint if isinstance(trouble, MissingFileError) else ""
+            raise CatalogueError(message, hint=hint or "--python-catalogue FILE") from trouble

@@ -294,17 +294,42 @@ def test_a_build_that_a_mirror_lacks_names_the_variable_and_the_catalogue_beside
     )
 
 
+@pytest.mark.parametrize(
+    ("request_text", "options"),
+    [
+        ("3.13", ()),
+        ("3.13", ("--python-catalogue", "uv")),
+        (LACKING, ()),  # pbs-installer has no build, so the mirror should have the document of uv
+    ],
+)
 def test_a_mirror_directory_with_a_catalogue_hints_at_it_and_one_without_at_filling_it(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_text: str, options: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", str(tmp_path / "mirror"))
-    (tmp_path / "mirror").mkdir()
-    empty = cli("install", "3.13", "--python-preference", "only-managed")
+    words = ("install", request_text, "--python-preference", "only-managed", *options)
+    monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", str(tmp_path / "a mirror"))
+    (tmp_path / "a mirror").mkdir()
+    empty = cli(*words)
     assert "no such file (PYTEST_PYINSTALL_MIRROR)" in empty.err
     assert "mirror pull" in empty.err
-    (tmp_path / "mirror" / "catalogue.json").write_text("{}")
-    own = cli("install", "3.13", "--python-preference", "only-managed")
-    assert f"--python-catalogue {tmp_path / 'mirror' / 'catalogue.json'}" in own.err
+    (tmp_path / "a mirror" / "catalogue.json").write_text("{}")
+    own = cli(*words)
+    hint = f"the mirror has a catalogue of its own: --python-catalogue '{tmp_path / 'a mirror' / 'catalogue.json'}'"
+    assert own.err.splitlines()[-1] == f"hint: {hint}"
+
+
+def test_list_all_with_a_mirror_names_the_catalogue_of_the_mirror(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "catalogue.json").write_text("{}")
+    done = cli("list", "--all", "3.12", "--python-mirror", str(tmp_path))
+    assert done.code == 0
+    assert f"hint: the mirror has a catalogue of its own: --python-catalogue {tmp_path}/catalogue.json" in done.err
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_a_mirror_in_place_of_its_catalogue_hints_at_the_catalogue(cli: Cli, tmp_path: Path, form: str) -> None:
+    (tmp_path / "catalogue.json").write_text("{}")
+    place = form.format(tmp_path)
+    done = resolve(cli, "3.13", options=("--python-catalogue", place))
+    assert done.err.splitlines()[-1] == f"hint: --python-catalogue {place}/catalogue.json"
 
 
 @pytest.mark.parametrize("text", [None, "{"], ids=["missing", "damaged"])

@@ -305,7 +305,7 @@ def _available(session: CommandContext, installed: set[Key]) -> list[Build]:
         try:
             known = [*provisioner.catalogues.uv.builds, *known]
         except PyinstallError as error:
-            session.display.say(f"without pre-releases, debug and musl builds, and GraalPy: {error.message}")
+            session.display.say(f"without pre-releases, debug and musl builds, and GraalPy: {error}")
     builds: dict[Key, Build] = {}
     for build in sorted(known, key=lambda build: build.tag):
         if build.key.target == provisioner.target and build.key not in installed:

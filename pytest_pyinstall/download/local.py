@@ -74,7 +74,7 @@ def read_local(url: str, limits: RetryPolicy = RetryPolicy(), what: str = CATALO
     """
     try:
         reading = "cannot read the catalogue" if what == CATALOGUE else f"{what}: cannot read"
-        hint = "--python-catalogue FILE, or URL" if what == CATALOGUE else ""
+        hint = "--python-catalogue FILE, or URL" if what == CATALOGUE else _MIRROR_HINT
         with open_file_url(url, what=reading, hint=hint) as source:
             body = bytearray()
             while len(body) <= limits.catalogue_size and (chunk := source.read(1 << 20)):
