@@ -283,7 +283,7 @@ def test_each_entry_point_of_the_wheel_exists(wheel: zipfile.Path) -> None:
     )
     assert text.split("\n") == [
         "[console_scripts]",
-        "pytest-pyinstall = pytest_pyinstall.cli.main:main",
+        "pytest-pyinstall = pytest_pyinstall.cli.main:run_and_exit",
         "",
         "[pytest11]",
         "pyinstall = pytest_pyinstall.pytest_plugin",

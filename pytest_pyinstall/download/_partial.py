@@ -5,7 +5,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterator
@@ -75,7 +74,7 @@ class PartialDownload:
             # We hold the lock, but another process writes this file: its lock file was deleted. Use a file of our own.
             with contextlib.suppress(OSError):
                 os.close(descriptor)
-            path = path.with_name(f".{secrets.token_hex(8)}.part")
+            path = path.with_name(f".{os.urandom(8).hex()}.part")
             descriptor = _open_part(path)
         part = cls(path, descriptor, sink)
         try:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from pytest_pyinstall.download._partial import ArchiveSink, PartialDownload, SharedPartError
@@ -282,6 +281,6 @@ def fetch(
             if locked:
                 with contextlib.suppress(SharedPartError):
                     return Archive(build=build, file=download(f"{path.name}.part"))
-            return Archive(build=build, file=download(f".{secrets.token_hex(8)}.part"))
+            return Archive(build=build, file=download(f".{os.urandom(8).hex()}.part"))
     finally:
         listener.finished()

@@ -234,3 +234,35 @@ def test_an_interruption_during_clean_up_exits_with_130(monkeypatch: pytest.Monk
     monkeypatch.setattr("pytest_pyinstall.cli.main._run", interrupted)
 
     assert cli("list").code == 130
+
+
+_SCRIPT = "import atexit, sys, threading; from pytest_pyinstall.cli.main import run_and_exit; "
+
+
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ("atexit.register(print, 'at exit')", "at exit"),
+        ("threading.Thread(target=lambda: (time.sleep(0.2), print('thread'))).start()", "thread"),
+        ("threading.Thread(target=time.sleep, args=(600,), daemon=True).start()", "3.77"),
+        ("sys.stdout = open(1, 'w', closefd=False, buffering=1 << 20)", "3.77"),
+    ],
+    ids=["atexit", "thread", "daemon", "buffer"],
+)
+def test_the_script_ends_at_once_and_loses_nothing(before: str, text: str, mirrored: Path) -> None:
+    code = f"{_SCRIPT} import time; {before}; run_and_exit()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "find", "--json", "3.77"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=mirrored,
+    )
+    assert (done.returncode, text in done.stdout, "hint: pytest-pyinstall list" in done.stderr) == (3, True, True)
+
+
+def test_the_script_does_not_take_python_apart() -> None:
+    loud = "loud = type('Loud', (), {'__del__': lambda _: print('deleted')})()"
+    code = f"{_SCRIPT} {loud}; run_and_exit()"
+    done = subprocess.run([sys.executable, "-c", code, "--version"], check=True, capture_output=True, text=True)
+    assert "deleted" not in done.stdout
