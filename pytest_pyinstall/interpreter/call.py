@@ -19,7 +19,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.errors import CallError, UsageError
-from pytest_pyinstall.system.processes import run_into, signal_name, tail
+from pytest_pyinstall.system.processes import ending_of, run_into, tail
 from pytest_pyinstall.system.temporary import temporary_directory
 
 if TYPE_CHECKING:
@@ -359,7 +359,6 @@ def _unpacked(
         case {"exception": exception, "text": text, "traceback": traceback}:
             msg = f"{name} under {key.display_name} raised {text}\n--- traceback of {key.display_name} ---\n{traceback}"
             raise CallError(msg.rstrip(), exception=exception, traceback=traceback)
-    ending = f"was ended by {signal_name(-done.returncode)}" if done.returncode < 0 else f"exit code {done.returncode}"
     output = f"\n{tail(done.stderr)}" if done.stderr.strip() else ""
-    msg = f"{executable} ended before {name} returned ({ending}){output}"
+    msg = f"{executable} {ending_of(done.returncode)} before {name} returned{output}"
     raise CallError(msg)

@@ -379,7 +379,7 @@ def test_an_exception_contains_its_traceback(minor: str) -> None:
 def test_an_exit_or_a_signal_is_a_call_error(python: Interpreter) -> None:
     with pytest.raises(CallError, match="raised SystemExit: 3"):
         python.call(leaving)
-    with pytest.raises(CallError, match=r"ended before dying returned \(exit code 4\)"):
+    with pytest.raises(CallError, match="ended with exit code 4 before dying returned"):
         python.call(dying)
     if os.name != "nt":
         with pytest.raises(CallError, match=r"was ended by SIGKILL"):
