@@ -8,7 +8,7 @@ in `settings._READERS`.
 Every pytest session imports this module, so it imports nothing.
 """
 
-__all__ = ["BY_NAME", "OPTIONS", "SETTINGS", "Option", "closest_flags"]
+__all__ = ["BY_NAME", "OPTIONS", "SETTINGS", "Option", "closest_names", "notes_on_names"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -308,9 +308,57 @@ SETTINGS = tuple(option for option in OPTIONS if option.field and option.option)
 """The settings that can be given as an option, to pytest and on the command line."""
 
 
-def closest_flags(words: "Iterable[str]", flags: "Sequence[str]", *, cutoff: float) -> "list[str]":
-    """The most similar of `flags` for each of `words`, such as ``--pyhton=3.9``, if the similarity reaches `cutoff`."""
+_PREFIXES = ("--python-", "--pyinstall-", "--", "pyinstall_", "PYTEST_PYINSTALL_")
+
+
+def closest_names(words: "Iterable[str]", known: "Sequence[str]", *, cutoff: float = 0.75) -> "list[str]":
+    """What each of `words` probably means: the most similar of `known` options, ini values or variables.
+
+    ``--pyhton=3.9`` means ``--python``. What all names begin with, such as ``--python-``, is not compared. If there is
+    exactly this option, but not in `known`, its other name is returned: ``PYTEST_PYINSTALL_HOME`` for
+    ``--python-home``. `cutoff` is the similarity of words without such a prefix.
+    """
+    found = (_closest_name(word.partition("=")[0], known, cutoff) for word in words)
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _closest_name(word: str, known: "Sequence[str]", cutoff: float) -> str:
     from difflib import get_close_matches
 
-    near = (get_close_matches(word.partition("=")[0], flags, n=1, cutoff=cutoff) for word in words)
-    return list(dict.fromkeys(flag for found in near for flag in found))
+    word = word.replace("_", "-") if word.startswith("-") else word
+    prefix = next((prefix for prefix in _PREFIXES if word.startswith(prefix)), "")
+    rest = word.removeprefix(prefix)
+    if prefix and (other := _other_name(rest.lower().replace("-", "_"), word, known)):
+        return other
+    if prefix in {"", "--"}:
+        return next(iter(get_close_matches(word, known, n=1, cutoff=cutoff)), "")
+    starts = (prefix, "--python-" if word.startswith("-") else prefix)
+    rests = {name.removeprefix(start): name for name in known for start in starts if name.startswith(start)}
+    return next((rests[near] for near in get_close_matches(rest, list(rests), n=1, cutoff=0.6)), "")
+
+
+def _other_name(name: str, word: str, known: "Sequence[str]") -> str:
+    """The name of the option `name`: one of `known` if possible. Empty if `word` is its only name."""
+    option = BY_NAME.get(name) or next((each for each in OPTIONS if each.ini == f"pyinstall_{name}"), None)
+    if option is None:
+        return ""
+    names = [each for each in (option.option, option.variable, option.uv, option.ini) if each]
+    return next((each for each in names if each in known), names[0] if word not in names else "")
+
+
+def notes_on_names(ini: "Iterable[str]", environ: "Iterable[str]") -> "list[str]":
+    """A sentence for each ini value and variable that is not one of ours, but is similar to one."""
+    variables = [option.variable for option in OPTIONS if option.variable] + ["PYTEST_PYINSTALL_SUITE"]
+    places = {
+        "ini value": (
+            [name for name in ini if name.startswith("py")],
+            [option.ini for option in OPTIONS if option.ini],
+        ),
+        "variable": ([name for name in environ if name.startswith("PYTEST_PYINSTALL_")], variables),
+    }
+    return [
+        f"there is no {kind} {name}; did you mean {near[0]}?"
+        for kind, (names, known) in places.items()
+        for name in names
+        if name not in known and (near := closest_names([name], known))
+    ]

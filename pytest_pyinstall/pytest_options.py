@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS, closest_flags
+from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS, closest_names, notes_on_names
 
 if TYPE_CHECKING:
     from pytest_pyinstall.settings import Settings
@@ -21,6 +21,7 @@ __all__ = [
     "is_own_directory",
     "is_suite",
     "note_misspelled_options",
+    "notes_on_misspelled_names",
     "option_that_moved_rootdir",
     "owner_of_python_option",
     "pytest_addoption",
@@ -51,8 +52,16 @@ def note_misspelled_options(parser: pytest.Parser, args: Sequence[str]) -> None:
     unknown: list[str] = []
     with suppress(pytest.UsageError):  # of another option; pytest is going to raise it again
         unknown = parser.parse_known_and_unknown_args(list(args))[1]
-    if near := closest_flags((word for word in unlike if word in unknown), sorted(known), cutoff=0.75):
+    if near := closest_names((word for word in unlike if word in unknown), sorted(known)):
         parser.extra_info["did you mean"] = ", ".join(near)
+
+
+def notes_on_misspelled_names(config: pytest.Config) -> list[str]:
+    """A sentence for each misspelled ini value and variable. pytest only warns that it does not know the ini value."""
+    if _is_inner(config):
+        return []
+    ini = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001  # the second is deprecated since pytest 9
+    return notes_on_names(ini, os.environ)
 
 
 class _IniParser:

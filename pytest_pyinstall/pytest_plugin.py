@@ -21,6 +21,7 @@ from pytest_pyinstall.pytest_options import (  # noqa: E402  # see above
     is_own_directory,
     is_suite,
     note_misspelled_options,
+    notes_on_misspelled_names,
     option_that_moved_rootdir,
     owner_of_python_option,
     pytest_addoption,
@@ -133,6 +134,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         lines.append(f"pyinstall: pytest does not use the configuration of this directory, {why}")
     if table := ignored_table(config, pytest.version_tuple[:2]):
         lines.append(f"pyinstall: pytest {pytest.__version__} does not read {table}: use [tool.pytest.ini_options]")
+    lines += [f"pyinstall: {note}" for note in notes_on_misspelled_names(config)]
     if state is None or not state.choices:
         return lines
     from pytest_pyinstall.session import detailed_header, header

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 
 from pytest_pyinstall.errors import InvalidSettingError
-from pytest_pyinstall.options import BY_NAME, OPTIONS, Option
+from pytest_pyinstall.options import BY_NAME, OPTIONS, Option, closest_names
 from pytest_pyinstall.request.identity import RELEASE_WORKFLOW, Signer
 from pytest_pyinstall.system.urls import redacted
 from pytest_pyinstall.system.values import Value, replace
@@ -179,7 +179,8 @@ def _word(option: Option, value: _GivenValue) -> str:
     if value.text in option.words or (value.origin == "UV_PYTHON_DOWNLOADS" and value.text == "manual"):
         return value.text
     msg = f"{value.origin}: {value.text!r} is not one of {', '.join(option.words)}"
-    raise InvalidSettingError(msg, hint=f"{_example(value.origin, option.words[0])}")
+    near = closest_names([value.text], option.words) or option.words
+    raise InvalidSettingError(msg, hint=_example(value.origin, near[0]))
 
 
 def _example(origin: str, text: str) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Cli
 
 import pytest_pyinstall
 from pytest_pyinstall.cli.parser import arguments_of, completed_parser
 from pytest_pyinstall.configuration import read_configuration
-from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS, Option
+from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS, Option, notes_on_names
 from pytest_pyinstall.pytest_options import settings_of
 from pytest_pyinstall.settings import Settings
 
@@ -226,3 +227,52 @@ def test_a_new_setting_is_one_row_and_one_field(tmp_path: Path) -> None:
     assert "--python-colour={red,blue}" in help_text or "--python-colour=NAME" in help_text
     assert "pyinstall_colour (string)" in help_text
     assert BY_NAME.get("colour") is None
+
+
+MISSPELLED = {
+    "pyinstall_pyhton": "pyinstall_python",
+    "pyinstal_python": "pyinstall_python",
+    "pyinstall_suit_install": "pyinstall_suite_install",
+    "pyinstall_home": "PYTEST_PYINSTALL_HOME",
+    "pyinstall_with": "pyinstall_suite_with",
+    "PYTEST_PYINSTALL_MIROR": "PYTEST_PYINSTALL_MIRROR",
+    "PYTEST_PYINSTALL_CATALOG": "PYTEST_PYINSTALL_CATALOGUE",
+    "PYTEST_PYINSTALL_JOBS": "--python-jobs",
+    "PYTEST_PYINSTALL_OFFLINE": "UV_OFFLINE",
+    "PYTEST_PYINSTALL_PYPY_MIRROR": "UV_PYPY_INSTALL_MIRROR",
+}
+
+
+@pytest.mark.parametrize(("name", "meant"), MISSPELLED.items())
+def test_a_misspelled_ini_value_or_variable_is_noted_with_the_closest_name(name: str, meant: str) -> None:
+    kind, ini, environ = ("variable", [], [name]) if name.isupper() else ("ini value", [name], [])
+    assert notes_on_names(ini, environ) == [f"there is no {kind} {name}; did you mean {meant}?"]
+
+
+def test_names_that_exist_and_those_of_others_are_not_noted() -> None:
+    ours = [option.ini for option in INI], [option.variable for option in OPTIONS if option.variable]
+    of_pytest = ["python_files", "python_classes", "python_functions", "pythonpath", "python", "testpaths"]
+    assert notes_on_names(*ours) == []
+    assert notes_on_names(of_pytest, ["PYTEST_PYINSTALL_SUITE", "PYTEST_PYINSTALL_VERSION", "PYTEST_ADDOPTS"]) == []
+
+
+def test_pytest_and_the_command_line_note_misspelled_names(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    pytester.makeini("[pytest]\npyinstall_pyhton = 3.9\n")
+    monkeypatch.setenv("PYTEST_PYINSTALL_MIROR", "x")
+    notes = [
+        "there is no ini value pyinstall_pyhton; did you mean pyinstall_python?",
+        "there is no variable PYTEST_PYINSTALL_MIROR; did you mean PYTEST_PYINSTALL_MIRROR?",
+    ]
+    shown = pytester.runpytest_subprocess().outlines
+    assert [line.removeprefix("pyinstall: ") for line in shown if line.startswith("pyinstall: ")] == notes
+    done = cli("dir", "store", "--json")
+    assert done.err.splitlines() == notes
+    assert done.document["error"] is None
+    assert cli("dir", "store", "-q").err == ""
+
+
+def test_a_project_without_ini_values_gets_no_deprecation_warning(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_subprocess("-W", "error")
+    assert "inicfg" not in result.stdout.str() + result.stderr.str()

@@ -191,6 +191,9 @@ def test_a_hint_uses_the_option_that_was_typed() -> None:
     with pytest.raises(InvalidSettingError) as caught:
         Settings.from_environ({}, directory=HERE, options={"missing": "ignore"})
     assert str(caught.value) == "--python-missing: 'ignore' is not one of fail, skip\nhint: --python-missing fail"
+    with pytest.raises(InvalidSettingError) as misspelled:
+        settings(PREFERENCE="only-manged")
+    assert misspelled.value.hint == "PYTEST_PYINSTALL_PREFERENCE=only-managed"
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyinstall.errors import UsageError
-from pytest_pyinstall.options import SETTINGS, closest_flags
+from pytest_pyinstall.options import OPTIONS, SETTINGS, closest_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,22 @@ COMMANDS: Mapping[str, str] = {
     "report": "ci",
 }
 """Each command, and the module in this package with its parser and its body."""
+
+_OTHER_NAMES = {
+    "uninstall": "remove",
+    "delete": "remove",
+    "update": "upgrade",
+    "ls": "list",
+    "which": "find",
+    "run": "exec",
+    "clean": "cache prune",
+    "prune": "cache prune",
+    "clear": "cache clear",
+    "pack": "mirror pack",
+    "pull": "mirror pull",
+    "version": "--version",
+}
+"""Our commands, by the names that they have in other tools."""
 
 _HELP = """\
 usage: pytest-pyinstall [options] COMMAND ...     (more: COMMAND --help)
@@ -79,7 +96,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
         return argparse.Namespace(text=f"pytest-pyinstall {_own_version()}")
     if rest[:1] in (["-h"], ["--help"], ["help"]):
         return argparse.Namespace(text=_HELP.format(settings="\n".join(_settings_help())).rstrip())
-    name = _command(rest)
+    name = _command(words, rest)
     command_parser = _command_parser(name)
     if name == "exec":
         arguments = command_parser.parse_intermixed_args(rest[1:], argparse.Namespace(**vars(shared)))
@@ -110,22 +127,27 @@ def _own_version() -> str:
     return version("pytest-pyinstall")
 
 
-def _command(rest: Sequence[str]) -> str:
+def _command(words: Sequence[str], rest: Sequence[str]) -> str:
+    """The command in `words`, of which `rest` remains without the common options and the command of ``exec``."""
     if not rest:
         raise UsageError("no command given", hint="pytest-pyinstall --help")
     if (name := rest[0]) in COMMANDS:
         return name
+    if name.startswith("-"):
+        raise UsageError(f"there is no option {name}{_meant([name], _options())}", hint="pytest-pyinstall --help")
+    import shlex
     from difflib import get_close_matches
 
-    kind = "option" if name.startswith("-") else "command"
-    near = get_close_matches(name, COMMANDS if kind == "command" else _options(), n=1)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    hint = "pytest-pyinstall --help"
-    if near and kind == "command":
-        import shlex
-
-        hint = f"pytest-pyinstall {shlex.join([near[0], *rest[1:]])}"
-    raise UsageError(f"there is no {kind} {name}{meant}", hint=hint)
+    meant = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, COMMANDS, n=1)), "")
+    if not meant:
+        raise UsageError(f"there is no command {name}", hint="pytest-pyinstall --help")
+    at = words.index(name)
+    corrected = [*words[:at], *meant.split(), *words[at + 1 :]]
+    if meant == "exec" and "--" not in words:
+        hint = _no_command(*_without_dashes(corrected)).hint
+    else:
+        hint = f"pytest-pyinstall {shlex.join(corrected)}"
+    raise UsageError(f"there is no command {name}; did you mean {meant}?", hint=hint)
 
 
 def _no_command(options: Sequence[str], command: Sequence[str]) -> UsageError:
@@ -212,9 +234,21 @@ class _Parser(argparse.ArgumentParser):
             hint = self.epilog.splitlines()[1].strip()  # a complete example helps if an argument is missing
         if message.startswith("unrecognized arguments: "):
             known = [flag for flag in (*self._option_string_actions, *_options()) if flag.startswith("--")]
-            near = closest_flags(message.partition(": ")[2].split(), known, cutoff=0.6)
-            message += f"; did you mean {', '.join(near)}?" if near else ""
+            message += _meant(message.partition(": ")[2].split(), known)
+        if match := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
+            near = closest_names([match[1]], match[2].replace("'", "").split(", "), cutoff=0.5)
+            message += f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}", hint=hint)
+
+
+def _meant(words: Sequence[str], known: Sequence[str]) -> str:
+    """What the options in `words` probably mean, for the end of a message."""
+    of_pytest = [flag for option in OPTIONS for flag in option.flags if flag not in known]
+    near = closest_names(words, [*known, *of_pytest], cutoff=0.6)
+    only_there = [name for name in near if name in of_pytest]
+    near = [name for name in near if name not in of_pytest]
+    text = f"; did you mean {', '.join(near)}?" if near else ""
+    return f"{text}; only pytest has {', '.join(only_there)}" if only_there else text
 
 
 def _shared_parser() -> _Parser:

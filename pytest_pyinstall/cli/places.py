@@ -366,5 +366,5 @@ def cache_parser(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = examples_text("cache list", "cache prune")
     actions = {"list": cache_list, "prune": cache_prune, "clear": cache_clear}
-    parser.add_argument("action", choices=actions)
+    parser.add_argument("action", choices=actions, metavar="|".join(actions))
     parser.set_defaults(run=lambda session, args: actions[args.action](session))

@@ -640,7 +640,7 @@ def _add_options(parser):
 
 def _adapt_ini(config, parser, label):
     """Replace ``{python}`` in ini values, and translate settings that this version of pytest does not know."""
-    values = getattr(config, "_inicfg", None) or config.inicfg
+    values = config._inicfg if hasattr(config, "_inicfg") else config.inicfg
     for name, found in list(values.items()):
         value = getattr(found, "value", found)
         if "{python}" in str(value) and name != "addopts":

@@ -86,7 +86,7 @@ def adapt_arguments(config: pytest.Config, parser: pytest.Parser, args: list[str
         elif not piece.is_unknown:
             kept += piece.words
     args[:] = kept
-    found = getattr(config, "_inicfg", None) or config.inicfg
+    found = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001  # the second is deprecated since pytest 9
     # pytest would import the categories of warnings, which may be classes of the project.
     found.pop("filterwarnings", None)
     for name in list(found):

@@ -54,8 +54,44 @@ def test_the_error_for_a_misspelled_option_names_the_closest_one(cli: Cli) -> No
     )
 
 
-def test_a_misspelt_command_is_corrected(cli: Cli) -> None:
-    assert "did you mean install?" in cli("instal").err
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--python-home=x", "; did you mean PYTEST_PYINSTALL_HOME?"),
+        ("--offline", "; did you mean UV_OFFLINE?"),
+        ("--python_stor=x", "; did you mean --python-store?"),
+        ("--python-jobs=2", "; only pytest has --python-jobs"),
+        ("--pyinstall-sutie", "; only pytest has --python-suite"),
+        ("--python-nothing-like-it", ""),
+    ],
+)
+def test_the_error_for_an_option_that_exists_elsewhere_names_it(cli: Cli, option: str, meant: str) -> None:
+    assert cli("list", option).err.startswith(f"error: list: unrecognized arguments: {option}{meant}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant", "hint"),
+    [
+        (["instal"], "install", "install"),
+        (["--python-store", "x", "instal", "3.12"], "install", "--python-store x install 3.12"),
+        (["uninstall", "3.12"], "remove", "remove 3.12"),
+        (["clean"], "cache prune", "cache prune"),
+        (["exce", "--python", "3.12", "--", "nox"], "exec", "exec --python 3.12 -- nox"),
+        (["run", "--python", "3.12", "nox", "-s", "tests"], "exec", "exec --python 3.12 -- nox -s tests"),
+    ],
+)
+def test_a_misspelt_command_is_corrected(cli: Cli, words: list[str], meant: str, hint: str) -> None:
+    name = next(word for word in words if word not in {"--python-store", "x"})
+    expected = f"error: there is no command {name}; did you mean {meant}?\nhint: pytest-pyinstall {hint}\n"
+    assert cli(*words).err == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(("cache", "clean"), "clear"), (("matrix", "--format", "line"), "lines"), (("mirror", "pul", "x", "3.9"), "pull")],
+)
+def test_the_error_for_an_invalid_choice_names_the_closest_one(cli: Cli, words: tuple[str, ...], meant: str) -> None:
+    assert f"; did you mean {meant}?\n" in cli(*words).err
 
 
 COMMANDS = (
