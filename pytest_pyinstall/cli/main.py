@@ -70,7 +70,7 @@ def run_and_exit() -> NoReturn:
     code = main()
     if not _has_threads():
         atexit._run_exitfuncs()  # noqa: SLF001  # as Python does, which has no other name for it
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, OverflowError):  # Windows has exit codes above 2**31
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)

@@ -266,3 +266,9 @@ def test_the_script_does_not_take_python_apart() -> None:
     code = f"{_SCRIPT} {loud}; run_and_exit()"
     done = subprocess.run([sys.executable, "-c", code, "--version"], check=True, capture_output=True, text=True)
     assert "deleted" not in done.stdout
+
+
+def test_the_script_passes_on_an_exit_code_of_windows() -> None:
+    code = f"{_SCRIPT} import pytest_pyinstall.cli.main as module; module.main = lambda: 0xC0000005; run_and_exit()"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    assert (done.returncode & 0xFF, done.stderr) == (5, b"")
