@@ -143,15 +143,16 @@ class Installer(Value):
         from pytest_pyinstall.catalogues import naming_the_mirror
         from pytest_pyinstall.download.fetch import fetch
 
+        client = self.client()
         known: FileDigests = {}
         busy = self._busy(f"installing {build.key}") if is_again else contextlib.nullcontext()
-        with busy, StreamedUnpack(build, into=scratch, known=known) as stream:
+        with busy, StreamedUnpack(build, into=scratch, known=known, is_stopped=lambda: client.is_stopped) as stream:
             with self._naming_who_forbids_downloads(), naming_the_mirror(settings, url):
                 archive = fetch(
                     build,
                     url=url,
                     cache=settings.cache,
-                    client=self.client(),
+                    client=client,
                     offline=offline,
                     progress=self.progress,
                     sink=stream,

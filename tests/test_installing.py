@@ -13,6 +13,7 @@ from mirror import Mirror
 from pytest_pyinstall import provision
 from pytest_pyinstall.errors import (
     DigestMismatchError,
+    FetchError,
     NoMatchError,
     OfflineError,
     ProbeError,
@@ -65,6 +66,19 @@ def test_an_installation_from_the_cache_is_announced_because_it_has_no_bar(provi
     provisioner.provide_one(NEWEST)
 
     assert events[1:] == [f"installing {installed.key}"]
+
+
+def test_p20_ctrl_c_ends_an_installation_from_the_cache(provisioner: Provisioner) -> None:
+    class Interrupted(Lines):
+        @contextmanager
+        def busy(self, _: str) -> Iterator[None]:
+            provisioner._stop()  # as another thread does
+            yield
+
+    provisioner.progress = Interrupted(print)
+    provisioner.store.remove(provisioner.provide_one(NEWEST).interpreter.key)
+    with pytest.raises(FetchError, match="stopped"):
+        provisioner.provide_one(NEWEST)
 
 
 def test_the_error_of_a_repair_without_an_archive_names_the_damage_and_the_archive(

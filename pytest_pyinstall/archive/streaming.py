@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 from pytest_pyinstall.archive._members import read_error
 from pytest_pyinstall.archive.unpack import tar_suffix, unpack, unpack_arriving
 from pytest_pyinstall.archive.unpack_process import UnpackProcess, can_start_processes
+from pytest_pyinstall.errors import FetchError
 from pytest_pyinstall.system.files import children, delete
 from pytest_pyinstall.system.processes import thread_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pytest_pyinstall.request.identity import Archive, Build
@@ -48,12 +50,17 @@ class StreamedUnpack:
     If unpacking fails, the download goes on, because the bytes may turn out to be wrong anyway; `tree` raises the
     error. Use it as a context manager: when the block ends, its thread or process has ended. What was written by then
     stays in `into`, and its owner deletes it.
+
+    Once `is_stopped` returns True, as after Ctrl-C, `write` and `tree` raise `FetchError`.
     """
 
-    def __init__(self, build: Build, *, into: Path, known: FileDigests) -> None:
+    def __init__(
+        self, build: Build, *, into: Path, known: FileDigests, is_stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         self._build = build
         self._into = into
         self._known = known
+        self._is_stopped = is_stopped
         self._size = 0
         self._running: _Running | None = None
 
@@ -65,6 +72,7 @@ class StreamedUnpack:
 
     def write(self, chunk: bytes) -> None:
         """Unpack the next bytes of the archive. They may still turn out to be wrong."""
+        self._check()
         if self._running is None:
             if tar_suffix(self._build.file_name) is None:
                 return
@@ -83,6 +91,7 @@ class StreamedUnpack:
             self.restart()
         tree = self._running.complete() if self._running else None
         if tree is None:
+            self._check()
             self._clear()
             tree = unpack(archive, into=self._into, known=self._known)
         return tree
@@ -91,13 +100,18 @@ class StreamedUnpack:
         turn = _thread_turn if _thread_turn.acquire(blocking=False) else None
         if turn is None and can_start_processes():
             with suppress(OSError, ImportError):  # too many processes or open files
-                return UnpackProcess(self._build, into=self._into, known=self._known)
+                return UnpackProcess(self._build, into=self._into, known=self._known, check=self._check)
         try:
             return _UnpackThread(self._build, into=self._into, known=self._known, turn=turn)
         except BaseException:
             if turn is not None:
                 turn.release()
             raise
+
+    def _check(self) -> None:
+        if self._is_stopped():
+            msg = "stopped while unpacking"
+            raise FetchError(msg)
 
     def _stop(self) -> None:
         if self._running is not None:

@@ -6,6 +6,8 @@ isolated mode, and its path is the standard library and the directories of our p
 
 On the pipe, each chunk has its length before it, in four bytes, least significant first. Length 0 means that the
 archive has ended and was checked; the process answers with one line of JSON. At any other end of the pipe it gives up.
+It gives no answer either if its machine fails: the disk, its memory, or a decompressor that only our process has. Then
+this process unpacks the archive, and its error counts.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import selectors
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +23,12 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 
 from pytest_pyinstall import errors
 from pytest_pyinstall.archive.unpack import unpack_arriving
-from pytest_pyinstall.errors import PyinstallError
+from pytest_pyinstall.errors import PyinstallError, StoreError
 from pytest_pyinstall.system.processes import end_with_us, forget, own_group
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_pyinstall.request.identity import Build
     from pytest_pyinstall.system.files import FileDigests
 
@@ -35,6 +40,17 @@ _COMPLETE = 0
 
 _PIPE_SIZE = 1 << 20
 """Bytes. A larger pipe lets the download go on while the process writes a large file."""
+
+
+_STEP = 0.1
+"""Seconds between two looks whether the process still runs and is still wanted, while it neither reads nor answers."""
+
+
+_CAN_WAIT = os.name != "nt"  # there, only sockets can be waited for
+
+
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+"""As in `subprocess`: `select` does not take descriptors above 1023, and `epoll` needs one more."""
 
 
 _CHILD = """\
@@ -52,6 +68,8 @@ def can_start_processes() -> bool:
         return False  # a program that contains Python would start itself
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         return False  # threads are as good
+    if sys.getfilesystemencoding() != "utf-8":
+        return False  # it would write other names: it can be given no encoding but UTF-8
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0)) > 1
     return (os.cpu_count() or 1) > 1
@@ -61,12 +79,14 @@ class UnpackProcess:
     """A process that unpacks `build` into the empty directory `into`. Raises `OSError` if it cannot be started.
 
     The digests of the files are added to `known`. If the process ends before it has answered, `complete` returns None,
-    and what it has written is worthless.
+    and what it has written is worthless. While we wait for it, `check` is called again and again; its error ends the
+    wait.
     """
 
-    def __init__(self, build: Build, *, into: Path, known: FileDigests) -> None:
+    def __init__(self, build: Build, *, into: Path, known: FileDigests, check: Callable[[], None]) -> None:
         self._into = into
         self._known = known
+        self._check = check
         self._process = subprocess.Popen(
             _command(),
             stdin=subprocess.PIPE,
@@ -83,6 +103,8 @@ class UnpackProcess:
 
                 with contextlib.suppress(OSError):
                     fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            if _CAN_WAIT:
+                os.set_blocking(self._input.fileno(), False)
             self.write(json.dumps([build.file_name, build.size, str(into)]).encode())
         except BaseException:
             self.stop()
@@ -99,7 +121,7 @@ class UnpackProcess:
         self._send(_COMPLETE)
         text = bytearray()
         # One line, and not to the end of the pipe: a plugin can have forked, and hold the pipe too.
-        while not text.endswith(b"\n") and (chunk := self._output.read(1 << 16)):
+        while not text.endswith(b"\n") and self._answers() and (chunk := self._output.read(1 << 16)):
             text += chunk
         try:
             answer = json.loads(text)
@@ -142,14 +164,39 @@ class UnpackProcess:
         view = memoryview(data)
         try:
             while self._can_write and view:
-                view = view[self._input.write(view) :]
-        except OSError:  # it has ended, and `complete` finds out whether it has answered
+                written = self._input.write(view)
+                if written is None:  # the pipe is full
+                    # If it writes before the archive has ended, it is not the process that we wanted.
+                    self._can_write = self._wait(self._input, self._output) == {self._input}
+                else:
+                    view = view[written:]
+        except OSError:  # it has ended
             self._can_write = False
+
+    def _answers(self) -> bool:
+        """Wait until there is something to read. False if it has ended, and will write nothing more."""
+        return self._can_write and (not _CAN_WAIT or bool(self._wait(self._output)))
+
+    def _wait(self, *streams: IO[bytes]) -> set[object]:
+        """Wait for one of `streams`. Returns those that can be read or written, none if the process has ended.
+
+        The end of a pipe is not enough: if a plugin has forked meanwhile, the copy of us holds the pipe too.
+        """
+        with _Selector() as selector:
+            for stream in streams:
+                selector.register(stream, selectors.EVENT_WRITE if stream is self._input else selectors.EVENT_READ)
+            while True:
+                has_ended = self._process.poll() is not None
+                if ready := selector.select(_STEP):
+                    return {key.fileobj for key, _ in ready}
+                if has_ended:
+                    return set()
+                self._check()
 
 
 def _command() -> list[str]:
     # Without `site`, whose `.pth` files can take longer than the rest of the start.
-    flags = ["-I", "-S", "-X", f"utf8={sys.flags.utf8_mode}"]
+    flags = ["-I", "-S", "-X", "utf8"]
     if sys.dont_write_bytecode:
         flags.append("-B")
     if sys.pycache_prefix is not None:
@@ -158,16 +205,14 @@ def _command() -> list[str]:
 
 
 def _directories() -> list[str]:
-    """The directories of our package and of the decompressors, of which each is optional."""
-    from importlib.util import find_spec
+    """The directories of our package and of the decompressors, of which each is optional.
 
-    found = [str(Path(__file__).parents[2])]
-    for name in ("isal", "zlib_ng", "backports.zstd"):
-        with contextlib.suppress(ImportError, ValueError):
-            spec = find_spec(name)
-            if spec is not None and spec.origin:
-                found.append(str(Path(spec.origin).parents[name.count(".") + 1]))
-    return list(dict.fromkeys(found))
+    Decompressors are taken only from where installers put packages: another directory on our path, such as the working
+    directory, can have other packages of the same names.
+    """
+    ours = str(Path(__file__).parents[2])
+    installed = [path for path in sys.path if Path(path).name in {"site-packages", "dist-packages"}]
+    return list(dict.fromkeys([ours, *installed]))
 
 
 class _Pipe:
@@ -201,6 +246,8 @@ def serve() -> None:
         pipe = _Pipe(file)
         try:
             tree = unpack_arriving(pipe, name, size=size, into=Path(into), known=known)
+        except StoreError as error:
+            raise SystemExit(1) from error
         except PyinstallError as error:
             answer: dict[str, object] = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
         else:

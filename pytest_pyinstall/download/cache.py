@@ -94,7 +94,11 @@ def open_cached(path: Path, build: Build, client: Client, sink: ArchiveSink | No
             raise storage_error(path, error) from error
         flaw = error.strerror or "unreadable"
     else:
-        flaw = _flaw(file, build, sink)
+        try:
+            flaw = _flaw(file, build, sink)
+        except BaseException:  # such as one of `sink`
+            file.close()
+            raise
         if not flaw:
             with contextlib.suppress(OSError):  # a read-only cache, or one of another user, works too
                 os.utime(path)

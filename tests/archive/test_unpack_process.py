@@ -1,5 +1,6 @@
 """A process of its own unpacks as a thread does: the same trees, the same errors, under the same rules."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from waiting import is_running, wait_until
 from pytest_pyinstall.archive import streaming, unpack_process
 from pytest_pyinstall.archive.streaming import StreamedUnpack
 from pytest_pyinstall.archive.unpack import unpack
-from pytest_pyinstall.errors import IntegrityError, StoreError
+from pytest_pyinstall.errors import FetchError, IntegrityError
 from pytest_pyinstall.provisioner import ProvisionResult, open_provisioner
 from pytest_pyinstall.settings import Settings
 
@@ -149,14 +150,6 @@ def test_after_an_error_the_download_goes_on(into: Path) -> None:
         assert (stream.tree(archive(WHOLE)) / "data").stat().st_size == 3000
 
 
-@pytest.mark.usefixtures("fails_here")
-def test_p16_an_error_of_the_disk_is_the_same(into: Path) -> None:
-    (into / "python").mkdir()
-    with pytest.raises(StoreError, match="is not empty") as caught:
-        streamed(WHOLE, into)
-    assert caught.value.hint
-
-
 def test_closing_an_incomplete_stream_ends_the_process(into: Path, started: Started) -> None:
     with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
         stream.write(WHOLE[:-5])
@@ -170,6 +163,26 @@ def test_p20_a_stopped_process_is_ended_too(into: Path, started: Started) -> Non
     with StreamedUnpack(build_of(WHOLE), into=into, known={}) as stream:
         stream.write(WHOLE[:-5])
         started[0].send_signal(signal.SIGSTOP)
+    assert started[0].returncode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no SIGSTOP")
+@pytest.mark.parametrize(
+    "next_step",
+    [
+        pytest.param(lambda stream: stream.write(LARGE[1000:]), id="full pipe"),
+        pytest.param(lambda stream: stream.tree(archive(LARGE[:1000])), id="answer"),
+    ],
+)
+def test_p20_ctrl_c_does_not_wait_for_a_stopped_process(
+    into: Path, started: Started, next_step: Callable[[StreamedUnpack], object]
+) -> None:
+    checks = iter([False, False])
+    with StreamedUnpack(build_of(LARGE), into=into, known={}, is_stopped=lambda: next(checks, True)) as stream:
+        stream.write(LARGE[:1000])
+        started[0].send_signal(signal.SIGSTOP)
+        with pytest.raises(FetchError, match="stopped"):
+            next_step(stream)
     assert started[0].returncode == -signal.SIGKILL
 
 
@@ -213,6 +226,19 @@ def test_a_copy_of_this_process_that_holds_the_pipes_delays_nothing(
         os.close(*held)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="opens the pipes through /proc")
+def test_a_copy_of_this_process_does_not_hide_the_end_of_a_killed_one(
+    into: Path, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.ExitStack() as held, StreamedUnpack(build_of(LARGE), into=into, known={}) as stream:
+        stream.write(LARGE[:1000])
+        for number, mode in enumerate(["rb", "wb"]):
+            held.enter_context(open(f"/proc/{started[0].pid}/fd/{number}", mode))
+        started[0].kill()
+        stream.write(LARGE[1000:])
+        assert (stream.tree(archive(LARGE)) / "data-59").exists()
+
+
 PARENT = """\
 import sys, time
 from pathlib import Path
@@ -247,6 +273,7 @@ def test_the_process_ends_with_a_killed_parent(into: Path, tmp_path: Path) -> No
         "import os; os.read(0, 50); os.kill(os.getpid(), 9)",
         "import sys; sys.stdin.buffer.read(2000); print('something else')",
         "import sys; sys.stdin.buffer.read(2000); print('[]')",
+        "while True: print('a program that is no Python')",
         "this is no Python",
     ],
 )
@@ -262,6 +289,16 @@ def test_if_the_process_gives_no_answer_this_one_unpacks(
     assert tree == into / "python"
     assert snapshot(into) == snapshot(tmp_path / "here")
     assert len(known) == 62
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no limits")
+def test_p16_if_only_the_process_cannot_write_this_one_unpacks(
+    into: Path, monkeypatch: pytest.MonkeyPatch, started: Started
+) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+    monkeypatch.setattr(unpack_process, "_CHILD", limit + unpack_process._CHILD)
+    assert (streamed(LARGE, into) / "data-59").stat().st_size == 100_000
+    assert started[0].returncode == 1
 
 
 def set_executable(name: str) -> Callable[[pytest.MonkeyPatch], None]:
@@ -281,6 +318,10 @@ def leave_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 1)
 
 
+def set_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "iso8859-1")
+
+
 def break_import(monkeypatch: pytest.MonkeyPatch) -> None:
     # As if no file could be opened.
     monkeypatch.setattr(unpack_process, "_directories", lambda: __import__("pytest_pyinstall.no_such_module"))
@@ -295,6 +336,7 @@ def break_import(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(remove_lock, id="free-threaded"),
         pytest.param(leave_one_core, id="one core"),
         pytest.param(set_executable("/nowhere/python"), id="missing executable"),
+        pytest.param(set_encoding, id="other encoding"),
         pytest.param(break_import, id="failing import"),
     ],
 )
@@ -310,8 +352,14 @@ def test_p16_if_a_process_is_of_no_use_or_cannot_start_a_second_thread_unpacks(
 def test_p14_neither_the_environment_nor_the_directory_reaches_the_process(
     into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("json", "gzip", "isal", "pytest_pyinstall", "sitecustomize"):
-        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'planted')!r}, 'w').close()")
+    planted = f"open({str(tmp_path / 'planted')!r}, 'w').close()"
+    for name in ("json", "gzip", "pytest_pyinstall", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text(planted)
+    for name in ("isal", "zlib_ng", "backports"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(planted)
+        for loaded in [each for each in sys.modules if each.partition(".")[0] == name]:
+            monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONHOME", str(tmp_path))
     monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "json.py"))
@@ -327,6 +375,13 @@ def test_a_directory_that_cannot_be_decoded(tmp_path: Path) -> None:
     into = tmp_path / os.fsdecode(b"scr\xe4tch \xff")
     into.mkdir()
     assert (streamed(WHOLE, into) / "data").exists()
+
+
+@pytest.mark.usefixtures("fails_here")
+def test_names_that_are_not_ascii_do_not_depend_on_the_locale(into: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    content = gz(PYTHON, entry("python/größe", b"1"), END)
+    assert (streamed(content, into) / "größe").read_bytes() == b"1"
 
 
 @pytest.mark.usefixtures("fails_here")
