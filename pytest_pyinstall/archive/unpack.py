@@ -97,7 +97,9 @@ def _decompressor(suffix: str) -> tuple[Callable[[], _Decompressor], tuple[type[
     if suffix == ".zst":
         zstd = _module("compression.zstd", "backports.zstd")
         return zstd.ZstdDecompressor, (zstd.ZstdError,)
-    with suppress(ImportError):  # a dependency where it has wheels: less than half of zlib's time
+    # A dependency where it has wheels: less than half of zlib's time. With `python -m`, a project's own package of that
+    # name comes first, and can fail in any way.
+    with suppress(Exception):
         igzip = import_module("isal.igzip_lib")
         return partial(igzip.IgzipDecompressor, flag=igzip.DECOMP_GZIP), (igzip.error, ValueError)
     zlib = _module("zlib_ng.zlib_ng", "zlib")

@@ -49,6 +49,24 @@ def test_p10_a_hostile_archive_is_rejected_and_touches_nothing(hostile: Hostile,
     assert not any(thread.name == "unpack" for thread in threading.enumerate())
 
 
+@pytest.mark.parametrize("code", ["raise RuntimeError('of the project')", ""])
+def test_a_package_of_the_project_that_is_called_isal_breaks_nothing(
+    into: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    (tmp_path / "isal").mkdir()
+    (tmp_path / "isal/__init__.py").touch()
+    (tmp_path / "isal/igzip_lib.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [each for each in sys.modules if each.partition(".")[0] == "isal"]:
+        monkeypatch.delitem(sys.modules, name)
+    content = gz(PYTHON, entry("python/data", b"1"), END)
+    try:
+        assert (unpack(archive(content), into=into) / "data").read_bytes() == b"1"
+    finally:
+        for name in [each for each in sys.modules if each.partition(".")[0] == "isal"]:
+            del sys.modules[name]
+
+
 def test_names_of_hostile_archives_are_unique() -> None:
     assert len({hostile.name for hostile in HOSTILE}) == len(HOSTILE) >= 60
 
