@@ -28,6 +28,7 @@ from pytest_pyinstall.archive._members import (
     reject,
 )
 from pytest_pyinstall.errors import StoreError
+from pytest_pyinstall.system.files import limit_hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -297,12 +298,9 @@ def _write_all(descriptor: int, piece: bytes | memoryview, where: str) -> None:
 
 
 def store_error(error: OSError, path: str) -> StoreError:
-    hint = {
+    hint = limit_hint(error) or {
         errno.ENOSPC: "make room, or unpack elsewhere: export PYTEST_PYINSTALL_STORE=/somewhere/with/room",
         errno.EDQUOT: "make room, or unpack elsewhere: export PYTEST_PYINSTALL_STORE=/somewhere/with/room",
-        errno.EFBIG: "raise the limit for file sizes: ulimit -f unlimited",
-        errno.EMFILE: "raise the limit for open files: ulimit -n 4096",
-        errno.ENFILE: "the whole machine has too many files open; try again with: --python-jobs 1",
         errno.EACCES: "name a directory that is yours: export PYTEST_PYINSTALL_STORE=/somewhere/of/yours",
         errno.EPERM: "name a directory that is yours: export PYTEST_PYINSTALL_STORE=/somewhere/of/yours",
         errno.EROFS: "name a directory that is yours: export PYTEST_PYINSTALL_STORE=/somewhere/of/yours",

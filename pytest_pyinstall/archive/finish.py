@@ -73,8 +73,10 @@ def finish(tree: Path, *, key: Key, home: Path, tag: str, prefixes: Iterable[str
         if key.target.os == "macos" and key.implementation == "cpython":
             _name_dylibs(tree, home, run)
     except OSError as error:
+        from pytest_pyinstall.archive._tree_writer import store_error
+
         msg = f"cannot finish {key} in {tree}: {error}"
-        raise StoreError(msg, hint="pytest-pyinstall dir") from error
+        raise StoreError(msg, hint=store_error(error, str(tree)).hint) from error
 
 
 def _relocate(tree: Path, key: Key, home: Path, more: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from pytest_pyinstall.download._response import MissingFileError, RetryPolicy
 from pytest_pyinstall.errors import CatalogueError, FetchError
-from pytest_pyinstall.system.files import OPEN_FLAGS, open_regular
+from pytest_pyinstall.system.files import OPEN_FLAGS, limit_hint, open_regular
 from pytest_pyinstall.system.urls import redacted
 
 __all__ = ["CATALOGUE", "open_file_url", "read_local", "too_long"]
@@ -23,6 +23,7 @@ def open_file_url(url: str, *, hint: str = _MIRROR_HINT, what: str = "cannot rea
     """Open a file URL or a path. In a mirror directory, a ``+`` of a file name may be stored as ``+`` or ``%2B``."""
     paths = _local_paths(url)
     flaw = "no such file"
+    limit = ""
     for path in paths:
         try:
             return open_regular(path, OPEN_FLAGS & ~getattr(os, "O_NOFOLLOW", 0))
@@ -30,8 +31,9 @@ def open_file_url(url: str, *, hint: str = _MIRROR_HINT, what: str = "cannot rea
             continue
         except (OSError, ValueError) as error:
             flaw = getattr(error, "strerror", None) or str(error)
+            limit = limit_hint(error) if isinstance(error, OSError) else ""
     kind = MissingFileError if flaw == "no such file" else FetchError
-    raise kind(f"{what} {paths[0]}: {flaw}", hint=hint)
+    raise kind(f"{what} {paths[0]}: {flaw}", hint=limit or hint)
 
 
 def _local_paths(url: str) -> list[Path]:

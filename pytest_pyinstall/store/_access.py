@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pytest_pyinstall.errors import StoreError, UnreadableStoreError
 from pytest_pyinstall.store.manifest import ForeignOwnerError, check_access
+from pytest_pyinstall.system.files import limit_hint
 from pytest_pyinstall.system.permissions import Other, user_name, who_else_can_write
 from pytest_pyinstall.system.values import Value
 
@@ -101,7 +102,8 @@ class Access(Value):
     def unreadable(self, error: OSError) -> UnreadableStoreError:
         """The error for a failed read below the store."""
         msg = f"cannot read the store {self.root}: {error.filename or ''}: {error.strerror or error}"
-        return UnreadableStoreError(msg, hint=f"another directory: {SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR")
+        hint = f"another directory: {SETTING} DIR, or PYTEST_PYINSTALL_STORE=DIR"
+        return UnreadableStoreError(msg, hint=limit_hint(error) or hint)
 
     def unwritable(self, error: OSError) -> StoreError:
         """The error for a failed write below the store."""
@@ -112,4 +114,4 @@ class Access(Value):
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return StoreError(msg, hint=f"make room there, or use another disk: {SETTING} DIR")
         hint = f"another directory: {SETTING} DIR, or for the store and the cache: PYTEST_PYINSTALL_HOME=DIR"
-        return StoreError(msg, hint=hint)
+        return StoreError(msg, hint=limit_hint(error) or hint)

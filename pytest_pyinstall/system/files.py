@@ -34,6 +34,7 @@ __all__ = [
     "host_name",
     "is_abandoned",
     "is_plain_file",
+    "limit_hint",
     "make_cache_directory",
     "make_directory",
     "matching",
@@ -263,10 +264,17 @@ def _writable(directory: Path) -> Path:
 def storage_error(path: Path, error: OSError) -> StoreError:
     """The error for a failed read or write in the cache, with a way out."""
     reason = error.strerror or type(error).__name__
-    return StoreError(
-        f"cannot use the cache: {path}: {reason}",
-        hint="another directory: --python-cache DIR, or for the store and the cache: PYTEST_PYINSTALL_HOME=DIR",
-    )
+    hint = "another directory: --python-cache DIR, or for the store and the cache: PYTEST_PYINSTALL_HOME=DIR"
+    return StoreError(f"cannot use the cache: {path}: {reason}", hint=limit_hint(error) or hint)
+
+
+def limit_hint(error: OSError) -> str:
+    """How to raise the limit that caused `error`. Empty if it has another cause, and another directory can help."""
+    return {
+        errno.EFBIG: "raise the limit for file sizes: ulimit -f unlimited",
+        errno.EMFILE: "raise the limit for open files: ulimit -n 4096",
+        errno.ENFILE: "the whole machine has too many files open; try again with: --python-jobs 1",
+    }.get(error.errno or 0, "")
 
 
 def replace_directory(source: Path, destination: Path) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import LockTimeoutError, StoreError
 from pytest_pyinstall.system.documents import parse_json
-from pytest_pyinstall.system.files import host_name, make_directory
+from pytest_pyinstall.system.files import host_name, limit_hint, make_directory
 from pytest_pyinstall.system.log import StepLogger
 
 if TYPE_CHECKING:
@@ -267,7 +267,8 @@ def _unusable(path: Path, error: OSError, setting: str) -> StoreError:
     if error.errno in _NO_LOCKS:
         reason = f"this filesystem has no locks ({reason})"
     directory = f"{setting} DIR" if setting.startswith("-") else f"{setting}=DIR"
-    return StoreError(f"cannot lock {path}: {reason}", hint=f"move it to a directory that works: {directory}")
+    hint = limit_hint(error) or f"move it to a directory that works: {directory}"
+    return StoreError(f"cannot lock {path}: {reason}", hint=hint)
 
 
 def _close(descriptor: int) -> None:

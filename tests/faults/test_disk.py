@@ -1,5 +1,6 @@
 """P6, P7, P15, P16, P17: full, small, foreign, read-only and unusual disks."""
 
+import errno
 import os
 import resource
 import shutil
@@ -15,7 +16,13 @@ from fault_report import Again, Tally
 from fault_workshop import VERSION, Ended, Workshop, digest
 from volumes import tmpfs
 
-from pytest_pyinstall.errors import StoreError
+from pytest_pyinstall.archive import finish
+from pytest_pyinstall.download.local import open_file_url
+from pytest_pyinstall.errors import PyinstallError, StoreError
+from pytest_pyinstall.request.identity import Key
+from pytest_pyinstall.store._access import Access
+from pytest_pyinstall.system import locks
+from pytest_pyinstall.system.files import storage_error
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: tmpfs, strace, limits")
 
@@ -61,6 +68,51 @@ def assert_clear_error(ended: Ended, *said: str) -> None:
     assert ended.code in {4, 5, 6, 7}, ended
     for each in said:
         assert each in ended.output, ended.output
+
+
+LIMIT = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def lock(path: Path) -> None:
+    with locks.hold(path / "lock", timeout=0.1, purpose="for it", setting="--python-store"):
+        pass
+
+
+def finish_tree(path: Path) -> None:
+    finish.finish(path, key=Key.parse("cpython-3.12.1-linux-x86_64-gnu"), home=Path("/home/it"), tag="20261122")
+
+
+def read_mirror(path: Path) -> None:
+    open_file_url(str(path / "archive"))
+
+
+def use_store(path: Path) -> None:
+    raise Access(root=path, private=path, trusted=frozenset()).unwritable(LIMIT)
+
+
+def find_in_store(path: Path) -> None:
+    raise Access(root=path, private=path, trusted=frozenset()).unreadable(LIMIT)
+
+
+def use_cache(path: Path) -> None:
+    raise storage_error(path, LIMIT)
+
+
+@pytest.mark.parametrize("use", [lock, finish_tree, read_mirror, use_store, find_in_store, use_cache])
+def test_p16_too_many_open_files_is_not_the_fault_of_a_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Callable[[Path], object]
+) -> None:
+    (tmp_path / "archive").touch()
+
+    def reach_limit(*_: object, **__: object) -> None:
+        raise LIMIT
+
+    monkeypatch.setattr(os, "open", reach_limit)
+    monkeypatch.setattr(finish, "_replace", reach_limit)
+    with pytest.raises(PyinstallError, match="Too many open files") as caught:
+        use(tmp_path)
+    monkeypatch.undo()
+    assert caught.value.hint == "raise the limit for open files: ulimit -n 4096"
 
 
 def remove_all(workshop: Workshop) -> None:
