@@ -10,6 +10,7 @@ or above it.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -228,11 +229,21 @@ def _corrected(item: object) -> str:
     """`item` with each invalid request replaced by the closest valid one."""
     if not isinstance(item, str):
         return _closest(item)
-    major, _, minor = (part.strip() for part in item.partition(","))
-    if major == "3" and minor.isdecimal() and len(minor) <= 2:  # a decimal comma
-        return f"{major}.{minor}"
+    if "{" in item:
+        item = re.sub(r"([^\s,{}]*)\{([^{}]*)\}", _unfolded, item)
+    item = re.sub(_DECIMAL_COMMA, r"\1.\2", item)
     pieces = (piece.strip() for piece in item.replace("\n", ",").split(","))
-    return ",".join(_closest(piece) for piece in pieces if piece)
+    return ",".join(_closest(piece) for piece in pieces if re.search(r"\w", piece))
+
+
+_DECIMAL_COMMA = r"(?:^|(?<=,))(\s*[a-z]*@?3),\s*([0-9]{1,2}t?)(?=\s*(?:,\s*[a-z]*@?3,\s*[0-9]{1,2}t?\s*)*$)"
+"""``3,9``, and ``3,9,3,13``: two versions. In ``3,9,13``, each number is one."""
+
+
+def _unfolded(match: re.Match[str]) -> str:
+    """``py{39,310}`` of tox as ``py39,py310``, and ``3.{9..13}`` of a shell as ``3.9..3.13``."""
+    start, separator = match[1], ".." if ".." in match[2] else ","
+    return separator.join(f"{start}{part.strip()}" for part in match[2].split(separator))
 
 
 def _closest(item: object) -> str:

@@ -124,6 +124,17 @@ def test_a_decimal_comma_is_corrected() -> None:
     assert hint_for("3,9", origin="--python") == "pytest --python 3.9"
     assert hint_for("3, 13", origin="pyinstall_python") == 'pyinstall_python = ["3.13"]'
     assert hint_for("3,9,13", origin="--python") == "pytest --python 3,3.9,3.13"
+    assert hint_for("3,9,3,13t", origin="--python") == "pytest --python 3.9,3.13t"
+    assert hint_for("3.9,pypy3,11", origin="--python") == "pytest --python 3.9,pypy3.11"
+
+
+def test_braces_of_tox_and_of_a_shell_become_requests() -> None:
+    assert hint_for("py{39,310}", origin="--python") == "pytest --python py39,py310"
+    assert hint_for("3.{9..13},pypy3.11", origin="--python") == "pytest --python 3.9..3.13,pypy3.11"
+
+
+def test_an_operator_without_a_version_is_dropped() -> None:
+    assert hint_for(">=3.9,<=", origin="find") == "pytest-pyinstall find '>=3.9'"
 
 
 def hint_for(*texts: object, origin: str) -> str:

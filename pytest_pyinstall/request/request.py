@@ -343,7 +343,10 @@ def _refusal(text: str) -> InvalidRequestError:
     suggestion = next((slip for slip in suggestions(lowered) if _is_request(slip)), "3.12")
     safe = redacted(text)
     shown = f"{safe[:_SHOWN]!r}{'…' if safe[_SHOWN:] else ''}"
-    message = f"{shown} is not a valid request; the closest form is {_ROWS[_row(suggestion)]}"
+    row = _row(suggestion)
+    message = f"{shown} is not a valid request; the closest form is {_ROWS[row]}"
+    if ".." in text and row != "range":
+        message += " (a range has two versions: 3.9..3.13)"
     return InvalidRequestError(message, hint=suggestion)
 
 

@@ -18,9 +18,9 @@ def suggestions(text: str) -> Iterator[str]:
         text = text.strip("\"'`()[]{}; \t,")
         yield text
         yield _SYNONYMS.get(text, "")
+        yield from _range_slips(text)
         if match := re.fullmatch(r"((?:pypy|graalpy)[0-9]+\.[0-9]+)-[0-9.a-z-]+", text):
             yield match[1]  # ``pypy3.10-7.3.12``, as pyenv names it
-        yield from _range_slips(text)
         yield re.sub(rf"^({NAME})\s+(?=[0-9])", r"\1", text)
         yield ",".join(re.split(r"[\s;,|]+", text))
         yield from _operator_slips(text)
@@ -47,6 +47,7 @@ _SYNONYMS = {
     "all": "supported",
     "*": "supported",
     "project": "supported",
+    "lowest..latest": "supported",
     "system": "current",
     "this": "current",
     "running": "current",
@@ -64,23 +65,36 @@ _LOOKALIKES = str.maketrans("loi", "101")
 _DASH = "[-\N{EN DASH}\N{EM DASH}]"
 
 
-_DOTTED = r"(?:[a-z]+@?)?[23](?:\.[0-9]+){1,2}t?"
+_END = r"(?:[a-z]+@?)?(?:[23](?:\.[0-9]+){1,2}|[23][0-9]{1,2})t?"
 
 
 def _range_slips(text: str) -> Iterator[str]:
-    """``3.9-3.13``, ``3.9...3.13``, ``3.9..3.13.2``, ``3.9..``, ``3.9+``, ``..3.13``."""
-    if match := re.fullmatch(rf"({_DOTTED})\s*(?:{_DASH}|…|\.{{2,}}=?|:|to|through)\s*({_DOTTED})", text):
-        yield f"{match[1]}..{match[2]}"
-        yield f"{match[2]}..{match[1]}"
-        yield "..".join(re.sub(r"([0-9]+\.[0-9]+)\.[0-9]+", r"\1", end) for end in match.groups())
-    if match := re.fullmatch(rf"({_DOTTED})(?:\.{{2,}}|…|\+|-)", text):
+    """``3.9-3.13``, ``3.9...3.13``, ``3.9..13``, ``3.9..3.13.2``, ``3.9..``, ``3.9+``, ``..3.13``; ``3..9`` is 3.9."""
+    yield re.sub(rf"^((?:{NAME})?@?[23])\.{{2,}}([0-9]{{1,2}}t?)$", r"\1.\2", text)
+    separator = rf"\s*(?:{_DASH}|…|~|\.{{2,}}=?|:|to|through)\s*"
+    if match := re.fullmatch(rf"({_END}){separator}({_END})", text):
+        yield from _ranges(*match.groups())
+    if match := re.fullmatch(rf"((?:{NAME})?@?[23]\.)([0-9]{{1,2}}){separator}([0-9]{{1,2}}t?)", text):
+        yield f"{match[1]}{match[2]}..{match[1]}{match[3]}"
+    if match := re.fullmatch(rf"({_END})(?:\.{{2,}}|…|\+|-)", text):
         yield f">={match[1]}"
     if match := re.fullmatch(r"(?:\.{2,}|…|-)([23])\.([0-9]{1,3})", text):
         yield f"<{match[1]}.{int(match[2]) + 1}"
 
 
+def _ranges(first: str, last: str) -> Iterator[str]:
+    """Ranges from `first` to `last`, the likeliest first."""
+    if first == last:
+        return  # ``cp312-cp312``, of a wheel
+    yield f"{first}..{last}"
+    yield f"{last}..{first}"
+    yield f"{first.removesuffix('t')}..{last.removesuffix('t')}t"
+    yield f"{first}..{re.sub(r'^(?:c?python|py|cp)@?', '', last)}"
+    yield "..".join(re.sub(r"([0-9]+\.[0-9]+)\.[0-9]+", r"\1", end) for end in (first, last))
+
+
 def _operator_slips(text: str) -> Iterator[str]:
-    """``^3.10`` and ``~3.10`` of other tools, ``=3.12``, ``=>3.12``, ``>=3.12.x``."""
+    """``^3.10`` and ``~3.10`` of other tools, ``=3.12``, ``=>3.12``, ``>=3.12.x``, ``>3.9<3.13``."""
     if match := re.match(r"\^\s*([0-9]+)((?:\.[0-9]+)*)$", text):
         yield f">={match[1]}{match[2]},<{int(match[1][:4]) + 1}"
     if match := re.match(r"~=?\s*([0-9]+(?:\.[0-9]+)?)$", text):
@@ -90,6 +104,9 @@ def _operator_slips(text: str) -> Iterator[str]:
     yield swapped
     yield re.sub(r"\.(?:x|\*)(?=,|$)", "", swapped)
     yield re.sub(r"^[a-z]*\s*=+\s*", "", text)
+    if re.match("[<>=!~]", text):
+        yield re.sub(r"(?<=[0-9*])\s*(?=[<>=!~])", ",", text)
+    yield text.rstrip("<>=!~, ")
 
 
 def _version_slips(text: str) -> Iterator[str]:
