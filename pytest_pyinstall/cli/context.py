@@ -57,9 +57,11 @@ _MOST_LOOKS = 100
 
 class CommandResult(Value):
     """The result of a command. The first of `errors` decides the exit code. `code` overrides it, with the exit code of
-    the command that ``exec`` ran. A terminal that is too narrow for `lines` shows `short_lines`, if there are any."""
+    the command that ``exec`` ran. A terminal that is too narrow for `lines` shows `short_lines`, if there are any. If
+    `is_log`, the lines only say what was done or that all is well, and ``--quiet`` hides them."""
 
     lines: tuple[str, ...] = ()
+    is_log: bool = False
     short_lines: tuple[str, ...] = ()
     document: Mapping[str, Any] = {}  # never changed
     errors: tuple[PyinstallError, ...] = ()

@@ -116,6 +116,7 @@ def _run(words: list[str]) -> int:
     # Imported only now: usage errors, --help and --version do not need it.
     from pytest_pyinstall.cli.context import CommandResult
     from pytest_pyinstall.progress import display_on
+    from pytest_pyinstall.system.values import replace
 
     display = display_on(sys.stderr, environ=os.environ, is_quiet=arguments.quiet)
     try:
@@ -126,6 +127,8 @@ def _run(words: list[str]) -> int:
         outcome = CommandResult(errors=(error,))
     except MemoryError:
         outcome = CommandResult(errors=(_out_of_memory(),))
+    if arguments.quiet and outcome.is_log:
+        outcome = replace(outcome, lines=())
     own = _finish(outcome, command=arguments.command, is_json=arguments.json)
     return own if outcome.code is None else outcome.code
 

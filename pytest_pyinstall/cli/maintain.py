@@ -70,7 +70,10 @@ def remove(session: CommandContext, texts: Sequence[str], *, everything: bool) -
                 error = StoreError(error.message, hint=f"as its owner: chmod -R u+w {shlex.quote(str(store.root))}")
             errors.append(error)
     return CommandResult(
-        lines=tuple(map(str, removed)), document={"removed": [str(key) for key in removed]}, errors=tuple(errors)
+        lines=tuple(map(str, removed)),
+        is_log=True,
+        document={"removed": [str(key) for key in removed]},
+        errors=tuple(errors),
     )
 
 
@@ -98,6 +101,7 @@ def verify(session: CommandContext, texts: Sequence[str], *, repair: bool) -> Co
     errors += [check.error for check in checks if check.error is not None]
     return CommandResult(
         lines=tuple(line for check in checks for line in check.lines(is_verbose=session.is_verbose)),
+        is_log=True,
         document={"installations": [check.to_json() for check in checks]},
         errors=tuple(errors),
     )

@@ -309,7 +309,7 @@ def _delete_all(session: CommandContext, archives: Sequence[CachedFile], directo
         gone.append(path)
     session.display.say(f"{len(gone)} removed, {size_text(freed)} freed")
     document = {"removed": [str(path) for path in gone], "freed": freed}
-    return CommandResult(lines=tuple(map(str, gone)), document=document, errors=tuple(errors))
+    return CommandResult(lines=tuple(map(str, gone)), is_log=True, document=document, errors=tuple(errors))
 
 
 def _file_json(file: CachedFile) -> dict[str, Any]:

@@ -35,6 +35,20 @@ def test_the_hint_for_a_store_that_is_read_only_is_not_another_directory(
     assert f"hint: as its owner: chmod -R u+w {store}\n" in refused.err
 
 
+def test_quiet_hides_what_was_done_but_not_errors(cli: Cli, versions: dict[str, str], minor: str, store: Path) -> None:
+    cli("install", minor)
+    whole = cli("verify", "-q")
+    (standard_library(store, versions[minor]) / "os.py").unlink()
+    broken = cli("verify", "-q")
+    removed, pruned, cleared = cli("remove", "-q", minor), cli("cache", "prune", "-q"), cli("cache", "clear", "-q")
+
+    assert {(done.code, done.out, done.err) for done in (whole, removed, pruned, cleared)} == {(0, "", "")}
+    assert (broken.code, broken.out) == (5, "")
+    assert broken.err.startswith(f"error: {key(versions[minor])}")
+    assert not list(store.glob("cpython-*"))
+    assert cli("cache", "clear", "-q", "--json").document["removed"] == []
+
+
 @pytest.mark.parametrize("words", [["3.9"], ["--all"]])
 def test_nothing_to_remove_is_an_error(cli: Cli, words: list[str]) -> None:
     assert cli("remove", *words).code == 3
