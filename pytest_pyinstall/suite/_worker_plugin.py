@@ -461,6 +461,7 @@ class _JunitCase:
 
 _stream = None
 _document = {}
+_has_started = False
 # Arguments with the label of this Python, each with and without it; other arguments; and ids for --deselect.
 _ids = {"places": [], "others": [], "deselect": {}}
 
@@ -473,13 +474,20 @@ def main(path):
     _stream = _Stream(_document["stream"])
     _look_like_pytest()
     code = 1  # of a Python that ends with an exception
+    has_ended = True
     try:
         code = int(pytest.main(_arguments()))
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
+        # A conftest that calls `sys.exit` when it is imported has ended pytest before it could find any test. That is a
+        # crash, whatever the code. Later, pytest itself uses the code of a `SystemExit`.
+        has_ended = _has_started
+        code = 0 if end.code is None else end.code if isinstance(end.code, int) else 1
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     finally:
         _stream.lift_limit()
-        _stream.send("end", code)
+        if has_ended:
+            _stream.send("end", code)
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
@@ -754,8 +762,10 @@ def _is_below(nodeid, place):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
+    global _has_started
     if _stream is None or hasattr(config, "workerinput"):
         return
+    _has_started = True
     option = config.option
     if getattr(option, "xmlpath", None) and hasattr(config, "stash"):  # from pytest 7 on
         from _pytest.junitxml import xml_key

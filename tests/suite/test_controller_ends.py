@@ -74,6 +74,16 @@ def test_a_crash_is_one_failure_and_other_pythons_continue(run: Run, project: Pa
     run("--lf").assert_outcomes(failed=1)
 
 
+@pytest.mark.parametrize(("code", "shown"), [("0", "exit code 0"), ("'needs 3.10'", "exit code 1*needs 3.10")])
+def test_p18_a_conftest_that_exits_is_an_error_of_its_python(run: Run, project: Path, code: str, shown: str) -> None:
+    (project / "conftest.py").write_text(f"import sys\nif sys.version_info < (3, 10): sys.exit({code})\n", "utf-8")
+    (project / "test_demo.py").write_text("def test_it(): pass\n", "utf-8")
+    result = run()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1, errors=1)
+    assert re.search(f"the interpreter ended with {shown.replace('*', '.*')}", result.stdout.str(), re.DOTALL)
+
+
 def test_a_segmentation_fault_shows_only_the_frames_of_the_test(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text("import ctypes\ndef test_it(): ctypes.string_at(0)\n", "utf-8")
     result = run(pythons=(NEW,))
