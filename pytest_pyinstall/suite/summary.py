@@ -44,8 +44,14 @@ def merge_equal_failures(
     an entry of a traceback is a file of the project: see `project_files`.
     """
     groups: dict[tuple[object, ...], list[Any]] = {}
+    counts: dict[tuple[object, ...], int] = {}
     for report in reports:
-        groups.setdefault(_signature(report, is_project), []).append(report)
+        # Two subtests can fail in the same way under one Python, and both are shown.
+        node = getattr(report, "node", None)
+        failure = _signature(report, is_project)
+        under = (node and node.gateway.id, *failure)
+        counts[under] = counts.get(under, 0) + 1
+        groups.setdefault((counts[under], *failure), []).append(report)
     failing: dict[str, set[str]] = {}
     for report in reports:
         if test := _own_nodeid(report):
