@@ -65,6 +65,7 @@ class Configuration(Value):
             options={**self.options, **given},
             ini=self.settings,
             ini_directory=self.directory,
+            ini_file=self.path,
         )
 
 

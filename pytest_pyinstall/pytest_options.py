@@ -3,18 +3,19 @@
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS, closest_names, notes_on_names
+from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS, Option, closest_names, notes_on_names
 
 if TYPE_CHECKING:
     from pytest_pyinstall.settings import Settings
 
 __all__ = [
+    "check_ini_values_of_suite",
     "ignored_table",
     "ini_value",
     "is_from_command_line",
@@ -60,8 +61,12 @@ def notes_on_misspelled_names(config: pytest.Config) -> list[str]:
     """A sentence for each misspelled ini value and variable. pytest only warns that it does not know the ini value."""
     if _is_inner(config):
         return []
-    ini = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001  # the second is deprecated since pytest 9
-    return notes_on_names(ini, os.environ)
+    return notes_on_names(_written_ini_values(config), os.environ)
+
+
+def _written_ini_values(config: pytest.Config) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001  # the second is deprecated since pytest 9
+    return found
 
 
 class _IniParser:
@@ -250,15 +255,42 @@ def _as_written(config: pytest.Config, value: Sequence[object]) -> Sequence[obje
 
 
 def ini_value(config: pytest.Config, name: str) -> Any:
+    """The value of our ini value `name`. Raises `pytest.UsageError`, with a hint, if it has the wrong type."""
     try:
         return config.getini(name)
     except (TypeError, ValueError) as error:  # pytest 9.1 raises them instead of its own UsageError
         failure = str(error)
     except pytest.UsageError as error:
         failure = str(error)
-    if any(name == option.ini and option.kind == "flag" for option in OPTIONS):
-        failure = f"{failure if name in failure else f'{name}: {failure}'}\nhint: {name} = false"
+    option = next(option for option in OPTIONS if option.ini == name)
+    if option is not _PYTHON:
+        failure = f"{failure if name in failure else f'{name}: {failure}'}\nhint: {name} = {_example(config, option)}"
     raise pytest.UsageError(failure)
+
+
+def _example(config: pytest.Config, option: Option) -> str:
+    """The value of `option` in the ini file as it probably should be."""
+    import json
+
+    written = _written_ini_values(config).get(option.ini)
+    value = getattr(written, "value", written)  # since pytest 9, it has the type of the file
+    if option.kind == "flag":
+        return "true" if str(value).strip().lower() in {"1", "on", "y", "yes", "t", "true"} else "false"
+    if option.is_list:
+        items = value if isinstance(value, list) else [value]
+        return json.dumps([str(item) for item in items], ensure_ascii=False)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if option.words and value not in option.words:
+        value = option.words[0]
+    return json.dumps(str(value) if isinstance(value, str | int | float) else "…", ensure_ascii=False)
+
+
+def check_ini_values_of_suite(config: pytest.Config) -> None:
+    """Raise `pytest.UsageError` for an ini value of the suite that has the wrong type."""
+    for option in OPTIONS:
+        if option.ini and not option.field and option is not _PYTHON:
+            ini_value(config, option.ini)
 
 
 def step_level(config: pytest.Config) -> int | None:
@@ -356,4 +388,5 @@ def settings_of(config: pytest.Config) -> "Settings":
         options={option.name: config.getoption(option.dest) for option in SETTINGS},
         ini={option.name: ini_value(config, option.ini) for option in SETTINGS},
         ini_directory=_ini_directory(config),
+        ini_file=config.inipath,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from pytest_pyinstall.pytest_options import (
+    check_ini_values_of_suite,
     ini_value,
     is_from_command_line,
     is_suite,
@@ -68,6 +69,8 @@ class State:
     def start(self) -> None:
         """Provide the requested Pythons. A worker gets them from the controller. Raises `pytest.UsageError`."""
         self._reject_options()
+        if self.is_suite:
+            check_ini_values_of_suite(self.config)
         report = getattr(self.config.option, "pyinstall_report", None)
         if report and not self.is_suite and not self.looks_only:
             self._begin_report()
@@ -109,14 +112,31 @@ class State:
             raise pytest.UsageError(text)
 
     def _forgotten(self) -> str:
-        """The argument that should be the value of ``--python``, or ``supported``."""
+        """The argument that should be the value of ``--python``; else ``supported`` if this is a project."""
         import re
 
+        from pytest_pyinstall.errors import PyinstallError
+        from pytest_pyinstall.project import directory_of_project
+
         version = r"3(?:\.\d+)*t?"
-        return next(
-            (each for each in self.config.args if re.fullmatch(rf"{version}(?:(?:,|\.\.){version})*", each)),
-            "supported",
-        )
+        for each in self.config.args:
+            if re.fullmatch(rf"{version}(?:(?:,|\.\.){version})*", each):
+                return each
+        try:
+            return "supported" if directory_of_project(self.config.invocation_params.dir) else "3.13"
+        except PyinstallError:  # a broken file, which `supported` reports
+            return "supported"
+
+    def _option_of_suite(self) -> str:
+        """The used option that means nothing without a suite: a shard, or a variant that is not in ``addopts``."""
+        import shlex
+
+        if shard := getattr(self.config.option, "pyinstall_shard", None):
+            return f"--python-shard {shard}"
+        words = [str(word) for word in self.config.invocation_params.args]
+        if not any(word.partition("=")[0] == "--python-with" for word in words):
+            return ""
+        return " ".join(f"--python-with {shlex.quote(text)}" for text in self.config.option.pyinstall_with or ())
 
     def _provide(self, texts: Iterable[object], origin: str, directory: Path) -> None:
         enters_path = ini_value(self.config, "pyinstall_path") and not self.looks_only  # before anything is installed
@@ -174,12 +194,12 @@ class State:
         self.config.pluginmanager.register(suite, "pyinstall-suite")
 
     def _reject_options(self) -> None:
-        """Raise `pytest.UsageError` for ``--python-shard`` without a suite, and for a page that cannot be written."""
+        """Raise `pytest.UsageError` for options that need a suite, and for a page that cannot be written."""
         if self.is_worker:
             return
-        if not self.is_suite and (shard := getattr(self.config.option, "pyinstall_shard", None)):
-            message = f"--python-shard {shard} needs --python-suite"
-            raise pytest.UsageError(f"{message}\nhint: --python supported --python-suite --python-shard {shard}")
+        if not self.is_suite and (option := self._option_of_suite()):
+            pythons = f"--python {self._forgotten()} " if requests_of(self.config) is None else ""
+            raise pytest.UsageError(f"{option} needs --python-suite\nhint: {pythons}--python-suite {option}")
         if not getattr(self.config.option, "pyinstall_report", None):
             return
         from pytest_pyinstall.suite.summary import report_path

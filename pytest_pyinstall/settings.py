@@ -34,6 +34,11 @@ class _GivenValue(Value):
     text: str
     origin: str
     directory: Path
+    file: Path | None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.origin} in {self.file}" if self.file else self.origin
 
 
 class Settings(NamedTuple):
@@ -88,18 +93,20 @@ class Settings(NamedTuple):
         options: Mapping[str, str | None] | None = None,
         ini: Mapping[str, str | None] | None = None,
         ini_directory: Path | None = None,
+        ini_file: Path | None = None,
     ) -> Self:
         """Settings from the options, the environment and the ini values, in this order of precedence.
 
         The keys of `options` and `ini` are the names in `options.OPTIONS`. Relative paths of options and variables
         start from `directory`, those of the ini file from `ini_directory`. Nothing is created on disk. Raises
-        `InvalidSettingError` for a value that cannot be used.
+        `InvalidSettingError`, which names `ini_file`, for a value that cannot be used.
         """
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         for option in OPTIONS:
             if option.field:
-                given = _given(option, environ, options or {}, ini or {}, directory, ini_directory or directory)
+                places = directory, ini_directory or directory, ini_file
+                given = _given(option, environ, options or {}, ini or {}, *places)
                 if (value := next(given, None)) is not None:
                     values[option.field] = _READERS[option.kind](option, value)
                     origins[option.name] = value.origin
@@ -113,6 +120,7 @@ def _given(
     ini: Mapping[str, str | None],
     directory: Path,
     ini_directory: Path,
+    ini_file: Path | None,
 ) -> Iterator[_GivenValue]:
     """Every value that was given for `option`, in the order of precedence."""
     name, home = option.name, BY_NAME["home"].variable
@@ -123,7 +131,7 @@ def _given(
     if option.kind == "directory" and (text := environ.get(home)):
         yield _GivenValue(text=os.path.join(text, name), origin=home, directory=directory)  # noqa: PTH118  # still text here
     if text := ini.get(name):
-        yield _GivenValue(text=text, origin=option.ini, directory=ini_directory)
+        yield _GivenValue(text=text, origin=option.ini, directory=ini_directory, file=ini_file)
     if option.uv and (text := environ.get(option.uv)):
         if name == "downloads":
             text = _UV_DOWNLOADS.get(text.lower(), text.lower())
@@ -178,22 +186,28 @@ def home_directory() -> Path:
 def _word(option: Option, value: _GivenValue) -> str:
     if value.text in option.words or (value.origin == "UV_PYTHON_DOWNLOADS" and value.text == "manual"):
         return value.text
-    msg = f"{value.origin}: {value.text!r} is not one of {', '.join(option.words)}"
+    msg = f"{value.place}: {value.text!r} is not one of {', '.join(option.words)}"
     near = closest_names([value.text], option.words) or option.words
-    raise InvalidSettingError(msg, hint=_example(value.origin, near[0]))
+    raise InvalidSettingError(msg, hint=_example(value, near[0]))
 
 
-def _example(origin: str, text: str) -> str:
-    return f"{origin} {text}" if origin.startswith("--") else f"{origin}={text}"
+def _example(value: _GivenValue, text: str) -> str:
+    """`text` as the value of the same option, variable or ini value."""
+    if value.origin.startswith("--"):
+        return f"{value.origin} {text}"
+    if value.origin.startswith("pyinstall_"):
+        is_ini = value.file is not None and value.file.suffix in {".ini", ".cfg"}
+        return f"{value.origin} = {text}" if is_ini else f'{value.origin} = "{text}"'
+    return f"{value.origin}={text}"
 
 
 def _path(_: Option, value: _GivenValue) -> Path:
     text = value.text
     if "\0" in text:
-        msg = f"{value.origin}: a path cannot contain a NUL character: {text!r}"
+        msg = f"{value.place}: a path cannot contain a NUL character: {text!r}"
         raise InvalidSettingError(msg)
     # Not resolved: a store that is reached through a symlink keeps that name.
-    expanded = expand_user(text, origin=value.origin)
+    expanded = expand_user(text, origin=value.place)
     return Path(os.path.abspath(value.directory / expanded))  # noqa: PTH100  # no I/O, no resolving
 
 
@@ -215,18 +229,18 @@ def _location(option: Option, value: _GivenValue) -> str:
         if redacted(value.text) == f"{parts.scheme}://***":
             raise ValueError  # urlsplit raises it for an invalid URL
     except ValueError:
-        msg = f"{value.origin}: {redacted(value.text)} is not a URL: in a password, write / as %2F, @ as %40, [ as %5B"
-        raise InvalidSettingError(msg, hint=_example(value.origin, f"https://host/{option.name}")) from None
+        msg = f"{value.place}: {redacted(value.text)} is not a URL: in a password, write / as %2F, @ as %40, [ as %5B"
+        raise InvalidSettingError(msg, hint=_example(value, f"https://host/{option.name}")) from None
     if parts.scheme in {"https", "http"}:
         if parts.hostname:
             return value.text
-        msg = f"{value.origin}: no host in {redacted(value.text)}"
-        raise InvalidSettingError(msg, hint=_example(value.origin, f"https://host/{option.name}"))
+        msg = f"{value.place}: no host in {redacted(value.text)}"
+        raise InvalidSettingError(msg, hint=_example(value, f"https://host/{option.name}"))
     if parts.scheme == "file":
         return value.text
     if "://" in value.text:
-        msg = f"{value.origin}: {parts.scheme}:// is not supported, use https://, file:// or a directory"
-        raise InvalidSettingError(msg, hint=_example(value.origin, f"https://host/{option.name}"))
+        msg = f"{value.place}: {parts.scheme}:// is not supported, use https://, file:// or a directory"
+        raise InvalidSettingError(msg, hint=_example(value, f"https://host/{option.name}"))
     return str(_path(option, value))
 
 
@@ -252,8 +266,8 @@ def _flag(_: Option, value: _GivenValue) -> bool:
         return False
     if text in _TRUE:
         return True
-    msg = f"{value.origin}: {text!r} is neither true nor false"
-    raise InvalidSettingError(msg, hint=_example(value.origin, "1"))
+    msg = f"{value.place}: {text!r} is neither true nor false"
+    raise InvalidSettingError(msg, hint=_example(value, "1"))
 
 
 def _seconds(option: Option, value: _GivenValue) -> float:
@@ -262,8 +276,8 @@ def _seconds(option: Option, value: _GivenValue) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        msg = f"{value.origin}: {value.text!r} is not a number of seconds"
-        raise InvalidSettingError(msg, hint=_example(value.origin, f"{option.default:g}"))
+        msg = f"{value.place}: {value.text!r} is not a number of seconds"
+        raise InvalidSettingError(msg, hint=_example(value, f"{option.default:g}"))
     return seconds
 
 

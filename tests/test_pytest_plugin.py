@@ -111,6 +111,24 @@ def test_an_invalid_boolean_is_an_error_with_a_hint(
     result.stderr.no_fnmatch_line("*Traceback*")
 
 
+@native
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("jobs = 2", 'jobs = "2"'),
+        ('suite_with = "lowest"', 'suite_with = ["lowest"]'),
+        ('suite_install = "-e ."', 'suite_install = ["-e ."]'),
+        ('missing = ["skip"]', 'missing = "skip"'),
+        ('suite = "yes"', "suite = true"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_an_error_with_a_hint(pytester: pytest.Pytester, written: str, meant: str) -> None:
+    pytester.makefile(".toml", pytest=f"[pytest]\npyinstall_{written}\n")
+    result = pytester.runpytest_inprocess("--python=3.99", "--python-suite")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.errlines[1] == f"hint: pyinstall_{meant}"
+
+
 def test_the_option_overrides_the_variable_and_the_variable_overrides_the_ini_value(
     pytester: pytest.Pytester, full: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,11 @@ def test_a_hint_uses_the_option_that_was_typed() -> None:
     with pytest.raises(InvalidSettingError) as misspelled:
         settings(PREFERENCE="only-manged")
     assert misspelled.value.hint == "PYTEST_PYINSTALL_PREFERENCE=only-managed"
+    for file, hint in (("pyproject.toml", 'pyinstall_missing = "skip"'), ("setup.cfg", "pyinstall_missing = skip")):
+        with pytest.raises(InvalidSettingError) as configured:
+            Settings.from_environ({}, directory=HERE, ini={"missing": "skipp"}, ini_file=HERE / file)
+        assert configured.value.hint == hint
+        assert configured.value.message.startswith(f"pyinstall_missing in {HERE / file}: ")
 
 
 @pytest.mark.parametrize(

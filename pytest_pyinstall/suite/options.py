@@ -255,7 +255,8 @@ def _toml_string(value: object) -> str:
 
 def jobs_of(config: pytest.Config) -> int:
     """How many Pythons run at once: ``--python-jobs``, else the number of cores. Raises `InvalidSettingError`."""
-    text = config.getoption("pyinstall_jobs") or config.getini("pyinstall_jobs")
+    option = config.getoption("pyinstall_jobs")
+    text = option or config.getini("pyinstall_jobs")
     if not text:
         return usable_cores()
     try:
@@ -263,7 +264,8 @@ def jobs_of(config: pytest.Config) -> int:
     except ValueError:
         jobs = 0
     if jobs < 1:
-        raise InvalidSettingError(f"--python-jobs: {text!r} is not a number of Pythons", hint="--python-jobs 2")
+        place = "--python-jobs" if option or config.inipath is None else f"pyinstall_jobs in {config.inipath}"
+        raise InvalidSettingError(f"{place}: {text!r} is not a number of Pythons", hint="--python-jobs 2")
     return jobs
 
 

@@ -402,6 +402,13 @@ def test_a_suite_without_a_python_is_a_usage_error_with_a_hint(project: Path, py
     result = pytester.runpytest_subprocess("--python-suite")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*no Python was requested*", "hint: --python supported --python-suite"])
+    result = pytester.runpytest_subprocess("--python=3.9", "--python-with=attrs~=25.1 lowest")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    option = "--python-with 'attrs~=25.1 lowest'"
+    result.stderr.fnmatch_lines([f"ERROR: {option} needs --python-suite", f"hint: --python-suite {option}"])
+    (project / "pyproject.toml").rename(project / "not-a-project.toml")
+    result = pytester.runpytest_subprocess("--python-shard=1/4")
+    result.stderr.fnmatch_lines(["hint: --python 3.13 --python-suite --python-shard 1/4"])
     result = pytester.runpytest_subprocess("--python-suite", "3.9..3.13")
     result.stderr.fnmatch_lines(["*no Python was requested*", "hint: --python 3.9..3.13 --python-suite"])
 

@@ -249,4 +249,4 @@ class TestSessions:
         result = run("--python-shard=1/4", "--python-bisect=test_demo.py::test_fails")
         result.stderr.fnmatch_lines(["ERROR: --python-bisect runs one test, *"])
         alone = pytester.runpytest_subprocess("--python-shard=1/4")
-        alone.stderr.fnmatch_lines(["ERROR: --python-shard 1/4 needs --python-suite"])
+        alone.stderr.fnmatch_lines(["ERROR: --python-shard 1/4 needs --python-suite", "hint: --python*"])
