@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, get_args
@@ -109,7 +110,7 @@ def matrix_text(rows: Sequence[MatrixRow], form: Format) -> str:
 def _row(request: Request, catalogue: Catalogue, target: Target) -> MatrixRow:
     if request.path is not None:
         message = f"{request.text} is a path, which cannot be a row of a matrix"
-        raise UsageError(message, hint="pytest-pyinstall matrix supported")
+        raise UsageError(message, hint="pytest-pyinstall matrix 3.13")
     written = _PLAIN.fullmatch(request.versions)
     try:
         key = resolve(request, catalogue, target).key
@@ -258,7 +259,11 @@ def run_command(session: CommandContext, texts: Sequence[str], command: Sequence
     from pytest_pyinstall.system.processes import execute
 
     provisioner = session.provisioner
-    requests = session.requests(texts)
+    try:
+        requests = session.requests(texts)
+    except PyinstallError as invalid:
+        hint = invalid.hint.replace("-- COMMAND", f"-- {shlex.join(command)}")
+        raise type(invalid)(invalid.message, hint=hint) from invalid
     with session.display:  # closed before the command uses the terminal
         results = [
             session.add_origin(texts, provisioner.lease_or_reprovide(result))

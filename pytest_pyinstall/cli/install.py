@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,6 +48,7 @@ __all__ = [
     "add_require_attestation",
     "find",
     "find_parser",
+    "found",
     "install",
     "install_parser",
     "list_parser",
@@ -72,10 +74,10 @@ def install(session: CommandContext, texts: Sequence[str], *, reinstall: bool) -
 def find(session: CommandContext, texts: Sequence[str]) -> CommandResult:
     """Find the executables that exist already. Writes nothing, and opens no connection."""
     requests = session.requests(texts)
-    return _pythons(requests, list(each_request(partial(_found, session.provisioner), requests)))
+    return _pythons(requests, list(each_request(partial(found, session.provisioner), requests)))
 
 
-def _found(provisioner: Provisioner, request: Request) -> ProvisionResult:
+def found(provisioner: Provisioner, request: Request) -> ProvisionResult:
     """Find one. If it is not installed, the error says whether it could be, if the catalogue needs no connection."""
     try:
         return provisioner.find(request)
@@ -99,6 +101,10 @@ def list_pythons(session: CommandContext, texts: Sequence[str], *, with_availabl
     """
     provisioner = session.provisioner
     requests = session.requests(texts) if texts else ()
+    for request in requests:
+        if request.path is not None:
+            message = f"list: {request.text} is a path; find shows whether it is a Python that works"
+            raise UsageError(message, hint=f"pytest-pyinstall find {shlex.quote(request.text)}")
 
     def is_wanted(key: Key) -> bool:
         return not requests or any(fits(request, key, provisioner) for request in requests)
@@ -127,7 +133,8 @@ def list_pythons(session: CommandContext, texts: Sequence[str], *, with_availabl
         rows += [_available_row(build, provisioner) for build in available]
     if not rows and not errors:
         wanted = f" that fits {', '.join(request.text for request in requests)}" if requests else ""
-        session.display.say(f"no Python{wanted} is installed in {provisioner.store.root} or on this machine")
+        nor = ", and none is in the catalogue" if with_available else ""
+        session.display.say(f"no Python{wanted} is installed in {provisioner.store.root} or on this machine{nor}")
     short = table_lines([_shortened(row, provisioner) for row in rows])
     return CommandResult(lines=table_lines(rows), short_lines=short, document=document, errors=errors)
 

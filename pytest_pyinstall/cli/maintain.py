@@ -54,7 +54,8 @@ def remove(session: CommandContext, texts: Sequence[str], *, everything: bool) -
     if everything:
         keys = [found.key for found in store.installations() if found.record is not None]
         if not keys:
-            errors.append(NoMatchError(f"pytest-pyinstall has installed nothing in {store.root}"))
+            message = f"pytest-pyinstall has installed nothing in {store.root}"
+            errors.append(NoMatchError(message, hint="pytest-pyinstall dir"))
     for request in session.requests(texts) if texts else ():
         found, error = _removable(session, request)
         keys += found

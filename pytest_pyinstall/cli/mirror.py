@@ -31,7 +31,7 @@ from pytest_pyinstall.cli.context import (
     error_lines,
     examples_text,
 )
-from pytest_pyinstall.cli.install import add_require_attestation
+from pytest_pyinstall.cli.install import add_require_attestation, found
 from pytest_pyinstall.download.attestations import SUFFIX, Proof, attest, verify_bundle
 from pytest_pyinstall.download.fetch import DownloadProgress, fetch
 from pytest_pyinstall.errors import (
@@ -115,7 +115,7 @@ def pack(
     """
     if not re.fullmatch(r"\d{8}", tag):
         msg = f"--tag must be a date such as 20261122, not {tag!r}"
-        raise UsageError(msg)
+        raise UsageError(msg, hint="--tag 20261122")
     say = progress or (lambda _: None)
     packed: dict[tuple[Path, Key], Packed] = {}
     try:
@@ -126,7 +126,7 @@ def pack(
                 packed[place] = _pack(directory, packable, tag=tag, environ=environ, say=say)
     except OSError as error:
         msg = f"cannot pack into {directory}: {error}"
-        raise StoreError(msg) from error
+        raise StoreError(msg, hint="another directory: pytest-pyinstall mirror pack DIR PYTHON") from error
     return list(packed.values())
 
 
@@ -331,7 +331,7 @@ def mirror_pack(session: CommandContext, directory: Path, texts: Sequence[str], 
     tag = tag or datetime.now(UTC).strftime("%Y%m%d")
 
     def packed(request: Request) -> list[Packed]:
-        executable = provisioner.find(request).interpreter.executable
+        executable = found(provisioner, request).interpreter.executable
         return pack(directory, [executable], tag=tag, environ=provisioner.environ, progress=session.display.say)
 
     results = list(each_request(packed, session.requests(texts)))

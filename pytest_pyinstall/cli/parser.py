@@ -155,6 +155,8 @@ def _no_command(options: Sequence[str], command: Sequence[str]) -> UsageError:
 
     if options and len(command) == 1 and command[0][0].isdigit():  # `--python 3.9 3.13`: a Python, not a command
         options, command = [*options, *command], []
+    if options[-1:] == ["--python"]:
+        options = [*options, "3.13"]
     words = [*(options or ["--python", "3.13"]), "--", *(command or ["COMMAND"])]
     return UsageError("exec: no command given; put it after --", hint=f"pytest-pyinstall exec {shlex.join(words)}")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.cli.context import CommandContext, CommandResult, build_json, by_key, examples_text, table_lines
 from pytest_pyinstall.errors import PyinstallError, StoreError, UsageError
+from pytest_pyinstall.options import closest_names
 from pytest_pyinstall.progress import size_text
 from pytest_pyinstall.system.files import delete
 from pytest_pyinstall.system.urls import redacted
@@ -340,7 +341,8 @@ def dir_parser(parser: argparse.ArgumentParser) -> None:
             message = f"dir: {args.name!r} is not one of {', '.join(PLACES)}"
             raise UsageError(message, hint=_meant(args.name))
         if args.python:
-            raise UsageError("dir: --python goes with --cache-key", hint="pytest-pyinstall dir --cache-key")
+            hint = f"pytest-pyinstall dir --cache-key --python {shlex.join(args.python)}"
+            raise UsageError("dir: --python goes with --cache-key", hint=hint)
         return places(session, args.name)
 
     parser.set_defaults(run=run)
@@ -353,7 +355,7 @@ def _meant(name: str) -> str:
     try:
         parse_requests([name], directory=Path(), origin="dir")
     except PyinstallError:
-        return "pytest-pyinstall dir"
+        return " ".join(["pytest-pyinstall dir", *closest_names([name], PLACES)[:1]])
     return f"pytest-pyinstall find {shlex.quote(name)}"
 
 

@@ -216,7 +216,10 @@ def _unstartable(executable: Path, error: OSError) -> ProbeError:  # noqa: PLR09
         msg = f"{executable} cannot start: the loader or interpreter that it needs is not on this machine"
         return ProbeError(f"{msg} (built for another libc?)", hint=f"file {where}")
     if error.errno == errno.EACCES:
-        return ProbeError(f"{executable} is not executable ({error.strerror})", hint=f"chmod +x {where}")
+        # The hint must not make a file executable that is no Python.
+        is_python = executable.name.lower().startswith(("python", "pypy", "graalpy"))
+        hint = f"chmod +x {where}" if is_python else "/usr/bin/python3"
+        return ProbeError(f"{executable} is not executable ({error.strerror})", hint=hint)
     if executable.is_file() and not executable.stat().st_size:
         return ProbeError(f"{executable} is empty: {error.strerror}", hint=f"ls -l {where}")
     if error.errno in {errno.ENOEXEC, getattr(errno, "EBADARCH", -1)}:

@@ -9,6 +9,7 @@ import contextlib
 import html
 import json
 import re
+import shlex
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -162,17 +163,20 @@ def read_junit(directory: Path) -> Matrix:
 
     Raises `UsageError` if there is no file, or if one cannot be read.
     """
-    paths = sorted(directory.rglob("*.xml")) if directory.is_dir() else []
-    if not paths:
-        raise UsageError(f"{directory}: no JUnit files there", hint="pytest --junitxml junit-py39.xml")
+    if not directory.is_dir():
+        if not directory.exists():
+            raise UsageError(f"there is no directory {directory}", hint="pytest --junitxml junit-py39.xml")
+        hint = f"pytest-pyinstall report {shlex.quote(str(directory.parent))}"
+        raise UsageError(f"{directory} is a file, but report reads all JUnit files of a directory", hint=hint)
+    paths = sorted(directory.rglob("*.xml"))
     matrix = Matrix([])
     tallies: dict[str, Tally] = {}
-    bad: list[str] = []
+    bad: dict[Path, Exception] = {}
     for path in paths:
         try:
             root = ET.parse(path).getroot()  # noqa: S314  # files of the user's own jobs; no entities resolved
         except (ET.ParseError, OSError, ValueError) as error:
-            bad.append(f"{path}: {error}")
+            bad[path] = error
             continue
         if root.tag not in {"testsuites", "testsuite"}:
             continue
@@ -189,7 +193,9 @@ def read_junit(directory: Path) -> Matrix:
             tally.seconds += cell.seconds
             matrix.put(test, label, cell)
     if bad:
-        raise UsageError("these JUnit files cannot be read:\n" + "\n".join(bad))
+        reasons = "\n".join(f"{path}: {error}" for path, error in bad.items())
+        hint = f"write it again: pytest --junitxml {shlex.quote(str(next(iter(bad))))}"
+        raise UsageError(f"these JUnit files cannot be read:\n{reasons}", hint=hint)
     if not tallies:
         raise UsageError(f"{directory}: no JUnit files there", hint="pytest --junitxml junit-py39.xml")
     matrix.tallies = sorted(tallies.values(), key=lambda tally: _natural(tally.label))

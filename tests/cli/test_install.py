@@ -194,6 +194,7 @@ def test_list_says_that_no_python_matches(cli: Cli, words: tuple[str, ...], mirr
 
     assert (done.code, done.out) == (0, "")
     assert "no Python that fits 3.77 is installed in" in done.err
+    assert ("none is in the catalogue" in done.err) == bool(words)
 
 
 def test_list_with_an_invalid_request_is_a_usage_error(cli: Cli) -> None:

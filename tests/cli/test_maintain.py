@@ -51,7 +51,9 @@ def test_quiet_hides_what_was_done_but_not_errors(cli: Cli, versions: dict[str, 
 
 @pytest.mark.parametrize("words", [["3.9"], ["--all"]])
 def test_nothing_to_remove_is_an_error(cli: Cli, words: list[str]) -> None:
-    assert cli("remove", *words).code == 3
+    done = cli("remove", *words)
+    assert done.code == 3
+    assert "\nhint: pytest-pyinstall " in done.err
 
 
 def test_p22_remove_all_keeps_what_another_program_installed(

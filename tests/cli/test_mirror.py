@@ -105,8 +105,9 @@ def test_a_failed_pack_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_tag_must_be_a_date(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="a date such as 20261122"):
+    with pytest.raises(UsageError, match="a date such as 20261122") as caught:
         pack(tmp_path, [], tag="../latest", environ=ENVIRON)
+    assert caught.value.hint == "--tag 20261122"
 
 
 @needs_posix

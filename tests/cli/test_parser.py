@@ -30,12 +30,17 @@ def test_options_may_be_on_either_side_of_the_command(cli: Cli, mirror_directory
         (["install", "--python-downloads", "often", "3.12"], "--python-downloads auto"),
         (["find"], "pytest-pyinstall find 3.12"),
         (["dir", "nowhere"], "pytest-pyinstall dir"),
-        (["dir", "--python", "3.12"], "pytest-pyinstall dir --cache-key"),
+        (["dir", "stoer"], "pytest-pyinstall dir store"),
+        (["dir", "--python", "3.12"], "pytest-pyinstall dir --cache-key --python 3.12"),
+        (["list", "./x y"], "pytest-pyinstall find './x y'"),
+        (["matrix", "./x"], "pytest-pyinstall matrix 3.13"),
         (["remove"], "pytest-pyinstall list"),
         (["remove", "3.12", "--all"], "pytest-pyinstall list"),
         (["cache", "burn"], "pytest-pyinstall cache --help"),
         (["mirror", "pull", "--tag", "20261122", "x", "3.12"], ""),
         (["exec", "--python", "3.12"], "pytest-pyinstall exec --python 3.12 -- COMMAND"),
+        (["exec", "--python"], "pytest-pyinstall exec --python 3.13 -- COMMAND"),
+        (["exec", "--", "nox", "-s", "a b"], "pytest-pyinstall exec --python 3.13 -- nox -s 'a b'"),
     ],
 )
 def test_usage_errors_exit_with_2_and_do_nothing(cli: Cli, store: Path, words: list[str], hint: str) -> None:

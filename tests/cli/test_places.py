@@ -53,7 +53,7 @@ def test_dir_with_a_name_prints_only_that_path(cli: Cli, store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("3.13", "find 3.13"), (">=3.9", "find '>=3.9'"), ("stroe", "dir"), ("--cahce-key", None)]
+    ("name", "hint"), [("3.13", "find 3.13"), (">=3.9", "find '>=3.9'"), ("stroe", "dir store"), ("--cahce-key", None)]
 )
 def test_dir_with_a_wrong_name_suggests_the_correct_command(cli: Cli, name: str, hint: str | None) -> None:
     done = cli("dir", name)

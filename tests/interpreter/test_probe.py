@@ -168,6 +168,10 @@ def test_the_hint_for_a_file_that_is_not_executable_is_a_chmod_command(tmp_path:
         probe_here(tmp_path / "python")
 
     assert caught.value.hint == f"chmod +x {tmp_path / 'python'}"
+    (tmp_path / "passwords").write_text("secret\n")
+    with pytest.raises(ProbeError, match="is not executable") as other:
+        probe_here(tmp_path / "passwords")
+    assert "chmod" not in other.value.hint
 
 
 @needs_scripts

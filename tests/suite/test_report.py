@@ -48,6 +48,19 @@ def test_junit_files_of_several_jobs_become_one_matrix(tmp_path: Path) -> None:
     }
 
 
+def test_a_file_or_a_missing_directory_gets_a_hint(tmp_path: Path) -> None:
+    file = tmp_path / "junit-py39.xml"
+    with pytest.raises(UsageError, match="there is no directory"):
+        read_junit(tmp_path / "none")
+    file.write_text("<testsuites>", "utf-8")
+    with pytest.raises(UsageError, match="is a file") as given:
+        read_junit(file)
+    assert given.value.hint == f"pytest-pyinstall report {tmp_path}"
+    with pytest.raises(UsageError, match="cannot be read") as broken:
+        read_junit(tmp_path)
+    assert broken.value.hint == f"write it again: pytest --junitxml {file}"
+
+
 SKIPPED = '<skipped type="pytest.skip" message="why"/>'
 
 
