@@ -67,7 +67,8 @@ def _world(
         code = main([*words, "--json"])
         error = json.loads(capsys.readouterr().out)["error"]
         assert code == error["exit_code"] == getattr(errors, error["kind"]).exit_code
-        return f"{error['kind']}\nerror: {error['message']}\nhint: {error['hint']}".removesuffix("\nhint: ")
+        hint = error["hint"].removesuffix(" --json")  # hints keep what was typed
+        return f"{error['kind']}\nerror: {error['message']}\nhint: {hint}".removesuffix("\nhint: ")
 
     return World(path, mirror, isolated_home / "pyinstall" / "store", copy, minor, cli, pytester)
 
