@@ -46,9 +46,6 @@ _STEP = 0.1
 """Seconds between two looks whether the process still runs and is still wanted, while it neither reads nor answers."""
 
 
-_CAN_WAIT = os.name != "nt"  # there, only sockets can be waited for
-
-
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 """As in `subprocess`: `select` does not take descriptors above 1023, and `epoll` needs one more."""
 
@@ -103,7 +100,7 @@ class UnpackProcess:
 
                 with contextlib.suppress(OSError):
                     fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-            if _CAN_WAIT:
+            if sys.platform != "win32":  # there, only sockets can be waited for
                 os.set_blocking(self._input.fileno(), False)
             self.write(json.dumps([build.file_name, build.size, str(into)]).encode())
         except BaseException:
@@ -175,7 +172,7 @@ class UnpackProcess:
 
     def _answers(self) -> bool:
         """Wait until there is something to read. False if it has ended, and will write nothing more."""
-        return self._can_write and (not _CAN_WAIT or bool(self._wait(self._output)))
+        return self._can_write and (sys.platform == "win32" or bool(self._wait(self._output)))
 
     def _wait(self, *streams: IO[bytes]) -> set[object]:
         """Wait for one of `streams`. Returns those that can be read or written, none if the process has ended.
