@@ -346,12 +346,16 @@ def _other_name(name: str, word: str, known: "Sequence[str]") -> str:
     return next((each for each in names if each in known), names[0] if word not in names else "")
 
 
+_INI_VALUES_OF_PYTEST = {"python_classes", "python_files", "python_functions", "pythonpath"}
+"""They begin as ours do. To compare them would import `difflib` at each start of a project that has one."""
+
+
 def notes_on_names(ini: "Iterable[str]", environ: "Iterable[str]") -> "list[str]":
     """A sentence for each ini value and variable that is not one of ours, but is similar to one."""
     variables = [option.variable for option in OPTIONS if option.variable] + ["PYTEST_PYINSTALL_SUITE"]
     places = {
         "ini value": (
-            [name for name in ini if name.startswith("py")],
+            [name for name in ini if name.startswith("py") and name not in _INI_VALUES_OF_PYTEST],
             [option.ini for option in OPTIONS if option.ini],
         ),
         "variable": ([name for name in environ if name.startswith("PYTEST_PYINSTALL_")], variables),

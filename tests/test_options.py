@@ -256,6 +256,17 @@ def test_names_that_exist_and_those_of_others_are_not_noted() -> None:
     assert notes_on_names(of_pytest, ["PYTEST_PYINSTALL_SUITE", "PYTEST_PYINSTALL_VERSION", "PYTEST_ADDOPTS"]) == []
 
 
+def test_ini_values_of_pytest_are_not_compared_with_ours() -> None:
+    code = """
+import sys
+from pytest_pyinstall.options import notes_on_names
+notes_on_names(["python_files", "python_classes", "python_functions", "pythonpath"], [])
+print("difflib" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
 def test_pytest_and_the_command_line_note_misspelled_names(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, cli: Cli
 ) -> None:
