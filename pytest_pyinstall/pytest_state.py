@@ -1,6 +1,8 @@
 """The plugin's state during a session: its Pythons, its suite, and the choice of a test's Pythons by its marks."""
 
 import os
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
@@ -15,6 +17,7 @@ from pytest_pyinstall.pytest_options import (
     ini_value,
     is_from_command_line,
     is_suite,
+    owner_of_python_option,
     requests_of,
     settings_of,
     step_level,
@@ -92,8 +95,7 @@ class State:
             except PyinstallError as error:
                 raise pytest.UsageError(str(error)) from None
         elif not self._runs_nothing and self.is_suite:
-            message = f"--python-suite: no Python was requested\nhint: --python {self._forgotten()} --python-suite"
-            raise pytest.UsageError(message)
+            raise self._no_request()
 
     def _reject_mistyped_words(self, test: str) -> None:
         """Raise `pytest.UsageError` for words that are wrong under each Python, before Pythons are installed for them.
@@ -111,17 +113,35 @@ class State:
         if text := text or wrong_expression(self.config):
             raise pytest.UsageError(text)
 
-    def _forgotten(self) -> str:
-        """The argument that should be the value of ``--python``; else ``supported`` if this is a project."""
-        import re
+    def _reject_versions(self) -> None:
+        """Raise `pytest.UsageError` for an argument that should be a value of ``--python``: ``--python 3.9 3.10``."""
+        version = r"3(?:\.\d+)+t?"
+        found = [
+            each
+            for each in self.config.args
+            if each.startswith("3.")
+            and re.fullmatch(rf"{version}(?:(?:,|\.\.){version})*", each)
+            and not self.config.invocation_params.dir.joinpath(each).exists()
+        ]
+        if found and not self.config.option.pyargs:
+            flag = "--pyinstall-python" if owner_of_python_option(self.config) else "--python"
+            given = self.config.getoption("pyinstall_python") or ()
+            more = f"; a comma separates the values of {flag}" if given else ""
+            hint = f"{flag} {shlex.quote(','.join([*given, *found]))}{' --python-suite' if self.is_suite else ''}"
+            raise pytest.UsageError(f"file or directory not found: {found[0]}{more}\nhint: {hint}")
 
+    def _no_request(self) -> pytest.UsageError:
+        if test := getattr(self.config.option, "pyinstall_bisect", None):
+            option, hint = "--python-bisect", f"--python 3.9..3.13 --python-bisect {shlex.quote(test)}"
+        else:
+            option, hint = "--python-suite", f"--python {self._default_python()} --python-suite"
+        return pytest.UsageError(f"{option}: no Python was requested\nhint: {hint}")
+
+    def _default_python(self) -> str:
+        """The value of ``--python`` for a hint."""
         from pytest_pyinstall.errors import PyinstallError
         from pytest_pyinstall.project import directory_of_project
 
-        version = r"3(?:\.\d+)*t?"
-        for each in self.config.args:
-            if re.fullmatch(rf"{version}(?:(?:,|\.\.){version})*", each):
-                return each
         try:
             return "supported" if directory_of_project(self.config.invocation_params.dir) else "3.13"
         except PyinstallError:  # a broken file, which `supported` reports
@@ -129,8 +149,6 @@ class State:
 
     def _option_of_suite(self) -> str:
         """The used option that means nothing without a suite: a shard, or a variant that is not in ``addopts``."""
-        import shlex
-
         if shard := getattr(self.config.option, "pyinstall_shard", None):
             return f"--python-shard {shard}"
         words = [str(word) for word in self.config.invocation_params.args]
@@ -197,8 +215,9 @@ class State:
         """Raise `pytest.UsageError` for options that need a suite, and for a page that cannot be written."""
         if self.is_worker:
             return
+        self._reject_versions()
         if not self.is_suite and (option := self._option_of_suite()):
-            pythons = f"--python {self._forgotten()} " if requests_of(self.config) is None else ""
+            pythons = f"--python {self._default_python()} " if requests_of(self.config) is None else ""
             raise pytest.UsageError(f"{option} needs --python-suite\nhint: {pythons}--python-suite {option}")
         if not getattr(self.config.option, "pyinstall_report", None):
             return

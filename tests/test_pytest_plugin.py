@@ -111,6 +111,28 @@ def test_an_invalid_boolean_is_an_error_with_a_hint(
     result.stderr.no_fnmatch_line("*Traceback*")
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["3.9"], "--python 3.9"),
+        (["--python", "3.9", "3.10", "3.12..3.13"], "--python 3.9,3.10,3.12..3.13"),
+        (["--python=>=3.9", "3.10t", "--python-suite"], "--python '>=3.9,3.10t' --python-suite"),
+    ],
+)
+def test_a_version_among_the_paths_is_an_error_with_a_hint(
+    pytester: pytest.Pytester, words: list[str], hint: str
+) -> None:
+    result = pytester.runpytest_inprocess(*words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: file or directory not found: 3.*", f"hint: {hint}"])
+
+
+def test_a_directory_that_is_named_like_a_version_is_a_path(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.mkdir("3.10")
+    result = pytester.runpytest_inprocess("--python=3.9", "3.10")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
 @native
 @pytest.mark.parametrize(
     ("written", "meant"),

@@ -410,7 +410,10 @@ def test_a_suite_without_a_python_is_a_usage_error_with_a_hint(project: Path, py
     result = pytester.runpytest_subprocess("--python-shard=1/4")
     result.stderr.fnmatch_lines(["hint: --python 3.13 --python-suite --python-shard 1/4"])
     result = pytester.runpytest_subprocess("--python-suite", "3.9..3.13")
-    result.stderr.fnmatch_lines(["*no Python was requested*", "hint: --python 3.9..3.13 --python-suite"])
+    result.stderr.fnmatch_lines(["*file or directory not found: 3.9..3.13", "hint: --python 3.9..3.13 --python-suite"])
+    result = pytester.runpytest_subprocess("--python-bisect=test_demo.py::test_fails")
+    hint = "hint: --python 3.9..3.13 --python-bisect test_demo.py::test_fails"
+    result.stderr.fnmatch_lines(["*--python-bisect: no Python was requested", hint])
 
 
 def test_a_mistyped_file_is_an_error_before_anything_is_installed(project: Path, pytester: pytest.Pytester) -> None:
