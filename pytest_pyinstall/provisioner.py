@@ -154,7 +154,7 @@ class Provisioner:
 
     The project is the one around `directory`. Discovery and the network use `environ` and `user_home`. `warn` is called
     with each sentence that the user should see, `progress` with the downloads, and `on_result` with each request, its
-    result and the seconds it took, as soon as it is known. Its methods can be called from several threads.
+    result and the seconds it took, in the order of the requests. Its methods can be called from several threads.
     """
 
     def __init__(
@@ -532,25 +532,31 @@ class Provisioner:
     def _each(
         self, function: Callable[[Request], ProvisionResult], requests: Sequence[Request]
     ) -> list[ProvisionResult | PyinstallError]:
-        def outcome(request: Request) -> ProvisionResult | PyinstallError:
+        def outcome(request: Request) -> tuple[ProvisionResult | PyinstallError, float]:
             start = time.monotonic()
             result: ProvisionResult | PyinstallError
             try:
                 result = function(request)
             except PyinstallError as error:
                 result = error
+            return result, time.monotonic() - start
+
+        def reported(
+            request: Request, result: ProvisionResult | PyinstallError, seconds: float
+        ) -> ProvisionResult | PyinstallError:
             if self.on_result is not None:
-                self.on_result(request, result, time.monotonic() - start)
+                self.on_result(request, result, seconds)
             return result
 
         if len(requests) < 2:
-            return [outcome(request) for request in requests]
+            return [reported(request, *outcome(request)) for request in requests]
         from concurrent.futures import ThreadPoolExecutor
 
         executor = ThreadPoolExecutor(max_workers=min(4, len(requests)), thread_name_prefix="pyinstall")
         try:
             with thread_limit():
-                return list(executor.map(outcome, requests))
+                outcomes = executor.map(outcome, requests)
+                return [reported(request, *each) for request, each in zip(requests, outcomes, strict=True)]
         except BaseException:
             self._stop()  # Ctrl-C: stop the other downloads
             raise

@@ -75,6 +75,13 @@ def test_a_python_requested_twice_is_installed_once(provisioner: Provisioner) ->
     ]
 
 
+def test_results_are_reported_in_the_order_of_the_requests(settings: Settings) -> None:
+    reported: list[str] = []
+    with open_provisioner(settings, on_result=lambda request, *_: reported.append(request.text)) as provisioner:
+        provisioner.provide(provisioner.parse([NEWEST, "current"]))  # the second is there at once
+    assert reported == [NEWEST, "current"]
+
+
 def test_a_damaged_installation_is_not_found(settings: Settings, provisioner: Provisioner) -> None:
     interpreter = provision(NEWEST, settings)
     interpreter.executable.write_bytes(b"")

@@ -172,7 +172,7 @@ def report(
     matrix = report.read_junit(directory)
     here = session.provisioner.directory  # usually the project; `directory` often has a name such as junit
     title = report.title_of((here if directory.is_relative_to(here) else directory).name, matrix.tallies)
-    lines = report.table(matrix.tallies)
+    lines = report.table(matrix.tallies, time_title=matrix.time_title)
     labels = [tally.label for tally in matrix.tallies]
     failed = {
         test: {label: cells[label].outcome for label in labels if label in cells}

@@ -26,6 +26,8 @@ __all__ = ["Environment", "Interpreter", "RunError"]
 class RunError(subprocess.CalledProcessError):
     """A `subprocess.CalledProcessError` that also shows the output of the process."""
 
+    __module__ = "pytest_pyinstall"  # a failed test shows the name that users import
+
     def __str__(self) -> str:
         command = [str(part) for part in self.cmd]
         shown = subprocess.list2cmdline(command[:1]) + "".join(f" {_shortened(part)}" for part in command[1:])

@@ -93,6 +93,8 @@ class Matrix:
         self.when = list(when)
         """The times at which the sessions started."""
         self.rows: dict[str, dict[str, Cell]] = {}
+        self.time_title = "time"
+        """The heading of `Tally.seconds`: the time of each Python's session, unless it says otherwise."""
 
     def put(self, test: str, label: str, cell: Cell) -> None:
         """Record an outcome. A worse one replaces a better one: an error in teardown replaces the passed test."""
@@ -115,11 +117,11 @@ _MOST_CHARACTERS = 400_000
 """GitHub does not show a summary that is longer than 1 MiB."""
 
 
-def table(tallies: Sequence[Tally]) -> list[str]:
+def table(tallies: Sequence[Tally], *, time_title: str = "time") -> list[str]:
     """The lines of the table, with a heading. Columns for rare outcomes are left out if they are empty."""
     shown = _shown_columns(tallies)
     with_pytest = any(tally.pytest for tally in tallies)
-    heading = ["Python", *(["pytest"] if with_pytest else []), *(title for _, title in shown), "time"]
+    heading = ["Python", *(["pytest"] if with_pytest else []), *(title for _, title in shown), time_title]
     rows: list[list[str]] = []
     for tally in tallies:
         numbers = [str(tally.counts.get(key, 0)) for key, _ in shown]
@@ -170,6 +172,7 @@ def read_junit(directory: Path) -> Matrix:
         raise UsageError(f"{directory} is a file, but report reads all JUnit files of a directory", hint=hint)
     paths = sorted(directory.rglob("*.xml"))
     matrix = Matrix([])
+    matrix.time_title = "test time"  # JUnit files have only the times of the tests
     tallies: dict[str, Tally] = {}
     bad: dict[Path, Exception] = {}
     for path in paths:
@@ -312,7 +315,7 @@ def markdown(matrix: Matrix, *, title: str) -> str:
     failed = {
         test: cells for test, cells in matrix.rows.items() if any(cell.outcome in _BAD for cell in cells.values())
     }
-    parts = [f"### {_plain(title)}", "", *_markdown_table(matrix.tallies), ""]
+    parts = [f"### {_plain(title)}", "", *_markdown_table(matrix.tallies, matrix.time_title), ""]
     labels = [tally.label for tally in matrix.tallies]
     if failed:
         parts += [f"#### {_counted(len(failed), 'test')} failed", ""]
@@ -342,9 +345,9 @@ def append_summary(matrix: Matrix, environ: Mapping[str, str], *, title: str) ->
     return path
 
 
-def _markdown_table(tallies: Sequence[Tally]) -> Iterator[str]:
+def _markdown_table(tallies: Sequence[Tally], time_title: str) -> Iterator[str]:
     shown = [key for key, _ in _shown_columns(tallies)]
-    yield f"| Python | {' | '.join(shown)} | time |"
+    yield f"| Python | {' | '.join(shown)} | {time_title} |"
     yield f"|---|{'---:|' * (len(shown) + 1)}"
     for tally in tallies:
         name = _plain(tally.python or tally.label)

@@ -48,6 +48,8 @@ def test_the_error_of_a_failed_run_contains_its_output(python: Interpreter) -> N
 
     text = str(caught.value)
     assert isinstance(caught.value, RunError)
+    # pytest's summary shows it, and 80 columns leave room for little else.
+    assert f"{RunError.__module__}.{RunError.__qualname__}" == "pytest_pyinstall.RunError"
     assert "ended with exit code 1\n--- standard output ---\nout\n--- standard error ---\nTraceback" in text
     assert text.endswith("ValueError: why it failed")
     assert "x" * 400 not in text.partition("\n")[0]

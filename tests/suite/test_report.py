@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pyinstall.errors import UsageError
-from pytest_pyinstall.suite.report import Cell, Matrix, Tally, page, read_junit, table
+from pytest_pyinstall.suite.report import Cell, Matrix, Tally, markdown, page, read_junit, table
 
 JUNIT = """<?xml version="1.0"?><testsuites><testsuite name="pytest">
 <testcase classname="tests.test_a" name="test_one" time="0.5"/>
@@ -46,6 +46,9 @@ def test_junit_files_of_several_jobs_become_one_matrix(tmp_path: Path) -> None:
         "py3.10": ("skipped", "why"),
         "windows": ("passed", ""),
     }
+    # The summary of a job shows the time of its session, but a JUnit file has only the times of its tests.
+    assert table(matrix.tallies, time_title=matrix.time_title)[0].endswith("  test time")
+    assert "| test time |" in markdown(matrix, title="demo").splitlines()[2]
 
 
 def test_a_file_or_a_missing_directory_gets_a_hint(tmp_path: Path) -> None:
