@@ -45,13 +45,46 @@ def _shown(char: str) -> str:
 
 
 def texts_of(messages: Iterable[str], hints: Iterable[str]) -> list[str]:
-    """Each message with its hint, in ``hint: …``, on a line of its own. Neighbours with one hint share it."""
-    pairs = list(dict.fromkeys(zip(messages, hints, strict=True)))
+    """Each message with its hint, in ``hint: …``, on a line of its own. Neighbours with one hint share it.
+
+    At least three neighbours that differ in one word, such as the version, become one message.
+    """
+    pairs = _merged(dict.fromkeys(zip(messages, hints, strict=True)))
     texts = []
     for index, (message, hint) in enumerate(pairs):
         is_shared = index + 1 < len(pairs) and pairs[index + 1][1] == hint
         texts.append(f"{message}\nhint: {hint}" if hint and not is_shared else message)
     return texts
+
+
+def _merged(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    runs: list[tuple[list[str], str, int | None]] = []  # messages, their hint, and the index of the word that differs
+    for message, hint in pairs:
+        if runs and runs[-1][1] == hint:
+            together, _, place = runs[-1]
+            differing = _differing(together[-1], message)
+            if len(differing) == 1 and place in {None, differing[0]}:
+                runs[-1] = ([*together, message], hint, differing[0])
+                continue
+        runs.append(([message], hint, None))
+    merged: list[tuple[str, str]] = []
+    for together, hint, place in runs:
+        if place is None or len(together) < 3:
+            merged += [(message, hint) for message in together]
+            continue
+        words = together[0].split(" ")
+        each = [message.split(" ")[place] for message in together]
+        words[place] = ", ".join(each) if len(each) < 5 else f"{each[0]}, {each[1]} … {each[-1]}"
+        merged.append((" ".join(words), hint))
+    return merged
+
+
+def _differing(first: str, second: str) -> list[int]:
+    """The indexes of the words in which they differ. Empty if the numbers of words differ."""
+    words = first.split(" "), second.split(" ")
+    if len(words[0]) != len(words[1]):
+        return []
+    return [index for index, (one, other) in enumerate(zip(*words, strict=True)) if one != other]
 
 
 class PyinstallError(Exception):

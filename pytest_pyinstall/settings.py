@@ -220,7 +220,7 @@ def _location(option: Option, value: _GivenValue) -> str:
     if value.text in option.keywords:
         return value.text
     if ":" not in value.text:
-        return str(_path(option, value))
+        return _local(option, value)
     from urllib.parse import urlsplit
 
     try:
@@ -241,7 +241,21 @@ def _location(option: Option, value: _GivenValue) -> str:
     if "://" in value.text:
         msg = f"{value.place}: {parts.scheme}:// is not supported, use https://, file:// or a directory"
         raise InvalidSettingError(msg, hint=_example(value, f"https://host/{option.name}"))
-    return str(_path(option, value))
+    return _local(option, value)
+
+
+def _local(option: Option, value: _GivenValue) -> str:
+    """An absolute path. Raises if there is no such file, and the value looks like a keyword or a host."""
+    path = _path(option, value)
+    is_host = re.match(r"[\w.-]+:[0-9]+(/|$)", value.text)
+    near = closest_names([value.text], option.keywords, cutoff=0.6)
+    if not (is_host or near) or path.exists():
+        return str(path)
+    if near:
+        msg = f"{value.place}: there is no file {path}; did you mean {near[0]}?"
+        raise InvalidSettingError(msg, hint=_example(value, near[0]))
+    msg = f"{value.place}: {value.text} is neither a directory nor a URL, which begins with https:// or http://"
+    raise InvalidSettingError(msg, hint=_example(value, f"http://{value.text}"))
 
 
 def _signer(environ: Mapping[str, str], directory: Path) -> Signer:

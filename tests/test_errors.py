@@ -335,3 +335,20 @@ def test_adjacent_errors_with_the_same_hint_show_it_once() -> None:
     hints = ["wait", "wait", "wait", "", "wait"]
 
     assert errors.texts_of(messages, hints) == ["no 3.9", "no 3.10\nhint: wait", "no disk", "no network\nhint: wait"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "texts"),
+    [
+        (
+            [f"no build of 3.{minor} here" for minor in range(14, 100)],
+            ["no build of 3.14, 3.15 … 3.99 here\nhint: list"],
+        ),
+        (["no 3.14", "no 3.15", "no 3.16"], ["no 3.14, 3.15, 3.16\nhint: list"]),
+        (["no 3.14", "no 3.15"], ["no 3.14", "no 3.15\nhint: list"]),
+        (["no 3.14", "no 3.15", "bad 3.15"], ["no 3.14", "no 3.15", "bad 3.15\nhint: list"]),
+        (["a 1 c", "a 2 c", "a 3 d", "no"], ["a 1 c", "a 2 c", "a 3 d", "no\nhint: list"]),
+    ],
+)
+def test_many_messages_that_differ_in_one_word_become_one(messages: list[str], texts: list[str]) -> None:
+    assert errors.texts_of(messages, ["list"] * len(messages)) == texts

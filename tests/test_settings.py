@@ -177,6 +177,26 @@ def test_the_error_for_an_invalid_location_names_the_variable(text: str, words: 
     assert caught.value.message.startswith("PYTEST_PYINSTALL_MIRROR: ")
 
 
+@pytest.mark.parametrize("text", ["127.0.0.1:8800", "mirror.test:80/pythons"])
+def test_a_host_without_a_scheme_is_no_directory(text: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettingError, match="is neither a directory nor a URL") as caught:
+        settings(MIRROR=text)
+    assert caught.value.hint == f"PYTEST_PYINSTALL_MIRROR=http://{text}"
+    (tmp_path / text).mkdir(parents=True)
+    environ = {"PYTEST_PYINSTALL_MIRROR": text}
+    assert Settings.from_environ(environ, directory=tmp_path).mirror == str(tmp_path / text)
+
+
+@pytest.mark.parametrize(("text", "meant"), [("upv", "uv"), ("psb", "pbs")])
+def test_the_error_for_a_misspelled_keyword_names_it(text: str, meant: str, tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettingError, match=f"there is no file .*; did you mean {meant}?") as caught:
+        settings(CATALOGUE=text)
+    assert caught.value.hint == f"PYTEST_PYINSTALL_CATALOGUE={meant}"
+    (tmp_path / text).touch()
+    environ = {"PYTEST_PYINSTALL_CATALOGUE": text}
+    assert Settings.from_environ(environ, directory=tmp_path).catalogue == str(tmp_path / text)
+
+
 @pytest.mark.parametrize(
     "text", ["https://user:hunter2@host:port/", "https://user:hunt/er2@host/x", "ftp://u:hunter2@h/"]
 )

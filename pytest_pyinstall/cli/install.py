@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import shlex
 from functools import partial
@@ -36,6 +35,7 @@ from pytest_pyinstall.system.urls import without_secrets
 from pytest_pyinstall.system.values import Value, replace
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
     from pathlib import Path
 
@@ -333,7 +333,6 @@ def install_parser(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = examples_text("install 3.12 pypy3.11", "install supported", "install --reinstall 3.13")
     parser.add_argument("requests", nargs="*", metavar="REQUEST", help=REQUEST_HELP)
-    add_python(parser)
     parser.add_argument(
         "--reinstall", action="store_true", help="reinstall even if present; running sessions are not disturbed"
     )
@@ -349,11 +348,6 @@ def add_require_attestation(parser: argparse.ArgumentParser, more: str = "") -> 
         const="require",
         help=f"{more}accept only builds with a verified attestation (--python-attestation require)",
     )
-
-
-def add_python(parser: argparse.ArgumentParser) -> None:
-    """Accept ``--python REQUEST``, as pytest and ``exec`` do. It is hidden in the help, which shows arguments only."""
-    parser.add_argument("--python", action="extend", nargs="+", default=[], metavar="REQUEST", help=argparse.SUPPRESS)
 
 
 def list_parser(parser: argparse.ArgumentParser) -> None:

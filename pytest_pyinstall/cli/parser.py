@@ -12,6 +12,7 @@ import re
 import sys
 from contextlib import suppress
 from importlib import import_module
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_pyinstall.errors import UsageError
@@ -98,6 +99,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
         return argparse.Namespace(text=_HELP.format(settings="\n".join(_settings_help())).rstrip())
     name = _command(words, rest)
     command_parser = _command_parser(name)
+    command_parser.words = words
     if name == "exec":
         arguments = command_parser.parse_intermixed_args(rest[1:], argparse.Namespace(**vars(shared)))
         if shared.json:
@@ -106,11 +108,13 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
             raise _no_command(*_without_dashes(head))
         arguments.tail = tail
     else:
+        own = rest[1:]
+        if command_parser.has_requests:  # ``--python 3.9`` is the request 3.9, as for pytest and `exec`
+            if any(word == "--python" and after.startswith("-") for word, after in pairwise([*own, "-"])):
+                command_parser.error("argument --python: expected at least one argument")
+            own = [word.removeprefix("--python=") for word in own if word != "--python"]
         more = ["--", *tail] if tail else []
-        arguments = command_parser.parse_intermixed_args([*rest[1:], *more], argparse.Namespace(**vars(shared)))
-    if hasattr(arguments, "requests"):
-        # `exec` has them as `--python`, the other commands as arguments.
-        arguments.requests = [*arguments.requests, *getattr(arguments, "python", ())]
+        arguments = command_parser.parse_intermixed_args([*own, *more], argparse.Namespace(**vars(shared)))
     arguments.command, arguments.text = name, None
     return arguments
 
@@ -153,8 +157,9 @@ def _command(words: Sequence[str], rest: Sequence[str]) -> str:
 def _no_command(options: Sequence[str], command: Sequence[str]) -> UsageError:
     import shlex
 
-    if options and len(command) == 1 and command[0][0].isdigit():  # `--python 3.9 3.13`: a Python, not a command
-        options, command = [*options, *command], []
+    while command and command[0][:1].isdigit():  # `exec 3.9 nox` and `--python 3.9 3.13`: a Python, not a command
+        options = [*options, *([] if "--python" in options else ["--python"]), command[0]]
+        command = command[1:]
     if options[-1:] == ["--python"]:
         options = [*options, "3.13"]
     words = [*(options or ["--python", "3.13"]), "--", *(command or ["COMMAND"])]
@@ -230,27 +235,59 @@ def _columns() -> int:
 
 
 class _Parser(argparse.ArgumentParser):
+    words: Sequence[str] = ()
+    """What was typed, for hints."""
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether the arguments of the command are requests."""
+        return any(action.dest == "requests" for action in self._actions)
+
     def error(self, message: str) -> NoReturn:
         hint = f"{self.prog} --help"
         if "required" in message and self.epilog:
             hint = self.epilog.splitlines()[1].strip()  # a complete example helps if an argument is missing
         if message.startswith("unrecognized arguments: "):
-            known = [flag for flag in (*self._option_string_actions, *_options()) if flag.startswith("--")]
-            message += _meant(message.partition(": ")[2].split(), known)
+            unknown = message.partition(": ")[2].split()
+            flags = [*self._option_string_actions, *_options(), *(["--python"] if self.has_requests else [])]
+            known = [flag for flag in flags if flag.startswith("--")]
+            message += _meant([word for word in unknown if word.startswith("-")], known)
+            hint = self._corrected(unknown, known) or hint
         if match := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
             near = closest_names([match[1]], match[2].replace("'", "").split(", "), cutoff=0.5)
             message += f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}", hint=hint)
 
+    def _corrected(self, unknown: Sequence[str], known: Sequence[str]) -> str:
+        """The command line with the closest option for each unknown one, and without other unknown words."""
+        meant: dict[str, list[str]] = {}
+        for word in unknown:
+            near = _closest(word, known)
+            if word.startswith("-") and near not in known:
+                return ""
+            meant[word] = ["".join([near, *word.partition("=")[1:]])] if near else []
+        import shlex
+
+        corrected = [new for word in self.words for new in meant.get(word, [word])]
+        return f"pytest-pyinstall {shlex.join(corrected)}"
+
 
 def _meant(words: Sequence[str], known: Sequence[str]) -> str:
     """What the options in `words` probably mean, for the end of a message."""
-    of_pytest = [flag for option in OPTIONS for flag in option.flags if flag not in known]
-    near = closest_names(words, [*known, *of_pytest], cutoff=0.6)
-    only_there = [name for name in near if name in of_pytest]
-    near = [name for name in near if name not in of_pytest]
+    found = list(dict.fromkeys(filter(None, (_closest(word, known) for word in words))))
+    of_pytest = {flag for option in OPTIONS for flag in option.flags} - {*known}
+    only_there = [name for name in found if name in of_pytest]
+    near = [name for name in found if name not in of_pytest]
     text = f"; did you mean {', '.join(near)}?" if near else ""
     return f"{text}; only pytest has {', '.join(only_there)}" if only_there else text
+
+
+def _closest(word: str, known: Sequence[str]) -> str:
+    """The option of this command or of pytest that `word` probably means. Empty if there is none."""
+    if not word.startswith("-") or word.partition("=")[0] == "--python":  # others have it: it is not misspelled
+        return ""
+    of_pytest = [flag for option in OPTIONS for flag in option.flags if flag not in known]
+    return next(iter(closest_names([word], [*known, *of_pytest], cutoff=0.6)), "")
 
 
 def _shared_parser() -> _Parser:

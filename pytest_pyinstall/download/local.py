@@ -33,6 +33,10 @@ def open_file_url(url: str, *, hint: str = _MIRROR_HINT, what: str = "cannot rea
             flaw = getattr(error, "strerror", None) or str(error)
             limit = limit_hint(error) if isinstance(error, OSError) else ""
     kind = MissingFileError if flaw == "no such file" else FetchError
+    if kind is MissingFileError:
+        absent = [parent for parent in paths[0].parents if not parent.exists()]
+        # A mirror has a directory for each release, so one that is absent is usual.
+        flaw += f"; there is no directory {absent[-1]}" if len(absent) > 1 else ""
     raise kind(f"{what} {paths[0]}: {flaw}", hint=limit or hint)
 
 

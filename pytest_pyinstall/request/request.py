@@ -344,7 +344,10 @@ def _refusal(text: str) -> InvalidRequestError:
     safe = redacted(text)
     shown = f"{safe[:_SHOWN]!r}{'…' if safe[_SHOWN:] else ''}"
     row = _row(suggestion)
-    message = f"{shown} is not a valid request; the closest form is {_ROWS[row]}"
+    form = _ROWS[row]
+    if row == "version" and re.fullmatch(r"[a-z]+@?[0-9._]+", suggestion):  # python3.12, cp312
+        form = form.replace("3.12", suggestion)
+    message = f"{shown} is not a valid request; the closest form is {form}"
     if ".." in text and row != "range":
         message += " (a range has two versions: 3.9..3.13)"
     return InvalidRequestError(message, hint=suggestion)

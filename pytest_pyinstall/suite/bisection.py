@@ -18,6 +18,8 @@ from pytest_pyinstall.system.values import replace
 
 __all__ = ["Bisection", "Neighbours", "neighbours"]
 
+_NOT_FOUND = "is not found"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbours:
@@ -111,8 +113,12 @@ class Bisection(Suite):
         if found is None:
             self._result = ["bisect: fewer than two of these Pythons are available"]
         elif found.outcomes[0] == found.outcomes[1]:
-            ends = f"{self._name(found.before)} and {self._name(found.after)}"
-            self._result = [f"bisect: {self.test} {found.outcomes[0]} on both {ends}: no change to look for"]
+            first, last = self._name(found.before), self._name(found.after)
+            if found.outcomes[0] == _NOT_FOUND:
+                self._result = [f"bisect: {self.test} is found neither on {first} nor on {last}"]
+            else:
+                outcome = f"{found.outcomes[0]} on both {first} and {last}"
+                self._result = [f"bisect: {self.test} {outcome}: no change to look for"]
         else:
             session.testsfailed = 0
             self._result = [
@@ -155,7 +161,7 @@ class Bisection(Suite):
         self.rows = [row]
         self._tallies[index] = row.tally
         super()._run(session)
-        if row.error:
+        if row.error and row.environment is None:
             self.say(first_error(row))  # at once, because it can hold for each of the Pythons
         session.shouldfail = session.shouldstop = False
         counts = row.tally.counts
@@ -163,7 +169,7 @@ class Bisection(Suite):
             return None
         if row.exit_code == pytest.ExitCode.USAGE_ERROR:
             # A mistyped id, or a test that this Python's suite does not have.
-            return "is not found" if "not found: " in row.tally.note else "cannot start"
+            return _NOT_FOUND if "not found: " in row.tally.note else "cannot start"
         for outcome, word in (("error", "fails"), ("failed", "fails"), ("xpassed", "passes"), ("passed", "passes")):
             if counts.get(outcome):
                 return word

@@ -105,9 +105,9 @@ def _two_patch_versions() -> list[tuple[tuple[int, int, int], Path]]:
 @pytest.mark.parametrize(
     ("test", "words", "outcome"),
     [
-        ("test_demo.py::test_nope", (), "is not found"),
-        ("test_demo.py::TestNope::test_it", (), "is not found"),
-        ("test_demo.py::test_fine", ("--nope",), "cannot start"),
+        ("test_demo.py::test_nope", (), "is found neither on *3.9* nor on *"),
+        ("test_demo.py::TestNope::test_it", (), "is found neither on *3.9* nor on *"),
+        ("test_demo.py::test_fine", ("--nope",), "cannot start on both *"),
     ],
 )
 def test_bisect_reports_that_a_mistyped_word_is_not_found(
@@ -115,9 +115,8 @@ def test_bisect_reports_that_a_mistyped_word_is_not_found(
 ) -> None:
     result = run(f"--python-bisect={test}", *words)
     assert result.ret != pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(
-        ["bisect: trying *", "ERROR [[]py3.9.*[]] - *", "bisect: trying *", f"bisect: {test} {outcome} on both *"]
-    )
+    result.stdout.fnmatch_lines(["bisect: trying *", "bisect: trying *", "* ERRORS *", f"bisect: {test} {outcome}"])
+    assert result.stdout.str().count("[py3.9.") == 2  # the error, and its line in the summary
 
 
 def test_a_range_of_patch_versions_is_bisected() -> None:
