@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["bootstrap_source", "call", "not_json_safe", "serialize_call"]
 
+__tracebackhide__ = True  # a failed test shows its own line, and the message; all with --full-trace
+
 
 @cache
 def bootstrap_source() -> str:
@@ -133,7 +135,10 @@ def serialize_call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     name, node = written.__qualname__, _definition(written)
     foreign_defaults = {parameter for parameter, default in _defaults(node) if _foreign(default)}
     _refuse_foreign(written, node, foreign_defaults)
-    bound = _signature(written).bind(*args, **kwargs)
+    try:
+        bound = _signature(written).bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None  # as a call of the function here: without the frames of `inspect`
     for parameter in foreign_defaults:
         bound.arguments.setdefault(parameter, bound.signature.parameters[parameter].default)
     request = {
@@ -177,9 +182,14 @@ def _written(function: Callable[..., Any]) -> FunctionType:
     elif function.__code__.co_freevars:
         names = ", ".join(function.__code__.co_freevars)
         reason = f"it uses {names} of the enclosing function, which is not sent"
+        raise _uncallable(name, reason, _hint_on_names(function))
     if reason or not isinstance(function, FunctionType):
         raise _uncallable(name, reason)
     return function
+
+
+def _hint_on_names(function: FunctionType) -> str:
+    return f"pass them as arguments, or define them inside {function.__name__}"
 
 
 def _uncallable(name: str, reason: str, hint: str = "") -> UsageError:
@@ -259,7 +269,7 @@ def _refuse_foreign(function: FunctionType, node: ast.FunctionDef, defaults: Ite
     if not names:
         return
     imports = [_import(name, function.__globals__[name]) for name in names if name in function.__globals__]
-    hint = f"pass them as arguments, or define them inside {function.__name__}"
+    hint = _hint_on_names(function)
     if imports and all(imports):
         hint = f"inside {function.__name__}: {'; '.join(filter(None, imports))}"
     reason = f"it uses {', '.join(names)} of its module, which is not sent"
@@ -318,7 +328,6 @@ def call(
     environ: Mapping[str, str],
 ) -> Any:
     """Run `function` in the Python at `executable`, and return its value. See `Interpreter.call`."""
-    __tracebackhide__ = True
     request = serialize_call(function, args, kwargs)
     with temporary_directory() as directory:
         # The value is written to a file of its own, so no print can corrupt it, not even in C code or a child process.
@@ -346,7 +355,6 @@ def _read(answer: Path) -> dict[str, Any]:
 def _unpacked(
     reply: Mapping[str, Any], *, name: str, executable: Path, key: Key, done: subprocess.CompletedProcess[str]
 ) -> Any:
-    __tracebackhide__ = True
     match reply:
         case {"value": value}:
             return value

@@ -16,6 +16,8 @@ from pytest_pyinstall.system.processes import run_tool
 
 __all__ = ["clean", "clean_for_tests", "create", "executable", "scripts"]
 
+__tracebackhide__ = True  # a failed test shows its own line, and the message; all with --full-trace
+
 
 # Variables that make an interpreter, or its loader, use the files of another one.
 _REDIRECTING = frozenset(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Environment", "Interpreter", "RunError"]
 
+__tracebackhide__ = True  # a failed test shows its own line, and the message; all with --full-trace
+
 
 class RunError(subprocess.CalledProcessError):
     """A `subprocess.CalledProcessError` that also shows the output of the process."""
@@ -99,7 +101,6 @@ class Interpreter(Value):
         If this process ends first, even by SIGKILL, the process is killed too (not on Windows). On Linux, this includes
         its children, except daemons.
         """
-        __tracebackhide__ = True  # a test's failure shows the test's line and the process's output
         command = [os.fspath(self.executable), *(os.fspath(word) for word in args)]
         variables = _variables(self.key) if env is None else env
         done = run(command, input=input, env=variables, cwd=cwd, timeout=timeout)
@@ -123,7 +124,6 @@ class Interpreter(Value):
         Raises `UsageError` for something that cannot be sent or run, `TypeError` for arguments that do not match the
         function, and `CallError` with the traceback if the function raises or its process dies.
         """
-        __tracebackhide__ = True
         from pytest_pyinstall.interpreter.call import call
 
         return call(function, args, kwargs, executable=self.executable, key=self.key, environ=_variables(self.key))
@@ -221,7 +221,6 @@ class Environment(Value):
         environment's Python. Without `env`, the environment is activated for the program. The other parameters are
         those of `Interpreter.run`. Raises `EnvironmentCreationError` if there is no such program.
         """
-        __tracebackhide__ = True
         variables = self._variables() if env is None else dict(env)
         words = [os.fspath(word) for word in args]
         if not words or words[0].startswith("-"):
@@ -256,7 +255,6 @@ def _variables(key: Key) -> dict[str, str]:
 
 
 def _checked(done: subprocess.CompletedProcess[str], *, check: bool) -> subprocess.CompletedProcess[str]:
-    __tracebackhide__ = True
     if check and done.returncode:
         raise RunError(done.returncode, done.args, done.stdout, done.stderr)
     return done

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Wheels", "find_uv", "install", "recognise", "remember", "write_again"]
 
+__tracebackhide__ = True  # a failed test shows its own line, and the message; all with --full-trace
+
 
 # Variables that change where packages are installed. Index, proxy, certificate and cache settings are kept.
 _MISDIRECTING = frozenset(

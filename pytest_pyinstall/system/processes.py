@@ -45,6 +45,9 @@ __all__ = [
 ]
 
 
+__tracebackhide__ = True  # a failed test shows its own line, and the message; all with --full-trace
+
+
 def run(
     command: Sequence[str],
     *,
@@ -54,18 +57,20 @@ def run(
     timeout: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `command`; its exit code and output, as `Interpreter.run` describes them."""
-    __tracebackhide__ = True
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="backslashreplace",
-        env=dict(env),
-        cwd=cwd,
-    ) as process:
-        output, errors = _communicated(process, input or "", timeout)
+    try:
+        with subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="backslashreplace",
+            env=dict(env),
+            cwd=cwd,
+        ) as process:
+            output, errors = _communicated(process, input or "", timeout)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise error.with_traceback(None) from None  # without the frames of `subprocess`
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
@@ -80,7 +85,6 @@ def run_into(
 
     With pipes, a process that `command` leaves running would keep us waiting.
     """
-    __tracebackhide__ = True
     output, errors = directory / "stdout", directory / "stderr"
     with (
         output.open("ab") as out,

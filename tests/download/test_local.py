@@ -34,7 +34,7 @@ def test_a_mirror_can_be_a_directory(fetcher: Fetcher, tmp_path: Path, form: str
 @pytest.mark.parametrize("url", ["/no/such/file.tar.gz", "file:///no/such/file.tar.gz", "file:/no/such/file.tar.gz"])
 def test_the_error_for_a_missing_file_names_it(fetcher: Fetcher, url: str) -> None:
     with pytest.raises(
-        FetchError, match=r"cannot read /no/such/file\.tar\.gz: no such file; there is no directory /no$"
+        FetchError, match=r"cannot read /no/such/file\.tar\.gz: no such file; there is no directory /no\n"
     ) as caught:
         fetcher(url=url)
     assert "mirror pull" in caught.value.hint

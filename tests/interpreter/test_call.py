@@ -435,8 +435,9 @@ def test_the_error_for_a_closure_names_the_variable(python: Interpreter) -> None
     def closure():
         return number
 
-    with pytest.raises(UsageError, match="it uses number of the enclosing function"):
+    with pytest.raises(UsageError, match="it uses number of the enclosing function") as caught:
         python.call(closure)
+    assert caught.value.hint == "pass them as arguments, or define them inside closure"
 
 
 def test_a_function_without_source_is_rejected(python: Interpreter) -> None:
