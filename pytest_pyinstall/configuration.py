@@ -13,18 +13,28 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, PyinstallError
-from pytest_pyinstall.options import BY_NAME, SETTINGS
+from pytest_pyinstall.options import BY_NAME, SETTINGS, misspelled_names
 from pytest_pyinstall.request.request import parse_requests
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.system.files import read_toml
 from pytest_pyinstall.system.values import Value
 
-__all__ = ["Configuration", "corrected_at_origin", "read_configuration", "with_origin", "written"]
+__all__ = [
+    "Configuration",
+    "corrected_at_origin",
+    "read_configuration",
+    "reason_without_requests",
+    "unread_configuration",
+    "unused_requests",
+    "with_origin",
+    "written",
+]
 
 
 class Configuration(Value):
@@ -75,22 +85,63 @@ def read_configuration(directory: Path) -> Configuration:
     The project is neither run nor imported. Raises `InvalidSettingError`, which names the file, if a file cannot be
     read or a setting is not a string.
     """
-    for place in (directory, *directory.parents):
-        for name, read in _FILES.items():
-            path = place / name
-            if not path.is_file():
-                continue
-            try:
-                table = read(path)
-            except InvalidSettingError:
-                raise
-            except (OSError, ValueError) as error:
-                reason = " ".join(str(error).split())
-                message = f"{path} cannot be read: {reason}" if str(path) not in reason else reason
-                raise InvalidSettingError(message) from error
-            if table is not None:
-                return _understood(path, table)
+    for path in _files_from(directory):
+        if (found := _read(path)) is not None:
+            return found
     return Configuration(directory=directory)
+
+
+def _files_from(directory: Path) -> Iterator[Path]:
+    """The files of pytest in `directory` and above it, the nearest first."""
+    paths = (place / name for place in (directory, *directory.parents) for name in _FILES)
+    return (path for path in paths if path.is_file())
+
+
+def _read(path: Path) -> Configuration | None:
+    """The configuration in `path`. None if it does not configure pytest. Raises `InvalidSettingError`."""
+    try:
+        table = _FILES[path.name](path)
+    except InvalidSettingError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        message = f"{path} cannot be read: {reason}" if str(path) not in reason else reason
+        raise InvalidSettingError(message) from error
+    return None if table is None else _understood(path, table)
+
+
+def unread_configuration(read: Path | None, *directories: Path) -> Configuration | None:
+    """The nearest file with requests in or above `directories`, other than `read`, which pytest reads instead.
+
+    None if there is none. A file that cannot be read counts as one without requests.
+    """
+    for path in dict.fromkeys(path for directory in directories for path in _files_from(directory)):
+        with suppress(InvalidSettingError):
+            if path != read and (found := _read(path)) is not None and (found.requests or found.option_requests):
+                return found
+    return None
+
+
+def reason_without_requests(read: Path | None, unread: Configuration | None) -> str:
+    """Why there are no requests, although the files `read` or `unread` exist. Empty if neither does."""
+    if unread is not None:
+        name = "pyinstall_python" if unread.requests else "--python in addopts"
+        reads = "does not read" if read is None else f"reads {read}, and not"
+        return f"pytest {reads} {unread.path}, which has {name}"
+    return "" if read is None else f"{read} has no pyinstall_python"
+
+
+def unused_requests(
+    ini: Mapping[str, object], environ: Mapping[str, str], unread: Configuration | None
+) -> tuple[str, ...]:
+    """The requests, for a hint, that have a misspelled name in `ini` or `environ`, or are in the file `unread`."""
+    values = {"ini value": ini, "variable": environ}
+    names = {BY_NAME["python"].ini, BY_NAME["python"].variable}
+    found = [values[kind][name] for kind, name, meant in misspelled_names(ini, environ) if meant in names]
+    if not found and unread is not None:
+        found = [*(unread.requests or unread.option_requests)]
+    texts = [text for value in found for item in _items(value) if (text := _corrected(item))]
+    return tuple(texts) if all(map(_is_request, texts)) else ()
 
 
 Table = Mapping[str, Any]

@@ -8,7 +8,7 @@ in `settings._READERS`.
 Every pytest session imports this module, so it imports nothing.
 """
 
-__all__ = ["BY_NAME", "OPTIONS", "SETTINGS", "Option", "closest_names", "notes_on_names"]
+__all__ = ["BY_NAME", "OPTIONS", "SETTINGS", "Option", "closest_names", "misspelled_names", "notes_on_names"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -352,6 +352,12 @@ _INI_VALUES_OF_PYTEST = {"python_classes", "python_files", "python_functions", "
 
 def notes_on_names(ini: "Iterable[str]", environ: "Iterable[str]") -> "list[str]":
     """A sentence for each ini value and variable that is not one of ours, but is similar to one."""
+    found = misspelled_names(ini, environ)
+    return [f"there is no {kind} {name}; did you mean {meant}?" for kind, name, meant in found]
+
+
+def misspelled_names(ini: "Iterable[str]", environ: "Iterable[str]") -> "list[tuple[str, str, str]]":
+    """Each ini value and variable that is not one of ours, but is similar to one: its kind, itself, and that one."""
     variables = [option.variable for option in OPTIONS if option.variable] + ["PYTEST_PYINSTALL_SUITE"]
     places = {
         "ini value": (
@@ -361,7 +367,7 @@ def notes_on_names(ini: "Iterable[str]", environ: "Iterable[str]") -> "list[str]
         "variable": ([name for name in environ if name.startswith("PYTEST_PYINSTALL_")], variables),
     }
     return [
-        f"there is no {kind} {name}; did you mean {near[0]}?"
+        (kind, name, near[0])
         for kind, (names, known) in places.items()
         for name in names
         if name not in known and (near := closest_names([name], known))

@@ -22,13 +22,14 @@ __all__ = [
     "is_own_directory",
     "is_suite",
     "note_misspelled_options",
-    "notes_on_misspelled_names",
-    "option_that_moved_rootdir",
+    "notes_on_configuration",
     "owner_of_python_option",
     "pytest_addoption",
     "requests_of",
     "settings_of",
     "step_level",
+    "with_notes",
+    "written_ini_values",
 ]
 
 
@@ -57,16 +58,37 @@ def note_misspelled_options(parser: pytest.Parser, args: Sequence[str]) -> None:
         parser.extra_info["did you mean"] = ", ".join(near)
 
 
-def notes_on_misspelled_names(config: pytest.Config) -> list[str]:
-    """A sentence for each misspelled ini value and variable. pytest only warns that it does not know the ini value."""
-    if _is_inner(config):
-        return []
-    return notes_on_names(_written_ini_values(config), os.environ)
+def notes_on_configuration(config: pytest.Config) -> list[str]:
+    """A sentence for each part of the configuration that has no effect, or not the effect that it seems to have.
+
+    For a misspelled ini value, pytest itself only warns that it does not know it.
+    """
+    notes = []
+    if owner := owner_of_python_option(config):
+        path = Path(owner)
+        name = path.relative_to(config.rootpath) if path.is_relative_to(config.rootpath) else path
+        notes.append(f"--python is an option of {name}; use --pyinstall-python to request Pythons")
+    if option := option_that_moved_rootdir(config):
+        why = f"because of the path after {option}: write {option}=DIR"
+        notes.append(f"pytest does not use the configuration of this directory, {why}")
+    if table := ignored_table(config, pytest.version_tuple[:2]):
+        notes.append(f"pytest {pytest.__version__} does not read {table}: use [tool.pytest.ini_options]")
+    if not _is_inner(config):
+        notes += notes_on_names(written_ini_values(config), os.environ)
+    return notes
 
 
-def _written_ini_values(config: pytest.Config) -> Mapping[str, Any]:
+def with_notes(config: pytest.Config, error: pytest.UsageError) -> pytest.UsageError:
+    """`error`, followed by what the header would say about the configuration. It ends the session before the header."""
+    if _is_inner(config) or hasattr(config, "workerinput"):
+        return error
+    return pytest.UsageError("\n".join([str(error), *(f"note: {note}" for note in notes_on_configuration(config))]))
+
+
+def written_ini_values(config: pytest.Config) -> Mapping[str, Any]:
+    """All ini values, also those that pytest does not know, as they are written in the file or after ``-o``."""
     found: Mapping[str, Any] = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001  # the second is deprecated since pytest 9
-    return found
+    return {name: getattr(value, "value", value) for name, value in found.items()}  # an object since pytest 9
 
 
 class _IniParser:
@@ -272,8 +294,7 @@ def _example(config: pytest.Config, option: Option) -> str:
     """The value of `option` in the ini file as it probably should be."""
     import json
 
-    written = _written_ini_values(config).get(option.ini)
-    value = getattr(written, "value", written)  # since pytest 9, it has the type of the file
+    value = written_ini_values(config).get(option.ini)  # since pytest 9, it has the type of the file
     if option.kind == "flag":
         return "true" if str(value).strip().lower() in {"1", "on", "y", "yes", "t", "true"} else "false"
     if option.is_list:
@@ -319,7 +340,7 @@ def option_that_moved_rootdir(config: pytest.Config) -> str:
     a place with tests. It cannot take one in ``--python-cache=DIR`` for that.
     """
     invoked, root = config.invocation_params.dir, config.rootpath
-    if invoked == root or not invoked.is_relative_to(root) or config.option.rootdir:
+    if invoked == root or not invoked.is_relative_to(root) or getattr(config.option, "rootdir", None):
         return ""
     skipped = [invoked, *(each for each in invoked.parents if each.is_relative_to(root) and each != root)]
     if not any((place / name).is_file() for place in skipped for name in _INI_FILES):

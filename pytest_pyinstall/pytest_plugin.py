@@ -17,14 +17,12 @@ for _finder in sys.meta_path:
     getattr(_finder, "_must_rewrite", set()).discard("pytest_pyinstall")
 
 from pytest_pyinstall.pytest_options import (  # noqa: E402  # see above
-    ignored_table,
     is_own_directory,
     is_suite,
     note_misspelled_options,
-    notes_on_misspelled_names,
-    option_that_moved_rootdir,
-    owner_of_python_option,
+    notes_on_configuration,
     pytest_addoption,
+    with_notes,
 )
 from pytest_pyinstall.pytest_state import (  # noqa: E402  # see above
     PYTHON_FIXTURE,
@@ -74,10 +72,13 @@ def pytest_load_initial_conftests(
 ) -> Generator[None, object, object]:
     """Adapt the arguments of a suite's outer session, so that they apply to its inner sessions only."""
     note_misspelled_options(parser, args)
-    if is_suite(early_config, early_config.known_args_namespace):
-        from pytest_pyinstall.suite.options import adapt_arguments
+    try:
+        if is_suite(early_config, early_config.known_args_namespace):
+            from pytest_pyinstall.suite.options import adapt_arguments
 
-        adapt_arguments(early_config, parser, args)
+            adapt_arguments(early_config, parser, args)
+    except pytest.UsageError as error:
+        raise with_notes(early_config, error) from None
     return (yield)
 
 
@@ -104,7 +105,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Provide the Pythons first, because pytest's header and xdist's workers need them."""
     session.config.stash[STATE] = State(session.config)
-    state_of(session.config).start()
+    try:
+        state_of(session.config).start()
+    except pytest.UsageError as error:
+        raise with_notes(session.config, error) from None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -124,17 +128,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     state = config.stash.get(STATE, None)
-    lines = []
-    if owner := owner_of_python_option(config):
-        path = Path(owner)
-        name = path.relative_to(config.rootpath) if path.is_relative_to(config.rootpath) else path
-        lines.append(f"pyinstall: --python is an option of {name}; use --pyinstall-python to request Pythons")
-    if option := option_that_moved_rootdir(config):
-        why = f"because of the path after {option}: write {option}=DIR"
-        lines.append(f"pyinstall: pytest does not use the configuration of this directory, {why}")
-    if table := ignored_table(config, pytest.version_tuple[:2]):
-        lines.append(f"pyinstall: pytest {pytest.__version__} does not read {table}: use [tool.pytest.ini_options]")
-    lines += [f"pyinstall: {note}" for note in notes_on_misspelled_names(config)]
+    lines = [f"pyinstall: {note}" for note in notes_on_configuration(config)]
     if state is None or not state.choices:
         return lines
     from pytest_pyinstall.session import detailed_header, header

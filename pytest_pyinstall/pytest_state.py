@@ -21,6 +21,7 @@ from pytest_pyinstall.pytest_options import (
     requests_of,
     settings_of,
     step_level,
+    written_ini_values,
 )
 
 if TYPE_CHECKING:
@@ -124,18 +125,33 @@ class State:
             and not self.config.invocation_params.dir.joinpath(each).exists()
         ]
         if found and not self.config.option.pyargs:
-            flag = "--pyinstall-python" if owner_of_python_option(self.config) else "--python"
+            flag = self._flag
             given = self.config.getoption("pyinstall_python") or ()
             more = f"; a comma separates the values of {flag}" if given else ""
             hint = f"{flag} {shlex.quote(','.join([*given, *found]))}{' --python-suite' if self.is_suite else ''}"
             raise pytest.UsageError(f"file or directory not found: {found[0]}{more}\nhint: {hint}")
 
     def _no_request(self) -> pytest.UsageError:
-        if test := getattr(self.config.option, "pyinstall_bisect", None):
-            option, hint = "--python-bisect", f"--python 3.9..3.13 --python-bisect {shlex.quote(test)}"
+        from pytest_pyinstall.configuration import reason_without_requests, unread_configuration, unused_requests
+
+        config = self.config
+        places = [config.invocation_params.dir]
+        if config.inipath is not None:
+            places.insert(0, config.inipath.parent)
+        unread = unread_configuration(config.inipath, *places)
+        texts = unused_requests(written_ini_values(config), os.environ, unread)
+        if test := getattr(config.option, "pyinstall_bisect", None):
+            option, default, use = "--python-bisect", "3.9..3.13", f"--python-bisect {shlex.quote(test)}"
         else:
-            option, hint = "--python-suite", f"--python {self._default_python()} --python-suite"
-        return pytest.UsageError(f"{option}: no Python was requested\nhint: {hint}")
+            option, default, use = "--python-suite", self._default_python(), "--python-suite"
+        why = reason_without_requests(config.inipath, unread)
+        hint = f"{self._flag} {shlex.quote(','.join(texts) or default)} {use}"
+        return pytest.UsageError(f"{option}: no Python was requested{f'; {why}' if why else ''}\nhint: {hint}")
+
+    @property
+    def _flag(self) -> str:
+        """The option for requests, for a hint."""
+        return "--pyinstall-python" if owner_of_python_option(self.config) else "--python"
 
     def _default_python(self) -> str:
         """The value of ``--python`` for a hint."""
@@ -217,7 +233,7 @@ class State:
             return
         self._reject_versions()
         if not self.is_suite and (option := self._option_of_suite()):
-            pythons = f"--python {self._default_python()} " if requests_of(self.config) is None else ""
+            pythons = f"{self._flag} {self._default_python()} " if requests_of(self.config) is None else ""
             raise pytest.UsageError(f"{option} needs --python-suite\nhint: {pythons}--python-suite {option}")
         if not getattr(self.config.option, "pyinstall_report", None):
             return
@@ -567,7 +583,7 @@ class State:
 
             message = str(failure_of(list(configured), count=len(self.choices), origin=self.origin))
             if any(choice.is_missing for choice in configured):
-                message += "\nhint: pytest --python-missing skip\nhint: pytest --python current"
+                message += f"\nhint: pytest --python-missing skip\nhint: pytest {self._flag} current"
             messages.append(message)
         if messages:
             raise pytest.UsageError("\n".join(messages))

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.configuration import Configuration, corrected_at_origin, read_configuration, with_origin
+from pytest_pyinstall.configuration import (
+    Configuration,
+    corrected_at_origin,
+    read_configuration,
+    reason_without_requests,
+    unread_configuration,
+    unused_requests,
+    with_origin,
+)
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, NoMatchError
 from pytest_pyinstall.request.request import parse_requests
 
@@ -54,6 +62,36 @@ def test_the_nearest_directory_with_a_file_is_used(tmp_path: Path) -> None:
     assert read_configuration(inner).requests == ("3.9",)
     (inner.parent / "pytest.ini").touch()
     assert read_configuration(inner) == Configuration(directory=inner.parent, path=inner.parent / "pytest.ini")
+
+
+def test_a_file_with_requests_that_pytest_does_not_read_is_found(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    read, unread = inner / "pytest.ini", tmp_path / "pyproject.toml"
+    read.touch()
+    assert unread_configuration(read, inner) is None
+    assert reason_without_requests(read, None) == f"{read} has no pyinstall_python"
+    assert reason_without_requests(None, None) == ""
+
+    (inner / "tox.ini").write_text("not an ini file")
+    unread.write_text("[tool.pytest]\npyinstall_python = ['3.9', 3.10]\n")
+    found = unread_configuration(read, inner)
+    assert found is not None
+    assert found.path == unread
+    expected = f"pytest reads {read}, and not {unread}, which has pyinstall_python"
+    assert reason_without_requests(read, found) == expected
+    assert unused_requests({}, {}, found) == ("3.9", "3.10")
+
+    unread.write_text("[tool.pytest.ini_options]\naddopts = '--python 3.9'\n")
+    found = unread_configuration(None, tmp_path)
+    assert reason_without_requests(None, found) == f"pytest does not read {unread}, which has --python in addopts"
+    assert unused_requests({}, {}, found) == ("3.9",)
+
+
+def test_requests_with_a_misspelled_name_are_known() -> None:
+    assert unused_requests({"pyinstall_pythons": [3.9, "3.12"]}, {}, None) == ("3.9", "3.12")
+    assert unused_requests({}, {"PYTEST_PYINSTALL_PYTHONS": "3.9,3.12"}, None) == ("3.9,3.12",)
+    assert unused_requests({"pyinstall_jbs": "3", "other": "3.9"}, {}, None) == ()
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,33 @@ def test_an_unquoted_version_in_toml_is_an_error_with_a_hint(pytester: pytest.Py
     result.stderr.no_fnmatch_line("*Traceback*")
 
 
+UNUSED_REQUESTS = [
+    (
+        "pyproject.toml",
+        '[tool.pytest.ini_options]\npyinstall_pythons = ["3.9", "3.12"]',
+        "--python 3.9,3.12 --python-suite",
+        ["there is no ini value pyinstall_pythons; did you mean pyinstall_python?"],
+    ),
+    ("setup.cfg", "[tool:pytest]\npyinstall_python =\n    3.9\n    3.12", "--python 3.9,3.12 --python-suite", []),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "hint", "notes"), UNUSED_REQUESTS)
+def test_a_session_that_ends_before_its_header_names_what_has_no_effect(
+    pytester: pytest.Pytester, name: str, content: str, hint: str, notes: list[str]
+) -> None:
+    pytester.path.joinpath(name).write_text(content, encoding="utf-8")
+    if name == "setup.cfg":
+        path = pytester.makeini("[pytest]")
+        reason = f"pytest reads {path}, and not {pytester.path / name}, which has pyinstall_python"
+    else:
+        reason = f"{pytester.path / name} has no pyinstall_python"
+    result = pytester.runpytest_inprocess("--python-suite")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    lines = [f"ERROR: --python-suite: no Python was requested; {reason}", f"hint: {hint}"]
+    assert list(filter(None, result.errlines)) == [*lines, *(f"note: {note}" for note in notes)]
+
+
 def test_an_ini_value_of_the_command_line_overrides_an_unquoted_version(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyprojecttoml("[tool.pytest.ini_options]\npyinstall_python = 3.10")
     pytester.makepyfile("def test_it(python): pass")

@@ -86,18 +86,31 @@ class CommandContext(Value):
 
         Raises `InvalidRequestError`, `NoMatchError`, and `UsageError` if nothing is configured.
         """
-        from pytest_pyinstall.configuration import corrected_at_origin, written
+        from pytest_pyinstall.configuration import corrected_at_origin
         from pytest_pyinstall.request.request import parse_requests
 
         words, directory, origin = self._requested(texts)
         if not words:
-            message = f"{self.command}: no request given, and none in the project's pytest configuration"
-            hint = written(["3.13"], self.command)
-            raise UsageError(message, hint=hint)
+            raise self._no_request()
         try:
             return self.provisioner.parse(parse_requests(words, directory=directory, origin=origin))
         except (InvalidRequestError, NoMatchError) as error:
             raise corrected_at_origin(error, words, origin=origin) from error
+
+    def _no_request(self) -> UsageError:
+        from pytest_pyinstall.configuration import (
+            reason_without_requests,
+            unread_configuration,
+            unused_requests,
+            written,
+        )
+
+        configuration, provisioner = self.configuration, self.provisioner
+        unread = unread_configuration(configuration.path, provisioner.directory)
+        why = reason_without_requests(configuration.path, unread)
+        message = f"no request given{f'; {why}' if why else ', and no file here or above configures pytest'}"
+        texts = unused_requests(configuration.ini, provisioner.environ, unread) or ["3.13"]
+        return UsageError(f"{self.command}: {message}", hint=written(texts, self.command))
 
     def add_origin(
         self, texts: Sequence[str], result: ProvisionResult | PyinstallError

@@ -45,7 +45,10 @@ _CACHE_KEY_FORM = 1  # increase it when the store's layout changes, so that CI c
 
 
 def places(session: CommandContext, name: str | None) -> CommandResult:
-    """Each directory, the setting that decided it, and its volume. With `name`, only the path of that directory."""
+    """Each directory, the setting that decided it, and its volume, and the configuration file that was read.
+
+    With `name`, only the path of that directory.
+    """
     from pytest_pyinstall.system.permissions import place
 
     paths = _places(session)
@@ -58,9 +61,13 @@ def places(session: CommandContext, name: str | None) -> CommandResult:
         "one_volume": shared,
         "note": note,
         "catalogue": _catalogue_json(session),
+        "configuration": None if (path := session.configuration.path) is None else str(path),
     }
     lines = [line for each in PLACES for line in _place_lines(each, found[each], _decided_by(session, each))]
-    return CommandResult(lines=(*lines, *_catalogue_lines(_catalogue_json(session)), note), document=document)
+    lines += _catalogue_lines(_catalogue_json(session))
+    if path is not None:
+        lines.append(f"{'configuration':<14}{path}")
+    return CommandResult(lines=(*lines, note), document=document)
 
 
 def _catalogue_json(session: CommandContext) -> dict[str, Any]:
@@ -320,7 +327,8 @@ def _file_json(file: CachedFile) -> dict[str, Any]:
 def dir_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Show each directory, the setting that decided it, its volume, and whether they\n"
-        "share one. With a NAME, print only that path."
+        "share one, and the configuration file that was read. With a NAME, print only that\n"
+        "path."
     )
     parser.epilog = examples_text("dir", "dir store", "dir --cache-key --python 3.12")
     parser.add_argument("name", nargs="?", metavar="NAME", help=", ".join(PLACES))

@@ -44,6 +44,17 @@ def test_install_with_nothing_configured_is_a_usage_error(cli: Cli) -> None:
     assert "hint: pytest-pyinstall install 3.13" in done.err
 
 
+def test_requests_in_a_file_that_pytest_does_not_read_are_named(cli: Cli, project: Path) -> None:
+    (project / "pyproject.toml").write_text("[tool.pytest]\npyinstall_python = ['3.9', '3.12']\n")
+    (project / "pytest.ini").touch()
+
+    done = cli("install")
+
+    why = f"pytest reads {project / 'pytest.ini'}, and not {project / 'pyproject.toml'}, which has pyinstall_python"
+    lines = [f"error: install: no request given; {why}", "hint: pytest-pyinstall install 3.9 3.12"]
+    assert (done.code, done.err.splitlines()) == (2, lines)
+
+
 def test_a_number_in_toml_is_a_usage_error_that_names_the_file(cli: Cli, project: Path) -> None:
     (project / "pyproject.toml").write_text("[tool.pytest]\npyinstall_python = [3.10]\n")
 

@@ -37,6 +37,8 @@ def test_dir_names_the_file_of_an_ini_value(cli: Cli, project: Path, monkeypatch
 
     assert f"cache         {project / 'here'}\n" in done.out
     assert f"pyinstall_cache in {project / 'pytest.ini'};" in done.out
+    assert f"configuration {project / 'pytest.ini'}\n" in done.out
+    assert cli("dir", "--json").document["configuration"] == str(project / "pytest.ini")
     assert done.lines[-1] == "store, scratch and cache share one volume"
 
 
