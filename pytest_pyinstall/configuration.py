@@ -28,6 +28,7 @@ from pytest_pyinstall.system.values import Value
 __all__ = [
     "Configuration",
     "corrected_at_origin",
+    "corrected_example",
     "read_configuration",
     "reason_without_requests",
     "unread_configuration",
@@ -277,6 +278,12 @@ def corrected_at_origin(error: PyinstallError, texts: Iterable[object], *, origi
     return with_origin(error, origin=origin, hint=written(corrected, origin))
 
 
+def corrected_example(value: object, *, origin: str) -> str:
+    """`value` of ``pyinstall_python`` with valid requests, in the form used at `origin`."""
+    texts = [text for item in _items(value) if (text := _corrected(item))]
+    return written(texts if texts and all(map(_is_request, texts)) else ["3.10", "3.12"], origin)
+
+
 def _corrected(item: object) -> str:
     """`item` with each invalid request replaced by the closest valid one."""
     if not isinstance(item, str):
@@ -313,13 +320,15 @@ def _is_request(text: str) -> bool:
         return False
 
 
-def written(texts: Sequence[str], origin: str) -> str:  # noqa: PLR0911  # one for each place
+def written(texts: Sequence[str], origin: str) -> str:  # noqa: C901, PLR0911  # one for each place
     """The requests `texts` in the form used at `origin`: an option, variable, ini value, mark or command."""
     quoted = ", ".join(json.dumps(text, ensure_ascii=False) for text in texts)
     match origin.split(maxsplit=1)[0]:
         case ("--python" | "--pyinstall-python") as flag:
             pytest = "pytest " if origin == flag else ""
             return f"{pytest}{flag} {shlex.quote(','.join(texts))}"
+        case "-o":
+            return f"-o {shlex.quote('pyinstall_python=' + ','.join(texts))}"
         case "pyinstall_python":
             is_ini = origin.endswith((".ini", ".cfg"))
             return f"pyinstall_python = {', '.join(texts) if is_ini else f'[{quoted}]'}"

@@ -8,12 +8,26 @@ in `settings._READERS`.
 Every pytest session imports this module, so it imports nothing.
 """
 
-__all__ = ["BY_NAME", "OPTIONS", "SETTINGS", "Option", "closest_names", "misspelled_names", "notes_on_names"]
+__all__ = [
+    "BY_NAME",
+    "OPTIONS",
+    "SETTINGS",
+    "Option",
+    "closest_names",
+    "given_with_o",
+    "ini_origin",
+    "misspelled_names",
+    "notes_on_names",
+    "probable_truth",
+]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
     from typing import Literal
+
+    import pytest
 
     Kind = Literal[
         "requests", "list", "flag", "text", "word", "directory", "directories", "location", "seconds", "hosts"
@@ -308,6 +322,17 @@ SETTINGS = tuple(option for option in OPTIONS if option.field and option.option)
 """The settings that can be given as an option, to pytest and on the command line."""
 
 
+def given_with_o(config: "pytest.Config") -> "frozenset[str]":
+    """The names of the ini values that were given to pytest with ``-o``, and not in a file."""
+    options = getattr(config, "known_args_namespace", config.option)
+    return frozenset(word.partition("=")[0] for word in getattr(options, "override_ini", None) or ())
+
+
+def ini_origin(config: "pytest.Config", name: str) -> "tuple[str, Path | None]":
+    """The origin of the ini value `name`, and its file: `name` and pytest's ini file, or ``-o NAME`` and None."""
+    return (f"-o {name}", None) if name in given_with_o(config) else (name, config.inipath)
+
+
 _PREFIXES = ("--python-", "--pyinstall-", "--", "pyinstall_", "PYTEST_PYINSTALL_")
 
 
@@ -344,6 +369,18 @@ def _other_name(name: str, word: str, known: "Sequence[str]") -> str:
         return ""
     names = [each for each in (option.option, option.variable, option.uv, option.ini) if each]
     return next((each for each in names if each in known), names[0] if word not in names else "")
+
+
+_TRUE = ("1", "true", "yes", "on", "y", "t", "enable", "enabled", "always")
+_FALSE = ("0", "false", "no", "off", "n", "f", "disable", "disabled", "never", "none")
+
+
+def probable_truth(text: str, *, default: object) -> bool:
+    """What an invalid value of a flag probably means: that of the most similar word, else not its default."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(text.strip().lower(), _TRUE + _FALSE, n=1)
+    return near[0] in _TRUE if near else not default
 
 
 _INI_VALUES_OF_PYTEST = {"python_classes", "python_files", "python_functions", "pythonpath"}

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_pyinstall.options import BY_NAME, OPTIONS, SETTINGS, Option, closest_names, notes_on_names
+from pytest_pyinstall.options import (
+    BY_NAME,
+    OPTIONS,
+    SETTINGS,
+    Option,
+    closest_names,
+    given_with_o,
+    ini_origin,
+    notes_on_names,
+    probable_truth,
+)
 
 if TYPE_CHECKING:
     from pytest_pyinstall.settings import Settings
@@ -215,9 +225,13 @@ def requests_of(config: pytest.Config) -> tuple[Iterable[object], str, Path] | N
     if text := os.environ.get(_PYTHON.variable):
         return [text], _PYTHON.variable, invoked
     if items := _in_ini(config):
-        where = "" if config.inipath is None else f" in {config.inipath}"
-        return items, f"{_PYTHON.ini}{where}", _ini_directory(config)
+        return items, _ini_place(config, _PYTHON.ini), _ini_directory(config)
     return None
+
+
+def _ini_place(config: pytest.Config, name: str) -> str:
+    origin, file = ini_origin(config, name)
+    return origin if file is None else f"{origin} in {file}"
 
 
 def _typed(config: pytest.Config) -> Sequence[str]:
@@ -257,7 +271,11 @@ def _in_ini(config: pytest.Config) -> Sequence[object]:
         try:
             return [text] if (text := str(ini_value(config, _PYTHON.ini)).strip()) else []
         except pytest.UsageError:
-            raise pytest.UsageError(f'{error}\nhint: {_PYTHON.ini} = ["3.10", "3.12"]') from None
+            from pytest_pyinstall.configuration import corrected_example
+
+            written = written_ini_values(config).get(_PYTHON.ini)
+            hint = corrected_example(written, origin=_ini_place(config, _PYTHON.ini))
+            raise pytest.UsageError(f"{error}\nhint: {hint}") from None
     return _as_written(config, value)
 
 
@@ -286,7 +304,10 @@ def ini_value(config: pytest.Config, name: str) -> Any:
         failure = str(error)
     option = next(option for option in OPTIONS if option.ini == name)
     if option is not _PYTHON:
-        failure = f"{failure if name in failure else f'{name}: {failure}'}\nhint: {name} = {_example(config, option)}"
+        origin = ini_origin(config, name)[0]
+        value = _example(config, option)
+        hint = f"{origin} = {value}" if origin == name else f"{origin}={value}"
+        failure = f"{failure if name in failure else f'{_ini_place(config, name)}: {failure}'}\nhint: {hint}"
     raise pytest.UsageError(failure)
 
 
@@ -296,7 +317,7 @@ def _example(config: pytest.Config, option: Option) -> str:
 
     value = written_ini_values(config).get(option.ini)  # since pytest 9, it has the type of the file
     if option.kind == "flag":
-        return "true" if str(value).strip().lower() in {"1", "on", "y", "yes", "t", "true"} else "false"
+        return "true" if probable_truth(str(value), default=option.default) else "false"
     if option.is_list:
         items = value if isinstance(value, list) else [value]
         return json.dumps([str(item) for item in items], ensure_ascii=False)
@@ -410,4 +431,5 @@ def settings_of(config: pytest.Config) -> "Settings":
         ini={option.name: ini_value(config, option.ini) for option in SETTINGS},
         ini_directory=_ini_directory(config),
         ini_file=config.inipath,
+        ini_options=given_with_o(config),
     )

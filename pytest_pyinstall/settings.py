@@ -7,18 +7,27 @@ the same meaning, default. An empty variable is unset.
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 
 from pytest_pyinstall.errors import InvalidSettingError
-from pytest_pyinstall.options import BY_NAME, OPTIONS, Option, closest_names
+from pytest_pyinstall.options import BY_NAME, OPTIONS, Option, closest_names, probable_truth
 from pytest_pyinstall.request.identity import RELEASE_WORKFLOW, Signer
 from pytest_pyinstall.system.urls import redacted
 from pytest_pyinstall.system.values import Value, replace
 
-__all__ = ["Attestations", "Downloads", "Missing", "Preference", "Settings", "expand_user", "home_directory"]
+__all__ = [
+    "Attestations",
+    "Downloads",
+    "Missing",
+    "Preference",
+    "Settings",
+    "example_at",
+    "expand_user",
+    "home_directory",
+]
 
 Missing = Literal["fail", "skip"]
 Downloads = Literal["auto", "manual", "never"]
@@ -94,20 +103,25 @@ class Settings(NamedTuple):
         ini: Mapping[str, str | None] | None = None,
         ini_directory: Path | None = None,
         ini_file: Path | None = None,
+        ini_options: Iterable[str] = (),
     ) -> Self:
         """Settings from the options, the environment and the ini values, in this order of precedence.
 
         The keys of `options` and `ini` are the names in `options.OPTIONS`. Relative paths of options and variables
-        start from `directory`, those of the ini file from `ini_directory`. Nothing is created on disk. Raises
-        `InvalidSettingError`, which names `ini_file`, for a value that cannot be used.
+        start from `directory`, those of the ini file from `ini_directory`. `ini_options` are the names of the ini
+        values that were given with ``-o``. Nothing is created on disk. Raises `InvalidSettingError`, which names
+        ``-o`` or `ini_file`, for a value that cannot be used.
         """
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
+        given_with_o = frozenset(ini_options)
         for option in OPTIONS:
             if option.field:
-                places = directory, ini_directory or directory, ini_file
+                places = directory, ini_directory or directory, None if option.ini in given_with_o else ini_file
                 given = _given(option, environ, options or {}, ini or {}, *places)
                 if (value := next(given, None)) is not None:
+                    if value.origin in given_with_o:
+                        value = replace(value, origin=f"-o {value.origin}")
                     values[option.field] = _READERS[option.kind](option, value)
                     origins[option.name] = value.origin
         return cls(signer=_signer(environ, directory), origins=MappingProxyType(origins), **values)
@@ -193,12 +207,21 @@ def _word(option: Option, value: _GivenValue) -> str:
 
 def _example(value: _GivenValue, text: str) -> str:
     """`text` as the value of the same option, variable or ini value."""
-    if value.origin.startswith("--"):
-        return f"{value.origin} {text}"
-    if value.origin.startswith("pyinstall_"):
-        is_ini = value.file is not None and value.file.suffix in {".ini", ".cfg"}
-        return f"{value.origin} = {text}" if is_ini else f'{value.origin} = "{text}"'
-    return f"{value.origin}={text}"
+    return example_at(value.origin, text, file=value.file)
+
+
+def example_at(origin: str, text: str, *, file: Path | None = None) -> str:
+    """`text` as the value of `origin`: an option, a variable, or an ini value, in `file` or with ``-o`` in front."""
+    if origin.startswith("--"):
+        return f"{origin} {text}"
+    if origin.startswith("-o "):
+        import shlex
+
+        return f"-o {shlex.quote(f'{origin[3:]}={text}')}"
+    if origin.startswith("pyinstall_"):
+        is_ini = file is not None and file.suffix in {".ini", ".cfg"}
+        return f"{origin} = {text}" if is_ini else f'{origin} = "{text}"'
+    return f"{origin}={text}"
 
 
 def _path(_: Option, value: _GivenValue) -> Path:
@@ -274,14 +297,15 @@ def _signer(environ: Mapping[str, str], directory: Path) -> Signer:
     return signer
 
 
-def _flag(_: Option, value: _GivenValue) -> bool:
+def _flag(option: Option, value: _GivenValue) -> bool:
     text = value.text.lower()
     if text in _FALSE:
         return False
     if text in _TRUE:
         return True
     msg = f"{value.place}: {text!r} is neither true nor false"
-    raise InvalidSettingError(msg, hint=_example(value, "1"))
+    meant = probable_truth(text, default=option.default)
+    raise InvalidSettingError(msg, hint=_example(value, "1" if meant else "0"))
 
 
 def _seconds(option: Option, value: _GivenValue) -> float:

@@ -190,6 +190,7 @@ def hint_for(*texts: object, origin: str) -> str:
         ("--python in PYTEST_ADDOPTS", "--python 3.9,3.11"),
         ("PYTEST_PYINSTALL_PYTHON", "PYTEST_PYINSTALL_PYTHON=3.9,3.11"),
         ("pyinstall_python in /p/pyproject.toml", 'pyinstall_python = ["3.9", "3.11"]'),
+        ("-o pyinstall_python", "-o pyinstall_python=3.9,3.11"),
         ("pyinstall_python in /p/tox.ini", "pyinstall_python = 3.9, 3.11"),
         ("@pytest.mark.python", '@pytest.mark.python("3.9", "3.11")'),
         ("install", "pytest-pyinstall install 3.9 3.11"),

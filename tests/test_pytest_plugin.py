@@ -76,19 +76,22 @@ def test_the_ini_value_can_be_a_list_or_a_string(
 
 
 @pytest.mark.parametrize(
-    ("table", "value"),
+    ("table", "value", "meant"),
     [
-        pytest.param("tool.pytest", "[3.10]", marks=native),
-        ("tool.pytest.ini_options", "[3.10]"),
-        ("tool.pytest.ini_options", "3.10"),
+        pytest.param("tool.pytest", "[3.9, '3.10..3.13', 3.10]", '["3.9", "3.10..3.13", "3.10"]', marks=native),
+        ("tool.pytest.ini_options", "[3.10]", '["3.10"]'),
+        ("tool.pytest.ini_options", "3.10", '["3.10"]'),
     ],
 )
-def test_an_unquoted_version_in_toml_is_an_error_with_a_hint(pytester: pytest.Pytester, table: str, value: str) -> None:
+def test_an_unquoted_version_in_toml_is_an_error_with_a_hint(
+    pytester: pytest.Pytester, table: str, value: str, meant: str
+) -> None:
     pytester.makepyprojecttoml(f"[{table}]\npyinstall_python = {value}")
     pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_inprocess()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: *pyinstall_python*float*3.1*", 'hint: *"3.10"*'])
+    result.stderr.fnmatch_lines(["ERROR: *pyinstall_python*float*3.*"])
+    assert result.errlines[1] == f"hint: pyinstall_python = {meant}"
     result.stderr.no_fnmatch_line("*Traceback*")
 
 
@@ -125,17 +128,39 @@ def test_an_ini_value_of_the_command_line_overrides_an_unquoted_version(pytester
     pytester.runpytest_inprocess("-o", "pyinstall_python=3.9").assert_outcomes(passed=1)
 
 
-@pytest.mark.parametrize("name", ["pyinstall_path", "pyinstall_suite"])
+@pytest.mark.parametrize(
+    ("name", "text", "meant"), [("pyinstall_path", "maybe", "false"), ("pyinstall_suite", "yess", "true")]
+)
 @pytest.mark.parametrize("table", [pytest.param("tool.pytest", marks=native), "tool.pytest.ini_options"])
 def test_an_invalid_boolean_is_an_error_with_a_hint(
-    pytester: pytest.Pytester, full: Path, name: str, table: str
+    pytester: pytest.Pytester, full: Path, name: str, text: str, meant: str, table: str
 ) -> None:
-    pytester.makepyprojecttoml(f'[{table}]\n{name} = "maybe"')
+    path = pytester.makepyprojecttoml(f'[{table}]\n{name} = "{text}"')
     pytester.makepyfile("def test_it(python): pass")
     result = pytester.runpytest_subprocess("--python=3.9")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: *{name}*maybe*", f"hint: {name} = false"])
+    result.stderr.fnmatch_lines([f"ERROR: *{name}*{text}*", f"hint: {name} = {meant}"])
+    assert str(path) in result.errlines[0]
     result.stderr.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "hint"),
+    [
+        ("suite=yess", "invalid truth value 'yess'", "suite=true"),
+        ("missing=skp", "'skp' is not one of fail, skip", "missing=skip"),
+        ("python=3.9,3.1l", "'3.1l' is not a valid request*", "python=3.9,3.11"),
+    ],
+)
+def test_the_error_for_an_ini_value_of_the_command_line_does_not_name_a_file(
+    pytester: pytest.Pytester, value: str, message: str, hint: str
+) -> None:
+    pytester.makepyprojecttoml('[tool.pytest.ini_options]\npyinstall_python = ["3.9"]\npyinstall_missing = "fail"\n')
+    pytester.makepyfile("def test_it(python): pass")
+    result = pytester.runpytest_inprocess("-o", f"pyinstall_{value}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    name = value.partition("=")[0]
+    result.stderr.fnmatch_lines([f"ERROR: -o pyinstall_{name}: {message}", f"hint: -o pyinstall_{hint}"])
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,20 @@ def test_a_hint_uses_the_option_that_was_typed() -> None:
             Settings.from_environ({}, directory=HERE, ini={"missing": "skipp"}, ini_file=HERE / file)
         assert configured.value.hint == hint
         assert configured.value.message.startswith(f"pyinstall_missing in {HERE / file}: ")
+    ini = {"missing": "skp", "cache": "here"}
+    with pytest.raises(InvalidSettingError) as typed:
+        Settings.from_environ({}, directory=HERE, ini=ini, ini_file=HERE / "tox.ini", ini_options=["pyinstall_missing"])
+    assert typed.value.message.startswith("-o pyinstall_missing: 'skp' is not one of ")
+    assert typed.value.hint == "-o pyinstall_missing=skip"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"), [("yess", "1"), ("ture", "1"), ("enabeld", "1"), ("flase", "0"), ("none", "0"), ("maybe", "1")]
+)
+def test_the_hint_for_a_flag_is_the_closest_word_or_the_opposite_of_the_default(text: str, meant: str) -> None:
+    with pytest.raises(InvalidSettingError) as caught:
+        Settings.from_environ({"UV_OFFLINE": text}, directory=HERE)
+    assert caught.value.hint == f"UV_OFFLINE={meant}"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_pyinstall.errors import InvalidSettingError, UsageError
+from pytest_pyinstall.options import ini_origin
 from pytest_pyinstall.project import directory_of_project
+from pytest_pyinstall.settings import example_at
 from pytest_pyinstall.suite.words import Words, read_words
 from pytest_pyinstall.system.files import read_toml
 
@@ -264,8 +266,10 @@ def jobs_of(config: pytest.Config) -> int:
     except ValueError:
         jobs = 0
     if jobs < 1:
-        place = "--python-jobs" if option or config.inipath is None else f"pyinstall_jobs in {config.inipath}"
-        raise InvalidSettingError(f"{place}: {text!r} is not a number of Pythons", hint="--python-jobs 2")
+        origin, file = ("--python-jobs", None) if option else ini_origin(config, "pyinstall_jobs")
+        place = f"{origin} in {file}" if file else origin
+        message = f"{place}: {text!r} is not a number of Pythons"
+        raise InvalidSettingError(message, hint=example_at(origin, "2", file=file))
     return jobs
 
 

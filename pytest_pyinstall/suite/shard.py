@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
 from pytest_pyinstall.errors import UsageError
+from pytest_pyinstall.options import ini_origin
+from pytest_pyinstall.settings import example_at
 from pytest_pyinstall.suite.variants import Variant, parse_variants
 
 if TYPE_CHECKING:
@@ -251,13 +253,26 @@ class Cells(NamedTuple):
         return {self.all[label].python for label in self.selected}
 
 
+def _variants(config: pytest.Config) -> tuple[Variant, ...]:
+    if texts := config.getoption("pyinstall_with"):
+        return parse_variants(texts)
+    origin, file = ini_origin(config, "pyinstall_suite_with")
+
+    def example(text: str) -> str:
+        if file is not None and file.suffix == ".toml":
+            return f"{origin} = {json.dumps([text], ensure_ascii=False)}"
+        return example_at(origin, text, file=file)
+
+    place = f"{origin} in {file}" if file else origin
+    return parse_variants(map(str, config.getini("pyinstall_suite_with")), option=place, example=example)
+
+
 def read_cells(config: pytest.Config, pythons: Iterable[str]) -> Cells:
     """Make the cells of the Pythons with the ids `pythons`, and select some by the options. Raises `UsageError`."""
     # Imported here, because `pytest-pyinstall report` reads durations without pytest.
     from pytest_pyinstall.suite.options import words_of
 
-    texts = config.getoption("pyinstall_with") or config.getini("pyinstall_suite_with")
-    variants: tuple[Variant | None, ...] = parse_variants(map(str, texts)) or (None,)
+    variants: tuple[Variant | None, ...] = _variants(config) or (None,)
     cells = [Cell(python, variant) for python in pythons for variant in variants]
     labels = [cell.label for cell in cells]
     named = words_of(config).selected_labels(labels)

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from pytest_pyinstall.errors import UsageError
@@ -26,33 +26,39 @@ class Variant(NamedTuple):
     resolution: str = ""
 
 
-def parse_variants(texts: Iterable[str], *, option: str = "--python-with") -> tuple[Variant, ...]:
-    """Parse the values of `option`: ``django~=4.2 psycopg``, ``old: numpy<2``, ``lowest``. Raises `UsageError`."""
+def parse_variants(
+    texts: Iterable[str], *, option: str = "--python-with", example: Callable[[str], str] | None = None
+) -> tuple[Variant, ...]:
+    """Parse the values of `option`: ``django~=4.2 psycopg``, ``old: numpy<2``, ``lowest``. Raises `UsageError`.
+
+    `example` returns a value as it is written where they were given, by default after `option`.
+    """
+    hint = example or (lambda text: f"{option} {shlex.quote(text)}")
     found: dict[str, Variant] = {}
     for text in texts:
-        variant = _parsed(text.strip(), option)
+        variant = _parsed(text.strip(), option, hint)
         if (other := found.setdefault(variant.name.lower(), variant)) is not variant:
             message = f"{option}: {other.text!r} and {text!r} have the same name, {variant.name}"
-            raise UsageError(message, hint=f"{option} {shlex.quote(f'NAME: {text}')}")
+            raise UsageError(message, hint=hint(f"NAME: {text}"))
     return tuple(found.values())
 
 
-def _parsed(text: str, option: str) -> Variant:
+def _parsed(text: str, option: str, hint: Callable[[str], str]) -> Variant:
     named = re.fullmatch(r"([A-Za-z0-9][\w.+-]*):\s+(\S.*)", text)
     name, rest = (named[1], named[2]) if named else ("", text)
     try:
         words = shlex.split(rest)
     except ValueError as error:
-        raise UsageError(f"{option}: {text!r}: {error}", hint=f"{option} 'django~=4.2'") from error
+        raise UsageError(f"{option}: {text!r}: {error}", hint=hint("django~=4.2")) from error
     if not words:
-        raise UsageError(f"{option}: no requirement", hint=f"{option} 'django~=4.2'")
+        raise UsageError(f"{option}: no requirement", hint=hint("django~=4.2"))
     resolutions = [word for word in words if word in _RESOLUTIONS]
     if len(resolutions) > 1:
-        raise UsageError(f"{option}: {text!r} names two resolutions", hint=f"{option} {resolutions[0]}")
+        raise UsageError(f"{option}: {text!r} names two resolutions", hint=hint(resolutions[0]))
     requirements = tuple(word for word in words if word not in _RESOLUTIONS)
     bad = next((word for word in requirements if not re.match(r"[A-Za-z0-9./~-](?![\w.+-]*:$)", word)), None)
     if bad is not None:
-        raise UsageError(f"{option}: {bad!r} is not a requirement", hint=f"{option} 'django~=4.2'")
+        raise UsageError(f"{option}: {bad!r} is not a requirement", hint=hint("django~=4.2"))
     return Variant(name or _name_of(requirements, resolutions), text, requirements, (resolutions or [""])[0])
 
 

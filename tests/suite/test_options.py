@@ -13,7 +13,8 @@ import pytest
 from archives import interpreters
 from suite_fixtures import NEW, OLD, PYPROJECT, Run, asked, marks
 
-from pytest_pyinstall.suite.options import usable_cores
+from pytest_pyinstall.errors import InvalidSettingError
+from pytest_pyinstall.suite.options import jobs_of, usable_cores
 
 pytestmark = marks
 
@@ -252,6 +253,23 @@ def test_the_usable_cores_limit_the_number_of_pythons_at_once(
     (tmp_path / "own").write_text(own)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5}, raising=False)
     assert usable_cores(tmp_path, tmp_path / "own") == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "hint"),
+    [
+        (["--python-jobs=two"], "--python-jobs", "--python-jobs 2"),
+        (["-o", "pyinstall_jobs=two"], "-o pyinstall_jobs", "-o pyinstall_jobs=2"),
+        ([], "pyinstall_jobs in {}", "pyinstall_jobs = 2"),
+    ],
+)
+def test_an_invalid_number_of_jobs_is_corrected_where_it_was_given(
+    pytester: pytest.Pytester, words: list[str], place: str, hint: str
+) -> None:
+    path = pytester.makeini("[pytest]\npyinstall_jobs = two\n")
+    with pytest.raises(InvalidSettingError) as caught:
+        jobs_of(pytester.parseconfig(*words))
+    assert str(caught.value) == f"{place.format(path)}: 'two' is not a number of Pythons\nhint: {hint}"
 
 
 def test_the_cpu_affinity_limits_the_usable_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

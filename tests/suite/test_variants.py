@@ -9,6 +9,7 @@ import pytest
 from suite_fixtures import NEW, OLD, Run, marks
 
 from pytest_pyinstall.errors import UsageError
+from pytest_pyinstall.suite.shard import read_cells
 from pytest_pyinstall.suite.variants import Variant, keyword_expression, parse_variants
 
 pytestmark = marks
@@ -38,6 +39,31 @@ def test_an_invalid_variant_is_a_usage_error_with_a_hint(texts: list[str]) -> No
         parse_variants(texts)
     assert caught.value.message.startswith("--python-with: ")
     assert "--python-with" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words", "place", "hint"),
+    [
+        ("pytest.ini", "=4", [], "pyinstall_suite_with in {}", "pyinstall_suite_with = django~=4.2"),
+        ("pyproject.toml", "['=4']", [], "pyinstall_suite_with in {}", 'pyinstall_suite_with = ["django~=4.2"]'),
+        (
+            "pytest.ini",
+            "numpy",
+            ["-o", "pyinstall_suite_with==4"],
+            "-o pyinstall_suite_with",
+            "-o 'pyinstall_suite_with=django~=4.2'",
+        ),
+    ],
+)
+def test_an_invalid_variant_of_the_configuration_is_corrected_in_its_form(
+    pytester: pytest.Pytester, name: str, value: str, words: list[str], place: str, hint: str
+) -> None:
+    table = "pytest" if name == "pytest.ini" else "tool.pytest.ini_options"
+    (pytester.path / name).write_text(f"[{table}]\npyinstall_suite_with = {value}\n", "utf-8")
+    with pytest.raises(UsageError) as caught:
+        read_cells(pytester.parseconfig(*words), ["3.9"])
+    place = place.format(pytester.path / name)
+    assert str(caught.value) == f"{place}: '=4' is not a requirement\nhint: {hint}"
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ _OURS = re.compile(
     r"(?<![\w./-])pytest-pyinstall(?= )|(?<![\w-])--p(?:ython|yinstall)[\w-]*|PYTEST_PYINSTALL_\w+|pyinstall_\w+"
 )
 _FLAGS = {flag: option for option in OPTIONS for flag in option.flags}
-_COMMAND = re.compile(r"pytest-pyinstall .+|pytest .+|--p(?:ython|yinstall).+|[A-Z_]+=.+|\w+ = .+|@?[\w.]+\(.*\)")
+_COMMAND = re.compile(
+    r"pytest-pyinstall .+|pytest .+|-o '?\w+=.+|--p(?:ython|yinstall).+|[A-Z_]+=.+|\w+ = .+|@?[\w.]+\(.*\)"
+)
 
 
 def problem_with(hint: str) -> str:
@@ -41,8 +43,8 @@ def _pieces(hint: str) -> Iterator[str]:
 
 
 def _problem(typed: str) -> str:
-    if match := re.match(r"(\w+) = ", typed):
-        return "" if match[1] in {option.ini for option in OPTIONS} else "it is not an ini value"
+    if match := re.match(r"-o (\w+)=|(\w+) = ", typed.replace("'", "")):
+        return "" if (match[1] or match[2]) in {option.ini for option in OPTIONS} else "it is not an ini value"
     if match := re.match(r"([A-Z_]+)=", typed):
         names = {option.variable for option in OPTIONS} | {option.uv for option in OPTIONS}
         return "" if match[1] in names or not match[1].startswith("PYTEST_PYINSTALL") else "it is not a variable"
