@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from pytest_pyinstall.cli.parser import arguments_of, command_of
 from pytest_pyinstall.errors import PyinstallError, SeveralFailedError, UsageError, printable, texts_of
+from pytest_pyinstall.system.signals import Terminated, raising_at_termination
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
-    from types import FrameType
 
     from pytest_pyinstall.cli.context import CommandContext, CommandResult
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it stays open
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        with _ending_in_order():
+        with raising_at_termination():
             code = _run(words)
             sys.stdout.flush()
             return code
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has closed it. Drop what is still buffered, or the flush at exit fails again.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it stays open
         return 128 + 13
-    except (KeyboardInterrupt, _Ended) as end:
+    except (KeyboardInterrupt, Terminated) as end:
         return _interrupted(end)
     except Exception as error:
         # An interrupted cleanup can fail in another way, and hide the interruption. argparse's does.
@@ -85,16 +85,16 @@ def _has_threads() -> bool:
     )
 
 
-def _interrupted(end: KeyboardInterrupt | _Ended) -> int:
-    if isinstance(end, _Ended):
+def _interrupted(end: KeyboardInterrupt | Terminated) -> int:
+    if isinstance(end, Terminated):
         return 128 + end.number
     _print("interrupted", sys.stderr)
     return 128 + signal.SIGINT
 
 
-def _interruption(error: BaseException | None) -> KeyboardInterrupt | _Ended | None:
+def _interruption(error: BaseException | None) -> KeyboardInterrupt | Terminated | None:
     while error is not None:
-        if isinstance(error, (KeyboardInterrupt, _Ended)):
+        if isinstance(error, (KeyboardInterrupt, Terminated)):
             return error
         error = error.__context__
     return None
@@ -234,37 +234,3 @@ def _print(text: str, stream: TextIO) -> None:
     except UnicodeEncodeError:  # undecodable bytes in a name, or a terminal without UTF-8
         encoding = stream.encoding or "ascii"
         stream.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
-
-
-# Ending
-
-
-class _Ended(BaseException):
-    """A signal that ends the process has arrived. Not an `Exception`, so that no code handles it as an error."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@contextmanager
-def _ending_in_order() -> Iterator[None]:
-    """End at SIGTERM and SIGHUP as at Ctrl-C, so that child processes end and scratch is deleted first."""
-
-    def end(number: int, _: FrameType | None) -> NoReturn:
-        raise _Ended(number)
-
-    numbers = [signal.SIGTERM]
-    if sys.platform != "win32":
-        numbers.append(signal.SIGHUP)
-    # If one of them is ignored (nohup), it stays ignored.
-    before = {}
-    with suppress(ValueError):  # only the main thread can handle signals
-        for number in numbers:
-            if signal.getsignal(number) == signal.SIG_DFL:
-                before[number] = signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -78,6 +78,7 @@ from pytest_pyinstall.suite.summary import (
 )
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.processes import signal_name
+from pytest_pyinstall.system.signals import end_by
 from pytest_pyinstall.system.temporary import temporary_directory
 from pytest_pyinstall.system.values import replace
 
@@ -167,12 +168,6 @@ def deferred_signals() -> Iterator[Callable[[], int]]:
 
 _TERMINATING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask a process to end."""
-
-
-def end_by(number: int) -> None:
-    """End this process with the default action of the signal `number`."""
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
 
 
 REPORTS = ("htmlpath", "report_log", "json_report", "json_report_file", "md_report", "ctrf")
