@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_prov
 from pytest_pyinstall.request.identity import Key, suffix_of
 from pytest_pyinstall.request.request import Request, parse_requests
 from pytest_pyinstall.settings import Settings
-from pytest_pyinstall.system.processes import thread_limit
+from pytest_pyinstall.system.processes import signal_name, thread_limit
+from pytest_pyinstall.system.signals import Terminated, end_by, raising_at_termination
 from pytest_pyinstall.system.values import Value, replace
 
 __all__ = [
@@ -258,6 +260,18 @@ class PythonProvider:
         new = [request for request in dict.fromkeys(requests) if request not in self._outcomes]
         if not new:
             return
+        try:
+            with raising_at_termination():
+                self._provide_new(new)
+        except Terminated as end:
+            # pytest does not handle the signal: the cursor would stay hidden, and unfinished work in the store.
+            self.close()
+            if self.provisioner.warn is not None:
+                with suppress(OSError, ValueError):  # after SIGHUP, the terminal is gone
+                    self.provisioner.warn(f"ended by {signal_name(end.number)}")
+            end_by(end.number)
+
+    def _provide_new(self, new: Sequence[Request]) -> None:
         outcomes = list(self._look(new) if self._looks_only else self._install(new))
         workers = min(_MOST_AT_ONCE, len(new))
         with thread_limit(), ThreadPoolExecutor(workers, thread_name_prefix="pyinstall-prove") as executor:

@@ -1,5 +1,7 @@
 """A session chooses its Pythons, gives them ids, and reports missing ones in one message."""
 
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -348,3 +350,51 @@ def test_specifiers_of_several_marks_are_combined() -> None:
 def test_the_reason_names_the_request_once(asked: str, message: str, expected: str) -> None:
     choice = SessionPython(id=asked, requests=(asked,), how="missing", error=NoMatchError(message))
     assert reason(choice) == expected
+
+
+_TERMINATED = """
+import io, os, sys
+from contextlib import ExitStack
+from types import SimpleNamespace
+from pathlib import Path
+from pytest_pyinstall.progress import Bars
+from pytest_pyinstall.request.identity import Build, Key
+from pytest_pyinstall.request.request import parse_requests
+from pytest_pyinstall.session import PythonProvider
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+terminal, said, bars = Terminal(), [], None
+build = Build(key=Key.parse("cpython-3.12.4-linux-x86_64-gnu"), url="https://host/x", sha256="0" * 64, size=100)
+
+def provide(requests):
+    bars.started(build, 100)
+    os.kill(os.getpid(), int(sys.argv[1]))
+
+def warn(sentence):
+    text = terminal.getvalue()
+    print(sentence, text.rindex("\\x1b[?25h") > text.rindex("\\x1b[?25l"), flush=True)
+
+bars = Bars(terminal)
+stack = ExitStack()
+stack.callback(print, "closed", flush=True)
+provisioner = SimpleNamespace(
+    parse=tuple, provide=provide, warn=warn, settings=None, __exit__=lambda *_: stack.close()
+)
+PythonProvider(provisioner, display=bars).choose(["3.12"], origin="test", directory=Path())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_p20_a_signal_during_a_download_ends_the_session_and_restores_the_cursor(name: str) -> None:
+    number = getattr(signal, name)
+
+    done = subprocess.run(
+        [sys.executable, "-c", _TERMINATED, str(int(number))], stdout=subprocess.PIPE, text=True, check=False
+    )
+
+    assert done.returncode == -number
+    assert done.stdout == f"closed\nended by {name} True\n"
