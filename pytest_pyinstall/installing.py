@@ -265,9 +265,7 @@ class Installer(Value):
             name, value = ("downloads", "auto") if self.settings.downloads != "auto" else ("offline", "0")
             if (origin := origins.get(name)) is None:
                 raise  # a command that never downloads
-            hint = f"{origin} {value}" if origin.startswith("--") else f"{origin}={value}"
-            message = f"{error.message} ({origin})"
-            raise OfflineError(message, hint=f"{hint} allows downloads") from error
+            raise OfflineError(f"{error.message} ({origin})", hint=self.settings.example(name, value)) from error
 
 
 def _ours(key: Key, home: Path, version_info: tuple[int, int, int, str, int]) -> Interpreter:

@@ -405,8 +405,9 @@ class Provisioner:
             if provided := look(request):
                 return provided
         if preference == "only-system":
-            msg = f"no Python {request.text} on this machine, and --python-preference only-system installs none"
-            raise NoMatchError(msg, hint="--python-preference system")
+            decided = self.settings.decided("preference")
+            msg = f"no Python {request.text} is on this machine, and none may be installed ({decided})"
+            raise NoMatchError(msg, hint=self.settings.example("preference", "system"))
         return self._add(request)
 
     def _looks(
@@ -425,8 +426,9 @@ class Provisioner:
         if self.settings.attestation == "require":
             # Only installations in the store have attestations.
             if self.settings.preference == "only-system":
-                msg = "attestations are required, but --python-preference only-system uses Pythons without one"
-                raise UsageError(msg, hint="--python-preference only-managed")
+                required, used = self.settings.decided("attestation"), self.settings.decided("preference")
+                msg = f"attestations are required ({required}), but only Pythons without one may be used ({used})"
+                raise UsageError(msg, hint=self.settings.example("preference", "only-managed"))
             return [present]
         match self.settings.preference:
             case "managed":
@@ -524,9 +526,9 @@ class Provisioner:
         downloads = self.settings.downloads
         if downloads == "auto" or (downloads == "manual" and is_explicit):
             return
-        origin = self.settings.origins.get("downloads", "--python-downloads")
-        msg = f"Python {what} is not installed, and downloads are switched off ({origin}: {downloads})"
-        hint = f"pytest-pyinstall install {what}" if downloads == "manual" else "--python-downloads auto"
+        msg = f"Python {what} is not installed, and downloads are switched off ({self.settings.decided('downloads')})"
+        allowing = self.settings.example("downloads", "auto")
+        hint = f"pytest-pyinstall install {what}" if downloads == "manual" else allowing
         raise OfflineError(msg, hint=hint)
 
     def _each(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
+from pytest_pyinstall.options import ini_origin
 from pytest_pyinstall.pytest_options import (
     check_ini_values_of_suite,
     ini_value,
@@ -141,11 +142,15 @@ class State:
         unread = unread_configuration(config.inipath, *places)
         texts = unused_requests(written_ini_values(config), os.environ, unread)
         if test := getattr(config.option, "pyinstall_bisect", None):
-            option, default, use = "--python-bisect", "3.9..3.13", f"--python-bisect {shlex.quote(test)}"
+            option, default, use = "--python-bisect", "3.9..3.13", f" --python-bisect {shlex.quote(test)}"
         else:
-            option, default, use = "--python-suite", self._default_python(), "--python-suite"
+            option, default, use = "--python-suite", self._default_python(), " --python-suite"
+            if not config.option.pyinstall_suite:
+                origin, file = ini_origin(config, "pyinstall_suite")
+                option = origin if file is None else f"{origin} in {file}"
+                use = " -o pyinstall_suite=true" if file is None else ""
         why = reason_without_requests(config.inipath, unread)
-        hint = f"{self._flag} {shlex.quote(','.join(texts) or default)} {use}"
+        hint = f"{self._flag} {shlex.quote(','.join(texts) or default)}{use}"
         return pytest.UsageError(f"{option}: no Python was requested{f'; {why}' if why else ''}\nhint: {hint}")
 
     @property

@@ -81,6 +81,19 @@ class Settings(NamedTuple):
     signer: Signer = Signer()
     origins: Mapping[str, str] = MappingProxyType({})
 
+    def decided(self, name: str) -> str:
+        """The setting `name` for a message: what decided it, and its value."""
+        return f"{self.origins.get(name) or BY_NAME[name].option}: {getattr(self, BY_NAME[name].field)}"
+
+    def example(self, name: str, text: str) -> str:
+        """`text` as the value of the setting `name` for a hint: in the form of what decided it, or as the option.
+
+        The option, which takes precedence, is also the form for a value in a file.
+        """
+        origin = self.origins.get(name, "")
+        is_typed = origin and not origin.startswith("pyinstall_")
+        return example_at(origin if is_typed else BY_NAME[name].option, text)
+
     @property
     def directories(self) -> tuple[Path, ...]:
         """The directories of pytest-pyinstall, which are not part of a project even if they are inside of it."""

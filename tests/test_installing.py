@@ -170,7 +170,9 @@ def test_a_repair_downloads_nothing_if_downloads_are_disabled(
     interpreter.executable.write_bytes(b"")
     count = len(server.requests)
 
-    with pytest.raises(OfflineError, match="broken"):
-        provision(NEWEST, remote._replace(downloads="never", cache=tmp_path / "empty"))
+    never = remote._replace(downloads="never", origins={"downloads": "PYTEST_PYINSTALL_DOWNLOADS"})
+    with pytest.raises(OfflineError, match=r"broken.* \(PYTEST_PYINSTALL_DOWNLOADS\)") as caught:
+        provision(NEWEST, never._replace(cache=tmp_path / "empty"))
+    assert caught.value.hint == "PYTEST_PYINSTALL_DOWNLOADS=auto"
     assert len(server.requests) == count
     assert provision(NEWEST, remote._replace(downloads="never")).run("-c", "print(1)").stdout == "1\n"

@@ -157,8 +157,10 @@ def test_a_python_of_the_machine_is_preferred_to_a_download(settings: Settings) 
 
 
 def test_only_system_installs_nothing(settings: Settings) -> None:
-    with pytest.raises(NoMatchError, match="only-system"):
-        provision("3.99", settings._replace(preference="only-system"))
+    origins = {"preference": "PYTEST_PYINSTALL_PREFERENCE"}
+    with pytest.raises(NoMatchError, match=r"\(PYTEST_PYINSTALL_PREFERENCE: only-system\)") as caught:
+        provision("3.99", settings._replace(preference="only-system", origins=origins))
+    assert caught.value.hint == "PYTEST_PYINSTALL_PREFERENCE=system"
 
 
 def test_install_uses_the_store_even_if_the_machine_has_the_python(settings: Settings) -> None:

@@ -98,8 +98,8 @@ def test_an_unquoted_version_in_toml_is_an_error_with_a_hint(
 UNUSED_REQUESTS = [
     (
         "pyproject.toml",
-        '[tool.pytest.ini_options]\npyinstall_pythons = ["3.9", "3.12"]',
-        "--python 3.9,3.12 --python-suite",
+        '[tool.pytest.ini_options]\npyinstall_suite = true\npyinstall_pythons = ["3.9", "3.12"]',
+        "--python 3.9,3.12",
         ["there is no ini value pyinstall_pythons; did you mean pyinstall_python?"],
     ),
     ("setup.cfg", "[tool:pytest]\npyinstall_python =\n    3.9\n    3.12", "--python 3.9,3.12 --python-suite", []),
@@ -111,14 +111,16 @@ def test_a_session_that_ends_before_its_header_names_what_has_no_effect(
     pytester: pytest.Pytester, name: str, content: str, hint: str, notes: list[str]
 ) -> None:
     pytester.path.joinpath(name).write_text(content, encoding="utf-8")
+    origin, words = f"pyinstall_suite in {pytester.path / name}", []
     if name == "setup.cfg":
         path = pytester.makeini("[pytest]")
+        origin, words = "--python-suite", ["--python-suite"]
         reason = f"pytest reads {path}, and not {pytester.path / name}, which has pyinstall_python"
     else:
         reason = f"{pytester.path / name} has no pyinstall_python"
-    result = pytester.runpytest_inprocess("--python-suite")
+    result = pytester.runpytest_inprocess(*words)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    lines = [f"ERROR: --python-suite: no Python was requested; {reason}", f"hint: {hint}"]
+    lines = [f"ERROR: {origin}: no Python was requested; {reason}", f"hint: {hint}"]
     assert list(filter(None, result.errlines)) == [*lines, *(f"note: {note}" for note in notes)]
 
 

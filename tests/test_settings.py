@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -224,6 +225,27 @@ def test_a_hint_uses_the_option_that_was_typed() -> None:
         Settings.from_environ({}, directory=HERE, ini=ini, ini_file=HERE / "tox.ini", ini_options=["pyinstall_missing"])
     assert typed.value.message.startswith("-o pyinstall_missing: 'skp' is not one of ")
     assert typed.value.hint == "-o pyinstall_missing=skip"
+
+
+@pytest.mark.parametrize(
+    ("given", "decided", "hint"),
+    [
+        ({"options": {"preference": "only-system"}}, "--python-preference", "--python-preference system"),
+        ({"environ": {"PYTEST_PYINSTALL_PREFERENCE": "only-system"}}, "", "PYTEST_PYINSTALL_PREFERENCE=system"),
+        ({"ini": {"preference": "only-system"}}, "pyinstall_preference", "--python-preference system"),
+        (
+            {"ini": {"preference": "only-system"}, "ini_options": ["pyinstall_preference"]},
+            "-o pyinstall_preference",
+            "-o pyinstall_preference=system",
+        ),
+    ],
+)
+def test_messages_about_a_setting_name_what_decided_it(given: dict[str, Any], decided: str, hint: str) -> None:
+    made = Settings.from_environ(given.pop("environ", {}), directory=HERE, **given)
+    assert made.decided("preference") == f"{decided or 'PYTEST_PYINSTALL_PREFERENCE'}: only-system"
+    assert made.example("preference", "system") == hint
+    assert made.decided("downloads") == "--python-downloads: auto"
+    assert made.example("downloads", "never") == "--python-downloads never"
 
 
 @pytest.mark.parametrize(

@@ -352,8 +352,8 @@ def mirror_pull(session: CommandContext, directory: Path, texts: Sequence[str]) 
 
     provisioner, settings = session.provisioner, session.provisioner.settings
     if settings.downloads == "never":
-        message = f"mirror pull downloads, and downloads are switched off ({settings.origins.get('downloads')})"
-        raise OfflineError(message, hint="--python-downloads auto")
+        message = f"mirror pull downloads, and downloads are switched off ({settings.decided('downloads')})"
+        raise OfflineError(message, hint=settings.example("downloads", "auto"))
     requests = session.requests(texts)
     with open_client(
         environ=provisioner.environ, insecure_hosts=settings.insecure_hosts, warn=session.display.say
