@@ -371,8 +371,9 @@ class Bars:
                     self._totals.clear()
 
     def _new_progress(self) -> Progress:
-        from rich.console import Console
+        from rich.console import Console, ConsoleDimensions
         from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+        from rich.table import Column
         from rich.text import Text
 
         class SizeColumn(ProgressColumn):
@@ -386,7 +387,15 @@ class Bars:
                 text = "" if speed is None else f"{size_text(speed)}/s"
                 return Text(text, style="progress.data.speed", justify="right")
 
-        console = Console(
+        class BarConsole(Console):
+            @property  # type: ignore[misc]  # nothing sets it
+            def size(self) -> ConsoleDimensions:
+                width, height = super().size
+                # The terminal shows Ctrl-C as ^C. Behind a full line, that would begin another one, and rich would
+                # delete one bar too few.
+                return ConsoleDimensions(max(1, width - 2), height)
+
+        console = BarConsole(
             file=self._stream,
             force_terminal=True,
             no_color=not self._has_color,
@@ -399,9 +408,8 @@ class Bars:
         return Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=60 if is_wide else None),
-            SizeColumn(),
-            SpeedColumn(),
-            TimeRemainingColumn(compact=True),
+            SizeColumn(table_column=Column(no_wrap=True)),
+            *([SpeedColumn(), TimeRemainingColumn(compact=True)] if console.width > 55 else []),
             console=console,
             transient=True,
             expand=not is_wide,

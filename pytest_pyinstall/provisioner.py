@@ -42,6 +42,7 @@ from pytest_pyinstall.system.files import current_boot, sweep_cache
 from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.processes import thread_limit
+from pytest_pyinstall.system.signals import Terminated
 from pytest_pyinstall.system.urls import redacted
 from pytest_pyinstall.system.values import Value
 
@@ -550,8 +551,21 @@ class Provisioner:
                 self.on_result(request, result, seconds)
             return result
 
-        if len(requests) < 2:
-            return [reported(request, *outcome(request)) for request in requests]
+        try:
+            if len(requests) < 2:
+                return [reported(request, *outcome(request)) for request in requests]
+            return self._in_parallel(outcome, reported, requests)
+        except (KeyboardInterrupt, Terminated):
+            if self._opened is not None and self._opened.has_partial:
+                self._say("partial downloads are kept; the next run resumes them")
+            raise
+
+    def _in_parallel(
+        self,
+        outcome: Callable[[Request], tuple[ProvisionResult | PyinstallError, float]],
+        reported: Callable[[Request, ProvisionResult | PyinstallError, float], ProvisionResult | PyinstallError],
+        requests: Sequence[Request],
+    ) -> list[ProvisionResult | PyinstallError]:
         from concurrent.futures import ThreadPoolExecutor
 
         executor = ThreadPoolExecutor(max_workers=min(4, len(requests)), thread_name_prefix="pyinstall")

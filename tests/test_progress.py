@@ -242,7 +242,7 @@ def test_rich_is_imported_only_for_a_terminal() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-@pytest.mark.parametrize(("columns", "longest"), [(80, 80), (200, 120)])
+@pytest.mark.parametrize(("columns", "longest"), [(40, 38), (80, 78), (200, 120)])
 def test_bars_fit_the_terminal(columns: int, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     stream = _Terminal()

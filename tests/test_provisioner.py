@@ -18,6 +18,7 @@ from pytest_pyinstall.errors import (
     ProbeError,
     SeveralFailedError,
 )
+from pytest_pyinstall.progress import Silence
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_provisioner
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.settings import Settings
@@ -119,6 +120,26 @@ def test_offline_installs_from_the_cache(settings: Settings, tmp_path: Path, ser
 
     assert provision(NEWEST, elsewhere._replace(offline=True)).prefix.is_relative_to(tmp_path / "other")
     assert len(server.requests) == count
+
+
+class _Interrupted(Silence):
+    def advanced(self, *_: object) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("is_resumable", [True, False])
+def test_an_interrupted_download_that_can_be_resumed_is_reported(
+    settings: Settings, server: Mirror, is_resumable: bool
+) -> None:
+    said: list[str] = []
+    mirror = server.url if is_resumable else settings.mirror
+    with (
+        open_provisioner(settings._replace(mirror=mirror), progress=_Interrupted(), warn=said.append) as provisioner,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        provisioner.provide(provisioner.parse(NEWEST))
+
+    assert said == ["partial downloads are kept; the next run resumes them"] * is_resumable
 
 
 def test_the_error_for_a_missing_catalogue_names_it(settings: Settings, tmp_path: Path) -> None:

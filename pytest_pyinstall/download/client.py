@@ -137,6 +137,8 @@ class Client:
         http: HttpClient | None = None,
     ) -> None:
         self.limits = limits
+        self.has_partial = False
+        """Whether a download has ended early, and its partial file is kept so that it can be resumed."""
         self._environ = environ
         self._insecure_hosts = frozenset(host.lower() for host in insecure_hosts)
         self._warn = warn

@@ -273,10 +273,15 @@ def fetch(
             _LOGGER.info("%s: the archive is not in the cache; fetching %s", build.key, redacted(url))
 
             def download(name: str) -> BinaryIO:
-                with PartialDownload.open(path.with_name(name), sink) as part:
-                    download_into(part, build, url, client, deadline, listener)
-                    _LOGGER.info("%s: size and sha256 match the catalogue; cached as %s", build.key, path)
-                    return part.publish(path)
+                place = path.with_name(name)
+                try:
+                    with PartialDownload.open(place, sink) as part:
+                        download_into(part, build, url, client, deadline, listener)
+                        _LOGGER.info("%s: size and sha256 match the catalogue; cached as %s", build.key, path)
+                        return part.publish(path)
+                except BaseException:
+                    client.has_partial |= place.exists()  # it stays only if it can be resumed
+                    raise
 
             if locked:
                 with contextlib.suppress(SharedPartError):
