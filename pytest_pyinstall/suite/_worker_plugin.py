@@ -378,6 +378,16 @@ class _Ids:
                 deselected[index] = found["deselect"].get(word, word)
 
 
+class _Collected:
+    """Remembers all tests of the files that are named, also those that the arguments do not select."""
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_make_collect_report(self):
+        outcome = yield
+        found = outcome.get_result().result
+        _collected.extend(node.nodeid for node in found or () if isinstance(node, pytest.Item))
+
+
 class _NullFile:
     """A file that discards its content."""
 
@@ -464,6 +474,8 @@ _document = {}
 _has_started = False
 # Arguments with the label of this Python, each with and without it; other arguments; and ids for --deselect.
 _ids = {"places": [], "others": [], "deselect": {}}
+# The ids of the tests in the files of arguments with parameters, for the hint if one of them does not exist.
+_collected = []
 
 
 def main(path):
@@ -487,6 +499,8 @@ def main(path):
     finally:
         _stream.lift_limit()
         if has_ended:
+            if code == 4 and _collected:
+                _stream.send("known", _collected)
             _stream.send("end", code)
         for stream in (sys.stdout, sys.stderr):
             try:
@@ -782,6 +796,8 @@ def pytest_cmdline_main(config):
     _name_files(config, [name for name in _FILE_OPTIONS if name not in reports])
     _stream.send("start", pytest.__version__, "%d.%d.%d" % sys.version_info[:3], str(config.rootdir))
     config.pluginmanager.register(_Reporter(_stream, config), "_pyinstall_reporter")
+    if any("[" in str(word) for word in config.args):
+        config.pluginmanager.register(_Collected(), "_pyinstall_collected")
 
 
 def _reach_other_hosts(config):

@@ -227,6 +227,8 @@ class ReportReplayer:
                 row.tally.note = NOT_SELECTED
             case ["parameter", word]:
                 self._found_parameter(word)
+            case ["known", nodeids]:
+                row.known = nodeids
             case ["end", code]:
                 row.exit_code = code
 
@@ -407,9 +409,7 @@ class ReportReplayer:
         elif row.tally.note == NOT_SELECTED:
             pass
         elif row.exit_code == pytest.ExitCode.USAGE_ERROR:
-            words = [*row.words.arguments, *row.words.after_dashes] if row.words else []
-            labels = [each.label for each in self.rows]
-            text = with_hint(_usage_error(tail), words, labels, self.config.invocation_params.dir)
+            text = self._with_hint(row, _usage_error(tail))
             for plugin, option in plugins_of(text).items():
                 self._is_missing(f"{plugin} ({option})", row)
             self._broken(row, text, note=f"did not start: {text.splitlines()[0].removeprefix('ERROR: ')}")
@@ -423,6 +423,18 @@ class ReportReplayer:
         elif code not in {row.exit_code, row.exit_code & 0xFF}:
             how = f"{ending_of(code)} after pytest had ended with exit code {row.exit_code}"
             self._broken(row, f"the interpreter {how}{_end_of_output(tail)}", note=how)
+
+    def _with_hint(self, row: InterpreterRun, text: str) -> str:
+        words = [*row.words.arguments, *row.words.after_dashes] if row.words else []
+        written = {base: word for word, base in row.words.places.items()} if row.words else {}
+        return with_hint(
+            text,
+            [written.get(word, word) for word in words],
+            [each.label for each in self.rows],
+            self.config.invocation_params.dir,
+            known=row.known,
+            root=self.config.rootpath,
+        )
 
     def _crashed(self, row: InterpreterRun, code: int, tail: str, cache: Path) -> None:
         how, output = ending_of(code), _end_of_output(tail)

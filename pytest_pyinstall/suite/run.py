@@ -85,6 +85,7 @@ class InterpreterRun:
         self.coverage: list[Any] | None = None
         self.failed_ids: list[str] = []
         self.nodeids: set[str] = set()
+        self.known: list[str] = []  # the tests in the files that the arguments name, if one was not found
         self.unforeseen: set[str] = set()
         self.heading: list[str] = []
         self.summaries: list[str] = []

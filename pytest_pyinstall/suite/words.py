@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     import ast
 
 __all__ = [
+    "NodeId",
     "Piece",
     "Words",
     "WorkerWords",
+    "closest_parameters",
     "insert_label",
     "labelled",
     "mistyped_place",
@@ -317,9 +319,10 @@ class _Reader:
         return piece.with_value(base)
 
 
-_NOT_FOUND = re.compile(r"^ERROR: not found: (.+?\.py)::(.+)$", re.MULTILINE)
+_NOT_FOUND = re.compile(r"^ERROR: not found: (.+?\.py)::(.+)(?:\n\(no .*\)$)?", re.MULTILINE)
 _NO_FILE = re.compile(r"^ERROR: file or directory not found: (.+)$", re.MULTILINE)
 _LABELLED = re.compile(r"(.+)\[((?:py(?:py)?)?\d[^\[\],]*)\]")
+_VERSION = re.compile(r"(?:cpython-?|python-?|cp|py)?(\d+(?:\.\d+)*t?)")
 _UNKNOWN = re.compile(r"error: unrecognized arguments: (.+)$", re.MULTILINE)
 _PLUGINS = {
     "--asyncio": "pytest-asyncio", "--benchmark": "pytest-benchmark", "--cov": "pytest-cov", "--dist": "pytest-xdist",
@@ -333,32 +336,82 @@ _PLUGINS = {
 """Options, or the first words of options, that are often in a project's ``addopts``, each with its plugin."""
 
 
-def with_hint(text: str, words: Iterable[str], labels: Collection[str], directory: Path) -> str:
+def with_hint(
+    text: str,
+    words: Iterable[str],
+    labels: Collection[str],
+    directory: Path,
+    *,
+    known: Iterable[str] = (),
+    root: Path | None = None,
+) -> str:
     """`text`, the usage error of a worker with the arguments `words`, with a hint if there is one.
 
-    `labels` are the Pythons of the session, and `directory` is the one in which it was started.
+    `words` are as the user wrote them, relative to `directory`. `labels` are the Pythons of the session. `known` are
+    the node ids of the tests that the worker has found, relative to `root`, by default `directory`.
     """
-    from difflib import get_close_matches
-
-    if match := _NOT_FOUND.search(text):
-        for word in words:
-            found = _LABELLED.fullmatch(word)
-            # pytest 9 does not repeat what is in the brackets.
-            if not found or found[1].rpartition("/")[2] not in match[0].replace(os.sep, "/"):
-                continue
-            if f"py{found[2]}" in labels:
-                return f"ERROR: not found: {word}\n(it is py{found[2]})\nhint: {found[1]}[py{found[2]}]"
-            if found[2].startswith("py"):
-                return (
-                    f"ERROR: not found: {word}\n({found[2]} is not a Python of this session: {', '.join(labels)})"
-                    f"\nhint: {found[1]}[{','.join(labels)}]"
-                )
-        path, test = Path(match[1]), match[2].partition("[")[0]
-        near = get_close_matches(test, [name for name in _tests_in(path) if name != test], n=1)
-        return f"{text}\nhint: {_relative(path, directory)}::{near[0]}" if near else text
+    finder = _Finder(list(words), labels, directory, [NodeId.parse(each) for each in known], root or directory)
+    text = _NOT_FOUND.sub(finder.explained, text)
     if (match := _NO_FILE.search(text)) and (near_path := _closest(directory / match[1].partition("::")[0])):
         return f"{text}\nhint: {_relative(near_path, directory)}"
     return text
+
+
+class _Finder(NamedTuple):
+    """Finds what was probably meant. The fields are the arguments of `with_hint`."""
+
+    words: list[str]
+    labels: Collection[str]
+    directory: Path
+    known: "Sequence[NodeId]"
+    root: Path
+
+    def explained(self, match: re.Match[str]) -> str:
+        """The error of one id, a `match` of `_NOT_FOUND`, with a hint if there is one."""
+        path, name = Path(match[1]), match[2].partition("[")[0]
+        there, names = self._parameters(path, name), _tests_in(path)
+        # pytest 9 does not repeat what is in the brackets.
+        for word in self.words:
+            base, label, why = self._split(word)
+            typed = NodeId.parse(base)
+            if typed.test != name or not typed.is_in(path, self.directory):
+                continue
+            parameters = typed.parameters
+            if there and parameters and parameters not in there:
+                why = why or why_not(parameters, there)
+                parameters = closest_parameters(parameters, there)
+            elif not there and name not in names and (near := _near(name, names)):
+                typed = typed._replace(test=near)
+                parameters = parameters if parameters in self._parameters(path, near) else ""
+                return f"{match[0]}\nhint: {pasted(f'{typed.place}::{near}{parameters}{label}')}"
+            if why:
+                self.words.remove(word)  # the next error of the same test is that of another word
+                hint = pasted(f"{typed.place}::{name}{parameters}{label}")
+                return f"ERROR: not found: {word}\n({why})\nhint: {hint}"
+        if there or name in names or not (near := _near(name, names)):
+            return match[0]
+        return f"{match[0]}\nhint: {pasted(f'{_relative(path, self.directory)}::{near}')}"
+
+    def _parameters(self, path: Path, test: str) -> list[str]:
+        return [each.parameters for each in self.known if each.test == test and each.is_in(path, self.root)]
+
+    def _split(self, word: str) -> tuple[str, str, str]:
+        """An id without its label, the corrected label in brackets, and what was wrong with it. All may be empty."""
+        if named := labelled(word, self.labels):
+            return named[0], word[len(named[0]) :], ""
+        match = _LABELLED.fullmatch(word)
+        if match and f"py{match[2]}" in self.labels:
+            return match[1], f"[py{match[2]}]", f"it is py{match[2]}"
+        if match and match[2].startswith("py"):
+            all_labels = f"[{','.join(self.labels)}]"
+            return match[1], all_labels, f"{match[2]} is not a Python of this session: {', '.join(self.labels)}"
+        return word, "", ""
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, [each for each in names if each != name], n=1)), "")
 
 
 def mistyped_place(words: "Words", directory: Path) -> str:
@@ -429,11 +482,78 @@ def plugins_of(text: str) -> dict[str, str]:
     return found
 
 
+class NodeId(NamedTuple):
+    """A node id, split as pytest splits it. `parameters` are in brackets: ``[a b]``; empty if there are none."""
+
+    place: str
+    test: str
+    parameters: str = ""
+
+    @classmethod
+    def parse(cls, word: str) -> "NodeId":
+        base, bracket, rest = word.partition("[")
+        place, _, test = base.partition("::")
+        return cls(place, test, bracket + rest)
+
+    def is_in(self, path: Path, directory: Path) -> bool:
+        """Whether this is an id in the file `path`, if its own path is relative to `directory`."""
+        return os.path.normpath(directory / self.place) == os.path.normpath(path)
+
+
+def why_not(parameters: str, known: Iterable[str]) -> str:
+    """Why there is no test with `parameters`, if there are tests of that name with the parameters in `known`."""
+    return f"the test exists, but not with {parameters}" if any(known) else "the test has no parameters"
+
+
+def closest_parameters(typed: str, known: Iterable[str]) -> str:
+    """The parameters in `known`, which is not empty, that are most similar to `typed`; both are in brackets.
+
+    First counts how many of the values between the dashes are the same, in any order. For this, ``py3.9`` and
+    ``3.9.18`` are 3.9. Then compares the texts. pytest escapes what is not ASCII in its ids.
+    """
+    from difflib import SequenceMatcher
+
+    typed = "".join(each if each.isascii() else each.encode("unicode_escape").decode("ascii") for each in typed)
+    wanted = typed[1:-1].split("-")
+
+    def likeness(candidate: str) -> tuple[bool, int, float]:
+        left = candidate[1:-1].split("-")
+        common = 0
+        for value in wanted:
+            same = next((other for other in left if _is_same(value, other)), None)
+            if same is not None:
+                left.remove(same)
+                common += 1
+        return candidate == typed, common, SequenceMatcher(None, typed, candidate).ratio()
+
+    return max(known, key=likeness)
+
+
+def _is_same(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    first, second = _VERSION.fullmatch(one), _VERSION.fullmatch(other)
+    if first is None or second is None:
+        return False
+    shorter, longer = sorted((_dotted(first[1]), _dotted(second[1])), key=len)
+    return shorter == longer or (longer.startswith(f"{shorter}.") and "." in shorter)
+
+
+def _dotted(version: str) -> str:
+    return f"3.{version[1:]}" if re.fullmatch(r"3\d{1,2}t?", version) else version
+
+
+def pasted(nodeid: str) -> str:
+    """`nodeid` as a shell takes it."""
+    return shlex.quote(nodeid)
+
+
 def _relative(path: Path, directory: Path) -> str:
     return str(path.relative_to(directory)) if path.is_relative_to(directory) else str(path)
 
 
 def _tests_in(path: Path) -> list[str]:
+    """The names of the classes and tests in a file, ``TestIt::test_it``; empty if it cannot be read."""
     import ast
 
     try:

@@ -41,8 +41,12 @@ def test_workers_use_the_given_root_directory(run: Run, project: Path) -> None:
 
 
 def test_a_missing_node_id_is_a_usage_error_with_a_hint(run: Run, project: Path) -> None:
-    result = run("test_demo.py::test_everywher")
+    test = "import pytest\n@pytest.mark.parametrize('x', ['a b', 'ü'])\ndef test_of(x): pass\ndef test_off(): pass\n"
+    (project / "test_more.py").write_text(test, "utf-8")
+    result = run("test_demo.py::test_everywher", "test_more.py::test_of[ab][py3.9]", "test_more.py::test_of[ü]")
     result.stdout.fnmatch_lines(["*not found: *test_demo.py::test_everywher*", "hint: test_demo.py::test_everywhere"])
+    hints = {line for line in result.outlines if line.startswith("hint: 'test_more")}
+    assert hints == {"hint: 'test_more.py::test_of[a b][py3.9]'", "hint: 'test_more.py::test_of[\\xfc]'"}
     assert result.ret == pytest.ExitCode.USAGE_ERROR
 
 
