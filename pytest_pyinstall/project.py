@@ -28,6 +28,7 @@ __all__ = [
     "Project",
     "directory_of_project",
     "ended_versions",
+    "probable_specifier",
     "read_pinned",
     "read_project",
     "resolve_keywords",
@@ -127,7 +128,42 @@ def _requires_python(path: Path, value: object) -> SpecifierSet | None:
         except InvalidSpecifier:
             pass
     message = f"{path}: requires-python is not a version specifier: {value!r:.80}"
-    raise InvalidSettingError(message, hint='requires-python = ">=3.11"')
+    meant = probable_specifier(str(value)) or ">=3.11"
+    form = {".cfg": "python_requires = {}", ".py": 'python_requires="{}"'}.get(path.suffix, 'requires-python = "{}"')
+    raise InvalidSettingError(message, hint=form.format(meant))
+
+
+_CLAUSE = re.compile(
+    r"(===|[~=!<>]=|=>|=<|≥|≤|≠|[<>=^~])?\s*(?:py(?:thon)?|v)?\s*([0-9]+(?:\.[0-9]+)*)(\.[*x])?(?!\.?\w)", re.IGNORECASE
+)
+_OPERATORS = {"=>": ">=", "=<": "<=", "≥": ">=", "≤": "<=", "≠": "!=", "=": "=="}
+
+
+def probable_specifier(text: str) -> str:
+    """The PEP 440 specifier that the invalid specifier `text` probably means: ``>=3.9`` for ``3.9+``. Empty if none."""
+    text = re.sub(r"\b(3),\s*([0-9]{1,2})\b(?!\.)", r"\1.\2", text)  # a decimal comma
+    text = re.sub(r"([0-9]+)\.([0-9]+)(?:\.[0-9*x]+)?\s*(?:-|\.\.+|to)\s*([0-9]+)\.([0-9]+)", _as_bounds, text)
+    text = re.sub(r"([<>=!~])\s+(?==)", r"\1", text)
+    clauses: list[str] = []
+    for typed, numbers, wildcard in _CLAUSE.findall(text):
+        operator = _OPERATORS.get(typed, typed) or ("==" if wildcard else ">=")
+        if operator in {"^", "~"}:
+            clauses.append(_poetry_clause(f"{operator}{numbers}"))
+        elif operator == "~=" and "." not in numbers:
+            clauses.append(f">={numbers}")
+        else:
+            clauses.append(f"{operator}{numbers}{'.*' if wildcard and operator in {'==', '!='} else ''}")
+    if len(clauses) > 1 and not re.search(r"[~=!<>≥≤≠^]", text):
+        clauses = clauses[:1]  # a list of versions: the first is the lowest
+    try:
+        return ",".join(clauses) if SpecifierSet(",".join(clauses)) else ""
+    except InvalidSpecifier:
+        return ""
+
+
+def _as_bounds(match: re.Match[str]) -> str:
+    """``3.9-3.13`` as ``>=3.9,<3.14``."""
+    return f">={match[1]}.{match[2]},<{match[3]}.{int(match[4]) + 1}"
 
 
 def _sources(directory: Path) -> Iterator[_Source]:
@@ -363,13 +399,21 @@ def _supported(
     if project.requires_python is None:
         message = f"{request.text!r}: {project.path} declares neither requires-python nor classifiers with a version"
         raise InvalidRequestError(message, hint=_DECLARE_HINT)
-    if supported := list(_admitted(project.requires_python, released(), today)):
+    versions = sorted(released())
+    if supported := list(_admitted(project.requires_python, versions, today)):
         return supported
-    message = (
-        f"{request.text!r}: no released version that is still maintained fits"
-        f" requires-python = {str(project.requires_python)!r} of {project.path}"
-    )
-    raise NoMatchError(message, hint=str(project.requires_python) or "latest")
+    why = "no version that is still maintained fits"
+    if _is_maintained(project.requires_python, today) or not ended_versions(project, today):
+        newest = f" (its newest: {versions[-1]})" if versions else ""
+        why = f"the catalogue{newest} has no build of a stable version that fits"
+    declared = f"requires-python = {str(project.requires_python)!r} of {project.path}"
+    raise NoMatchError(f"{request.text!r}: {why} {declared}", hint=str(project.requires_python) or "latest")
+
+
+def _is_maintained(requires_python: SpecifierSet, today: date) -> bool:
+    """Whether `requires_python` allows a version in our table that is maintained `today`."""
+    maintained = (minor for minor, last in END_OF_LIFE.items() if last >= today)
+    return any(requires_python.contains(version) for minor in maintained for version in (minor, f"{minor}.99"))
 
 
 def _admitted(requires_python: SpecifierSet, released: Iterable[Version], today: date) -> Iterator[Request]:

@@ -48,6 +48,7 @@ from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import date
 
     from pytest_pyinstall.download.client import Client, HttpClient
     from pytest_pyinstall.download.fetch import DownloadProgress
@@ -218,7 +219,6 @@ class Provisioner:
         requests = tuple(requests)
         if not any(request.word for request in requests):
             return requests
-        from datetime import UTC, datetime
 
         from pytest_pyinstall.project import read_pinned, resolve_keywords
 
@@ -228,7 +228,7 @@ class Provisioner:
             project=self.project,
             executable=self.executable,
             released=self.catalogues.released,
-            today=datetime.now(UTC).date(),
+            today=self.today,
         )
 
     def provide_one(self, request: str | Request) -> ProvisionResult:
@@ -332,6 +332,13 @@ class Provisioner:
             return self.installer.install(broken.record.build, keep_added=True)[0]
         except PyinstallError as error:
             raise type(error)(f"{broken}, and it could not be repaired: {error.message}", hint=error.hint) from error
+
+    @property
+    def today(self) -> date:
+        """The day that decides which versions are maintained."""
+        from datetime import UTC, datetime
+
+        return datetime.now(UTC).date()
 
     def lease(self, interpreter: Interpreter) -> bool:
         """Prevent the removal of `interpreter` while this provisioner is open. False if it is not from the store."""

@@ -33,6 +33,7 @@ from pytest_pyinstall.pytest_state import (  # noqa: E402  # see above
     or_fail,
     python_param,
     state_of,
+    unused_sentence,
 )
 
 if TYPE_CHECKING:
@@ -221,9 +222,7 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
     if state is None or not state.choices or state.uses is not False or state.looks_only:
         return
     if config.getoption("verbose", 0) >= 0:
-        where = f"; {', '.join(state.commands)} on PATH" if state.commands else ""
-        reason = f"no test used the fixture `python`{where}; --python-suite runs the whole suite with each of them"
-        terminalreporter.write_line(f"pyinstall: {reason}")
+        terminalreporter.write_line(f"pyinstall: {unused_sentence(state.commands, len(state.choices))}")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from pytest_pyinstall.session import PythonProvider, SessionPython
     from pytest_pyinstall.suite.shard import Cells
 
-__all__ = ["PYTHON_FIXTURE", "STATE", "State", "none_fits", "not_fitting", "or_fail", "python_param", "state_of"]
+__all__ = [
+    "PYTHON_FIXTURE",
+    "STATE",
+    "State",
+    "none_fits",
+    "not_fitting",
+    "or_fail",
+    "python_param",
+    "state_of",
+    "unused_sentence",
+]
 
 
 _T = TypeVar("_T")
@@ -180,6 +190,7 @@ class State:
     def _provide(self, texts: Iterable[object], origin: str, directory: Path) -> None:
         enters_path = ini_value(self.config, "pyinstall_path") and not self.looks_only  # before anything is installed
         self.origin = origin
+        texts = list(texts)
         is_strict = is_from_command_line(origin)
         if self.is_suite:
             # A Python that cannot be provided fails only its own part of the suite.
@@ -189,6 +200,9 @@ class State:
         else:
             # Perhaps no selected test uses a missing Python: `fail_if_used` checks that after the collection.
             self.choices = self.pythons.choose_configured(texts, origin=origin, directory=directory)
+        if ended := self.pythons.left_out(self.choices, texts, origin=origin, directory=directory):
+            text = f"supported leaves out versions after their end of life: {ended}; classifiers keep them"
+            self.notes.append(f"pyinstall: {text}")
         self._announce(self.choices)
         if not enters_path:
             return
@@ -653,6 +667,14 @@ def none_fits(choices: "Iterable[SessionPython]", specifier: object) -> str:
 
 def not_fitting(version: str, specifier: object) -> str:
     return f"the Python that runs the tests, {version}, does not fit {specifier}"
+
+
+def unused_sentence(commands: "Sequence[str]", count: int) -> str:
+    """Says that no test used one of the `count` Pythons, except perhaps the `commands` on PATH."""
+    which = "this Python" if count == 1 else "each of these Pythons"
+    names = commands[0] if len(commands) == 1 else f"{', '.join(commands[:-1])} and {commands[-1]}" if commands else ""
+    on_path = f"{names} {'was' if len(commands) == 1 else 'were'} on PATH, but " if commands else ""
+    return f"{on_path}no test used the fixture `python`; to run the whole suite with {which}, add --python-suite"
 
 
 STATE = pytest.StashKey[State]()

@@ -232,6 +232,23 @@ class PythonProvider:
         """Whether tests are skipped because `choice` is missing."""
         return self.skips_missing and choice.is_missing
 
+    def left_out(
+        self, choices: Iterable[SessionPython], texts: Iterable[object], *, origin: str, directory: Path
+    ) -> str:
+        """The versions that ``supported`` leaves out of `texts` after their end of life, except those of `choices`.
+
+        Empty if there are none.
+        """
+        words = {request.word for request in parse_requests(list(texts), directory=directory, origin=origin)}
+        if words.isdisjoint({"supported", "lowest"}) or (project := self.provisioner.project) is None:
+            return ""
+        from pytest_pyinstall.project import ended_versions
+
+        here = {text for choice in choices for text in choice.requests}
+        here |= {choice.interpreter.key.minor_version for choice in choices if choice.interpreter}
+        ended = [minor for minor in ended_versions(project, self.provisioner.today) if minor not in here]
+        return ", ".join(_as_ranges(ended))
+
     def one(self, wanted: object, *, directory: Path) -> SessionPython:
         """The one Python for the request `wanted`. Raises `InvalidRequestError` if it means several."""
         origin = "install_python"
@@ -345,9 +362,10 @@ def parse_specifier(texts: Sequence[object], *, origin: str) -> SpecifierSet:
                 raise InvalidSpecifier
             specifier &= SpecifierSet(text)
         except InvalidSpecifier:
+            from pytest_pyinstall.project import probable_specifier
+
             message = f"{origin}: {text!r:.60} is not a version specifier"
-            version = re.fullmatch(r"\d+(?:\.\d+){0,2}", str(text).strip())
-            hint = f'requires_python(">={version[0]}")' if version else 'requires_python(">=3.10")'
+            hint = f'requires_python("{probable_specifier(str(text)) or ">=3.10"}")'
             raise InvalidRequestError(message, hint=hint) from None
     return specifier
 

@@ -9,7 +9,14 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, NoMatchError
-from pytest_pyinstall.project import END_OF_LIFE, Project, read_pinned, read_project, resolve_keywords
+from pytest_pyinstall.project import (
+    END_OF_LIFE,
+    Project,
+    probable_specifier,
+    read_pinned,
+    read_project,
+    resolve_keywords,
+)
 from pytest_pyinstall.request.request import Request, parse_requests
 
 
@@ -331,9 +338,62 @@ def test_the_error_for_a_project_without_versions_names_its_file() -> None:
 
 
 def test_the_error_for_a_requirement_that_no_version_meets_contains_it() -> None:
-    with pytest.raises(NoMatchError, match=r"no released version .* requires-python = '<3.9'") as caught:
+    with pytest.raises(NoMatchError, match=r"no version .* fits requires-python = '<3.9'") as caught:
         expanded("supported", classified(requires_python="<3.9"))
     assert Request.parse(caught.value.hint).specifier == SpecifierSet("<3.9")
+
+
+@pytest.mark.parametrize("requires_python", [">=3.14", ">=3.99"])
+def test_a_catalogue_without_a_build_is_named_and_not_the_end_of_life(requires_python: str) -> None:
+    released = [Version("3.8.20"), Version("3.13.0")]
+    with pytest.raises(NoMatchError) as caught:
+        expanded("supported", classified(requires_python=requires_python), released=released)
+    assert "the catalogue (its newest: 3.13.0) has no build of a stable version that fits" in caught.value.message
+
+
+SPECIFIERS = {
+    "3.9+": ">=3.9",
+    "3.9": ">=3.9",
+    "v3.9": ">=3.9",
+    "python 3.9+": ">=3.9",
+    "=>3.9": ">=3.9",
+    "> = 3.9": ">=3.9",
+    ">=py3.9": ">=3.9",
+    "≥3.9": ">=3.9",
+    ">=3,9": ">=3.9",
+    ">=3.9 <3.13": ">=3.9,<3.13",
+    ">=3.9.*": ">=3.9",
+    "3.9.x": "==3.9.*",
+    "3.9 - 3.13": ">=3.9,<3.14",
+    "3.9..3.13": ">=3.9,<3.14",
+    "^3.9": ">=3.9,<4",
+    "~3.9": ">=3.9,<3.10",
+    "=3.9": "==3.9",
+    "3.9, 3.10, 3.11": ">=3.9",
+    "3.x": "==3.*",
+    "three": "",
+    "": "",
+}
+
+
+@pytest.mark.parametrize(("text", "meant"), SPECIFIERS.items())
+def test_the_hint_for_an_invalid_specifier_is_made_of_what_was_typed(text: str, meant: str) -> None:
+    assert probable_specifier(text) == meant
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [
+        ({"pyproject_toml": '[project]\nrequires-python = "3.9+"'}, 'requires-python = ">=3.9"'),
+        ({"pyproject_toml": "[project]\nrequires-python = 3.11"}, 'requires-python = ">=3.11"'),
+        ({"setup_cfg": "[options]\npython_requires = 3.9+"}, "python_requires = >=3.9"),
+        ({"setup_py": "setup(python_requires='3.9+')"}, 'python_requires=">=3.9"'),
+    ],
+)
+def test_a_corrected_specifier_has_the_form_of_its_file(tmp_path: Path, files: dict[str, str], hint: str) -> None:
+    with pytest.raises(InvalidSettingError) as caught:
+        project(tmp_path, **files)
+    assert caught.value.hint == hint
 
 
 def test_an_empty_catalogue_has_no_latest() -> None:

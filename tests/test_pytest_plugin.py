@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -269,6 +270,17 @@ def test_supported_requests_the_versions_that_the_project_declares(pytester: pyt
     )
     pytester.makepyfile("def test_it(python): pass")
     assert ids(pytester.runpytest_inprocess("-v", "--python", "supported")) == ["test_it[3.9]", "test_it[3.11]"]
+
+
+@pytest.mark.parametrize(("words", "left_out"), [(["-v"], "3.9, 3.10"), (["--python=3.9"], "3.10")])
+def test_the_header_names_what_supported_leaves_out(
+    pytester: pytest.Pytester, full: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], left_out: str
+) -> None:
+    monkeypatch.setattr("pytest_pyinstall.project.END_OF_LIFE", dict.fromkeys(("3.8", "3.9", "3.10"), date.min))
+    pytester.makepyprojecttoml('[project]\nname = "demo"\nrequires-python = ">=3.9"\n')
+    result = pytester.runpytest_inprocess(*words, "--python", "supported")
+    line = f"pyinstall: supported leaves out versions after their end of life: {left_out}; classifiers keep them"
+    assert line in result.outlines
 
 
 def test_a_path_and_a_version_are_two_pythons(pytester: pytest.Pytester, full: Path) -> None:
@@ -799,9 +811,7 @@ def test_progress_is_neither_captured_nor_mixed_into_other_lines(pytester: pytes
 def test_a_session_with_xdist_mentions_unused_pythons(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_subprocess("-n1", "--python=3.9")
-    result.stdout.fnmatch_lines(
-        ["pyinstall: no test used the fixture `python`; python3.9 on PATH; --python-suite runs *"]
-    )
+    result.stdout.fnmatch_lines(["pyinstall: python3.9 was on PATH, but no test used the fixture `python`; to run *"])
 
 
 # Other plugins and conftests

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from plugin_fixtures import RUNNING, VERSIONS, ids, installed, marks
 
+from pytest_pyinstall.pytest_state import unused_sentence
+
 pytestmark = marks
 
 
@@ -211,7 +213,7 @@ def test_the_example_of_the_pytest_documentation_finds_each_python_on_path(
     result = pytester.runpytest_subprocess("--python", "3.9..3.11")
     result.assert_outcomes(passed=27)
     result.stdout.fnmatch_lines(
-        ["pyinstall: no test used the fixture `python`; python3.9, python3.10, python3.11 on PATH; *-suite runs*"]
+        ["pyinstall: python3.9, python3.10 and python3.11 were on PATH, but no test used the fixture `python`; *"]
     )
 
 
@@ -262,7 +264,15 @@ def test_path_is_not_changed_if_that_is_configured(pytester: pytest.Pytester, fu
     )
     pytester.runpytest_inprocess("--python=3.9").assert_outcomes(passed=2)
     result = pytester.runpytest_inprocess("--python=3.9", "-k", "without")
-    result.stdout.fnmatch_lines(["pyinstall: no test used the fixture `python`; --python-suite runs *"])
+    result.stdout.fnmatch_lines(["pyinstall: no test used the fixture `python`; to run *"])
+
+
+def test_unused_pythons_are_mentioned_in_one_sentence() -> None:
+    unused, way_out = "no test used the fixture `python`; to run the whole suite with", "add --python-suite"
+    assert unused_sentence([], 1) == f"{unused} this Python, {way_out}"
+    assert unused_sentence(["python3.8"], 1) == f"python3.8 was on PATH, but {unused} this Python, {way_out}"
+    both = "python3.8 and python3.9 were on PATH, but"
+    assert unused_sentence(["python3.8", "python3.9"], 2) == f"{both} {unused} each of these Pythons, {way_out}"
 
 
 # xdist

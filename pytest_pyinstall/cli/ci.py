@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, get_args
 
 from packaging.version import Version
@@ -242,7 +241,7 @@ def _say_what_differs(session: CommandContext, rows: Sequence[MatrixRow], *, is_
         way_out = f"; without them: pytest-pyinstall matrix {','.join(others)}" if others else ""
         session.display.say(f"no build of {', '.join(old)}, the oldest is {oldest[0]}.{oldest[1]}{way_out}")
     if is_from_project and provisioner.project is not None:
-        ended = ended_versions(provisioner.project, datetime.now(UTC).date())
+        ended = ended_versions(provisioner.project, provisioner.today)
         if ended:
             classifier = f"Programming Language :: Python :: {ended[-1]}"
             session.display.say(

@@ -225,7 +225,7 @@ def test_a_missing_python_is_reported_once(run: Run, project: Path) -> None:
 def test_a_session_whose_tests_use_no_python_points_to_python_suite(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass")
     result = pytester.runpytest_subprocess(f"--python={sys.executable}", timeout=300)
-    assert result.stdout.str().count("--python-suite runs the whole suite") == 1
+    assert result.stdout.str().count("to run the whole suite with this Python, add --python-suite") == 1
 
 
 V2 = "0::/outer/inner\n"
