@@ -146,7 +146,7 @@ class Catalogues:
         """Add to an error the setting that has the catalogue."""
         try:
             yield
-        except (FetchError, NoMatchError) as error:
+        except FetchError as error:
             origin = self.settings.origins.get("catalogue")
             if origin is None:
                 raise
@@ -208,12 +208,11 @@ class Catalogues:
         from pytest_pyinstall.request.resolve import is_conceivable, resolve
 
         catalogue = self.configured
+        # A mirror need not have the document that uv publishes.
+        has_uv = self.settings.mirror is None
         try:
-            build = resolve(request, catalogue, self.target)
+            build = resolve(request, catalogue, self.target, within=self._named, has_uv=has_uv)
         except NoMatchError as error:
-            if self.settings.catalogue not in {None, "pbs", "uv"}:
-                with self._naming_the_catalogue():
-                    raise
             if self.settings.catalogue is not None or not is_conceivable(request, catalogue):
                 raise
             return resolve(request, self._uv_after(error), self.target)
@@ -222,6 +221,15 @@ class Catalogues:
             with contextlib.suppress(FetchError, NoMatchError):
                 return max(build, resolve(request, self.uv, self.target), key=lambda each: each.key)
         return build
+
+    @property
+    def _named(self) -> str:
+        """``the catalogue of --python-catalogue``. Empty for the default, and for settings without an origin."""
+        place, origin = self.settings.catalogue, self.settings.origins.get("catalogue")
+        if place in {None, "pbs", "uv"} or origin is None:
+            return ""
+        is_copy = self.settings.offline and not is_local(place)
+        return f"the {'cached ' if is_copy else ''}catalogue of {origin}"
 
     def released(self) -> tuple[Version, ...]:
         """The stable versions of CPython for this target, ascending."""

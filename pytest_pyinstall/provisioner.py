@@ -292,6 +292,14 @@ class Provisioner:
                 raise
         return self.catalogues.resolve(request).key
 
+    @cached_property
+    def cached_catalogues(self) -> Catalogues:
+        """`catalogues` without a connection: files, and copies in the cache."""
+        if self.settings.offline:
+            return self.catalogues
+        settings = self.settings._replace(offline=True)
+        return Catalogues(settings=settings, target=self.target, client=lambda: self._client)
+
     def machine(
         self, requests: Sequence[Request] = (), *, on_broken: Callable[[Path, ProbeError], None] | None = None
     ) -> list[Interpreter]:

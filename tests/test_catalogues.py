@@ -351,4 +351,4 @@ def test_a_build_that_a_configured_catalogue_lacks_names_the_setting(
     monkeypatch.setenv("PYTEST_PYINSTALL_CATALOGUE", str(tmp_path / "catalogue.json"))
     done = resolve(cli, "3.13")
     assert done.code == 3
-    assert "(PYTEST_PYINSTALL_CATALOGUE)" in done.err
+    assert "in the catalogue of PYTEST_PYINSTALL_CATALOGUE (it is empty)" in done.err

@@ -25,7 +25,14 @@ from pytest_pyinstall.cli.context import (
     name_of,
     table_lines,
 )
-from pytest_pyinstall.errors import InUseError, NoMatchError, PyinstallError, UnreadableStoreError, UsageError
+from pytest_pyinstall.errors import (
+    InUseError,
+    NoMatchError,
+    OfflineError,
+    PyinstallError,
+    UnreadableStoreError,
+    UsageError,
+)
 from pytest_pyinstall.progress import size_text
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
 from pytest_pyinstall.request.request import Request
@@ -78,15 +85,15 @@ def find(session: CommandContext, texts: Sequence[str]) -> CommandResult:
 
 
 def found(provisioner: Provisioner, request: Request) -> ProvisionResult:
-    """Find one. If it is not installed, the error says whether it could be, if the catalogue needs no connection."""
+    """Find one. If it is not installed, the error says if there is no build of it, by a catalogue on this machine."""
     try:
         return provisioner.find(request)
     except NoMatchError as error:
-        if (provisioner.settings.catalogue or "").lower().startswith(("http:", "https:")):
-            raise
         try:
-            provisioner.catalogues.resolve(request)
+            provisioner.cached_catalogues.resolve(request)
         except NoMatchError as none:
+            if isinstance(none.__cause__, OfflineError):  # uv's document, which is not in the cache, can have a build
+                raise error from None
             raise NoMatchError(f"{error.message}, and {none.message}", hint=none.hint) from error
         except PyinstallError:  # a catalogue that cannot be read does not matter for `find`
             pass

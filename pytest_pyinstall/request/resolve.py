@@ -23,14 +23,15 @@ _LIST_HINT = "pytest-pyinstall list --all"
 _UV_HINT = "--python-catalogue uv"
 
 
-def resolve(request: Request, catalogue: Catalogue, target: Target) -> Build:
+def resolve(request: Request, catalogue: Catalogue, target: Target, *, within: str = "", has_uv: bool = True) -> Build:
     """The newest stable build that fits. A pre-release only if the request names one, or if nothing stable fits.
 
-    Raises `NoMatchError`, which names the nearest builds, and says if the only match has no digest.
+    Raises `NoMatchError`, which names the nearest builds, and says if the only match has no digest. `within` names a
+    configured catalogue: ``the catalogue of --python-catalogue``. With `has_uv`, the catalogue of uv is available.
     """
     for build in candidates(request, catalogue, target):
         return build
-    raise _no_match(request, catalogue, target)
+    raise _no_match(request, catalogue, target, within=within, has_uv=has_uv)
 
 
 def candidates(request: Request, catalogue: Catalogue, target: Target) -> tuple[Build, ...]:
@@ -75,10 +76,10 @@ def released(catalogue: Catalogue, target: Target) -> tuple[Version, ...]:
     )
 
 
-def _no_match(request: Request, catalogue: Catalogue, target: Target) -> NoMatchError:
+def _no_match(request: Request, catalogue: Catalogue, target: Target, *, within: str, has_uv: bool) -> NoMatchError:
     where = request.target(target)
-    elsewhere = _LIST_HINT if catalogue.origin == UV_NAME else _UV_HINT
-    message = f"no build of {_named(request)} for {where}"
+    elsewhere = _UV_HINT if has_uv and catalogue.origin != UV_NAME else _LIST_HINT
+    message = f"no build of {_named(request)} for {where}{f' in {within}' if within else ''}"
     refused = [key for key in catalogue.without_digest if request.fits(key, target=target, allow_prereleases=True)]
     if refused:
         message += f": {max(refused)} is in the catalogue, but is not used, because it has no sha256"
@@ -93,9 +94,19 @@ def _no_match(request: Request, catalogue: Catalogue, target: Target) -> NoMatch
         near = [name for name in targets if name.startswith(f"{where.os}-{where.arch}-")]
         near += [name for name in targets if name.startswith(f"{where.os}-") and name not in near]
         return NoMatchError(f"{message} (there is one for {_listed(near or targets)})", hint=elsewhere)
-    others = sorted({_kind(build.key.implementation, build.key.variant) for build in catalogue.builds})
-    has = f"the catalogue {catalogue.origin} has {_listed(others)}" if others else f"{catalogue.origin} is empty"
-    return NoMatchError(f"{message} ({has})", hint=elsewhere)
+    name = "it" if within else f"the catalogue {catalogue.origin}"
+    return NoMatchError(f"{message} ({name} {_without(request, catalogue)})", hint=elsewhere)
+
+
+def _without(request: Request, catalogue: Catalogue) -> str:
+    """What `catalogue` has, if its implementations and variants are others than in `request`."""
+    if not catalogue.builds:
+        return "is empty"
+    implementation = request.implementation or "cpython"
+    if request.variant and any(build.key.implementation == implementation for build in catalogue.builds):
+        words = ["free-threaded" if name == "freethreaded" else name for name in request.variant.split("+")]
+        return f"has no {' '.join(words)} builds of {implementation}"
+    return f"has only {_listed(sorted({_kind(build.key) for build in catalogue.builds}))}"
 
 
 def _is_alike(key: Key, request: Request) -> bool:
@@ -107,8 +118,8 @@ def _named(request: Request) -> str:
     return f"Python {request.text}" if request.text[:1].isdigit() or request.text[:1] in "<>=!~" else request.text
 
 
-def _kind(implementation: str, variant: str) -> str:
-    return f"{implementation}+{variant}" if variant else implementation
+def _kind(key: Key) -> str:
+    return f"{key.implementation}+{key.variant}" if key.variant else key.implementation
 
 
 def _listed(names: Iterable[str]) -> str:

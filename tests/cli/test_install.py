@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import archives
+import mirror as server
 import pytest
 from command_line import TARGET, Cli, key, standard_library
 
@@ -174,6 +175,35 @@ def test_list_shows_other_pythons_of_the_machine(cli: Cli, store: Path, tmp_path
     assert f"no Python 3.99 found that works; {broken} is broken: it ended with exit code 3" in found.err
     machine = cli("list", "--json").document["machine"]
     assert {each["executable"] for each in machine} == {row.split()[-1] for row in done.lines if " broken " not in row}
+
+
+def test_find_reads_a_catalogue_from_the_cache(cli: Cli, mirrored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server.serve(mirrored) as web:
+        monkeypatch.setenv("PYTEST_PYINSTALL_CATALOGUE", f"{web.url}/catalogue.json")
+        before = cli("find", "3.99")
+        assert not web.requests
+        cli("install", "3.99")
+        count = len(web.requests)
+
+        after = cli("find", "3.99")
+
+        assert len(web.requests) == count
+    assert before.err == "error: no Python 3.99 found\nhint: pytest-pyinstall install 3.99\n"
+    start = "error: no Python 3.99 found, and no build of Python 3.99 for "
+    assert after.err.startswith(start)
+    assert " in the cached catalogue of PYTEST_PYINSTALL_CATALOGUE (newest: 3." in after.err
+    assert after.err.endswith("\nhint: pytest-pyinstall list --all\n")
+
+
+def test_find_does_not_download_the_document_of_uv(cli: Cli, mirrored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with server.serve(mirrored) as web:
+        monkeypatch.delenv("PYTEST_PYINSTALL_CATALOGUE", raising=False)
+        monkeypatch.setenv("PYTEST_PYINSTALL_MIRROR", web.url)
+
+        done = cli("find", "graalpy3.12")
+
+        assert not web.requests
+    assert done.err == "error: no Python graalpy3.12 found\nhint: pytest-pyinstall install graalpy3.12\n"
 
 
 def test_list_with_requests_shows_only_matching_pythons(cli: Cli, versions: dict[str, str], minor: str) -> None:

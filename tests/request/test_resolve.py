@@ -161,10 +161,36 @@ def test_the_hint_suggests_the_catalogue_of_uv_unless_it_is_in_use() -> None:
 
 
 def test_the_error_lists_the_implementations_and_variants_of_the_catalogue() -> None:
-    kinds = "cpython, cpython+debug, cpython+freethreaded, graalpy, …"
+    kinds = "cpython, cpython+debug, cpython+freethreaded, pypy"
+    some = replace(CATALOGUE, builds=tuple(each for each in CATALOGUE.builds if each.key.implementation != "graalpy"))
 
-    assert f"(the catalogue the test's catalogue has {kinds})" in no_match_error("3.13td").message
-    assert "(nothing is empty)" in no_match_error("3.12", catalogue=Catalogue(builds=(), origin="nothing")).message
+    assert (
+        f"(the catalogue the test's catalogue has only {kinds})"
+        in no_match_error("graalpy3.12", catalogue=some).message
+    )
+    assert "has no free-threaded debug builds of cpython)" in no_match_error("3.13td").message
+    assert (
+        "(the catalogue nothing is empty)"
+        in no_match_error("3.12", catalogue=Catalogue(builds=(), origin="nothing")).message
+    )
+
+
+def test_the_error_names_the_setting_in_the_sentence() -> None:
+    def message(text: str) -> str:
+        with pytest.raises(NoMatchError) as caught:
+            resolve(
+                Request.parse(text),
+                CATALOGUE,
+                LINUX,
+                within="the catalogue of PYTEST_PYINSTALL_CATALOGUE",
+                has_uv=False,
+            )
+        assert caught.value.hint == "pytest-pyinstall list --all"
+        return caught.value.message
+
+    start = "for linux-x86_64-gnu in the catalogue of PYTEST_PYINSTALL_CATALOGUE"
+    assert message("4.1") == f"no build of Python 4.1 {start} (newest: 3.14.0)"
+    assert message("3.13td") == f"no build of Python 3.13td {start} (it has no free-threaded debug builds of cpython)"
 
 
 @pytest.mark.parametrize("target", [LINUX, MAC, Target(os="windows", arch="x86_64", libc="none")])
