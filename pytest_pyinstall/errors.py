@@ -205,7 +205,12 @@ class PackError(PyinstallError):
 
 
 class EnvironmentCreationError(PyinstallError):
-    """A virtual environment could not be created, or a requirement could not be installed in it."""
+    """A virtual environment could not be created, or a requirement could not be installed in it.
+
+    ``output`` is all that the installer printed. ``message`` has only the end of it.
+    """
+
+    output: str = ""
 
 
 class SeveralFailedError(PyinstallError):

@@ -139,8 +139,9 @@ def _install_with_pip(
     bare = [word for word in requirements if word.isidentifier()] if key.release[:2] < (3, 8) else []
     for words in ([word for word in requirements if word not in bare], bare):
         if words:
-            # The version check would ask an index for a newer pip.
-            command = [str(python), "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words]
+            # The version check would ask an index for a newer pip. With --quiet, pip does not print what a conflict is
+            # caused by, and so no package that is missing.
+            command = [str(python), "-I", "-m", "pip", "install", "--disable-pip-version-check", *words]
             run_tool(command, environ=environ, what=f"cannot install {' '.join(words)} into {path}", cwd=directory)
 
 

@@ -448,6 +448,12 @@ class Suite:
                 self._call_environment_hook(row.choice.interpreter, row.environment)
                 self._start(row, row.environment)
             except PyinstallError as error:
+                if (
+                    isinstance(error, EnvironmentCreationError)
+                    and error.output
+                    and self.config.getoption("verbose", 0) > 0
+                ):
+                    self.say(f"the output of the installer for {row.label}:\n{error.output.strip()}")
                 replayer.report_missing(row, str(error), skips=self.pythons.skips_missing)
             if replayer.session.shouldfail or replayer.session.shouldstop:
                 break
@@ -458,12 +464,15 @@ class Suite:
         """Print the error of a Python that ran no tests, if environments of others are still being made.
 
         Often it holds for them too, for example if an option is misspelled. But only their own pytest knows: they can
-        have other plugins, or a newer pytest. So they go on, and the user decides.
+        have other plugins, or a newer pytest. So they go on, and the user decides. An error of an installer is without
+        its hint, which differs between the Pythons: it is at the end, once for all Pythons with the same cause.
         """
         is_making = any(each.preparing and not each.preparing.done() and not each.is_over for each in self.rows)
-        if row.error and is_making and row.error not in self._said_errors:
-            self._said_errors.add(row.error)
-            self.say(first_error(row))
+        is_of_installer = row.worker is None
+        cause = row.error.partition("\n")[0] if is_of_installer else row.error
+        if row.error and is_making and cause not in self._said_errors:
+            self._said_errors.add(cause)
+            self.say(first_error(row).partition("\n")[0] if is_of_installer else first_error(row))
 
     @property
     def _running(self) -> list[InterpreterRun]:

@@ -1,15 +1,14 @@
 """Makes the environments in which a project's suite runs, one for each Python, and finds those that exist."""
 
 import hashlib
-import itertools
 import json
 import os
 import re
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -18,6 +17,7 @@ from pytest_pyinstall.errors import EnvironmentCreationError, NoMatchError, Stor
 from pytest_pyinstall.interpreter import environment as venv
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.packages import find_uv, install
+from pytest_pyinstall.interpreter.reasons import reason_of, unusable_wheels
 from pytest_pyinstall.suite._integrity import find_damage, record_contents
 from pytest_pyinstall.suite.cache import (
     environments_directory,
@@ -39,7 +39,7 @@ from pytest_pyinstall.system.processes import run
 from pytest_pyinstall.system.temporary import temporary_directory
 from pytest_pyinstall.system.values import Value
 
-__all__ = ["SuiteEnvironment", "is_prepared", "make_environment", "mark_as_prepared", "reason_of", "variables_of"]
+__all__ = ["SuiteEnvironment", "is_prepared", "make_environment", "mark_as_prepared", "variables_of"]
 
 _FORMAT = "3"
 """Change it if an environment of the same inputs gets other contents, so that existing ones are not used."""
@@ -313,14 +313,16 @@ def _without_scratch(
     first, *output = error.message.splitlines()
     what = first.partition(", exit code ")[0].replace(f" into {scratch}", "")
     what = "cannot install" if what.startswith("cannot install ") else what.replace(str(scratch), "an environment")
-    line = reason_of(output).replace(str(scratch), "an environment")
+    line = reason_of(error.output.splitlines() or output).replace(str(scratch), "an environment")
     message = f"{what}: {line}" if line else what
     hint = error.hint.replace(str(scratch), f"env-{name}")
     with suppress(ValueError):  # not a command
         words = shlex.split(error.hint)
         if str(venv.executable(scratch, interpreter.key)) in words and "install" in words:
             hint = _command_with_environment(words, scratch, f"env-{name}", interpreter)
-    return type(error)(message, hint=hint)
+    shown = type(error)(message, hint=hint)
+    shown.output = error.output
+    return shown
 
 
 def _command_with_environment(words: Sequence[str], scratch: Path, place: str, interpreter: Interpreter) -> str:
@@ -338,34 +340,6 @@ def _command_with_environment(words: Sequence[str], scratch: Path, place: str, i
         else:
             second.append(word.replace(str(scratch), place))
     return f"{shlex.join(first)} && {shlex.join(second)}"
-
-
-_EXCEPTION = re.compile(r"(?:[\w.]+\.)?\w*(?:Error|Exception)\b.*")
-
-
-_BROKEN = re.compile(r"after connection broken by .*?([A-Z][a-z][\w ]+)'\)'")
-"""What pip says before each attempt after a failed connection. In the end it only says that there is no version."""
-
-
-def reason_of(output: Sequence[str]) -> str:
-    """Find the reason for a failure in the output of pip, of uv, or of a build that they started. Returns one line."""
-    lines = [re.sub(r"^[^\w.<]+", "", line).strip() for line in output]
-    lines = [line.removeprefix("cause: ") for line in lines if line and not re.match(r"hint\b|note: |\[notice\]", line)]
-    for index, line in enumerate(lines):
-        if line.startswith("Because "):
-            return " ".join(lines[index:])
-    exceptions = [index for index, line in enumerate(lines) if _EXCEPTION.fullmatch(line)]
-    if exceptions:
-        # Up to three lines, but not what pip writes after the output of a build.
-        message = lines[exceptions[-1] : exceptions[-1] + 3]
-        return " ".join(itertools.takewhile(lambda line: line != "end of output]", message))
-    errors = [line for line in lines if line.lower().startswith("error: ") and "Ignored the following" not in line]
-    # If a build fails, pip writes only the name of its own error class outside of the output of the build.
-    errors = [line for line in errors if not re.fullmatch(r"error: \w+(-\w+)+", line)] or errors
-    found = (errors or lines[-1:] or [""])[0].removeprefix("ERROR: ").removeprefix("error: ")
-    if "(from versions: none)" in found and (broken := next(filter(None, map(_BROKEN.search, lines)), None)):
-        return f"no connection to the package index: {broken[1]}; {found}"
-    return found
 
 
 def _pytest_version(path: Path, interpreter: Interpreter) -> str:
@@ -489,19 +463,52 @@ class _Installer:
         return True
 
     def _install(self, *more: str) -> None:
+        """Install the words of the plan and `more`. If pip fails, find out what is missing. Raises as `install`.
+
+        pip may name a wheel that does not support this Python as its only reason. Without those, it names what it
+        cannot find. They are excluded in rounds, because pip has not looked at all wheels.
+        """
         interpreter = self._plan.interpreter
-        install(
-            self._path,
-            *self._words,
-            *more,
-            key=interpreter.key,
-            base_executable=interpreter.base_executable,
-            environ=self._environ,
-            uv=self._uv,
-            directory=self._plan.spec.directory,
-            refresh=[name for _, name in self._plan.inputs.copied],
-            resolution=self._plan.spec.resolution,
-        )
+        version = ".".join(map(str, interpreter.version_info[:3]))
+        excluded: dict[str, str] = {}
+        first: EnvironmentCreationError | None = None
+        while True:
+            try:
+                self._install_without(excluded, *more)
+            except EnvironmentCreationError as error:
+                first = first or error
+                found = unusable_wheels(error.output, self._plan.spec.directory, version)
+                words = " ".join([*self._words, *more])
+                new = {wheel for wheel in found.keys() - excluded.keys() if wheel.replace("!=", "-") not in words}
+                if new:
+                    excluded |= {wheel: found[wheel] for wheel in new}
+                    continue
+                first.output = error.output
+                for wheel, requires in excluded.items():
+                    fact = f"{wheel.replace('!=', ' ')} requires Python {requires}"
+                    first.output = first.output.replace(f"The user requested (constraint) {wheel}\n", f"{fact}\n")
+                raise first from None
+            return
+
+    def _install_without(self, excluded: Iterable[str], *more: str) -> None:
+        interpreter = self._plan.interpreter
+        with temporary_directory() if excluded else nullcontext() as scratch:
+            words = list(more)
+            if scratch is not None:
+                (scratch / "unusable.txt").write_text("\n".join(excluded), encoding="utf-8")
+                words += ["-c", str(scratch / "unusable.txt")]
+            install(
+                self._path,
+                *self._words,
+                *words,
+                key=interpreter.key,
+                base_executable=interpreter.base_executable,
+                environ=self._environ,
+                uv=self._uv,
+                directory=self._plan.spec.directory,
+                refresh=[name for _, name in self._plan.inputs.copied],
+                resolution=self._plan.spec.resolution,
+            )
 
     def _install_on_old_python(self, target: str, project: Path) -> bool:
         """Install the project editable if that is possible, else as a copy. Returns whether it is editable.

@@ -63,7 +63,9 @@ def merge_equal_failures(
         if test is None:
             grouped += group
             continue
-        shown = copy.copy(group[-1])  # of the newest Python, which has the most detailed tracebacks
+        group.sort(key=lambda report: labels.index(report.node.gateway.id))
+        # The newest Python has the most detailed tracebacks. The hint of a text is that of the first one.
+        shown = copy.copy(group[0 if isinstance(group[0].longrepr, str) else -1])
         others = [label for label in labels if label in ran.get(test, ()) and label not in own]
         if len(own) == 1 and not others:
             where = own[0]

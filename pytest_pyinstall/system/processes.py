@@ -220,7 +220,9 @@ def run_tool(
     if process.returncode:
         tail = "\n".join(output.strip().splitlines()[-20:])
         msg = f"{what}, exit code {process.returncode}\n{tail}".rstrip()
-        raise EnvironmentCreationError(redact_text(msg), hint=redact_text(shlex.join(command)))
+        failure = EnvironmentCreationError(redact_text(msg), hint=redact_text(shlex.join(command)))
+        failure.output = redact_text(output)
+        raise failure
 
 
 def own_group() -> dict[str, Any]:

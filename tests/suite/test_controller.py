@@ -462,10 +462,11 @@ def test_an_error_of_one_python_is_shown_while_environments_of_others_are_made()
     suite.__dict__["_caches"] = Path("caches")
     texts = {
         "py3.8": "ERROR: unrecognized arguments: --nope",
-        "py3.9": "cannot install: no connection\nmore\nhint: --python-with",
-        "py3.10": "ERROR: unrecognized arguments: --nope",
+        "py3.9": "cannot install: no connection\nmore\nhint: uv venv env-3.9",
+        "py3.10": "ERROR: unrecognized arguments: --nope\nhint: --no",
+        "py3.11": "cannot install: no connection\nmore\nhint: uv venv env-3.11",
     }
-    suite.rows = [_row(label) for label in (*texts, "py3.11")]
+    suite.rows = [_row(label) for label in (*texts, "py3.12")]
 
     def end(row: InterpreterRun, *_: object, **__: object) -> None:
         row.is_over, row.error = True, texts[row.label]
@@ -473,21 +474,32 @@ def test_an_error_of_one_python_is_shown_while_environments_of_others_are_made()
     session = SimpleNamespace(shouldfail=False, shouldstop=False)
     replayer: Any = SimpleNamespace(session=session, report_end=end, report_missing=end)
     suite.rows[0].worker = suite.rows[2].worker = _Ended()  # type: ignore[assignment]  # what it needs
-    suite.rows[1].preparing = Future()
-    suite.rows[1].preparing.set_exception(EnvironmentCreationError("it fails"))
-    suite.rows[3].preparing = Future()
+    failure = EnvironmentCreationError("it fails")
+    failure.output = "Processing x\nno connection\n"
+    for row in (suite.rows[1], suite.rows[3]):
+        row.preparing = Future()
+        row.preparing.set_exception(failure)
+    suite.rows[4].preparing = Future()
+    verbose = {"verbose": 0}
+    suite.config = SimpleNamespace(getoption=verbose.get)  # type: ignore[assignment]  # what it needs
 
     assert suite._step(replayer)
 
     assert lines == [
         "ERROR [py3.8] - unrecognized arguments: --nope",
-        "ERROR [py3.9] - cannot install: no connection\nhint: --python-with",
+        "ERROR [py3.10] - unrecognized arguments: --nope\nhint: --no",
+        "ERROR [py3.9] - cannot install: no connection",
     ]
+    # With -v, everything that the installer printed is shown.
+    verbose["verbose"] = 1
+    suite.rows[1].is_over = False
+    suite._step(replayer)
+    assert lines[3:] == ["the output of the installer for py3.9:\nProcessing x\nno connection"]
     # If all environments are there, the summary shows the errors soon.
-    suite.rows[3].preparing.set_result(None)  # type: ignore[arg-type]  # any value
+    suite.rows[4].preparing.set_result(None)  # type: ignore[arg-type]  # any value
     suite.rows[0].error = "another error"
     suite._say_error(suite.rows[0])
-    assert len(lines) == 2
+    assert len(lines) == 4
 
 
 def _row(label: str) -> InterpreterRun:

@@ -10,7 +10,6 @@ import pytest
 from suite_fixtures import PYTHONS, Bench, Compare, Run, asked, marks
 
 from pytest_pyinstall.suite import replay
-from pytest_pyinstall.suite.environment import reason_of
 
 pytestmark = marks
 
@@ -297,85 +296,6 @@ def test_an_exception_before_the_session_ends_it_as_plain_pytest_and_is_shown_on
     assert "ERROR collecting [py3.12,py3.13]" in text
     assert text.count("LookupError: no settings") == 1
     assert 'File "' not in text
-
-
-@pytest.mark.parametrize(
-    ("output", "line"),
-    [
-        (
-            (
-                "error: No solution found when resolving dependencies\n"
-                "  cause: Because x was not found in the registry and you\n"
-                "         require x==1, we can conclude that your requirements are unsatisfiable.\nhint: an index\n"
-            ),
-            (
-                "Because x was not found in the registry and you require x==1, we can conclude that your"
-                " requirements are unsatisfiable."
-            ),
-        ),
-        (
-            "  \u00d7 No solution found\n  ╰─▶ Because x is missing,\n      nothing works.\n",
-            "Because x is missing, nothing works.",
-        ),
-        (
-            (
-                "Collecting x\nERROR: Could not find a version that satisfies the requirement x (from versions: none)\n"
-                "ERROR: No matching distribution found for x\n"
-            ),
-            "Could not find a version that satisfies the requirement x (from versions: none)",
-        ),
-        (
-            (
-                "error: Failed to build `x`\n  cause: exit code 1\n  [stderr]\n  Traceback (most recent call last):\n"
-                '    File "a.py", line 1, in <module>\n  pkg.errors.BuildError: no compiler\n'
-            ),
-            "pkg.errors.BuildError: no compiler",
-        ),
-        (
-            (
-                "error: subprocess-exited-with-error\n  | b.ConfigError: no description\n  [end of output]\n\n"
-                "error: subprocess-exited-with-error\n"
-            ),
-            "b.ConfigError: no description",
-        ),
-        (
-            (
-                "  error: subprocess-exited-with-error\n\n"
-                "  \u00d7 pip subprocess to install build dependencies did not run successfully.\n"
-                "  \u2502 exit code: 1\n  \u2570\u2500> [3 lines of output]\n      Looking in links: /packages\n"
-                "      ERROR: Could not find a version that satisfies the requirement setuptools>=80 (from versions:"
-                " none)\n      ERROR: No matching distribution found for setuptools>=80\n      [end of output]\n\n"
-                "  note: This error originates from a subprocess, and is likely not a problem with pip.\n"
-                "error: subprocess-exited-with-error\n"
-            ),
-            "Could not find a version that satisfies the requirement setuptools>=80 (from versions: none)",
-        ),
-        (
-            (
-                "ERROR: Ignored the following versions that require a different python version: 9 Requires-Python >=3\n"
-                "ERROR: Could not find a version that satisfies the requirement x==99 (from versions: 1, 2)\n"
-            ),
-            "Could not find a version that satisfies the requirement x==99 (from versions: 1, 2)",
-        ),
-        ("error: metadata-generation-failed\n  the end\n", "metadata-generation-failed"),
-        (
-            (
-                "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<HTTPSConnection"
-                " at 0x7f>: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')':\n"
-                "ERROR: Could not find a version that satisfies the requirement pytest (from versions: none)\n"
-                "ERROR: No matching distribution found for pytest\n"
-            ),
-            (
-                "no connection to the package index: Temporary failure in name resolution;"
-                " Could not find a version that satisfies the requirement pytest (from versions: none)"
-            ),
-        ),
-        ("something else\nthe end\n", "the end"),
-        ("", ""),
-    ],
-)
-def test_the_reason_of_a_failed_installation_is_found_in_the_output(output: str, line: str) -> None:
-    assert reason_of(output.splitlines()) == line
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,21 @@ def test_failures_in_different_lines_of_another_directory_of_the_project_are_not
     assert len(merged(one, other)) == 2
 
 
+def test_of_equal_texts_the_hint_of_the_first_python_is_shown_and_of_equal_tracebacks_the_newest() -> None:
+    """Reports come in the order in which the environments are made, which differs from run to run."""
+    reports = []
+    for label in ("py312", "py39"):
+        report = failure(label, test="")
+        report.longrepr = f"cannot install: no x\nhint: uv venv env-{label}"
+        reports.append(report)
+    [shown] = merge_equal_failures(reports, LABELS, {"": {"py39", "py312"}}, IS_PROJECT)
+    assert shown.longrepr.endswith("env-py39")
+
+    reports = [failure("py312"), failure("py39")]
+    [shown] = merge_equal_failures(reports, LABELS, {}, IS_PROJECT)
+    assert shown.longrepr is reports[0].longrepr
+
+
 def test_a_report_of_the_controller_is_not_changed() -> None:
     report = SimpleNamespace(nodeid="x", when="collect", longrepr="broken")
     assert merge_equal_failures([report], LABELS, {}, IS_PROJECT) == [report]

@@ -1,0 +1,226 @@
+"""Tests for pytest_pyinstall/interpreter/reasons.py: the reason in the output of an installer or a build."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pytest_pyinstall.interpreter.reasons import reason_of, unusable_wheels
+
+
+@pytest.mark.parametrize(
+    ("output", "line"),
+    [
+        (
+            (
+                "error: No solution found when resolving dependencies\n"
+                "  cause: Because x was not found in the registry and you\n"
+                "         require x==1, we can conclude that your requirements are unsatisfiable.\nhint: An index\n"
+            ),
+            (
+                "Because x was not found in the registry and you require x==1, we can conclude that your"
+                " requirements are unsatisfiable. (An index)"
+            ),
+        ),
+        (
+            "  \u00d7 No solution found\n  ╰─▶ Because x is missing,\n      nothing works.\n",
+            "Because x is missing, nothing works.",
+        ),
+        (
+            (
+                "Collecting x\nERROR: Could not find a version that satisfies the requirement x (from versions: none)\n"
+                "ERROR: No matching distribution found for x\n"
+            ),
+            "Could not find a version that satisfies the requirement x (from versions: none)",
+        ),
+        (
+            (
+                "error: Failed to build `x`\n  cause: exit code 1\n  [stderr]\n  Traceback (most recent call last):\n"
+                '    File "a.py", line 1, in <module>\n  pkg.errors.BuildError: no compiler\n'
+            ),
+            "pkg.errors.BuildError: no compiler",
+        ),
+        (
+            (
+                "error: subprocess-exited-with-error\n  | b.ConfigError: no description\n  [end of output]\n\n"
+                "error: subprocess-exited-with-error\n"
+            ),
+            "b.ConfigError: no description",
+        ),
+        (
+            (
+                "  error: subprocess-exited-with-error\n\n"
+                "  \u00d7 pip subprocess to install build dependencies did not run successfully.\n"
+                "  \u2502 exit code: 1\n  \u2570\u2500> [3 lines of output]\n      Looking in links: /packages\n"
+                "      ERROR: Could not find a version that satisfies the requirement setuptools>=80 (from versions:"
+                " none)\n      ERROR: No matching distribution found for setuptools>=80\n      [end of output]\n\n"
+                "  note: This error originates from a subprocess, and is likely not a problem with pip.\n"
+                "error: subprocess-exited-with-error\n"
+            ),
+            "Could not find a version that satisfies the requirement setuptools>=80 (from versions: none)",
+        ),
+        (
+            (
+                "ERROR: Ignored the following versions that require a different python version: 9 Requires-Python >=3\n"
+                "ERROR: Could not find a version that satisfies the requirement x==99 (from versions: 1, 2)\n"
+            ),
+            "Could not find a version that satisfies the requirement x==99 (from versions: 1, 2)",
+        ),
+        ("error: metadata-generation-failed\n  the end\n", "metadata-generation-failed"),
+        (
+            (
+                "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<HTTPSConnection"
+                " at 0x7f>: Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')':\n"
+                "ERROR: Could not find a version that satisfies the requirement pytest (from versions: none)\n"
+                "ERROR: No matching distribution found for pytest\n"
+            ),
+            (
+                "no connection to the package index: Temporary failure in name resolution;"
+                " Could not find a version that satisfies the requirement pytest (from versions: none)"
+            ),
+        ),
+        (
+            # A proof of several steps: the facts, first of the package that cannot be had, and uv's own hint.
+            (
+                "error: No solution found when resolving dependencies\n"
+                "  cause: Because pytest==9.2.0 requires Python >=3.10 and only the following versions of pytest are"
+                " available:\n"
+                "             pytest<=8.4.2\n             pytest==9.2.0\n"
+                "         we can conclude that pytest>8.4.2 cannot be used. (1)\n\n"
+                "         Because iniconfig was not found in the cache and pytest<=8.4.2 depends on iniconfig>=1, we"
+                " can conclude that pytest<=8.4.2 cannot be used.\n"
+                "         And because we know from (1) that pytest>8.4.2 cannot be used and you require pytest, we can"
+                " conclude that your requirements are unsatisfiable.\n\n"
+                "hint: Packages were unavailable because the network was disabled. When the network is disabled,"
+                " registry packages may only be read from the cache.\n"
+            ),
+            (
+                "iniconfig was not found in the cache and pytest<=8.4.2 depends on iniconfig>=1; pytest==9.2.0 requires"
+                " Python >=3.10 (Packages were unavailable because the network was disabled)"
+            ),
+        ),
+        (
+            # "only the following versions" is a fact if no other step is about that package.
+            (
+                "error: No solution found\n  cause: Because only pluggy<=1.4 is available and x==2 depends on"
+                " pluggy>=1.5, we can conclude that x==2 cannot be used.\n"
+                "         And because only x==2 is available and you require x, we can conclude that your requirements"
+                " are unsatisfiable.\n"
+            ),
+            "only pluggy<=1.4 is available and x==2 depends on pluggy>=1.5",
+        ),
+        (
+            (
+                "error: Error parsing included file in `r.txt` at position 0\n"
+                "  cause: failed to read from file `/p/foo.txt`: No such file or directory (os error 2)\n"
+            ),
+            (
+                "Error parsing included file in `r.txt` at position 0: failed to read from file `/p/foo.txt`: No such"
+                " file or directory (os error 2)"
+            ),
+        ),
+        (
+            (
+                "error: Couldn't parse requirement in `r.txt` at position 0\n  Caused by: no such comparison operator"
+                ' "==>"\n         humanize==>1\n                 ^^^^\n'
+            ),
+            'Couldn\'t parse requirement in `r.txt` at position 0: no such comparison operator "==>": humanize==>1',
+        ),
+        (
+            (
+                "error: Failed to parse metadata from built wheel\n  cause: Invalid `pyproject.toml`\n"
+                "  cause: TOML parse error at line 1, column 9\n           |\n         1 | [project\n"
+                "           |         ^\n         unclosed table, expected `]`\n"
+            ),
+            (
+                "Failed to parse metadata from built wheel: Invalid `pyproject.toml`: TOML parse error at line 1,"
+                " column 9: unclosed table, expected `]`"
+            ),
+        ),
+        (
+            (
+                "error: Failed to determine installation plan\n  cause: A path (x.whl) dependency is incompatible with"
+                " the current platform\n\nhint: The wheel is compatible with Windows (`win_amd64`), but you're on"
+                " Linux\n"
+            ),
+            (
+                "Failed to determine installation plan: A path (x.whl) dependency is incompatible with the current"
+                " platform (The wheel is compatible with Windows (`win_amd64`), but you're on Linux)"
+            ),
+        ),
+        (
+            (
+                "error: The build backend returned an error\n"
+                "  cause: Call to `setuptools.build_meta.build_wheel` failed (exit status: 1)\n\n"
+                "         [stdout]\n         running build\n\n         [stderr]\n"
+                "         fatal: libfoo.h not found, install libfoo-dev\n"
+            ),
+            "fatal: libfoo.h not found, install libfoo-dev",
+        ),
+        (
+            (
+                "error: Failed to build `x`\n  cause: The build backend returned an error\n         [stderr]\n"
+                "         m.c:1:10: fatal error: no_such.h: No such file or directory\n"
+                "             1 | #include <no_such.h>\n         compilation terminated.\n"
+                "         error: Command '['gcc', '-c']' returned non-zero exit status 1.\n"
+            ),
+            "m.c:1:10: fatal error: no_such.h: No such file or directory",
+        ),
+        (
+            (
+                "  error: subprocess-exited-with-error\n  \u2502 exit code: 1\n  \u2570\u2500> [2 lines of output]\n"
+                "      building\n      fatal: install libfoo-dev\n      [end of output]\n  \n  note: of a subprocess.\n"
+                "ERROR: Failed to build 'file:///p/x' when getting requirements to build wheel\n"
+            ),
+            "building; fatal: install libfoo-dev",
+        ),
+        (
+            (
+                "Processing /p/pytest-9-py3-none-any.whl\nERROR: Cannot install pytest==8 and pytest==9 because these"
+                " package versions have conflicting dependencies.\n\nThe conflict is caused by:\n"
+                "    pytest 9 depends on iniconfig>=2\n    pytest 8 depends on iniconfig>=1\n\n"
+                "Additionally, some packages in these conflicts have no matching distributions available for your"
+                " environment:\n    iniconfig\n\nTo fix this you could try to:\n1. loosen the range\n\n"
+                "ERROR: ResolutionImpossible: for help visit https://pip/\n"
+            ),
+            ("no file for iniconfig: pytest 9 depends on iniconfig>=2, pytest 8 depends on iniconfig>=1"),
+        ),
+        (
+            (
+                "ERROR: Cannot install x==1 because these package versions have conflicting dependencies.\n\n"
+                "The conflict is caused by:\n    x 1 depends on y>=1\n    The user requested (constraint) y!=2\n\n"
+                "To fix this you could try to:\nERROR: ResolutionImpossible\n"
+            ),
+            "conflict: x 1 depends on y>=1, The user requested (constraint) y!=2",
+        ),
+        (
+            (
+                "ERROR: Invalid requirement: 'humanize==>1': Expected end\n    humanize==>1\n            ^ (from line 1"
+                " of r.txt)\n"
+            ),
+            "Invalid requirement: 'humanize==>1': Expected end: line 1 of r.txt",
+        ),
+        (
+            "ERROR: Invalid requirement: './no'\nHint: It looks like a path. File './no' does not exist.\n",
+            "Invalid requirement: './no': It looks like a path. File './no' does not exist.",
+        ),
+        ("something else\nthe end\n", "the end"),
+        ("", ""),
+    ],
+)
+def test_the_reason_of_a_failed_installation_is_found_in_the_output(output: str, line: str) -> None:
+    assert reason_of(output.splitlines()) == line
+
+
+def test_wheels_that_do_not_support_the_python_are_found_in_the_output_of_pip(tmp_path: Path) -> None:
+    for name, requires in (("new-2", ">=3.10"), ("old-1", ">=3.8"), ("other-1", "")):
+        with zipfile.ZipFile(tmp_path / f"{name}-py3-none-any.whl", "w") as wheel:
+            line = f"Requires-Python: {requires}\n" if requires else ""
+            wheel.writestr(f"{name}.dist-info/METADATA", f"Metadata-Version: 2.1\n{line}")
+    output = f"Processing {tmp_path}/new-2-py3-none-any.whl (from x)\nProcessing ./old-1-py3-none-any.whl\n"
+    output += "Processing ./other-1-py3-none-any.whl\nProcessing ./gone-1-py3-none-any.whl\n"
+    error = "ERROR: Package 'new' requires a different Python: 3.9.18 not in '>=3.10'\n"
+
+    assert unusable_wheels(output + error, tmp_path, "3.9.18") == {"new!=2": ">=3.10"}
+    assert unusable_wheels(output + error, tmp_path, "3.10.1") == {}
+    assert unusable_wheels(output, tmp_path, "3.9.18") == {}
