@@ -37,6 +37,22 @@ def test_missing_pythons_are_installed_and_each_runs_the_test(pytester: pytest.P
     again.stdout.no_fnmatch_line("Downloading*")
 
 
+def test_p2_a_changed_byte_that_keeps_pytest_from_starting_is_named(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    assert pytester.runpytest_subprocess("--python=3.9", "--python-suite").ret == 0
+    (module,) = store().glob("cpython-3.9.*/lib/python3.9/json/decoder.py")
+    module.write_bytes(module.read_bytes().replace(b"import re", b"imPort re", 1))  # each use compares only the size
+    result = pytester.runpytest_subprocess("--python=3.9", "--python-suite")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*SyntaxError: invalid syntax",
+            "cpython-3.9.* is broken: lib/python3.9/json/decoder.py: has other content",
+            "hint: pytest-pyinstall verify --repair 3.9.*",
+        ]
+    )
+
+
 def test_without_a_request_the_running_interpreter_runs_the_test_once(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """

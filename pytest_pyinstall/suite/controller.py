@@ -35,6 +35,7 @@ from pytest_pyinstall.errors import EnvironmentCreationError, PyinstallError, St
 from pytest_pyinstall.interpreter.interpreter import Environment
 from pytest_pyinstall.progress import Notices
 from pytest_pyinstall.session import PythonProvider, SessionPython, reason
+from pytest_pyinstall.store.installation import BrokenInstallation
 from pytest_pyinstall.suite.cache import environments_directory
 from pytest_pyinstall.suite.environment import (
     SuiteEnvironment,
@@ -75,6 +76,7 @@ from pytest_pyinstall.suite.summary import (
     write_page,
     write_summaries,
     write_table,
+    write_unfinished,
 )
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.processes import signal_name
@@ -306,6 +308,7 @@ class Suite:
             return result
         if self.config.getoption("verbose", 0) >= -1:
             write_table(terminalreporter, self.matrix.tallies)
+        write_unfinished(terminalreporter, self.rows)
         if self._replayer is not None:
             labels = [row.label for row in self.rows if row.choice.interpreter is not None]
             write_missing(terminalreporter, self._replayer.missing, labels)
@@ -614,8 +617,18 @@ class Suite:
             if replayer.session.shouldfail or replayer.session.shouldstop:
                 return True
         if code is not None:
-            replayer.report_end(row, worker, code, cache=self._caches / row.file_name)
+            flaw = "" if row.has_started else self._flaw_of(row.choice.interpreter)
+            replayer.report_end(row, worker, code, cache=self._caches / row.file_name, flaw=flaw)
         return happened or code is not None
+
+    def _flaw_of(self, python: Interpreter | None) -> str:
+        """What is wrong with a Python of the store whose pytest did not start. Each use compares sizes, not content."""
+        if python is None or python.source != "store":
+            return ""
+        found = self.pythons.provisioner.store.look(python.key, content=True)
+        if not isinstance(found, BrokenInstallation):
+            return ""
+        return f"\n\n{found}\nhint: pytest-pyinstall verify --repair {python.key.display_name}"
 
     # Ending
 
@@ -625,6 +638,7 @@ class Suite:
         If `is_finished`, processes that tests have left running stay, as they do after plain pytest.
         """
         workers = [row.worker for row in self.rows if row.worker is not None and row.worker.exit_code is None]
+        self._mark_stopped()
         for worker in workers:
             worker.interrupt()
         deadline = time.monotonic() + _GRACE
@@ -639,11 +653,21 @@ class Suite:
                     row.worker.release()
                 else:
                     row.worker.kill()
+
+    def _mark_stopped(self) -> None:
+        """Record which Pythons have not run all their tests, and for how long the current test of each has run."""
+        now = time.monotonic()
+        for row in self.rows:
             if row.worker is None:
                 row.tally.note = row.tally.note or "not started"
-            elif not row.is_over:
-                row.tally.seconds = row.worker.seconds
+                continue
+            if not row.is_over:
+                row.tally.seconds = now - row.worker.started
                 row.tally.note = "stopped"
+                row.stopped_in = {nodeid: now - start for nodeid, start in row.running.items()}
+            is_whole = row.is_over and row.exit_code in {0, 1, 5}
+            if not is_whole and row.unfinished and not self.config.option.collectonly:
+                row.tally.counts["not run"] = len(row.unfinished)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_unconfigure(self) -> Generator[None, None, None]:

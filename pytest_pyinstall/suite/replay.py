@@ -202,8 +202,10 @@ class ReportReplayer:
                 row.before_cut = count
             case ["w", *fields]:
                 self._warned(row, fields)
-            case ["start", _, python, _] if row.choice.interpreter and python != row.version:
-                row.internal_error = f"the environment should have Python {row.version}, but has {python}"
+            case ["start", _, python, _]:
+                row.has_started = True
+                if row.choice.interpreter and python != row.version:
+                    row.internal_error = f"the environment should have Python {row.version}, but has {python}"
             case ["internal", text]:
                 row.internal_error = text
             case ["stopping", text]:
@@ -305,6 +307,7 @@ class ReportReplayer:
     def _passed(self, row: InterpreterRun, index: int, start: float, durations: Sequence[float]) -> None:
         nodeid, location = row.items[index]
         row.running.pop(nodeid, None)
+        row.reported.add(nodeid)
         row.tally.count("passed")
         self.matrix.put(nodeid, row.label, Cell(outcome="passed", seconds=sum(durations)))
         name = named(nodeid, row.label)
@@ -329,6 +332,7 @@ class ReportReplayer:
     def _reported(self, row: InterpreterRun, data: dict[str, Any]) -> None:
         nodeid = data["nodeid"]
         report = self._report(row, data)
+        row.reported.add(nodeid)
         if data["when"] == "teardown":
             row.running.pop(nodeid, None)
         if nodeid not in row.nodeids and nodeid not in row.unforeseen:
@@ -393,10 +397,10 @@ class ReportReplayer:
             }
         )
 
-    def report_end(self, row: InterpreterRun, worker: WorkerSession, code: int, *, cache: Path) -> None:
+    def report_end(self, row: InterpreterRun, worker: WorkerSession, code: int, *, cache: Path, flaw: str = "") -> None:
         """Record the end of a worker, and report an error if it did not end normally.
 
-        `cache` is its pytest cache directory.
+        `cache` is its pytest cache directory. `flaw` is what is wrong with its Python, if that is known.
         """
         row.is_over = True
         row.tally.seconds = worker.seconds
@@ -405,7 +409,7 @@ class ReportReplayer:
         self._count_collected()
         tail = worker.tail()
         if row.exit_code is None:
-            self._crashed(row, code, tail, cache)
+            self._crashed(row, code, tail, cache, flaw=flaw)
         elif row.tally.note == NOT_SELECTED:
             pass
         elif row.exit_code == pytest.ExitCode.USAGE_ERROR:
@@ -436,10 +440,10 @@ class ReportReplayer:
             root=self.config.rootpath,
         )
 
-    def _crashed(self, row: InterpreterRun, code: int, tail: str, cache: Path) -> None:
+    def _crashed(self, row: InterpreterRun, code: int, tail: str, cache: Path, *, flaw: str) -> None:
         how, output = ending_of(code), _end_of_output(tail)
         if not row.running:
-            self._broken(row, f"the interpreter {how}{output}", note=how)
+            self._broken(row, f"the interpreter {how}{output}{flaw}", note=how)
             return
         remember_failures(cache, [*row.failed_ids, *row.running])
         for nodeid in row.running:

@@ -44,7 +44,7 @@ OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 
 _COLUMNS = (
     ("passed", "passed"), ("failed", "failed"), ("skipped", "skipped"), ("error", "errors"),
-    ("xfailed", "xfailed"), ("xpassed", "xpassed"),
+    ("xfailed", "xfailed"), ("xpassed", "xpassed"), ("not run", "not run"),
 )  # fmt: skip
 
 
@@ -354,7 +354,7 @@ def _markdown_table(tallies: Sequence[Tally], time_title: str) -> Iterator[str]:
         if tally.note and not tally.counts:
             yield f"| ❌ {name} | {_plain(tally.note)} |{' |' * len(shown)}"
             continue
-        mark = "❌" if any(tally.counts.get(key) for key in _BAD) else "✅"
+        mark = "❌" if any(tally.counts.get(key) for key in (*_BAD, "not run")) else "✅"
         numbers = " | ".join(str(tally.counts.get(key, 0)) for key in shown)
         yield f"| {mark} {name} | {numbers} | {tally.seconds:.2f} s |"
 

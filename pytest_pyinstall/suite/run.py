@@ -75,8 +75,10 @@ class InterpreterRun:
         self.items: list[tuple[str, tuple[str, int | None, str]]] = []
         self.collected: int | None = None
         self.before_cut = 0
-        self.running: dict[str, float] = {}
+        self.running: dict[str, float] = {}  # the time at which each test began
+        self.stopped_in: dict[str, float] = {}  # the seconds that each had run when the session was stopped
         self.failures = 0
+        self.has_started = False
         self.has_collect_error = False
         self.error = ""  # why there is no result of a whole session
         self.internal_error = ""
@@ -86,6 +88,7 @@ class InterpreterRun:
         self.failed_ids: list[str] = []
         self.nodeids: set[str] = set()
         self.known: list[str] = []  # the tests in the files that the arguments name, if one was not found
+        self.reported: set[str] = set()
         self.unforeseen: set[str] = set()
         self.heading: list[str] = []
         self.summaries: list[str] = []
@@ -96,6 +99,11 @@ class InterpreterRun:
         """The version that the worker must report; empty if there is no interpreter."""
         interpreter = self.choice.interpreter
         return ".".join(map(str, interpreter.version_info[:3])) if interpreter else ""
+
+    @property
+    def unfinished(self) -> set[str]:
+        """The ids of the selected tests that have not run to their end."""
+        return self.nodeids - (self.reported - self.running.keys())
 
     @property
     def file_name(self) -> str:

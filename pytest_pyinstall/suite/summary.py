@@ -32,6 +32,7 @@ __all__ = [
     "write_page",
     "write_summaries",
     "write_table",
+    "write_unfinished",
 ]
 
 
@@ -206,9 +207,23 @@ def write_table(reporter: Any, tallies: Sequence[Tally]) -> None:
     """Write the table of outcomes: a row is red if a test failed, and green if all passed."""
     reporter.write_sep("-", "Pythons")
     for line, tally in zip(table(tallies), [None, *tallies], strict=True):
-        bad = tally is not None and (tally.counts.get("failed") or tally.counts.get("error"))
+        bad = tally is not None and any(tally.counts.get(key) for key in ("failed", "error", "not run"))
         good = tally is not None and tally.counts.get("passed") and not bad
         reporter.write_line(line, red=bool(bad), green=bool(good))
+
+
+def write_unfinished(reporter: Any, rows: Sequence[InterpreterRun]) -> None:
+    """Write how many tests of which Pythons did not run to their end, and which were running."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        if not (count := row.tally.counts.get("not run")):
+            continue
+        why = row.tally.note or ("error during collection" if row.has_collect_error else "")
+        text = f"{count} test{'s' * (count > 1)} did not run" + (f": {why}" if why else "")
+        running = [f"{nodeid} ({seconds:.1f} s)" for nodeid, seconds in row.stopped_in.items()]
+        groups.setdefault(f"{text} in {', '.join(running)}" if running else text, []).append(row.label)
+    for text, labels in groups.items():
+        reporter.write_line(f"{', '.join(labels)}: {text}", red=True)
 
 
 def write_missing(reporter: Any, missing: Mapping[str, Sequence[str]], labels: Sequence[str]) -> None:

@@ -175,9 +175,13 @@ def test_a_session_without_tests_has_the_exit_code_of_pytest(run: Run, project: 
 
 def test_a_syntax_error_on_one_python_is_an_error_of_that_python_alone(run: Run, project: Path) -> None:
     (project / "test_new.py").write_text("def test_it():\n    match 1:\n        case 1: pass\n", "utf-8")
-    result = run("test_new.py")
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*SyntaxError*", "ERROR test_new.py[[]py3.9[]]*"])
+    (project / "test_also.py").write_text("def test_it(): pass\n", "utf-8")
+    result = run("test_new.py", "test_also.py")
+    result.assert_outcomes(passed=2, errors=1)
+    # As plain pytest, which says "Interrupted: 1 error during collection".
+    result.stdout.fnmatch_lines(
+        ["*SyntaxError*", "ERROR test_new.py[[]py3.9[]]*", "py3.9: 1 test did not run: error during collection"]
+    )
 
 
 def test_a_conftest_that_fails_on_one_python_is_one_error(run: Run, project: Path) -> None:
@@ -520,7 +524,7 @@ def test_the_command_report_reads_the_junit_file_of_a_suite(run: Run, project: P
     done = subprocess.run(command, capture_output=True, text=True, cwd=project, check=False)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
-        "Python  passed  failed  skipped  errors    time",
+        "Python  passed  failed  skipped  errors  test time",
         *(line for line in done.stdout.splitlines() if line.startswith(("3.9 ", "3.12 "))),
         "FAILED test_demo::test_old[py3.9]; not on py3.12",
     ]

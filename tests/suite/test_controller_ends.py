@@ -69,7 +69,12 @@ def test_a_crash_is_one_failure_and_other_pythons_continue(run: Run, project: Pa
     result = run()
     result.assert_outcomes(passed=4, failed=1)
     result.stdout.fnmatch_lines(
-        ["*the interpreter *ended *while it ran this test*", "FAILED test_demo.py::test_crash[[]py3.9[]]*"]
+        [
+            "*the interpreter *ended *while it ran this test*",
+            "FAILED test_demo.py::test_crash[[]py3.9[]]*",
+            "Python * not run *",
+            "py3.9: 1 test did not run: *ended *",
+        ]
     )
     run("--lf").assert_outcomes(failed=1)
 
@@ -139,6 +144,8 @@ def test_an_interrupt_ends_all_workers_and_keeps_their_reports(run: Run, project
         assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED, output_of(project)
     assert "2 passed" in output_of(project)
     assert "KeyboardInterrupt" in output_of(project)
+    slow = r"1 test did not run: stopped in test_demo\.py::test_slow \(\d+\.\d s\)"
+    assert re.search(rf"^py3.9.*: {slow}$", output_of(project), re.MULTILINE)
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
