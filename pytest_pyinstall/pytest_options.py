@@ -33,6 +33,7 @@ __all__ = [
     "is_suite",
     "note_misspelled_options",
     "notes_on_configuration",
+    "notes_without_header",
     "owner_of_python_option",
     "pytest_addoption",
     "requests_of",
@@ -86,6 +87,13 @@ def notes_on_configuration(config: pytest.Config) -> list[str]:
     if not _is_inner(config):
         notes += notes_on_names(written_ini_values(config), os.environ)
     return notes
+
+
+def notes_without_header(config: pytest.Config) -> list[str]:
+    """`notes_on_configuration`, if pytest shows no header because of ``-q`` or ``--no-header``. With ``-qq``, none."""
+    verbose = config.getoption("verbose", 0)
+    has_header = verbose >= 0 and not config.getoption("no_header", False)
+    return [] if has_header or verbose < -1 or _is_inner(config) else notes_on_configuration(config)
 
 
 def with_notes(config: pytest.Config, error: pytest.UsageError) -> pytest.UsageError:

@@ -21,6 +21,7 @@ from pytest_pyinstall.pytest_options import (  # noqa: E402  # see above
     is_suite,
     note_misspelled_options,
     notes_on_configuration,
+    notes_without_header,
     pytest_addoption,
     with_notes,
 )
@@ -218,6 +219,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config: pytest.Config) -> None:
+    for note in notes_without_header(config):
+        terminalreporter.write_line(f"pyinstall: {note}")
     state = config.stash.get(STATE, None)
     if state is None or not state.choices or state.uses is not False or state.looks_only:
         return

@@ -354,7 +354,7 @@ def parse_specifier(texts: Sequence[object], *, origin: str) -> SpecifierSet:
     """The specifier of ``requires_python(">=3.10")``. Raises `InvalidRequestError` for anything else."""
     if not texts:
         message = f"{origin} has no version specifier"
-        raise InvalidRequestError(message, hint='requires_python(">=3.10")')
+        raise InvalidRequestError(message, hint='@pytest.mark.requires_python(">=3.10")')
     specifier = SpecifierSet()
     for text in texts:
         try:
@@ -365,7 +365,7 @@ def parse_specifier(texts: Sequence[object], *, origin: str) -> SpecifierSet:
             from pytest_pyinstall.project import probable_specifier
 
             message = f"{origin}: {text!r:.60} is not a version specifier"
-            hint = f'requires_python("{probable_specifier(str(text)) or ">=3.10"}")'
+            hint = f'@pytest.mark.requires_python("{probable_specifier(str(text)) or ">=3.10"}")'
             raise InvalidRequestError(message, hint=hint) from None
     return specifier
 

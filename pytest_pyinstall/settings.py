@@ -213,8 +213,9 @@ def home_directory() -> Path:
 def _word(option: Option, value: _GivenValue) -> str:
     if value.text in option.words or (value.origin == "UV_PYTHON_DOWNLOADS" and value.text == "manual"):
         return value.text
-    msg = f"{value.place}: {value.text!r} is not one of {', '.join(option.words)}"
-    near = closest_names([value.text], option.words) or option.words
+    words = ("automatic", "manual", "never") if value.origin == "UV_PYTHON_DOWNLOADS" else option.words  # uv's words
+    msg = f"{value.place}: {value.text!r} is not one of {', '.join(words)}"
+    near = closest_names([value.text], words) or words
     raise InvalidSettingError(msg, hint=_example(value, near[0]))
 
 

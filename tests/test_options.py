@@ -278,6 +278,9 @@ def test_pytest_and_the_command_line_note_misspelled_names(
     ]
     shown = pytester.runpytest_subprocess().outlines
     assert [line.removeprefix("pyinstall: ") for line in shown if line.startswith("pyinstall: ")] == notes
+    for option in ("-q", "--no-header"):
+        quiet = pytester.runpytest_inprocess(option).outlines
+        assert [line.removeprefix("pyinstall: ") for line in quiet if line.startswith("pyinstall: ")] == notes
     done = cli("dir", "store", "--json")
     assert done.err.splitlines() == notes
     assert done.document["error"] is None

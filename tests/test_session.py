@@ -337,7 +337,7 @@ def test_specifiers_of_several_marks_are_combined() -> None:
     for wrong in ([], ["3.9"], [3.9], [""], ["three"]):
         with pytest.raises(InvalidRequestError, match="mark"):
             parse_specifier(wrong, origin="mark")
-    with pytest.raises(InvalidRequestError, match=r'hint: requires_python\(">=3.9"\)'):
+    with pytest.raises(InvalidRequestError, match=r'hint: @pytest.mark.requires_python\(">=3.9"\)'):
         parse_specifier(["3.9+"], origin="mark")
 
 

@@ -208,6 +208,12 @@ def test_p13_the_error_for_an_invalid_url_hides_its_password(text: str) -> None:
     assert "er2" not in str(caught.value)
 
 
+def test_the_error_for_a_word_in_the_variable_of_uv_has_the_words_of_uv() -> None:
+    with pytest.raises(InvalidSettingError, match="'manul' is not one of automatic, manual, never") as caught:
+        Settings.from_environ({"UV_PYTHON_DOWNLOADS": "manul"}, directory=HERE)
+    assert caught.value.hint == "UV_PYTHON_DOWNLOADS=manual"
+
+
 def test_a_hint_uses_the_option_that_was_typed() -> None:
     with pytest.raises(InvalidSettingError) as caught:
         Settings.from_environ({}, directory=HERE, options={"missing": "ignore"})
