@@ -203,9 +203,7 @@ class ReportReplayer:
             case ["w", *fields]:
                 self._warned(row, fields)
             case ["start", _, python, _]:
-                row.has_started = True
-                if row.choice.interpreter and python != row.version:
-                    row.internal_error = f"the environment should have Python {row.version}, but has {python}"
+                self._started(row, python)
             case ["internal", text]:
                 row.internal_error = text
             case ["stopping", text]:
@@ -233,6 +231,11 @@ class ReportReplayer:
                 row.known = nodeids
             case ["end", code]:
                 row.exit_code = code
+
+    def _started(self, row: InterpreterRun, python: str) -> None:
+        row.has_started = True
+        if row.choice.interpreter and python != row.version:
+            row.internal_error = f"the environment should have Python {row.version}, but has {python}"
 
     def _node(self, row: InterpreterRun) -> PythonNode:
         if row.label not in self._nodes:
