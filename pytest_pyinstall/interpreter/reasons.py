@@ -24,7 +24,7 @@ def reason_of(output: Sequence[str]) -> str:
     """The reason for the failure, in one line. Empty if there is no output."""
     lines, hints = _split_hints(output)
     if found := _of_proof(lines) or _of_build(lines) or _exception(lines):
-        return found + hints
+        return ("build dependencies: " if any(map(_OF_BUILD_SYSTEM.search, lines)) else "") + found + hints
     errors = [index for index, line in enumerate(lines) if line.lower().startswith("error: ")]
     errors = [index for index in errors if "Ignored the following" not in lines[index]]
     # If a build fails, pip writes only the name of its own error class outside of the output of the build.
@@ -201,6 +201,7 @@ def _of_build(lines: Sequence[str]) -> str:
     return compiler or "; ".join(line.removeprefix("error: ") for line in block[-_MOST_LINES:])
 
 
+_OF_BUILD_SYSTEM = re.compile("requirements from `build-system.requires`|build dependencies.* did not run successfully")
 _BLOCK = re.compile(r"\d+ lines? of output\]|(stdout|stderr)\]")
 
 

@@ -80,7 +80,31 @@ def merge_equal_failures(
             where += f"; not on {', '.join(fine)}" if fine else ""
         _rename(shown, f"{test}[{','.join(own)}]", where)
         grouped.append(shown)
-    return grouped
+    return _merge_tests_without_plugin(grouped)
+
+
+_WITHOUT_PLUGIN = re.compile(r"the fixture `\w+` needs pytest-pyinstall in this environment$", re.MULTILINE)
+"""What `_worker_plugin` reports for each test with one of our fixtures. The cause is the environment, not the test."""
+
+
+def _merge_tests_without_plugin(reports: Sequence[Any]) -> list[Any]:
+    """Merge the reports of tests that cannot have a fixture of ours into one for each fixture and set of Pythons."""
+    groups: dict[tuple[object, ...], list[Any]] = {}
+    key: tuple[object, ...]
+    for index, report in enumerate(reports):
+        message = str(getattr(getattr(report.longrepr, "reprcrash", None), "message", report.longrepr))
+        is_without = _WITHOUT_PLUGIN.match(message.removeprefix("Failed: "))
+        key = (message, report.nodeid.rpartition("[")[2]) if is_without else (index,)
+        groups.setdefault(key, []).append(report)
+    merged = []
+    for first, *more in groups.values():
+        if more:  # `first` is a copy
+            path, line, domain = first.location
+            first.location = (path, line, f"{domain}, and {len(more)} more test{'s' if len(more) > 1 else ''}")
+            text = str(first.longrepr).strip()
+            first.longrepr = _WITHOUT_PLUGIN.sub(rf"\g<0> ({len(more) + 1} tests)", text, count=1)
+        merged.append(first)
+    return merged
 
 
 def with_label(report: Any) -> Any:

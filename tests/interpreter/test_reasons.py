@@ -57,7 +57,21 @@ from pytest_pyinstall.interpreter.reasons import reason_of, unusable_wheels
                 "  note: This error originates from a subprocess, and is likely not a problem with pip.\n"
                 "error: subprocess-exited-with-error\n"
             ),
-            "Could not find a version that satisfies the requirement setuptools>=80 (from versions: none)",
+            (
+                "build dependencies: Could not find a version that satisfies the requirement setuptools>=80 (from"
+                " versions: none)"
+            ),
+        ),
+        (
+            (
+                "error: Failed to resolve requirements from `build-system.requires`\n"
+                "  cause: No solution found when resolving: `hatchling`\n"
+                "  cause: Because hatchling was not found in the cache and you require hatchling, nothing works.\n"
+            ),
+            (
+                "build dependencies: Because hatchling was not found in the cache and you require hatchling, nothing"
+                " works."
+            ),
         ),
         (
             (

@@ -177,11 +177,22 @@ def test_our_fixtures_work_in_an_environment_with_the_plugin(run: Run, bench: Be
 
 
 def test_our_fixtures_fail_with_a_hint_in_an_environment_without_the_plugin(run: Run, bench: Bench) -> None:
-    bench(files={"test_it.py": "def test_python(python): pass\n"})
+    tests = "def test_python(python): pass\ndef test_again(python): pass\ndef test_env(python_env): pass\n"
+    bench(files={"test_it.py": tests})
     # `-W error`: pytest must not warn about how these fixtures are defined.
     result = run("-W", "error", pythons=(NEW,))
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*the fixture `python` needs pytest-pyinstall in this environment*"])
+    result.assert_outcomes(errors=3)
+    # Once for each fixture, because the cause is the environment.
+    headings = [line.strip("_ ") for line in result.outlines if line.startswith("___")]
+    assert headings == [
+        f"ERROR at setup of test_python — py{NEW}, and 1 more test",
+        f"ERROR at setup of test_env — py{NEW}",
+    ]
+    causes = [line for line in result.outlines if line.startswith("the fixture")]
+    assert causes == [
+        "the fixture `python` needs pytest-pyinstall in this environment (2 tests)",
+        "the fixture `python_env` needs pytest-pyinstall in this environment",
+    ]
 
 
 def test_the_progress_ends_at_100_percent_and_never_goes_beyond(run: Run, bench: Bench) -> None:
