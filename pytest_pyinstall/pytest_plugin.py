@@ -111,6 +111,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         state_of(session.config).start()
     except pytest.UsageError as error:
         raise with_notes(session.config, error) from None
+    state_of(session.config).explain_mistyped_ids()
 
 
 @pytest.hookimpl(optionalhook=True)

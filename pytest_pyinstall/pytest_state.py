@@ -109,6 +109,20 @@ class State:
         elif not self._runs_nothing and self.is_suite:
             raise self._no_request()
 
+    def explain_mistyped_ids(self) -> None:
+        """Add hints to pytest's errors for ids that do not exist. A suite explains the ids itself."""
+        if self.is_suite or not any("[" in str(word) for word in self.config.args):
+            return
+        from pytest_pyinstall.suite.words import MistypedIds
+
+        plugin = MistypedIds(
+            self.config,
+            pythons=[choice.id for choice in self.choices],
+            requests=self.config.getoption("pyinstall_python") or (),
+            is_ours=lambda item: PYTHON_FIXTURE in getattr(item, "fixturenames", ()),
+        )
+        self.config.pluginmanager.register(plugin, "pyinstall-mistyped-ids")
+
     def _reject_mistyped_words(self, test: str) -> None:
         """Raise `pytest.UsageError` for words that are wrong under each Python, before Pythons are installed for them.
 

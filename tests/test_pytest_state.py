@@ -362,3 +362,55 @@ def test_a_terminal_shows_bars_on_separate_lines(pytester: pytest.Pytester) -> N
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
     assert "Captured stdout" not in plain
     assert len(installed()) == 2
+
+
+MISTYPED = """
+import pytest
+def test_it(python): pass
+@pytest.mark.parametrize("n", [1, 2])
+def test_number(n, python): pass
+@pytest.mark.parametrize("x", ["a b"])
+def test_other(x): pass
+"""
+
+
+def _hints(result: pytest.RunResult) -> list[str]:
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    return [line.removeprefix("hint: ") for line in result.errlines if line.startswith("hint: ")]
+
+
+def test_a_mistyped_id_of_a_test_with_python_suggests_the_closest(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile(test_ids=MISTYPED)
+    typed = {
+        "test_it[py3.9]": "'test_ids.py::test_it[3.9]'",
+        "test_it[3.10.18]": "'test_ids.py::test_it[3.10]'",
+        "test_it[3.8]": "'test_ids.py::test_it[3.9]'",
+        "test_number[3.10-2]": "'test_ids.py::test_number[2-3.10]'",
+        "test_number[1]": "'test_ids.py::test_number[1-3.9]'",
+        "test_other[a b][py3.10]": "--python 3.9,3.10 --python-suite 'test_ids.py::test_other[a b][py3.10]'",
+        "test_other[py3.8]": "--python 3.8 --python-suite 'test_ids.py::test_other[py3.8]'",
+    }
+    result = pytester.runpytest_inprocess("--python=3.9,3.10", *(f"test_ids.py::{each}" for each in typed))
+    assert _hints(result) == list(typed.values())
+    result.stderr.fnmatch_lines(
+        ["ERROR: not found: test_ids.py::test_it[[]py3.9[]]", "(the test exists, but not with [[]py3.9[]])"]
+    )
+    result.stderr.fnmatch_lines(["([[]py3.10[]] is for --python-suite)"])
+
+    again = pytester.runpytest_inprocess("--python=3.9,3.10", *typed["test_it[3.8]"].split("'")[1:2])
+    again.assert_outcomes(passed=1)
+
+
+def test_an_id_with_a_python_that_is_not_requested_has_a_hint_that_requests_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_ids=MISTYPED)
+    typed = ["test_it[3.9]", "test_number[1-py3.9]", "test_other[a b][py3.9]", "test_other[ab]"]
+    result = pytester.runpytest_inprocess(*(f"test_ids.py::{each}" for each in typed))
+    assert _hints(result) == [
+        "--python 3.9 'test_ids.py::test_it[3.9]'",
+        "--python 3.9 'test_ids.py::test_number[1-3.9]'",
+        "--python 3.9 --python-suite 'test_ids.py::test_other[a b][py3.9]'",
+    ]
+    result.stderr.fnmatch_lines(["ERROR: not found: *test_ids.py::test_other*", "(no * in any of *)"])
+    if pytest.version_tuple >= (9,):  # before, pytest ignores the brackets after a file
+        of_file = pytester.runpytest_inprocess("test_ids.py[py3.9,py3.10]")
+        assert _hints(of_file) == ["--python 3.9,3.10 --python-suite 'test_ids.py[py3.9,py3.10]'"]

@@ -8,7 +8,7 @@ import argparse
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import ast
 
 __all__ = [
+    "MistypedIds",
     "NodeId",
     "Piece",
     "Words",
@@ -412,6 +413,93 @@ def _near(name: str, names: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     return next(iter(get_close_matches(name, [each for each in names if each != name], n=1)), "")
+
+
+_LABELS_OF_SUITE = re.compile(r"(.+)\[((?:py(?:py)?3[\w.]*,?)+)\]")
+_NO_ID = re.compile(r"not found: (.+?\.py)::([^\n\[]+)")
+_NO_PLACE = re.compile(r"(?:file or directory not found|path cannot contain \[\] parametrization): (.+)")
+
+
+class MistypedIds:
+    """The plugin of a session without a suite whose arguments have brackets: adds hints to pytest's errors for them.
+
+    Only for ids of tests that use our `python`, which `is_ours` recognises, and for ids of a suite. `pythons` are the
+    Pythons of the session, as in ids. `requests` are those of the command line.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        *,
+        pythons: Sequence[str],
+        requests: Sequence[str],
+        is_ours: Callable[[pytest.Item], bool],
+    ) -> None:
+        self._config = config
+        self._pythons = pythons
+        self._requests = requests
+        self._is_ours = is_ours
+        self._words = [str(word) for word in config.args]
+        self._found: list[tuple[NodeId, bool]] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Remember all tests of the files in the arguments, also those that the arguments do not select."""
+        report = yield
+        items = (node for node in report.result or () if isinstance(node, pytest.Item))
+        self._found += [(NodeId.parse(item.nodeid), self._is_ours(item)) for item in items]
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        except pytest.UsageError as error:
+            explained = [self._explained(str(each)) for each in error.args]
+        raise pytest.UsageError(*explained)
+
+    def _explained(self, text: str) -> str:
+        """The error of one argument, with a hint if there is one."""
+        directory = self._config.invocation_params.dir
+        if place := _NO_PLACE.fullmatch(text):
+            match = _LABELS_OF_SUITE.fullmatch(place[1])
+            exists = match is not None and os.path.lexists(directory / match[1])
+            return self._of_suite(text, place[1], match[2]) if match and exists else text
+        if not (error := _NO_ID.match(text)):
+            return text
+        path, name = Path(error[1]), error[2]
+        there = {
+            each.parameters: is_ours
+            for each, is_ours in self._found
+            if each.test == name and each.is_in(path, self._config.rootpath)
+        }
+        for word in self._words:
+            typed = NodeId.parse(word)
+            if not there or typed.test != name or typed.parameters in there or not typed.is_in(path, directory):
+                continue
+            self._words.remove(word)  # the next error of the same test is that of another word
+            text = f"not found: {word}\n({why_not(typed.parameters, there)})"
+            if match := _LABELS_OF_SUITE.fullmatch(word):
+                parameters = NodeId.parse(match[1]).parameters
+                if parameters in there or not (parameters or any(there.values())):
+                    return self._of_suite(f"not found: {word}", word, match[2])
+            if not any(there.values()):
+                break
+            rest, _, last = typed.parameters[1:-1].rpartition("-")
+            if not self._pythons and (version := _VERSION.fullmatch(last)) and (f"[{rest}]" if rest else "") in there:
+                parameters = f"[{rest}-{version[1]}]" if rest else f"[{version[1]}]"
+                hint = f"--python {version[1]} {pasted(f'{typed.place}::{name}{parameters}')}"
+                return f"{text}\nhint: {hint}"
+            parameters = closest_parameters(typed.parameters, there)
+            return f"{text}\nhint: {pasted(f'{typed.place}::{name}{parameters}')}"
+        return error.string
+
+    def _of_suite(self, text: str, word: str, labels: str) -> str:
+        """The error `text` for `word`, which is an id of a suite that ends in `labels`."""
+        versions = [label if label.startswith("pypy") else label[2:] for label in labels.split(",") if label]
+        given = self._requests if set(versions) <= set(self._pythons) else versions
+        option = f"--python {shlex.quote(','.join(given))} " if given else ""
+        return f"{text}\n([{labels}] is for --python-suite)\nhint: {option}--python-suite {pasted(word)}"
 
 
 def mistyped_place(words: "Words", directory: Path) -> str:
