@@ -123,10 +123,9 @@ def table(tallies: Sequence[Tally], *, time_title: str = "time") -> list[str]:
     with_pytest = any(tally.pytest for tally in tallies)
     heading = ["Python", *(["pytest"] if with_pytest else []), *(title for _, title in shown), time_title]
     rows: list[list[str]] = []
-    for tally in tallies:
+    for tally, name in zip(tallies, _names_of(tallies), strict=True):
         numbers = [str(tally.counts.get(key, 0)) for key, _ in shown]
-        name = tally.python if tally.label.removeprefix("py") in {"", tally.python} else tally.python or tally.label
-        row = [name or tally.label, *([tally.pytest or "-"] if with_pytest else [])]
+        row = [name, *([tally.pytest or "-"] if with_pytest else [])]
         if tally.note and not tally.counts:
             rows.append([*row, tally.note])
         else:
@@ -138,6 +137,14 @@ def table(tallies: Sequence[Tally], *, time_title: str = "time") -> list[str]:
             widths[column] = max(widths[column], len(row[column]))
     left = 2 if with_pytest else 1
     return [_aligned(row, widths, left) for row in (heading, *rows)]
+
+
+def _names_of(tallies: Sequence[Tally]) -> list[str]:
+    """The names of the rows. Two Pythons of the same version are told apart by their labels."""
+    names = [tally.python or tally.label for tally in tallies]
+    return [
+        f"{name} ({tally.label})" if names.count(name) > 1 else name for name, tally in zip(names, tallies, strict=True)
+    ]
 
 
 def _shown_columns(tallies: Sequence[Tally]) -> list[tuple[str, str]]:
@@ -294,7 +301,7 @@ def page(matrix: Matrix, *, title: str) -> str:
             row.append([code, round(cell.seconds, 3), text])
         rows.append(row)
     document = {
-        "labels": [tally.python or tally.label for tally in matrix.tallies],
+        "labels": _names_of(matrix.tallies),
         "outcomes": ["none", *OUTCOMES],
         "when": _shown_time(matrix.when),
         "tallies": [
@@ -349,8 +356,8 @@ def _markdown_table(tallies: Sequence[Tally], time_title: str) -> Iterator[str]:
     shown = [key for key, _ in _shown_columns(tallies)]
     yield f"| Python | {' | '.join(shown)} | {time_title} |"
     yield f"|---|{'---:|' * (len(shown) + 1)}"
-    for tally in tallies:
-        name = _plain(tally.python or tally.label)
+    for tally, shown_name in zip(tallies, _names_of(tallies), strict=True):
+        name = _plain(shown_name)
         if tally.note and not tally.counts:
             yield f"| ❌ {name} | {_plain(tally.note)} |{' |' * len(shown)}"
             continue

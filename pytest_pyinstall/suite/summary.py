@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.suite.replay import rows_by_text
@@ -54,19 +55,24 @@ def merge_equal_failures(
         counts[under] = counts.get(under, 0) + 1
         groups.setdefault((counts[under], *failure), []).append(report)
     failing: dict[str, set[str]] = {}
-    for report in reports:
-        if test := _own_nodeid(report):
+    first: dict[str, int] = {}
+    for index, report in enumerate(reports):
+        if (test := _own_nodeid(report)) is not None:
+            first.setdefault(test, index)
+        if test:
             failing.setdefault(test, set()).add(report.node.gateway.id)
-    grouped = []
+    grouped: list[tuple[int, int, Any]] = []
     for group in groups.values():
         test = _own_nodeid(group[0])
         own = sorted({report.node.gateway.id for report in group}, key=labels.index) if test is not None else []
         if test is None:
-            grouped += group
+            grouped += [(next(i for i, each in enumerate(reports) if each is report), 0, report) for report in group]
             continue
         group.sort(key=lambda report: labels.index(report.node.gateway.id))
         # The newest Python has the most detailed tracebacks. The hint of a text is that of the first one.
         shown = copy.copy(group[0 if isinstance(group[0].longrepr, str) else -1])
+        if isinstance(shown.longrepr, str) and (line := _error_in(shown.longrepr)):
+            shown.longrepr = _ErrorText(shown.longrepr, line)
         others = [label for label in labels if label in ran.get(test, ()) and label not in own]
         if len(own) == 1 and not others:
             where = own[0]
@@ -79,8 +85,9 @@ def merge_equal_failures(
             where += f"; differs on {', '.join(elsewhere)}" if elsewhere else ""
             where += f"; not on {', '.join(fine)}" if fine else ""
         _rename(shown, f"{test}[{','.join(own)}]", where)
-        grouped.append(shown)
-    return _merge_tests_without_plugin(grouped)
+        grouped.append((first[test], labels.index(own[0]), shown))
+    # The failures of one test are beside each other. With several Pythons at once, other reports come between them.
+    return _merge_tests_without_plugin([shown for *_, shown in sorted(grouped, key=lambda each: each[:2])])
 
 
 _WITHOUT_PLUGIN = re.compile(r"the fixture `\w+` needs pytest-pyinstall in this environment$", re.MULTILINE)
@@ -105,6 +112,35 @@ def _merge_tests_without_plugin(reports: Sequence[Any]) -> list[Any]:
             first.longrepr = _WITHOUT_PLUGIN.sub(rf"\g<0> ({len(more) + 1} tests)", text, count=1)
         merged.append(first)
     return merged
+
+
+class _ErrorText:
+    """The text of an error, with the line for the short summary. Without it, pytest takes the first line of a text."""
+
+    def __init__(self, text: str, line: str) -> None:
+        self.text = text
+        self.reprcrash = SimpleNamespace(message=line)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def toterminal(self, writer: Any) -> None:
+        writer.line(self.text)
+
+
+def _error_in(text: str) -> str:
+    """The first line of the exception in which the traceback in `text` ends; empty if there is no traceback."""
+    lines = text.splitlines()
+    if marked := [index for index, line in enumerate(lines) if re.match(r"E( |$)", line)]:
+        # pytest marks the lines of the exception. Those of a SyntaxError start with the place.
+        start = next(index for index in reversed(marked) if index - 1 not in marked)
+        block = lines[start : marked[-1] + 1]
+        return next((line[1:].strip() for line in block if re.match(r"E   \S", line)), "")
+    if "Traceback (most recent call last):" not in lines:
+        return ""
+    frames = [index for index, line in enumerate(lines) if re.match(r' +File ".*", line \d+', line)]
+    rest = lines[frames[-1] + 1 :] if frames else []
+    return next((line for line in rest if line and not line[0].isspace()), "")
 
 
 def with_label(report: Any) -> Any:

@@ -180,7 +180,11 @@ def test_a_syntax_error_on_one_python_is_an_error_of_that_python_alone(run: Run,
     result.assert_outcomes(passed=2, errors=1)
     # As plain pytest, which says "Interrupted: 1 error during collection".
     result.stdout.fnmatch_lines(
-        ["*SyntaxError*", "ERROR test_new.py[[]py3.9[]]*", "py3.9: 1 test did not run: error during collection"]
+        [
+            "*SyntaxError*",
+            "ERROR test_new.py[[]py3.9[]] - SyntaxError: *",
+            "py3.9: 1 test did not run: error during collection",
+        ]
     )
 
 

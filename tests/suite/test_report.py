@@ -32,6 +32,18 @@ def test_the_table_leaves_out_empty_columns() -> None:
     ]
 
 
+def test_pythons_of_the_same_version_are_told_apart_by_their_labels() -> None:
+    tallies = [
+        Tally(label="py3.11.2-usr", python="3.11.2"),
+        Tally(label="py3.11.2-v", python="3.11.2"),
+        Tally(label="py3.12", python="3.12.1"),
+    ]
+    names = ["3.11.2 (py3.11.2-usr)", "3.11.2 (py3.11.2-v)", "3.12.1"]
+    assert [line.split("  ")[0] for line in table(tallies)[1:]] == names
+    assert f'"labels":{json.dumps(names, separators=(",", ":"))}' in page(Matrix(tallies), title="demo")
+    assert all(f" {name} |" in markdown(Matrix(tallies), title="demo") for name in names)
+
+
 def test_junit_files_of_several_jobs_become_one_matrix(tmp_path: Path) -> None:
     failure = '<failure message="boom">the text</failure>'
     (tmp_path / "junit-py39.xml").write_text(JUNIT.format(inner=failure), "utf-8")

@@ -74,6 +74,62 @@ def test_failures_with_different_messages_are_not_merged_and_name_each_other() -
     ]
 
 
+def test_the_failures_of_one_test_are_beside_each_other_in_the_order_of_the_pythons() -> None:
+    """Other reports come between them if several Pythons run at the same time."""
+    own = SimpleNamespace(nodeid="x", when="call", longrepr="broken")
+    reports = [
+        failure("py312", message="assert 1 == 3"),
+        own,
+        failure("py39", test="test_a.py::test_two"),
+        failure("py39"),
+    ]
+    found = merge_equal_failures(reports, LABELS, {"test_a.py::test_it": {"py39", "py312"}}, IS_PROJECT)
+    assert [report.nodeid.rpartition("::")[2] for report in found] == [
+        "test_it[py39]",
+        "test_it[py312]",
+        "x",
+        "test_two[py39]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            (
+                "../environments/1/lib/python3.9/site-packages/_pytest/python.py:507: in load\n    mod = x(\n"
+                'E     File "/project/test_syn.py", line 3\nE       match x:\nE             ^\n'
+                "E   SyntaxError: invalid syntax"
+            ),
+            "SyntaxError: invalid syntax",
+        ),
+        (
+            (
+                "ImportError while importing test module '/project/test_x.py'.\nTraceback:\ntest_x.py:1: in <module>\n"
+                "E   KeyError: 'a'\n\nDuring handling of the above exception, another exception occurred:\n"
+                "test_x.py:3: in <module>\n    import x\nE   ModuleNotFoundError: No module named 'x'\nE   more"
+            ),
+            "ModuleNotFoundError: No module named 'x'",
+        ),
+        (
+            'Traceback (most recent call last):\n  File "a.py", line 1, in b\n    c()\nSystemExit: no 3.9',
+            "SystemExit: no 3.9",
+        ),
+        ("cannot install: no x\nhint: uv venv env", "cannot install: no x"),
+    ],
+    ids=["SyntaxError", "chained", "SystemExit", "no traceback"],
+)
+def test_the_short_summary_of_a_collection_error_is_the_exception(text: str, line: str) -> None:
+    report = failure("py39")
+    report.longrepr = text
+    [shown] = merge_equal_failures([report], LABELS, {}, IS_PROJECT)
+    if isinstance(shown.longrepr, str):  # pytest takes the first line
+        assert shown.longrepr.splitlines()[0] == line
+    else:
+        assert shown.longrepr.reprcrash.message == line
+    assert str(shown.longrepr) == text
+
+
 def test_failures_in_different_lines_are_not_merged() -> None:
     assert len(merged(failure("py39"), failure("py310", line=4))) == 2
 
