@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from packaging.version import Version
 
-from pytest_pyinstall.cli.context import REQUEST_HELP, CommandContext, CommandResult, error_lines, examples_text
+from pytest_pyinstall.cli.context import REQUEST_HELP, CommandContext, CommandResult, examples_text
 from pytest_pyinstall.errors import NoMatchError, PyinstallError, UsageError
 from pytest_pyinstall.project import ended_versions
 from pytest_pyinstall.provisioner import ProvisionResult
@@ -269,11 +269,8 @@ def run_command(session: CommandContext, texts: Sequence[str], command: Sequence
             for result in provisioner.provide(requests)
         ]
         interpreters = [result.interpreter for result in results if isinstance(result, ProvisionResult)]
-    errors = error_lines(results)
-    if errors and (provisioner.settings.missing == "fail" or not interpreters):
+    if errors := session.errors_of(results):
         return CommandResult(errors=errors)
-    for error in errors:
-        session.display.say(f"left out: {error.message}")
     environ = provisioner.environ
     with commands_on_path(interpreters, environ=environ, cache=provisioner.settings.cache) as commands:
         path = commands.before(environ.get("PATH") or os.defpath)

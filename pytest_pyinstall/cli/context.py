@@ -97,6 +97,15 @@ class CommandContext(Value):
         except (InvalidRequestError, NoMatchError) as error:
             raise corrected_at_origin(error, words, origin=origin) from error
 
+    def errors_of(self, results: Sequence[ProvisionResult | PyinstallError]) -> tuple[PyinstallError, ...]:
+        """The errors in `results`. With ``--python-missing skip``, they are only messages if there is a Python too."""
+        errors = error_lines(results)
+        if self.provisioner.settings.missing == "fail" or len(errors) == len(results):
+            return errors
+        for error in errors:
+            self.display.say(f"left out: {error.message}")
+        return ()
+
     def _no_request(self) -> UsageError:
         from pytest_pyinstall.configuration import (
             reason_without_requests,

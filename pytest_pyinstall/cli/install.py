@@ -17,7 +17,6 @@ from pytest_pyinstall.cli.context import (
     difference_json,
     each_request,
     error_json,
-    error_lines,
     examples_text,
     fits,
     interpreter_json,
@@ -75,13 +74,13 @@ def install(session: CommandContext, texts: Sequence[str], *, reinstall: bool) -
         # The requests are configured for pytest, so they can be paths. A path needs no installation.
         requests = tuple(request for request in requests if request.path is None)
     results = session.provisioner.install(requests, reinstall=reinstall)
-    return _pythons(requests, [session.add_origin(texts, result) for result in results])
+    return _pythons(session, requests, [session.add_origin(texts, result) for result in results])
 
 
 def find(session: CommandContext, texts: Sequence[str]) -> CommandResult:
     """Find the executables that exist already. Writes nothing, and opens no connection."""
     requests = session.requests(texts)
-    return _pythons(requests, list(each_request(partial(found, session.provisioner), requests)))
+    return _pythons(session, requests, list(each_request(partial(found, session.provisioner), requests)))
 
 
 def found(provisioner: Provisioner, request: Request) -> ProvisionResult:
@@ -166,7 +165,7 @@ def upgrade(session: CommandContext, texts: Sequence[str], *, keep: bool) -> Com
     ours = [found.key for found in provisioner.store.installations() if found.record is not None]
     wanted = _to_upgrade(session, texts, ours)
     results = provisioner.install([_newest(request, ours, provisioner) for request in wanted])
-    outcome = _pythons(wanted, results)
+    outcome = _pythons(session, wanted, results)
     newest = [result.interpreter.key for result in results if isinstance(result, ProvisionResult)]
     removed, errors = ([], []) if keep else _remove_older(session, ours, newest)
     document = {**outcome.document, "removed": [str(key) for key in removed]}
@@ -231,10 +230,14 @@ def _newest(request: Request, ours: Sequence[Key], provisioner: Provisioner) -> 
     return Request.parse(str(best if here is None or here < best else here))
 
 
-def _pythons(requests: Sequence[Request], results: Sequence[ProvisionResult | PyinstallError]) -> CommandResult:
+def _pythons(
+    session: CommandContext, requests: Sequence[Request], results: Sequence[ProvisionResult | PyinstallError]
+) -> CommandResult:
     lines = [str(result.interpreter.executable) for result in results if isinstance(result, ProvisionResult)]
     rows = [_result_json(request, result) for request, result in zip(requests, results, strict=True)]
-    return CommandResult(lines=tuple(dict.fromkeys(lines)), document={"pythons": rows}, errors=error_lines(results))
+    return CommandResult(
+        lines=tuple(dict.fromkeys(lines)), document={"pythons": rows}, errors=session.errors_of(results)
+    )
 
 
 def _result_json(request: Request, result: ProvisionResult | PyinstallError) -> dict[str, Any]:

@@ -43,12 +43,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with raising_at_termination():
             code = _run(words)
-            sys.stdout.flush()
+            _flush()
             return code
     except BrokenPipeError:
         # The reader of our output has closed it. Drop what is still buffered, or the flush at exit fails again.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # it stays open
         return 128 + 13
+    except _OutputError as error:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # as above
+        with suppress(_OutputError, BrokenPipeError):
+            _print(f"error: cannot write the output: {error}", sys.stderr)
+        return 6  # as for a full disk
     except (KeyboardInterrupt, Terminated) as end:
         return _interrupted(end)
     except Exception as error:
@@ -189,7 +194,7 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[CommandCon
 
 
 def _finish(outcome: CommandResult, *, command: str, is_json: bool) -> int:
-    """Print the result of a command."""
+    """Print the result of a command, and return its exit code."""
     first = outcome.errors[0] if outcome.errors else None
     if is_json:
         import json
@@ -207,7 +212,7 @@ def _finish(outcome: CommandResult, *, command: str, is_json: bool) -> int:
         for line in _lines_that_fit(outcome):
             # Commands whose paths are read by scripts print them unchanged.
             _print(line if command in {"install", "find", "dir"} else printable(line), sys.stdout)
-    sys.stdout.flush()  # before the errors, in case both streams are the same
+    _flush()  # before the errors, in case both streams are the same
     errors = [
         each
         for error in outcome.errors
@@ -228,9 +233,29 @@ def _lines_that_fit(outcome: CommandResult) -> tuple[str, ...]:
     return outcome.lines
 
 
-def _print(text: str, stream: TextIO) -> None:
+class _OutputError(Exception):
+    """The output cannot be written, for example because the disk is full."""
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
     try:
-        stream.write(f"{text}\n")
-    except UnicodeEncodeError:  # undecodable bytes in a name, or a terminal without UTF-8
-        encoding = stream.encoding or "ascii"
-        stream.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _OutputError(error.strerror or error) from error
+
+
+def _flush() -> None:
+    with _writing():
+        sys.stdout.flush()
+
+
+def _print(text: str, stream: TextIO) -> None:
+    with _writing():
+        try:
+            stream.write(f"{text}\n")
+        except UnicodeEncodeError:  # undecodable bytes in a name, or a terminal without UTF-8
+            encoding = stream.encoding or "ascii"
+            stream.write(f"{text.encode(encoding, 'backslashreplace').decode(encoding)}\n")

@@ -354,3 +354,11 @@ def test_install_accepts_the_option_python(capsys: pytest.CaptureFixture[str]) -
     for words in (["3.77"], ["--python", "3.77"], ["--python=3.77"], ["3.77", "--python", "3.77"]):
         assert main(["install", *words]) == 3
         assert "no build of Python 3.77" in capsys.readouterr().err
+
+
+def test_a_missing_python_is_left_out_if_the_user_says_so(cli: Cli, minor: str) -> None:
+    done = cli("install", minor, "3.77", "--python-missing", "skip")
+    assert done.code == 0
+    assert "left out: no build of Python 3.77" in done.err
+    alone = cli("find", "3.77", "--python-missing", "skip")
+    assert (alone.code, alone.out) == (3, "")

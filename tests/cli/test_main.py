@@ -272,3 +272,12 @@ def test_the_script_passes_on_an_exit_code_of_windows() -> None:
     code = f"{_SCRIPT} import pytest_pyinstall.cli.main as module; module.main = lambda: 0xC0000005; run_and_exit()"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
     assert (done.returncode & 0xFF, done.stderr) == (5, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+@pytest.mark.parametrize("words", [["list"], ["find", "current", "--json"], ["--version"], ["--help"]])
+def test_output_that_cannot_be_written_is_an_error_without_a_traceback(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "pytest_pyinstall", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (6, "error: cannot write the output: No space left on device\n")
