@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, PyinstallError
-from pytest_pyinstall.options import BY_NAME, SETTINGS, misspelled_names
+from pytest_pyinstall.options import BY_NAME, SETTINGS, misspelled_names, notes_on_names
 from pytest_pyinstall.request.request import parse_requests
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.system.files import read_toml
@@ -42,10 +42,11 @@ class Configuration(Value):
     """The ``pyinstall_*`` values of one file, and our options among its ``addopts``.
 
     `path` is the file, None if nothing configures pytest. Relative paths in it start from `directory`. `ini` holds
-    every ``pyinstall_*`` value as written. `requests` are the items of ``pyinstall_python``, not parsed, because TOML
-    values need not be strings: pass them to `parse_requests` with `origin`. `settings` has the other values by their
-    names in `options.SETTINGS`. `option_requests` and `options` are the values of ``--python`` and ``--python-*`` in
-    ``addopts``; like all options, they take precedence over the environment.
+    every value as written whose name begins with ``py``, also a misspelled one. `requests` are the items of
+    ``pyinstall_python``, not parsed, because TOML values need not be strings: pass them to `parse_requests` with
+    `origin`. `settings` has the other values by their names in `options.SETTINGS`. `option_requests` and `options` are
+    the values of ``--python`` and ``--python-*`` in ``addopts``; like all options, they take precedence over the
+    environment.
     """
 
     directory: Path
@@ -55,6 +56,16 @@ class Configuration(Value):
     settings: Mapping[str, str] = MappingProxyType({})
     option_requests: tuple[str, ...] = ()
     options: Mapping[str, str] = MappingProxyType({})
+    has_both_tables: bool = False
+    """Whether it is a ``pyproject.toml`` with both tables of pytest."""
+
+    def notes(self, environ: Mapping[str, str]) -> list[str]:
+        """A sentence for each misspelled name in it and in `environ`, and for two tables, which pytest rejects."""
+        notes = notes_on_names(self.ini, environ)
+        if self.has_both_tables:
+            both = "[tool.pytest] and [tool.pytest.ini_options]"
+            notes.append(f"{self.path} has both {both}, which pytest 9 rejects; only [tool.pytest] is read here")
+        return notes
 
     @property
     def origin(self) -> str:
@@ -154,13 +165,15 @@ def _pytest_toml(path: Path) -> Table | None:
 
 
 def _pyproject(path: Path) -> Table | None:
+    """``[tool.pytest]``, which may contain ``ini_options``, or that table alone."""
     tool = read_toml(path).get("tool", {})
     table = tool.get("pytest", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):
         return None
-    native = {name: value for name, value in table.items() if name != "ini_options"}
     ini = table.get("ini_options")
-    return native or (ini if isinstance(ini, dict) else None)
+    if any(name != "ini_options" for name in table):
+        return table
+    return ini if isinstance(ini, dict) else None
 
 
 def _pytest_ini(path: Path) -> Table | None:
@@ -200,7 +213,7 @@ _FILES: Mapping[str, Callable[[Path], Table | None]] = {
 
 
 def _understood(path: Path, table: Table) -> Configuration:
-    ini = {name: value for name, value in table.items() if name.startswith("pyinstall_") and value is not None}
+    ini = {name: value for name, value in table.items() if name.startswith("py") and value is not None}
     options: dict[str, str] = {}
     option_requests: list[str] = []
     for name, value in _our_options(_words(table.get("addopts"))):
@@ -216,6 +229,7 @@ def _understood(path: Path, table: Table) -> Configuration:
         settings=dict(_settings(path, ini)),
         option_requests=tuple(option_requests),
         options=options,
+        has_both_tables=isinstance(table.get("ini_options"), dict),
     )
 
 

@@ -110,6 +110,17 @@ def test_a_file_that_does_not_configure_pytest_is_ignored(tmp_path: Path, name: 
     assert read_configuration(tmp_path).path is None
 
 
+def test_notes_name_what_has_no_effect(tmp_path: Path) -> None:
+    path = tmp_path / "pyproject.toml"
+    path.write_text("[tool.pytest]\npyinstal_python = ['3.9']\npython_files = ['x.py']\n")
+    note = "there is no ini value pyinstal_python; did you mean pyinstall_python?"
+    assert read_configuration(tmp_path).notes({}) == [note]
+
+    path.write_text("[tool.pytest]\npyinstall_python = ['3.9']\n[tool.pytest.ini_options]\n")
+    [both] = read_configuration(tmp_path).notes({})
+    assert "[tool.pytest] and [tool.pytest.ini_options], which pytest 9 rejects" in both
+
+
 def test_several_lines_are_one_text_and_a_list_keeps_its_items(tmp_path: Path) -> None:
     (tmp_path / "tox.ini").write_text("[pytest]\npyinstall_python =\n    3.9\n    3.10, 3.11\n")
     assert read_configuration(tmp_path).requests == ("\n3.9\n3.10, 3.11",)

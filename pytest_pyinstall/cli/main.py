@@ -161,7 +161,7 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[CommandCon
 
     from pytest_pyinstall.cli.context import CommandContext
     from pytest_pyinstall.configuration import read_configuration
-    from pytest_pyinstall.options import SETTINGS, notes_on_names
+    from pytest_pyinstall.options import SETTINGS
     from pytest_pyinstall.provisioner import open_provisioner
 
     try:
@@ -169,7 +169,7 @@ def _session(arguments: argparse.Namespace, display: Any) -> Iterator[CommandCon
     except OSError as error:
         raise UsageError(f"the working directory does not exist: {error.strerror}", hint="cd") from error
     configuration = read_configuration(directory)
-    for note in notes_on_names(configuration.ini, os.environ):
+    for note in configuration.notes(os.environ):
         display.say(note)
     options = {option.name: getattr(arguments, option.dest) for option in SETTINGS}
     settings = configuration.make_settings(os.environ, directory=directory, options=options)
