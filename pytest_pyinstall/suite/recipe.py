@@ -210,6 +210,7 @@ def _configured(base: Recipe, words: Sequence[str]) -> Recipe:
         if target and target.path == base.directory and not target.marker:
             own.append(target)
             extras += target.extras
+            _reject_unknown(target.extras, base)
         elif group:
             path = base.directory / (group[1] or "pyproject.toml")
             requirements += _group(read_toml(path) if group[1] else base.document, group[2], path)
@@ -223,6 +224,21 @@ def _configured(base: Recipe, words: Sequence[str]) -> Recipe:
         extras=tuple(extras),
         requirements=tuple(requirements),
     )
+
+
+def _reject_unknown(extras: Sequence[str], base: Recipe) -> None:
+    """Raise `InvalidSettingError` if the project has no extra with one of these names: pip and uv only warn.
+
+    The backend can add extras only if ``dynamic`` says so.
+    """
+    metadata = as_table(base.document, "project")
+    if not metadata or "optional-dependencies" in as_list(metadata.get("dynamic")):
+        return
+    known = sorted(_extras(base.directory, base.document))
+    for extra in extras:
+        if normalized(extra) not in map(normalized, known):
+            message = f"{base.directory / 'pyproject.toml'}: there is no extra {extra!r}"
+            raise InvalidSettingError(message, hint=", ".join(known) or "pyinstall_suite_install")
 
 
 class LocalTarget(Value):

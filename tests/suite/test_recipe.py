@@ -63,7 +63,7 @@ def test_our_own_plugin_is_left_out_on_pythons_that_it_does_not_support(write: W
 def test_the_project_itself_is_recognised_among_requirements(
     write: Write, lines: list[str], editable: bool, extras: tuple[str, ...]
 ) -> None:
-    directory = write(pyproject_DOT_toml=PROJECT)
+    directory = write(pyproject_DOT_toml=PROJECT + "[project.optional-dependencies]\na = []\nb = []\n")
     spec = read_recipe(directory, lines).spec(python())
     assert (spec.project, spec.editable, spec.extras, spec.requirements) == (directory, editable, extras, ())
 
@@ -86,7 +86,9 @@ def test_requirement_files_are_used_without_other_sources(write: Write, name: st
 
 
 def test_the_configured_lines_replace_those_of_the_project(write: Write) -> None:
-    directory = write(pyproject_DOT_toml=PROJECT + '[dependency-groups]\nTest_It = ["g"]\ntest = ["h"]\n')
+    extras = "[project.optional-dependencies]\na = []\nB = []\n"
+    groups = '[dependency-groups]\nTest_It = ["g"]\ntest = ["h"]\n'
+    directory = write(pyproject_DOT_toml=PROJECT + extras + groups)
     recipe = read_recipe(directory, ["-e .[a, b]", "--group test-it", "more>=1", ""])
     assert described(recipe) == ("-e .[a, b] --group test-it more>=1", ("a", "b"), ("g", "more>=1"))
     assert recipe.project == directory
@@ -114,6 +116,18 @@ def test_an_error_in_a_file_names_the_file(write: Write, text: str, expected: st
     with pytest.raises(InvalidSettingError, match=expected) as caught:
         read_recipe(write(pyproject_DOT_toml=PROJECT + text))
     assert "pyproject.toml" in str(caught.value)
+
+
+def test_a_configured_extra_that_the_project_does_not_have_is_an_error_because_installers_only_warn(
+    write: Write,
+) -> None:
+    directory = write(pyproject_DOT_toml=PROJECT + "[project.optional-dependencies]\ntest = []\n")
+    with pytest.raises(InvalidSettingError, match=r"pyproject\.toml: there is no extra 'tset'") as caught:
+        read_recipe(directory, ["-e .[tset]"])
+    assert caught.value.hint == "test"
+    # The backend may know more extras.
+    dynamic = PROJECT.replace("[project]\n", '[project]\ndynamic = ["optional-dependencies"]\n')
+    assert read_recipe(write(pyproject_DOT_toml=dynamic), ["-e .[tset]"]).extras == ("tset",)
 
 
 def test_extras_in_setup_files_are_found(write: Write) -> None:
