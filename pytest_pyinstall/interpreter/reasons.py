@@ -41,6 +41,10 @@ def reason_of(output: Sequence[str]) -> str:
     return ": ".join(dict.fromkeys([error, *_causes(more), *details])) + hints
 
 
+_OF_ANY_BUILD = "hint: This usually indicates a problem"
+"""Older versions of uv print it for each build that fails."""
+
+
 def _split_hints(output: Sequence[str]) -> tuple[list[str], str]:
     """The lines of `output` without their decoration, and the first sentence of each of uv's hints, in parentheses."""
     lines: list[str] = []
@@ -49,7 +53,9 @@ def _split_hints(output: Sequence[str]) -> tuple[list[str], str]:
     for line in output:
         plain = re.sub(r"^[^\w.<\[('\"]*(?:[├╰]─▶|Caused by:|cause:)\s*", "cause: ", line)
         plain = re.sub(r"^[^\w.<]+", "", plain).strip()
-        if re.match(r"hint\b", plain):
+        if _OF_ANY_BUILD in plain:
+            is_hint = False
+        elif re.match(r"hint\b", plain):
             is_hint = True
             hints.append(plain.removeprefix("hint").lstrip(": "))
         elif is_hint and plain and line[:1].isspace():
@@ -87,10 +93,15 @@ def _of_proof(lines: Sequence[str]) -> str:
     subjects = {re.split(r"[^\w.-]", premise)[0] for step in steps for premise in step}
     facts = [[premise for premise in step if _is_fact(premise, subjects)] for step in steps]
     facts.sort(key=lambda step: not any(map(_MISSING.search, step)))
-    shown = list(itertools.chain.from_iterable([*step[:-1], f"{step[-1]};"] for step in facts if step))
-    more = " …" if len(shown) > _MOST_FACTS else ""
-    joined = " ".join(fact if fact.endswith(";") else f"{fact} and" for fact in shown[:_MOST_FACTS])
-    return re.sub(r"( and|;)$", "", joined) + more
+    shown: dict[str, str] = {}
+    for step in facts:
+        for fact in step:
+            shown.setdefault(fact, " and ")
+        if step:
+            shown[[*shown][-1]] = "; "
+    most = list(itertools.islice(shown.items(), _MOST_FACTS))
+    text = re.sub(r"( and |; )$", "", "".join(itertools.chain.from_iterable(most)))
+    return f"{text} …" if len(shown) > _MOST_FACTS else text
 
 
 def _is_fact(premise: str, subjects: set[str]) -> bool:

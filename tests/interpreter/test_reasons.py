@@ -114,6 +114,29 @@ from pytest_pyinstall.interpreter.reasons import reason_of, unusable_wheels
             ),
         ),
         (
+            # uv 0.5, which repeats a fact and breaks lines.
+            (
+                "  \u00d7 No solution found when resolving dependencies:\n"
+                "  \u2570\u2500\u25b6 Because iniconfig was not found in the cache and iniconfig was not found\n"
+                "      in the cache, we can conclude that iniconfig>=1 cannot be used.\n"
+                "      And because pytest==8.4.2 depends on iniconfig>=1 and only the following\n"
+                "      versions of pytest are available:\n          pytest==8.4.2\n          pytest==9.2.0\n"
+                "      we can conclude that pytest<9.2.0 cannot be used. (1)\n\n"
+                "      Because iniconfig was not found in the cache and pytest==9.2.0 depends\n"
+                "      on iniconfig>=2, we can conclude that pytest==9.2.0 cannot be used.\n"
+                "      And because we know from (1) that pytest<9.2.0 cannot be used, we can\n"
+                "      conclude that all versions of pytest cannot be used.\n"
+                "      And because you require pytest, we can conclude that your requirements\n"
+                "      are unsatisfiable.\n\n"
+                "      hint: Packages were unavailable because the network was disabled. When\n"
+                "      the network is disabled, registry packages may only be read from the\n      cache.\n"
+            ),
+            (
+                "iniconfig was not found in the cache; pytest==9.2.0 depends on iniconfig>=2; pytest==8.4.2 depends on"
+                " iniconfig>=1 (Packages were unavailable because the network was disabled)"
+            ),
+        ),
+        (
             # "only the following versions" is a fact if no other step is about that package.
             (
                 "error: No solution found\n  cause: Because only pluggy<=1.4 is available and x==2 depends on"
@@ -168,6 +191,7 @@ from pytest_pyinstall.interpreter.reasons import reason_of, unusable_wheels
                 "  cause: Call to `setuptools.build_meta.build_wheel` failed (exit status: 1)\n\n"
                 "         [stdout]\n         running build\n\n         [stderr]\n"
                 "         fatal: libfoo.h not found, install libfoo-dev\n"
+                "\nhint: This usually indicates a problem with the package or the build environment.\n"
             ),
             "fatal: libfoo.h not found, install libfoo-dev",
         ),
