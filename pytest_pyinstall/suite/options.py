@@ -11,6 +11,8 @@ import json
 import math
 import os
 import random
+import re
+import shlex
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -202,6 +204,9 @@ def adapt_options(config: pytest.Config) -> None:
             setattr(option, name, value)
 
 
+_OWN_REQUIREMENT = re.compile(r"pytest[-_.]+pyinstall(?![\w.-])", re.IGNORECASE)
+
+
 def worker_arguments(
     config: pytest.Config, *, name: str, cache: Path, any_failed: bool, ours: Iterable[Path]
 ) -> list[str]:
@@ -213,6 +218,11 @@ def worker_arguments(
     arguments = [f"--rootdir={config.rootpath}"]
     if config.pluginmanager.hasplugin("cacheprovider"):
         arguments += ["-o", f"cache_dir={cache}"]
+    required = [str(each) for each in config.getini("required_plugins")]
+    # Environments do not need our plugin, and those of old Pythons cannot have it. The controller has it.
+    others = [each for each in required if not _OWN_REQUIREMENT.match(each)]
+    if others != required:
+        arguments += ["-o", f"required_plugins={shlex.join(others)}"]
     # Installed Pythons and environments contain tests, and without our plugin a worker would collect them.
     marks = (mark for pattern in ("*", "*/*") for mark in config.rootpath.glob(f"{pattern}/.pytest-pyinstall"))
     ignored = (*ours, *(mark.parent for mark in marks))  # stores of other configurations too

@@ -20,7 +20,9 @@ pytestmark = marks
 
 
 def test_marks_and_p_apply_to_the_workers(run: Run, project: Path) -> None:
-    (project / "pytest.ini").write_text("[pytest]\naddopts = --strict-markers\nmarkers = slow\n", "utf-8")
+    ini = "[pytest]\naddopts = --strict-markers\nmarkers = slow\n"
+    ini += "required_plugins = pytest-pyinstall>=0\n"  # only the controller has it
+    (project / "pytest.ini").write_text(ini, "utf-8")
     (project / "test_demo.py").write_text(
         "import pytest\n@pytest.mark.slow\ndef test_slow(): pass\ndef test_quick(): pass\n"
         "def test_plugins(request): assert not request.config.pluginmanager.hasplugin('doctest')\n",
