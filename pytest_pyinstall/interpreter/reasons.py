@@ -13,7 +13,7 @@ from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-__all__ = ["reason_of", "unusable_wheels"]
+__all__ = ["reason_of", "undecodable_file", "unusable_wheels"]
 
 _MOST_FACTS = 6
 _MOST_LINES = 3
@@ -176,6 +176,24 @@ def unusable_wheels(output: str, directory: Path, version: str) -> dict[str, str
         if requires is not None and version not in requires:
             found[f"{name}!={release}"] = str(requires)
     return found
+
+
+def undecodable_file(output: str, words: Sequence[str], directory: Path) -> Path | None:
+    """The requirement file in pip's arguments `words` that is no text, if that is the reason in `output`.
+
+    pip does not name it.
+    """
+    if "UnicodeDecodeError" not in output:
+        return None
+    for option, name in itertools.pairwise(words):
+        if option in {"-r", "-c", "--requirement", "--constraint"}:
+            try:
+                (directory / name).read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                return directory / name
+            except OSError:
+                continue
+    return None
 
 
 def _requires_python(wheel: Path) -> SpecifierSet | None:

@@ -17,7 +17,7 @@ from pytest_pyinstall.errors import EnvironmentCreationError, NoMatchError, Stor
 from pytest_pyinstall.interpreter import environment as venv
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.packages import find_uv, install
-from pytest_pyinstall.interpreter.reasons import reason_of, unusable_wheels
+from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, unusable_wheels
 from pytest_pyinstall.suite._integrity import find_damage, record_contents
 from pytest_pyinstall.suite.cache import (
     environments_directory,
@@ -487,6 +487,8 @@ class _Installer:
                 for wheel, requires in excluded.items():
                     fact = f"{wheel.replace('!=', ' ')} requires Python {requires}"
                     first.output = first.output.replace(f"The user requested (constraint) {wheel}\n", f"{fact}\n")
+                if file := undecodable_file(first.output, self._words, self._plan.spec.directory):
+                    first.output = f"{first.output.rstrip()}\nin {file}"
                 raise first from None
             return
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_pyinstall.interpreter.reasons import reason_of, unusable_wheels
+from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, unusable_wheels
 
 
 @pytest.mark.parametrize(
@@ -262,3 +262,18 @@ def test_wheels_that_do_not_support_the_python_are_found_in_the_output_of_pip(tm
     assert unusable_wheels(output + error, tmp_path, "3.9.18") == {"new!=2": ">=3.10"}
     assert unusable_wheels(output + error, tmp_path, "3.10.1") == {}
     assert unusable_wheels(output, tmp_path, "3.9.18") == {}
+
+
+def test_a_requirement_file_that_is_no_text_is_found_because_pip_does_not_name_it(tmp_path: Path) -> None:
+    (tmp_path / "fine.txt").write_text("pytest\n", "utf-8")
+    (tmp_path / "image.txt").write_bytes(b"\x89PNG")
+    words = ["pytest", "-r", "fine.txt", "-c", "gone.txt", "-r", "image.txt"]
+    error = "Traceback (most recent call last):\nUnicodeDecodeError: 'utf-8' codec can't decode byte 0x89\n"
+
+    assert undecodable_file(error, words, tmp_path) == tmp_path / "image.txt"
+    assert undecodable_file(error, words[:-2], tmp_path) is None
+    assert undecodable_file("ERROR: other\n", words, tmp_path) is None
+    assert (
+        reason_of(f"{error}in x.txt".splitlines())
+        == "UnicodeDecodeError: 'utf-8' codec can't decode byte 0x89 in x.txt"
+    )
