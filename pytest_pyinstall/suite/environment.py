@@ -414,13 +414,16 @@ class _Installer:
             return self._run()
 
     def _pytest(self) -> str:
-        """The requirement for pytest. With the resolution ``lowest`` it needs a bound: the oldest pytest is too old."""
+        """The requirement for pytest. With the resolution ``lowest`` it needs a bound: the oldest pytest is too old.
+
+        The project's own bounds count, but a plain ``pytest`` has none. pytest 8.2.0 and 8.2.1 look for packages in
+        each directory up to the root, and fail if they may not.
+        """
         spec = self._plan.spec
-        if not spec.resolution.startswith("lowest") or any(
-            re.match(r"pytest\b(?!-)", line) for line in spec.requirements
-        ):
+        is_bounded = any(re.match(r"pytest(?:\[[^]]*\])?\s*[^\s;\w.-]", line) for line in spec.requirements)
+        if not spec.resolution.startswith("lowest") or is_bounded:
             return "pytest"
-        return "pytest>=8.2" if self._plan.interpreter.version_info[:2] >= (3, 8) else "pytest>=6.2.5"
+        return "pytest>=8.2.2" if self._plan.interpreter.version_info[:2] >= (3, 8) else "pytest>=6.2.5"
 
     def _run(self) -> bool:
         """Install everything, and return whether the project is editable.

@@ -115,7 +115,9 @@ def test_a_variant_that_cannot_be_resolved_is_an_error_of_its_cell_alone(run: Ru
 
 def test_the_resolution_lowest_installs_the_oldest_supported_versions(run: Run, project: Path) -> None:
     text = (project / "pyproject.toml").read_text("utf-8")
-    (project / "pyproject.toml").write_text(f'{text}dependencies = ["wcwidth>=0.2.6"]\n', "utf-8")
+    # A plain `pytest`, as most projects have it, is not the first pytest.
+    tests = "[dependency-groups]\ntest = ['pytest']\n"
+    (project / "pyproject.toml").write_text(f'{text}dependencies = ["wcwidth>=0.2.6"]\n{tests}', "utf-8")
     (project / "test_demo.py").write_text(
         "import importlib.metadata as metadata\n"
         "def test_low(): assert metadata.version('wcwidth') == '0.2.6'\n"
@@ -127,6 +129,7 @@ def test_the_resolution_lowest_installs_the_oldest_supported_versions(run: Run, 
         "FAILED test_demo.py::test_high[py3.12-lowest-direct,py3.12-lowest]",
         "FAILED test_demo.py::test_low[py3.12-highest]",
     ]
+    result.stdout.fnmatch_lines(["3.12.* lowest-direct  8.2.2 *", "3.12.* lowest * 8.2.2 *"])
 
 
 def test_each_variant_has_a_record(run: Run, versions: Path, shared_home: Path) -> None:
