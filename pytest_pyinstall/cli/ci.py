@@ -198,10 +198,14 @@ def report(
         ],
         "failed": failed,
     }
-    errors = (PyinstallError(f"{len(failed)} of {len(matrix.rows)} tests failed"),) if failed else ()
+    errors = []
+    if failed:
+        errors.append(PyinstallError(f"{len(failed)} of {len(matrix.rows)} tests failed"))
+    if unrun := report.unrun_of(matrix.tallies):
+        errors.append(PyinstallError(f"not all tests ran on {', '.join(unrun)}"))
     if as_markdown:
         lines = report.markdown(matrix, title=title).splitlines()
-    return CommandResult(lines=tuple(lines), document=document, errors=errors)
+    return CommandResult(lines=tuple(lines), document=document, errors=tuple(errors))
 
 
 def _write(path: Path, text: str) -> None:

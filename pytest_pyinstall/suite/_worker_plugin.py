@@ -341,6 +341,9 @@ class _Reporter:
             when,
         )
 
+    def pytest_keyboard_interrupt(self, excinfo):
+        self.stream.send("interrupted", excinfo.exconly())
+
     def pytest_internalerror(self, excrepr):
         self.stream.send("internal", str(excrepr))
 

@@ -63,7 +63,18 @@ from pytest_pyinstall.suite.replay import (
     has_other_reporters,
     last_failed,
 )
-from pytest_pyinstall.suite.report import LABELS, Coverage, Matrix, append_summary, combine, title_of
+from pytest_pyinstall.suite.report import (
+    LABELS,
+    NOT_STARTED,
+    STOPPED,
+    UNRUN,
+    Coverage,
+    Matrix,
+    append_summary,
+    combine,
+    title_of,
+    unrun_of,
+)
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, prepare_plugin
 from pytest_pyinstall.suite.shard import FILES, Cells, describe, read_cells
 from pytest_pyinstall.suite.summary import (
@@ -279,6 +290,8 @@ class Suite:
         finally:
             files = {test.partition("::")[0] for test in self.matrix.rows}
             add_property(self.config, FILES, json.dumps(sorted(files)))
+            if unrun := unrun_of(self.matrix.tallies):
+                add_property(self.config, UNRUN, json.dumps(unrun))
             correct_names(self.config)
             self._clean()
             if self.is_interactive and capture is not None:
@@ -656,16 +669,16 @@ class Suite:
 
     def _mark_stopped(self) -> None:
         """Record which Pythons have not run all their tests, and for how long the current test of each has run."""
-        now = time.monotonic()
         for row in self.rows:
             if row.worker is None:
-                row.tally.note = row.tally.note or "not started"
+                row.tally.note = row.tally.note or NOT_STARTED
                 continue
             if not row.is_over:
-                row.tally.seconds = now - row.worker.started
-                row.tally.note = "stopped"
-                row.stopped_in = {nodeid: now - start for nodeid, start in row.running.items()}
-            is_whole = row.is_over and row.exit_code in {0, 1, 5}
+                row.tally.seconds = time.monotonic() - row.worker.started
+                row.tally.note = STOPPED
+                row.note_running_tests()
+            # `pytest.exit` can set any exit code.
+            is_whole = row.is_over and row.exit_code in {0, 1, 5} and not row.interrupted
             if not is_whole and row.unfinished and not self.config.option.collectonly:
                 row.tally.counts["not run"] = len(row.unfinished)
 

@@ -204,10 +204,8 @@ class ReportReplayer:
                 self._warned(row, fields)
             case ["start", _, python, _]:
                 self._started(row, python)
-            case ["internal", text]:
-                row.internal_error = text
-            case ["stopping", text]:
-                row.stopping = text
+            case ["interrupted" | "internal" | "stopping" as how, text]:
+                row.end_by(how, text)
             case ["property", name, value]:
                 add_property(self.config, name, value)
             case ["attribute", nodeid, name, value]:
@@ -423,7 +421,10 @@ class ReportReplayer:
         elif row.internal_error:
             self._broken(row, row.internal_error, note="internal error of pytest")
         elif row.exit_code == pytest.ExitCode.INTERRUPTED and not row.has_collect_error and not row.stopping:
-            self._broken(row, f"the session was interrupted\n\n{tail}", note="interrupted")
+            # The message of `pytest.exit` is the whole reason. After Ctrl-C, the output shows the place.
+            text = "" if row.interrupted.startswith("Exit: ") else f"\n\n{tail}"
+            how = f": {row.interrupted}" if row.interrupted else ""
+            self._broken(row, f"the session was interrupted{how}{text}", note=row.interrupted or "interrupted")
         elif row.exit_code not in {0, 2, 5} and not row.failures:
             text = f"pytest ended with exit code {row.exit_code}\n\n{_exception(tail)}"
             self._broken(row, text, note=f"exit code {row.exit_code}")

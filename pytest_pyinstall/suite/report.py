@@ -19,10 +19,13 @@ from xml.etree import ElementTree as ET
 from pytest_pyinstall.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "LABELS",
+    "NOT_STARTED",
+    "STOPPED",
+    "UNRUN",
     "Cell",
     "Coverage",
     "Matrix",
@@ -34,11 +37,17 @@ __all__ = [
     "read_junit",
     "table",
     "title_of",
+    "unrun_of",
 ]
 
 
 LABELS = "pytest-pyinstall"
 """The property of a suite's JUnit file with the labels of its Pythons, separated by spaces."""
+UNRUN = "pytest-pyinstall-not-run"
+"""The property with the number of tests that did not run under each Python, as JSON. It is null if not known."""
+STOPPED = "stopped"
+"""The note of a Python whose session was ended by the controller, for example after ``-x`` or Ctrl-C."""
+NOT_STARTED = "not started"
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 
 
@@ -53,7 +62,7 @@ _MOST_OF_A_NOTE = 80
 
 
 class Tally:
-    """One row of the table. `note` is the reason if there are no numbers."""
+    """One row of the table. `note` is the reason if there are no numbers, or `STOPPED`."""
 
     def __init__(
         self,
@@ -123,20 +132,23 @@ def table(tallies: Sequence[Tally], *, time_title: str = "time") -> list[str]:
     with_pytest = any(tally.pytest for tally in tallies)
     heading = ["Python", *(["pytest"] if with_pytest else []), *(title for _, title in shown), time_title]
     rows: list[list[str]] = []
+    ends: list[str] = []
     for tally, name in zip(tallies, _names_of(tallies), strict=True):
         numbers = [str(tally.counts.get(key, 0)) for key, _ in shown]
         row = [name, *([tally.pytest or "-"] if with_pytest else [])]
         if tally.note and not tally.counts:
             rows.append([*row, tally.note])
+            ends.append("")
         else:
             rows.append([*row, *numbers, f"{tally.seconds:.2f} s"])
+            ends.append(f"  {STOPPED}" if tally.note == STOPPED else "")
     wide = [row for row in rows if len(row) == len(heading)]
     widths = [max(len(row[column]) for row in (heading, *wide)) for column in range(len(heading))]
     for row in rows:
         for column in range(min(2 if with_pytest else 1, len(row))):
             widths[column] = max(widths[column], len(row[column]))
     left = 2 if with_pytest else 1
-    return [_aligned(row, widths, left) for row in (heading, *rows)]
+    return [_aligned(row, widths, left) + end for row, end in zip((heading, *rows), ["", *ends], strict=True)]
 
 
 def _names_of(tallies: Sequence[Tally]) -> list[str]:
@@ -161,6 +173,13 @@ def _aligned(row: Sequence[str], widths: Sequence[int], left: int) -> str:
         cell.ljust(widths[column]) if column < left else cell.rjust(widths[column]) for column, cell in enumerate(row)
     ]
     return "  ".join(cells).rstrip()
+
+
+def unrun_of(tallies: Iterable[Tally]) -> dict[str, int | None]:
+    """The Pythons that did not run all tests, each with the number of the others; None if it is not known."""
+    found: dict[str, int | None] = {tally.label: tally.counts.get("not run") for tally in tallies}
+    unknown = {tally.label for tally in tallies if tally.note in {STOPPED, NOT_STARTED}}
+    return {label: count for label, count in found.items() if count or label in unknown}
 
 
 def read_junit(directory: Path) -> Matrix:
@@ -194,14 +213,11 @@ def read_junit(directory: Path) -> Matrix:
         matrix.when += _starts(root)
         for case in root.iter("testcase"):
             test, label, cell = _case(case, named, labels)
-            if label not in tallies:
-                shown = label.removeprefix("py") if label[2:3].isdigit() else label
-                # As in the table of a suite: ``3.9 django4.2``.
-                tallies[label] = Tally(label=label, python=shown.replace("-", " ", 1) if label in labels else shown)
-            tally = tallies[label]
+            tally = _tally_in(tallies, label, labels)
             tally.count(cell.outcome)
             tally.seconds += cell.seconds
             matrix.put(test, label, cell)
+        _add_unrun(tallies, root, labels)
     if bad:
         reasons = "\n".join(f"{path}: {error}" for path, error in bad.items())
         hint = f"write it again: pytest --junitxml {shlex.quote(str(next(iter(bad))))}"
@@ -242,9 +258,35 @@ def _label_of(path: Path, directory: Path) -> str:
     return str(relative.with_suffix(""))
 
 
+def _tally_in(tallies: dict[str, Tally], label: str, labels: Container[str]) -> Tally:
+    """The tally of the Python `label`, which gets the name of the suite's table if it is one of its `labels`."""
+    if label not in tallies:
+        shown = label.removeprefix("py") if label[2:3].isdigit() else label
+        # As in the table of a suite: ``3.9 django4.2``.
+        tallies[label] = Tally(label=label, python=shown.replace("-", " ", 1) if label in labels else shown)
+    return tallies[label]
+
+
+def _add_unrun(tallies: dict[str, Tally], root: ET.Element, labels: Container[str]) -> None:
+    """Add the tests that did not run, according to the property `UNRUN`."""
+    for text in _properties(root, UNRUN):
+        with contextlib.suppress(ValueError):
+            found = json.loads(text)
+            for label, count in found.items() if isinstance(found, dict) else ():
+                tally = _tally_in(tallies, label, labels)
+                if isinstance(count, int):
+                    tally.counts["not run"] = tally.counts.get("not run", 0) + count
+                else:
+                    tally.note = STOPPED
+
+
 def _labels_in(root: ET.Element) -> frozenset[str]:
-    properties = (one for suite in root.iter("testsuite") for one in suite.iterfind("properties/property"))
-    return frozenset(label for one in properties if one.get("name") == LABELS for label in one.get("value", "").split())
+    return frozenset(label for text in _properties(root, LABELS) for label in text.split())
+
+
+def _properties(root: ET.Element, name: str) -> list[str]:
+    found = (one for suite in root.iter("testsuite") for one in suite.iterfind("properties/property"))
+    return [one.get("value", "") for one in found if one.get("name") == name]
 
 
 def _case(case: ET.Element, named: str, labels: frozenset[str]) -> tuple[str, str, Cell]:
@@ -361,7 +403,9 @@ def _markdown_table(tallies: Sequence[Tally], time_title: str) -> Iterator[str]:
         if tally.note and not tally.counts:
             yield f"| ❌ {name} | {_plain(tally.note)} |{' |' * len(shown)}"
             continue
-        mark = "❌" if any(tally.counts.get(key) for key in (*_BAD, "not run")) else "✅"
+        is_whole = tally.note != STOPPED and not any(tally.counts.get(key) for key in (*_BAD, "not run"))
+        mark = "✅" if is_whole else "❌"
+        name += f" ({STOPPED})" if tally.note == STOPPED else ""
         numbers = " | ".join(str(tally.counts.get(key, 0)) for key in shown)
         yield f"| {mark} {name} | {numbers} | {tally.seconds:.2f} s |"
 

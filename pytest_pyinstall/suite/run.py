@@ -82,6 +82,7 @@ class InterpreterRun:
         self.has_collect_error = False
         self.error = ""  # why there is no result of a whole session
         self.internal_error = ""
+        self.interrupted = ""  # the exception, if it is that of Ctrl-C or of `pytest.exit`
         self.stopping = ""
         self.exit_code: int | None = None
         self.coverage: list[Any] | None = None
@@ -99,6 +100,21 @@ class InterpreterRun:
         """The version that the worker must report; empty if there is no interpreter."""
         interpreter = self.choice.interpreter
         return ".".join(map(str, interpreter.version_info[:3])) if interpreter else ""
+
+    def end_by(self, how: str, text: str) -> None:
+        """Record what ends the session: an exception that interrupts it, an internal error, or ``-x`` and others."""
+        if how == "interrupted":
+            self.interrupted = text.removeprefix("_pytest.outcomes.")
+            self.note_running_tests()
+        elif how == "internal":
+            self.internal_error = text
+        else:
+            self.stopping = text
+
+    def note_running_tests(self) -> None:
+        """Keep the running tests, each with its seconds so far, because the session is stopped now."""
+        now = time.monotonic()
+        self.stopped_in = {nodeid: now - start for nodeid, start in self.running.items()}
 
     @property
     def unfinished(self) -> set[str]:

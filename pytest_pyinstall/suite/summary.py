@@ -278,7 +278,7 @@ def write_unfinished(reporter: Any, rows: Sequence[InterpreterRun]) -> None:
     for row in rows:
         if not (count := row.tally.counts.get("not run")):
             continue
-        why = row.tally.note or ("error during collection" if row.has_collect_error else "")
+        why = row.tally.note or row.interrupted or ("error during collection" if row.has_collect_error else "")
         text = f"{count} test{'s' * (count > 1)} did not run" + (f": {why}" if why else "")
         running = [f"{nodeid} ({seconds:.1f} s)" for nodeid, seconds in row.stopped_in.items()]
         groups.setdefault(f"{text} in {', '.join(running)}" if running else text, []).append(row.label)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from suite_fixtures import NEW, OLD, PYPROJECT, Bench, Run, asked, marks
@@ -207,7 +208,9 @@ def test_a_signal_ends_the_session_and_all_processes_that_its_tests_started(
     if number != signal.SIGKILL:
         assert f"Exit: ended by {number.name}" in output_of(place)
         assert "2 passed" in output_of(place)
-        assert (place / "junit.xml").exists()
+        assert re.search(r"^3\.12\.\d+ .* stopped$", output_of(place), re.MULTILINE)
+        properties = {one.get("name"): one.get("value") for one in ET.parse(place / "junit.xml").iter("property")}
+        assert properties["pytest-pyinstall-not-run"] == '{"py3.9": 1, "py3.12": 1}'
 
 
 @linux
@@ -234,6 +237,23 @@ def test_a_crash_after_the_last_test_is_an_error_as_under_plain_pytest(run: Run,
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(["the interpreter was ended by SIGSEGV after pytest had ended with exit code 0"])
+
+
+def test_an_exit_in_a_test_shows_its_reason_and_what_did_not_run(run: Run, project: Path) -> None:
+    (project / "test_demo.py").write_text(
+        "import sys, pytest\ndef test_before(): pass\ndef test_exit():\n"
+        "    pytest.exit('enough', **({} if sys.version_info < (3, 10) else {'returncode': 0}))\n"
+        "def test_after(): pass\n",
+        "utf-8",
+    )
+    result = run()
+    result.assert_outcomes(passed=2, errors=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["ERROR [[]py3.9[]] - the session was interrupted: Exit: enough"])
+    assert "the end of its output" not in result.stdout.str().lower()
+    assert "no tests ran" not in result.stdout.str()
+    text = "2 tests did not run: Exit: enough in test_demo.py::test_exit (*)"
+    result.stdout.fnmatch_lines_random([f"*py{version}*: {text}" for version in (OLD, NEW)])
 
 
 def is_running(pid: int) -> bool:

@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from pytest_pyinstall.errors import UsageError
-from pytest_pyinstall.suite.report import Cell, Matrix, Tally, markdown, page, read_junit, table
+from pytest_pyinstall.suite.report import (
+    STOPPED,
+    UNRUN,
+    Cell,
+    Matrix,
+    Tally,
+    markdown,
+    page,
+    read_junit,
+    table,
+    unrun_of,
+)
 
 JUNIT = """<?xml version="1.0"?><testsuites><testsuite name="pytest">
 <testcase classname="tests.test_a" name="test_one" time="0.5"/>
@@ -30,6 +41,37 @@ def test_the_table_leaves_out_empty_columns() -> None:
         "3.9.18  8.4.2       12       1        0       0  1.50 s",
         "3.8.18  -       no build of it",
     ]
+
+
+def test_the_report_of_a_suite_that_was_stopped_is_not_complete(tmp_path: Path) -> None:
+    """The JUnit file has only the tests that ran. A property has the number of the others."""
+    tallies = [
+        Tally(label="py3.9", python="3.9", counts={"passed": 1, "not run": 2}, note=STOPPED),
+        Tally(label="py3.10", python="3.10", note=STOPPED),
+        Tally(label="py3.11", python="3.11", counts={"skipped": 1}, note=STOPPED),
+        Tally(label="py3.12", python="3.12", counts={"passed": 3}),
+        Tally(label="py3.13", python="3.13", note="cannot install: no x"),
+    ]
+    rows = table(tallies)
+    assert rows[0].endswith("  not run    time")
+    assert [bool(re.search(r"  stopped$", row)) for row in rows[1:]] == [True, True, True, False, False]
+    assert [line[2] for line in markdown(Matrix(tallies), title="demo").splitlines()[4:9]] == [
+        "❌",
+        "❌",
+        "❌",
+        "✅",
+        "❌",
+    ]
+    unrun = {"py3.9": 2, "py3.10": None, "py3.11": None}
+    assert unrun_of(tallies) == unrun
+
+    value = json.dumps(unrun).replace('"', "&quot;")
+    properties = f'<property name="pytest-pyinstall" value="py3.9"/><property name="{UNRUN}" value="{value}"/>'
+    text = JUNIT.format(inner="").replace("test_one", "test_one[py3.9]").replace("test_two", "test_two[py3.9]")
+    text = text.replace('name="pytest">', f'name="pytest"><properties>{properties}</properties>')
+    (tmp_path / "all.xml").write_text(text, "utf-8")
+    found = {tally.label: (tally.counts, tally.note) for tally in read_junit(tmp_path).tallies}
+    assert found == {"py3.9": ({"passed": 2, "not run": 2}, ""), "py3.10": ({}, STOPPED), "py3.11": ({}, STOPPED)}
 
 
 def test_pythons_of_the_same_version_are_told_apart_by_their_labels() -> None:
