@@ -185,6 +185,8 @@ def _signature(report: Any, is_project: Callable[[str], bool]) -> tuple[object, 
     if crash is None and re.search(r"^E  ", message, re.MULTILINE):
         # A collection error is only a text. Keep the lines with the error and those with places in the project.
         message = "\n".join(re.findall(r"^E  .*|^(?!\.\.|[/\\\\]|\w:)\S+:\d+: in .*", message, re.MULTILINE))
+    elif crash is None and "Traceback (most recent call last):" in message:
+        message = _project_frames(message, is_project)
     message = re.sub(r"0x[0-9a-fA-F]+", "0x…", message)
     message = re.sub(r"\S*/environments/[0-9a-f]{16}-[0-9a-f-]+/", "", message)
     message = re.sub(r"^hint: .*$", "", message, flags=re.MULTILINE)  # a hint names one Python
@@ -193,6 +195,18 @@ def _signature(report: Any, is_project: Callable[[str], bool]) -> tuple[object, 
     )
     # Sorted, because the order of a set in a message differs between Pythons, and between runs.
     return (_own_nodeid(report), report.when, tuple(sorted(message.splitlines())), tuple(places))
+
+
+def _project_frames(text: str, is_project: Callable[[str], bool]) -> str:
+    """`text` with Python's own traceback, but only with frames in files of the project, and without source lines."""
+    kept = []
+    is_in_frame = False
+    for line in text.splitlines():
+        frame = re.match(r' +File "(.*?)", line \d+', line)
+        is_in_frame = frame is not None or (is_in_frame and line[:1].isspace())
+        if not is_in_frame or (frame and is_project(frame[1])):
+            kept.append(line)
+    return "\n".join(kept)
 
 
 _OF_A_PYTHON = re.compile(r"[/\\\\](?:site-packages|lib[/\\\\](?:python|pypy)3\.\d+t?)[/\\\\]")

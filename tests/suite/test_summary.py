@@ -130,6 +130,23 @@ def test_the_short_summary_of_a_collection_error_is_the_exception(text: str, lin
     assert str(shown.longrepr) == text
 
 
+@pytest.mark.parametrize(("line", "error", "count"), [(2, "boom", 1), (3, "boom", 2), (2, "bang", 2)])
+def test_tracebacks_of_python_are_merged_if_their_frames_in_the_project_are_equal(
+    line: int, error: str, count: int
+) -> None:
+    def report(label: str, *, pluggy: int, line: int, error: str) -> Any:
+        found = failure(label, test="")
+        foreign = f'  File "/{label}/site-packages/pluggy.py", line {pluggy}, in __call__\n    call()\n    ~~~~^^\n'
+        found.longrepr = (
+            f"Traceback (most recent call last):\n{foreign * (pluggy // 100)}"
+            f'  File "{ROOT}/conftest.py", line {line}, in hook\n    raise it\nRuntimeError: {error}'
+        )
+        return found
+
+    reports = [report("py39", pluggy=100, line=2, error="boom"), report("py312", pluggy=200, line=line, error=error)]
+    assert len(merge_equal_failures(reports, LABELS, {}, IS_PROJECT)) == count
+
+
 def test_failures_in_different_lines_are_not_merged() -> None:
     assert len(merged(failure("py39"), failure("py310", line=4))) == 2
 
