@@ -100,6 +100,7 @@ class Catalogues:
         self.client = client
         self.say = say
         self._lock = threading.RLock()
+        self._errors: dict[str, FetchError] = {}
 
     @property
     def configured(self) -> Catalogue:
@@ -107,8 +108,19 @@ class Catalogues:
 
         Raises `CatalogueError`, `FetchError`.
         """
-        with self._lock:
+        with self._lock, self._failing_once("configured"):
             return self._configured
+
+    @contextlib.contextmanager
+    def _failing_once(self, name: str) -> Iterator[None]:
+        """Raise the error of the first time again, without other attempts: there is a thread for each Python."""
+        if error := self._errors.get(name):
+            raise type(error)(error.message, hint=error.hint) from error
+        try:
+            yield
+        except FetchError as error:
+            self._errors[name] = error
+            raise
 
     @cached_property
     def _configured(self) -> Catalogue:
@@ -121,8 +133,8 @@ class Catalogues:
             catalogue = default_catalogue()
         else:
             with self._naming_the_catalogue():
-                with said_if_slow(self.say, f"waiting for the catalogue {redacted(place)}"):
-                    text = self._text_of(place)
+                with self._waiting(f"waiting for the catalogue {redacted(place)}") as on_retry:
+                    text = self._text_of(place, on_retry)
                 catalogue = parse_catalogue(text, origin=place)
         _LOGGER.debug(
             "catalogue %s: %d builds, and %d without a sha256, which are not used",
@@ -132,14 +144,29 @@ class Catalogues:
         )
         return catalogue
 
-    def _text_of(self, place: str) -> bytes:
+    @contextlib.contextmanager
+    def _waiting(self, sentence: str) -> Iterator[Callable[[], object]]:
+        """Say `sentence` if the ``with`` block is slow, unless its value was called: a retry has its own message."""
+        retries: list[None] = []
+
+        def say(sentence: str) -> None:
+            if self.say is not None and not retries:
+                self.say(sentence)
+
+        with said_if_slow(say, sentence):
+            yield lambda: retries.append(None)
+
+    def _text_of(self, place: str, on_retry: Callable[[], object]) -> bytes:
         if is_local(place):  # without the HTTP library, because a process that only waits for another needs none
             from pytest_pyinstall.download.local import read_local
 
             return read_local(place)
         from pytest_pyinstall.download.documents import fetch_text
 
-        return fetch_text(place, client=self.client(), cache=self.settings.cache, offline=self.settings.offline)
+        settings = self.settings
+        return fetch_text(
+            place, client=self.client(), cache=settings.cache, offline=settings.offline, on_retry=on_retry
+        )
 
     @contextlib.contextmanager
     def _naming_the_catalogue(self) -> Iterator[None]:
@@ -158,7 +185,7 @@ class Catalogues:
     @property
     def uv(self) -> Catalogue:
         """The builds in `uv_document`. Raises `CatalogueError`, `FetchError`."""
-        with self._lock:
+        with self._lock, self._failing_once("uv"):
             return self._uv
 
     @cached_property
@@ -181,8 +208,8 @@ class Catalogues:
         settings = self.settings
         place = document_place(settings.mirror)
         _LOGGER.info("reading the document that uv publishes: %s", redacted(place))
-        say = said_if_slow(self.say, f"waiting for the catalogue that uv publishes: {redacted(place)}")
-        with say, naming_the_mirror(settings, place):
+        waiting = self._waiting(f"waiting for the catalogue that uv publishes: {redacted(place)}")
+        with waiting as on_retry, naming_the_mirror(settings, place):
             return fetch_text(
                 place,
                 client=self.client(),
@@ -191,6 +218,7 @@ class Catalogues:
                 what=_NO_DOCUMENT,
                 max_age=_DAY,
                 attempts=2,
+                on_retry=on_retry,
             )
 
     @property
@@ -255,10 +283,6 @@ class Catalogues:
             message = f"{error.message}, and the document that uv publishes, which lists more, is not in the cache"
             raise NoMatchError(message, hint=error.hint) from offline
         except FetchError as trouble:
-            from pytest_pyinstall.download.fetch import MissingFileError
-
             reason = trouble.message.removeprefix(f"{_NO_DOCUMENT}: ")
             message = f"{error.message}, and the document that uv publishes, which lists more, cannot be used: {reason}"
-            # Only this error has a hint for a mirror.
-            hint = trouble.hint if isinstance(trouble, MissingFileError) else ""
-            raise CatalogueError(message, hint=hint or "--python-catalogue FILE") from trouble
+            raise CatalogueError(message, hint=trouble.hint) from trouble

@@ -43,6 +43,7 @@ __all__ = [
     "header",
     "parse_specifier",
     "reason",
+    "reasons_of_missing",
 ]
 
 
@@ -384,14 +385,48 @@ def reason(choice: SessionPython) -> str:
     return first if is_named else f"Python {names}: {first}"
 
 
+def reasons_of_missing(choices: Iterable[SessionPython]) -> dict[str, str]:
+    """Why each of `choices` without an interpreter is missing, with the hint, by its id.
+
+    If only the versions in them differ, several have one text: that of the first, which names the other requests.
+    """
+    groups: dict[tuple[str, str], dict[str, SessionPython]] = {}
+    for choice in choices:
+        if choice.interpreter is None and choice.error is not None:
+            alike = _VERSION.sub("", choice.error.message), choice.error.hint
+            groups.setdefault(alike, {})[choice.id] = choice
+        elif choice.interpreter is None:
+            groups[choice.id, ""] = {choice.id: choice}
+    texts: dict[str, str] = {}
+    for (_, hint), group in groups.items():
+        first, *more = group.values()
+        lines = [first.error.message.splitlines()[0] if first.error else reason(first)]
+        others = [each for each in more if each.error and first.error and each.error.message != first.error.message]
+        if others:
+            lines.append(f"the same for Python {', '.join(request for each in others for request in each.requests)}")
+        if hint:
+            lines.append(f"hint: {hint}")
+        texts |= dict.fromkeys(group, "\n".join(lines))
+    return texts
+
+
+_VERSION = re.compile(r"(?<![\d.])\d+\.\d+(?:\.\d+)?(?:(?:a|b|rc)\d+)?(?![\w.])")
+
+
 def failure_of(failed: Sequence[SessionPython], *, count: int, origin: str) -> PyinstallError:
     """One error with all failures among the `count` Pythons that were requested at `origin`."""
     errors = [(choice.requests[0], choice.error) for choice in failed if choice.error]
     if len(errors) == 1 and count == 1:
         return with_origin(errors[0][1], origin=origin)
+    names: dict[tuple[str, str], list[str]] = {}
+    for name, error in errors:
+        names.setdefault((error.message, error.hint), []).append(name)
     texts = texts_of(
-        (error.message if name in error.message else f"{name}: {error.message}" for name, error in errors),
-        (error.hint for _, error in errors),
+        (
+            message if len(each) == 1 and each[0] in message else f"{', '.join(each)}: {message}"
+            for (message, _), each in names.items()
+        ),
+        (hint for _, hint in names),
     )
     message = f"{origin}: {len(errors)} of {count} Pythons cannot be used:\n" + "\n".join(texts)
     return SeveralFailedError(message, results=[error for _, error in errors])

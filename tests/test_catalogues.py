@@ -352,3 +352,12 @@ def test_a_build_that_a_configured_catalogue_lacks_names_the_setting(
     done = resolve(cli, "3.13")
     assert done.code == 3
     assert "in the catalogue of PYTEST_PYINSTALL_CATALOGUE (it is empty)" in done.err
+
+
+def test_a_catalogue_that_fails_is_requested_once(cli: Cli, tmp_path: Path) -> None:
+    with server.serve(tmp_path) as web:
+        done = cli("install", "3.12", "3.13", "--python-catalogue", f"{web.url}/catalogue.json")
+
+        assert len(web.requests) == 1
+    assert done.err.count("HTTP 404") == 1
+    assert "hint: another catalogue: --python-catalogue FILE or URL" in done.err

@@ -33,6 +33,7 @@ from pytest_pyinstall.session import (
     header,
     parse_specifier,
     reason,
+    reasons_of_missing,
 )
 from pytest_pyinstall.settings import Settings
 
@@ -282,6 +283,24 @@ def test_one_message_lists_every_failure() -> None:
     ]
     with pytest.raises(NoMatchError, match=r"3\.6"):
         provider.choose_all(["3.6"], origin="test", directory=HERE)
+
+
+def _unreachable(name: str) -> FetchError:
+    return FetchError(
+        f"cannot download cpython-{name}-linux: HTTP 503 from https://host/{name}%2B1.tar.gz", hint="wait"
+    )
+
+
+def test_failures_that_differ_only_in_the_version_have_one_reason() -> None:
+    same = FetchError("no catalogue", hint="wait")
+    found = {"3.6": same, "3.7": same, "3.9": _unreachable("3.9.18"), "3.10": _unreachable("3.10.2"), "3.11": same}
+    reasons = reasons_of_missing(choose(found))
+
+    assert [name for name, why in reasons.items() if why == "no catalogue\nhint: wait"] == ["3.6", "3.7", "3.11"]
+    both = f"{_unreachable('3.9.18').message}\nthe same for Python 3.10\nhint: wait"
+    assert reasons["3.9"] == reasons["3.10"] == both
+    with pytest.raises(SeveralFailedError, match=r"cannot be used:\n3\.6, 3\.7: no catalogue\nhint: wait$"):
+        pythons(found).choose_all(["3.6", "3.7"], origin="test", directory=HERE)
 
 
 def test_missing_pythons_are_skipped_but_broken_ones_fail() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_pyinstall.download._response import UnreachableError, looks_like_a_page, page_hint
+from pytest_pyinstall.download._response import HINT_RETRY, UnreachableError, looks_like_a_page, page_hint
 from pytest_pyinstall.download.client import Client, retry
 from pytest_pyinstall.download.document_cache import CachedDocument
 from pytest_pyinstall.download.local import CATALOGUE, read_local, too_long
@@ -13,12 +13,19 @@ from pytest_pyinstall.system.log import StepLogger
 from pytest_pyinstall.system.urls import is_local, redacted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["fetch_text", "revalidate"]
 
 
 _LOGGER = StepLogger(__name__)
+
+
+_HINT_OTHER = "another catalogue: --python-catalogue FILE or URL"
+
+
+_HINT_RETRY = f"try again later; {_HINT_OTHER}; a proxy: HTTPS_PROXY=http://host:port"
 
 
 def revalidate(kept: CachedDocument, url: str, client: Client, deadline: float, what: str) -> bytes:
@@ -54,10 +61,11 @@ def fetch_text(
     what: str = CATALOGUE,
     max_age: float = 0.0,
     attempts: int | None = None,
+    on_retry: Callable[[], object] = lambda: None,
 ) -> bytes:
     """Read a catalogue from `url` (https, http, file, or a path), at most 64 MiB.
 
-    `what` is the beginning of error messages.
+    `what` is the beginning of error messages. `on_retry` is called before the message about each other attempt.
 
     A document from http(s) is kept below the cache. If the copy is older than `max_age` seconds, it is requested
     with its ETag, at most `attempts` times. If the server cannot be reached, the copy is used with a warning; if
@@ -78,6 +86,11 @@ def fetch_text(
     deadline = client.limits.clock() + client.limits.total
     attempts = min(attempts or client.limits.attempts, client.limits.attempts)
     attempts = attempts if kept.body is None else min(2, attempts)
+
+    def waiting(reason: str) -> None:
+        on_retry()
+        client.warn(f"catalogue: {reason}")
+
     try:
         return retry(
             lambda: revalidate(kept, url, client, deadline, what),
@@ -85,13 +98,14 @@ def fetch_text(
             deadline=deadline,
             attempts=attempts,
             what=what,
-            waiting=lambda reason: client.warn(f"catalogue: {reason}"),
+            waiting=waiting,
         )
     except FetchError as error:
         if not isinstance(error, UnreachableError) or kept.body is None:
             if "--python-mirror" in error.hint and not what.startswith("cannot download the attestation"):
                 # A mirror has archives; the catalogue is configured on its own.
-                raise type(error)(error.message, hint="--python-catalogue FILE") from error
+                hint = _HINT_RETRY if error.hint == HINT_RETRY else _HINT_OTHER
+                raise type(error)(error.message, hint=hint) from error
             raise
         client.warn(f"{error.message}; using the copy of {kept.age(client.limits.wall_clock())} in the cache")
         return kept.body

@@ -34,7 +34,7 @@ import pytest
 from pytest_pyinstall.errors import EnvironmentCreationError, PyinstallError, StoreError
 from pytest_pyinstall.interpreter.interpreter import Environment
 from pytest_pyinstall.progress import Notices
-from pytest_pyinstall.session import PythonProvider, SessionPython, reason
+from pytest_pyinstall.session import PythonProvider, SessionPython, reason, reasons_of_missing
 from pytest_pyinstall.store.installation import BrokenInstallation
 from pytest_pyinstall.suite.cache import environments_directory
 from pytest_pyinstall.suite.environment import (
@@ -402,11 +402,11 @@ class Suite:
         background: Background[SuiteEnvironment],
         replayer: ReportReplayer,
     ) -> None:
+        reasons = reasons_of_missing(row.choice for row in rows)
         for row in rows:
             if row.choice.interpreter is None:
-                hint = row.choice.error.hint if row.choice.error else ""
-                why = f"{reason(row.choice)}\nhint: {hint}" if hint else reason(row.choice)
-                replayer.report_missing(row, why, skips=self.pythons.skips_missing)
+                skips, own = self.pythons.skips_missing, reason(row.choice)
+                replayer.report_missing(row, own if skips else reasons[row.choice.id], skips=skips, note=own)
             else:
                 row.preparing = background.submit(functools.partial(self._prepare, row.choice.interpreter, row.variant))
 

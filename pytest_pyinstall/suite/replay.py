@@ -466,14 +466,15 @@ class ReportReplayer:
         if row.label not in labels:
             labels.append(row.label)
 
-    def report_missing(self, row: InterpreterRun, why: str, *, skips: bool) -> None:
+    def report_missing(self, row: InterpreterRun, why: str, *, skips: bool, note: str = "") -> None:
         """Report a Python without an interpreter or environment, or one that the project does not support.
 
-        `why` is the reason. With `skips` it is a skip, else an error.
+        `why` is the reason, and `note` the one in the table, by default the same. With `skips` it is a skip, else an
+        error.
         """
         row.is_over = True
         row.collected = 0
-        row.tally.note = re.sub(r"^Python \S+: ", "", why.splitlines()[0])  # the table names the Python
+        row.tally.note = re.sub(r"^Python \S+: ", "", note or why.splitlines()[0])  # the table names the Python
         if skips:
             longrepr: Any = (str(self.config.rootpath), 0, f"Skipped: {why.splitlines()[0]}")
             self._collect_report(row, _collect_data("skipped", longrepr))
