@@ -79,6 +79,7 @@ from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSessi
 from pytest_pyinstall.suite.shard import FILES, Cells, describe, read_cells
 from pytest_pyinstall.suite.summary import (
     grouping,
+    install_hint,
     list_collected,
     project_files,
     report_path,
@@ -324,7 +325,9 @@ class Suite:
         write_unfinished(terminalreporter, self.rows)
         if self._replayer is not None:
             labels = [row.label for row in self.rows if row.choice.interpreter is not None]
-            write_missing(terminalreporter, self._replayer.missing, labels)
+            configured = [str(word) for word in self.config.getini("pyinstall_suite_install")]
+            installs = install_hint(self.recipe, configured, self.config.inipath)
+            write_missing(terminalreporter, self._replayer.missing, labels, installs=installs)
         title = title_of(self.recipe.name or self.recipe.directory.name, self.matrix.tallies)
         append_summary(self.matrix, os.environ, title=title)
         if self.config.getoption("pyinstall_report", None):

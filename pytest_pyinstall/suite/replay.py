@@ -90,6 +90,8 @@ def remember_failures(directory: Path, nodeids: Iterable[str]) -> None:
         path.write_text(json.dumps(failed, indent=2), encoding="utf-8")
 
 
+_OF_ONE_PYTHON = re.compile("(run-last-failure|stepwise): ")
+"""A line of the header that depends on the failures of one Python, and is printed with its label."""
 _MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^']+)'")
 _CORE = {
     *("terminalreporter", "lfplugin", "nfplugin", "session", "stepwiseplugin", "terminalprogress", "faulthandler"),
@@ -173,6 +175,7 @@ class ReportReplayer:
         self._tell_start = manager.subset_hook_caller("pytest_runtest_logstart", silent)
         self._tell_finish = manager.subset_hook_caller("pytest_runtest_logfinish", silent)
         self._shown: set[str] | None = None
+        self._shown_of: dict[str, set[str]] = {}
         self._nodes: dict[str, PythonNode] = {}
         self.parameters: set[str] = set()
         """Arguments that seem to end in the name of a Python, but end in a parameter of a test."""
@@ -265,9 +268,16 @@ class ReportReplayer:
     def _show_headings(self) -> None:
         """Print the header lines that all workers with a header have in common."""
         started = [row for row in self.rows if row.heading]
-        lines = [line for line, rows in rows_by_text(started, "heading").items() if len(rows) == len(started)]
-        self._shown = set(lines)
-        if self._reporter is not None and lines and self.config.getoption("verbose", 0) >= 0:
+        found = rows_by_text(started, "heading")
+        self._shown = {line for line, rows in found.items() if len(rows) == len(started)}
+        lines = []
+        for line, rows in found.items():
+            if _OF_ONE_PYTHON.match(line):
+                self._shown_of[line] = {row.label for row in rows}
+                lines.append(line if len(rows) == len(self.rows) else _labelled(line, rows))
+            elif line in self._shown:
+                lines.append(line)
+        if self._reporter is not None and self.config.getoption("verbose", 0) >= 0:
             for line in lines:
                 self._reporter.write_line(line)
 
@@ -277,11 +287,14 @@ class ReportReplayer:
             self._show_headings()
         shown = self._shown or set()
         ran = [row for row in self.rows if row.worker is not None]
-        return [
-            line if len(rows) == len(ran) else f"{', '.join(row.label for row in rows)}: {line}"
-            for line, rows in rows_by_text(ran, "heading").items()
-            if line not in shown or len(rows) < len(ran)
-        ]
+        lines = []
+        for line, rows in rows_by_text(ran, "heading").items():
+            if _OF_ONE_PYTHON.match(line):
+                if others := [row for row in rows if row.label not in self._shown_of.get(line, ())]:
+                    lines.append(_labelled(line, others))
+            elif line not in shown or len(rows) < len(ran):
+                lines.append(line if len(rows) == len(ran) else _labelled(line, rows))
+        return lines
 
     def _show_output(self, row: InterpreterRun, start: int, end: int, nodeid: str) -> None:
         """Print a part of the worker's output for a test: a live log, or the lines of ``--setup-show``."""
@@ -408,7 +421,9 @@ class ReportReplayer:
         worker.close()
         row.collected = row.collected or 0
         self._count_collected()
-        tail = worker.tail()
+        # The translation of the configuration for an old pytest is a temporary file.
+        translation = worker.directory.parents[1] / f"{row.file_name}.toml"
+        tail = worker.tail().replace(str(translation), str(self.config.inipath))
         if row.exit_code is None:
             self._crashed(row, code, tail, cache, flaw=flaw)
         elif row.tally.note == NOT_SELECTED:
@@ -491,6 +506,10 @@ class ReportReplayer:
         self._collect_report(row, _collect_data("failed", text), is_of_tests=is_of_tests)
 
 
+def _labelled(line: str, rows: Sequence[InterpreterRun]) -> str:
+    return f"{', '.join(row.label for row in rows)}: {line}"
+
+
 def rows_by_text(rows: Sequence[InterpreterRun], name: str) -> dict[str, list[InterpreterRun]]:
     """The texts in the attribute `name` of `rows`, in order and without repetition, each with the rows that have it."""
     found: dict[str, list[InterpreterRun]] = {}
@@ -530,7 +549,9 @@ def _usage_error(tail: str) -> str:
     for index, line in enumerate(lines):
         if re.match(r"ERROR: |\S+: error: |\S*Error\b", line):
             text = "\n".join(
-                line for line in lines[index:] if not re.match(r"=+ (no tests ran|.* in [\d.]+s).*=+$", line)
+                line
+                for line in lines[index:]
+                if not re.match(r"=+ (no tests ran|.* in [\d.]+s).*=+$|no tests ran in [\d.]+s$", line)
             ).strip()
             # The name at the start depends on the version of pytest and on how it was started.
             return re.sub(r"^(?!ERROR)\S+: error: ", "pytest: error: ", text)

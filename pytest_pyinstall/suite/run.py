@@ -82,7 +82,7 @@ class InterpreterRun:
         self.has_collect_error = False
         self.error = ""  # why there is no result of a whole session
         self.internal_error = ""
-        self.interrupted = ""  # the exception, if it is that of Ctrl-C or of `pytest.exit`
+        self.interrupted = ""  # the exception: of Ctrl-C, of `pytest.exit`, or of errors during collection
         self.stopping = ""
         self.exit_code: int | None = None
         self.coverage: list[Any] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import os
 import re
 from collections import Counter
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_pyinstall.suite.recipe import Recipe
+
 __all__ = [
     "grouping",
+    "install_hint",
     "list_collected",
     "merge_equal_failures",
     "project_files",
@@ -292,7 +296,7 @@ def write_unfinished(reporter: Any, rows: Sequence[InterpreterRun]) -> None:
     for row in rows:
         if not (count := row.tally.counts.get("not run")):
             continue
-        why = row.tally.note or row.interrupted or ("error during collection" if row.has_collect_error else "")
+        why = row.tally.note or row.interrupted
         text = f"{count} test{'s' * (count > 1)} did not run" + (f": {why}" if why else "")
         running = [f"{nodeid} ({seconds:.1f} s)" for nodeid, seconds in row.stopped_in.items()]
         groups.setdefault(f"{text} in {', '.join(running)}" if running else text, []).append(row.label)
@@ -300,12 +304,19 @@ def write_unfinished(reporter: Any, rows: Sequence[InterpreterRun]) -> None:
         reporter.write_line(f"{', '.join(labels)}: {text}", red=True)
 
 
-def write_missing(reporter: Any, missing: Mapping[str, Sequence[str]], labels: Sequence[str]) -> None:
+def write_missing(
+    reporter: Any,
+    missing: Mapping[str, Sequence[str]],
+    labels: Sequence[str],
+    *,
+    installs: Callable[[Sequence[str]], str],
+) -> None:
     """Write how to install what the tests need.
 
     These are the keys of `missing`, each with the Pythons whose environments lack it. `labels` are all Pythons.
+    `installs` is how to install more packages: see `install_hint`. The package of a module may have another name.
     """
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str, bool], list[str]] = {}
     for what, lacking in missing.items():
         without = [label for label in labels if label in lacking]
         names = ", ".join(without)
@@ -315,10 +326,29 @@ def write_missing(reporter: Any, missing: Mapping[str, Sequence[str]], labels: S
             start = f"the environment of {names} lacks"
         else:
             start = f"the environments of {names} lack"
-        groups.setdefault(start, []).append(what)
-    for start, found in groups.items():
-        reporter.write_line(f"hint: {start} {' or '.join(found)}: set pyinstall_suite_install to what")
-        reporter.write_line("the tests need, in lines for pip: -e .[extra], --group NAME, or a package")
+        groups.setdefault((start, what.startswith("the module ")), []).append(what)
+    for (start, are_modules), found in groups.items():
+        packages = ["PACKAGE"] if are_modules else [what.partition(" ")[0] for what in found]
+        reporter.write_line(f"hint: {start} {' or '.join(found)}: {installs(packages)}")
+
+
+def install_hint(recipe: Recipe, configured: Sequence[str], inipath: Path | None) -> Callable[[Sequence[str]], str]:
+    """A function that says how to install more packages into the environments of `recipe`.
+
+    `configured` is the value of ``pyinstall_suite_install`` in the file `inipath`.
+    """
+
+    def hint(packages: Sequence[str]) -> str:
+        if not configured and (recipe.extras or recipe.requirements or recipe.tox):
+            # The setting would replace what was found.
+            names = ", ".join(packages)
+            return f"add {names} to what the suite installs ({recipe.description}), or set pyinstall_suite_install"
+        lines = [*(configured or (["-e ."] if recipe.project else [])), *packages]
+        if inipath is None or inipath.suffix == ".toml":
+            return f"pyinstall_suite_install = {json.dumps(lines, ensure_ascii=False)}"
+        return "\n    ".join(["pyinstall_suite_install =", *lines])
+
+    return hint
 
 
 def report_path(config: pytest.Config) -> Path:

@@ -35,6 +35,12 @@ def test_no_plugin_of_pytest_itself_needs_the_reports_of_setup_and_teardown(pyte
     assert own <= replay._CORE
 
 
+def test_a_usage_error_has_no_time_in_which_no_test_ran() -> None:
+    """Equal errors are shown once, but this time differs."""
+    for end in ("no tests ran in 0.01s", "======= no tests ran in 0.01s =======", "=== 1 error in 0.2s ==="):
+        assert replay._usage_error(f"ERROR: not found: x\n\n{end}") == "ERROR: not found: x"
+
+
 def test_hooks_of_other_plugins_get_pytest_nodes(run: Run, bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "curious.py").write_text(
         "import pytest\n"

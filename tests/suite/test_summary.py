@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from pytest_pyinstall.suite.recipe import Recipe
 from pytest_pyinstall.suite.report import Coverage, Matrix, Tally
 from pytest_pyinstall.suite.summary import (
+    install_hint,
     merge_equal_failures,
     project_files,
     with_label,
@@ -250,7 +252,9 @@ def test_coverage_is_written_if_there_is_any() -> None:
 def test_a_hint_names_missing_modules_and_the_setting_to_install_them() -> None:
     reporter = Reporter()
     labels = ["py3.8", "py3.9", "py3.13"]
-    write_missing(reporter, {}, labels)
+    recipe = Recipe(description="the project", directory=ROOT, project=ROOT)
+    installs = install_hint(recipe, [], ROOT / "pyproject.toml")
+    write_missing(reporter, {}, labels, installs=installs)
     assert reporter.lines == []
     missing = {
         "the module attr": ["py3.13", "py3.9", "py3.8"],
@@ -258,13 +262,31 @@ def test_a_hint_names_missing_modules_and_the_setting_to_install_them() -> None:
         "pytest-cov (--cov)": ["py3.8"],
         "the module yaml": labels,
     }
-    write_missing(reporter, missing, labels)
-    assert [line.partition(": set ")[0] for line in reporter.lines[::2]] == [
-        "hint: no environment has the module attr or the module yaml",
-        "hint: the environments of py3.8, py3.9 lack the module tomllib",
-        "hint: the environment of py3.8 lacks pytest-cov (--cov)",
+    write_missing(reporter, missing, labels, installs=installs)
+    setting = "pyinstall_suite_install ="
+    assert reporter.lines == [
+        f'hint: no environment has the module attr or the module yaml: {setting} ["-e .", "PACKAGE"]',
+        f'hint: the environments of py3.8, py3.9 lack the module tomllib: {setting} ["-e .", "PACKAGE"]',
+        f'hint: the environment of py3.8 lacks pytest-cov (--cov): {setting} ["-e .", "pytest-cov"]',
     ]
-    assert "set pyinstall_suite_install to what" in reporter.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("extras", "configured", "file", "hint"),
+    [
+        ((), ["-e .[a]"], "pyproject.toml", 'pyinstall_suite_install = ["-e .[a]", "pytest-cov"]'),
+        ((), [], "setup.cfg", "pyinstall_suite_install =\n    -e .\n    pytest-cov"),
+        (
+            ("test",),
+            [],
+            "tox.ini",
+            "add pytest-cov to what the suite installs (the project), or set pyinstall_suite_install",
+        ),
+    ],
+)
+def test_the_hint_keeps_what_is_installed(extras: tuple[str, ...], configured: list[str], file: str, hint: str) -> None:
+    recipe = Recipe(description="the project", directory=ROOT, project=ROOT, extras=extras)
+    assert install_hint(recipe, configured, ROOT / file)(["pytest-cov"]) == hint
 
 
 def test_the_page_and_its_directory_are_written(tmp_path: Path) -> None:
