@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_pyinstall.errors import StoreError, UnreadableStoreError
 from pytest_pyinstall.store.manifest import ForeignOwnerError, check_access
-from pytest_pyinstall.system.files import limit_hint
+from pytest_pyinstall.system.files import limit_hint, permission_hint, refusing_directory
 from pytest_pyinstall.system.permissions import Other, user_name, who_else_can_write
 from pytest_pyinstall.system.values import Value
 
@@ -109,9 +109,14 @@ class Access(Value):
         """The error for a failed write below the store."""
         where = str(error.filename2 or error.filename or self.root)
         # The path of a scratch directory is long, and means nothing to the user.
-        shown = "" if where.startswith(str(self.root / ".pytest-pyinstall")) else f" {where}:"
+        is_known = where == str(self.root) or where.startswith(str(self.root / ".pytest-pyinstall"))
+        refusing = refusing_directory(Path(where), error)
+        if refusing is not None and not refusing.is_relative_to(self.root):
+            where, is_known = str(refusing), False
+        shown = "" if is_known else f" {where}:"
         msg = f"cannot write to the store {self.root}:{shown} {error.strerror or error}"
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return StoreError(msg, hint=f"make room there, or use another disk: {SETTING} DIR")
-        hint = f"another directory: {SETTING} DIR, or for the store and the cache: PYTEST_PYINSTALL_HOME=DIR"
-        return StoreError(msg, hint=limit_hint(error) or hint)
+        path = Path(error.filename2 or error.filename or self.root)
+        hint = limit_hint(error) or permission_hint(path, error) or f"another directory: {SETTING} DIR"
+        return StoreError(msg, hint=hint)

@@ -42,7 +42,9 @@ __all__ = [
     "move_or_delete",
     "new_file",
     "open_regular",
+    "permission_hint",
     "read_toml",
+    "refusing_directory",
     "remove",
     "replace_directory",
     "scratch_name",
@@ -264,8 +266,34 @@ def _writable(directory: Path) -> Path:
 def storage_error(path: Path, error: OSError) -> StoreError:
     """The error for a failed read or write in the cache, with a way out."""
     reason = error.strerror or type(error).__name__
-    hint = "another directory: --python-cache DIR, or for the store and the cache: PYTEST_PYINSTALL_HOME=DIR"
-    return StoreError(f"cannot use the cache: {path}: {reason}", hint=limit_hint(error) or hint)
+    hint = limit_hint(error) or permission_hint(path, error) or "another directory: --python-cache DIR"
+    return StoreError(f"cannot use the cache: {path}: {reason}", hint=hint)
+
+
+def refusing_directory(path: Path, error: OSError) -> Path | None:
+    """The directory whose permissions caused `error` at `path`: the nearest that exists. None for another cause."""
+    if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return None
+    # Not `Path.is_dir`, which raises if a directory above may not be searched.
+    nearest = next((each for each in (path, *path.parents) if os.path.isdir(each)), None)  # noqa: PTH112
+    return None if nearest is None or os.access(nearest, os.W_OK | os.X_OK) else nearest
+
+
+def permission_hint(path: Path, error: OSError) -> str:
+    """The command that makes the directory of `path` writable, if that caused `error` and the directory is ours."""
+    import shlex  # only for this error
+
+    nearest = refusing_directory(path, error)
+    if nearest is None or error.errno == errno.EROFS or sys.platform == "win32":
+        return ""
+    highest = nearest
+    while highest.parent != highest and highest.parent.stat().st_uid == os.geteuid():
+        if os.access(highest.parent, os.W_OK | os.X_OK):
+            break
+        highest = highest.parent  # `chmod -R a-w` took the permission from each of them
+    if nearest.stat().st_uid != os.geteuid():
+        return ""
+    return f"chmod {'' if highest == nearest else '-R '}u+w {shlex.quote(str(highest))}"
 
 
 def limit_hint(error: OSError) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pytest_pyinstall.errors import LockTimeoutError, StoreError
 from pytest_pyinstall.system.documents import parse_json
-from pytest_pyinstall.system.files import host_name, limit_hint, make_directory
+from pytest_pyinstall.system.files import host_name, limit_hint, make_directory, permission_hint
 from pytest_pyinstall.system.log import StepLogger
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def _unusable(path: Path, error: OSError, setting: str) -> StoreError:
     if error.errno in _NO_LOCKS:
         reason = f"this filesystem has no locks ({reason})"
     directory = f"{setting} DIR" if setting.startswith("-") else f"{setting}=DIR"
-    hint = limit_hint(error) or f"move it to a directory that works: {directory}"
+    hint = limit_hint(error) or permission_hint(path, error) or f"another directory: {directory}"
     return StoreError(f"cannot lock {path}: {reason}", hint=hint)
 
 

@@ -1,5 +1,6 @@
 """P15: a store or installation that another user can change is rejected."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from fake_installations import KEY, names_in, publish
 from pytest_pyinstall.errors import StoreError, UnreadableStoreError
 from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.store import Store
+from pytest_pyinstall.system.files import storage_error
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
@@ -174,3 +176,46 @@ def test_a_file_in_place_of_the_store_is_a_store_error(store: Store) -> None:
         store.keys()
     with pytest.raises(StoreError, match="Not a directory"), store.claim(KEY):
         pass
+
+
+@pytest.fixture
+def modes_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write to each directory: answer by the mode, as for another user."""
+    monkeypatch.setattr(os, "access", lambda path, _: bool(Path(path).stat().st_mode & 0o200))
+
+
+@pytest.mark.usefixtures("modes_count")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs modes")
+def test_the_directory_that_refuses_is_named_once_with_its_chmod(tmp_path: Path) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "above" / "store"))
+    (tmp_path / "above").mkdir(mode=0o500)
+    access = Store(root=tmp_path / "above" / "store", boot="").access
+
+    error = access.unwritable(denied)
+
+    above = tmp_path / "above"
+    assert error.message == f"cannot write to the store {above}/store: {above}: Permission denied"
+    assert error.hint == f"chmod u+w {above}"
+
+
+@pytest.mark.usefixtures("modes_count")
+@pytest.mark.skipif(sys.platform == "win32", reason="needs modes")
+def test_the_hint_for_a_store_that_was_made_read_only_covers_all_of_it(tmp_path: Path) -> None:
+    locks = tmp_path / "store" / ".pytest-pyinstall" / "locks"
+    locks.mkdir(parents=True)
+    for directory in (locks, locks.parent, tmp_path / "store"):
+        directory.chmod(0o500)
+    denied = PermissionError(errno.EACCES, "Permission denied", str(locks / "x.lock"))
+    access = Store(root=tmp_path / "store", boot="").access
+
+    assert access.unwritable(denied).hint == f"chmod -R u+w {tmp_path}/store"
+    assert storage_error(locks / "x", denied).hint == f"chmod -R u+w {tmp_path}/store"
+    elsewhere = OSError(errno.EROFS, "Read-only file system", str(locks / "x.lock"))
+    assert access.unwritable(elsewhere).hint == "another directory: --python-store DIR"
+
+
+def test_an_error_at_the_store_itself_names_it_once(tmp_path: Path) -> None:
+    access = Store(root=tmp_path, boot="").access
+    error = access.unwritable(OSError(errno.EIO, "Input/output error", str(tmp_path)))
+
+    assert error.message == f"cannot write to the store {tmp_path}: Input/output error"

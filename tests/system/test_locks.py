@@ -144,7 +144,7 @@ def test_the_error_for_a_filesystem_without_locks_names_the_setting(
     monkeypatch.setattr(locks, "lock_descriptor", no_locks)
     with pytest.raises(StoreError, match="has no locks") as caught:
         _hold(tmp_path / "key.lock")
-    assert caught.value.hint == "move it to a directory that works: --python-store DIR"
+    assert caught.value.hint == "another directory: --python-store DIR"
 
 
 @pytest.mark.parametrize("plant", [lambda path: path.symlink_to("/etc/passwd"), lambda path: path.mkdir()])
