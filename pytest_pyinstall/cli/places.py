@@ -271,8 +271,8 @@ def _sharing(found: Mapping[str, Place]) -> tuple[bool, str]:
         return True, "store, scratch and cache share one volume"
     if device["store"] != device["scratch"]:
         return False, "scratch is on another volume than the store: installations cannot be published by renaming them"
-    others = " and ".join(name for name in ("cache", "archives", "environments") if device[name] != device["store"])
-    note = f"{others} on another volume than the store: files are copied instead of linked; everything else works"
+    others = ", ".join(name for name in ("cache", "archives", "environments") if device[name] != device["store"])
+    note = f"not on the volume of the store: {others}; files are copied instead of linked, everything else works"
     return False, note
 
 

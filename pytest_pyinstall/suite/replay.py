@@ -543,16 +543,16 @@ def _exception(tail: str) -> str:
     return tail if start is None else "\n".join(rest[start:]).strip()
 
 
+_LAST_LINE = re.compile(r"(?:=+ )?(?:no tests ran|\d+ \w+.*) in [\d.]+s(?: \([\d:]+\))?(?: =+)?$")
+"""The last line of pytest's output, also with ``-q``."""
+
+
 def _usage_error(tail: str) -> str:
     """The part of pytest's output that starts with the error; `tail` itself if there is no such line."""
     lines = [line for line in tail.splitlines() if not re.match(r"(ERROR: )?usage: ", line)]
     for index, line in enumerate(lines):
         if re.match(r"ERROR: |\S+: error: |\S*Error\b", line):
-            text = "\n".join(
-                line
-                for line in lines[index:]
-                if not re.match(r"=+ (no tests ran|.* in [\d.]+s).*=+$|no tests ran in [\d.]+s$", line)
-            ).strip()
+            text = "\n".join(line for line in lines[index:] if not _LAST_LINE.match(line)).strip()
             # The name at the start depends on the version of pytest and on how it was started.
             return re.sub(r"^(?!ERROR)\S+: error: ", "pytest: error: ", text)
     return tail or "pytest ended with a usage error"

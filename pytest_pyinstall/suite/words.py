@@ -541,7 +541,7 @@ def wrong_expression(config: pytest.Config) -> str:
 
 def _closest(path: Path) -> Path | None:
     """The existing path that is most similar to `path`, name by name; None if there is none."""
-    from difflib import get_close_matches
+    from difflib import SequenceMatcher, get_close_matches
 
     found = Path(path.anchor)
     for name in path.parts[len(found.parts) :]:
@@ -550,7 +550,8 @@ def _closest(path: Path) -> Path | None:
                 near = get_close_matches(name, os.listdir(found), n=1)  # noqa: PTH208  # only names
             except OSError:
                 return None
-            if not near:
+            # Without the suffixes: a common ``.py`` does not make two names similar.
+            if not near or SequenceMatcher(None, Path(name).stem, Path(near[0]).stem).ratio() < 0.6:
                 return None
             name = near[0]  # noqa: PLW2901
         found /= name

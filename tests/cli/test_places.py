@@ -45,7 +45,7 @@ def test_dir_names_the_file_of_an_ini_value(cli: Cli, project: Path, monkeypatch
 def test_dir_says_that_two_volumes_need_copies(cli: Cli, other_volume: Path) -> None:
     done = cli("dir", "--python-cache", str(other_volume / "pytest-pyinstall-cache"))
 
-    assert "another volume" in done.lines[-1]
+    assert "not on the volume of the store: " in done.lines[-1]
     assert "copied" in done.lines[-1]
     assert not cli("dir", "--json", "--python-cache", str(other_volume / "none")).document["one_volume"]
 

@@ -351,3 +351,11 @@ def test_the_first_line_of_an_error_contains_the_reason(run: Run, bench: Bench) 
     [line] = [line for line in result.outlines if line.startswith("ERROR [")]
     # The rest of the path is cut off at the width of the terminal.
     assert line.startswith("ERROR [py3.12,py3.13] - ERROR: not found: ")
+
+
+@pytest.mark.parametrize(
+    "last", ["no tests ran in 0.01s", "=== no tests ran in 0.02s ===", "2 errors in 62.00s (0:01:02)"]
+)
+def test_the_error_of_an_option_does_not_contain_the_duration(last: str) -> None:
+    # Otherwise the errors of two Pythons would differ, and be shown twice.
+    assert replay._usage_error(f"ERROR: not found: t.py::test_x\n\n{last}\n") == "ERROR: not found: t.py::test_x"

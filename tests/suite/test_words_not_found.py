@@ -12,6 +12,7 @@ LABELS = ("py3.9", "py3.13")
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     (tmp_path / "tests").mkdir()
+    (tmp_path / "slug.py").touch()
     (tmp_path / "tests" / "test_it.py").write_text(
         "def helper(): pass\ndef test_limit(): pass\nclass TestSlug:\n    async def test_title(self): pass\n"
     )
@@ -41,6 +42,7 @@ def test_a_mistyped_test_suggests_the_closest(directory: Path, typed: str, hint:
         ("test/test_it.py", "tests/test_it.py"),
         ("{}/tets/test_it.py", "tests/test_it.py"),
         ("zzz.py", ""),
+        ("nosuch.py", ""),  # similar to slug.py only with its suffix
         ("tests/zzz.py[py3.9]", ""),
     ],
 )
