@@ -123,7 +123,7 @@ class Installer(Value):
         """The tree of `build` in `scratch` and the digests of its files, from the cache or from a download."""
         from pytest_pyinstall.download.cache import archive_path
         from pytest_pyinstall.request.catalogue import mirrored
-        from pytest_pyinstall.store.tree_cache import add_tree, link_tree
+        from pytest_pyinstall.store.tree_cache import add_tree, link_tree, trees_directory
 
         settings = self.settings
         try:
@@ -131,6 +131,10 @@ class Installer(Value):
         except OSError as error:
             raise self.store.access.unwritable(error) from error
         if laid is not None:
+            place = trees_directory(settings.cache) / build.sha256
+            _LOGGER.info(
+                "%s: the unpacked archive is in the cache; each file has the right sha256: %s", build.key, place
+            )
             return laid
         if not archive_path(settings.cache, build).exists():
             build = self._downloadable(build)

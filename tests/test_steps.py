@@ -57,6 +57,8 @@ def test_verbose_says_that_an_archive_is_in_the_cache(capsys: pytest.CaptureFixt
     run(capsys, "remove", minor)
 
     assert "the archive is in the cache, with the right sha256" in run(capsys, "install", minor, "-v")
+    again = run(capsys, "install", "--reinstall", minor, "-v")
+    assert "the unpacked archive is in the cache; each file has the right sha256" in again
 
 
 def test_verbose_prints_skipped_pythons_with_the_reason(
