@@ -361,3 +361,21 @@ def test_a_catalogue_that_fails_is_requested_once(cli: Cli, tmp_path: Path) -> N
         assert len(web.requests) == 1
     assert done.err.count("HTTP 404") == 1
     assert "hint: another catalogue: --python-catalogue FILE or URL" in done.err
+
+
+@pytest.mark.parametrize("is_retried", [True, False])
+def test_a_catalogue_that_is_requested_again_has_no_message_about_waiting(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, is_retried: bool
+) -> None:
+    @contextmanager
+    def slow(say: Callable[[str], object], sentence: str) -> Iterator[None]:
+        yield
+        say(sentence)
+
+    monkeypatch.setattr("pytest_pyinstall.catalogues.said_if_slow", slow)
+    said: list[str] = []
+    with open_provisioner(settings, warn=said.append) as provisioner, provisioner.catalogues._waiting("x") as on_retry:
+        if is_retried:
+            on_retry()
+
+    assert said == ["x"] * (not is_retried)
