@@ -158,6 +158,7 @@ class _Reporter:
         self.deselected = 0
         self.passing = {}
         self.is_collection_sent = False
+        self.has_run = False
 
     def pytest_deselected(self, items):
         self.deselected += len(items)
@@ -255,6 +256,7 @@ class _Reporter:
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_runtest_logstart(self, nodeid, location):
+        self.has_run = True
         self.stream.end_if_alone()
         self.stream.send("s", self.indices.get(nodeid, nodeid))
         if self.reporter is None:
@@ -287,6 +289,7 @@ class _Reporter:
         self._send_report(report)  # as the other plugins have left it
 
     def _send_report(self, report):
+        self.has_run = True
         nodeid = report.nodeid
         index = self.indices.get(nodeid)
         is_plain = (
@@ -347,12 +350,29 @@ class _Reporter:
     def pytest_internalerror(self, excrepr):
         self.stream.send("internal", str(excrepr))
 
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session):
+        """Notice a plugin that runs nothing in place of pytest's own loop. The exit code is 0 then."""
+        outcome = yield
+        if outcome.excinfo is None and session.items and not self.has_run and not session.config.option.collectonly:
+            self.stream.send("incomplete", "none of the %d collected tests has run" % len(session.items))
+
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session):
         if self.shows_fixtures:
             self._printed("summary")
         reason = session.shouldfail or session.shouldstop
         self.stream.send("stopping", reason if isinstance(reason, str) else "")
+
+
+class _End:
+    """Notes that the session has come to its end, before a plugin can raise an exception there."""
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self):
+        global _has_finished
+        _has_finished = True
+        yield
 
 
 class _Ids:
@@ -474,7 +494,7 @@ class _JunitCase:
 
 _stream = None
 _document = {}
-_has_started = False
+_has_finished = False
 # Arguments with the label of this Python, each with and without it; other arguments; and ids for --deselect.
 _ids = {"places": [], "others": [], "deselect": {}}
 # The ids of the tests in the files of arguments with parameters, for the hint if one of them does not exist.
@@ -492,10 +512,12 @@ def main(path):
     has_ended = True
     try:
         code = int(pytest.main(_arguments()))
+        # A `pytest_cmdline_main` of the project that returns 0 has run no test. Other codes are errors already.
+        has_ended = _has_finished or code not in (0, 5)
     except SystemExit as end:
         # A conftest that calls `sys.exit` when it is imported has ended pytest before it could find any test. That is a
-        # crash, whatever the code. Later, pytest itself uses the code of a `SystemExit`.
-        has_ended = _has_started
+        # crash, whatever the code. After the session, pytest itself uses the code of a `SystemExit`.
+        has_ended = _has_finished
         code = 0 if end.code is None else end.code if isinstance(end.code, int) else 1
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
@@ -743,6 +765,7 @@ def _resolve_ids(config, parser, args, label):
     An id that ends in a label may name a test with that parameter, or may be the value of an option. So ids are kept in
     `_ids` until the tests are collected.
     """
+    global _has_finished
     import copy
 
     def places():
@@ -760,6 +783,7 @@ def _resolve_ids(config, parser, args, label):
             args.remove(word)
         else:
             _stream.send("unselected")
+            _has_finished = True
             pytest.exit("no test of this Python was selected", 5)
     bases = [base for _, base in _ids["places"]]
     _ids["others"] = [place for place in places() if place not in bases]
@@ -779,10 +803,8 @@ def _is_below(nodeid, place):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    global _has_started
     if _stream is None or hasattr(config, "workerinput"):
         return
-    _has_started = True
     option = config.option
     if getattr(option, "xmlpath", None) and hasattr(config, "stash"):  # from pytest 7 on
         from _pytest.junitxml import xml_key
@@ -799,6 +821,7 @@ def pytest_cmdline_main(config):
     _name_files(config, [name for name in _FILE_OPTIONS if name not in reports])
     _stream.send("start", pytest.__version__, "%d.%d.%d" % sys.version_info[:3], str(config.rootdir))
     config.pluginmanager.register(_Reporter(_stream, config), "_pyinstall_reporter")
+    config.pluginmanager.register(_End(), "_pyinstall_end")
     if any("[" in str(word) for word in config.args):
         config.pluginmanager.register(_Collected(), "_pyinstall_collected")
 

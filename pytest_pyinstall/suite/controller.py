@@ -681,7 +681,7 @@ class Suite:
                 row.tally.note = STOPPED
                 row.note_running_tests()
             # `pytest.exit` can set any exit code.
-            is_whole = row.is_over and row.exit_code in {0, 1, 5} and not row.interrupted
+            is_whole = row.is_over and row.exit_code in {0, 1, 5} and not (row.interrupted or row.incomplete)
             if not is_whole and row.unfinished and not self.config.option.collectonly:
                 row.tally.counts["not run"] = len(row.unfinished)
 

@@ -207,7 +207,7 @@ class ReportReplayer:
                 self._warned(row, fields)
             case ["start", _, python, _]:
                 self._started(row, python)
-            case ["interrupted" | "internal" | "stopping" as how, text]:
+            case ["incomplete" | "interrupted" | "internal" | "stopping" as how, text]:
                 row.end_by(how, text)
             case ["property", name, value]:
                 add_property(self.config, name, value)
@@ -435,7 +435,9 @@ class ReportReplayer:
             self._broken(row, text, note=f"did not start: {text.splitlines()[0].removeprefix('ERROR: ')}")
         elif row.internal_error:
             self._broken(row, row.internal_error, note="internal error of pytest")
-        elif row.exit_code == pytest.ExitCode.INTERRUPTED and not row.has_collect_error and not row.stopping:
+        elif text := _why_incomplete(row):
+            self._broken(row, text, note="stopped")
+        elif _is_interrupted(row):
             # The message of `pytest.exit` is the whole reason. After Ctrl-C, the output shows the place.
             text = "" if row.interrupted.startswith("Exit: ") else f"\n\n{tail}"
             how = f": {row.interrupted}" if row.interrupted else ""
@@ -525,6 +527,20 @@ def first_error(row: InterpreterRun) -> str:
     first, *more = row.error.splitlines()
     hints = [line for line in more if line.startswith("hint: ")]
     return "\n".join([f"ERROR [{row.label}] - {first.removeprefix('ERROR: ')}", *hints])
+
+
+def _is_interrupted(row: InterpreterRun) -> bool:
+    """Whether Ctrl-C or `pytest.exit` ended the session, and no other error says so."""
+    if row.exit_code == pytest.ExitCode.INTERRUPTED:
+        return not row.has_collect_error and not row.stopping
+    return bool(row.interrupted) and row.exit_code in {0, 5}  # `pytest.exit` can set any exit code
+
+
+def _why_incomplete(row: InterpreterRun) -> str:
+    """Why a session without another error ended before it had run its tests; empty if it has run them."""
+    if row.incomplete and row.exit_code == 0:
+        return f"pytest ended with exit code 0, but {row.incomplete}"
+    return f"the session was stopped: {row.stopping}" if row.stopping and not row.failures else ""
 
 
 def _end_of_output(tail: str) -> str:

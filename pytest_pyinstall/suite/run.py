@@ -84,6 +84,7 @@ class InterpreterRun:
         self.internal_error = ""
         self.interrupted = ""  # the exception: of Ctrl-C, of `pytest.exit`, or of errors during collection
         self.stopping = ""
+        self.incomplete = ""  # why pytest has not run its tests, whatever its exit code
         self.exit_code: int | None = None
         self.coverage: list[Any] | None = None
         self.failed_ids: list[str] = []
@@ -102,10 +103,12 @@ class InterpreterRun:
         return ".".join(map(str, interpreter.version_info[:3])) if interpreter else ""
 
     def end_by(self, how: str, text: str) -> None:
-        """Record what ends the session: an exception that interrupts it, an internal error, or ``-x`` and others."""
+        """Record what ends the session: an interrupt, an internal error, a loop without tests, or ``-x`` and others."""
         if how == "interrupted":
             self.interrupted = text.removeprefix("_pytest.outcomes.")
             self.note_running_tests()
+        elif how == "incomplete":
+            self.incomplete = text
         elif how == "internal":
             self.internal_error = text
         else:

@@ -90,6 +90,65 @@ def test_p18_a_conftest_that_exits_is_an_error_of_its_python(run: Run, project: 
     assert re.search(f"the interpreter ended with {shown.replace('*', '.*')}", result.stdout.str(), re.DOTALL)
 
 
+ENDS_WITHOUT_TESTS = """
+import os, sys, pytest
+label = os.environ["PYTEST_PYINSTALL_SUITE"]
+if label == "py3.9":
+    %s
+else:
+    %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [
+        (
+            "def pytest_configure(): pytest.exit('enough', returncode=0)",
+            "def pytest_runtest_teardown(): pytest.exit('enough', returncode=0)",
+            ["the interpreter ended with exit code 0", "the session was interrupted: Exit: enough"],
+        ),
+        (
+            "def pytest_runtest_setup(item): item.session.shouldstop = 'enough'",
+            "def pytest_collection_finish(): pytest.exit('not here', returncode=5)",
+            ["the session was stopped: enough", "the session was interrupted: Exit: not here"],
+        ),
+        (
+            "def pytest_cmdline_main(): return 0",
+            "def pytest_runtestloop(): return True",
+            [
+                "the interpreter ended with exit code 0",
+                "pytest ended with exit code 0, but none of the 2 collected tests has run",
+            ],
+        ),
+    ],
+    ids=["exit", "stop", "hooks"],
+)
+def test_a_session_that_ends_before_its_tests_is_an_error(
+    run: Run, bench: Bench, first: str, second: str, shown: list[str]
+) -> None:
+    conftest = ENDS_WITHOUT_TESTS % (first, second)
+    bench(files={"conftest.py": conftest, "test_it.py": "def test_one(): pass\ndef test_two(): pass\n"})
+    result = run()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert result.parseoutcomes()["errors"] == 2
+    for line in shown:
+        assert line in result.outlines
+
+
+def test_a_session_that_stops_early_under_one_python_is_an_error(run: Run, bench: Bench) -> None:
+    stop = "def pytest_runtest_teardown(item): item.session.shouldstop = 'enough'"
+    bench(
+        files={
+            "conftest.py": ENDS_WITHOUT_TESTS % (stop, "pass"),
+            "test_it.py": "def test_one(): pass\ndef test_two(): pass\n",
+        }
+    )
+    result = run()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=3, errors=1)
+
+
 def test_a_segmentation_fault_shows_only_the_frames_of_the_test(run: Run, project: Path) -> None:
     (project / "test_demo.py").write_text("import ctypes\ndef test_it(): ctypes.string_at(0)\n", "utf-8")
     result = run(pythons=(NEW,))
@@ -247,9 +306,9 @@ def test_an_exit_in_a_test_shows_its_reason_and_what_did_not_run(run: Run, proje
         "utf-8",
     )
     result = run()
-    result.assert_outcomes(passed=2, errors=1)
+    result.assert_outcomes(passed=2, errors=2)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["ERROR [[]py3.9[]] - the session was interrupted: Exit: enough"])
+    result.stdout.fnmatch_lines(["ERROR *py3.9*py3.12* - the session was interrupted: Exit: enough"])
     assert "the end of its output" not in result.stdout.str().lower()
     assert "no tests ran" not in result.stdout.str()
     text = "2 tests did not run: Exit: enough in test_demo.py::test_exit (*)"
