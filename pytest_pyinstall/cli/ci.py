@@ -321,7 +321,8 @@ def report_parser(parser: argparse.ArgumentParser) -> None:
         "Merge the JUnit files below DIR, one per CI job, into one table of results per\n"
         "Python, and list the tests that failed. In a file that --python-suite wrote,\n"
         "test ids end in their Python. For other files, it comes from the name of the\n"
-        "file or its directory (junit-py39.xml). The exit code is 1 if a test failed."
+        "file or its directory (junit-py39.xml). The exit code is 1 if a test failed,\n"
+        "or if a suite did not run all tests."
     )
     parser.epilog = examples_text("report artifacts", "report artifacts --html matrix.html")
     parser.add_argument("directory", metavar="DIR", help="the directory of the JUnit files, at any depth")

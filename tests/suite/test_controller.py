@@ -586,7 +586,7 @@ def test_a_plugin_that_only_some_environments_have_is_missing_only_there(run: Ru
         [
             "*ERROR collecting [[]py3.9[]]*",
             "pytest: error: unrecognized arguments: --timeout-method=thread",
-            "hint: the environment of py3.9 lacks pytest-timeout (--timeout-method): set *",
+            "hint: the environment of py3.9 lacks pytest-timeout (--timeout-method): add *",
         ]
     )
 
