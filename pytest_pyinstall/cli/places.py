@@ -327,8 +327,8 @@ def _file_json(file: CachedFile) -> dict[str, Any]:
 def dir_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Show each directory, the setting that decided it, its volume, and whether they\n"
-        "share one, and the configuration file that was read. With a NAME, print only that\n"
-        "path."
+        "share one, and the configuration file that was read. With a NAME, print only\n"
+        "that path."
     )
     parser.epilog = examples_text("dir", "dir store", "dir --cache-key --python 3.12")
     parser.add_argument("name", nargs="?", metavar="NAME", help=", ".join(PLACES))
