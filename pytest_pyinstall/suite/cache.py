@@ -283,7 +283,7 @@ def install_as_editable(packages: Path, wheel: Path) -> None:
 
 def wheel_directory(shelf: Path, project: Path, inputs: Inputs) -> Path:
     """The directory in `shelf` for the wheel of `project` in the state that `inputs` describe. It may not exist."""
-    parts = {name: value for name, value in inputs.parts.items() if name != "what is installed"}
+    parts = {name: value for name, value in inputs.parts.items() if name != "the requirements"}
     words = (json.dumps(sorted(parts.items())), str(project))
     state, name = (hashlib.sha256(word.encode("utf-8", "surrogateescape")).hexdigest()[:16] for word in words)
     return shelf / f".wheel-{name}-{state}"

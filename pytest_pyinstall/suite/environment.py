@@ -143,8 +143,9 @@ def make_environment(
         uv = find_uv(environ)
         why = found or _what_changed(plan)
         if say is not None:
-            line = f"making an environment for {interpreter.key.display_name} ({'uv' if uv else 'pip; faster with uv'})"
-            say(f"{line}: {why}" if why else line)
+            label = f"{interpreter.key.display_name} {name}".rstrip()
+            line = f"making an environment for {label} ({'uv' if uv else 'pip; faster with uv'})"
+            say(f"{line}; {why}" if why else line)
         final, editable = _make(plan, environ=environ, uv=uv, lock_timeout=lock_timeout, say=say, why=why)
         leases.enter_context(lease(final))
         _delete_older(plan, final)

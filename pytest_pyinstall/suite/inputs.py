@@ -131,7 +131,7 @@ class Inputs:
         self._seen: set[tuple[Path, bool]] = set()
         self._texts: dict[Path, str] = {}
         words = repr((spec.project and spec.editable, spec.project and spec.extras, spec.requirements, spec.resolution))
-        self._put("what is installed", words + "\n".join(spec.constraints))
+        self._put("the requirements", words + "\n".join(spec.constraints))
         self._requirements(spec.requirements)
         for name in sorted((*_LOCKS, *(path.name for path in spec.directory.glob("pylock*.toml")))):
             self._file(spec.directory / name)

@@ -216,6 +216,6 @@ def test_a_lock_file_decides_if_a_command_of_tox_obeys_it(write: Write) -> None:
     assert recipe.describe([python()])[0].endswith("installs, with `uv sync`, uv.lock")
     before = parts(recipe)
     write(uv_DOT_lock='[[package]]\nname = "a"\nversion = "1.3"\n')
-    assert changes(before, parts(read_recipe(directory))) == ["what is installed", "uv.lock"]
+    assert changes(before, parts(read_recipe(directory))) == ["the requirements", "uv.lock"]
     write(tox_DOT_ini="[testenv]\ncommands =\n    uv pip install a\n    pytest\n")
     assert read_recipe(directory).spec(python()).constraints == ()
