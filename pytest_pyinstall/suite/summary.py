@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.suite.replay import rows_by_text
 from pytest_pyinstall.suite.report import Coverage, Matrix, Tally, page, table
-from pytest_pyinstall.suite.run import InterpreterRun, named
+from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -291,7 +291,7 @@ def write_table(reporter: Any, tallies: Sequence[Tally]) -> None:
 
 
 def write_unfinished(reporter: Any, rows: Sequence[InterpreterRun]) -> None:
-    """Write how many tests of which Pythons did not run to their end, and which were running."""
+    """Write which Pythons ran no test or not all of them, and the tests that were running when they were stopped."""
     groups: dict[str, list[str]] = {}
     for row in rows:
         if not (count := row.tally.counts.get("not run")):
@@ -302,6 +302,9 @@ def write_unfinished(reporter: Any, rows: Sequence[InterpreterRun]) -> None:
         groups.setdefault(f"{text} in {', '.join(running)}" if running else text, []).append(row.label)
     for text, labels in groups.items():
         reporter.write_line(f"{', '.join(labels)}: {text}", red=True)
+    idle = [row.label for row in rows if row.exit_code == 5 and row.tally.note != NOT_SELECTED]
+    if 0 < len(idle) < len(rows):
+        reporter.write_line(f"{', '.join(idle)}: no test was found or selected", yellow=True)
 
 
 def write_missing(

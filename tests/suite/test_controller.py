@@ -175,6 +175,14 @@ def test_a_session_without_tests_has_the_exit_code_of_pytest(run: Run, project: 
     assert run("-k", "nothing_is_called_so").ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
+def test_a_python_without_tests_is_named(run: Run, project: Path) -> None:
+    code = "import sys\ncollect_ignore = ['test_demo.py'] if sys.version_info < (3, 10) else []\n"
+    (project / "conftest.py").write_text(code, "utf-8")
+    result = run("-k", "fine")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["py3.9: no test was found or selected"])
+
+
 def test_a_syntax_error_on_one_python_is_an_error_of_that_python_alone(run: Run, project: Path) -> None:
     (project / "test_new.py").write_text("def test_it():\n    match 1:\n        case 1: pass\n", "utf-8")
     (project / "test_also.py").write_text("def test_it(): pass\n", "utf-8")
