@@ -108,12 +108,15 @@ def _merge_tests_without_plugin(reports: Sequence[Any]) -> list[Any]:
         key = (message, report.nodeid.rpartition("[")[2]) if is_without else (index,)
         groups.setdefault(key, []).append(report)
     merged = []
-    for first, *more in groups.values():
-        if more:  # `first` is a copy
+    for (cause, *_), (first, *more) in groups.items():
+        if isinstance(cause, str):
+            first = copy.copy(first)  # noqa: PLW2901
             path, line, domain = first.location
-            first.location = (path, line, f"{domain}, and {len(more)} more test{'s' if len(more) > 1 else ''}")
+            tests = f" (and {len(more)} more test{'s' if len(more) > 1 else ''})" if more else ""
+            first.location = (path, line, f"{domain}{tests}")
+            # As text, whose first line is the line of the short summary, without ``Failed:``.
             text = str(first.longrepr).strip()
-            first.longrepr = _WITHOUT_PLUGIN.sub(rf"\g<0> ({len(more) + 1} tests)", text, count=1)
+            first.longrepr = _WITHOUT_PLUGIN.sub(rf"\g<0> ({len(more) + 1} tests)", text, count=1) if more else text
         merged.append(first)
     return merged
 

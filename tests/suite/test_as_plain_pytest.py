@@ -185,7 +185,7 @@ def test_our_fixtures_fail_with_a_hint_in_an_environment_without_the_plugin(run:
     # Once for each fixture, because the cause is the environment.
     headings = [line.strip("_ ") for line in result.outlines if line.startswith("___")]
     assert headings == [
-        f"ERROR at setup of test_python — py{NEW}, and 1 more test",
+        f"ERROR at setup of test_python — py{NEW} (and 1 more test)",
         f"ERROR at setup of test_env — py{NEW}",
     ]
     causes = [line for line in result.outlines if line.startswith("the fixture")]
@@ -193,6 +193,7 @@ def test_our_fixtures_fail_with_a_hint_in_an_environment_without_the_plugin(run:
         "the fixture `python` needs pytest-pyinstall in this environment (2 tests)",
         "the fixture `python_env` needs pytest-pyinstall in this environment",
     ]
+    assert not [line for line in result.outlines if line.startswith("ERROR") and "Failed: " in line]
 
 
 def test_the_progress_ends_at_100_percent_and_never_goes_beyond(run: Run, bench: Bench) -> None:
