@@ -239,7 +239,7 @@ def _configures_pytest(place: Place, block: Block) -> None:
     assert "Cannot use both" in place.run("pytest -q --python current test_it.py", code=4)
 
 
-@runs("README.md: def test_it_imports(python):", "README.md: pytest --python 3.9,3.13")
+@runs("README.md: def test_a_program_runs(python):", "README.md: pytest --python 3.9,3.13")
 def _tests_a_library(place: Place, block: Block) -> None:
     place.library()
     place.write("pyproject.toml", (place.project / "pyproject.toml").read_text())
