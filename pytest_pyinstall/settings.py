@@ -284,15 +284,15 @@ def _location(option: Option, value: _GivenValue) -> str:
 def _local(option: Option, value: _GivenValue) -> str:
     """An absolute path. Raises if there is no such file, and the value looks like a keyword or a host."""
     path = _path(option, value)
-    is_host = re.match(r"[\w.-]+:[0-9]+(/|$)", value.text)
-    near = closest_names([value.text], option.keywords, cutoff=0.6)
-    if not (is_host or near) or path.exists():
+    if path.exists():
         return str(path)
-    if near:
+    if near := closest_names([value.text], option.keywords, cutoff=0.6):
         msg = f"{value.place}: there is no file {path}; did you mean {near[0]}?"
         raise InvalidSettingError(msg, hint=_example(value, near[0]))
-    msg = f"{value.place}: {value.text} is neither a directory nor a URL, which begins with https:// or http://"
-    raise InvalidSettingError(msg, hint=_example(value, f"http://{value.text}"))
+    if re.match(r"[\w.-]+:[0-9]+(/|$)", value.text):
+        msg = f"{value.place}: {value.text} is neither a directory nor a URL, which begins with https:// or http://"
+        raise InvalidSettingError(msg, hint=_example(value, f"http://{value.text}"))
+    return str(path)
 
 
 def _signer(environ: Mapping[str, str], directory: Path) -> Signer:
