@@ -284,7 +284,7 @@ def _location(option: Option, value: _GivenValue) -> str:
 def _local(option: Option, value: _GivenValue) -> str:
     """An absolute path. Raises if there is no such file, and the value looks like a keyword or a host."""
     path = _path(option, value)
-    if path.exists():
+    if os.path.exists(path):  # noqa: PTH110  # of a directory that cannot be read, `Path.exists` raises
         return str(path)
     if near := closest_names([value.text], option.keywords, cutoff=0.6):
         msg = f"{value.place}: there is no file {path}; did you mean {near[0]}?"

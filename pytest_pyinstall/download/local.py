@@ -34,7 +34,7 @@ def open_file_url(url: str, *, hint: str = _MIRROR_HINT, what: str = "cannot rea
             limit = limit_hint(error) if isinstance(error, OSError) else ""
     kind = MissingFileError if flaw == "no such file" else FetchError
     if kind is MissingFileError:
-        absent = [parent for parent in paths[0].parents if not parent.exists()]
+        absent = [parent for parent in paths[0].parents if not os.path.exists(parent)]  # noqa: PTH110  # it never raises
         # A mirror has a directory for each release, so one that is absent is usual.
         flaw += f"; there is no directory {absent[-1]}" if len(absent) > 1 else ""
     raise kind(f"{what} {paths[0]}: {flaw}", hint=limit or hint)
