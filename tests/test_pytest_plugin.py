@@ -40,6 +40,7 @@ def test_missing_pythons_are_installed_and_each_runs_the_test(pytester: pytest.P
 def test_p2_a_changed_byte_that_keeps_pytest_from_starting_is_named(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(): pass")
     assert pytester.runpytest_subprocess("--python=3.9", "--python-suite").ret == 0
+    name = "cpython-3.9.* is broken: lib/python3.9/json/decoder.py: has other content"
     (module,) = store().glob("cpython-3.9.*/lib/python3.9/json/decoder.py")
     module.write_bytes(module.read_bytes().replace(b"import re", b"imPort re", 1))  # each use compares only the size
     result = pytester.runpytest_subprocess("--python=3.9", "--python-suite")
@@ -47,9 +48,15 @@ def test_p2_a_changed_byte_that_keeps_pytest_from_starting_is_named(pytester: py
     result.stdout.fnmatch_lines(
         [
             "*SyntaxError: invalid syntax",
-            "cpython-3.9.* is broken: lib/python3.9/json/decoder.py: has other content",
+            name,
             "hint: pytest-pyinstall verify --repair 3.9.*",
         ]
+    )
+    # The same if the environment cannot be made.
+    pytester.makepyprojecttoml("[dependency-groups]\ntest = ['iniconfig']")
+    result = pytester.runpytest_subprocess("--python=3.9", "--python-suite")
+    result.stdout.fnmatch_lines(
+        [name, "hint: pytest-pyinstall verify --repair 3.9.*", "ERROR [[]py3.9[]] - cpython-3.9.*"]
     )
 
 

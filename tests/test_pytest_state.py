@@ -224,7 +224,7 @@ def test_a_failure_shows_the_line_of_the_test_and_none_of_ours(pytester: pytest.
         def test_not_sent(python): python.call(lambda: 3)
         def test_no_such_argument(python): python.call(test_not_sent, wrong=1)
         def test_failing(python): python.run("-c", "raise SystemExit(3)")
-        def test_endless(python): python.run("-c", "while True: pass", timeout=0.1)
+        def test_endless(python): python.run("-c", "print('hello', flush=True); [0 for _ in iter(int, 1)]", timeout=1)
         def test_nowhere(python): python.run("-c", "", cwd="nowhere")
         def test_no_program(python_env): python_env.run("no-such-program")
         def test_no_package(python_env): python_env.install("./no-such-directory")
@@ -235,6 +235,7 @@ def test_a_failure_shows_the_line_of_the_test_and_none_of_ours(pytester: pytest.
     lines = result.stdout.lines
     assert not [line for line in lines if re.search(r"(?:pytest_pyinstall/|subprocess|inspect)\w*\.py:\d+", line)]
     assert sum(bool(re.match(r"test_\w+\.py:\d+: \w+", line)) for line in lines) == 7
+    result.stdout.fnmatch_lines(["E   --- standard output ---", "E   hello"])
 
 
 def test_path_is_restored_after_the_session(pytester: pytest.Pytester, full: Path) -> None:

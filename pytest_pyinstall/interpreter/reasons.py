@@ -23,6 +23,8 @@ _MOST_LINES = 3
 def reason_of(output: Sequence[str]) -> str:
     """The reason for the failure, in one line. Empty if there is no output."""
     lines, hints = _split_hints(output)
+    if found := _of_connection(lines):
+        return found + hints
     if found := _of_proof(lines) or _of_build(lines) or _exception(lines):
         return ("build dependencies: " if any(map(_OF_BUILD_SYSTEM.search, lines)) else "") + found + hints
     errors = [index for index, line in enumerate(lines) if line.lower().startswith("error: ")]
@@ -33,8 +35,6 @@ def reason_of(output: Sequence[str]) -> str:
         return (lines or [""])[-1] + hints
     error = re.sub("^(ERROR|error): ", "", lines[errors[0]])
     more = lines[errors[0] + 1 :]
-    if "(from versions: none)" in error and (broken := next(filter(None, map(_BROKEN.search, lines)), None)):
-        return f"no connection to the package index: {broken[1]}; {error}"
     details = _details_of_pip(more)
     if details and "these package versions have conflicting dependencies" in error:
         error = details.pop(0) if details[0].startswith(_NO_FILE) else "conflict"
@@ -53,6 +53,7 @@ def _split_hints(output: Sequence[str]) -> tuple[list[str], str]:
     for line in output:
         plain = re.sub(r"^[^\w.<\[('\"]*(?:[├╰]─▶|Caused by:|cause:)\s*", "cause: ", line)
         plain = re.sub(r"^[^\w.<]+", "", plain).strip()
+        plain = re.sub(r"(?<=retries) in [\d.]+m?s\b", "", plain)  # it would differ between the Pythons
         if _OF_ANY_BUILD in plain:
             is_hint = False
         elif re.match(r"hint\b", plain):
@@ -131,6 +132,17 @@ def _causes(lines: Sequence[str]) -> list[str]:
 
 _BROKEN = re.compile(r"after connection broken by .*?([A-Z][a-z][\w ]+)'\)'")
 """What pip says before each attempt after a failed connection. In the end it only says that there is no version."""
+
+
+def _of_connection(lines: Sequence[str]) -> str:
+    """The reason if pip, also the one that installs the requirements of a build, could not reach the index."""
+    broken = next(filter(None, map(_BROKEN.search, lines)), None)
+    missing = next((line for line in lines if "(from versions: none)" in line), "")
+    return (
+        f"no connection to the package index: {broken[1]}; {missing.removeprefix('ERROR: ')}"
+        if broken and missing
+        else ""
+    )
 
 
 _NO_FILE = "no file for "

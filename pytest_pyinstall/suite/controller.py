@@ -473,7 +473,9 @@ class Suite:
                     and self.config.getoption("verbose", 0) > 0
                 ):
                     self.say(f"the output of the installer for {row.label}:\n{error.output.strip()}")
-                replayer.report_missing(row, str(error), skips=self.pythons.skips_missing)
+                flaw = self._flaw_of(row.choice.interpreter)
+                why = f"{flaw.strip()}\n\n{error}" if flaw else str(error)
+                replayer.report_missing(row, why, skips=self.pythons.skips_missing)
             if replayer.session.shouldfail or replayer.session.shouldstop:
                 break
             self._say_error(row)
@@ -638,7 +640,7 @@ class Suite:
         return happened or code is not None
 
     def _flaw_of(self, python: Interpreter | None) -> str:
-        """What is wrong with a Python of the store whose pytest did not start. Each use compares sizes, not content."""
+        """What is wrong with a Python of the store that failed. Each use compares sizes of files, not content."""
         if python is None or python.source != "store":
             return ""
         found = self.pythons.provisioner.store.look(python.key, content=True)

@@ -4,6 +4,7 @@ import ast
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -237,8 +238,18 @@ def _reject_unknown(extras: Sequence[str], base: Recipe) -> None:
     known = sorted(_extras(base.directory, base.document))
     for extra in extras:
         if normalized(extra) not in map(normalized, known):
-            message = f"{base.directory / 'pyproject.toml'}: there is no extra {extra!r}"
-            raise InvalidSettingError(message, hint=", ".join(known) or "pyinstall_suite_install")
+            message = f"{base.directory / 'pyproject.toml'}: there is no extra {extra!r}{_among(known)}"
+            raise InvalidSettingError(message, hint=_install_line("-e .[{}]", extra, known))
+
+
+def _among(known: Sequence[str]) -> str:
+    return f", only {', '.join(known)}" if known else ""
+
+
+def _install_line(form: str, name: str, known: Sequence[str]) -> str:
+    """The setting with the closest of the `known` extras or groups."""
+    near = get_close_matches(name, known, n=1, cutoff=0) if known else []
+    return f'pyinstall_suite_install = ["{form.format(near[0]) if near else "-e ."}"]'
 
 
 class LocalTarget(Value):
@@ -432,8 +443,8 @@ def _group(document: Mapping[str, Any], name: str, path: Path, seen: tuple[str, 
     if normalized(name) in seen:
         raise InvalidSettingError(f"{path}: the dependency group {name!r} includes itself")
     if not isinstance(items, list):
-        message = f"{path}: there is no dependency group {name!r}"
-        raise InvalidSettingError(message, hint=", ".join(by_name) or "pyinstall_suite_install")
+        message = f"{path}: there is no dependency group {name!r}{_among([*by_name])}"
+        raise InvalidSettingError(message, hint=_install_line("--group {}", name, [*by_name]))
     lines: list[str] = []
     sources = _tools.uv_sources(path.parent, document)
     for item in items:

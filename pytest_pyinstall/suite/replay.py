@@ -25,7 +25,7 @@ from pytest_pyinstall.system.documents import parse_json
 from pytest_pyinstall.system.processes import ending_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = [
@@ -376,7 +376,20 @@ class ReportReplayer:
         self.matrix.put(data["nodeid"] or "collection", row.label, Cell(outcome=outcome, text=text_of(report)))
         if is_of_tests and (match := _MISSING_MODULE.search(report.longreprtext)):
             self._is_missing(f"the module {match[1].partition('.')[0]}", row)
-        self.config.hook.pytest_collectreport(report=report)
+        with self._without_collecting():
+            self.config.hook.pytest_collectreport(report=report)
+
+    @contextlib.contextmanager
+    def _without_collecting(self) -> Iterator[None]:
+        """At a terminal, pytest's reporter would write "collecting 0 items / 1 error" over dots of other Pythons."""
+        is_at_terminal = getattr(self._reporter, "isatty", False)
+        if is_at_terminal:
+            self._reporter.isatty = False
+        try:
+            yield
+        finally:
+            if is_at_terminal:
+                self._reporter.isatty = is_at_terminal
 
     def _report(self, row: InterpreterRun, data: dict[str, Any]) -> Any:
         nodeid = data["nodeid"]

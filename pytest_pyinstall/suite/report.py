@@ -295,7 +295,7 @@ def _case(case: ET.Element, named: str, labels: frozenset[str]) -> tuple[str, st
     test, bracket, last = name.removesuffix("]").rpartition("[")
     if bracket and name.endswith("]") and last in labels:
         name, label = test, last
-    test = "::".join(filter(None, (case.get("classname", ""), name)))
+    test = "::".join(filter(None, (case.get("classname", ""), name))) or "collection"  # of a whole Python
     outcome, text = _outcome_of(case)
     try:
         seconds = float(case.get("time") or 0)

@@ -136,8 +136,10 @@ class _ErrorText:
 
 
 def _error_in(text: str) -> str:
-    """The first line of the exception in which the traceback in `text` ends; empty if there is no traceback."""
+    """The first line of the exception in which the traceback in `text` ends, or the usage error; empty for others."""
     lines = text.splitlines()
+    if lines and lines[0].startswith("ERROR: "):  # pytest's usage error, after pytest's own ``ERROR`` of the summary
+        return lines[0].removeprefix("ERROR: ")
     if marked := [index for index, line in enumerate(lines) if re.match(r"E( |$)", line)]:
         # pytest marks the lines of the exception. Those of a SyntaxError start with the place.
         start = next(index for index in reversed(marked) if index - 1 not in marked)

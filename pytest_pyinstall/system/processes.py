@@ -70,6 +70,11 @@ def run(
         ) as process:
             output, errors = _communicated(process, input or "", timeout)
     except (OSError, subprocess.TimeoutExpired) as error:
+        if isinstance(error, subprocess.TimeoutExpired):
+            for name, printed in (("standard output", error.stdout), ("standard error", error.stderr)):
+                if printed:  # bytes, although the streams are text, but for Windows
+                    text = printed if isinstance(printed, str) else printed.decode("utf-8", "backslashreplace")
+                    error.add_note(f"--- {name} ---\n{tail(text)}")
         raise error.with_traceback(None) from None  # without the frames of `subprocess`
     return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 

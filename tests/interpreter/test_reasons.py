@@ -94,6 +94,21 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
             ),
         ),
         (
+            # pip, for the requirements of a build.
+            (
+                "  error: subprocess-exited-with-error\n  pip subprocess to install build dependencies did not run"
+                " successfully.\n  │ exit code: 1\n  ╰─> [3 lines of output]\n      WARNING: Retrying (Retry(total=0))"
+                " after connection broken by 'NewConnectionError('<HTTPConnection at 0x7f>: Failed to establish a new"
+                " connection: [Errno 111] Connection refused')': /simple/flit-core/\n      ERROR: Could not find a"
+                " version that satisfies the requirement flit_core>=3.4 (from versions: none)\n      ERROR: No matching"
+                " distribution found for flit_core>=3.4\n      [end of output]\n"
+            ),
+            (
+                "no connection to the package index: Connection refused;"
+                " Could not find a version that satisfies the requirement flit_core>=3.4 (from versions: none)"
+            ),
+        ),
+        (
             # A proof of several steps: the facts, first of the package that cannot be had, and uv's own hint.
             (
                 "error: No solution found when resolving dependencies\n"

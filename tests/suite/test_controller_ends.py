@@ -289,6 +289,25 @@ def test_a_session_whose_terminal_is_closed_ends_by_sighup_and_leaves_nothing(ru
     wait_until(lambda: not any(map(is_running, pids)))
 
 
+def test_an_error_during_collection_leaves_the_progress_of_other_pythons_at_a_terminal(run: Run, bench: Bench) -> None:
+    broken = "import sys\nassert sys.version_info >= (3, 10)\ndef test_it(): pass\n"
+    place = bench(files={"test_it.py": broken})
+    run(pythons=(NEW,))
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "pytest", "-p", "no:randomly", "--python-suite", *asked(OLD, NEW)]
+    shown = b""
+    with subprocess.Popen(command, cwd=place, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # the process has closed its side
+            while part := os.read(ours, 10000):
+                shown += part
+        process.wait(LONG)
+    os.close(ours)
+    assert b"1 passed" in shown
+    assert b"1 error" in shown
+    assert b"collecting 0 items" not in shown
+
+
 def test_a_crash_after_the_last_test_is_an_error_as_under_plain_pytest(run: Run, bench: Bench) -> None:
     code = "import atexit, os\ndef test_it():\n    if os.environ['PYTEST_PYINSTALL_SUITE'] == 'py3.9':\n"
     bench(files={"test_it.py": f"{code}        atexit.register(os.kill, os.getpid(), 11)\n"})

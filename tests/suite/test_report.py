@@ -278,3 +278,10 @@ addEventListener("load", () => setTimeout(() => {
     assert out["last"] == ["3.13", "django5.2", "8000 passed"]
     assert out["wide"] is True
     assert out["ms"] < 3000
+
+
+def test_an_error_of_a_whole_python_has_the_name_of_the_job_summary(tmp_path: Path) -> None:
+    case = '<testcase classname="" name="[py3.14]"><error message="no build of it">text</error></testcase>'
+    labels = '<properties><property name="pytest-pyinstall" value="py3.14"/></properties>'
+    (tmp_path / "a.xml").write_text(f"<testsuites><testsuite>{labels}{case}</testsuite></testsuites>", "utf-8")
+    assert [*read_junit(tmp_path).rows] == ["collection"]
