@@ -382,14 +382,14 @@ class ReportReplayer:
     @contextlib.contextmanager
     def _without_collecting(self) -> Iterator[None]:
         """At a terminal, pytest's reporter would write "collecting 0 items / 1 error" over dots of other Pythons."""
-        is_at_terminal = getattr(self._reporter, "isatty", False)
-        if is_at_terminal:
-            self._reporter.isatty = False
+        before = getattr(self._reporter, "isatty", None)  # a function, or until pytest 8 a bool
+        if before is not None:
+            self._reporter.isatty = (lambda: False) if callable(before) else False
         try:
             yield
         finally:
-            if is_at_terminal:
-                self._reporter.isatty = is_at_terminal
+            if before is not None:
+                self._reporter.isatty = before
 
     def _report(self, row: InterpreterRun, data: dict[str, Any]) -> Any:
         nodeid = data["nodeid"]
