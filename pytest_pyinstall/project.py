@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, NoMatchError
 from pytest_pyinstall.request.request import Request, parse_requests
+from pytest_pyinstall.system.documents import parse_python
 from pytest_pyinstall.system.files import read_toml
 from pytest_pyinstall.system.values import Value, replace
 
@@ -272,7 +273,7 @@ def _listed(directory: Path, value: str | None) -> str | None:
 def _setup_py(path: Path) -> _Source:
     """The literal arguments of ``setup(…)``, directly or through a name that the module assigns a literal to."""
     try:
-        module = ast.parse(path.read_bytes())
+        module = parse_python(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return _Source(path=path)  # Python 2, or a broken file: nothing in it can be read without running it
     names = {

@@ -6,14 +6,13 @@ These are pure functions: `finish` applies them to a tree in scratch, `mirror pa
 import ast
 import json
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import PurePosixPath
 
 from pytest_pyinstall.request.identity import Key
-from pytest_pyinstall.system.documents import parse_json
+from pytest_pyinstall.system.documents import parse_json, parse_python
 
 __all__ = [
     "BUILT_PREFIX",
@@ -56,11 +55,6 @@ The sysconfig data comes last: from its prefix, the next run sees whether an ear
 
 
 Relocate = Callable[[str], str]
-
-
-_PARSING = threading.Lock()
-"""CPython 3.11 counts the depth of every tree under construction in one place, so that two threads which parse at once
-can end in a ``SystemError`` (gh-106905)."""
 
 
 def standard_library(key: Key) -> tuple[str, ...]:
@@ -111,8 +105,7 @@ def read_variables(text: str) -> dict[str, object]:
 def _parsed(text: str) -> Mapping[str, object]:
     """Cache the last text, because the prefix of a file is usually read right before the file is changed."""
     try:
-        with _PARSING:
-            tree = ast.parse(text)
+        tree = parse_python(text)
         for node in tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
                 return dict(ast.literal_eval(node.value))

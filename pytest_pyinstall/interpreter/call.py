@@ -19,6 +19,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.errors import CallError, UsageError
+from pytest_pyinstall.system.documents import parse_python
 from pytest_pyinstall.system.processes import ending_of, run_into, tail
 from pytest_pyinstall.system.temporary import temporary_directory
 
@@ -213,7 +214,7 @@ def _source(function: FunctionType) -> tuple[str, int]:
 def _definition(function: FunctionType) -> ast.FunctionDef:
     name = function.__qualname__
     try:
-        tree = ast.parse(_source(function)[0])
+        tree = parse_python(_source(function)[0])
     except SyntaxError as error:
         raise _uncallable(name, f"its source cannot be read: {error}") from error
     node = next((node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)), None)

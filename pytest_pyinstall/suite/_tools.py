@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.project import specifier_of_poetry
 from pytest_pyinstall.system import files
-from pytest_pyinstall.system.documents import parse_json
+from pytest_pyinstall.system.documents import parse_json, parse_python
 
 __all__ = [
     "UNKNOWN",
@@ -235,7 +235,7 @@ def nox(directory: Path, document: Mapping[str, Any], extras: Iterable[str]) -> 
     The file is parsed and not run. `extras` are the extras of the project.
     """
     try:
-        tree = ast.parse((directory / "noxfile.py").read_bytes())
+        tree = parse_python((directory / "noxfile.py").read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.args.args]

@@ -20,6 +20,7 @@ from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.project import read_project
 from pytest_pyinstall.suite._tools import as_list, as_table, read_ini, read_toml, uv_sources
 from pytest_pyinstall.suite.recipe import EnvironmentSpec, can_be_installed, local_target
+from pytest_pyinstall.system.documents import parse_python
 
 __all__ = ["OPTION", "Inputs", "changes", "explicit_packages", "lines_of"]
 
@@ -332,7 +333,7 @@ class Inputs:
     def _python_that_builds(self, project: Path, source: bytes) -> None:
         """Add the files that `source`, a ``setup.py``, names, and the modules beside it that it imports."""
         try:
-            tree = ast.parse(source)
+            tree = parse_python(source)
         except (SyntaxError, ValueError, RecursionError):
             return
         texts = {
@@ -608,7 +609,7 @@ def _declarations(source: bytes, *names: str) -> bytes | str:
     The whole module if it has no such assignment.
     """
     try:
-        tree = ast.parse(source)
+        tree = parse_python(source)
     except (SyntaxError, ValueError, RecursionError):
         return source
     found = [
@@ -626,7 +627,7 @@ def _declarations(source: bytes, *names: str) -> bytes | str:
 def _import_of(source: bytes, name: str) -> tuple[int, str] | None:
     """The place that the module `source` imports `name` from: number of leading dots, module. None if it does not."""
     with contextlib.suppress(SyntaxError, ValueError, RecursionError):
-        for node in ast.parse(source).body:
+        for node in parse_python(source).body:
             if isinstance(node, ast.ImportFrom) and any((alias.asname or alias.name) == name for alias in node.names):
                 return node.level, node.module or ""
     return None

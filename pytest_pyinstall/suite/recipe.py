@@ -16,6 +16,7 @@ from pytest_pyinstall.suite import _tools
 from pytest_pyinstall.suite._tools import Dependencies, as_list, as_table, normalized, read_ini, read_toml
 from pytest_pyinstall.suite._tox import Tox, ToxEnvironment, read_tox
 from pytest_pyinstall.suite.variants import Variant
+from pytest_pyinstall.system.documents import parse_python
 from pytest_pyinstall.system.values import Value, replace
 
 __all__ = ["EnvironmentSpec", "LocalTarget", "Recipe", "can_be_installed", "local_target", "read_recipe"]
@@ -480,7 +481,7 @@ def _extras(directory: Path, document: Mapping[str, Any]) -> set[str]:
 def _extras_of_setup(source: str) -> Iterator[str]:
     """The extras that a ``setup.py`` names: in a dictionary in the call, or in a variable that the call gets."""
     try:
-        nodes = list(ast.walk(ast.parse(source)))
+        nodes = list(ast.walk(parse_python(source)))
     except (SyntaxError, ValueError, RecursionError):
         return
     values = [node.value for node in nodes if isinstance(node, ast.keyword) and node.arg == "extras_require"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from pytest_pyinstall.suite.variants import keyword_expression
+from pytest_pyinstall.system.documents import parse_python
 from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
@@ -643,10 +644,9 @@ def _relative(path: Path, directory: Path) -> str:
 
 def _tests_in(path: Path) -> list[str]:
     """The names of the classes and tests in a file, ``TestIt::test_it``; empty if it cannot be read."""
-    import ast
 
     try:
-        return list(_names(ast.parse(path.read_bytes()).body, ""))
+        return list(_names(parse_python(path.read_bytes()).body, ""))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return []
 

@@ -350,7 +350,7 @@ def test_the_first_line_of_an_error_contains_the_reason(run: Run, bench: Bench) 
 
     [line] = [line for line in result.outlines if line.startswith("ERROR [")]
     # The rest of the path is cut off at the width of the terminal.
-    assert line.startswith("ERROR [py3.12,py3.13] - ERROR: not found: ")
+    assert line.startswith("ERROR [py3.12,py3.13] - not found: ")
 
 
 @pytest.mark.parametrize(
