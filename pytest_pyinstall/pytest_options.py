@@ -106,7 +106,11 @@ def with_notes(config: pytest.Config, error: pytest.UsageError) -> pytest.UsageE
 def written_ini_values(config: pytest.Config) -> Mapping[str, Any]:
     """All ini values, also those that pytest does not know, as they are written in the file or after ``-o``."""
     found: Mapping[str, Any] = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001  # the second is deprecated since pytest 9
-    return {name: getattr(value, "value", value) for name, value in found.items()}  # an object since pytest 9
+    values = {name: getattr(value, "value", value) for name, value in found.items()}  # an object since pytest 9
+    # Until pytest 8, those after ``-o`` are not among them.
+    options = getattr(config, "known_args_namespace", config.option)
+    typed = [str(word).partition("=") for word in getattr(options, "override_ini", None) or ()]
+    return values | {name: value for name, equals, value in typed if equals}
 
 
 class _IniParser:

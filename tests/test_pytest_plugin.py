@@ -55,9 +55,7 @@ def test_p2_a_changed_byte_that_keeps_pytest_from_starting_is_named(pytester: py
     # The same if the environment cannot be made.
     pytester.makepyprojecttoml("[dependency-groups]\ntest = ['iniconfig']")
     result = pytester.runpytest_subprocess("--python=3.9", "--python-suite")
-    result.stdout.fnmatch_lines(
-        [name, "hint: pytest-pyinstall verify --repair 3.9.*", "ERROR [[]py3.9[]] - cpython-3.9.*"]
-    )
+    result.stdout.fnmatch_lines([name, "hint: pytest-pyinstall verify --repair 3.9.*", "ERROR [[]py3.9[]]*"])
 
 
 def test_without_a_request_the_running_interpreter_runs_the_test_once(pytester: pytest.Pytester) -> None:
