@@ -16,6 +16,7 @@ __all__ = [
     "closest_names",
     "given_with_o",
     "ini_origin",
+    "ini_place",
     "misspelled_names",
     "notes_on_names",
     "probable_truth",
@@ -322,15 +323,22 @@ SETTINGS = tuple(option for option in OPTIONS if option.field and option.option)
 """The settings that can be given as an option, to pytest and on the command line."""
 
 
-def given_with_o(config: "pytest.Config") -> "frozenset[str]":
-    """The names of the ini values that were given to pytest with ``-o``, and not in a file."""
+def given_with_o(config: "pytest.Config") -> "dict[str, str | None]":
+    """The ini values that were given to pytest with ``-o``, and not in a file. None if there is no ``=``."""
     options = getattr(config, "known_args_namespace", config.option)
-    return frozenset(word.partition("=")[0] for word in getattr(options, "override_ini", None) or ())
+    words = [str(word).partition("=") for word in getattr(options, "override_ini", None) or ()]
+    return {name: value if equals else None for name, equals, value in words}
 
 
 def ini_origin(config: "pytest.Config", name: str) -> "tuple[str, Path | None]":
     """The origin of the ini value `name`, and its file: `name` and pytest's ini file, or ``-o NAME`` and None."""
     return (f"-o {name}", None) if name in given_with_o(config) else (name, config.inipath)
+
+
+def ini_place(config: "pytest.Config", name: str) -> str:
+    """`ini_origin` for a message: ``NAME in FILE``, or without a file ``NAME`` or ``-o NAME``."""
+    origin, file = ini_origin(config, name)
+    return origin if file is None else f"{origin} in {file}"
 
 
 _PREFIXES = ("--python-", "--pyinstall-", "--", "pyinstall_", "PYTEST_PYINSTALL_")

@@ -17,6 +17,7 @@ from pytest_pyinstall.options import (
     closest_names,
     given_with_o,
     ini_origin,
+    ini_place,
     notes_on_names,
     probable_truth,
 )
@@ -108,9 +109,7 @@ def written_ini_values(config: pytest.Config) -> Mapping[str, Any]:
     found: Mapping[str, Any] = config._inicfg if hasattr(config, "_inicfg") else config.inicfg  # noqa: SLF001  # the second is deprecated since pytest 9
     values = {name: getattr(value, "value", value) for name, value in found.items()}  # an object since pytest 9
     # Until pytest 8, those after ``-o`` are not among them.
-    options = getattr(config, "known_args_namespace", config.option)
-    typed = [str(word).partition("=") for word in getattr(options, "override_ini", None) or ()]
-    return values | {name: value for name, equals, value in typed if equals}
+    return values | {name: value for name, value in given_with_o(config).items() if value is not None}
 
 
 class _IniParser:
@@ -237,13 +236,8 @@ def requests_of(config: pytest.Config) -> tuple[Iterable[object], str, Path] | N
     if text := os.environ.get(_PYTHON.variable):
         return [text], _PYTHON.variable, invoked
     if items := _in_ini(config):
-        return items, _ini_place(config, _PYTHON.ini), _ini_directory(config)
+        return items, ini_place(config, _PYTHON.ini), _ini_directory(config)
     return None
-
-
-def _ini_place(config: pytest.Config, name: str) -> str:
-    origin, file = ini_origin(config, name)
-    return origin if file is None else f"{origin} in {file}"
 
 
 def _typed(config: pytest.Config) -> Sequence[str]:
@@ -286,7 +280,7 @@ def _in_ini(config: pytest.Config) -> Sequence[object]:
             from pytest_pyinstall.configuration import corrected_example
 
             written = written_ini_values(config).get(_PYTHON.ini)
-            hint = corrected_example(written, origin=_ini_place(config, _PYTHON.ini))
+            hint = corrected_example(written, origin=ini_place(config, _PYTHON.ini))
             raise pytest.UsageError(f"{error}\nhint: {hint}") from None
     return _as_written(config, value)
 
@@ -319,7 +313,7 @@ def ini_value(config: pytest.Config, name: str) -> Any:
         origin = ini_origin(config, name)[0]
         value = _example(config, option)
         hint = f"{origin} = {value}" if origin == name else f"{origin}={value}"
-        failure = f"{failure if name in failure else f'{_ini_place(config, name)}: {failure}'}\nhint: {hint}"
+        failure = f"{failure if name in failure else f'{ini_place(config, name)}: {failure}'}\nhint: {hint}"
     raise pytest.UsageError(failure)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_pyinstall.options import ini_origin
+from pytest_pyinstall.options import ini_origin, ini_place
 from pytest_pyinstall.pytest_options import (
     check_ini_values_of_suite,
     ini_value,
@@ -170,8 +170,8 @@ class State:
         else:
             option, default, use = "--python-suite", self._default_python(), " --python-suite"
             if not config.option.pyinstall_suite:
-                origin, file = ini_origin(config, "pyinstall_suite")
-                option = origin if file is None else f"{origin} in {file}"
+                option = ini_place(config, "pyinstall_suite")
+                _, file = ini_origin(config, "pyinstall_suite")
                 use = " -o pyinstall_suite=true" if file is None else ""
         why = reason_without_requests(config.inipath, unread)
         hint = f"{self._flag} {shlex.quote(','.join(texts) or default)}{use}"

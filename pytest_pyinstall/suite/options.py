@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_pyinstall.errors import InvalidSettingError, UsageError
-from pytest_pyinstall.options import ini_origin
+from pytest_pyinstall.options import ini_origin, ini_place
 from pytest_pyinstall.project import directory_of_project
 from pytest_pyinstall.settings import example_at
 from pytest_pyinstall.suite.words import Words, read_words
@@ -277,7 +277,7 @@ def jobs_of(config: pytest.Config) -> int:
         jobs = 0
     if jobs < 1:
         origin, file = ("--python-jobs", None) if option else ini_origin(config, "pyinstall_jobs")
-        place = f"{origin} in {file}" if file else origin
+        place = "--python-jobs" if option else ini_place(config, "pyinstall_jobs")
         message = f"{place}: {text!r} is not a number of Pythons"
         raise InvalidSettingError(message, hint=example_at(origin, "2", file=file))
     return jobs

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
 from pytest_pyinstall.errors import UsageError
-from pytest_pyinstall.options import ini_origin
+from pytest_pyinstall.options import ini_origin, ini_place
 from pytest_pyinstall.settings import example_at
 from pytest_pyinstall.suite.variants import Variant, parse_variants
 
@@ -263,7 +263,7 @@ def _variants(config: pytest.Config) -> tuple[Variant, ...]:
             return f"{origin} = {json.dumps([text], ensure_ascii=False)}"
         return example_at(origin, text, file=file)
 
-    place = f"{origin} in {file}" if file else origin
+    place = ini_place(config, "pyinstall_suite_with")
     return parse_variants(map(str, config.getini("pyinstall_suite_with")), option=place, example=example)
 
 
