@@ -467,7 +467,7 @@ class _Installer:
         return True
 
     def _install(self, *more: str) -> None:
-        """Install the words of the plan and `more`. If pip fails, find out what is missing. Raises as `install`.
+        """Install the requirements of the plan and `more`. If pip fails, find out what is missing. Raises as `install`.
 
         pip may name a wheel that does not support this Python as its only reason. Without those, it names what it
         cannot find. They are excluded in rounds, because pip has not looked at all wheels.

@@ -4,13 +4,13 @@ import ast
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pytest_pyinstall.errors import InvalidSettingError
 from pytest_pyinstall.interpreter.interpreter import Interpreter
+from pytest_pyinstall.options import closest_names
 from pytest_pyinstall.project import read_project
 from pytest_pyinstall.suite import _tools
 from pytest_pyinstall.suite._tools import Dependencies, as_list, as_table, normalized, read_ini, read_toml
@@ -249,7 +249,7 @@ def _among(known: Sequence[str]) -> str:
 
 def _install_line(form: str, name: str, known: Sequence[str]) -> str:
     """The setting with the closest of the `known` extras or groups."""
-    near = get_close_matches(name, known, n=1, cutoff=0) if known else []
+    near = closest_names([name], known, cutoff=0)
     return f'pyinstall_suite_install = ["{form.format(near[0]) if near else "-e ."}"]'
 
 

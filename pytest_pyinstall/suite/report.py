@@ -152,7 +152,7 @@ def table(tallies: Sequence[Tally], *, time_title: str = "time") -> list[str]:
 
 
 def _names_of(tallies: Sequence[Tally]) -> list[str]:
-    """The names of the rows. Two Pythons of the same version are told apart by their labels."""
+    """The names of the rows. Their labels distinguish two Pythons of the same version."""
     names = [tally.python or tally.label for tally in tallies]
     return [
         f"{name} ({tally.label})" if names.count(name) > 1 else name for name, tally in zip(names, tallies, strict=True)

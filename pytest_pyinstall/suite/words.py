@@ -385,14 +385,14 @@ class _Finder(NamedTuple):
             elif not there and name not in names and (near := _near(name, names)):
                 typed = typed._replace(test=near)
                 parameters = parameters if parameters in self._parameters(path, near) else ""
-                return f"{match[0]}\nhint: {pasted(f'{typed.place}::{near}{parameters}{label}')}"
+                return f"{match[0]}\nhint: {shlex.quote(f'{typed.place}::{near}{parameters}{label}')}"
             if why:
                 self.words.remove(word)  # the next error of the same test is that of another word
-                hint = pasted(f"{typed.place}::{name}{parameters}{label}")
+                hint = shlex.quote(f"{typed.place}::{name}{parameters}{label}")
                 return f"ERROR: not found: {word}\n({why})\nhint: {hint}"
         if there or name in names or not (near := _near(name, names)):
             return match[0]
-        return f"{match[0]}\nhint: {pasted(f'{_relative(path, self.directory)}::{near}')}"
+        return f"{match[0]}\nhint: {shlex.quote(f'{_relative(path, self.directory)}::{near}')}"
 
     def _parameters(self, path: Path, test: str) -> list[str]:
         return [each.parameters for each in self.known if each.test == test and each.is_in(path, self.root)]
@@ -489,10 +489,10 @@ class MistypedIds:
             rest, _, last = typed.parameters[1:-1].rpartition("-")
             if not self._pythons and (version := _VERSION.fullmatch(last)) and (f"[{rest}]" if rest else "") in there:
                 parameters = f"[{rest}-{version[1]}]" if rest else f"[{version[1]}]"
-                hint = f"--python {version[1]} {pasted(f'{typed.place}::{name}{parameters}')}"
+                hint = f"--python {version[1]} {shlex.quote(f'{typed.place}::{name}{parameters}')}"
                 return f"{text}\nhint: {hint}"
             parameters = closest_parameters(typed.parameters, there)
-            return f"{text}\nhint: {pasted(f'{typed.place}::{name}{parameters}')}"
+            return f"{text}\nhint: {shlex.quote(f'{typed.place}::{name}{parameters}')}"
         return error.string
 
     def _of_suite(self, text: str, word: str, labels: str) -> str:
@@ -500,7 +500,7 @@ class MistypedIds:
         versions = [label if label.startswith("pypy") else label[2:] for label in labels.split(",") if label]
         given = self._requests if set(versions) <= set(self._pythons) else versions
         option = f"--python {shlex.quote(','.join(given))} " if given else ""
-        return f"{text}\n([{labels}] is for --python-suite)\nhint: {option}--python-suite {pasted(word)}"
+        return f"{text}\n([{labels}] is for --python-suite)\nhint: {option}--python-suite {shlex.quote(word)}"
 
 
 def mistyped_place(words: "Words", directory: Path) -> str:
@@ -631,11 +631,6 @@ def _is_same(one: str, other: str) -> bool:
 
 def _dotted(version: str) -> str:
     return f"3.{version[1:]}" if re.fullmatch(r"3\d{1,2}t?", version) else version
-
-
-def pasted(nodeid: str) -> str:
-    """`nodeid` as a shell takes it."""
-    return shlex.quote(nodeid)
 
 
 def _relative(path: Path, directory: Path) -> str:
