@@ -63,10 +63,13 @@ class Installer(Value):
         broken installation is repaired: from its own files if none has lost its content, and with what the user added
         to it. Afterwards the installation is complete, or nothing has changed. Raises `PyinstallError`.
         """
+        if not (reinstall or keep_added) and self.store.wait(build.key):
+            # Without the claim: of many processes that waited, all look at once.
+            if interpreter := self._installed_meanwhile(self.store.look(build.key)):
+                return interpreter, "present"
         # Only a comparison of the content shows every kind of damage.
         with self.store.claim(build.key, content=keep_added) as claim:
-            if not reinstall and isinstance(interpreter := self._interpreter(claim.installation), Interpreter):
-                _LOGGER.info("%s: another process installed it meanwhile", build.key)
+            if not reinstall and (interpreter := self._installed_meanwhile(claim.installation)):
                 return interpreter, "present"
             _LOGGER.debug("%s: claimed; the work is done in %s", build.key, claim.scratch)
             was_broken = claim.installation is not None and self._is_attested(claim.installation)
@@ -98,6 +101,13 @@ class Installer(Value):
         return _ours(
             published.key, published.home, proven.version_info
         ), "repaired" if was_broken and not reinstall else "installed"
+
+    def _installed_meanwhile(self, found: Installation | BrokenInstallation | None) -> Interpreter | None:
+        interpreter = self._interpreter(found)
+        if not isinstance(interpreter, Interpreter):
+            return None
+        _LOGGER.info("%s: another process installed it meanwhile", interpreter.key)
+        return interpreter
 
     def _attestation(self, build: Build) -> Attestation | None:
         """The attestation of the archive, or None if the settings require none. Downloaded before the archive."""

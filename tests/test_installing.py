@@ -1,9 +1,12 @@
 """A build is installed, repaired or rejected, with real archives, interpreters and servers."""
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import archives
 import pytest
@@ -19,9 +22,13 @@ from pytest_pyinstall.errors import (
     ProbeError,
     PyinstallError,
 )
+from pytest_pyinstall.interpreter.interpreter import Interpreter
+from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.progress import Lines
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
 from pytest_pyinstall.settings import Settings
+from pytest_pyinstall.store.installation import Installation
+from pytest_pyinstall.system.locks import is_free
 
 VERSIONS = list(archives.interpreters())
 
@@ -48,6 +55,35 @@ def test_a_damaged_installation_is_repaired_automatically(settings: Settings, pr
     assert provided.how == "repaired"
     assert provided.interpreter.run("-c", "import json").returncode == 0
     assert "json/__init__.py: missing; repairing it" in warnings[0]
+
+
+def test_p4_a_process_that_waited_for_an_installation_checks_it_without_the_claim(
+    settings: Settings, provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter = provision(NEWEST, settings)
+    store = provisioner.store
+    (build,) = (each.record.build for each in store.installations() if isinstance(each, Installation) and each.record)
+    lock = store.private / "locks" / f"{build.key}.lock"
+    is_waiting = threading.Event()
+    free: list[bool] = []
+
+    def asked(path: Path) -> bool:
+        answer = is_free(path)
+        is_waiting.set()
+        return answer
+
+    def probed(*arguments: Any, **more: Any) -> Interpreter:
+        free.append(is_free(lock))
+        return probe(*arguments, **more)
+
+    monkeypatch.setattr("pytest_pyinstall.store.store.is_free", asked)
+    monkeypatch.setattr("pytest_pyinstall.interpreter.probe.probe", probed)
+    with ThreadPoolExecutor(1) as threads:
+        with store.claim(build.key):
+            installing = threads.submit(provisioner.installer.install, build)
+            assert is_waiting.wait(60)
+        assert installing.result() == (interpreter, "present")
+    assert free == [True]
 
 
 def test_an_installation_from_the_cache_is_announced_because_it_has_no_bar(provisioner: Provisioner) -> None:

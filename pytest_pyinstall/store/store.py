@@ -40,7 +40,7 @@ from pytest_pyinstall.store.manifest import (
     unexpected,
 )
 from pytest_pyinstall.system.files import children, delete, is_abandoned, make_directory
-from pytest_pyinstall.system.locks import hold, seize, share
+from pytest_pyinstall.system.locks import hold, is_free, seize, share
 from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
@@ -188,18 +188,25 @@ class Store(Value):
         from pytest_pyinstall.store.claim import Claim
 
         self._prepare()
-        with (
-            hold(
-                self._lock_path(key),
-                timeout=self.lock_timeout,
-                purpose=f"for {key}",
-                setting=SETTING,
-                note=self._lock_path(key).with_suffix(".holder"),
-                on_wait=self.on_wait,
-            ),
-            self._scratch(key) as scratch,
-        ):
+        with self._hold(key), self._scratch(key) as scratch:
             yield Claim(store=self, key=key, scratch=scratch, installation=self.look(key, content=content))
+
+    def wait(self, key: Key) -> bool:
+        """Wait until no process holds the claim of `key`. False, at once, if none does.
+
+        All processes that wait go on together, because each holds the lock only for an instant. With `claim`, each
+        would wait until the one before it has looked. Raises what `claim` raises.
+        """
+        if is_free(self._lock_path(key)):
+            return False
+        with self._hold(key):
+            return True
+
+    def _hold(self, key: Key) -> contextlib.AbstractContextManager[None]:
+        path = self._lock_path(key)
+        note = path.with_suffix(".holder")
+        purpose = f"for {key}"
+        return hold(path, timeout=self.lock_timeout, purpose=purpose, setting=SETTING, note=note, on_wait=self.on_wait)
 
     @contextlib.contextmanager
     def lease(self, prefix: Path) -> Iterator[bool]:

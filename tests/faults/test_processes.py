@@ -279,7 +279,7 @@ def test_p4_a_process_that_waits_for_a_lock_has_not_imported_the_downloader(work
             modules = set(process.stdout.readline().split())
         process.kill()
         process.stdin.close()
-    assert "pytest_pyinstall.store.claim" in modules
+    assert "pytest_pyinstall.installing" in modules
     for name in ("download.fetch", "download.client", "archive.streaming", "archive.unpack", "archive.finish"):
         assert f"pytest_pyinstall.{name}" not in modules, name
     assert modules & {"httpcore2", "ssl", "isal", "subprocess", "rich"} <= {"subprocess"}

@@ -3,16 +3,21 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_installations import KEY, OLDER, VERSION_INFO, build_of, names_in, publish, tree_in
+from waiting import wait_until
 
 from pytest_pyinstall.errors import LockTimeoutError
+from pytest_pyinstall.store import store as store_module
 from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.store import Store
+from pytest_pyinstall.system.locks import is_free
 
 
 def test_the_record_describes_the_published_installation(store: Store) -> None:
@@ -87,6 +92,32 @@ def test_removing_an_installation_removes_its_record_and_link(store: Store) -> N
 def test_p5_a_claim_does_not_wait_for_another_key(store: Store) -> None:
     with store.claim(KEY):
         publish(replace(store, lock_timeout=0), OLDER)
+
+
+def test_p4_all_processes_that_wait_for_a_claim_go_on_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.wait(KEY) is False
+    asked: list[bool] = []
+
+    def ask(path: Path) -> bool:
+        asked.append(is_free(path))
+        return asked[-1]
+
+    monkeypatch.setattr(store_module, "is_free", ask)
+    others = 4
+    together = threading.Barrier(others, timeout=60)
+
+    def wait() -> bool:
+        has_waited = store.wait(KEY)
+        together.wait()  # fails if one of them had to wait until another one has finished
+        return has_waited
+
+    with ThreadPoolExecutor(others) as threads:
+        with store.claim(KEY):
+            waiting = [threads.submit(wait) for _ in range(others)]
+            wait_until(lambda: len(asked) == others)
+        assert [each.result() for each in waiting] == [True] * others
+    with store.claim(KEY), pytest.raises(LockTimeoutError):
+        replace(store, lock_timeout=0.05).wait(KEY)
 
 
 def test_p6_two_writers_of_one_key_succeed_without_a_lock(store: Store) -> None:
