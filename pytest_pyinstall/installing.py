@@ -190,11 +190,14 @@ class Installer(Value):
         return build
 
     def _prove(self, tree: Path, build: Build) -> Interpreter:
-        """Run the Python in `tree`. Raises an error if it does not start here, or is not what its key says."""
+        """Run the Python in `tree`. Raises an error if it does not start here, or is not what its key says.
+
+        The archives contain no byte code, and compiling what a start imports takes longer than the start itself.
+        """
         from pytest_pyinstall.interpreter.probe import probe
 
         try:
-            return probe(tree / build.key.executable, environ=self.environ, expected=build.key)
+            return probe(tree / build.key.executable, environ=self.environ, expected=build.key, write_byte_code=True)
         except ProbeError as error:
             if is_noexec(tree):
                 msg = f"nothing can be started from the store {self.settings.store}: its volume is mounted noexec"

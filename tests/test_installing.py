@@ -1,6 +1,8 @@
 """A build is installed, repaired or rejected, with real archives, interpreters and servers."""
 
 import json
+import os
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +86,23 @@ def test_p4_a_process_that_waited_for_an_installation_checks_it_without_the_clai
             assert is_waiting.wait(60)
         assert installing.result() == (interpreter, "present")
     assert free == [True]
+
+
+@pytest.mark.parametrize("version", sorted({VERSIONS[0], NEWEST}))
+def test_an_installed_python_starts_without_compiling_anything(settings: Settings, version: str) -> None:
+    """The archives of python-build-standalone contain no byte code, and each probe would compile the same modules."""
+    before = os.umask(0)
+    try:
+        interpreter = provision(version, settings)
+    finally:
+        os.umask(before)
+    trace = interpreter.run("-I", "-B", "-v", "-c", "").stderr
+    read = re.findall(r"# code object from '?(.*?)'?$", trace, re.MULTILINE)
+
+    assert [name for name in read if name.endswith(".py")] == []
+    assert "lib/python" in trace
+    assert {each.stat().st_mode & 0o777 for each in interpreter.prefix.rglob("__pycache__")} == {0o755}
+    assert [each for each in settings.store.rglob("*.pyc") if each.stat().st_mode & 0o022] == []
 
 
 def test_an_installation_from_the_cache_is_announced_because_it_has_no_bar(provisioner: Provisioner) -> None:

@@ -63,12 +63,15 @@ def probe(
     timeout: float = 15.0,
     expected: Key | None = None,
     stop: threading.Event | None = None,
+    write_byte_code: bool = False,
 ) -> Interpreter:
     """Run `executable` once, and return the interpreter that it describes, with this path made absolute.
 
     It runs with ``-I -B``, without standard input, in the root directory. Of `environ` it gets only `PATH`, the locale,
     the home and temporary directories and what Windows itself needs, so nothing redirects it or its loader. Nothing is
-    written. After `timeout` seconds, or soon after another thread sets `stop`, its whole process group is killed.
+    written, unless `write_byte_code` is set: then it saves the byte code of the modules that its start imports, in
+    directories that only their owner can change. After `timeout` seconds, or soon after another thread sets `stop`, its
+    whole process group is killed.
 
     With `expected`, the interpreter must have that key's implementation, version and variant, and its target as far as
     an interpreter knows it. The result then has exactly this key.
@@ -77,7 +80,7 @@ def probe(
     than Python 3.6, or is not the `expected` one. Thread-safe.
     """
     executable = executable.absolute()
-    document = _ask(executable, environ, timeout, stop)
+    document = _ask(executable, environ, timeout, stop, write_byte_code)
     interpreter = _understood(document, executable, source)
     if expected is not None:
         interpreter = _compared(interpreter, expected)
@@ -85,9 +88,12 @@ def probe(
     return interpreter
 
 
-def _ask(executable: Path, environ: Mapping[str, str], timeout: float, stop: threading.Event | None) -> dict[str, Any]:
+def _ask(
+    executable: Path, environ: Mapping[str, str], timeout: float, stop: threading.Event | None, write_byte_code: bool
+) -> dict[str, Any]:
     deadline = time.monotonic() + timeout
-    returncode, output = _run(executable, ["-I", "-B"], environ, deadline, timeout, stop)
+    flags = ["-I"] if write_byte_code else ["-I", "-B"]
+    returncode, output = _run(executable, flags, environ, deadline, timeout, stop)
     if returncode == 2 and b"Unknown option: -I" in output:  # Python 2: the error names its version
         returncode, output = _run(executable, ["-E", "-s", "-B"], environ, deadline, timeout, stop)
     if returncode != 0:
@@ -163,6 +169,7 @@ def _start(
                 bufsize=0,
                 cwd=executable.anchor,
                 env=clean_environment(environ),
+                umask=-1 if windows else 0o022,
                 start_new_session=not windows,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
