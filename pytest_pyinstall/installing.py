@@ -63,10 +63,13 @@ class Installer(Value):
         broken installation is repaired: from its own files if none has lost its content, and with what the user added
         to it. Afterwards the installation is complete, or nothing has changed. Raises `PyinstallError`.
         """
-        if not (reinstall or keep_added) and self.store.wait(build.key):
+        if (
+            not (reinstall or keep_added)
+            and self.store.wait(build.key)
             # Without the claim: of many processes that waited, all look at once.
-            if interpreter := self._installed_meanwhile(self.store.look(build.key)):
-                return interpreter, "present"
+            and (interpreter := self._installed_meanwhile(self.store.look(build.key)))
+        ):
+            return interpreter, "present"
         # Only a comparison of the content shows every kind of damage.
         with self.store.claim(build.key, content=keep_added) as claim:
             if not reinstall and (interpreter := self._installed_meanwhile(claim.installation)):
