@@ -44,6 +44,7 @@ from pytest_pyinstall.errors import (
     UsageError,
 )
 from pytest_pyinstall.interpreter.pack import Packable, look_at, pack_one
+from pytest_pyinstall.progress import size_text
 from pytest_pyinstall.request.catalogue import document_place, key_name, mirrored, row_of, triple_of
 from pytest_pyinstall.request.identity import Attestation, Build, Key, Signer
 from pytest_pyinstall.system.documents import parse_json
@@ -149,7 +150,7 @@ def _pack(
         )
         with archive.open("rb") as file:
             _publish(directory, file, directory / tag / name, build)
-    say(f"packed {directory / tag / name}")
+    say(f"+ {key} packed, {size_text(build.size)}")
     return Packed(
         build=build,
         path=directory / tag / name,

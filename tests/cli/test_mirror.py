@@ -82,7 +82,7 @@ def test_two_processes_that_pack_at_once_make_one_archive(tmp_path: Path, mirror
     assert digests == {build["sha256"]} == {catalogue(mirror_directory)[key].sha256}
     assert "other" in document
     assert len(list((tmp_path / archives.TAG).iterdir())) == 1
-    assert sorted(line.partition(" ")[0] for line in said) == ["packed", "packed", "packing", "packing"]
+    assert sorted(line.partition(" ")[0] for line in said) == ["+", "+", "packing", "packing"]
 
 
 @needs_posix

