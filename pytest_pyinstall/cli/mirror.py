@@ -141,16 +141,12 @@ def _pack(
     with temporary_directory() as scratch:
         archive = scratch / name
         contents = pack_one(packable, archive, scratch=scratch, environ=environ)
-        build = Build(
-            key=key,
-            url=f"{RELEASES}/{tag}/{quote(name)}",
-            sha256=_sha256(archive),
-            size=archive.stat().st_size,
-            tag=tag,
-        )
+        size = archive.stat().st_size
+        url = f"{RELEASES}/{tag}/{quote(name)}"
+        build = Build(key=key, url=url, sha256=_sha256(archive), size=size, tag=tag)
         with archive.open("rb") as file:
             _publish(directory, file, directory / tag / name, build)
-    say(f"+ {key} packed, {size_text(build.size)}")
+    say(f"+ {key} packed, {size_text(size)}")
     return Packed(
         build=build,
         path=directory / tag / name,
