@@ -109,7 +109,7 @@ class Access(Value):
         """The error for a failed write below the store."""
         where = str(error.filename2 or error.filename or self.root)
         # The path of a scratch directory is long, and means nothing to the user.
-        is_known = where == str(self.root) or where.startswith(str(self.root / ".pytest-pyinstall"))
+        is_known = where == str(self.root) or Path(where).is_relative_to(self.private)
         refusing = refusing_directory(Path(where), error)
         if refusing is not None and not refusing.is_relative_to(self.root):
             where, is_known = str(refusing), False
