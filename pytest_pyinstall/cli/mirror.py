@@ -293,7 +293,7 @@ def _merge(path: Path, build: Build) -> None:
         document = {}
     except ValueError as error:
         msg = f"{path} is not a catalogue: {error}"
-        raise StoreError(msg, hint=f"mv '{path}' '{path}.broken'") from error
+        raise StoreError(msg, hint=shlex.join(["mv", str(path), f"{path}.broken"])) from error
     document[key_name(build.key)] = row_of(build)
     _replace(path, (json.dumps(document, indent=2, sort_keys=True) + "\n").encode())
 

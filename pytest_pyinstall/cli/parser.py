@@ -87,11 +87,8 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     """
     end = words.index("--") if "--" in words else len(words)
     head, tail = words[:end], words[end + 1 :]
-    if command_of(words) == "exec" and end == len(words):
-        options, command = _without_dashes(head)
-        if command[:1] not in (["-h"], ["--help"]):
-            # Before parsing: in ``exec python3.9 --version``, the option belongs to python3.9.
-            raise _no_command(options, command)
+    if command_of(words) == "exec":
+        _check_exec(head, tail if "--" in words else None)
     shared, rest = _shared_parser().parse_known_args(head)
     if shared.version:
         return argparse.Namespace(text=f"pytest-pyinstall {_own_version()}")
@@ -154,11 +151,28 @@ def _command(words: Sequence[str], rest: Sequence[str]) -> str:
     raise UsageError(f"there is no command {name}; did you mean {meant}?", hint=hint)
 
 
+def _check_exec(head: Sequence[str], tail: Sequence[str] | None) -> None:
+    """Raise `UsageError` if a command is before the dashes, between `head` and `tail`, or if there are none."""
+    if tail is None:
+        options, command = _without_dashes(head)
+        if command[:1] not in (["-h"], ["--help"]):
+            # Before parsing: in ``exec python3.9 --version``, the option belongs to python3.9.
+            raise _no_command(options, command)
+        return
+    options, [*early, _] = _without_dashes([*head, "COMMAND"])
+    known = {*_options(), "--python", "-q", "-v"}
+    flags = [word.partition("=")[0] for word in [*options, *early[:1]] if word.startswith("-")]
+    if early and known.issuperset(flags):
+        hint = _no_command(options, [*early, *tail]).hint
+        raise UsageError(f"exec: unrecognized arguments: {' '.join(early)}", hint=hint)
+
+
 def _no_command(options: Sequence[str], command: Sequence[str]) -> UsageError:
     import shlex
 
     while command and command[0][:1].isdigit():  # `exec 3.9 nox` and `--python 3.9 3.13`: a Python, not a command
-        options = [*options, *([] if "--python" in options else ["--python"]), command[0]]
+        last = [word for word in options if word.startswith("-")][-1:]
+        options = [*options, *([] if last == ["--python"] else ["--python"]), command[0]]
         command = command[1:]
     if options[-1:] == ["--python"]:
         options = [*options, "3.13"]
@@ -246,7 +260,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         hint = f"{self.prog} --help"
         if "required" in message and self.epilog:
-            hint = self.epilog.splitlines()[1].strip()  # a complete example helps if an argument is missing
+            hint = self._completed()
         if message.startswith("unrecognized arguments: "):
             unknown = message.partition(": ")[2].split()
             flags = [*self._option_string_actions, *_options(), *(["--python"] if self.has_requests else [])]
@@ -258,18 +272,42 @@ class _Parser(argparse.ArgumentParser):
             message += f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}", hint=hint)
 
+    def _completed(self) -> str:
+        """What was typed, completed from an example of the help; the first example if none begins like it."""
+        import shlex
+
+        examples = [line.split()[1:] for line in (self.epilog or "").splitlines()[1:]]
+        words = next((example for example in examples if example[:2] == [*self.words[:2]]), examples[0])
+        fits = [
+            given == word or (word.isupper() and given[:1] != "-" and not _is_request(given))
+            for given, word in zip(self.words, words, strict=False)
+        ]
+        if all(fits) and len(fits) < len(words):
+            words = [*self.words, *words[len(fits) :]]
+        return f"pytest-pyinstall {shlex.join(words)}"
+
     def _corrected(self, unknown: Sequence[str], known: Sequence[str]) -> str:
         """The command line with the closest option for each unknown one, and without other unknown words."""
         meant: dict[str, list[str]] = {}
+        needs_value = False
         for word in unknown:
             near = _closest(word, known)
             if word.startswith("-") and near not in known:
                 return ""
-            meant[word] = ["".join([near, *word.partition("=")[1:]])] if near else []
+            if near:
+                meant[word] = ["".join([near, *word.partition("=")[1:]])]
+            else:
+                meant[word] = [word] if needs_value else []
+            needs_value = "=" not in word and self._takes_value(near)
         import shlex
 
         corrected = [new for word in self.words for new in meant.get(word, [word])]
         return f"pytest-pyinstall {shlex.join(corrected)}"
+
+    def _takes_value(self, flag: str) -> bool:
+        if action := self._option_string_actions.get(flag):
+            return action.nargs != 0
+        return flag == "--python" or flag in {option.option for option in SETTINGS}
 
 
 def _meant(words: Sequence[str], known: Sequence[str]) -> str:

@@ -343,6 +343,9 @@ def dir_parser(parser: argparse.ArgumentParser) -> None:
     )
 
     def run(session: CommandContext, args: argparse.Namespace) -> CommandResult:
+        if args.cache_key and args.name:
+            hint = f"pytest-pyinstall dir --cache-key --python {shlex.join([args.name, *args.python])}"
+            raise UsageError(f"dir: {args.name!r}: the Pythons of a cache key come after --python", hint=hint)
         if args.cache_key:
             return cache_key(session, args.python)
         if args.name not in {None, *PLACES}:

@@ -88,8 +88,10 @@ def install(
         if write_again(wheels):
             return
     except OSError as error:
+        import shlex  # only for this error
+
         msg = f"cannot install {' '.join(requirements)} into {path}: {error.filename or ''}: {error.strerror}"
-        raise EnvironmentCreationError(msg, hint=f"ls -ld {wheels.site_packages}") from error
+        raise EnvironmentCreationError(msg, hint=f"ls -ld {shlex.quote(str(wheels.site_packages))}") from error
     _install(path, requirements, key=key, base_executable=base_executable, environ=environ, uv=uv)
     remember(path, wheels)
 

@@ -213,7 +213,8 @@ def _collect(stream: IO[bytes], output: bytearray) -> None:
 def _unstartable(executable: Path, error: OSError) -> ProbeError:  # noqa: PLR0911  # one for each cause
     where = shlex.quote(str(executable))
     if error.errno == errno.ENOENT and not os.path.lexists(executable):
-        return ProbeError(f"there is no {executable}", hint=f"ls -l {shlex.quote(str(executable.parent))}")
+        nearest = next((parent for parent in executable.parents if parent.is_dir()), executable.parent)
+        return ProbeError(f"there is no {executable}", hint=f"ls -l {shlex.quote(str(nearest))}")
     if executable.is_dir():  # if it were a prefix, its executable would have been found before
         inside = "python.exe" if os.name == "nt" else "bin/python3"
         return ProbeError(f"{executable} is a directory without {inside}", hint=f"ls {where}")

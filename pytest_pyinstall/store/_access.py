@@ -55,10 +55,10 @@ class Access(Value):
             who = who_else_can_write(status, is_parent=directory not in own, path=directory)
             if who:
                 plant = f"and could plant a Python in the store {self.root}"
-                trust = f"PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
+                trust = f"PYTEST_PYINSTALL_TRUSTED_STORE={_quoted(self.root)}"
                 if who.flag:
                     msg = f"{who.name} can write to {directory}, {plant}"
-                    hint = f"chmod {who.flag}-w {directory}, or, if that is intended: {trust}"
+                    hint = f"chmod {who.flag}-w {_quoted(directory)}, or, if that is intended: {trust}"
                 else:
                     msg = f"{directory} belongs to {who.name}, who is neither you nor root, {plant}"
                     hint = f"a store of your own: {SETTING} DIR, or, if you trust them: {trust}"
@@ -88,7 +88,7 @@ class Access(Value):
     def _open(self, path: str, who: Other, home: Path) -> UnreadableStoreError:
         msg = f"{who.name} can write to {path}, and could change what you run"
         flags = f"{who.flag}-w" if path == str(home) else f"-R {who.flag}-w"
-        return UnreadableStoreError(msg, hint=f"chmod {flags} {home}")
+        return UnreadableStoreError(msg, hint=f"chmod {flags} {_quoted(home)}")
 
     def foreign(self, error: ForeignOwnerError) -> UnreadableStoreError:
         """The error for a file that belongs to another user."""
@@ -96,7 +96,7 @@ class Access(Value):
         msg = (
             f"{error.path} belongs to user {who}, who is neither you nor root, and could change the Python that you run"
         )
-        hint = f"chown -R it, remove it, or, if you trust {who}: PYTEST_PYINSTALL_TRUSTED_STORE={self.root}"
+        hint = f"chown -R it, remove it, or, if you trust {who}: PYTEST_PYINSTALL_TRUSTED_STORE={_quoted(self.root)}"
         return UnreadableStoreError(msg, hint=hint)
 
     def unreadable(self, error: OSError) -> UnreadableStoreError:
@@ -120,3 +120,9 @@ class Access(Value):
         path = Path(error.filename2 or error.filename or self.root)
         hint = limit_hint(error) or permission_hint(path, error) or f"another directory: {SETTING} DIR"
         return StoreError(msg, hint=hint)
+
+
+def _quoted(path: Path) -> str:
+    import shlex  # only for errors
+
+    return shlex.quote(str(path))

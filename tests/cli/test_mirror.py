@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -357,7 +358,8 @@ def test_an_invalid_catalogue_is_kept(content: str, make: Make, pulling: Pulling
     with pytest.raises(StoreError, match="is not a catalogue") as caught:
         pulling(make())
 
-    assert caught.value.hint.startswith("mv ")
+    catalogue = tmp_path / "mine" / "catalogue.json"
+    assert shlex.split(caught.value.hint) == ["mv", str(catalogue), f"{catalogue}.broken"]
     assert (tmp_path / "mine" / "catalogue.json").read_text() == content
 
 

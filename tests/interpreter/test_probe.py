@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import shlex
 import shutil
 import signal
 import stat
@@ -142,6 +143,13 @@ def test_p17_a_path_with_spaces_and_umlauts_is_kept(tmp_path: Path) -> None:
 def test_the_error_for_a_missing_executable_names_it(tmp_path: Path) -> None:
     with pytest.raises(ProbeError, match=r"there is no .*python3\.99"):
         probe_here(tmp_path / "python3.99")
+
+
+def test_the_hint_for_a_missing_executable_lists_a_directory_that_exists(tmp_path: Path) -> None:
+    (tmp_path / "a b").mkdir()
+    with pytest.raises(ProbeError) as caught:
+        probe_here(tmp_path / "a b" / "gone" / "bin" / "python")
+    assert caught.value.hint == f"ls -l {shlex.quote(str(tmp_path / 'a b'))}"
 
 
 @needs_scripts
