@@ -7,7 +7,9 @@ SCRATCH/<key>/.<place>-<pid>-<start>-<random>.alive    locked as long as its pro
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import sys
 from typing import TYPE_CHECKING
 
 from pytest_pyinstall.system.files import children, delete, is_abandoned, make_directory, scratch_name
@@ -39,6 +41,7 @@ def own_directory(scratch: Path, name: str, *, timeout: float, setting: str) -> 
         with hold(alive, timeout=timeout, purpose=f"for scratch of {name}", setting=setting):
             sweep(scratch)
             directory.mkdir(mode=0o755)  # its parent holds `alive`
+            _drop_default_acl(directory)
             yield directory
     finally:
         try:
@@ -46,6 +49,16 @@ def own_directory(scratch: Path, name: str, *, timeout: float, setting: str) -> 
         except BaseException:  # a signal arrived while this ran
             _clear(directory)
             raise
+
+
+def _drop_default_acl(directory: Path) -> None:
+    """Remove what `directory` inherited for everything that is created in it (acl(5)), and that replaces the umask.
+
+    Otherwise the others of the list could write to the byte code that Python saves, and so the tree would be refused.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # it has none, or this filesystem has none
+            os.removexattr(directory, "system.posix_acl_default")
 
 
 def _require_directory(path: Path) -> None:

@@ -1,5 +1,7 @@
 """P8, P11: a writer sweeps the scratch of dead processes, and deletes nothing else."""
 
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -30,6 +32,22 @@ def test_p11_sweeping_does_not_follow_links(store: Store, tmp_path: Path, where:
     store.leftovers()
     publish(store, OLDER)
     assert sorted(precious.rglob("*")) == before
+
+
+@pytest.mark.skipif(shutil.which("setfacl") is None, reason="needs access control lists")
+def test_p15_nothing_in_a_tree_inherits_an_access_control_list(store: Store) -> None:
+    """Python saves byte code with the umask, which such a list replaces. Others could then write to it."""
+    store.root.mkdir(parents=True)
+    done = subprocess.run(["setfacl", "-d", "-m", "u:4242:rwx", store.root], check=False, capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("this filesystem has no access control lists")
+    before = os.umask(0o022)
+    try:
+        with store.claim(KEY) as claim:
+            (claim.scratch / "tree").mkdir()
+            assert (claim.scratch / "tree").stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
 
 
 def test_p11_sweeping_keeps_names_that_are_not_ours(store: Store) -> None:
