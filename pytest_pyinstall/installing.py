@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -63,15 +64,16 @@ class Installer(Value):
         broken installation is repaired: from its own files if none has lost its content, and with what the user added
         to it. Afterwards the installation is complete, or nothing has changed. Raises `PyinstallError`.
         """
+        since = time.monotonic()
         if (
             not (reinstall or keep_added)
-            and self.store.wait(build.key)
+            and self.store.wait(build.key, since=since)
             # Without the claim: of many processes that waited, all look at once.
             and (interpreter := self._installed_meanwhile(self.store.look(build.key)))
         ):
             return interpreter, "present"
         # Only a comparison of the content shows every kind of damage.
-        with self.store.claim(build.key, content=keep_added) as claim:
+        with self.store.claim(build.key, content=keep_added, since=since) as claim:
             if not reinstall and (interpreter := self._installed_meanwhile(claim.installation)):
                 return interpreter, "present"
             _LOGGER.debug("%s: claimed; the work is done in %s", build.key, claim.scratch)

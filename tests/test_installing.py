@@ -4,10 +4,12 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import archives
@@ -19,6 +21,7 @@ from pytest_pyinstall import provision
 from pytest_pyinstall.errors import (
     DigestMismatchError,
     FetchError,
+    LockTimeoutError,
     NoMatchError,
     OfflineError,
     ProbeError,
@@ -30,6 +33,7 @@ from pytest_pyinstall.progress import Lines
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.store.installation import Installation
+from pytest_pyinstall.store.store import Store
 from pytest_pyinstall.system.locks import is_free
 
 VERSIONS = list(archives.interpreters())
@@ -86,6 +90,24 @@ def test_p4_a_process_that_waited_for_an_installation_checks_it_without_the_clai
             assert is_waiting.wait(60)
         assert installing.result() == (interpreter, "present")
     assert free == [True]
+
+
+def test_p5_a_process_waits_no_longer_than_the_limit_if_the_installation_it_waited_for_failed(
+    settings: Settings, provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provision(NEWEST, settings)
+    store = provisioner.store
+    (build,) = (each.record.build for each in store.installations() if isinstance(each, Installation) and each.record)
+    store.remove(build.key)
+    # It has waited longer than `lock_timeout` when the next process has already claimed the key.
+    long_ago = time.monotonic() - store.lock_timeout - 1
+    monkeypatch.setattr("pytest_pyinstall.installing.time", SimpleNamespace(monotonic=lambda: long_ago))
+    monkeypatch.setattr(Store, "wait", lambda *_, **__: True)
+
+    start = time.monotonic()
+    with store.claim(build.key), pytest.raises(LockTimeoutError):
+        provisioner.installer.install(build)
+    assert time.monotonic() - start < store.lock_timeout
 
 
 @pytest.mark.parametrize("version", sorted({VERSIONS[0], NEWEST}))

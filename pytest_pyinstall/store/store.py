@@ -178,20 +178,21 @@ class Store(Value):
         return (status.st_dev, status.st_ino, status.st_ctime_ns)
 
     @contextlib.contextmanager
-    def claim(self, key: Key, *, content: bool = False) -> Iterator[Claim]:
+    def claim(self, key: Key, *, content: bool = False, since: float | None = None) -> Iterator[Claim]:
         """Hold the right to install `key`. `content` is passed to `look`.
 
         Waits for the process that holds it. Inside the block an empty scratch directory exists, and what killed
         processes left is deleted. Afterwards the scratch directory is deleted, and what was published stays. Raises
-        `LockTimeoutError` after `lock_timeout` seconds, and `StoreError` if the store cannot be written.
+        `LockTimeoutError` after `lock_timeout` seconds, counted from `since` (``time.monotonic()``, default: now), and
+        `StoreError` if the store cannot be written.
         """
         from pytest_pyinstall.store.claim import Claim
 
         self._prepare()
-        with self._hold(key), self._scratch(key) as scratch:
+        with self._hold(key, since), self._scratch(key) as scratch:
             yield Claim(store=self, key=key, scratch=scratch, installation=self.look(key, content=content))
 
-    def wait(self, key: Key) -> bool:
+    def wait(self, key: Key, *, since: float | None = None) -> bool:
         """Wait until no process holds the claim of `key`. False, at once, if none does.
 
         All processes that wait go on together, because each holds the lock only for an instant. With `claim`, each
@@ -199,14 +200,21 @@ class Store(Value):
         """
         if is_free(self._lock_path(key)):
             return False
-        with self._hold(key):
+        self.access.check_directories()
+        with self._hold(key, since):
             return True
 
-    def _hold(self, key: Key) -> contextlib.AbstractContextManager[None]:
+    def _hold(self, key: Key, since: float | None) -> contextlib.AbstractContextManager[None]:
         path = self._lock_path(key)
-        note = path.with_suffix(".holder")
-        purpose = f"for {key}"
-        return hold(path, timeout=self.lock_timeout, purpose=purpose, setting=SETTING, note=note, on_wait=self.on_wait)
+        return hold(
+            path,
+            timeout=self.lock_timeout,
+            purpose=f"for {key}",
+            setting=SETTING,
+            note=path.with_suffix(".holder"),
+            on_wait=self.on_wait,
+            since=since,
+        )
 
     @contextlib.contextmanager
     def lease(self, prefix: Path) -> Iterator[bool]:

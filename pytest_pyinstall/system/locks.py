@@ -50,17 +50,19 @@ def hold(
     setting: str,
     note: Path | None = None,
     on_wait: Callable[[str], None] | None = None,
+    since: float | None = None,
 ) -> Iterator[None]:
     """Hold the lock file `path`, which is created with mode 0666 if it is missing, and never removed.
 
     `purpose` ends the sentence “gave up after 300 s waiting …”, and `setting` names the option for another directory.
     While the lock is held, the file `note` names the holder. `on_wait` is called once, with a sentence that names the
     other holder. The lock is free when the holder ends, however it ends. Raises `LockTimeoutError` after `timeout`
-    seconds, and `StoreError` if the file cannot be made or the filesystem has no such locks.
+    seconds, counted from `since` (``time.monotonic()``, default: now), and `StoreError` if the file cannot be made or
+    the filesystem has no such locks.
     """
     descriptor = _open(path, setting)
     try:
-        start = time.monotonic()
+        start = time.monotonic() if since is None else since
         is_told = False
         while not _is_taken(path, descriptor, setting):
             if not _is_still(path, descriptor):

@@ -16,6 +16,7 @@ from pytest_pyinstall.errors import StoreError, UnreadableStoreError
 from pytest_pyinstall.store.installation import BrokenInstallation, Installation
 from pytest_pyinstall.store.store import Store
 from pytest_pyinstall.system.files import storage_error
+from pytest_pyinstall.system.locks import seize
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root, to give files away")
@@ -125,6 +126,8 @@ def test_p15_a_store_that_everyone_can_write_to_is_rejected(store: Store) -> Non
     assert "chmod o-w" in caught.value.hint
     with pytest.raises(UnreadableStoreError), store.claim(KEY):
         pass
+    with seize(store.private / "locks" / f"{KEY}.lock"), pytest.raises(UnreadableStoreError):
+        store.wait(KEY)
     assert replace(store, trusted=frozenset({store.root})).keys() == [KEY]
 
 
@@ -154,6 +157,8 @@ def test_p15_a_store_of_another_user_is_rejected_unless_it_is_trusted(store: Sto
     assert f"PYTEST_PYINSTALL_TRUSTED_STORE={shlex.quote(str(store.root))}" in caught.value.hint
     with pytest.raises(UnreadableStoreError), store.claim(KEY):
         pass
+    with seize(store.private / "locks" / f"{KEY}.lock"), pytest.raises(UnreadableStoreError):
+        store.wait(KEY)
     assert replace(store, trusted=frozenset({store.root})).keys() == [KEY]
 
 
