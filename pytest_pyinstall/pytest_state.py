@@ -378,19 +378,21 @@ class State:
         if self._pythons is None:
             from pytest_pyinstall.session import PythonProvider
 
-            self._tell_steps()
+            display = self._display()
+            say = self._teller() if display is None else display.say  # above the bars, if there are any
+            self._tell_steps(say)
             self._pythons = PythonProvider.open(
                 settings_of(self.config),
                 directory=self.config.rootpath,
                 looks_only=self.looks_only,
-                say=self._teller(),
-                display=self._display(),
+                say=say,
+                display=display,
             )
         return self._pythons
 
-    def _tell_steps(self) -> None:
+    def _tell_steps(self, say: Callable[[str], None] | None) -> None:
         """Show the steps until the tests run. From then on, pytest itself captures the log."""
-        say, level = self._teller(), step_level(self.config)
+        level = step_level(self.config)
         if say is not None and level is not None:
             from pytest_pyinstall.progress import showing_steps
 

@@ -330,6 +330,36 @@ def test_marks_select_the_same_pythons_in_each_xdist_worker(pytester: pytest.Pyt
 
 
 # A terminal
+def at_terminal(*words: str) -> tuple[int, str, list[str]]:
+    """Run pytest at a terminal: its exit code, its output, and the lines of the output without control sequences."""
+    environ = {name: value for name, value in os.environ.items() if name not in {"CI", "NO_COLOR"}}
+    environ |= {"TERM": "xterm-256color", "COLUMNS": "80"}
+    leader, follower = os.openpty()
+    command = [sys.executable, "-m", "pytest", *words]
+    with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environ) as process:
+        os.close(follower)
+        seen = b""
+        with suppress(OSError):  # the other side was closed
+            while chunk := os.read(leader, 65536):
+                seen += chunk
+    os.close(leader)
+    text = seen.decode()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    return process.returncode, text, [line.strip() for line in re.split(r"[\r\n]+", plain)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_steps_are_written_above_the_bars_of_a_terminal(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it(python): pass")
+
+    code, _, lines = at_terminal("-v", "--python=3.9,3.10")
+
+    assert code == 0, lines
+    assert any("published as" in line for line in lines)
+    assert any("MiB" in line for line in lines)
+    assert [line for line in lines if "MiB" in line and "cpython-" in line] == []
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_terminal_shows_bars_on_separate_lines(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
@@ -340,28 +370,15 @@ def test_a_terminal_shows_bars_on_separate_lines(pytester: pytest.Pytester) -> N
             assert 0
         """
     )
-    environ = {name: value for name, value in os.environ.items() if name not in {"CI", "NO_COLOR"}}
-    environ |= {"TERM": "xterm-256color", "COLUMNS": "80"}
-    leader, follower = os.openpty()
-    command = [sys.executable, "-m", "pytest", "-q", "--python=3.9"]
-    with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, env=environ) as process:
-        os.close(follower)
-        seen = b""
-        with suppress(OSError):  # the other side was closed
-            while chunk := os.read(leader, 65536):
-                seen += chunk
-    os.close(leader)
-    text = seen.decode()
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
-    lines = [line.strip() for line in re.split(r"[\r\n]+", plain)]
+    code, text, lines = at_terminal("-q", "--python=3.9")
 
-    assert process.returncode == 1, plain
+    assert code == 1, lines
     bars = [line for line in lines if "MiB" in line]
-    assert {line.partition(" ")[0].rpartition(".")[0] for line in bars} == {"3.9", "3.10"}, plain
+    assert {line.partition(" ")[0].rpartition(".")[0] for line in bars} == {"3.9", "3.10"}, lines
     assert all(len(line) <= 80 for line in bars)
-    assert "Downloading" not in plain
+    assert "Downloading" not in text
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
-    assert "Captured stdout" not in plain
+    assert "Captured stdout" not in text
     assert len(installed()) == 2
 
 
