@@ -47,7 +47,8 @@ def _shown(char: str) -> str:
 def texts_of(messages: Iterable[str], hints: Iterable[str]) -> list[str]:
     """Each message with its hint, in ``hint: …``, on a line of its own. Neighbours with one hint share it.
 
-    At least three neighbours that differ in one word, such as the version, become one message.
+    At least three neighbours that differ in one word, such as the version, become one message. If they have more than
+    one line, the first lines decide, two are enough, and the other lines are those of the first one.
     """
     pairs = _merged(dict.fromkeys(zip(messages, hints, strict=True)))
     texts = []
@@ -62,21 +63,28 @@ def _merged(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     for message, hint in pairs:
         if runs and runs[-1][1] == hint:
             together, _, place = runs[-1]
-            differing = _differing(together[-1], message)
+            differing = _differing(_first_line(together[-1]), _first_line(message))
             if len(differing) == 1 and place in {None, differing[0]}:
                 runs[-1] = ([*together, message], hint, differing[0])
                 continue
         runs.append(([message], hint, None))
     merged: list[tuple[str, str]] = []
     for together, hint, place in runs:
-        if place is None or len(together) < 3:
+        first, *more = together[0].split("\n")
+        if place is None or (len(together) < 3 and not more):
             merged += [(message, hint) for message in together]
             continue
-        words = together[0].split(" ")
-        each = [message.split(" ")[place] for message in together]
+        words = first.split(" ")
+        each = [_first_line(message).split(" ")[place] for message in together]
+        if all(word.endswith(":") for word in each):
+            each = [*(word.removesuffix(":") for word in each[:-1]), each[-1]]
         words[place] = ", ".join(each) if len(each) < 5 else f"{each[0]}, {each[1]} … {each[-1]}"
-        merged.append((" ".join(words), hint))
+        merged.append(("\n".join([" ".join(words), *more]), hint))
     return merged
+
+
+def _first_line(message: str) -> str:
+    return message.partition("\n")[0]
 
 
 def _differing(first: str, second: str) -> list[int]:

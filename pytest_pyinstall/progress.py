@@ -258,7 +258,7 @@ class Lines:
         pass
 
     def waiting(self, build: Build, reason: str) -> None:
-        self.say(f"{build.key}: {reason}")
+        self.say(f"{build.key.display_name}: {reason}")
 
     def finished(self, build: Build) -> None:
         if (timer := self._pending.pop(build.key, None)) is not None:
@@ -355,7 +355,7 @@ class Bars:
                 self._progress.update(task, advance=count)
 
     def waiting(self, build: Build, reason: str) -> None:
-        self.say(f"{build.key}: {reason}")
+        self.say(f"{build.key.display_name}: {reason}")
 
     def finished(self, build: Build) -> None:
         self._hide(build.key)

@@ -13,6 +13,7 @@ from packaging.version import Version
 
 from pytest_pyinstall.configuration import corrected_at_origin, with_origin
 from pytest_pyinstall.errors import (
+    DigestMismatchError,
     FetchError,
     InvalidRequestError,
     NoMatchError,
@@ -20,6 +21,7 @@ from pytest_pyinstall.errors import (
     ProbeError,
     PyinstallError,
     SeveralFailedError,
+    SizeMismatchError,
     texts_of,
 )
 from pytest_pyinstall.interpreter.interpreter import Interpreter
@@ -393,14 +395,14 @@ def reasons_of_missing(choices: Iterable[SessionPython]) -> dict[str, str]:
     groups: dict[tuple[str, str], dict[str, SessionPython]] = {}
     for choice in choices:
         if choice.interpreter is None and choice.error is not None:
-            alike = _VERSION.sub("", choice.error.message), choice.error.hint
+            alike = _VERSION.sub("", choice.error.message.splitlines()[0]), choice.error.hint
             groups.setdefault(alike, {})[choice.id] = choice
         elif choice.interpreter is None:
             groups[choice.id, ""] = {choice.id: choice}
     texts: dict[str, str] = {}
     for (_, hint), group in groups.items():
         first, *more = group.values()
-        lines = [first.error.message.splitlines()[0] if first.error else reason(first)]
+        lines = [first.error.message if first.error else reason(first)]
         others = [each for each in more if each.error and first.error and each.error.message != first.error.message]
         if others:
             lines.append(f"the same for Python {', '.join(request for each in others for request in each.requests)}")
@@ -508,6 +510,8 @@ def _short_reason(choice: SessionPython) -> str:
             return "offline"
         case FetchError():
             return "cannot be downloaded"
+        case SizeMismatchError() | DigestMismatchError():
+            return "wrong archive"
         case NoMatchError():
             return "not found"
         case _:

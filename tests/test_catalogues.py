@@ -181,7 +181,8 @@ def test_an_unusable_document_is_an_error_only_for_requests_that_need_it(
     assert error["hint"]
     done = cli("install", LACKING, "graalpy3.11", "3.77")
     errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 3, "each request has an error, and 3.77 does not need the document"
+    assert all(any(request in line for line in errors) for request in (LACKING, "graalpy3.11", "3.77"))
+    assert "document" not in errors[-1], "3.77 does not need the document"
     assert resolve(cli, "3.12").code == 0
 
 

@@ -348,6 +348,7 @@ def test_adjacent_errors_with_the_same_hint_show_it_once() -> None:
         (["no 3.14", "no 3.15"], ["no 3.14", "no 3.15\nhint: list"]),
         (["no 3.14", "no 3.15", "bad 3.15"], ["no 3.14", "no 3.15", "bad 3.15\nhint: list"]),
         (["a 1 c", "a 2 c", "a 3 d", "no"], ["a 1 c", "a 2 c", "a 3 d", "no\nhint: list"]),
+        (["no 3.14: x\n  url 3.14", "no 3.15: x\n  url 3.15"], ["no 3.14, 3.15: x\n  url 3.14\nhint: list"]),
     ],
 )
 def test_many_messages_that_differ_in_one_word_become_one(messages: list[str], texts: list[str]) -> None:

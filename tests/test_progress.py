@@ -99,7 +99,7 @@ def test_lines_report_each_event_once() -> None:
 
     assert lines == [
         "Downloading cpython-3.12.4-linux-x86_64-gnu (10.6 MiB)",
-        "cpython-3.12.4-linux-x86_64-gnu: retrying in 2 s",
+        "3.12.4: retrying in 2 s",
         "Downloading cpython-3.13.1-linux-x86_64-gnu",
         result_line(REQUEST, _provided("present")),
     ]
@@ -195,7 +195,7 @@ def test_bars_show_each_download_and_the_total(monkeypatch: pytest.MonkeyPatch) 
     assert any(line.startswith("3.12.4 ") and "4.8 MiB of 10.6 MiB" in line for line in lines)
     assert any(line.startswith("3.13.1t ") for line in lines)
     assert any(line.startswith("total ") and "4.8 MiB of 21.2 MiB" in line for line in lines)
-    assert f"{second.key}: retrying in 2 s" in lines
+    assert f"{second.key.display_name}: retrying in 2 s" in lines
     assert result_line(REQUEST, _provided("installed"), 0.4, with_path=True) in lines
     assert max(len(line) for line in lines if "MiB" in line) <= 80
 

@@ -255,7 +255,7 @@ def test_the_header_lists_missing_pythons_and_remedies_in_one_line() -> None:
     various = choose({"3.9": DigestMismatchError("x"), "3.10": interpreter("cpython-3.10.1"), "3.14": FetchError("x")})
     assert header(various, width=100) == [
         "pythons: 3.10.1 (found: pyenv)",
-        "missing: 3.9 (broken) 3.14 (cannot be downloaded); --python-missing skip or --python current",
+        "missing: 3.9 (wrong archive) 3.14 (cannot be downloaded); --python-missing skip or --python current",
     ]
     assert header(various, width=80)[1] == "missing: 3.9 3.14; --python-missing skip or --python current"
     assert header(choose({}, "3.6", looks_only=True), width=80, looks_only=True) == ["missing: 3.6 (not installed)"]

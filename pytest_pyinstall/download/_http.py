@@ -17,6 +17,7 @@ from pytest_pyinstall.download._response import (
     Response,
     RetryPolicy,
     TransientError,
+    in_short,
     proxy_refused,
 )
 from pytest_pyinstall.errors import FetchError
@@ -365,7 +366,7 @@ class Connection:
             return proxy_refused(str(error)[:3], where, self._what)
         if untrusted is not None:
             return FetchError(
-                f"{self._what}: the certificate of {where} is not trusted: {untrusted.verify_message}",
+                in_short(f"{self._what}: the certificate of {where} is not trusted: {untrusted.verify_message}"),
                 hint="SSL_CERT_FILE=FILE names the certificates to trust, such as those of a company's proxy",
             )
         if isinstance(error, OSError) or kinds & {"TimeoutException", "NetworkError", "RemoteProtocolError"}:
@@ -379,7 +380,8 @@ class Connection:
                 hint="the server does not speak https; is http:// meant?" if is_plain and not self._proxy else "",
                 attempts=2 if is_nameless or is_plain else None,
             )
-        return FetchError(f"{self._what}: cannot request {where}: {type(error).__name__}", hint=HINT_OTHER_SERVER)
+        msg = in_short(f"{self._what}: cannot request {where}: {type(error).__name__}")
+        return FetchError(msg, hint=HINT_OTHER_SERVER)
 
     def _symptom(self, error: Exception, spelled: str) -> str:
         limits, kinds = self._limits, _kinds(error)

@@ -22,10 +22,12 @@ __all__ = [
     "TransientError",
     "UnreachableError",
     "error_for_status",
+    "in_short",
     "is_sendable",
     "looks_like_a_page",
     "page_hint",
     "proxy_refused",
+    "with_hosts",
 ]
 
 
@@ -93,11 +95,10 @@ def proxy_refused(status: str, where: str, what: str) -> Exception:
     """The error if a proxy answers with `status` instead of the server."""
     if status == "407":
         hint = "HTTPS_PROXY=http://user:password@host:port"
-        return FetchError(f"{what}: the proxy requires a user and a password (407): {where}", hint=hint)
+        return FetchError(in_short(f"{what}: the proxy requires a user and a password (407): {where}"), hint=hint)
     if status.isdigit() and status.startswith("4") and status not in {"408", "425", "429"}:
-        return FetchError(
-            f"{what}: the proxy rejected the request ({status}): {where}", hint="without it: NO_PROXY=host"
-        )
+        msg = in_short(f"{what}: the proxy rejected the request ({status}): {where}")
+        return FetchError(msg, hint="without it: NO_PROXY=host")
     return TransientError(f"the proxy failed ({status if status.isdigit() else 'no response'}): {where}")
 
 
@@ -168,16 +169,34 @@ def error_for_status(response: Response, what: str, limits: RetryPolicy) -> Exce
     """The error for an unexpected status."""
     status, where = response.status, redacted(response.url)
     reason = f"HTTP {status} from {where}"
+    short = in_short(f"{what}: {reason}")
     if status in {408, 425, 429} or status >= 500:
         return TransientError(reason, retry_after=_retry_after(response.headers, limits.wall_clock))
     if status in {404, 410}:
-        return MissingFileError(f"{what}: {reason}", hint=f"this server does not have it; {HINT_OTHER_SERVER}")
+        return MissingFileError(short, hint=f"this server does not have it; {HINT_OTHER_SERVER}")
     if status in {401, 403}:
         hint = "put the mirror's user and password into its URL: --python-mirror https://user:password@host/path"
-        return FetchError(f"{what}: {reason}", hint=hint)
+        return FetchError(short, hint=hint)
     if status == 407:
         return proxy_refused("407", where, what)
-    return FetchError(f"{what}: unexpected response, {reason}", hint=HINT_OTHER_SERVER)
+    return FetchError(in_short(f"{what}: unexpected response, {reason}"), hint=HINT_OTHER_SERVER)
+
+
+def in_short(text: str) -> str:
+    """`text` with the host of each URL in place of the URL, and below it the first URL.
+
+    The first line of a message is shown on its own, too: beside the other Pythons, and in pytest's short summary.
+    """
+    url = re.search(_URL, text)
+    return f"{with_hosts(text)}\n  {url[0]}" if url else text
+
+
+def with_hosts(text: str) -> str:
+    """`text` with the host of each URL in place of the URL."""
+    return re.sub(_URL, r"\1", text)
+
+
+_URL = r"https?://(?:[^\s/@;,)]*@)?([^\s/@;,)]+)[^\s;,)]*"
 
 
 def looks_like_a_page(head: bytes) -> bool:

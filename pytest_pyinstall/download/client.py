@@ -6,7 +6,6 @@ It retries what can succeed later, and lets no secret reach another server, a me
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -21,6 +20,8 @@ from pytest_pyinstall.download._response import (
     TransientError,
     UnreachableError,
     error_for_status,
+    in_short,
+    with_hosts,
 )
 from pytest_pyinstall.errors import FetchError
 from pytest_pyinstall.system.log import StepLogger
@@ -79,16 +80,14 @@ def retry(
         if limits.clock() + pause >= deadline:
             fault.reason += f"; gave up after {limits.total:g} s in all"
             break
-        waiting(f"{_with_hosts(fault.reason)}; trying again in {pause:.1f} s")
+        reason = with_hosts(fault.reason)
+        if client.is_news(reason, pause):
+            waiting(f"{reason}; trying again in {pause:.1f} s")
         _RETRY_LOGGER.info("%s: %s; attempt %d follows in %.1f s", what, fault.reason, tries + 1, pause)
         client.pause(pause)
-    msg = f"{what}: {fault.reason}" + (f" ({tries} attempts)" if tries > 1 else "")
-    raise UnreachableError(msg, hint=fault.hint or HINT_RETRY) from fault.__cause__
-
-
-def _with_hosts(reason: str) -> str:
-    """`reason` with the host of each URL in place of the URL: there is a line for each attempt, and URLs are long."""
-    return re.sub(r"https?://([^\s/;,)]+)[^\s;,)]*", r"\1", reason)
+    first, *more = in_short(f"{what}: {fault.reason}").split("\n")
+    first += f" ({tries} attempts)" if tries > 1 else ""
+    raise UnreachableError("\n".join([first, *more]), hint=fault.hint or HINT_RETRY) from fault.__cause__
 
 
 _LOGGER = StepLogger(__name__)
@@ -143,6 +142,7 @@ class Client:
         self._insecure_hosts = frozenset(host.lower() for host in insecure_hosts)
         self._warn = warn
         self._warned: set[str] = set()
+        self._quiet_until: dict[str, float] = {}
         self._guard = threading.Lock()
         self._stopped = threading.Event()
         self._transport: Transport | Transports = ClientOfTheCaller(http) if http else Transports(environ)
@@ -155,6 +155,15 @@ class Client:
             self._warned.add(text)
         if is_new and self._warn is not None:
             self._warn(text)
+
+    def is_news(self, reason: str, seconds: float) -> bool:
+        """Whether no other thread waits for the same `reason` now. Then the caller's wait of `seconds` is said."""
+        now = self.limits.clock()
+        with self._guard:
+            is_new = now >= self._quiet_until.get(reason, now)
+            if is_new:
+                self._quiet_until[reason] = now + seconds
+        return is_new
 
     def warm_up(self, url: str) -> None:
         """Start a thread that imports the HTTP library and loads the certificates for the first request to `url`."""

@@ -107,5 +107,6 @@ def fetch_text(
                 hint = _HINT_RETRY if error.hint == HINT_RETRY else _HINT_OTHER
                 raise type(error)(error.message, hint=hint) from error
             raise
-        client.warn(f"{error.message}; using the copy of {kept.age(client.limits.wall_clock())} in the cache")
+        reason = error.message.splitlines()[0]
+        client.warn(f"{reason}; using the copy of {kept.age(client.limits.wall_clock())} in the cache")
         return kept.body

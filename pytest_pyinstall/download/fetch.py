@@ -29,6 +29,7 @@ from pytest_pyinstall.download._response import (
     TransientError,
     looks_like_a_page,
     page_hint,
+    with_hosts,
 )
 from pytest_pyinstall.download.cache import archive_path, lock_archive, open_cached
 from pytest_pyinstall.download.client import Client, retry
@@ -125,7 +126,8 @@ def download_into(
     else:
         return
     part.restart()
-    listener.waiting(f"{wrong.message.removeprefix(f'{build.key}: ')}; downloading it again")
+    flaw = wrong.message.partition("\n")[0].removeprefix(f"{_what(build)}: ")
+    listener.waiting(f"{flaw}; downloading it again")
     client.pause(0 if is_local(url) else client.limits.backoff)
     attempt()
 
@@ -198,26 +200,32 @@ def _check(part: PartialDownload, build: Build, url: str, response: Response | N
             raise TransientError(msg)
         raise _wrong_size(build, url, str(part.size), build.size, response)
     if part.sha256 != build.sha256:
-        msg = f"{build.key}: {redacted(url)} does not match the catalogue: "
-        msg += "an HTML page, " if is_page else ""
-        msg += f"sha256 {part.sha256}, expected {build.sha256}"
-        raise DigestMismatchError(msg, hint=page_hint(url) if is_page else _wrong_hint())
+        msg = _mismatch("sha256", build, url, part.sha256, build.sha256, is_page=is_page)
+        raise DigestMismatchError(msg, hint=page_hint(url) if is_page else _WRONG_HINT)
 
 
 def _wrong_size(build: Build, url: str, size: str, most: int, response: Response | None) -> IntegrityError:
     is_page = response is not None and response.is_page
-    msg = f"{build.key}: {redacted(url)} does not match the catalogue: "
-    msg += "an HTML page, " if is_page else ""
-    msg += f"{size} bytes, expected {'' if build.size is not None else 'at most '}{most}"
-    return SizeMismatchError(msg, hint=page_hint(url) if is_page else _wrong_hint())
+    expected = f"{'' if build.size is not None else 'at most '}{most} bytes"
+    msg = _mismatch("size", build, url, f"{size} bytes", expected, is_page=is_page)
+    return SizeMismatchError(msg, hint=page_hint(url) if is_page else _WRONG_HINT)
 
 
-def _wrong_hint() -> str:
-    return "the server has another file; use another server: --python-mirror URL, or --python-catalogue URL"
+def _mismatch(kind: str, build: Build, url: str, found: str, expected: str, *, is_page: bool) -> str:
+    place = redacted(url)
+    wrong = f"an HTML page instead of the archive from {place}" if is_page else f"wrong {kind} from {place}"
+    if is_local(url):
+        wrong = f"wrong {kind}"
+    first = with_hosts(f"{_what(build)}: {wrong}")
+    return f"{first}\n  {kind} {found}, expected {expected}\n  {place}"
+
+
+_WRONG_HINT = "the server has another file; use another server: --python-mirror URL, or --python-catalogue URL"
 
 
 def _what(build: Build) -> str:
-    return f"cannot download {build.key}"
+    name = build.key.display_name
+    return f"cannot download {f'Python {name}' if name[0].isdigit() else name}"
 
 
 _LOGGER = StepLogger(__name__)

@@ -16,6 +16,8 @@ from mirror import (
 )
 from waiting import wait_until
 
+from pytest_pyinstall.download._response import RetryPolicy
+from pytest_pyinstall.download.client import open_client
 from pytest_pyinstall.download.fetch import fetch
 from pytest_pyinstall.errors import (
     FetchError,
@@ -39,6 +41,29 @@ def test_p12_a_download_fails_after_the_last_attempt(fetcher: Fetcher) -> None:
 
     assert fetcher.gets == 5
     assert fetcher.pauses == [0.5, 1.0, 2.0, 4.0]
+
+
+def test_a_message_about_a_download_says_what_matters_in_its_first_line(fetcher: Fetcher) -> None:
+    fetcher.mirror.always(PATH, status(503))
+    host = fetcher.mirror.url.removeprefix("http://")
+
+    with pytest.raises(FetchError) as caught:
+        fetcher()
+
+    assert caught.value.message.splitlines() == [
+        f"cannot download Python 3.12.4: HTTP 503 from {host} (5 attempts)",
+        f"  {fetcher.mirror.url}{PATH}",
+    ]
+
+
+def test_a_reason_that_several_downloads_wait_for_is_said_once() -> None:
+    now = 0.0
+    with open_client(environ={}, limits=RetryPolicy(clock=lambda: now)) as client:
+        assert client.is_news("HTTP 503 from host", 2.0)
+        assert not client.is_news("HTTP 503 from host", 2.5)
+        assert client.is_news("HTTP 503 from another", 0.5)
+        now = 2.0
+        assert client.is_news("HTTP 503 from host", 4.0)
 
 
 def test_p12_a_download_fails_after_its_total_time(fetcher: Fetcher) -> None:
