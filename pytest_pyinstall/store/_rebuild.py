@@ -125,6 +125,8 @@ def _remove(tree: Path, distribution: Distribution) -> None:
         (tree / name).unlink(missing_ok=True)
     for folder in distribution.folders:
         for parent, _, _ in os.walk(tree / folder, topdown=False):
+            if os.path.basename(parent) == "__pycache__":  # noqa: PTH119  # a str from os.walk
+                shutil.rmtree(parent, ignore_errors=True)  # saved by the run that proved `tree`
             with contextlib.suppress(OSError):
                 os.rmdir(parent)  # noqa: PTH106  # a str from os.walk
 

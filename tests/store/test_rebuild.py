@@ -1,11 +1,13 @@
 """An installation is rebuilt from its own files, and keeps what the user added."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
+from pytest_pyinstall.store._distributions import Distribution
 from pytest_pyinstall.store._rebuild import bring_along, rebuild
 from pytest_pyinstall.store.manifest import Entry, find_differences, take_manifest
 
@@ -95,13 +97,15 @@ def test_p10_nothing_is_rebuilt_from_a_manifest_that_climbs(home: Path, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home"]
 
 
-def copy_added(home: Path, entries: tuple[Entry, ...], tree: Path) -> tuple[str, ...]:
+def copy_added(
+    home: Path, entries: tuple[Entry, ...], tree: Path, published: tuple[Distribution, ...] = ()
+) -> tuple[str, ...]:
     rebuild(home, entries, tree) if not tree.exists() else None
     return bring_along(
         home,
         tree,
         entries=entries,
-        published=(),
+        published=published,
         differences=find_differences(home, entries, content=True),
         relocate=lambda _, content: content.replace(b"/old", b"/new"),
     )
@@ -122,6 +126,26 @@ def test_added_files_are_copied_without_byte_code(home: Path, entries: tuple[Ent
     assert not (tree / "lib/mine/__pycache__").exists()
     assert (tree / "bin/tool").read_text() == "#!/new/bin/python\n"
     assert (tree / "lib/link").readlink() == Path("os.py")
+
+
+def test_p23_the_byte_code_of_an_uninstalled_package_goes_too(home: Path, tmp_path: Path) -> None:
+    """The run that proves a new tree imports what a ``.pth`` file names. What is left would be a namespace package."""
+    site, info = "lib/site-packages", "lib/site-packages/demo-1.0.dist-info"
+    files = tuple(f"{site}/{name}" for name in ("demo/__init__.py", "demo-1.0.dist-info/METADATA"))
+    for name in files:
+        (home / name).parent.mkdir(parents=True)
+        (home / name).touch()
+    entries = take_manifest(home)
+    tree = tmp_path / "tree"
+    rebuild(home, entries, tree)
+    (tree / site / "demo/__pycache__").mkdir()
+    (tree / site / "demo/__pycache__/__init__.cpython-312.pyc").touch()
+    shutil.rmtree(home / site / "demo")
+    shutil.rmtree(home / info)
+
+    copy_added(home, entries, tree, (Distribution(name="demo", info=info, files=files),))
+
+    assert list((tree / site).iterdir()) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs pipes")
