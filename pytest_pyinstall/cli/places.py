@@ -149,7 +149,12 @@ def cache_list(session: CommandContext) -> CommandResult:
             for path, size, each in found
         ],
     }
-    return CommandResult(lines=_cache_table(rows, with_path=session.is_verbose), document=document)
+    table = _cache_table(rows)
+    if session.is_verbose:
+        paths = ["PATH", *(str(path) for *_, path in rows)]
+        lines = table_lines([[*cells, path] for cells, path in zip(table, paths, strict=False)])
+        return CommandResult(lines=lines, document=document)
+    return CommandResult(lines=table_lines(table), short_lines=table_lines(_shortened(table)), document=document)
 
 
 def python_of(name: str) -> str:
@@ -160,27 +165,25 @@ def python_of(name: str) -> str:
     return f"{match[1]}{variant}" if match else name
 
 
-def _cache_table(
-    rows: Sequence[tuple[str, int, float, str, str, str, str, Path]], *, with_path: bool
-) -> tuple[str, ...]:
-    """A line for each, under a heading. The paths are long, so only ``-v`` shows them."""
+def _cache_table(rows: Sequence[tuple[str, int, float, str, str, str, str, Path]]) -> list[tuple[str, ...]]:
+    """A row of cells for each, under a heading."""
     if not rows:
-        return ()
-    heading = ("KIND", "SIZE", "LAST USE", "PYTHON", "PROJECT", "VARIANT", "MADE BECAUSE", "PATH")
+        return []
+    heading = ("KIND", "SIZE", "LAST USE", "PYTHON", "PROJECT", "VARIANT", "MADE BECAUSE")
     cells = [
-        (
-            kind,
-            size_text(size),
-            _time_text(used)[:10],
-            python or "-",
-            project or "-",
-            variant or "-",
-            why or "-",
-            str(path),
-        )
-        for kind, size, used, python, project, variant, why, path in rows
+        (kind, size_text(size), _time_text(used)[:10], python or "-", project or "-", variant or "-", why or "-")
+        for kind, size, used, python, project, variant, why, _ in rows
     ]
-    return table_lines([heading[: None if with_path else -1], *(row[: None if with_path else -1] for row in cells)])
+    return [heading, *cells]
+
+
+def _shortened(table: Sequence[Sequence[str]]) -> list[list[str]]:
+    """`table` for a narrow terminal: only the name of a project's directory, and no empty column of variants."""
+    has_variants = any(row[5] != "-" for row in table[1:])
+    return [
+        [*row[:4], Path(row[4]).name, *([row[5]] if has_variants else []), row[6].removeprefix("changed: ")]
+        for row in table
+    ]
 
 
 def _time_text(time: float) -> str:

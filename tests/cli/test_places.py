@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import TARGET, Cli
 
+from pytest_pyinstall.cli.main import main
 from pytest_pyinstall.cli.places import python_of
 
 
@@ -139,6 +140,25 @@ def test_cache_list_shows_what_each_environment_is_for(cli: Cli, minor: str, iso
     described = cli("cache", "list", "--json").document["environments"][1]
     assert described["why"] == "changed: pyproject.toml"
     assert described["used"].startswith(today)
+
+
+def test_cache_list_fits_a_narrow_terminal(
+    cli: Cli, isolated_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = isolated_home / "pyinstall" / "cache" / "environments" / f"{1:016x}-{1:016x}"
+    environment.mkdir(parents=True)
+    project = f"/home/you/{'long/' * 9}slug"
+    record = {"project": project, "python": f"cpython-3.10.13-{TARGET}", "why": "changed: pyproject.toml [project]"}
+    (environment / "suite.json").write_text(json.dumps(record))
+    assert project in cli("cache", "list").out
+
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["cache", "list"]) == 0
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.endswith("PYTHON   PROJECT  MADE BECAUSE")
+    assert row.endswith("  3.10.13  slug     pyproject.toml [project]")
+    assert len(row) <= 80
 
 
 @pytest.mark.parametrize(
