@@ -323,7 +323,11 @@ def title_of(name: str, tallies: Sequence[Tally]) -> str:
     """The title of a page or summary of the project `name`."""
     if len(tallies) == 1:
         return f"{name} on {tallies[0].python or tallies[0].label}"
-    return f"{name} on {len(tallies)} Pythons"
+    names = [(tally.python or tally.label).partition(" ") for tally in tallies]
+    pythons, variants = {python for python, _, _ in names}, {variant for *_, variant in names if variant}
+    if len(variants) < 2:
+        return f"{name} on {len(tallies)} Pythons"
+    return f"{name} on {len(pythons)} Python{'s' * (len(pythons) > 1)} with {len(variants)} variants"
 
 
 def page(matrix: Matrix, *, title: str) -> str:

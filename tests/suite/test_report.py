@@ -21,6 +21,7 @@ from pytest_pyinstall.suite.report import (
     page,
     read_junit,
     table,
+    title_of,
     unrun_of,
 )
 
@@ -211,6 +212,7 @@ def big_matrix(rows: int) -> Matrix:
     labels = ["py3.9", "py3.10", "py3.11", "py3.12", "py3.13"]
     tallies = [Tally(label=label, python=label[2:], pytest="9", counts={"passed": rows}, seconds=2) for label in labels]
     tallies[0].counts = {"passed": rows - 1, "failed": 1}
+    tallies[1].counts["error"] = 2
     tallies[-1].python = "3.13 django5.2"
     matrix = Matrix(tallies, when=[datetime(2026, 11, 28, 6, 30, tzinfo=UTC)])
     for number in range(rows):
@@ -229,6 +231,16 @@ def test_the_page_loads_no_other_file(tmp_path: Path) -> None:
     text = page(big_matrix(10), title="<demo> & co")
     assert "<title>&lt;demo&gt; &amp; co</title>" in text
     assert not re.search(r"(?:src|href)\s*=|url\(|https?:", text)
+
+
+def test_the_title_counts_pythons_and_variants_separately() -> None:
+    def title(*names: str) -> str:
+        return title_of("demo", [Tally(label=f"py{name.replace(' ', '-')}", python=name) for name in names])
+
+    assert title("3.9") == "demo on 3.9"
+    assert title("3.9", "3.13t") == "demo on 2 Pythons"
+    assert title("3.9 new", "3.9 old", "3.13 new", "3.13 old") == "demo on 2 Pythons with 2 variants"
+    assert title("3.9 new", "3.9 old") == "demo on 1 Python with 2 variants"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
@@ -274,7 +286,8 @@ addEventListener("load", () => setTimeout(() => {
     assert out["heading"] == "tests/test_7.py::test_777 — failed on 3.9"
     assert out["open"] == "flex"
     assert out["none"] == "No such tests."
-    assert out["summary"] == ("2026-11-28 06:30 UTC · 39999 passed · 1 failed · 10.0 s · 1 of 5 columns with failures")
+    counted = "39999 passed · 1 failed · 2 errors · 10.0 s · 2 of 5 columns with failures"
+    assert out["summary"] == f"2026-11-28 06:30 UTC · {counted}"
     assert out["last"] == ["3.13", "django5.2", "8000 passed"]
     assert out["wide"] is True
     assert out["ms"] < 3000
