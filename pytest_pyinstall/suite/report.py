@@ -399,8 +399,9 @@ def append_summary(matrix: Matrix, environ: Mapping[str, str], *, title: str) ->
 
 
 def _markdown_table(tallies: Sequence[Tally], time_title: str) -> Iterator[str]:
-    shown = [key for key, _ in _shown_columns(tallies)]
-    yield f"| Python | {' | '.join(shown)} | {time_title} |"
+    columns = _shown_columns(tallies)
+    shown = [key for key, _ in columns]
+    yield f"| Python | {' | '.join(title for _, title in columns)} | {time_title} |"
     yield f"|---|{'---:|' * (len(shown) + 1)}"
     for tally, shown_name in zip(tallies, _names_of(tallies), strict=True):
         name = _plain(shown_name)

@@ -89,7 +89,10 @@ def parse_shard(text: str) -> Shard:
     number, count = int(match[1]), int(match[2])
     if not 1 <= number <= count:
         numbers = f"1/{count} to {count}/{count}" if count else "1/N to N/N"
-        raise UsageError(f"{_OPTION}: there is no shard {text.strip()}, they are {numbers}", hint=_HINT)
+        raise UsageError(
+            f"{_OPTION}: there is no shard {text.strip()}, they are {numbers}",
+            hint=f"{_OPTION} {max(count, 1)}/{max(count, 1)}",
+        )
     return Shard(number, count)
 
 

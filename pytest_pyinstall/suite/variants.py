@@ -57,6 +57,10 @@ def _parsed(text: str, option: str, hint: Callable[[str], str]) -> Variant:
         raise UsageError(f"{option}: {text!r} names two resolutions", hint=hint(resolutions[0]))
     requirements = tuple(word for word in words if word not in _RESOLUTIONS)
     bad = next((word for word in requirements if not re.match(r"[A-Za-z0-9./~-](?![\w.+-]*:$)", word)), None)
+    if bad is not None and bad.endswith(":") and text.partition(": ")[0].endswith(bad[:-1]):
+        name, _, rest = text.partition(": ")
+        message = f"{option}: {name!r} is not a name of a variant: it has a space"
+        raise UsageError(message, hint=hint(f"{'-'.join(name.split())}: {rest.strip()}"))
     if bad is not None:
         raise UsageError(f"{option}: {bad!r} is not a requirement", hint=hint("django~=4.2"))
     return Variant(name or _name_of(requirements, resolutions), text, requirements, (resolutions or [""])[0])

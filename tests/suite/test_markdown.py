@@ -30,7 +30,7 @@ def test_the_summary_of_a_green_run_is_only_a_table() -> None:
     text = markdown(matrix_of({"t.py::test_a": all_of("passed")}), title="slug on 3 Pythons")
     assert text == (
         "### slug on 3 Pythons\n\n"
-        "| Python | passed | failed | skipped | error | time |\n"
+        "| Python | passed | failed | skipped | errors | time |\n"
         "|---|---:|---:|---:|---:|---:|\n"
         "| ✅ 3.9 | 1 | 0 | 0 | 0 | 0.00 s |\n"
         "| ✅ 3.13 | 1 | 0 | 0 | 0 | 0.00 s |\n"

@@ -66,6 +66,12 @@ def test_an_invalid_variant_of_the_configuration_is_corrected_in_its_form(
     assert str(caught.value) == f"{place}: '=4' is not a requirement\nhint: {hint}"
 
 
+def test_the_name_of_a_variant_has_no_space() -> None:
+    with pytest.raises(UsageError, match="'django 4' is not a name of a variant") as caught:
+        parse_variants(["django 4: django~=4.2"])
+    assert caught.value.hint == "--python-with 'django-4: django~=4.2'"
+
+
 @pytest.fixture
 def versions(project: Path) -> Path:
     (project / "test_demo.py").write_text(
