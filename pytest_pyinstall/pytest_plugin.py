@@ -223,7 +223,15 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
     for note in notes_without_header(config):
         terminalreporter.write_line(f"pyinstall: {note}")
     state = config.stash.get(STATE, None)
-    if state is None or not state.choices or state.uses is not False or state.looks_only:
+    if state is None or not state.choices or state.is_suite:
+        return
+    expression = config.getoption("keyword", "")
+    if expression and state.uses is None and "deselected" in terminalreporter.stats:
+        from pytest_pyinstall.suite.variants import keyword_hint
+
+        if hint := keyword_hint(expression, [choice.id for choice in state.choices]):
+            terminalreporter.write_line(hint)
+    if state.uses is not False or state.looks_only:
         return
     if config.getoption("verbose", 0) >= 0:
         terminalreporter.write_line(f"pyinstall: {unused_sentence(state.commands, len(state.choices))}")

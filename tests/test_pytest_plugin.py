@@ -433,6 +433,14 @@ def test_a_session_fixture_is_made_once_for_each_python(pytester: pytest.Pyteste
     pytester.runpytest_inprocess("--python=3.9,3.10").assert_outcomes(passed=6)
 
 
+def test_if_k_selects_nothing_a_hint_says_how_the_pythons_are_called(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile("def test_it(python): pass")
+    result = pytester.runpytest_inprocess("--python=3.9,3.10", "-k", "it and py39")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines(["hint: in -k, the Pythons are called 3.9, 3.10: -k 'it and 3.9'"])
+    assert "hint:" not in pytester.runpytest_inprocess("--python=3.9,3.10", "-k", "it or py39").stdout.str()
+
+
 def test_pythons_contains_all_requested_pythons(pytester: pytest.Pytester, full: Path) -> None:
     pytester.makepyfile("def test_it(pythons): assert [p.version_info[:2] for p in pythons] == [(3, 11), (3, 9)]")
     result = pytester.runpytest_inprocess("--python=3.11,3.9")

@@ -90,6 +90,7 @@ from pytest_pyinstall.suite.summary import (
     write_table,
     write_unfinished,
 )
+from pytest_pyinstall.suite.variants import keyword_hint
 from pytest_pyinstall.system.permissions import other_writer
 from pytest_pyinstall.system.processes import signal_name
 from pytest_pyinstall.system.signals import end_by
@@ -319,20 +320,30 @@ class Suite:
             write_summaries(terminalreporter, self.rows, self._replayer.headings())
         write_coverage(terminalreporter, self._coverage, count=len(self.rows))
         if self.config.option.collectonly:
+            self._hint_at_names(terminalreporter)
             return result
         if self.config.getoption("verbose", 0) >= -1:
             write_table(terminalreporter, self.matrix.tallies)
         write_unfinished(terminalreporter, self.rows)
+        self._hint_at_names(terminalreporter)
         if self._replayer is not None:
             labels = [row.label for row in self.rows if row.choice.interpreter is not None]
             configured = [str(word) for word in self.config.getini("pyinstall_suite_install")]
             installs = install_hint(self.recipe, configured, self.config.inipath)
             write_missing(terminalreporter, self._replayer.missing, labels, installs=installs)
         title = title_of(self.recipe.name or self.recipe.directory.name, self.matrix.tallies)
-        append_summary(self.matrix, os.environ, title=title)
+        if warning := append_summary(self.matrix, os.environ, title=title):
+            terminalreporter.write_line(warning, yellow=True)
         if self.config.getoption("pyinstall_report", None):
             write_page(terminalreporter, self.matrix, report_path(self.config), title=title)
         return result
+
+    def _hint_at_names(self, reporter: Any) -> None:
+        """If ``-k`` selected no test of any Python, write how it spells the Pythons that it seems to name."""
+        if all(row.exit_code == pytest.ExitCode.NO_TESTS_COLLECTED for row in self.rows):
+            names = dict.fromkeys(label.partition("-")[0] for label in self._labels)
+            if hint := keyword_hint(self.config.getoption("keyword", ""), list(names)):
+                reporter.write_line(hint)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> Any:

@@ -384,18 +384,19 @@ def markdown(matrix: Matrix, *, title: str) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def append_summary(matrix: Matrix, environ: Mapping[str, str], *, title: str) -> Path | None:
-    """Append `markdown` to the summary of the CI job, and return its path; None without one, or if that fails."""
-    name = environ.get(SUMMARY_VARIABLE)
-    if not name:
-        return None
-    path = Path(name)
+def append_summary(matrix: Matrix, environ: Mapping[str, str], *, title: str) -> str:
+    """Append `markdown` to the summary of the CI job, if there is one. Returns a warning if that fails, else nothing.
+
+    The tests must not fail because of another program's variable.
+    """
+    if not (name := environ.get(SUMMARY_VARIABLE)):
+        return ""
     try:
-        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        with Path(name).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(f"{markdown(matrix, title=title)}\n")
-    except OSError:
-        return None  # the tests must not fail because of another program's variable
-    return path
+    except OSError as error:
+        return f"{SUMMARY_VARIABLE}: cannot write {name}: {error.strerror or error}"
+    return ""
 
 
 def _markdown_table(tallies: Sequence[Tally], time_title: str) -> Iterator[str]:

@@ -2,12 +2,12 @@
 
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from pytest_pyinstall.errors import UsageError
 
-__all__ = ["Variant", "keyword_expression", "parse_variants"]
+__all__ = ["Variant", "keyword_expression", "keyword_hint", "parse_variants"]
 
 _RESOLUTIONS = ("lowest", "lowest-direct", "highest")
 _OPERATORS = {"==": "", "~=": "", "===": "", ">=": "-ge", "<=": "-le", "<": "-lt", ">": "-gt", "!=": "-ne"}
@@ -96,3 +96,31 @@ def keyword_expression(expression: str, label: str) -> str:
         return f"({match[0]} or not {_NOTHING})" if match[0].lower() in names else match[0]
 
     return _WORD.sub(known, expression)
+
+
+_SPELLING = re.compile(r"(?:(pypy|pp)|cpython|python|cp|py)?-?3\.?(\d{1,2})(?:\.\d+)*(t?)")
+"""A word in an expression of ``-k`` that may mean a Python: ``3.9``, ``py39``, ``cp3.13t``, ``pypy-3.11``."""
+
+
+def keyword_hint(expression: str, names: Sequence[str]) -> str:
+    """A hint for an expression of ``-k`` that selected nothing, if it spells a Python otherwise than in `names`.
+
+    `names` are those of the session's Pythons at the end of ids: ``py3.9`` in a suite, and ``3.9`` without one.
+    """
+    strange = []
+
+    def corrected(word: re.Match[str]) -> str:
+        if word[0].lower() in names or not (match := _SPELLING.fullmatch(word[0].lower())):
+            return word[0]
+        version = f"{'pypy' if match[1] else ''}3.{match[2]}{match[3]}"
+        found = next((name for name in names if name in {version, f"py{version}"}), "")
+        if not found and word[0].isdecimal():
+            return word[0]  # a number
+        strange.append(word[0])
+        return found or word[0]
+
+    right = _WORD.sub(corrected, expression)
+    if not strange:
+        return ""
+    correction = f": -k {shlex.quote(right)}" if right != expression else ""
+    return f"hint: in -k, the Pythons are called {', '.join(names)}{correction}"

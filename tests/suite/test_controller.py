@@ -525,6 +525,20 @@ def _row(label: str) -> InterpreterRun:
     return InterpreterRun(label=label, choice=choice)
 
 
+def test_a_suite_without_tests_says_how_k_spells_a_python_and_warns_about_a_summary_that_cannot_be_written(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(project / "none" / "summary.md"))
+    result = run("-k", "old and 3.9")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+    result.stdout.fnmatch_lines(
+        [
+            "hint: in -k, the Pythons are called py3.9, py3.12: -k 'old and py3.9'",
+            f"GITHUB_STEP_SUMMARY: cannot write {project / 'none' / 'summary.md'}: *",
+        ]
+    )
+
+
 def test_the_page_is_written_to_the_given_path(run: Run, project: Path) -> None:
     run("--python-report=out/matrix.html", "-k", "old").stdout.fnmatch_lines(["the matrix as a page: *matrix.html"])
     text = (project / "out" / "matrix.html").read_text("utf-8")

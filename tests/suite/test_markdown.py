@@ -101,10 +101,16 @@ def test_the_summary_is_appended_to_the_file_of_the_job(tmp_path: Path) -> None:
     path = tmp_path / "summary.md"
     path.write_text("before\n")
     matrix = matrix_of({"t::a": all_of("passed")})
-    assert append_summary(matrix, {"GITHUB_STEP_SUMMARY": str(path)}, title="slug") == path
+    assert append_summary(matrix, {"GITHUB_STEP_SUMMARY": str(path)}, title="slug") == ""
     assert path.read_text().startswith("before\n### slug\n")
-    assert append_summary(matrix, {}, title="slug") is None
-    assert append_summary(matrix, {"GITHUB_STEP_SUMMARY": str(tmp_path / "none" / "x")}, title="slug") is None
+    assert append_summary(matrix, {}, title="slug") == ""
+
+
+def test_a_summary_that_cannot_be_written_is_a_warning_that_names_the_variable(tmp_path: Path) -> None:
+    missing, directory = str(tmp_path / "none" / "x"), str(tmp_path)
+    for name in (missing, directory):
+        warning = append_summary(matrix_of({"t::a": all_of("passed")}), {"GITHUB_STEP_SUMMARY": name}, title="slug")
+        assert warning.startswith(f"GITHUB_STEP_SUMMARY: cannot write {name}: ")
 
 
 def test_the_command_report_prints_the_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from suite_fixtures import NEW, OLD, Run, marks
 
 from pytest_pyinstall.errors import UsageError
 from pytest_pyinstall.suite.shard import read_cells
-from pytest_pyinstall.suite.variants import Variant, keyword_expression, parse_variants
+from pytest_pyinstall.suite.variants import Variant, keyword_expression, keyword_hint, parse_variants
 
 pytestmark = marks
 TWO = ("--python-with=wcwidth==0.2.12", "--python-with=new: wcwidth==0.2.13")
@@ -166,6 +166,27 @@ def test_an_expression_of_k_can_name_pythons_and_variants(expression: str, match
         )
 
     assert [label for label in ("py3.9-new", "py3.9-old", "py3.12-old") if is_chosen(label)] == matches
+
+
+@pytest.mark.parametrize(
+    ("expression", "names", "hint"),
+    [
+        ("test_a and 3.9", "py3.9 py3.12", "py3.9, py3.12: -k 'test_a and py3.9'"),
+        ("test_a and not (39 or python3.12)", "py3.9 py3.12", "py3.9, py3.12: -k 'test_a and not (py3.9 or py3.12)'"),
+        ("PY39", "py3.9", "py3.9: -k py3.9"),
+        ("3.13t or pypy-3.11", "py3.13t pypy3.11", "py3.13t, pypy3.11: -k 'py3.13t or pypy3.11'"),
+        ("cp312", "py3.12", "py3.12: -k py3.12"),
+        ("3.12.4", "py3.12", "py3.12: -k py3.12"),
+        ("test_a and py3.9", "3.9 3.12", "3.9, 3.12: -k 'test_a and 3.9'"),
+        ("py3.8", "py3.9 py3.12", "py3.9, py3.12"),
+        ("test_a and 38", "py3.9", ""),  # a number
+        ("test_a and py3.9", "py3.9", ""),
+        ("test_py or 1.5 or 4", "py3.9", ""),
+        ("", "py3.9", ""),
+    ],
+)
+def test_another_spelling_of_a_python_in_k_has_a_hint(expression: str, names: str, hint: str) -> None:
+    assert keyword_hint(expression, names.split()) == (hint and f"hint: in -k, the Pythons are called {hint}")
 
 
 def test_k_selects_variants_and_coverage_combines_them(run: Run, versions: Path) -> None:
