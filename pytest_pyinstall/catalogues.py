@@ -40,16 +40,22 @@ _LOGGER = StepLogger(__name__)
 
 @contextlib.contextmanager
 def naming_the_mirror(settings: Settings, url: str) -> Iterator[None]:
-    """If `url` is in a mirror, add to an error of its download the setting that has the mirror, and a hint for it."""
+    """If `url` is in a mirror, add to an error of its download the setting that has the mirror, and a hint for it.
+
+    The error has one of the classes in `errors`, and not one that only this package knows.
+    """
     try:
         yield
     except (FetchError, IntegrityError) as error:
         named = {name: getattr(settings, name) or "" for name in ("pypy_mirror", "mirror")}
         is_in = {name: mirror and url.startswith(mirror.partition("?")[0]) for name, mirror in named.items()}
         name = next((name for name in named if is_in[name]), "")
+        kind = next(kind for kind in type(error).__mro__ if kind.__module__ == FetchError.__module__)
         if isinstance(error, OfflineError) or (origin := settings.origins.get(name)) is None:
-            raise
-        raise type(error)(f"{error.message} ({origin})", hint=_mirror_hint(error, settings, named[name])) from error
+            if kind is type(error):
+                raise
+            raise kind(error.message, error.hint) from error
+        raise kind(f"{error.message} ({origin})", _mirror_hint(error, settings, named[name])) from error
 
 
 def _mirror_hint(error: FetchError | IntegrityError, settings: Settings, mirror: str) -> str:

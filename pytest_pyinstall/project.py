@@ -29,6 +29,7 @@ __all__ = [
     "Project",
     "directory_of_project",
     "ended_versions",
+    "pin_file",
     "probable_specifier",
     "read_pinned",
     "read_project",
@@ -448,14 +449,21 @@ def read_pinned(directory: Path) -> tuple[Request, ...]:
     separated by spaces, as pyenv writes them. ``#`` starts a comment. Relative paths start from the file's directory.
     Raises `InvalidRequestError`, which names the file and the line.
     """
+    if (path := pin_file(directory)) is not None:
+        return _pinned(path)
+    message = "'pinned': there is no .python-versions and no .python-version in this project"
+    raise InvalidRequestError(message, hint="latest")
+
+
+def pin_file(directory: Path) -> Path | None:
+    """The file with the requests that ``pinned`` means."""
     for place in (directory, *directory.parents):
         for name in _PIN_FILES:
             if _is_file(path := place / name):
-                return _pinned(path)
+                return path
         if (place / ".git").exists():
             break
-    message = "'pinned': there is no .python-versions and no .python-version in this project"
-    raise InvalidRequestError(message, hint="latest")
+    return None
 
 
 def _pinned(path: Path) -> tuple[Request, ...]:

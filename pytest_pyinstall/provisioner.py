@@ -47,7 +47,7 @@ from pytest_pyinstall.system.urls import redacted
 from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
     from pytest_pyinstall.download.client import Client, HttpClient
@@ -186,6 +186,7 @@ class Provisioner:
         self._stack = contextlib.ExitStack()
         self._lock = threading.RLock()
         self._opened: Client | None = None
+        self._pinned_in: dict[Request, Path] = {}
         self.catalogues = Catalogues(
             settings=self.settings, target=self.target, client=lambda: self._client, say=self._say
         )
@@ -220,11 +221,17 @@ class Provisioner:
         if not any(request.word for request in requests):
             return requests
 
-        from pytest_pyinstall.project import read_pinned, resolve_keywords
+        from pytest_pyinstall.project import pin_file, read_pinned, resolve_keywords
+
+        def pinned() -> tuple[Request, ...]:
+            found = read_pinned(self.directory)
+            if (file := pin_file(self.directory)) is not None:
+                self._pinned_in |= dict.fromkeys(found, file)
+            return found
 
         return resolve_keywords(
             requests,
-            pinned=lambda: read_pinned(self.directory),
+            pinned=pinned,
             project=self.project,
             executable=self.executable,
             released=self.catalogues.released,
@@ -266,6 +273,10 @@ class Provisioner:
 
         Raises `NoMatchError`, and `ProbeError` for a path that is not a Python.
         """
+        with self._naming_the_pin(request):
+            return self._find(request)
+
+    def _find(self, request: Request) -> ProvisionResult:
         broken: list[BrokenInstallation] = []
         dead: list[str] = []
         for look in self._looks(request, repair=False, broken=broken, dead=dead):
@@ -554,7 +565,8 @@ class Provisioner:
             start = time.monotonic()
             result: ProvisionResult | PyinstallError
             try:
-                result = function(request)
+                with self._naming_the_pin(request):
+                    result = function(request)
             except PyinstallError as error:
                 result = error
             return result, time.monotonic() - start
@@ -593,6 +605,17 @@ class Provisioner:
             raise
         finally:
             executor.shutdown(cancel_futures=True)
+
+    @contextlib.contextmanager
+    def _naming_the_pin(self, request: Request) -> Iterator[None]:
+        """If nothing matches a request that ``pinned`` found in a file, add the file to the message."""
+        try:
+            yield
+        except NoMatchError as error:
+            if (file := self._pinned_in.get(request)) is None:
+                raise
+            place = file.name if file.parent == self.directory else file
+            raise NoMatchError(f"{place}: {error.message}", hint=error.hint) from error
 
     def _stop(self) -> None:
         if self._opened is not None:  # otherwise nothing was downloaded

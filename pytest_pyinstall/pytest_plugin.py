@@ -220,6 +220,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config: pytest.Config) -> None:
+    _shorten_names(terminalreporter.stats)
     for note in notes_without_header(config):
         terminalreporter.write_line(f"pyinstall: {note}")
     state = config.stash.get(STATE, None)
@@ -235,6 +236,17 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
         return
     if config.getoption("verbose", 0) >= 0:
         terminalreporter.write_line(f"pyinstall: {unused_sentence(state.commands, len(state.choices))}")
+
+
+def _shorten_names(stats: dict[str, list[Any]]) -> None:
+    """Remove our modules from the names of our errors in the short summary, where a line is cut at the width."""
+    for name in ("failed", "error"):
+        for report in stats.get(name, ()):
+            crash = getattr(getattr(report, "longrepr", None), "reprcrash", None)
+            message = getattr(crash, "message", "")
+            if message.startswith("pytest_pyinstall.") and crash is not None:
+                kind, colon, rest = message.partition(":")
+                crash.message = f"{kind.rpartition('.')[2]}{colon}{rest}"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

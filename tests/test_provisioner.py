@@ -1,5 +1,6 @@
 """`provision` finds, installs or rejects Pythons, and shares its store with uv."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -282,3 +283,22 @@ def test_equal_failures_are_reported_once(settings: Settings, tmp_path: Path) ->
 
 def test_provision_all_accepts_a_string(settings: Settings) -> None:
     assert provision_all(NEWEST, settings) == [provision(NEWEST, settings)]
+
+
+def test_an_error_for_a_pinned_python_names_the_file(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / ".python-version").write_text(f"{NEWEST}\n3.77\n")
+    (tmp_path / "tests").mkdir()
+    for directory, name in ((tmp_path, ".python-version"), (tmp_path / "tests", str(tmp_path / ".python-version"))):
+        with open_provisioner(settings, directory=directory) as provisioner:
+            requests = provisioner.parse("pinned")
+            _, error = provisioner.provide(requests)
+            with pytest.raises(NoMatchError, match=rf"^{re.escape(name)}: no Python 3\.77 found"):
+                provisioner.find(requests[1])
+        assert isinstance(error, NoMatchError)
+        assert error.message.startswith(f"{name}: no build of Python 3.77")
+
+
+def test_the_class_of_an_error_of_a_download_is_public(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(FetchError) as caught:
+        provision(NEWEST, settings._replace(mirror=str(tmp_path)))
+    assert type(caught.value) is FetchError

@@ -487,6 +487,25 @@ def test_install_python_installs_a_missing_python(pytester: pytest.Pytester) -> 
     result.stdout.no_fnmatch_line("*provisioner.py*")
 
 
+def test_the_short_summary_begins_with_the_class_of_an_error(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_s="""
+        import pytest
+        def test_it(install_python):
+            install_python("2.6")
+        @pytest.fixture
+        def other(python):
+            python.run("-c", "import sys; sys.exit(3)")
+        def test_other(other):
+            pass
+        """
+    )
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(failed=1, errors=1)
+    result.stdout.fnmatch_lines(["E *pytest_pyinstall.errors.NoMatchError: no build*"])
+    result.stdout.fnmatch_lines(["FAILED *::test_it - NoMatchError: no*", "ERROR *::test_other - RunError: *"])
+
+
 def test_install_python_skips_if_missing_pythons_are_skipped(pytester: pytest.Pytester) -> None:
     pytester.makepyfile("def test_it(install_python): install_python('3.1')")
     result = pytester.runpytest_inprocess("-rs", "--python-missing=skip")
