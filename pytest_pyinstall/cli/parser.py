@@ -144,10 +144,13 @@ def _command(words: Sequence[str], rest: Sequence[str]) -> str:
         raise UsageError(f"there is no command {name}", hint="pytest-pyinstall --help")
     at = words.index(name)
     corrected = [*words[:at], *meant.split(), *words[at + 1 :]]
-    if meant == "exec" and "--" not in words:
-        hint = _no_command(*_without_dashes(corrected)).hint
-    else:
-        hint = f"pytest-pyinstall {shlex.join(corrected)}"
+    hint = f"pytest-pyinstall {shlex.join(corrected)}"
+    if meant == "exec":
+        end = corrected.index("--") if "--" in corrected else len(corrected)
+        try:
+            _check_exec(corrected[:end], corrected[end + 1 :] if "--" in corrected else None)
+        except UsageError as error:
+            hint = error.hint
     raise UsageError(f"there is no command {name}; did you mean {meant}?", hint=hint)
 
 
@@ -161,8 +164,8 @@ def _check_exec(head: Sequence[str], tail: Sequence[str] | None) -> None:
         return
     options, [*early, _] = _without_dashes([*head, "COMMAND"])
     known = {*_options(), "--python", "-q", "-v"}
-    flags = [word.partition("=")[0] for word in [*options, *early[:1]] if word.startswith("-")]
-    if early and known.issuperset(flags):
+    flags = {word.partition("=")[0] for word in options if word.startswith("-")}
+    if early and not early[0].startswith("-") and flags <= known:
         hint = _no_command(options, [*early, *tail]).hint
         raise UsageError(f"exec: unrecognized arguments: {' '.join(early)}", hint=hint)
 

@@ -77,6 +77,10 @@ def test_usage_errors_exit_with_2_and_do_nothing(cli: Cli, store: Path, words: l
     assert not store.exists()
 
 
+def test_exec_has_no_json(cli: Cli) -> None:
+    assert "so there is no --json" in cli("exec", "--python", "3.9", "--json", "--", "nox").err
+
+
 def test_the_error_for_a_misspelled_option_names_the_closest_one(cli: Cli) -> None:
     assert "unrecognized arguments: --pyhton; did you mean --python?" in cli("install", "--pyhton", "3.9").err
     assert (
@@ -108,6 +112,7 @@ def test_the_error_for_an_option_that_exists_elsewhere_names_it(cli: Cli, option
         (["clean"], "cache prune", "cache prune"),
         (["exce", "--python", "3.12", "--", "nox"], "exec", "exec --python 3.12 -- nox"),
         (["run", "--python", "3.12", "nox", "-s", "tests"], "exec", "exec --python 3.12 -- nox -s tests"),
+        (["run", "3.12", "--", "nox"], "exec", "exec --python 3.12 -- nox"),
     ],
 )
 def test_a_misspelt_command_is_corrected(cli: Cli, words: list[str], meant: str, hint: str) -> None:

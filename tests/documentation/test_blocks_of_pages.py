@@ -322,7 +322,7 @@ def _runs_variants(place: Place, block: Block) -> None:
     assert "4 passed" in place.run(block.text)
 
 
-@runs("docs/howto/variants.md: # pyproject.toml")
+@runs("docs/howto/variants.md: [tool.pytest]  # or [tool.pytest.ini_options], which pytest ")
 def _configures_variants(place: Place, block: Block) -> None:
     place.write("pyproject.toml", block.text)
     place.write(
