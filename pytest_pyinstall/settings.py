@@ -216,6 +216,8 @@ def _word(option: Option, value: _GivenValue) -> str:
     words = ("automatic", "manual", "never") if value.origin == "UV_PYTHON_DOWNLOADS" else option.words  # uv's words
     msg = f"{value.place}: {value.text!r} is not one of {', '.join(words)}"
     near = closest_names([value.text], words) or words
+    if "never" in words and value.text.lower() in {"no", "off", "none", "false", "0", "manual"}:
+        near = ["never"]  # the first word would allow what this forbids
     raise InvalidSettingError(msg, hint=_example(value, near[0]))
 
 

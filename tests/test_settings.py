@@ -130,7 +130,7 @@ def test_words_of_uv_for_downloads_are_translated(text: str, value: str) -> None
 def test_manual_is_accepted_only_in_the_variable_of_uv() -> None:
     with pytest.raises(InvalidSettingError, match="'manual' is not one of auto, never") as caught:
         settings(DOWNLOADS="manual")
-    assert caught.value.hint == "PYTEST_PYINSTALL_DOWNLOADS=auto"
+    assert caught.value.hint == "PYTEST_PYINSTALL_DOWNLOADS=never"
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0.0), ("2.5", 2.5), ("1e3", 1000.0)])
@@ -212,6 +212,13 @@ def test_the_error_for_a_word_in_the_variable_of_uv_has_the_words_of_uv() -> Non
     with pytest.raises(InvalidSettingError, match="'manul' is not one of automatic, manual, never") as caught:
         Settings.from_environ({"UV_PYTHON_DOWNLOADS": "manul"}, directory=HERE)
     assert caught.value.hint == "UV_PYTHON_DOWNLOADS=manual"
+
+
+@pytest.mark.parametrize("text", ["no", "OFF", "false", "0", "none", "manual"])
+def test_a_word_that_forbids_downloads_is_not_corrected_to_one_that_allows_them(text: str) -> None:
+    with pytest.raises(InvalidSettingError) as caught:
+        settings(DOWNLOADS=text)
+    assert caught.value.hint == "PYTEST_PYINSTALL_DOWNLOADS=never"
 
 
 def test_a_hint_uses_the_option_that_was_typed() -> None:
