@@ -327,7 +327,11 @@ Source: https://devguide.python.org/versions/. A version that is not in the tabl
 """
 
 
-_DECLARE_HINT = 'requires-python = ">=3.9"  # below [project] in pyproject.toml; or name the versions, as in 3.9..3.13'
+_DECLARE_HINTS = {
+    ".cfg": "python_requires = >=3.9  # below [options] in setup.cfg",
+    ".py": 'python_requires=">=3.9"  # in the call of setup()',
+    ".toml": 'requires-python = ">=3.9"  # below [project] in pyproject.toml',
+}
 
 
 def ended_versions(project: Project, today: date) -> tuple[str, ...]:
@@ -394,13 +398,16 @@ def _supported(
     request: Request, project: Project | None, released: Callable[[], Iterable[Version]], today: date
 ) -> list[Request]:
     if project is None:
-        message = f"{request.text!r} needs a project: there is no pyproject.toml, setup.cfg or setup.py here or above"
+        files = "pyproject.toml, setup.cfg or setup.py"
+        message = f"{request.text!r} needs a project, but no {files} here or above describes one"
         raise InvalidRequestError(message, hint="latest")
     if minors := project.minor_versions:
         return [Request.parse(str(minor)) for minor in minors]
     if project.requires_python is None:
         message = f"{request.text!r}: {project.path} declares neither requires-python nor classifiers with a version"
-        raise InvalidRequestError(message, hint=_DECLARE_HINT)
+        raise InvalidRequestError(
+            message, hint=f"{_DECLARE_HINTS[project.path.suffix]}; or name the versions, as in 3.9..3.13"
+        )
     versions = sorted(released())
     if supported := list(_admitted(project.requires_python, versions, today)):
         return supported

@@ -337,6 +337,23 @@ def test_the_error_for_a_project_without_versions_names_its_file() -> None:
         expanded("supported", classified("3"))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "hint"),
+    [
+        ("pyproject.toml", '[project]\nname = "a"\n', 'requires-python = ">=3.9"  # below [project]'),
+        ("setup.cfg", "[metadata]\nname = a\n[options]\n", "python_requires = >=3.9  # below [options]"),
+        ("setup.py", 'from setuptools import setup\nsetup(name="a")\n', 'python_requires=">=3.9"  # in the call'),
+    ],
+)
+def test_the_hint_for_a_project_without_versions_has_the_form_of_its_file(
+    name: str, text: str, hint: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InvalidRequestError) as caught:
+        expanded("supported", read_project(tmp_path))
+    assert caught.value.hint.startswith(hint)
+
+
 def test_the_error_for_a_requirement_that_no_version_meets_contains_it() -> None:
     with pytest.raises(NoMatchError, match=r"no version .* fits requires-python = '<3.9'") as caught:
         expanded("supported", classified(requires_python="<3.9"))
