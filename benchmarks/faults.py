@@ -106,7 +106,7 @@ def again(tool: Tool, row: Row) -> None:
         row.survived += 1
     elif code == 0:
         lies = int(row.note.split()[0]) + 1 if row.note else 1
-        row.note = f"{lies} times success was reported over a broken tree"
+        row.note = f"{'once' if lies == 1 else f'{lies} times'} success was reported over a broken tree"
     if not is_whole:
         tool.fresh()
         tool.run(tool.install)

@@ -405,9 +405,8 @@ def _supported(
         return [Request.parse(str(minor)) for minor in minors]
     if project.requires_python is None:
         message = f"{request.text!r}: {project.path} declares neither requires-python nor classifiers with a version"
-        raise InvalidRequestError(
-            message, hint=f"{_DECLARE_HINTS[project.path.suffix]}; or name the versions, as in 3.9..3.13"
-        )
+        declare = _DECLARE_HINTS[project.path.suffix if project.path else ".toml"]
+        raise InvalidRequestError(message, hint=f"{declare}; or name the versions, as in 3.9..3.13")
     versions = sorted(released())
     if supported := list(_admitted(project.requires_python, versions, today)):
         return supported
