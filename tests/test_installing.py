@@ -92,7 +92,7 @@ def test_p4_a_process_that_waited_for_an_installation_checks_it_without_the_clai
     assert free == [True]
 
 
-def test_p5_a_process_waits_no_longer_than_the_limit_if_the_installation_it_waited_for_failed(
+def test_p5_a_wait_for_an_installation_that_failed_has_one_deadline(
     settings: Settings, provisioner: Provisioner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provision(NEWEST, settings)
