@@ -210,10 +210,17 @@ _ORIGIN_FILES = ("direct_url.json", "uv_cache.json", "uv_build.json")
 """Those of them that name the source of the installation."""
 
 
+_LOOKS_AT_PYTHON = re.compile(
+    r"\b(sys|platform|sysconfig|version_info|six|runpy|__import__|import_module|exec_module)\b|\bexec\(|python_implementation"
+)
+_IMPORTED = re.compile(r"^\s*(?:from|import)\s+(\w+)", re.MULTILINE)
+
+
 def is_same_for_all_pythons(project: Path) -> bool:
     """Whether a build of `project` seems to have the same result under each Python.
 
-    False if ``setup.py`` looks at the Python that runs it, or if the project has a build backend or hook of its own.
+    False if ``setup.py`` looks at the Python that runs it, or runs other code of the project, which may do so, or if
+    the project has a build backend or hook of its own.
     """
     try:
         setup = (project / "setup.py").read_text(encoding="utf-8", errors="replace")
@@ -225,8 +232,11 @@ def is_same_for_all_pythons(project: Path) -> bool:
         document = (project / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
     except OSError:
         document = ""
-    looks_at_python = re.search(r"\bsys\b|\bplatform\b|version_info|python_implementation", setup)
-    return not looks_at_python and "metadata.hooks.custom" not in document and "backend-path" not in document
+    looks_at_python = _LOOKS_AT_PYTHON.search(setup) or any(
+        (project / f"{name}.py").exists() or (project / name).is_dir() for name in _IMPORTED.findall(setup)
+    )
+    has_hook = re.search(r"hooks\.custom|backend-path|custom-hook", document) or (project / "pdm_build.py").exists()
+    return not looks_at_python and not has_hook
 
 
 def pack_editable(packages: Path, project: Path, *, into: Path) -> Path | None:

@@ -58,8 +58,10 @@ _COMPILED_SUFFIXES = frozenset(
         ".s",
         ".asm",
     }
-    | {".cmake", ".in", ".build"}
+    | {".cmake", ".in", ".build", ".inc", ".inl", ".ipp", ".tcc", ".def", ".cu", ".cuh", ".m", ".mm", ".i", ".y", ".l"}
+    | {".f03", ".f08", ".f77", ".f95", ".for", ".pyf", ".proto"}
 )
+"""In lower case."""
 _FROM_VERSION_CONTROL = re.compile(
     r"scm|\bvcs\b|hatch-vcs|versioneer|versioningit|\bpbr\b|dynamic-versioning|git-versioning|dunamai"
 )
@@ -80,14 +82,23 @@ _BUILD_TABLES = {
 }
 """The tables of these tools that a build reads. Their other tables configure commands."""
 _UNRELATED_KEYS = {
-    "uv": {"dev-dependencies", "default-groups", "cache-dir", "required-version", "publish-url", "check-url"},
+    "uv": {"dev-dependencies", "default-groups", "cache-dir", "required-version", "publish-url", "check-url"}
+    | {"cache-keys", "compile-bytecode", "link-mode", "native-tls", "system-certs", "offline", "preview", "workspace"}
+    | {"keyring-provider", "python-downloads", "python-preference", "concurrent-builds", "concurrent-downloads"},
     "poetry": {"group", "dev-dependencies", "urls", "readme"},
 }
 _VARIABLES = re.compile(
     r"(PIP|UV)_(CONSTRAINT|BUILD_CONSTRAINT|OVERRIDE|PRE|PRERELEASE|RESOLUTION|EXCLUDE_NEWER|NO_BINARY|ONLY_BINARY"
     r"|NO_BUILD|NO_SOURCES|INDEX|INDEX_URL|DEFAULT_INDEX|EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|FORK_STRATEGY|INDEX_STRATEGY)"
-    r"|SETUPTOOLS_SCM_PRETEND_VERSION.*|PBR_VERSION|PDM_BUILD_SCM_VERSION|POETRY_DYNAMIC_VERSIONING_BYPASS"
+    r"|SETUPTOOLS_SCM_PRETEND_VERSION.*|PBR_VERSION|PDM_BUILD_SCM_VERSION|POETRY_DYNAMIC_VERSIONING_BYPASS|HATCH_BUILD_\w+"
 )
+_COMPILER_VARIABLES = re.compile(
+    r"CC|CXX|FC|(C|CPP|CXX|F|LD|RUST)FLAGS|CMAKE_(ARGS|GENERATOR|PREFIX_PATH)|SKBUILD_\w+|MATURIN_PEP517_ARGS|CARGO_BUILD_\w+"
+)
+_OF_EACH_SHELL = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "PWD", "OLDPWD", "SHELL", "SHLVL", "TERM", "LANG", "TMPDIR"}
+)
+"""Variables that a ``setup.py`` may read, and that differ between two shells of one user."""
 _ROOTS = ("", "src", "lib", "python")
 """Directories in which projects have their packages."""
 _NOT_PACKAGED = frozenset(
@@ -131,6 +142,8 @@ class Inputs:
         self.named: set[Path] = set()
         self._seen: set[tuple[Path, bool]] = set()
         self._texts: dict[Path, str] = {}
+        self._environ = environ
+        self._is_compiled = False
         words = repr((spec.project and spec.editable, spec.project and spec.extras, spec.requirements, spec.resolution))
         self._put("the requirements", words + "\n".join(spec.constraints))
         self._requirements(spec.requirements)
@@ -139,8 +152,10 @@ class Inputs:
         if spec.project:
             self._project(spec.project, editable=spec.editable)
         for name in sorted(environ):
-            if _VARIABLES.fullmatch(name) and environ[name]:
+            is_read = _VARIABLES.fullmatch(name) or (self._is_compiled and _COMPILER_VARIABLES.fullmatch(name))
+            if is_read and environ[name]:
                 self._variable(name, environ[name])
+        self._settings_of_installers()
 
     def digest(self) -> str:
         """One digest of all parts."""
@@ -178,12 +193,34 @@ class Inputs:
 
     def _listing(self, directory: Path) -> None:
         with contextlib.suppress(OSError):
-            rows = sorted((entry.name, entry.stat().st_size) for entry in os.scandir(directory))
+            rows = sorted(
+                (entry.name, status.st_size, status.st_mtime_ns)
+                for entry in os.scandir(directory)
+                for status in [entry.stat()]
+            )
             self._put(self._label(directory), repr(rows))
 
-    def _variable(self, name: str, value: str) -> None:
+    def _settings_of_installers(self) -> None:
+        """Add what configuration files of uv and pip change in an installation: constraints, indexes and others."""
+        for path in _uv_files(self._directory, self._environ):
+            with contextlib.suppress(InvalidSettingError):  # uv reports it
+                document = read_toml(path)
+                table = as_table(as_table(document, "tool"), "uv") if path.name == "pyproject.toml" else document
+                if found := _relevant("uv", table):
+                    text = json.dumps(found, sort_keys=True, default=str)
+                    self._put(self._label(path), re.sub(r"//[^/@\s\"]*@", "//", text))
+        for path in _pip_files(self._environ):
+            with contextlib.suppress(InvalidSettingError):  # pip reports it
+                parser = read_ini(path)
+                for section in ("global", "install") if parser else ():
+                    for key, value in parser.items(section) if parser and parser.has_section(section) else ():
+                        name = f"PIP_{key.upper().replace('-', '_')}"
+                        if _VARIABLES.fullmatch(name) and not self._environ.get(name):
+                            self._variable(name, value, label=f"{path} {key}")
+
+    def _variable(self, name: str, value: str, *, label: str = "") -> None:
         """Add a variable: files by their content, and URLs without user and password, which may change every hour."""
-        from urllib.parse import urlsplit
+        from urllib.parse import unquote, urlsplit
 
         texts = []
         for word in value.split():
@@ -191,7 +228,9 @@ class Inputs:
             texts.append(word.replace(f"{parts.netloc}", parts.netloc.rpartition("@")[2], 1) if parts.netloc else word)
             if name.endswith(("CONSTRAINT", "OVERRIDE")):
                 self._requirements_file(self._directory / word)
-        self._put(name, repr(texts))
+            elif name.endswith("FIND_LINKS") and not parts.netloc:
+                self._listing(self._directory / unquote(parts.path))
+        self._put(label or name, repr(texts))
 
     # Projects
 
@@ -213,6 +252,7 @@ class Inputs:
             self._python_that_builds(project, setup)
         contents = (_bytes(project / file) or b"" for file in _BUILD_FILES)
         self._texts[project] = text + "".join(content.decode("utf-8", "replace") for content in contents)
+        self._is_compiled |= _COMPILED.search(text) is not None
         if not editable:
             with contextlib.suppress(InvalidSettingError):
                 declared = read_project(project)
@@ -227,9 +267,19 @@ class Inputs:
                 self._file(project / file)
             suffixes = _COMPILED_SUFFIXES | ({".py"} if "mypyc" in text else set())
             self._put("sources that are compiled", tree_digest(project, suffixes, excluded=self._excluded))
-        if self._is_setuptools(document, setup, parser):
-            # An editable installation lists the packages that existed when it was made.
-            self._put("packages", repr(list(_packages(project, self._excluded))))
+        found = list(_packages(project, self._excluded))
+        if not self._is_setuptools(document, setup, parser):
+            # Other backends look for one package, and write the path of its directory.
+            tool = as_table(document, "tool")
+            tables = (
+                as_table(document, "project"),
+                as_table(tool, "poetry"),
+                as_table(as_table(tool, "flit"), "module"),
+            )
+            own = {re.sub(r"[-_.]+", "_", str(table.get("name", ""))).lower() for table in tables}
+            found = [place for place in found if place.rpartition("/")[2].lower() in own]
+        # An editable installation lists the packages that existed when it was made.
+        self._put("packages", repr(found))
 
     @staticmethod
     def _is_setuptools(document: Mapping[str, Any], setup: bytes | None, parser: object) -> bool:
@@ -257,6 +307,8 @@ class Inputs:
         for place in as_list(build.get("backend-path")):
             module = str(build.get("build-backend", "")).partition(":")[0].partition(".")[0]
             self._module(project / str(place), module, project)
+        if "pdm" in str(build.get("build-backend")):
+            self._python_that_builds(project, self._file(project / "pdm_build.py") or b"")
         hooks = json.dumps(as_table(as_table(document, "tool"), "hatch"))
         if '"custom"' in hooks:
             self._python_that_builds(project, self._file(project / "hatch_build.py") or b"")
@@ -306,7 +358,9 @@ class Inputs:
         if path.suffix == ".py":
             content = _bytes(path)
             if content is not None:
-                self._put(self._label(path), _declarations(content))
+                # In a package, a build reads a version and the like. Elsewhere the module may be a part of the build.
+                is_of_package = path.with_name("__init__.py").exists()
+                self._put(self._label(path), _declarations(content) if is_of_package else content)
         elif path.suffix in {".txt", ".in"}:
             self._requirements_file(path)
         else:
@@ -339,6 +393,8 @@ class Inputs:
         texts = {
             node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
+        for name in sorted(texts & self._environ.keys() - _OF_EACH_SHELL):
+            self._put(name, self._environ[name])
         places = [project, *(project / text for text in texts if _is_directory(project, text))]
         # `f"requirements/{name}.txt"` and `name + ".txt"` name any file with that ending.
         texts |= {
@@ -468,16 +524,22 @@ def tree_digest(
     """
     digest = hashlib.sha256()
     skipped = {os.path.realpath(path) for path in excluded}
-    for parent, directories, files in os.walk(directory):
+    seen: set[str] = set()
+    for parent, directories, files in os.walk(directory, followlinks=True):  # as builds do
         is_top = parent == str(directory)
-        if "pyvenv.cfg" in files or os.path.realpath(parent) in skipped:
+        place = os.path.realpath(parent)
+        is_again = place in seen and os.path.islink(parent)  # noqa: PTH114  # text, in a hot loop
+        seen.add(place)
+        if os.path.islink(parent):  # noqa: PTH114  # text, in a hot loop
+            digest.update(os.fsencode(f"{os.path.relpath(parent, directory)}\0{os.readlink(parent)}\0"))
+        if "pyvenv.cfg" in files or place in skipped or is_again:
             directories.clear()
             continue
         directories[:] = sorted(
             name for name in directories if _is_of_sources(parent, name, suffixes, named, is_top=is_top)
         )
         for name in sorted(files):
-            suffix = os.path.splitext(name)[1]  # noqa: PTH122  # text, in a hot loop
+            suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122  # text, in a hot loop
             is_made = suffix in {".pyc", ".pyo"} or name.startswith(".coverage")
             if is_made or (is_top and suffixes is None and not _is_source_at_the_top(name, suffix, named)):
                 continue
@@ -507,19 +569,26 @@ def _names(text: str, name: str) -> bool:
 
 
 def _is_of_sources(parent: str, name: str, suffixes: object, named: str, *, is_top: bool) -> bool:
-    if name in _GENERATED or name.endswith(".egg-info"):
-        return False
-    if not is_top:
-        return True
-    if name.startswith(".") or name in _NOT_PACKAGED:
+    if name in _GENERATED or name.endswith(".egg-info") or not is_top:
+        return not (name in _GENERATED or name.endswith(".egg-info"))
+    if name.startswith(".") or (name in _NOT_PACKAGED and not _is_named_package(named, name)):
         return False
     if suffixes is not None or _names(named, name):
         return True
-    return any(
-        os.path.splitext(found)[1] in _SOURCE_SUFFIXES  # noqa: PTH122  # text, in a hot loop
-        for _, _, files in os.walk(os.path.join(parent, name))  # noqa: PTH118  # text
-        for found in files
-    )
+    for place, directories, files in os.walk(os.path.join(parent, name)):  # noqa: PTH118  # text, in a hot loop
+        if any(os.path.splitext(found)[1].lower() in _SOURCE_SUFFIXES for found in files):  # noqa: PTH122  # as above
+            return True
+        if any(os.path.islink(os.path.join(place, found)) for found in directories):  # noqa: PTH114, PTH118  # as above
+            return True
+    return False
+
+
+def _is_named_package(text: str, name: str) -> bool:
+    """Whether the files that describe a build name the package `name`: as the project, or in a list of packages."""
+    word = re.escape(name)
+    own = rf"""\bname["']?\s*[:=]\s*["']{word}["']"""
+    listed = rf"""\bpackages["']?\s*[:=]\s*["\[][^\]]*(?<![\w.-]){word}(?![\w*-])"""
+    return re.search(f"{own}|{listed}", text) is not None
 
 
 def _packages(project: Path, excluded: Sequence[Path]) -> Iterator[str]:
@@ -649,6 +718,42 @@ def _tags(project: Path) -> list[str]:
         names |= {f"{(_bytes(path) or b'').decode('ascii', 'replace').strip()} {path.name}" for path in loose}
         return sorted(names)
     return []
+
+
+def _uv_files(directory: Path, environ: Mapping[str, str]) -> Iterator[Path]:
+    """The files that uv reads its settings from, except the ``pyproject.toml`` of the project in `directory`."""
+    if environ.get("UV_NO_CONFIG"):
+        return
+    yield from (path for place in directory.parents if (path := place / "pyproject.toml").is_file())
+    if environ.get("UV_CONFIG_FILE"):
+        yield directory / environ["UV_CONFIG_FILE"]
+        return
+    places = (directory, *directory.parents, *(place / "uv" for place in _configurations(environ)), Path("/etc/uv"))
+    yield from (path for place in places if (path := place / "uv.toml").is_file())
+
+
+def _pip_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """The configuration files that pip reads."""
+    named = environ.get("PIP_CONFIG_FILE", "")
+    if named == os.devnull:
+        return
+    name = "pip.ini" if os.name == "nt" else "pip.conf"
+    places = [Path("/etc"), *(place / "pip" for place in _configurations(environ))]
+    if environ.get("HOME"):
+        places.append(Path(environ["HOME"], ".pip"))
+    yield from (path for place in places if (path := place / name).is_file())
+    if named and Path(named).is_file():
+        yield Path(named)
+
+
+def _configurations(environ: Mapping[str, str]) -> Iterator[Path]:
+    """The directories for configuration files of this user."""
+    if environ.get("APPDATA"):
+        yield Path(environ["APPDATA"])
+    if environ.get("XDG_CONFIG_HOME"):
+        yield Path(environ["XDG_CONFIG_HOME"])
+    elif environ.get("HOME"):
+        yield Path(environ["HOME"], ".config")
 
 
 def _bytes(path: Path) -> bytes | None:

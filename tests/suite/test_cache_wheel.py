@@ -105,6 +105,9 @@ def test_a_compiled_project_and_another_project_do_not_become_a_wheel(
         ("import sys\nsetup(install_requires=['x'] if sys.version_info < (3, 9) else [])", "", False),
         (None, "[tool.hatch.metadata.hooks.custom]", False),
         (None, '[build-system]\nbackend-path = ["."]', False),
+        (None, '[tool.pdm.build]\ncustom-hook = "x.py"', False),
+        ("from helper import NEEDS\nsetup(install_requires=NEEDS)", "", False),
+        ("exec(open('helper.py').read())\nsetup(install_requires=NEEDS)", "", False),
     ],
 )
 def test_a_project_whose_build_looks_at_its_python_has_no_wheel_for_all_pythons(
@@ -112,5 +115,8 @@ def test_a_project_whose_build_looks_at_its_python_has_no_wheel_for_all_pythons(
 ) -> None:
     if setup is not None:
         (project / "setup.py").write_text(setup, encoding="utf-8")
+        (project / "helper.py").write_text(
+            "import sys\nNEEDS = ['x'] if sys.version_info < (3, 9) else []", encoding="utf-8"
+        )
     (project / "pyproject.toml").write_text(document, encoding="utf-8")
     assert is_same_for_all_pythons(project) is alike

@@ -1,5 +1,6 @@
 """The digests that decide whether an environment is made again."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -124,3 +125,148 @@ def test_a_new_tag_changes_the_digest_of_a_version_from_git(write: Write) -> Non
     before = parts(read_recipe(directory))
     subprocess.run([*git, "tag", "v1"], check=True)
     assert changes(before, parts(read_recipe(directory))) == ["tags of git"]
+
+
+COPIED = ["."]
+
+
+@pytest.mark.parametrize("place", ["inside", "outside"])
+def test_the_digest_of_a_copied_project_includes_directories_behind_links(
+    write: Write, tmp_path: Path, place: str
+) -> None:
+    target = "real" if place == "inside" else "project/../outside"
+    project = tmp_path if place == "inside" else tmp_path / "project"
+    write(**{f"{'project__' if place == 'outside' else ''}pyproject_DOT_toml": PROJECT})
+    (tmp_path / target.rpartition("/")[2] / "part").mkdir(parents=True)
+    source = tmp_path / target.rpartition("/")[2] / "part" / "a.py"
+    source.write_text("x = 1\n")
+    (project / "src" / "demo").mkdir(parents=True)
+    (project / "src" / "demo" / "part").symlink_to(source.parent)
+    (project / "src" / "demo" / "round").symlink_to("..")
+    before = parts(read_recipe(project, COPIED))
+    source.write_text("x = 2\n")
+    assert changes(before, after := parts(read_recipe(project, COPIED))) == ["the sources of the project"]
+    (project / "src" / "demo" / "part").unlink()
+    (project / "src" / "demo" / "part").symlink_to("..")
+    assert changes(after, parts(read_recipe(project, COPIED))) == ["the sources of the project"]
+
+
+@pytest.mark.parametrize(
+    "project",
+    [
+        PROJECT.replace('"demo"', '"testing"'),
+        f'{PROJECT}[tool.setuptools]\npackages = ["demo", "testing"]\n',
+        (
+            '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n[project]\nname = "demo"\n'
+            '[tool.hatch.build.targets.wheel]\npackages = ["src/demo", "testing"]\n'
+        ),
+    ],
+)
+def test_the_digest_of_a_copied_project_includes_a_package_with_the_name_of_tests(write: Write, project: str) -> None:
+    directory = write(pyproject_DOT_toml=project, testing__code_DOT_py="x = 1\n")
+    before = parts(read_recipe(directory, COPIED))
+    write(testing__code_DOT_py="x = 2\n")
+    assert changes(before, parts(read_recipe(directory, COPIED))) == ["the sources of the project"]
+
+
+@pytest.mark.parametrize("name", ["one.inc", "one.S", "one.tcc", "kernel.cu"])
+def test_each_kind_of_source_that_a_compiler_reads_has_a_digest(write: Write, name: str) -> None:
+    setup = "from setuptools import Extension, setup\nsetup(ext_modules=[Extension('demo', ['demo.c'])])\n"
+    directory = write(setup_DOT_py=setup)
+    (directory / "include").mkdir()
+    (directory / "include" / name).write_text("1")
+    before = parts(read_recipe(directory))
+    (directory / "include" / name).write_text("2")
+    assert changes(before, parts(read_recipe(directory))) == ["sources that are compiled"]
+
+
+@pytest.mark.parametrize("word", ["--find-links wheels", "PIP_FIND_LINKS", "UV_FIND_LINKS"])
+def test_a_wheel_that_was_built_again_has_another_digest(write: Write, word: str) -> None:
+    directory = write(pyproject_DOT_toml=PROJECT, wheels__a_DASH_1_DASH_py3_DASH_none_DASH_any_DOT_whl="1")
+    requirements, environ = ([], {word: "wheels"}) if word.isupper() else ([word, "a"], {})
+    spec = read_recipe(directory, requirements).spec(python())
+    before = Inputs(spec, environ=environ).parts
+    wheel = next((directory / "wheels").iterdir())
+    os.utime(wheel, ns=(1, 1))
+    assert changes(before, Inputs(spec, environ=environ).parts) == ["wheels"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("uv.toml", "constraint-dependencies = ['a=={}']\n"),
+        ("../uv.toml", "[pip]\nconstraint = ['a=={}']\n"),
+        ("../pyproject.toml", "[tool.uv]\nconstraint-dependencies = ['a=={}']\n"),
+        ("named.toml", "index-url = 'https://me:secret@host/{}'\n"),
+        ("../home/.config/uv/uv.toml", "exclude-newer = '202{}-01-01'\n"),
+        ("../home/.config/pip/pip.conf", "[global]\nindex-url = https://me:secret@host/{}\n"),
+        ("../home/.pip/pip.conf", "[install]\nextra-index-url =\n    https://host/a\n    https://host/{}\n"),
+        ("named.conf", "[global]\nconstraint = file{}.txt\n"),
+    ],
+)
+def test_a_configuration_file_of_an_installer_has_a_digest(tmp_path: Path, file: str, text: str) -> None:
+    directory = tmp_path / "project"
+    directory.mkdir()
+    (directory / "pyproject.toml").write_text(PROJECT)
+    spec = read_recipe(directory).spec(python())
+    environ = {"HOME": str(tmp_path / "home")}
+    if file == "named.toml":
+        environ["UV_CONFIG_FILE"] = file
+    if file == "named.conf":
+        environ["PIP_CONFIG_FILE"] = str(directory / file)
+
+    def with_value(value: str) -> dict[str, str]:
+        path = directory / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(value)
+        return Inputs(spec, environ=environ).parts
+
+    before = with_value(text.format(1))
+    assert len(changes(before, with_value(text.format(2)))) == 1
+    assert not changes(before, with_value(text.format(1).replace("secret", "other")))
+    more = (
+        "\nlink-mode = 'copy'\n" if file.endswith("uv.toml") and "[" not in text.partition("=")[0] else "\n# comment\n"
+    )
+    assert not changes(before, with_value(text.format(1) + more))
+
+
+@pytest.mark.parametrize(
+    ("variable", "counts"),
+    [("DEMO_PURE", True), ("OTHER", False), ("HOME", False), ("CFLAGS", True), ("UV_NO_CONFIG", False)],
+)
+def test_a_variable_that_setup_py_or_its_compiler_reads_has_a_digest(write: Write, variable: str, counts: bool) -> None:
+    setup = "import os\nfrom setuptools import Extension, setup\nhere = os.environ['HOME']\n"
+    setup += "setup(ext_modules=[] if os.environ.get('DEMO_PURE') else [Extension('demo', ['demo.c'])])\n"
+    spec = read_recipe(write(setup_DOT_py=setup)).spec(python())
+    found = changes(Inputs(spec, environ={}).parts, Inputs(spec, environ={variable: "/1"}).parts)
+    assert found == ([variable] if counts else [])
+
+
+@pytest.mark.parametrize("backend", ["hatchling", "flit_core", "pdm-backend", "poetry-core", "setuptools"])
+def test_a_package_that_moved_to_src_changes_the_digest(write: Write, backend: str) -> None:
+    build = f'[build-system]\nrequires = ["{backend}"]\nbuild-backend = "{backend.replace("-", ".")}"\n'
+    directory = write(pyproject_DOT_toml=build + PROJECT)
+    (directory / "demo").mkdir()
+    (directory / "demo" / "__init__.py").touch()
+    before = parts(read_recipe(directory))
+    (directory / "src").mkdir()
+    (directory / "demo").rename(directory / "src" / "demo")
+    assert changes(before, parts(read_recipe(directory))) == ["packages"]
+
+
+@pytest.mark.parametrize(
+    ("backend", "hook", "table"),
+    [
+        ("pdm.backend", "pdm_build", ""),
+        ("pdm.backend", "my_hook", '[tool.pdm.build]\ncustom-hook = "my_hook.py"\n'),
+        ("hatchling.build", "my_hook", '[tool.hatch.build.hooks.custom]\npath = "my_hook.py"\n'),
+    ],
+)
+def test_a_build_hook_has_a_digest_of_its_whole_code(write: Write, backend: str, hook: str, table: str) -> None:
+    build = f'[build-system]\nrequires = ["{backend.partition(".")[0]}"]\nbuild-backend = "{backend}"\n'
+    text = "title = 'a hook'\ndef hook():\n    return 1\n"
+    directory = write(pyproject_DOT_toml=build + PROJECT + table)
+    (directory / f"{hook}.py").write_text(text)
+    before = parts(read_recipe(directory))
+    (directory / f"{hook}.py").write_text(text.replace("1", "2"))
+    assert changes(before, parts(read_recipe(directory))) == [f"{hook}.py"]
