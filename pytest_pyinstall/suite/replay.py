@@ -410,6 +410,8 @@ class ReportReplayer:
 
     def status_of(self, report: Any) -> tuple[str, str, Any] | None:
         """The status that a worker's plugins gave the report; None if they left it to pytest."""
+        if getattr(report, "when", "") == "session":  # an error of a whole Python, as the summary titles it
+            return "error", "E", "ERROR"
         return self._statuses.get(id(report))
 
     def _warned(self, row: InterpreterRun, fields: list[Any]) -> None:

@@ -167,6 +167,8 @@ def _rename(report: Any, nodeid: str, where: str) -> None:
         report.__dict__["_id"] = type(report.__dict__["_id"]).parse(nodeid)
     else:
         report.nodeid = nodeid
+    if nodeid.startswith("["):  # an error of a whole Python: pytest's title would be "ERROR collecting [py3.9]"
+        report.when = "session"
     if "location" in report.__dict__:
         path, line, domain = report.location
         report.location = (path, line, f"{domain} — {where}")

@@ -590,9 +590,10 @@ def test_an_option_of_a_plugin_that_no_environment_has_is_one_error_that_names_t
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines(
         [
-            "*ERROR collecting *py3.9,py3.12*",
+            "*ERROR at session of [[]py3.9,py3.12[]]*",
             "pytest: error: unrecognized arguments: --cov=demo",
             "*inifile: *pyproject.toml",
+            "ERROR [[]py3.9,py3.12[]] - *",
             'hint: no environment has pytest-cov (--cov): pyinstall_suite_install = [[]"-e .", "pytest-cov"[]]',
         ]
     )
@@ -606,7 +607,7 @@ def test_a_plugin_that_only_some_environments_have_is_missing_only_there(run: Ru
     result.assert_outcomes(passed=1, errors=1, deselected=4)
     result.stdout.fnmatch_lines(
         [
-            "*ERROR collecting [[]py3.9[]]*",
+            "*ERROR at session of [[]py3.9[]]*",
             "pytest: error: unrecognized arguments: --timeout-method=thread",
             "hint: the environment of py3.9 lacks pytest-timeout (--timeout-method): add *",
         ]

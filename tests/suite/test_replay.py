@@ -299,7 +299,7 @@ def test_an_exception_before_the_session_ends_it_as_plain_pytest_and_is_shown_on
 
     assert result.ret == 1
     text = result.stdout.str()
-    assert "ERROR collecting [py3.12,py3.13]" in text
+    assert "ERROR at session of [py3.12,py3.13]" in text
     assert text.count("LookupError: no settings") == 1
     assert 'File "' not in text
 
@@ -326,7 +326,7 @@ def test_a_failed_installation_is_reported_once_and_briefly(
     result = run(pythons=("3.9", *PYTHONS))
 
     lines = result.outlines
-    headings = [each for each in lines if "ERROR collecting" in each]
+    headings = [each for each in lines if "ERROR at session of" in each]
     assert len(headings) == 1, result.stdout.str()
     assert all(label in headings[0] for label in ("py3.9", "py3.12", "py3.13"))
     block = lines[lines.index(headings[0]) + 1 :]
