@@ -195,7 +195,8 @@ def _signature(report: Any, is_project: Callable[[str], bool]) -> tuple[object, 
     message = str(getattr(crash, "message", longrepr))
     if crash is None and re.search(r"^E  ", message, re.MULTILINE):
         # A collection error is only a text. Keep the lines with the error and those with places in the project.
-        message = "\n".join(re.findall(r"^E  .*|^(?!\.\.|[/\\\\]|\w:)\S+:\d+: in .*", message, re.MULTILINE))
+        lines = re.finditer(r"^(?:E  .*|(\S.*?):\d+: in .*)", message, re.MULTILINE)
+        message = "\n".join(line[0] for line in lines if line[1] is None or is_project(line[1]))
     elif crash is None and "Traceback (most recent call last):" in message:
         message = _project_frames(message, is_project)
     message = re.sub(r"0x[0-9a-fA-F]+", "0x…", message)
@@ -237,6 +238,8 @@ def project_files(root: Path, *, directory: Path, excluded: Iterable[Path]) -> C
 
     @functools.cache
     def is_project(path: str) -> bool:
+        if path.startswith("<"):  # such as <frozen importlib._bootstrap>
+            return False
         whole = os.path.normpath(os.path.join(directory, path))  # noqa: PTH118
         return whole.startswith(project) and not whole.startswith(ours) and not _OF_A_PYTHON.search(whole, start)
 

@@ -181,6 +181,7 @@ def test_failures_that_differ_only_by_their_python_are_merged(one: str, other: s
         "../.pythons/cpython-{}-linux-x86_64-gnu/Lib/json.py",
         "../.tox/py3/lib/python{}/json.py",
         "../cache/environments/{}/lib/python{}/site-packages/attr.py",
+        "<frozen importlib._bootstrap{}>",
     ],
 )
 def test_failures_that_differ_only_outside_the_project_are_merged(library: str) -> None:
@@ -190,6 +191,25 @@ def test_failures_that_differ_only_outside_the_project_are_merged(library: str) 
         place = SimpleNamespace(path=path, lineno=len(path))
         report.longrepr.reprtraceback.reprentries.append(SimpleNamespace(reprfileloc=place))
     assert len(merged(one, other)) == 1
+
+
+@pytest.mark.parametrize("directory", ["../.pythons", "../.local/share/store", "/elsewhere"])
+@pytest.mark.parametrize(("line", "count"), [(1, 1), (2, 2)])
+def test_errors_of_collection_that_differ_only_outside_the_project_are_merged(
+    directory: str, line: int, count: int
+) -> None:
+    def report(label: str, library: int, line: int) -> Any:
+        found = failure(label, test="test_a.py")
+        found.longrepr = (
+            "ImportError while importing test module '/project/tests/test a.py'.\nTraceback:\n"
+            f"{directory}/lib/python3.{library % 20}/importlib/__init__.py:{library}: in import_module\n    return x\n"
+            f"<frozen importlib._bootstrap>:{library}: in _gcd_import\n    ???\n"
+            f"test a.py:{line}: in <module>\n    import x\nE   ModuleNotFoundError: No module named 'x'"
+        )
+        return found
+
+    reports = [report("py39", 127, 1), report("py312", 90, line)]
+    assert len(merge_equal_failures(reports, LABELS, {}, IS_PROJECT)) == count
 
 
 def test_failures_in_different_lines_of_another_directory_of_the_project_are_not_merged() -> None:
