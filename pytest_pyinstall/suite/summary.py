@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+import sys
 from collections import Counter
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -333,6 +334,11 @@ def write_missing(
     for what, lacking in missing.items():
         without = [label for label in labels if label in lacking]
         names = ", ".join(without)
+        module = what.removeprefix("the module ")
+        if module != what and module.partition(".")[0] in sys.stdlib_module_names:
+            hint = "import it only where it exists, or a backport of it"
+            reporter.write_line(f"hint: the standard library of {names} has no module {module}: {hint}")
+            continue
         if len(without) == len(labels):
             start = "no environment has"
         elif len(without) == 1:

@@ -279,14 +279,19 @@ def test_a_hint_names_missing_modules_and_the_setting_to_install_them() -> None:
     missing = {
         "the module attr": ["py3.13", "py3.9", "py3.8"],
         "the module tomllib": ["py3.9", "py3.8"],
+        "the module idna": ["py3.9", "py3.8"],
         "pytest-cov (--cov)": ["py3.8"],
         "the module yaml": labels,
     }
     write_missing(reporter, missing, labels, installs=installs)
     setting = "pyinstall_suite_install ="
     assert reporter.lines == [
+        (
+            "hint: the standard library of py3.8, py3.9 has no module tomllib: "
+            "import it only where it exists, or a backport of it"
+        ),
         f'hint: no environment has the module attr or the module yaml: {setting} ["-e .", "PACKAGE"]',
-        f'hint: the environments of py3.8, py3.9 lack the module tomllib: {setting} ["-e .", "PACKAGE"]',
+        f'hint: the environments of py3.8, py3.9 lack the module idna: {setting} ["-e .", "PACKAGE"]',
         f'hint: the environment of py3.8 lacks pytest-cov (--cov): {setting} ["-e .", "pytest-cov"]',
     ]
 
