@@ -183,7 +183,9 @@ def test_a_project_is_installed_as_a_copy_if_it_cannot_be_editable(run: Run, pro
     changed.assert_outcomes(passed=1, deselected=4)
 
 
-def test_the_project_is_built_once_for_all_pythons(run: Run, project: Path, tmp_path: Path) -> None:
+def test_the_project_is_built_once_for_all_pythons(
+    run: Run, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (project / "pyproject.toml").write_text(SETUPTOOLS, "utf-8")
     (project / "setup.cfg").write_text(
         "[metadata]\nname=demo\nversion=1\n[options]\npackage_dir=\n    =src\npackages = demo\n", "utf-8"
@@ -195,15 +197,12 @@ def test_the_project_is_built_once_for_all_pythons(run: Run, project: Path, tmp_
     )
     (project / "src" / "demo").mkdir(parents=True)
     (project / "demo.py").rename(project / "src" / "demo" / "__init__.py")
-    os.environ["BUILT"] = str(tmp_path / "one")
-    try:
-        run("-k", "fine", pythons=(OLD,)).assert_outcomes(passed=1, deselected=4)
-        os.environ["BUILT"] = str(tmp_path / "other")
-        run("-k", "fine", pythons=(OLD, NEW)).assert_outcomes(passed=2, deselected=8)
-    finally:
-        del os.environ["BUILT"]
-    assert (tmp_path / "one").exists()
-    assert not (tmp_path / "other").exists()
+    built = tmp_path / "built"
+    monkeypatch.setenv("BUILT", str(built))  # always the same: `setup.py` reads it, so another value is another build
+    run("-k", "fine", pythons=(OLD,)).assert_outcomes(passed=1, deselected=4)
+    builds = built.read_text("utf-8")
+    run("-k", "fine", pythons=(OLD, NEW)).assert_outcomes(passed=2, deselected=8)
+    assert built.read_text("utf-8") == builds
 
 
 def test_dontwritebytecode_keeps_byte_code_out_of_the_project_but_not_of_environments(
