@@ -186,7 +186,7 @@ class Provisioner:
         self._stack = contextlib.ExitStack()
         self._lock = threading.RLock()
         self._opened: Client | None = None
-        self._pinned_in: dict[Request, Path] = {}
+        self._pinned: set[Request] = set()
         self.catalogues = Catalogues(
             settings=self.settings, target=self.target, client=lambda: self._client, say=self._say
         )
@@ -221,12 +221,11 @@ class Provisioner:
         if not any(request.word for request in requests):
             return requests
 
-        from pytest_pyinstall.project import pin_file, read_pinned, resolve_keywords
+        from pytest_pyinstall.project import read_pinned, resolve_keywords
 
         def pinned() -> tuple[Request, ...]:
             found = read_pinned(self.directory)
-            if (file := pin_file(self.directory)) is not None:
-                self._pinned_in |= dict.fromkeys(found, file)
+            self._pinned.update(found)
             return found
 
         return resolve_keywords(
@@ -612,7 +611,9 @@ class Provisioner:
         try:
             yield
         except NoMatchError as error:
-            if (file := self._pinned_in.get(request)) is None:
+            from pytest_pyinstall.project import pin_file
+
+            if request not in self._pinned or (file := pin_file(self.directory)) is None:
                 raise
             place = file.name if file.parent == self.directory else file
             raise NoMatchError(f"{place}: {error.message}", hint=error.hint) from error

@@ -88,7 +88,7 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     end = words.index("--") if "--" in words else len(words)
     head, tail = words[:end], words[end + 1 :]
     if command_of(words) == "exec":
-        _check_exec(head, tail if "--" in words else None)
+        _check_exec(words)
     shared, rest = _shared_parser().parse_known_args(head)
     if shared.version:
         return argparse.Namespace(text=f"pytest-pyinstall {_own_version()}")
@@ -146,27 +146,27 @@ def _command(words: Sequence[str], rest: Sequence[str]) -> str:
     corrected = [*words[:at], *meant.split(), *words[at + 1 :]]
     hint = f"pytest-pyinstall {shlex.join(corrected)}"
     if meant == "exec":
-        end = corrected.index("--") if "--" in corrected else len(corrected)
         try:
-            _check_exec(corrected[:end], corrected[end + 1 :] if "--" in corrected else None)
+            _check_exec(corrected)
         except UsageError as error:
             hint = error.hint
     raise UsageError(f"there is no command {name}; did you mean {meant}?", hint=hint)
 
 
-def _check_exec(head: Sequence[str], tail: Sequence[str] | None) -> None:
-    """Raise `UsageError` if a command is before the dashes, between `head` and `tail`, or if there are none."""
-    if tail is None:
-        options, command = _without_dashes(head)
+def _check_exec(words: Sequence[str]) -> None:
+    """Raise `UsageError` if `words`, a command line of ``exec``, have a command before the dashes, or no dashes."""
+    if "--" not in words:
+        options, command = _without_dashes(words)
         if command[:1] not in (["-h"], ["--help"]):
             # Before parsing: in ``exec python3.9 --version``, the option belongs to python3.9.
             raise _no_command(options, command)
         return
-    options, [*early, _] = _without_dashes([*head, "COMMAND"])
+    end = words.index("--")
+    options, [*early, _] = _without_dashes([*words[:end], "COMMAND"])
     known = {*_options(), "--python", "-q", "-v"}
     flags = {word.partition("=")[0] for word in options if word.startswith("-")}
     if early and not early[0].startswith("-") and flags <= known:
-        hint = _no_command(options, [*early, *tail]).hint
+        hint = _no_command(options, [*early, *words[end + 1 :]]).hint
         raise UsageError(f"exec: unrecognized arguments: {' '.join(early)}", hint=hint)
 
 
