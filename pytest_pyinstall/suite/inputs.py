@@ -211,9 +211,10 @@ class Inputs:
                     self._put(self._label(path), re.sub(r"//[^/@\s\"]*@", "//", text))
         for path in _pip_files(self._environ):
             with contextlib.suppress(InvalidSettingError):  # pip reports it
-                parser = read_ini(path)
-                for section in ("global", "install") if parser else ():
-                    for key, value in parser.items(section) if parser and parser.has_section(section) else ():
+                if (parser := read_ini(path)) is None:
+                    continue
+                for section in filter(parser.has_section, ("global", "install")):
+                    for key, value in parser.items(section):
                         name = f"PIP_{key.upper().replace('-', '_')}"
                         if _VARIABLES.fullmatch(name) and not self._environ.get(name):
                             self._variable(name, value, label=f"{path} {key}")
@@ -528,9 +529,10 @@ def tree_digest(
     for parent, directories, files in os.walk(directory, followlinks=True):  # as builds do
         is_top = parent == str(directory)
         place = os.path.realpath(parent)
-        is_again = place in seen and os.path.islink(parent)  # noqa: PTH114  # text, in a hot loop
+        is_link = os.path.islink(parent)  # noqa: PTH114  # text, in a hot loop
+        is_again = is_link and place in seen
         seen.add(place)
-        if os.path.islink(parent):  # noqa: PTH114  # text, in a hot loop
+        if is_link:
             digest.update(os.fsencode(f"{os.path.relpath(parent, directory)}\0{os.readlink(parent)}\0"))
         if "pyvenv.cfg" in files or place in skipped or is_again:
             directories.clear()
@@ -569,13 +571,20 @@ def _names(text: str, name: str) -> bool:
 
 
 def _is_of_sources(parent: str, name: str, suffixes: object, named: str, *, is_top: bool) -> bool:
-    if name in _GENERATED or name.endswith(".egg-info") or not is_top:
-        return not (name in _GENERATED or name.endswith(".egg-info"))
+    if name in _GENERATED or name.endswith(".egg-info"):
+        return False
+    if not is_top:
+        return True
     if name.startswith(".") or (name in _NOT_PACKAGED and not _is_named_package(named, name)):
         return False
     if suffixes is not None or _names(named, name):
         return True
-    for place, directories, files in os.walk(os.path.join(parent, name)):  # noqa: PTH118  # text, in a hot loop
+    return _has_sources(os.path.join(parent, name))  # noqa: PTH118  # text, in a hot loop
+
+
+def _has_sources(directory: str) -> bool:
+    """Whether a source file, or a link to a directory, is in `directory` or below it."""
+    for place, directories, files in os.walk(directory):
         if any(os.path.splitext(found)[1].lower() in _SOURCE_SUFFIXES for found in files):  # noqa: PTH122  # as above
             return True
         if any(os.path.islink(os.path.join(place, found)) for found in directories):  # noqa: PTH114, PTH118  # as above
