@@ -467,10 +467,11 @@ class _Installer:
         return True
 
     def _install(self, *more: str) -> None:
-        """Install the requirements of the plan and `more`. If pip fails, find out what is missing. Raises as `install`.
+        """Install the requirements of the plan, and `more`. Raises what `install` raises.
 
-        pip may name a wheel that does not support this Python as its only reason. Without those, it names what it
-        cannot find. They are excluded in rounds, because pip has not looked at all wheels.
+        If pip fails, find out what is missing: pip may name a wheel that does not support this Python as its only
+        reason. Without those, it names what it cannot find. They are excluded in rounds, because pip has not looked at
+        all wheels.
         """
         interpreter = self._plan.interpreter
         version = ".".join(map(str, interpreter.version_info[:3]))

@@ -335,7 +335,8 @@ def write_missing(
         without = [label for label in labels if label in lacking]
         names = ", ".join(without)
         module = what.removeprefix("the module ")
-        if module != what and module.partition(".")[0] in sys.stdlib_module_names:
+        is_module = module != what
+        if is_module and module.partition(".")[0] in sys.stdlib_module_names:
             hint = "import it only where it exists, or a backport of it"
             reporter.write_line(f"hint: the standard library of {names} has no module {module}: {hint}")
             continue
@@ -345,7 +346,7 @@ def write_missing(
             start = f"the environment of {names} lacks"
         else:
             start = f"the environments of {names} lack"
-        groups.setdefault((start, what.startswith("the module ")), []).append(what)
+        groups.setdefault((start, is_module), []).append(what)
     for (start, are_modules), found in groups.items():
         packages = ["PACKAGE"] if are_modules else [what.partition(" ")[0] for what in found]
         reporter.write_line(f"hint: {start} {' or '.join(found)}: {installs(packages)}")
