@@ -29,9 +29,9 @@ class Variant(NamedTuple):
 def parse_variants(
     texts: Iterable[str], *, option: str = "--python-with", example: Callable[[str], str] | None = None
 ) -> tuple[Variant, ...]:
-    """Parse the values of `option`: ``django~=4.2 psycopg``, ``old: numpy<2``, ``lowest``. Raises `UsageError`.
+    """Parse the values of `option`: ``django~=4.2 psycopg``, ``old: numpy<2``, ``lowest``, ``plain:``.
 
-    `example` returns a value as it is written where they were given, by default after `option`.
+    `example` returns a value as it is written where they were given, by default after `option`. Raises `UsageError`.
     """
     hint = example or (lambda text: f"{option} {shlex.quote(text)}")
     found: dict[str, Variant] = {}
@@ -44,13 +44,13 @@ def parse_variants(
 
 
 def _parsed(text: str, option: str, hint: Callable[[str], str]) -> Variant:
-    named = re.fullmatch(r"([A-Za-z0-9][\w.+-]*):\s+(\S.*)", text)
-    name, rest = (named[1], named[2]) if named else ("", text)
+    named = re.fullmatch(r"([A-Za-z0-9][\w.+-]*):(?:\s+(\S.*))?", text)
+    name, rest = (named[1], named[2] or "") if named else ("", text)
     try:
         words = shlex.split(rest)
     except ValueError as error:
         raise UsageError(f"{option}: {text!r}: {error}", hint=hint("django~=4.2")) from error
-    if not words:
+    if not words and not name:
         raise UsageError(f"{option}: no requirement", hint=hint("django~=4.2"))
     resolutions = [word for word in words if word in _RESOLUTIONS]
     if len(resolutions) > 1:

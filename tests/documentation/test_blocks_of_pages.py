@@ -326,7 +326,7 @@ def _runs_variants(place: Place, block: Block) -> None:
 def _configures_variants(place: Place, block: Block) -> None:
     place.write("pyproject.toml", block.text)
     place.write(
-        "test_it.py", "def test_it(pytestconfig): assert len(pytestconfig.getini('pyinstall_suite_with')) == 2\n"
+        "test_it.py", "def test_it(pytestconfig): assert len(pytestconfig.getini('pyinstall_suite_with')) == 3\n"
     )
     assert "1 passed" in place.run("pytest -q --python current test_it.py")
 

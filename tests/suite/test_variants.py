@@ -24,6 +24,7 @@ TWO = ("--python-with=wcwidth==0.2.12", "--python-with=new: wcwidth==0.2.13")
         ("numpy<2", Variant("numpy-lt2", "", ("numpy<2",))),
         ("numpy>=2,<3", Variant("numpy-ge2", "", ("numpy>=2,<3",))),
         ("old: numpy<2", Variant("old", "", ("numpy<2",))),
+        ("plain:", Variant("plain", "", ())),
         ("lowest-direct", Variant("lowest-direct", "", (), "lowest-direct")),
         ("low: lowest django~=4.2", Variant("low", "", ("django~=4.2",), "lowest")),
         ("'django ~= 4.2'", Variant("django4.2", "", ("django ~= 4.2",))),
@@ -33,7 +34,7 @@ def test_requirements_become_a_variant_with_a_name(text: str, expected: Variant)
     assert parse_variants([text]) == (expected._replace(text=text),)
 
 
-@pytest.mark.parametrize("texts", [[""], ["name: "], ["a", "a"], ["lowest highest"], ["'open"], ["=4"]])
+@pytest.mark.parametrize("texts", [[""], [":"], ["a:", "A: b"], ["a", "a"], ["lowest highest"], ["'open"], ["=4"]])
 def test_an_invalid_variant_is_a_usage_error_with_a_hint(texts: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
         parse_variants(texts)
