@@ -14,6 +14,7 @@ __all__ = [
     "SETTINGS",
     "Option",
     "closest_names",
+    "closest_options",
     "given_with_o",
     "ini_origin",
     "ini_place",
@@ -353,6 +354,12 @@ def closest_names(words: "Iterable[str]", known: "Sequence[str]", *, cutoff: flo
     """
     found = (_closest_name(word.partition("=")[0], known, cutoff) for word in words)
     return list(dict.fromkeys(filter(None, found)))
+
+
+def closest_options(unknown: "Iterable[str]") -> "list[str]":
+    """The options of ours that the words in `unknown`, which pytest does not know, probably mean."""
+    known = sorted(flag for option in OPTIONS for flag in option.flags)
+    return closest_names((word for word in unknown if word.startswith("--p")), known)
 
 
 def _closest_name(word: str, known: "Sequence[str]", cutoff: float) -> str:

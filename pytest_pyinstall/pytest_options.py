@@ -14,7 +14,7 @@ from pytest_pyinstall.options import (
     OPTIONS,
     SETTINGS,
     Option,
-    closest_names,
+    closest_options,
     given_with_o,
     ini_origin,
     ini_place,
@@ -66,7 +66,7 @@ def note_misspelled_options(parser: pytest.Parser, args: Sequence[str]) -> None:
     unknown: list[str] = []
     with suppress(pytest.UsageError):  # of another option; pytest is going to raise it again
         unknown = parser.parse_known_and_unknown_args(list(args))[1]
-    if near := closest_names((word for word in unlike if word in unknown), sorted(known)):
+    if near := closest_options(word for word in unlike if word in unknown):
         parser.extra_info["did you mean"] = ", ".join(near)
 
 

@@ -142,11 +142,17 @@ class State:
     def _reject_versions(self) -> None:
         """Raise `pytest.UsageError` for an argument that should be a value of ``--python``: ``--python 3.9 3.10``."""
         version = r"3(?:\.\d+)+t?"
+        values: set[str] = set()
+        if self.is_suite:
+            from pytest_pyinstall.suite.options import words_of
+
+            values = {piece.words[0] for piece in words_of(self.config).all if piece.may_be_value}
         found = [
             each
             for each in self.config.args
             if each.startswith("3.")
             and re.fullmatch(rf"{version}(?:(?:,|\.\.){version})*", each)
+            and each not in values
             and not self.config.invocation_params.dir.joinpath(each).exists()
         ]
         if found and not self.config.option.pyargs:

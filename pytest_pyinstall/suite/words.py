@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
+from pytest_pyinstall.options import closest_options
 from pytest_pyinstall.suite.variants import keyword_expression
 from pytest_pyinstall.system.documents import parse_python
 from pytest_pyinstall.system.values import Value
@@ -354,6 +355,8 @@ def with_hint(
     """
     finder = _Finder(list(words), labels, directory, [NodeId.parse(each) for each in known], root or directory)
     text = _NOT_FOUND.sub(finder.explained, text)
+    if near_options := closest_options(_unknown_options(text)):
+        return f"{text}\n  did you mean: {', '.join(near_options)}"
     if (match := _NO_FILE.search(text)) and (near_path := _closest(directory / match[1].partition("::")[0])):
         return f"{text}\nhint: {_relative(near_path, directory)}"
     return text
@@ -561,15 +564,19 @@ def _closest(path: Path) -> Path | None:
 
 def plugins_of(text: str) -> dict[str, str]:
     """The plugins of the options that are not known in `text`, the usage error of a worker, each with its option."""
-    match = _UNKNOWN.search(text)
-    words = [word.partition("=")[0] for word in match[1].split()] if match else []
     found: dict[str, str] = {}
-    for word in words:
+    for word in _unknown_options(text):
         first = next((name for name in _PLUGINS if word == name or word.startswith(f"{name}-")), "")
         plugin = "pytest-xdist" if re.fullmatch(r"-n\d*|-nauto", word) else _PLUGINS.get(first)
         if plugin:
             found.setdefault(plugin, word)
     return found
+
+
+def _unknown_options(text: str) -> list[str]:
+    """The options, without their values, in the usage error `text` of pytest about unknown options; else empty."""
+    match = _UNKNOWN.search(text)
+    return [word.partition("=")[0] for word in match[1].split()] if match else []
 
 
 class NodeId(NamedTuple):

@@ -161,6 +161,19 @@ def test_without_a_close_name_there_is_no_hint(directory: Path, text: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("--python-jbos", "\n  did you mean: --python-jobs"),
+        ("--nope --pythn --python-reprot=x.html", "\n  did you mean: --python, --python-report"),
+        ("--cov=x --prefix", ""),
+    ],
+)
+def test_a_mistyped_option_of_ours_suggests_the_closest(directory: Path, arguments: str, line: str) -> None:
+    text = f"pytest: error: unrecognized arguments: {arguments}\n  inifile: None"
+    assert with_hint(text, [], LABELS, directory) == text + line
+
+
+@pytest.mark.parametrize(
     ("arguments", "plugins"),
     [
         ("--cov=parse --cov-append --timeout 3", {"pytest-cov": "--cov", "pytest-timeout": "--timeout"}),
