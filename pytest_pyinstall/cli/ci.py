@@ -168,8 +168,8 @@ def report(
     """
     from pytest_pyinstall.suite import report
 
-    matrix = report.read_junit(directory)
     here = session.provisioner.directory  # usually the project; `directory` often has a name such as junit
+    matrix = report.read_junit(directory, project=here)
     title = report.title_of((here if directory.is_relative_to(here) else directory).name, matrix.tallies)
     lines = report.table(matrix.tallies, time_title=matrix.time_title)
     labels = [tally.label for tally in matrix.tallies]

@@ -64,6 +64,7 @@ from pytest_pyinstall.suite.replay import (
     last_failed,
 )
 from pytest_pyinstall.suite.report import (
+    FILES,
     LABELS,
     NOT_STARTED,
     STOPPED,
@@ -76,7 +77,7 @@ from pytest_pyinstall.suite.report import (
     unrun_of,
 )
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, WorkerSession, prepare_plugin
-from pytest_pyinstall.suite.shard import FILES, Cells, describe, read_cells
+from pytest_pyinstall.suite.shard import Cells, describe, read_cells
 from pytest_pyinstall.suite.summary import (
     grouping,
     install_hint,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
+    "FILES",
     "LABELS",
     "NOT_STARTED",
     "STOPPED",
@@ -32,7 +33,9 @@ __all__ = [
     "Tally",
     "append_summary",
     "combine",
+    "files_in",
     "markdown",
+    "nodeid_of",
     "page",
     "read_junit",
     "table",
@@ -43,6 +46,8 @@ __all__ = [
 
 LABELS = "pytest-pyinstall"
 """The property of a suite's JUnit file with the labels of its Pythons, separated by spaces."""
+FILES = "pytest-pyinstall-files"
+"""The property of a suite's JUnit file with the paths of its test files. With them, class names become node ids."""
 UNRUN = "pytest-pyinstall-not-run"
 """The property with the number of tests that did not run under each Python, as JSON. It is null if not known."""
 STOPPED = "stopped"
@@ -182,12 +187,15 @@ def unrun_of(tallies: Iterable[Tally]) -> dict[str, int | None]:
     return {label: count for label, count in found.items() if count or label in unknown}
 
 
-def read_junit(directory: Path) -> Matrix:
+def read_junit(directory: Path, *, project: Path | None = None) -> Matrix:
     """Merge the JUnit files of several jobs below `directory`.
 
     In a file of a suite, the property `LABELS` names the Pythons, and the end of each test's id is one of them
     (``[py3.9]``). In any other file, such an ending is a parameter. There the Python is in the name of the file or of a
     directory (``junit-py39.xml``, ``3.9/junit.xml``); if it is not, the whole name is the label.
+
+    JUnit files name classes, ``tests.test_a.TestIt``. They become node ids if a file says which test files there are,
+    or if the test file is in the directory `project`.
 
     Raises `UsageError` if there is no file, or if one cannot be read.
     """
@@ -201,18 +209,22 @@ def read_junit(directory: Path) -> Matrix:
     matrix.time_title = "test time"  # JUnit files have only the times of the tests
     tallies: dict[str, Tally] = {}
     bad: dict[Path, Exception] = {}
+    roots: list[tuple[Path, ET.Element]] = []
+    files: dict[str, str] = {}
     for path in paths:
         try:
             root = ET.parse(path).getroot()  # noqa: S314  # files of the user's own jobs; no entities resolved
         except (ET.ParseError, OSError, ValueError) as error:
             bad[path] = error
             continue
-        if root.tag not in {"testsuites", "testsuite"}:
-            continue
+        if root.tag in {"testsuites", "testsuite"}:
+            roots.append((path, root))
+            files |= files_in(root, project)
+    for path, root in roots:
         named, labels = _label_of(path, directory), _labels_in(root)
         matrix.when += _starts(root)
         for case in root.iter("testcase"):
-            test, label, cell = _case(case, named, labels)
+            test, label, cell = _case(case, named, labels, files)
             tally = _tally_in(tallies, label, labels)
             tally.count(cell.outcome)
             tally.seconds += cell.seconds
@@ -289,13 +301,41 @@ def _properties(root: ET.Element, name: str) -> list[str]:
     return [one.get("value", "") for one in found if one.get("name") == name]
 
 
-def _case(case: ET.Element, named: str, labels: frozenset[str]) -> tuple[str, str, Cell]:
+def files_in(root: ET.Element, project: Path | None = None) -> dict[str, str]:
+    """The test files that a JUnit file names or that are in `project`, by the class name that pytest writes for it."""
+    files = [case.get("file", "") for case in root.iter("testcase")]  # with junit_family=xunit1
+    for text in _properties(root, FILES):
+        with contextlib.suppress(ValueError, TypeError):
+            files += json.loads(text)
+    if project is not None:
+        names = {case.get("classname", "") for case in root.iter("testcase")}
+        places = {
+            name.rsplit(".", count)[0].replace(".", "/") for name in names for count in range(name.count(".") + 1)
+        }
+        files += [f"{place}.py" for place in places if (project / f"{place}.py").is_file()]
+    return {file.replace("/", ".").removesuffix(".py"): file for file in files if file}
+
+
+def nodeid_of(class_name: str, name: str, files: Mapping[str, str]) -> str:
+    """The node id of a test in a JUnit file; empty if its file is not one of `files`, which is from `files_in`."""
+    prefix, rest = class_name, ""
+    while prefix not in files:
+        prefix, dot, last = prefix.rpartition(".")
+        if not dot:
+            return ""
+        rest = f"{last}.{rest}" if rest else last
+    return "::".join([files[prefix], *filter(None, rest.split(".")), name])
+
+
+def _case(case: ET.Element, named: str, labels: frozenset[str], files: Mapping[str, str]) -> tuple[str, str, Cell]:
     name = case.get("name", "")
     label = named
     test, bracket, last = name.removesuffix("]").rpartition("[")
     if bracket and name.endswith("]") and last in labels:
         name, label = test, last
-    test = "::".join(filter(None, (case.get("classname", ""), name))) or "collection"  # of a whole Python
+    class_name = case.get("classname", "")
+    dotted = "::".join(filter(None, (class_name, name))) or "collection"  # of a whole Python
+    test = nodeid_of(class_name, name, files) or dotted
     outcome, text = _outcome_of(case)
     try:
         seconds = float(case.get("time") or 0)

@@ -19,6 +19,7 @@ from xml.etree import ElementTree as ET
 from pytest_pyinstall.errors import UsageError
 from pytest_pyinstall.options import ini_origin, ini_place
 from pytest_pyinstall.settings import example_at
+from pytest_pyinstall.suite.report import files_in, nodeid_of
 from pytest_pyinstall.suite.variants import Variant, parse_variants
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DURATIONS",
-    "FILES",
     "Cell",
     "CellPart",
     "Cells",
@@ -44,8 +44,6 @@ __all__ = [
 
 DURATIONS = ".test_durations"
 """The file of recorded durations in the root directory. Name and format are those of pytest-split."""
-FILES = "pytest-pyinstall-files"
-"""The property of a suite's JUnit file with the paths of its test files. With them, class names become node ids."""
 
 _OPTION = "--python-shard"
 _HINT = f"{_OPTION} 1/3"
@@ -195,32 +193,14 @@ def durations_of_junit(paths: Iterable[Path]) -> dict[str, float]:
     durations: dict[str, float] = {}
     for path in paths:
         root = ET.parse(path).getroot()  # noqa: S314  # files of the user's own jobs; no entities resolved
-        files: dict[str, str] = {}
-        for one in root.iter("property"):
-            if one.get("name") == FILES:
-                files |= {_class_name(file): file for file in json.loads(one.get("value", "[]"))}
+        files = files_in(root)
         for case in root.iter("testcase"):
-            if nodeid := _nodeid(case.get("classname", ""), case.get("name", ""), files):
+            if nodeid := nodeid_of(case.get("classname", ""), case.get("name", ""), files):
                 durations[nodeid] = round(durations.get(nodeid, 0.0) + float(case.get("time") or 0), 6)
     if not durations:
         message = "--durations: none of these JUnit files is from --python-suite, which records the test files"
         raise UsageError(message, hint="pytest --python supported --python-suite --junitxml junit.xml")
     return dict(sorted(durations.items()))
-
-
-def _class_name(file: str) -> str:
-    """The class name that pytest writes into a JUnit file for a test file."""
-    return file.replace("/", ".").removesuffix(".py")
-
-
-def _nodeid(class_name: str, name: str, files: Mapping[str, str]) -> str:
-    prefix, rest = class_name, ""
-    while prefix not in files:
-        prefix, dot, last = prefix.rpartition(".")
-        if not dot:
-            return ""
-        rest = f"{last}.{rest}" if rest else last
-    return "::".join([files[prefix], *filter(None, rest.split(".")), name])
 
 
 class Cell(NamedTuple):

@@ -155,6 +155,28 @@ def test_the_end_of_an_id_names_the_python_in_a_file_of_a_suite(tmp_path: Path) 
     assert list(matrix.rows) == ["tests.test_a::test_one[a]", "tests.test_a::test_two"]
 
 
+def test_class_names_become_node_ids(tmp_path: Path) -> None:
+    cases = JUNIT.format(inner="").replace(
+        'classname="tests.test_a" name="test_two"', 'classname="tests.test_a.TestB" name="t"'
+    )
+    ids = ["tests/test_a.py::test_one", "tests/test_a.py::TestB::t"]
+
+    def rows(text: str, project: Path | None = None) -> list[str]:
+        (tmp_path / "py39.xml").write_text(text, "utf-8")
+        return [*read_junit(tmp_path, project=project).rows]
+
+    property_ = (
+        '<properties><property name="pytest-pyinstall-files" value="[&quot;tests/test_a.py&quot;]"/></properties>'
+    )
+    assert rows(cases.replace('name="pytest">', f'name="pytest">{property_}')) == ids
+    assert rows(cases.replace("<testcase ", '<testcase file="tests/test_a.py" ')) == ids
+    project = tmp_path / "project"
+    assert rows(cases, project) == ["tests.test_a::test_one", "tests.test_a.TestB::t"]
+    (project / "tests").mkdir(parents=True)
+    (project / "tests" / "test_a.py").touch()
+    assert rows(cases, project) == ids
+
+
 def test_the_page_shows_the_dates_of_the_junit_files(tmp_path: Path) -> None:
     for name, when in (("py39", "2026-11-28T07:30:00.1+01:00"), ("py310", "2026-11-28T06:45:10+00:00"), ("x", "?")):
         text = JUNIT.format(inner="").replace('name="pytest"', f'name="pytest" timestamp="{when}"')
