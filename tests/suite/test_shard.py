@@ -196,7 +196,7 @@ class TestSessions:
         )
         assert done.ret == 1
         done.stdout.fnmatch_lines(
-            ["3.9 * 7 * 1 * 0 *", "3.12 * 7 * 1 * 0 *", "FAILED test_demo::test_fails[[]py3.*,py3.*[]]"]
+            ["3.9 * 7 * 1 * 0 *", "3.12 * 7 * 1 * 0 *", "FAILED test_demo.py::test_fails[[]py3.*,py3.*[]]"]
         )
         recorded = json.loads((project / ".test_durations").read_text("utf-8"))
         listed = run("--co", "-q").outlines
