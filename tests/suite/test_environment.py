@@ -83,6 +83,42 @@ def test_changed_sources_of_a_copied_project_make_the_environment_again(
     run(pythons=(NEW,)).assert_outcomes(passed=1)
 
 
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_copy_contains_nothing_of_earlier_builds(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """setuptools keeps what it has built in ``build``: a module that is gone, an object file older than a header."""
+    project = pytester.path
+    settings = "[tool.pytest.ini_options]\npyinstall_suite_install = ['.']\n"
+    write(
+        project,
+        {
+            "pyproject.toml": SETUPTOOLS + NAMED + "[tool.setuptools]\npackages = ['demo', 'demo.more']\n" + settings,
+            "src/demo/__init__.py": "",
+            "src/demo/more/__init__.py": "",
+            "src/demo/more/gone.py": "",
+            "src/demo/value.h": "#define VALUE 1",
+            "src/demo/value.c": '#include "value.h"\nint value(void) { return VALUE; }\n',
+            "setup.py": "from setuptools import Extension, setup\nsetup(package_dir={'': 'src'},"
+            " ext_modules=[Extension('demo.value', ['src/demo/value.c'], export_symbols=[])])\n",
+            "extra.cfg": "[metadata]\nDescription = of the user\n[build]\nbuild_base = elsewhere\n",
+        },
+    )
+    monkeypatch.setenv("DIST_EXTRA_CONFIG", "extra.cfg")
+    value = (
+        "__import__('ctypes').CDLL(str(next(file.locate() for file in metadata.files('demo') if file.suffix == '.so'))"
+    )
+    prove(project, f"{value}).value() == 1 and __import__('demo.more.gone')")
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+    assert not (project / "build").exists()
+    assert not (project / "elsewhere").exists()
+    write(project, {"build/lib/demo/more/gone.py": "", "src/demo/value.h": "#define VALUE 2"})
+    (project / "src/demo/more/gone.py").unlink()
+    prove(project, f"{value}).value() == 2 and not __import__('importlib.util').util.find_spec('demo.more.gone')")
+    run(pythons=(NEW,)).assert_outcomes(passed=1)
+    assert [path.name for path in (project / "build").iterdir()] == ["lib"]
+
+
 @pytest.mark.parametrize(
     ("files", "edit", "named"),
     [
