@@ -58,6 +58,9 @@ def texts_of(messages: Iterable[str], hints: Iterable[str]) -> list[str]:
     return texts
 
 
+_PLURAL = {"is": "are", "has": "have", "was": "were", "does": "do"}
+
+
 def _merged(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     runs: list[tuple[list[str], str, int | None]] = []  # messages, their hint, and the index of the word that differs
     for message, hint in pairs:
@@ -78,6 +81,7 @@ def _merged(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         each = [_first_line(message).split(" ")[place] for message in together]
         if all(word.endswith(":") for word in each):
             each = [*(word.removesuffix(":") for word in each[:-1]), each[-1]]
+        words[place + 1 : place + 2] = [_PLURAL.get(word, word) for word in words[place + 1 : place + 2]]
         words[place] = ", ".join(each) if len(each) < 5 else f"{each[0]}, {each[1]} … {each[-1]}"
         merged.append(("\n".join([" ".join(words), *more]), hint))
     return merged

@@ -552,7 +552,11 @@ class Provisioner:
         downloads = self.settings.downloads
         if downloads == "auto" or (downloads == "manual" and is_explicit):
             return
-        msg = f"Python {what} is not installed, and downloads are switched off ({self.settings.decided('downloads')})"
+        # Perhaps there is one on the machine that may not be used.
+        settings = self.settings
+        only_store = is_explicit or settings.preference == "only-managed" or settings.attestation == "require"
+        place = "in the store" if only_store else "installed"
+        msg = f"Python {what} is not {place}, and downloads are switched off ({settings.decided('downloads')})"
         allowing = self.settings.example("downloads", "auto")
         hint = f"pytest-pyinstall install {what}" if downloads == "manual" else allowing
         raise OfflineError(msg, hint=hint)

@@ -348,6 +348,10 @@ def test_adjacent_errors_with_the_same_hint_show_it_once() -> None:
         (["no 3.14", "no 3.15"], ["no 3.14", "no 3.15\nhint: list"]),
         (["no 3.14", "no 3.15", "bad 3.15"], ["no 3.14", "no 3.15", "bad 3.15\nhint: list"]),
         (["a 1 c", "a 2 c", "a 3 d", "no"], ["a 1 c", "a 2 c", "a 3 d", "no\nhint: list"]),
+        (
+            [f"Python 3.{minor} is not here" for minor in (14, 15, 16)],
+            ["Python 3.14, 3.15, 3.16 are not here\nhint: list"],
+        ),
         (["no 3.14: x\n  url 3.14", "no 3.15: x\n  url 3.15"], ["no 3.14, 3.15: x\n  url 3.14\nhint: list"]),
     ],
 )

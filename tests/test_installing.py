@@ -214,7 +214,7 @@ def test_p2_an_archive_with_another_version_is_not_installed(
 
 
 def test_the_hint_for_disabled_downloads_enables_them(settings: Settings) -> None:
-    with pytest.raises(OfflineError, match="downloads are switched off") as caught:
+    with pytest.raises(OfflineError, match="is not in the store, and downloads are switched off") as caught:
         provision(NEWEST, settings._replace(downloads="never"))
     assert caught.value.hint == "--python-downloads auto"
     assert not settings.store.exists()

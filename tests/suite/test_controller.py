@@ -554,10 +554,10 @@ def test_the_command_report_reads_the_junit_file_of_a_suite(run: Run, project: P
     assert done.stdout.splitlines() == [
         "Python  passed  failed  skipped  errors  test time",
         *(line for line in done.stdout.splitlines() if line.startswith(("3.9 ", "3.12 "))),
-        "FAILED test_demo::test_old[py3.9]; not on py3.12",
+        "FAILED test_demo.py::test_old[py3.9]; not on py3.12",
     ]
     assert "1 of 2 tests failed" in done.stderr
-    assert "test_demo::test_fine" in (project / "page.html").read_text("utf-8")
+    assert "test_demo.py::test_fine" in (project / "page.html").read_text("utf-8")
 
 
 def test_requires_python_skips_tests_that_do_not_use_our_fixture(run: Run, project: Path) -> None:
