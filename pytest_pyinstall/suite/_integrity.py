@@ -56,7 +56,7 @@ def record_contents(environment: Path) -> None:
         else:
             status = os.lstat(path)
             files.append([name, status.st_size, status.st_mtime_ns, _digest(path)])
-    document = {"boot": current_boot(), "files": files, "links": links, "packages": _distributions(environment)}
+    document = {"boot": current_boot(), "files": files, "links": links, "importable": _importable(environment)}
     _write(environment / _CONTENT, document)
 
 
@@ -74,8 +74,8 @@ def find_damage(environment: Path, python: Path) -> str | None:
     bad = bad or next(
         filter(None, (_bad_link(f"{environment}{os.sep}{row[0]}", *row) for row in document["links"])), None
     )
-    if bad is None and (added := sorted(set(_distributions(environment)) - set(document["packages"]))):
-        bad = f"{added[0]} was installed into it"
+    if bad is None and (added := sorted(set(_importable(environment)) - set(document["importable"]))):
+        bad = f"{added[0]} was added to it"
     bad = bad or _bad_bytecode(environment, python, document["files"], is_same_boot=is_same_boot)
     if bad is None and not (is_same_boot and times == [row[2] for row in document["files"]]):
         with contextlib.suppress(OSError):
@@ -158,10 +158,14 @@ def _entries(environment: Path) -> Iterator[str]:
                 yield os.path.join(parent, name)  # noqa: PTH118  # as above
 
 
-def _distributions(environment: Path) -> list[str]:
-    endings = (".dist-info", ".egg-info", ".egg-link", ".egg")
+def _importable(environment: Path) -> list[str]:
+    """The modules, packages, distributions and ``.pth`` files in site-packages.
+
+    Without the ``.pth`` file that coverage 7.10 with ``patch = subprocess`` writes, and deletes at its end.
+    """
     places = (*environment.glob("lib/*/site-packages"), *environment.glob("Lib/site-packages"))
-    return sorted(name for place in places for name in os.listdir(place) if name.endswith(endings))  # noqa: PTH208  # text
+    names = (name for place in places for name in os.listdir(place))  # noqa: PTH208  # text
+    return sorted(name for name in names if name != _BYTECODE_DIRECTORY and not name.startswith((".", "subcover_")))
 
 
 def _digest(path: str) -> str:

@@ -42,7 +42,7 @@ from pytest_pyinstall.system.values import Value
 
 __all__ = ["SuiteEnvironment", "is_prepared", "make_environment", "mark_as_prepared", "variables_of"]
 
-_FORMAT = "3"
+_FORMAT = "4"
 """Change it if an environment of the same inputs gets other contents, so that existing ones are not used."""
 _MOST_REASONS = 3
 

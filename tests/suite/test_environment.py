@@ -322,7 +322,7 @@ def test_an_environment_with_a_package_installed_by_hand_is_made_again(
     packages = next(environment.glob("lib/*/site-packages"))
     (packages / "extra-1.dist-info").mkdir()
     result = run("-k", "fine", pythons=(NEW,))
-    assert "extra-1.dist-info was installed into it" in made(result)
+    assert "extra-1.dist-info was added to it" in made(result)
     assert not (packages / "extra-1.dist-info").exists()
 
 

@@ -71,6 +71,10 @@ def installs(environment: Path) -> None:
     (environment / SITE / "extra-1.dist-info").mkdir()
 
 
+def adds_a_module(environment: Path) -> None:
+    (environment / SITE / "sitecustomize.py").touch()
+
+
 def cuts_byte_code(environment: Path) -> None:
     path = compiled(environment)
     path.write_bytes(path.read_bytes()[:-5])
@@ -90,7 +94,8 @@ def zeroes_byte_code(environment: Path) -> None:
         (rewrites, f"{SITE}/demo.py was changed"),
         (relinks, "bin/python was changed"),
         (unlinks, "bin/python is missing"),
-        (installs, "extra-1.dist-info was installed into it"),
+        (installs, "extra-1.dist-info was added to it"),
+        (adds_a_module, "sitecustomize.py was added to it"),
         (cuts_byte_code, "is damaged"),
         (zeroes_byte_code, "is damaged"),
     ],
@@ -100,6 +105,12 @@ def test_the_damaged_file_is_named(environment: Path, harm: Callable[[Path], Non
     harm(environment)
 
     assert expected in (find_damage(environment, PYTHON) or "")
+
+
+@pytest.mark.parametrize("name", ["__pycache__", ".nfs0001", "subcover_4711.pth"])
+def test_files_that_no_session_imports_are_no_damage(environment: Path, name: str) -> None:
+    (environment / SITE / name).mkdir()
+    assert find_damage(environment, PYTHON) is None
 
 
 def test_a_new_time_with_the_same_content_is_recorded_and_is_no_damage(environment: Path) -> None:
