@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from pytest_pyinstall.errors import StoreError
 from pytest_pyinstall.request.identity import Key
 from pytest_pyinstall.system import locks
-from pytest_pyinstall.system.documents import parse_json
+from pytest_pyinstall.system.documents import parse_json, parse_python
 from pytest_pyinstall.system.files import move_or_delete, new_file, scratch_name, write_atomically
 
 if TYPE_CHECKING:
@@ -212,8 +212,8 @@ _ORIGIN_FILES = ("direct_url.json", "uv_cache.json", "uv_build.json")
 
 _LOOKS_AT_PYTHON = re.compile(
     r"\b(sys|platform|sysconfig|version_info|six|runpy|__import__|import_module|exec_module)\b|\bexec\(|python_implementation"
+    r"|\b(ImportError|ModuleNotFoundError|find_spec)\b"
 )
-_IMPORTED = re.compile(r"^\s*(?:from|import)\s+(\w+)", re.MULTILINE)
 
 
 def is_same_for_all_pythons(project: Path) -> bool:
@@ -232,11 +232,22 @@ def is_same_for_all_pythons(project: Path) -> bool:
         document = (project / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
     except OSError:
         document = ""
-    looks_at_python = _LOOKS_AT_PYTHON.search(setup) or any(
-        (project / f"{name}.py").exists() or (project / name).is_dir() for name in _IMPORTED.findall(setup)
-    )
+    try:
+        own = [name for name in _imported(setup) if (project / f"{name}.py").exists() or (project / name).is_dir()]
+    except (SyntaxError, ValueError, RecursionError):
+        return False
     has_hook = re.search(r"hooks\.custom|backend-path|custom-hook", document) or (project / "pdm_build.py").exists()
-    return not looks_at_python and not has_hook
+    return not (_LOOKS_AT_PYTHON.search(setup) or own or has_hook)
+
+
+def _imported(source: str) -> set[str]:
+    """The first part of the names of the modules that `source` imports. Raises `SyntaxError`, `ValueError`."""
+    import ast
+
+    nodes = list(ast.walk(parse_python(source)))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
 
 
 def pack_editable(packages: Path, project: Path, *, into: Path) -> Path | None:

@@ -107,6 +107,11 @@ def test_a_compiled_project_and_another_project_do_not_become_a_wheel(
         (None, '[build-system]\nbackend-path = ["."]', False),
         (None, '[tool.pdm.build]\ncustom-hook = "x.py"', False),
         ("from helper import NEEDS\nsetup(install_requires=NEEDS)", "", False),
+        ("import os, helper as h\nsetup(install_requires=h.NEEDS)", "", False),
+        ("import os; import helper\nsetup(install_requires=helper.NEEDS)", "", False),
+        ("try:\n    import enum\nexcept ImportError:\n    setup(install_requires=['enum34'])\n", "", False),
+        ("print 'Python 2'", "", False),
+        ("import os\nfrom setuptools import setup\nsetup()", "", True),
         ("exec(open('helper.py').read())\nsetup(install_requires=NEEDS)", "", False),
     ],
 )
