@@ -11,16 +11,10 @@ author = "The pytest-pyinstall developers"
 project_copyright = f"2026, {author}"
 version = release = version_of("pytest-pyinstall")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "from_code", "import_picture", "redirects"]
+extensions = ["myst_parser", "redirects"]
 redirects = {"mirrors": "howto/air-gapped", "tox": "howto/tox", "ci": "howto/ci"}
-myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-default_role = "code"
 smartquotes = False  # `--python` keeps its hyphens
-autodoc_class_signature = "separated"
-autodoc_default_options = {"exclude-members": "__init__, __new__"}
-autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
 exclude_patterns = ["_build"]
 
 html_theme = "furo"

@@ -20,9 +20,9 @@ from pytest_pyinstall.pytest_options import settings_of
 from pytest_pyinstall.settings import Settings
 
 DOCS = Path(__file__).parent.parent / "docs"
-sys.path.insert(0, str(DOCS / "_ext"))
+sys.path.insert(0, str(DOCS))
 
-import parts  # noqa: E402  # its directory is put on sys.path above
+import from_code  # noqa: E402  # its directory is put on sys.path above
 
 VARIABLES = [option for option in OPTIONS if option.field and option.variable]
 OF_UV = [option for option in OPTIONS if option.uv]
@@ -149,7 +149,7 @@ def _strings(parser: Any) -> Iterator[set[str]]:
 
 
 def test_each_row_is_in_a_table_of_the_documentation() -> None:
-    tables = "\n".join(map(parts.text, ("options", "suite-options", "variables", "variables-of-uv")))
+    tables = "\n".join(map(from_code.text, ("options", "suite-options", "variables", "variables-of-uv")))
     for option in OPTIONS:
         for written in (option.option, option.ini, option.variable, option.uv):
             assert not written or f"`{written}" in tables, option
@@ -161,7 +161,7 @@ CHECK = """
 import json, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import parts
+import from_code
 import pytest_pyinstall
 from pytest_pyinstall.cli.parser import arguments_of, completed_parser
 from pytest_pyinstall.configuration import read_configuration
@@ -182,7 +182,7 @@ print(json.dumps({
         arguments_of(["list", "--python-colour", "blue"]).pyinstall_colour}),
     "completion": all("--python-colour" in each._option_string_actions
                for action in completed_parser()._actions if action.nargs == "A..." for each in action.choices.values()),
-    "documentation": "`--python-colour NAME`" in parts.text("options"),
+    "documentation": "`--python-colour NAME`" in from_code.text("options"),
     "help": "  --python-colour red|blue" in arguments_of(["--help"]).text,
     "worker": b"'--python-colour'" in plugin_source(),
 }))
@@ -212,7 +212,7 @@ def test_a_new_setting_is_one_row_and_one_field(tmp_path: Path) -> None:
         )
         return done.stdout
 
-    assert json.loads(run("-c", CHECK, str(DOCS / "_ext"))) == {
+    assert json.loads(run("-c", CHECK, str(DOCS))) == {
         "package": str(copy / "__init__.py"),
         "default": ["red", "default"],
         "variable": ["blue", "PYTEST_PYINSTALL_COLOUR"],

@@ -1,5 +1,6 @@
 """Commands write what the pages show, and the reference lists everything that the code offers."""
 
+import ast
 import re
 import sys
 import tomllib
@@ -18,12 +19,9 @@ from pytest_pyinstall.cli.places import PLACES
 from pytest_pyinstall.options import OPTIONS, SETTINGS
 from pytest_pyinstall.request import request
 
-sys.path.insert(0, str(DOCS / "_ext"))
+sys.path.insert(0, str(DOCS))
 
-FROM_CODE = re.compile(r"^ *```\{from-code\} (?P<words>.+)\n *```$", re.MULTILINE)
-
-import import_picture  # noqa: E402
-import parts  # noqa: E402  # its directory is put on sys.path above
+import from_code  # its directory is put on sys.path above
 
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "```console" in path.read_text(encoding="utf-8"))
 
@@ -40,10 +38,15 @@ def test_each_command_of_a_page_writes_what_the_page_shows(
         assert is_as_shown(written, step.text), f"$ {step.name}\n{written}\n--- but the page shows ---\n{step.text}"
 
 
+@pytest.mark.parametrize("page", from_code.PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_each_page_says_what_the_code_says(page: Path) -> None:
+    written = page.read_text(encoding="utf-8")
+    assert from_code.updated(written) == written, "run: python docs/from_code.py"
+
+
 def reference() -> str:
-    """All pages of the reference, with the parts that are made from the code."""
-    pages = [path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md"))]
-    return FROM_CODE.sub(lambda match: parts.text(*match["words"].split()), "\n".join(pages))
+    """All pages of the reference."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted((DOCS / "reference").glob("*.md")))
 
 
 @pytest.fixture(scope="module", name="reference")
@@ -91,7 +94,7 @@ def test_each_variable_in_the_code_is_a_row_of_the_table() -> None:
 
 
 def test_tables_of_options_and_variables_are_made_from_the_code(parser: Any) -> None:
-    options = parts.text("suite-options")
+    options = from_code.text("suite-options")
     suite = {name for option in parser.getgroup("pyinstall").options for name in option.names()}
     suite -= {"--python", "--pyinstall-python", *(option.option for option in SETTINGS)}
     ini = {name for name in parser._inidict if name.startswith("pyinstall_")}
@@ -100,8 +103,7 @@ def test_tables_of_options_and_variables_are_made_from_the_code(parser: Any) -> 
     assert {word for word in code_in(options) if word.startswith("pyinstall_")} == ini
     for page in ("reference/options.md", "suite.md"):
         written = (DOCS / page).read_text(encoding="utf-8")
-        assert "{from-code} suite-options" in written
-        assert not re.search(r"^ *\| `(--python|PYTEST_PYINSTALL|UV_)", written, re.MULTILINE)
+        assert f"<!-- from code: suite-options -->\n\n{options}\n" in written
 
 
 def test_the_table_of_preferences_is_complete() -> None:
@@ -111,7 +113,7 @@ def test_the_table_of_preferences_is_complete() -> None:
 
 
 def test_each_fixture_and_marker_is_in_the_reference(pytestconfig: pytest.Config, reference: str) -> None:
-    fixtures = {name for name, _ in parts.fixtures(pytest_plugin)}
+    fixtures = {name for name, _ in from_code.fixtures(pytest_plugin)}
     markers = {line.partition("(")[0] for line in pytestconfig.getini("markers")} & {"python", "requires_python"}
     assert {"python", "pythons", "python_env", "install_python"} <= fixtures
     assert len(markers) == 2
@@ -120,7 +122,7 @@ def test_each_fixture_and_marker_is_in_the_reference(pytestconfig: pytest.Config
 
 
 def test_each_command_is_in_the_reference(reference: str) -> None:
-    summary = parts.text("command", "help")
+    summary = from_code.text("command", "help")
     names = re.findall(r"^  (\w+)(?= .*  )", summary, re.MULTILINE)
     assert {"install", "list", "find", "exec", "mirror"} <= set(names)
     assert set(names) <= set(re.findall(r"^## (\w+)$", reference, re.MULTILINE))
@@ -134,7 +136,7 @@ def test_each_error_is_in_the_reference_with_its_exit_code(reference: str) -> No
 
 
 def test_each_public_name_is_in_the_reference(reference: str) -> None:
-    assert {f"pytest_pyinstall.{name}" for name in pytest_pyinstall.__all__} <= set(reference.split())
+    assert {*pytest_pyinstall.__all__} <= set(re.findall(r"^## `(\w+)`$", reference, re.MULTILINE))
 
 
 def test_each_form_of_a_request_that_a_message_names_is_in_the_reference(reference: str) -> None:
@@ -142,33 +144,18 @@ def test_each_form_of_a_request_that_a_message_names_is_in_the_reference(referen
     assert examples <= code_in(reference)
 
 
-def test_each_module_is_in_the_picture_and_has_a_sentence() -> None:
-    assert "{import-picture}" in (DOCS / "architecture.md").read_text(encoding="utf-8")
-    assert "{from-code} modules" in (DOCS / "modules.md").read_text(encoding="utf-8")
-    drawn = set(re.findall(r"<text [^>]*>(\w+)</text>", import_picture.svg()))
-    table = parts.text("modules")
+def test_each_module_is_in_a_row_and_has_a_sentence() -> None:
+    table = from_code.text("modules")
     package = Path(pytest_pyinstall.__file__).parent
     top = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/__init__.py")}
-    assert drawn == top - {"__init__", "__main__"}
+    assert {name for row in from_code.layers() for name in row} == top - {"__init__", "__main__"}
     for path in package.rglob("*.py"):
         module = path.relative_to(package).with_suffix("").as_posix().removesuffix("/__init__")
         assert re.search(rf"\| `{module}` \| [`\w]", table), module
 
 
-def test_each_line_of_the_picture_is_an_import_from_a_lower_row() -> None:
-    row_of = {name: number for number, row in enumerate(import_picture.rows()) for name in row}
-    imports = import_picture.imports()
-    lines = re.findall(r'<path class="i f-(\w+) t-(\w+)"', import_picture.svg())
-    assert sorted(lines) == sorted((name, other) for name, imported in imports.items() for other in imported)
-    assert len(lines) > 50
-    beside = [(name, other) for name, other in lines if row_of[name] == row_of[other]]
-    assert all((other, name) not in beside for name, other in beside)
-    assert not [(name, other) for name, other in lines if row_of[name] > row_of[other]]
-
-
 def test_each_file_that_the_page_of_modules_names_exists() -> None:
     page = (DOCS / "modules.md").read_text(encoding="utf-8")
-    assert "{from-code} packages" in page
     rows = re.findall(r"^\| .* \| (`.*) \|$", page.partition("## To change")[2].partition("##")[0], re.MULTILINE)
     assert len(rows) >= 10
     package = Path(pytest_pyinstall.__file__).parent
@@ -176,22 +163,33 @@ def test_each_file_that_the_page_of_modules_names_exists() -> None:
         assert (package / path).is_file() or (ROOT / path).is_file(), path
 
 
-def test_each_promise_that_a_test_cites_is_on_the_page_of_the_store() -> None:
-    promised = set(re.findall(r"^\| (P\d+)", (DOCS / "store.md").read_text(encoding="utf-8"), re.MULTILINE))
-    cited = set(re.findall(r"^P\d+$", parts.text("promises"), re.MULTILINE))
-    assert cited <= promised
-
-
 def test_every_promise_names_its_proof_and_the_proof_cites_the_promise() -> None:
-    rows = re.findall(r"^\| (P\d+) \|.*\| ([^|]*) \|$", (DOCS / "store.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert [number for number, _ in rows] == [f"P{number}" for number in range(1, 25)]
-    citing = dict(re.findall(r"^(P\d+)\n: (.*)$", parts.text("promises"), re.MULTILINE))
+    rows = re.findall(r"^\| P(\d+) \|.*\| ([^|]*) \|$", (DOCS / "store.md").read_text(encoding="utf-8"), re.MULTILINE)
+    citing = citations()
+    assert [int(number) for number, _ in rows] == list(range(1, 25))
+    assert citing.keys() <= {int(number) for number, _ in rows}
     for number, proof in rows:
-        names = re.findall(r"`([\w/]+\.py)`", proof)
+        names = set(re.findall(r"`([\w/]+\.py)`", proof))
         assert names, number
-        for name in names:
-            assert (ROOT / "tests" / name).is_file(), name
-            assert f"`{name}" in citing[number], f"{name} does not cite {number}"
+        assert names <= citing[int(number)], f"{names - citing[int(number)]} do not cite P{number}"
+
+
+def citations() -> dict[int, set[str]]:
+    """The test files that cite each promise, by its number in a test's name or in the first line of a docstring."""
+    found: dict[int, set[str]] = {}
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        module = ast.parse(path.read_text(encoding="utf-8"))
+        functions = (node for node in ast.walk(module) if isinstance(node, ast.FunctionDef))
+        tests = [node for node in functions if node.name.startswith("test_")]
+        for number in _numbers("", module).union(*(_numbers(test.name, test) for test in tests)):
+            found.setdefault(number, set()).add(path.relative_to(ROOT / "tests").as_posix())
+    return found
+
+
+def _numbers(name: str, node: ast.Module | ast.FunctionDef) -> set[int]:
+    said = (ast.get_docstring(node) or "").partition("\n")[0]
+    words = f"{name.replace('_', ' ')} {said}"
+    return {int(number) for number in re.findall(r"(?<![A-Za-z0-9])[Pp](\d{1,2})(?![0-9])", words)}
 
 
 def test_each_dependency_has_a_reason() -> None:

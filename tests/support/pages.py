@@ -25,8 +25,9 @@ BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | 
 
 
 def fenced(page: Path) -> Iterator[tuple[str, str]]:
-    """The language and the text of each block of `page`, including those in lists."""
-    text = re.sub(r"^ +(?=```)", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    """Language and text of each block of `page`, including those in lists, except what is made from the code."""
+    text = re.sub(r"<!-- from code: (.+) -->.*?<!-- end of \1 -->", "", page.read_text("utf-8"), flags=re.DOTALL)
+    text = re.sub(r"^ +(?=```)", "", text, flags=re.MULTILINE)
     for block in BLOCK.finditer(text):
         yield block["language"], block["text"]
 
