@@ -27,6 +27,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pytest
@@ -349,6 +350,14 @@ class Suite:
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> Any:
         return None if self._replayer is None else self._replayer.status_of(report)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        """Leave out the place that pytest shows after Ctrl-C: a line of this module. The summary names the tests."""
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        shown = getattr(reporter, "_keyboardinterrupt_memo", None)
+        if shown is not None and shown.reprcrash is not None:
+            shown.reprcrash = SimpleNamespace(message=shown.reprcrash.message, toterminal=lambda _: None)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -204,6 +204,7 @@ def test_an_interrupt_ends_all_workers_and_keeps_their_reports(run: Run, project
         assert process.wait(LONG) == pytest.ExitCode.INTERRUPTED, output_of(project)
     assert "2 passed" in output_of(project)
     assert "KeyboardInterrupt" in output_of(project)
+    assert "controller.py" not in output_of(project)
     slow = r"1 test did not run: stopped in test_demo\.py::test_slow \(\d+\.\d s\)"
     assert re.search(rf"^py3.9.*: {slow}$", output_of(project), re.MULTILINE)
     for pid in pids:
