@@ -157,9 +157,13 @@ def variables_of(environment: SuiteEnvironment, label: str, environ: Mapping[str
     """The variables that separate the sessions of several Pythons.
 
     Tests can read ``PYTEST_PYINSTALL_SUITE``, the label. pytest-django appends ``TOX_PARALLEL_ENV`` to the names of its
-    test databases, so that sessions at the same time have databases of their own.
+    test databases, so that sessions at the same time have databases of their own. Two sessions of pytest-testmon that
+    open the same file at once fail.
     """
     variables = {"PYTEST_PYINSTALL_SUITE": label}
+    if any(environment.path.glob("[Ll]ib/*/site-packages/pytest_testmon-*")):
+        name = re.sub(r"[^\w.+-]", "_", label)
+        variables["TESTMON_DATAFILE"] = f"{environ.get('TESTMON_DATAFILE') or '.testmondata'}-{name}"
     if any(environment.path.glob("[Ll]ib/*/site-packages/pytest_django-*")):
         name = re.sub(r"\W", "_", label)
         variables["TOX_PARALLEL_ENV"] = "_".join(filter(None, (environ.get("TOX_PARALLEL_ENV"), name)))

@@ -676,6 +676,23 @@ def test_django_uses_a_test_database_of_its_own_for_each_python(run: Run, pytest
     assert len({line for line in result.outlines if line.startswith("named")}) == 2
 
 
+def test_testmon_uses_a_data_file_of_its_own_for_each_python(run: Run, pytester: pytest.Pytester) -> None:
+    write(
+        pytester.path,
+        {
+            "requirements-test.txt": "pytest-testmon\n",
+            "pytest.ini": "[pytest]\npythonpath = .\n",
+            "module.py": "def one(): return 1\n",
+            "test_it.py": "import module\ndef test_one(): assert module.one() == 1\ndef test_other(): pass\n",
+        },
+    )
+    pythons = ("3.11", NEW)
+    run("--testmon", pythons=pythons).assert_outcomes(passed=4)
+    assert len(list(pytester.path.glob(".testmondata-py*"))) == 2
+    write(pytester.path, {"module.py": "def one(): return 2\n"})
+    run("--testmon", pythons=pythons).assert_outcomes(failed=2, deselected=2)
+
+
 def test_an_error_of_an_installer_names_no_deleted_directory(run: Run, pytester: pytest.Pytester) -> None:
     write(
         pytester.path,
