@@ -402,7 +402,7 @@ def test_a_mistyped_id_of_a_test_with_python_suggests_the_closest(pytester: pyte
     typed = {
         "test_it[py3.9]": "'test_ids.py::test_it[3.9]'",
         "test_it[3.10.18]": "'test_ids.py::test_it[3.10]'",
-        "test_it[3.8]": "'test_ids.py::test_it[3.9]'",
+        "test_it[3.8]": "--python 3.8 'test_ids.py::test_it[3.8]'",
         "test_number[3.10-2]": "'test_ids.py::test_number[2-3.10]'",
         "test_number[1]": "'test_ids.py::test_number[1-3.9]'",
         "test_other[a b][py3.10]": "--python 3.9,3.10 --python-suite 'test_ids.py::test_other[a b][py3.10]'",
@@ -413,9 +413,10 @@ def test_a_mistyped_id_of_a_test_with_python_suggests_the_closest(pytester: pyte
     result.stderr.fnmatch_lines(
         ["ERROR: not found: test_ids.py::test_it[[]py3.9[]]", "(the test exists, but not with [[]py3.9[]])"]
     )
+    result.stderr.fnmatch_lines(["(the Pythons of this session are 3.9, 3.10)"])
     result.stderr.fnmatch_lines(["([[]py3.10[]] is for --python-suite)"])
 
-    again = pytester.runpytest_inprocess("--python=3.9,3.10", *typed["test_it[3.8]"].split("'")[1:2])
+    again = pytester.runpytest_inprocess("--python=3.9,3.10", *typed["test_it[py3.9]"].split("'")[1:2])
     again.assert_outcomes(passed=1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 import sys
 import time
 import warnings
@@ -254,7 +255,7 @@ class ReportReplayer:
         for row in self.rows:
             words = row.words
             if row.worker and words and word not in words.places and not words.ambiguous.get(word, ("", False))[1]:
-                every = f"{word}[{','.join(row.label for row in self.rows)}]"
+                every = shlex.quote(f"{word}[{','.join(row.label for row in self.rows)}]")
                 text = f"{word} is a test with that parameter, but this Python has not run it\nhint: {every}"
                 self._broken(row, text, note=row.tally.note)
 
@@ -263,7 +264,8 @@ class ReportReplayer:
         for word in sorted(self.parameters):
             row = next(row for row in self.rows if row.words and word in row.words.places)
             text = f"{word} is a test with that parameter, but the shards run it only under {row.label}"
-            self._broken(row, f"{text}\nhint: {word}[{','.join(labels)}]", note=row.tally.note)
+            every = shlex.quote(f"{word}[{','.join(labels)}]")
+            self._broken(row, f"{text}\nhint: {every}", note=row.tally.note)
 
     def _show_headings(self) -> None:
         """Print the header lines that all workers with a header have in common."""

@@ -490,9 +490,16 @@ class MistypedIds:
             if not any(there.values()):
                 break
             rest, _, last = typed.parameters[1:-1].rpartition("-")
-            if not self._pythons and (version := _VERSION.fullmatch(last)) and (f"[{rest}]" if rest else "") in there:
-                parameters = f"[{rest}-{version[1]}]" if rest else f"[{version[1]}]"
-                hint = f"--python {version[1]} {shlex.quote(f'{typed.place}::{name}{parameters}')}"
+            ids = {_with_value(rest, python) for python in self._pythons or [""]}
+            is_another = not any(_is_same(last, python) for python in self._pythons)
+            # A test with a mark runs with the Pythons of the mark, whatever `--python` says.
+            version = _VERSION.fullmatch(last)
+            wanted = _dotted(version[1]) if version else last
+            if is_another and re.fullmatch(r"(?:pypy|graalpy)?3\.[\d.]+t?", wanted) and ids <= there.keys():
+                parameters = _with_value(rest, wanted)
+                if self._pythons:
+                    text = f"not found: {word}\n(the Pythons of this session are {', '.join(self._pythons)})"
+                hint = f"--python {wanted} {shlex.quote(f'{typed.place}::{name}{parameters}')}"
                 return f"{text}\nhint: {hint}"
             parameters = closest_parameters(typed.parameters, there)
             return f"{text}\nhint: {shlex.quote(f'{typed.place}::{name}{parameters}')}"
@@ -595,6 +602,12 @@ class NodeId(NamedTuple):
     def is_in(self, path: Path, directory: Path) -> bool:
         """Whether this is an id in the file `path`, if its own path is relative to `directory`."""
         return os.path.normpath(directory / self.place) == os.path.normpath(path)
+
+
+def _with_value(rest: str, value: str) -> str:
+    """Parameters in brackets: the values in `rest`, with dashes between them, and `value`. Each can be empty."""
+    values = "-".join(filter(None, (rest, value)))
+    return f"[{values}]" if values else ""
 
 
 def why_not(parameters: str, known: Iterable[str]) -> str:

@@ -224,7 +224,7 @@ class TestSessions:
         result = run("--python-shard=1/1", "test_demo.py::test_it[py3.12]")
         assert result.ret == 1
         result.stdout.fnmatch_lines(["*test_demo.py::test_it[[]py3.12[]] is a test with that parameter, but *"])
-        result.stdout.fnmatch_lines(["*hint: test_demo.py::test_it[[]py3.12[]][[]py3.9,py3.12[]]"])
+        result.stdout.fnmatch_lines(["*hint: 'test_demo.py::test_it[[]py3.12[]][[]py3.9,py3.12[]]'"])
         run("--python-shard=1/1", "test_demo.py::test_it[py3.12][py3.9,py3.12]").assert_outcomes(passed=2)
 
     def test_shards_work_with_xdist(self, run: Run, project: Path) -> None:

@@ -173,7 +173,7 @@ def test_a_parameter_that_looks_like_a_python_can_have_a_label_after_it(run: Run
     whole.assert_outcomes(passed=1, failed=1)
     unclear = run("test_it.py::test_named[py3.12]", "test_it.py::test_fine", pythons=PYTHONS)
     unclear.assert_outcomes(passed=3, errors=1)
-    unclear.stdout.fnmatch_lines(["hint: test_it.py::test_named[[]py3.12[]][[]py3.12,py3.13[]]"])
+    unclear.stdout.fnmatch_lines(["hint: 'test_it.py::test_named[[]py3.12[]][[]py3.12,py3.13[]]'"])
 
 
 def test_a_parameter_that_looks_like_a_python_works_with_xdist(run: Run, bench: Bench) -> None:
