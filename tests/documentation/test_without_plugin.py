@@ -62,7 +62,13 @@ def run(bare: Path, project: Path, *words: str) -> str:
 def test_plain_pytest_skips_what_needs_the_plugin(bare: Path, project: Path) -> None:
     shown = next(text for language, text in fenced(PAGE) if language == "text")
 
-    assert is_as_shown(run(bare, project, "pytest", "-q", "-W", "error").splitlines()[-1], shown)
+    words = ("pytest", "-q", "-W", "error", "--strict-config", "--strict-markers")
+    assert is_as_shown(run(bare, project, *words).splitlines()[-1], shown)
+
+
+def test_a_disabled_plugin_is_like_none(project: Path) -> None:
+    words = ("pytest", "-q", "-p", "no:pyinstall", "-p", "no:randomly", "--strict-config", "--strict-markers")
+    assert "1 passed, 1 skipped" in run(Path(sys.executable).parent, project, *words)
 
 
 @pytest.mark.timeout(600)  # a package index may be slow
@@ -77,7 +83,12 @@ def test_the_tests_pass_under_tox_and_nox_without_a_warning(bare: Path, project:
 def test_pytest_without_the_conftest_names_the_unknown_ini_value(bare: Path, project: Path) -> None:
     (project / "conftest.py").unlink()
     done = subprocess.run(
-        [bare / "pytest", "-q"], cwd=project, env=_ENVIRON, capture_output=True, text=True, check=False
+        [bare / "pytest", "-q", "--strict-config"],
+        cwd=project,
+        env=_ENVIRON,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert "Unknown config option: pyinstall_python" in done.stderr
