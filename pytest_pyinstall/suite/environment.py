@@ -408,7 +408,8 @@ class _Installer:
         spec = self._plan.spec
         with temporary_directory() as scratch:
             words = (word for line in spec.requirements for word in pip_arguments(line, spec.directory, scratch))
-            self._words = [self._pytest(), *words]
+            pytest = self._pytest()
+            self._words = [*words] if pytest in spec.requirements else [pytest, *words]
             if spec.constraints:
                 (scratch / "constraints.txt").write_text("\n".join(spec.constraints), encoding="utf-8")
                 self._words += ["-c", str(scratch / "constraints.txt")]

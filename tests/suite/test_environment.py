@@ -699,7 +699,8 @@ def test_an_error_of_an_installer_names_no_deleted_directory(run: Run, pytester:
         {
             "pyproject.toml": FLIT
             + NAMED
-            + "[tool.pytest.ini_options]\npyinstall_suite_install = ['none @ file:///no/such/none-1-py3-none-any.whl']\n",
+            + "[tool.pytest.ini_options]\n"
+            + "pyinstall_suite_install = ['pytest', 'none @ file:///no/such/none-1-py3-none-any.whl']\n",
             "demo.py": "x = 1\n",
         },
     )
@@ -710,6 +711,7 @@ def test_an_error_of_an_installer_names_no_deleted_directory(run: Run, pytester:
     assert "cannot install: " in shown
     [hint] = {line.strip("E ") for line in shown.splitlines() if "hint: " in line}
     command = hint.partition("hint: ")[2]
+    assert command.split().count("pytest") == 1
     for word in command.split():
         assert not word.startswith("/") or Path(word).exists()
     done = subprocess.run(["/bin/sh", "-c", command], cwd=pytester.path, capture_output=True, text=True, check=False)
