@@ -142,9 +142,7 @@ def discover(
         for thread in probed:
             candidate, found = thread.candidate, thread.result
             if isinstance(found, ProbeError):
-                _log_skipped(request, candidate, found.message)
-                if on_skip is not None:
-                    on_skip(candidate.executable, found)
+                _report_skipped(request, candidate, found, on_skip)
                 continue
             base = real(found.base_executable)
             is_environment = found.prefix != found.base_prefix
@@ -156,16 +154,37 @@ def discover(
                 _log_skipped(request, candidate, f"it is {found.key}")
             else:
                 seen.add(base)
-                yield _base_of(found, environ=environ, timeout=timeout) if is_environment else found
+                try:
+                    chosen = _base_of(found, environ=environ, timeout=timeout) if is_environment else found
+                except ProbeError as error:
+                    _report_skipped(request, candidate, error, on_skip)
+                    continue
+                yield chosen
 
 
 def _base_of(environment: Interpreter, *, environ: Mapping[str, str], timeout: float) -> Interpreter:
-    """The interpreter that `environment` was created from, or `environment` itself if that one does not work."""
+    """The interpreter that `environment` was created from, or `environment` itself if that one does not work.
+
+    Raises `ProbeError` if it is another Python now: it was replaced, and `environment` contains a copy of the old one.
+    """
     try:
-        return probe(environment.base_executable, source=environment.source, environ=environ, timeout=timeout)
+        base = probe(environment.base_executable, source=environment.source, environ=environ, timeout=timeout)
     except ProbeError as error:
         _LOGGER.debug("%s does not work: %s", environment.base_executable, error.message)
         return environment
+    if base.key != environment.key:
+        was, now = environment.key.display_name, base.key.display_name
+        msg = f"{environment.executable} is Python {was}, but {base.executable}, which it was created from, is {now}"
+        raise ProbeError(msg, hint=str(base.executable))
+    return base
+
+
+def _report_skipped(
+    request: Request, candidate: Candidate, error: ProbeError, on_skip: Callable[[Path, ProbeError], None] | None
+) -> None:
+    _log_skipped(request, candidate, error.message)
+    if on_skip is not None:
+        on_skip(candidate.executable, error)
 
 
 def _log_skipped(request: Request, candidate: Candidate, reason: str) -> None:
@@ -258,12 +277,14 @@ def _probe_more(
 
 def _at(path: Path, *, environ: Mapping[str, str], timeout: float) -> Interpreter:
     found = probe(path, source="path", environ=environ, timeout=timeout)
-    if not is_shim(path):
-        return found
-    # What a shim runs depends on the current directory: take what it ran now.
     is_environment = found.prefix != found.base_prefix
-    behind = found.prefix / "bin" / "python" if is_environment else found.base_executable
-    return probe(behind, source="path", environ=environ, timeout=timeout)
+    if is_shim(path):
+        # What a shim runs depends on the current directory: take what it ran now.
+        behind = found.prefix / "bin" / "python" if is_environment else found.base_executable
+        found = probe(behind, source="path", environ=environ, timeout=timeout)
+    if is_environment:
+        _base_of(found, environ=environ, timeout=timeout)  # environments are made with it
+    return found
 
 
 def _candidates(

@@ -1,6 +1,7 @@
 """Discovery finds the Pythons of other tools, newest first, and runs only those that may match."""
 
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -250,6 +251,21 @@ def test_a_path_of_a_virtual_environment_finds_the_environment(machine: Machine)
     (found,) = machine.find(str(environment.path))
 
     assert found.prefix == environment.path
+
+
+@pytest.mark.skipif(tuple(map(int, OLDEST.split("."))) > (3, 10), reason="newer Pythons do not start then")
+@pytest.mark.parametrize("how", ["path", "current"])
+def test_an_environment_whose_base_was_replaced_by_another_version_is_an_error(machine: Machine, how: str) -> None:
+    environment = probe(OTHERS[OLDEST], environ=os.environ).environment(machine.home / "env")
+    executable = environment.python.executable
+    base = machine.put("base/bin/python3", NEWEST)
+    (environment.path / "pyvenv.cfg").write_text(f"home = {base.parent}\n")
+    if how == "current":
+        assert machine.find(OLDEST, current=executable) == []
+        return
+    message = f"is Python {VERSIONS[OLDEST]}, but {base}, which it was created from, is {VERSIONS[NEWEST]}"
+    with pytest.raises(ProbeError, match=re.escape(message)):
+        machine.find(str(executable))
 
 
 def test_a_path_of_a_directory_without_a_python_is_an_error(machine: Machine) -> None:
