@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pytest_pyinstall.suite.inputs import Inputs
 
 __all__ = [
+    "OF_PYTHON",
     "Described",
     "describe",
     "environments",
@@ -58,6 +59,10 @@ __all__ = [
     "removable_environments",
     "wheel_directory",
 ]
+
+
+OF_PYTHON = "the directory of the Python"
+"""The part of an environment's inputs that does not change what a wheel contains, as the requirements do not."""
 
 
 _SECONDS_PER_DAY = 86400
@@ -304,7 +309,7 @@ def install_as_editable(packages: Path, wheel: Path) -> None:
 
 def wheel_directory(shelf: Path, project: Path, inputs: Inputs) -> Path:
     """The directory in `shelf` for the wheel of `project` in the state that `inputs` describe. It may not exist."""
-    parts = {name: value for name, value in inputs.parts.items() if name != "the requirements"}
+    parts = {name: value for name, value in inputs.parts.items() if name not in {"the requirements", OF_PYTHON}}
     words = (json.dumps(sorted(parts.items())), str(project))
     state, name = (hashlib.sha256(word.encode("utf-8", "surrogateescape")).hexdigest()[:16] for word in words)
     return shelf / f".wheel-{name}-{state}"

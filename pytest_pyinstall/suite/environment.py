@@ -21,6 +21,7 @@ from pytest_pyinstall.interpreter.packages import find_uv, install
 from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, unusable_wheels
 from pytest_pyinstall.suite._integrity import find_damage, record_contents
 from pytest_pyinstall.suite.cache import (
+    OF_PYTHON,
     environments_directory,
     install_as_editable,
     keep_wheel,
@@ -114,6 +115,8 @@ def make_environment(
     parent = environments_directory(cache)
     spec = recipe.spec(interpreter, variant)
     inputs = Inputs(spec, environ=environ, excluded=excluded)
+    # The executable can be a link, which may lead to another build of the same version later.
+    inputs.parts[OF_PYTHON] = str(interpreter.base_prefix)
     name = variant.name if variant else ""
     slot = _digest(str(interpreter.key), str(interpreter.executable), str(spec.directory), name)
     plan = _Plan(

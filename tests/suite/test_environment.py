@@ -326,6 +326,27 @@ def test_an_environment_with_a_package_installed_by_hand_is_made_again(
     assert not (packages / "extra-1.dist-info").exists()
 
 
+def test_an_environment_is_made_again_if_the_link_to_its_python_leads_elsewhere(
+    run: Run, project: Path, tmp_path: Path
+) -> None:
+    """To another build of the same version: here of the same Python, with a directory of its own."""
+    real = interpreters()[NEW].resolve()
+    for name in ("one", "other"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        shutil.copy(real, tmp_path / name / "bin" / real.name)
+        (tmp_path / name / "lib").symlink_to(real.parent.parent / "lib")
+    (project / "test_it.py").write_text(
+        "import sys\ndef test_it(): assert sys.base_prefix.endswith('other')\n", "utf-8"
+    )
+    link = tmp_path / "python"
+    for name, outcome in (("one", {"failed": 1}), ("other", {"passed": 1})):
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / name / "bin" / real.name)
+        result = run(f"--python={link}", "test_it.py", pythons=())
+        result.assert_outcomes(**outcome)
+    assert "changed: the directory of the Python" in made(result)
+
+
 def test_new_modification_times_are_no_damage(run: Run, project: Path, shared_home: Path) -> None:
     run("-k", "fine", pythons=(NEW,))
     (environment,) = environments_of(project, shared_home)
