@@ -4,6 +4,7 @@ uv explains a failed resolution with a proof. Only its premises are facts, and t
 it knows into several lines, and the output of a build into a block of its own.
 """
 
+import contextlib
 import email
 import itertools
 import re
@@ -11,19 +12,23 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
 
 __all__ = ["reason_of", "undecodable_file", "unusable_wheels"]
 
 _MOST_FACTS = 6
 _MOST_LINES = 3
 """Lines from the end of a build's output."""
+_MOST_USERS = 2
+_MOST_VERSIONS = 3
 
 
 def reason_of(output: Sequence[str]) -> str:
     """The reason for the failure, in one line. Empty if there is no output."""
     lines, hints = _split_hints(output)
-    if found := _of_connection(lines):
+    if found := _of_connection(lines) or _of_server(lines):
         return found + hints
     if found := _of_proof(lines) or _of_build(lines) or _exception(lines):
         return ("build dependencies: " if any(map(_OF_BUILD_SYSTEM.search, lines)) else "") + found + hints
@@ -33,16 +38,20 @@ def reason_of(output: Sequence[str]) -> str:
     errors = [index for index in errors if not re.fullmatch(r"error: \w+(-\w+)+", lines[index])] or errors
     if not errors:
         return (lines or [""])[-1] + hints
+    if missing := _NO_VERSION.match(lines[errors[0]]):
+        return _of_versions(missing, lines) + hints
     error = re.sub("^(ERROR|error): ", "", lines[errors[0]])
     more = lines[errors[0] + 1 :]
     details = _details_of_pip(more)
     if details and "these package versions have conflicting dependencies" in error:
-        error = details.pop(0) if details[0].startswith(_NO_FILE) else "conflict"
+        error = details.pop(0) if details[0].startswith(_NO_FILE) else _without_file(details[0]) or "conflict"
     return ": ".join(dict.fromkeys([error, *_causes(more), *details])) + hints
 
 
-_OF_ANY_BUILD = "hint: This usually indicates a problem"
-"""Older versions of uv print it for each build that fails."""
+_OF_ANY_FAILURE = re.compile(
+    r"hint: (This usually indicates|Build failures usually indicate) a problem|hint: See above for details"
+)
+"""What uv and pip print for each build that fails."""
 
 
 def _split_hints(output: Sequence[str]) -> tuple[list[str], str]:
@@ -54,7 +63,7 @@ def _split_hints(output: Sequence[str]) -> tuple[list[str], str]:
         plain = re.sub(r"^[^\w.<\[('\"]*(?:[├╰]─▶|Caused by:|cause:)\s*", "cause: ", line)
         plain = re.sub(r"^[^\w.<]+", "", plain).strip()
         plain = re.sub(r"(?<=retries) in [\d.]+m?s\b", "", plain)  # it would differ between the Pythons
-        if _OF_ANY_BUILD in plain:
+        if _OF_ANY_FAILURE.match(plain):
             is_hint = False
         elif re.match(r"hint\b", plain):
             is_hint = True
@@ -69,6 +78,28 @@ def _split_hints(output: Sequence[str]) -> tuple[list[str], str]:
 
 
 # uv
+
+
+_URL = re.compile(r"Failed to (?:fetch|download):? `?(https?://[^\s`]+)`?")
+
+
+def _of_server(lines: Sequence[str]) -> str:
+    """The reason if uv could not download a file.
+
+    Of an address in an index, it has only the index: which package uv asks for first differs between the Pythons.
+    """
+    start = next((index for index, line in enumerate(lines) if _URL.search(line)), None)
+    if start is None:
+        return ""
+    url = re.sub(r"(?<=/)[^/]+/$", "", _URL.search(lines[start])[1])  # type: ignore[index]  # it has matched
+    causes = _causes(lines[start + 1 :])
+    if not causes:
+        return ""
+    cause = re.sub(r" for url \(.*\)", "", causes[-1])
+    proxy = " through the proxy" if any(each.startswith(("tunnel error", "proxy")) for each in causes) else ""
+    if any(each.startswith("error sending request") for each in causes):
+        return f"no connection to {url}{proxy}: {cause}"
+    return f"cannot download from {url}: {cause}"
 
 
 _STEP = re.compile(r"(?:^|\s)(?:And b|B)ecause ")
@@ -86,7 +117,7 @@ def _of_proof(lines: Sequence[str]) -> str:
         return ""
     text = " ".join(lines[start:]).removeprefix("cause: ")
     if len(_STEP.findall(text)) == 1:
-        return text
+        return re.sub(r"^Because (.*), we can conclude that your requirements are unsatisfiable\.$", r"\1", text)
     steps = [
         [premise.strip(" ,") for premise in _PREMISE.split(re.split(r",? we can conclude ", step)[0])]
         for step in _STEP.split(text)
@@ -94,6 +125,8 @@ def _of_proof(lines: Sequence[str]) -> str:
     subjects = {re.split(r"[^\w.-]", premise)[0] for step in steps for premise in step}
     facts = [[premise for premise in step if _is_fact(premise, subjects)] for step in steps]
     facts.sort(key=lambda step: not any(map(_MISSING.search, step)))
+    if found := _of_python([fact for step in facts for fact in step]):
+        return found
     shown: dict[str, str] = {}
     for step in facts:
         for fact in step:
@@ -103,6 +136,24 @@ def _of_proof(lines: Sequence[str]) -> str:
     most = list(itertools.islice(shown.items(), _MOST_FACTS))
     text = re.sub(r"( and |; )$", "", "".join(itertools.chain.from_iterable(most)))
     return f"{text} …" if len(shown) > _MOST_FACTS else text
+
+
+_YANKED = re.compile(r" w(as|ere) yanked ")
+_NEEDS_PYTHON = re.compile(r"(?:all of: )?(.*) depends? on Python\D*([\d.]+).*")
+
+
+def _of_python(facts: Sequence[str]) -> str:
+    """The reason if the versions of a package need another Python: those that need the oldest, and what needs them."""
+    current = [fact for fact in facts if fact.startswith("the current Python version ")]
+    needs = [found for found in map(_NEEDS_PYTHON.fullmatch, facts) if found]
+    if not current or not needs:
+        return ""
+    oldest = min(needs, key=lambda found: [int(part) for part in found[2].split(".") if part])
+    name = re.split(r"[^\w.-]", oldest[1])[0]
+    users = [fact for fact in facts if re.search(rf" depends? on {re.escape(name)}(?![\w.-])", fact)]
+    if not {*facts}.issubset([*current, *users, *(found[0] for found in needs), *filter(_YANKED.search, facts)]):
+        return ""  # of more than Pythons
+    return "; ".join(dict.fromkeys([oldest[0].removeprefix("all of: "), *users[:_MOST_USERS]]))
 
 
 def _is_fact(premise: str, subjects: set[str]) -> bool:
@@ -130,19 +181,64 @@ def _causes(lines: Sequence[str]) -> list[str]:
 # pip
 
 
-_BROKEN = re.compile(r"after connection broken by .*?([A-Z][a-z][\w ]+)'\)'")
+_BROKEN = re.compile(r"after connection broken by (.*)")
 """What pip says before each attempt after a failed connection. In the end it only says that there is no version."""
+_PHRASE = re.compile(r"[A-Za-z][\w-]*(?:[ :]+[A-Za-z][\w.-]*)+")
+_NO_VERSION = re.compile(
+    r"ERROR: Could not find a version that satisfies the requirement (.*?)( \(from (?!versions:).*\))?"
+    r" \(from versions: (.*)\)"
+)
+_IGNORED = re.compile(r"([^\s;]+) Requires-Python ([^;]+)")
 
 
 def _of_connection(lines: Sequence[str]) -> str:
     """The reason if pip, also the one that installs the requirements of a build, could not reach the index."""
     broken = next(filter(None, map(_BROKEN.search, lines)), None)
-    missing = next((line for line in lines if "(from versions: none)" in line), "")
-    return (
-        f"no connection to the package index: {broken[1]}; {missing.removeprefix('ERROR: ')}"
-        if broken and missing
-        else ""
-    )
+    missing = next(filter(None, map(_NO_VERSION.match, lines)), None)
+    if not broken or not missing or missing[3] != "none":
+        return ""
+    # The exception in it ends with what went wrong, and perhaps with a number in parentheses.
+    phrases = _PHRASE.findall(re.sub(r" \((?:[a-z]+ timeout=|_ssl)[^)]*\)", "", broken[1]))
+    proxy = " through the proxy" if "ProxyError(" in broken[1] else ""
+    cause = phrases[-1].rstrip(".") if phrases else broken[1]
+    return f"no connection to the package index{proxy} for {missing[1]}: {cause}"
+
+
+def _of_versions(missing: re.Match[str], lines: Sequence[str]) -> str:
+    """The reason if pip found no version: the first one for another Python, or the last ones that do not fit."""
+    text, origin, versions = missing.groups(default="")
+    for line in lines:
+        if "that require a different python version: " in line and (needed := _first_ignored(text, line)):
+            return f"{needed}, so {text} was not found{origin}"
+    shown = versions.split(", ")
+    if len(shown) > _MOST_VERSIONS:
+        versions = ", ".join(["…", *shown[-_MOST_VERSIONS:]])
+    return f"{text} was not found{origin} (from versions: {versions})"
+
+
+def _first_ignored(text: str, line: str) -> str:
+    """The first version among those that pip ignored in `line` that fits the requirement `text`."""
+    with contextlib.suppress(InvalidRequirement, InvalidVersion):
+        required = Requirement(text)
+        fitting = [each for each in _IGNORED.findall(line) if required.specifier.contains(each[0])]
+        if fitting:
+            version, python = min(fitting, key=lambda each: Version(each[0]))
+            return f"{required.name} {version} requires Python {python}"
+    return ""
+
+
+_DEPENDS = re.compile(r"([^ ,]+) [^ ,]+ depends on ([\w.-]+)")
+
+
+def _without_file(conflict: str) -> str:
+    """What pip before 25.1 does not say: all parts of the `conflict` are about the same two packages, so a file lacks.
+
+    Empty for other conflicts.
+    """
+    found = [_DEPENDS.match(part) for part in re.split(r", (?=\S+ \S+ depends on |The user )", conflict)]
+    pairs = {each and each.groups() for each in found}
+    pair = pairs.pop()
+    return f"{_NO_FILE}{pair[1]}" if pair and not pairs else ""
 
 
 _NO_FILE = "no file for "
@@ -237,8 +333,9 @@ def _of_build(lines: Sequence[str]) -> str:
     exception = _exception(everything)
     if exception and not (compiler and _OF_A_COMMAND.match(exception)):
         return exception
-    if errors := [line for line in block if line.startswith("ERROR: ")]:
-        return errors[0].removeprefix("ERROR: ")
+    if errors := [line for line in block if line.startswith("ERROR: ") and "Ignored the following" not in line]:
+        missing = _NO_VERSION.match(errors[0])
+        return _of_versions(missing, block) if missing else errors[0].removeprefix("ERROR: ")
     return compiler or "; ".join(line.removeprefix("error: ") for line in block[-_MOST_LINES:])
 
 

@@ -17,10 +17,7 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
                 "  cause: Because x was not found in the registry and you\n"
                 "         require x==1, we can conclude that your requirements are unsatisfiable.\nhint: An index\n"
             ),
-            (
-                "Because x was not found in the registry and you require x==1, we can conclude that your"
-                " requirements are unsatisfiable. (An index)"
-            ),
+            "x was not found in the registry and you require x==1 (An index)",
         ),
         (
             "  \u00d7 No solution found\n  ╰─▶ Because x is missing,\n      nothing works.\n",
@@ -31,7 +28,7 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
                 "Collecting x\nERROR: Could not find a version that satisfies the requirement x (from versions: none)\n"
                 "ERROR: No matching distribution found for x\n"
             ),
-            "Could not find a version that satisfies the requirement x (from versions: none)",
+            "x was not found (from versions: none)",
         ),
         (
             (
@@ -57,10 +54,7 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
                 "  note: This error originates from a subprocess, and is likely not a problem with pip.\n"
                 "error: subprocess-exited-with-error\n"
             ),
-            (
-                "build dependencies: Could not find a version that satisfies the requirement setuptools>=80 (from"
-                " versions: none)"
-            ),
+            "build dependencies: setuptools>=80 was not found (from versions: none)",
         ),
         (
             (
@@ -78,7 +72,70 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
                 "ERROR: Ignored the following versions that require a different python version: 9 Requires-Python >=3\n"
                 "ERROR: Could not find a version that satisfies the requirement x==99 (from versions: 1, 2)\n"
             ),
-            "Could not find a version that satisfies the requirement x==99 (from versions: 1, 2)",
+            "x==99 was not found (from versions: 1, 2)",
+        ),
+        (
+            (
+                "ERROR: Ignored the following versions that require a different python version: 1.9 Requires-Python"
+                " <3.4; 2.10.0 Requires-Python >=3.10; 2.2 Requires-Python >=3.9,!=3.9.0; 3 Requires-Python >=3.11\n"
+                "ERROR: Could not find a version that satisfies the requirement x[y]>=2.1 (from p) (from versions: 1)\n"
+            ),
+            "x 2.2 requires Python >=3.9,!=3.9.0, so x[y]>=2.1 was not found (from p)",
+        ),
+        (
+            "ERROR: Could not find a version that satisfies the requirement x==9 (from versions: 1, 2, 3, 4, 5)\n",
+            "x==9 was not found (from versions: …, 3, 4, 5)",
+        ),
+        (
+            # uv, for a dependency whose versions need newer Pythons.
+            (
+                "error: No solution found\n  cause: Because the current Python version (3.9.18) does not satisfy"
+                " Python>=3.11 and all of:\n             x>=3.1\n             x>=3.3\n         depend on Python>=3.11,"
+                " we can conclude that x>=3 cannot be used.\n"
+                "         And because the current Python version (3.9.18) does not satisfy Python>=3.10 and"
+                " x>=2.1,<=2.2.6 depends on Python>=3.10, we can conclude that x>=2.1 cannot be used.\n"
+                "         And because x==2.4 was yanked (reason: a bug) and p==1 depends on x>=2.1, we can conclude"
+                " that p==1 cannot be used.\n         And because you require p, we can conclude"
+                " that your requirements are unsatisfiable.\n"
+            ),
+            "x>=2.1,<=2.2.6 depends on Python>=3.10; p==1 depends on x>=2.1",
+        ),
+        (
+            (
+                "error: No solution found\n  cause: Because the current Python version (3.9.18) does not satisfy"
+                " Python>=3.10 and x>=2 depends on Python>=3.10, we can conclude that x>=2 cannot be used.\n"
+                "         And because x<2 depends on y<1 and you require y>=1, we can conclude that x cannot be used.\n"
+            ),
+            (
+                "the current Python version (3.9.18) does not satisfy Python>=3.10 and x>=2 depends on Python>=3.10;"
+                " x<2 depends on y<1"
+            ),
+        ),
+        (
+            (
+                "error: Request failed after 3 retries in 8.1s\n  cause: Failed to fetch: https://pypi.org/simple/x/\n"
+                "  cause: error sending request for url (https://pypi.org/simple/x/)\n  cause: client error (Connect)\n"
+                "  cause: dns error\n  cause: failed to lookup address information: Name or service not known\n"
+            ),
+            (
+                "no connection to https://pypi.org/simple/: failed to lookup address information: Name or service not"
+                " known"
+            ),
+        ),
+        (
+            (
+                "error: Failed to fetch: `https://pypi.org/x.whl`\n  Caused by: error sending request for url (x)\n"
+                "  Caused by: client error (Connect)\n  Caused by: tunnel error: failed\n"
+                "  Caused by: Connection refused (os error 111)\n"
+            ),
+            "no connection to https://pypi.org/x.whl through the proxy: Connection refused (os error 111)",
+        ),
+        (
+            (
+                "error: Failed to fetch: http://localhost/simple/x/\n  cause: HTTP status server error (500 Internal"
+                " Server Error) for url (http://localhost/simple/x/)\n"
+            ),
+            "cannot download from http://localhost/simple/: HTTP status server error (500 Internal Server Error)",
         ),
         ("error: metadata-generation-failed\n  the end\n", "metadata-generation-failed"),
         (
@@ -88,10 +145,7 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
                 "ERROR: Could not find a version that satisfies the requirement pytest (from versions: none)\n"
                 "ERROR: No matching distribution found for pytest\n"
             ),
-            (
-                "no connection to the package index: Temporary failure in name resolution;"
-                " Could not find a version that satisfies the requirement pytest (from versions: none)"
-            ),
+            "no connection to the package index for pytest: Temporary failure in name resolution",
         ),
         (
             # pip, for the requirements of a build.
@@ -103,10 +157,7 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
                 " version that satisfies the requirement flit_core>=3.4 (from versions: none)\n      ERROR: No matching"
                 " distribution found for flit_core>=3.4\n      [end of output]\n"
             ),
-            (
-                "no connection to the package index: Connection refused;"
-                " Could not find a version that satisfies the requirement flit_core>=3.4 (from versions: none)"
-            ),
+            "no connection to the package index for flit_core>=3.4: Connection refused",
         ),
         (
             # A proof of several steps: the facts, first of the package that cannot be had, and uv's own hint.
@@ -206,7 +257,7 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
                 "  cause: Call to `setuptools.build_meta.build_wheel` failed (exit status: 1)\n\n"
                 "         [stdout]\n         running build\n\n         [stderr]\n"
                 "         fatal: libfoo.h not found, install libfoo-dev\n"
-                "\nhint: This usually indicates a problem with the package or the build environment.\n"
+                "\nhint: Build failures usually indicate a problem with the package or the build environment.\n"
             ),
             "fatal: libfoo.h not found, install libfoo-dev",
         ),
@@ -239,6 +290,15 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
             ("no file for iniconfig: pytest 9 depends on iniconfig>=2, pytest 8 depends on iniconfig>=1"),
         ),
         (
+            # pip before 25.1 does not say that a file is missing.
+            (
+                "ERROR: Cannot install pytest==8 and pytest==9 because these package versions have conflicting"
+                " dependencies.\n\nThe conflict is caused by:\n    pytest 9 depends on iniconfig>=2\n"
+                "    pytest 8 depends on iniconfig>=1,<3\n\nTo fix this you could try to:\nERROR: Resolution\n"
+            ),
+            "no file for iniconfig: pytest 9 depends on iniconfig>=2, pytest 8 depends on iniconfig>=1,<3",
+        ),
+        (
             (
                 "ERROR: Cannot install x==1 because these package versions have conflicting dependencies.\n\n"
                 "The conflict is caused by:\n    x 1 depends on y>=1\n    The user requested (constraint) y!=2\n\n"
@@ -263,6 +323,44 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
 )
 def test_the_reason_of_a_failed_installation_is_found_in_the_output(output: str, line: str) -> None:
     assert reason_of(output.splitlines()) == line
+
+
+@pytest.mark.parametrize(
+    ("broken", "phrase"),
+    [
+        (
+            (
+                "'NameResolutionError(\"HTTPSConnection(host='x.org', port=443): Failed to resolve 'x.org' ([Errno -3]"
+                " Temporary failure in name resolution)\")': /simple/pytest/"
+            ),
+            "",
+        ),
+        (
+            (
+                "'ProxyError('Cannot connect to proxy.', NewConnectionError('<HTTPSConnection at 0x7f>: Failed to"
+                " establish a new connection: [Errno 111] Connection refused'))': /simple/pytest/"
+            ),
+            " through the proxy",
+        ),
+        (
+            (
+                "'SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed:"
+                " self-signed certificate (_ssl.c:1129)'))': /simple/pytest/"
+            ),
+            "",
+        ),
+        ("'ReadTimeoutError(\"Pool(host='x', port=443): Read timed out. (read timeout=15)\")': /simple/pytest/", ""),
+    ],
+)
+def test_the_reason_for_a_broken_connection_is_found_in_the_exception_that_pip_prints(broken: str, phrase: str) -> None:
+    output = (
+        f"WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by {broken}\n"
+        "ERROR: Could not find a version that satisfies the requirement pytest (from versions: none)\n"
+    )
+    reasons = "Temporary failure in name resolution", "Connection refused", "self-signed certificate", "Read timed out"
+    shown = next(each for each in reasons if each in broken)
+    expected = "certificate verify failed: self-signed certificate" if "self-signed" in shown else shown
+    assert reason_of(output.splitlines()) == f"no connection to the package index{phrase} for pytest: {expected}"
 
 
 def test_wheels_that_do_not_support_the_python_are_found_in_the_output_of_pip(tmp_path: Path) -> None:
