@@ -40,6 +40,7 @@ __all__ = [
     "PythonProvider",
     "SessionPython",
     "admits",
+    "as_ranges",
     "detailed_header",
     "failure_of",
     "header",
@@ -250,7 +251,7 @@ class PythonProvider:
         here = {text for choice in choices for text in choice.requests}
         here |= {choice.interpreter.key.minor_version for choice in choices if choice.interpreter}
         ended = [minor for minor in ended_versions(project, self.provisioner.today) if minor not in here]
-        return ", ".join(_as_ranges(ended))
+        return ", ".join(as_ranges(ended))
 
     def one(self, wanted: object, *, directory: Path) -> SessionPython:
         """The one Python for the request `wanted`. Raises `InvalidRequestError` if it means several."""
@@ -456,8 +457,8 @@ def header(choices: Sequence[SessionPython], *, width: int, skips: bool = False,
         reasons: dict[str, list[str]] = {}
         for choice in missing:
             reasons.setdefault(_short_reason(choice), []).append(choice.id)
-        full = " ".join(f"{' '.join(_as_ranges(ids))} ({why})" for why, ids in reasons.items())
-        names = " ".join(_as_ranges([choice.id for choice in missing]))
+        full = " ".join(f"{' '.join(as_ranges(ids))} ({why})" for why, ids in reasons.items())
+        names = " ".join(as_ranges([choice.id for choice in missing]))
         advice = "; --python-missing skip or --python current"
         if looks_only or not any(choice.is_missing for choice in missing):
             advice = ""
@@ -484,7 +485,7 @@ def _version_names(choices: Iterable[SessionPython], among: Iterable[SessionPyth
             yield name if versions.count(name) == 1 else choice.id
 
 
-def _as_ranges(ids: Sequence[str]) -> Iterator[str]:
+def as_ranges(ids: Sequence[str]) -> Iterator[str]:
     """The ids, with three or more consecutive minor versions as a range: ``3.9..3.13``."""
     at = 0
     while at < len(ids):
@@ -498,8 +499,8 @@ def _as_ranges(ids: Sequence[str]) -> Iterator[str]:
 
 
 def _next_minor(name: str) -> str:
-    match = re.fullmatch(r"3\.(\d+)", name)
-    return f"3.{int(match[1]) + 1}" if match else ""
+    match = re.fullmatch(r"((?:py)?3\.)(\d+)", name)
+    return f"{match[1]}{int(match[2]) + 1}" if match else ""
 
 
 def _short_reason(choice: SessionPython) -> str:

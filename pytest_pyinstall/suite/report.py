@@ -131,9 +131,22 @@ _MOST_CHARACTERS = 400_000
 """GitHub does not show a summary that is longer than 1 MiB."""
 
 
-def table(tallies: Sequence[Tally], *, time_title: str = "time") -> list[str]:
-    """The lines of the table, with a heading. Columns for rare outcomes are left out if they are empty."""
-    shown = _shown_columns(tallies)
+def table(tallies: Sequence[Tally], *, time_title: str = "time", width: int = 0) -> list[str]:
+    """The lines of the table, with a heading. Columns for rare outcomes are left out if they are empty.
+
+    If the table is wider than `width`, its columns are closer together, and all empty columns are left out. A `width`
+    below that of the longest note is no limit.
+    """
+    usual = _shown_columns(tallies)
+    used = [each for each in usual if any(tally.counts.get(each[0]) for tally in tallies)]
+    lines = _table(tallies, usual, time_title, gap="  ")
+    for columns in (usual, used):
+        if width >= _MOST_OF_A_NOTE and max(map(len, lines)) > width:
+            lines = _table(tallies, columns, time_title, gap=" ")
+    return lines
+
+
+def _table(tallies: Sequence[Tally], shown: Sequence[tuple[str, str]], time_title: str, *, gap: str) -> list[str]:
     with_pytest = any(tally.pytest for tally in tallies)
     heading = ["Python", *(["pytest"] if with_pytest else []), *(title for _, title in shown), time_title]
     rows: list[list[str]] = []
@@ -146,14 +159,14 @@ def table(tallies: Sequence[Tally], *, time_title: str = "time") -> list[str]:
             ends.append("")
         else:
             rows.append([*row, *numbers, f"{tally.seconds:.2f} s"])
-            ends.append(f"  {STOPPED}" if tally.note == STOPPED else "")
+            ends.append(f"{gap}{STOPPED}" if tally.note == STOPPED else "")
     wide = [row for row in rows if len(row) == len(heading)]
     widths = [max(len(row[column]) for row in (heading, *wide)) for column in range(len(heading))]
     for row in rows:
         for column in range(min(2 if with_pytest else 1, len(row))):
             widths[column] = max(widths[column], len(row[column]))
     left = 2 if with_pytest else 1
-    return [_aligned(row, widths, left) + end for row, end in zip((heading, *rows), ["", *ends], strict=True)]
+    return [_aligned(row, widths, left, gap) + end for row, end in zip((heading, *rows), ["", *ends], strict=True)]
 
 
 def _names_of(tallies: Sequence[Tally]) -> list[str]:
@@ -169,15 +182,15 @@ def _shown_columns(tallies: Sequence[Tally]) -> list[tuple[str, str]]:
     return [(key, title) for key, title in _COLUMNS if key in always or any(tally.counts.get(key) for tally in tallies)]
 
 
-def _aligned(row: Sequence[str], widths: Sequence[int], left: int) -> str:
+def _aligned(row: Sequence[str], widths: Sequence[int], left: int, gap: str) -> str:
     if len(row) < len(widths):  # a note in place of the numbers
         cells = [cell.ljust(widths[column]) for column, cell in enumerate(row[:left])]
-        line = "  ".join([*cells, *row[left:]])
+        line = gap.join([*cells, *row[left:]])
         return line if len(line) <= _MOST_OF_A_NOTE else f"{line[: _MOST_OF_A_NOTE - 1].rstrip()}…"
     cells = [
         cell.ljust(widths[column]) if column < left else cell.rjust(widths[column]) for column, cell in enumerate(row)
     ]
-    return "  ".join(cells).rstrip()
+    return gap.join(cells).rstrip()
 
 
 def unrun_of(tallies: Iterable[Tally]) -> dict[str, int | None]:

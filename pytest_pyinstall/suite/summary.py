@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from pytest_pyinstall.session import as_ranges
 from pytest_pyinstall.suite.replay import rows_by_text
 from pytest_pyinstall.suite.report import Coverage, Matrix, Tally, page, table
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, named
@@ -79,20 +80,43 @@ def merge_equal_failures(
         if isinstance(shown.longrepr, str) and (line := _error_in(shown.longrepr)):
             shown.longrepr = _ErrorText(shown.longrepr, line)
         others = [label for label in labels if label in ran.get(test, ()) and label not in own]
-        if len(own) == 1 and not others:
-            where = own[0]
-        elif not others:
-            where = f"every Python: {', '.join(own)}" if len(own) > 1 else own[0]
-        else:
-            elsewhere = [label for label in others if label in failing.get(test, ())]
-            fine = [label for label in others if label not in elsewhere]
-            where = f"on {', '.join(own)}"
-            where += f"; differs on {', '.join(elsewhere)}" if elsewhere else ""
-            where += f"; not on {', '.join(fine)}" if fine else ""
+        elsewhere = [label for label in others if label in failing.get(test, ())]
+        fine = [label for label in others if label not in elsewhere]
+        where = _where(own, elsewhere, fine, ", ".join)
+        if len(where) > _LONG:
+            where = _where(own, elsewhere, fine, lambda those: _short(those, labels))
         _rename(shown, f"{test}[{','.join(own)}]", where)
         grouped.append((first[test], labels.index(own[0]), shown))
     # The failures of one test are beside each other. With several Pythons at once, other reports come between them.
     return _merge_tests_without_plugin([shown for *_, shown in sorted(grouped, key=lambda each: each[:2])])
+
+
+_LONG = 60
+
+
+def _where(own: list[str], elsewhere: list[str], fine: list[str], joined: Callable[[list[str]], str]) -> str:
+    """On which Pythons a test failed, on which it failed differently, and on which it did not fail, for its heading."""
+    if not (elsewhere or fine):
+        return f"every Python: {joined(own)}" if len(own) > 1 else own[0]
+    where = f"on {joined(own)}"
+    where += f"; differs on {joined(elsewhere)}" if elsewhere else ""
+    return where + (f"; not on {joined(fine)}" if fine else "")
+
+
+def _short(these: Sequence[str], labels: Sequence[str]) -> str:
+    """`these` of `labels` in few words: ``py3.9..py3.12 with django4.2``. Without ``with``, all variants are meant."""
+    variants: dict[str, list[str]] = {}
+    for label in these:
+        python, _, variant = label.partition("-")
+        variants.setdefault(python, []).append(variant)
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for python, found in variants.items():
+        is_all = found == [variant for each, _, variant in (label.partition("-") for label in labels) if each == python]
+        groups.setdefault(() if is_all else tuple(found), []).append(python)
+    return " and ".join(
+        ", ".join(as_ranges(pythons)) + (f" with {', '.join(found)}" if found else "")
+        for found, pythons in groups.items()
+    )
 
 
 _WITHOUT_PLUGIN = re.compile(r"the fixture `\w+` needs pytest-pyinstall in this environment$", re.MULTILINE)
@@ -295,7 +319,8 @@ def write_coverage(reporter: Any, coverage: Coverage | None, *, count: int) -> N
 def write_table(reporter: Any, tallies: Sequence[Tally]) -> None:
     """Write the table of outcomes: a row is red if a test failed, and green if all passed."""
     reporter.write_sep("-", "Pythons")
-    for line, tally in zip(table(tallies), [None, *tallies], strict=True):
+    lines = table(tallies, width=reporter._tw.fullwidth)  # noqa: SLF001  # no other way to ask
+    for line, tally in zip(lines, [None, *tallies], strict=True):
         bad = tally is not None and any(tally.counts.get(key) for key in ("failed", "error", "not run"))
         good = tally is not None and tally.counts.get("passed") and not bad
         reporter.write_line(line, red=bool(bad), green=bool(good))

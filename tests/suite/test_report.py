@@ -75,6 +75,18 @@ def test_the_report_of_a_suite_that_was_stopped_is_not_complete(tmp_path: Path) 
     assert found == {"py3.9": ({"passed": 2, "not run": 2}, ""), "py3.10": ({}, STOPPED), "py3.11": ({}, STOPPED)}
 
 
+def test_a_table_that_is_too_wide_gets_narrower() -> None:
+    tally = Tally(label="py3.12-v", python="3.12.1 variant", pytest="9.2.0", counts={"passed": 1, "xfailed": 2})
+    wide = ["Python          pytest  passed  failed  skipped  errors  xfailed    time",
+            "3.12.1 variant  9.2.0        1       0        0       0        2  0.00 s"]  # fmt: skip
+    assert table([tally], width=80) == table([tally]) == wide
+    more = Tally(label="x", python="a" * 29, pytest="9.2.0", counts={"passed": 1, "xfailed": 2})
+    assert max(map(len, table([more], width=80))) == 80
+    assert table([more], width=80)[0] == f"Python{' ' * 24}pytest passed failed skipped errors xfailed   time"
+    more.python = "a" * 30
+    assert table([more], width=80)[0] == f"Python{' ' * 25}pytest passed xfailed   time"
+
+
 def test_pythons_of_the_same_version_are_told_apart_by_their_labels() -> None:
     tallies = [
         Tally(label="py3.11.2-usr", python="3.11.2"),

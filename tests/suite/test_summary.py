@@ -29,6 +29,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self._tw = SimpleNamespace(fullwidth=80)
         self.colours: list[str] = []
 
     def write_line(self, line: str, **markup: bool) -> None:
@@ -66,6 +67,17 @@ def test_the_same_failure_on_every_python_is_merged() -> None:
 
 def test_a_failure_on_some_pythons_names_the_others() -> None:
     assert merged(failure("py310"), failure("py39")) == [("py39,py310", "test_it — on py39, py310; not on py312")]
+
+
+def test_a_long_heading_names_ranges_of_pythons_and_their_variants() -> None:
+    labels = [f"py3.{minor}-{variant}" for minor in range(9, 14) for variant in ("django4.2", "django5.2")]
+    failed = [label for label in labels if label not in {"py3.9-django4.2", "py3.13-django4.2", "py3.13-django5.2"}]
+    test = "test_a.py::test_it"
+    [report] = merge_equal_failures([failure(label) for label in failed], labels, {test: set(labels)}, IS_PROJECT)
+    assert report.nodeid == f"{test}[{','.join(failed)}]"
+    assert report.location[2] == (
+        "test_it — on py3.9 with django5.2 and py3.10..py3.12; not on py3.9 with django4.2 and py3.13"
+    )
 
 
 def test_failures_with_different_messages_are_not_merged_and_name_each_other() -> None:
