@@ -138,7 +138,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
     width = config.get_terminal_writer().fullwidth
     skips = state.pythons.skips_missing
-    summary = header(state.choices, width=width, skips=skips, looks_only=state.looks_only)
+    summary = header(state.choices, width=width, skips=skips, looks_only=state.looks_only, has_errors=state.is_suite)
     if config.getoption("verbose", 0) > 0:
         details = [detailed_header(choice) for choice in state.choices]
         return [*lines, *details, *(line for line in summary if line.startswith("missing")), *state.notes]

@@ -52,6 +52,10 @@ PYTHON_FIXTURE = "_pyinstall_python"
 fixture of that name."""
 
 
+_TOO_MANY = 10
+"""Pythons that do not exist. Fewer are one error each in a suite."""
+
+
 class State:
     """The state of one session. `choices` are its Pythons, empty if none was requested."""
 
@@ -252,13 +256,24 @@ class State:
         with thread_limit():  # it imports while the Pythons are probed, for which this process only waits
             Thread(target=import_module, args=("pytest_pyinstall.suite.controller",), daemon=True).start()
         if not self.config.option.pyinstall_shard:
-            return pythons.choose(texts, origin=origin, directory=directory)
+            choices = pythons.choose(texts, origin=origin, directory=directory)
+            self._reject_many(choices, origin)
+            return choices
         from pytest_pyinstall.suite.shard import read_cells
 
         # The cut needs all names, and the session only the Pythons of its own shard.
         planned = self.pythons.plan(texts, origin=origin, directory=directory)
         self._cells = read_cells(self.config, [each.id for each in planned])
         return self.pythons.provide([each for each in planned if each.id in self._cells.pythons])
+
+    def _reject_many(self, choices: "Sequence[SessionPython]", origin: str) -> None:
+        """Raise `PyinstallError` if so many Pythons do not exist that the request is a mistake: ``3.9..3.99``."""
+        from pytest_pyinstall.errors import NoMatchError, OfflineError
+        from pytest_pyinstall.session import failure_of
+
+        unknown = [choice for choice in choices if isinstance(choice.error, NoMatchError | OfflineError)]
+        if len(unknown) >= _TOO_MANY and not any(map(self.pythons.skips, unknown)):
+            raise failure_of(unknown, count=len(choices), origin=origin)
 
     def _begin_suite(self) -> None:
         from pytest_pyinstall.suite.controller import Suite

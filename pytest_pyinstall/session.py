@@ -435,10 +435,18 @@ def failure_of(failed: Sequence[SessionPython], *, count: int, origin: str) -> P
     return SeveralFailedError(message, results=[error for _, error in errors])
 
 
-def header(choices: Sequence[SessionPython], *, width: int, skips: bool = False, looks_only: bool = False) -> list[str]:
+def header(
+    choices: Sequence[SessionPython],
+    *,
+    width: int,
+    skips: bool = False,
+    looks_only: bool = False,
+    has_errors: bool = False,
+) -> list[str]:
     """The lines of pytest's header: one for the Pythons that are used, and one for those that are missing.
 
-    Each fits into `width`. With `skips`, tests of missing Pythons are skipped.
+    Each fits into `width`. With `skips`, tests of missing Pythons are skipped. With `has_errors`, the session shows an
+    error for each, with a hint of its own.
     """
     lines = []
     if here := [choice for choice in choices if choice.interpreter is not None]:
@@ -464,6 +472,8 @@ def header(choices: Sequence[SessionPython], *, width: int, skips: bool = False,
             advice = ""
         elif skips:
             advice = "; their tests are skipped"
+        elif has_errors:
+            advice = ""
         lines.append(_first_that_fits("missing: ", [full, names], advice, width))
     return lines
 

@@ -252,6 +252,7 @@ def test_the_header_lists_missing_pythons_and_remedies_in_one_line() -> None:
     (line,) = header(choices, width=80)
     assert line == "missing: 3.9..3.13 (offline); --python-missing skip or --python current"
     assert header(choices, width=80, skips=True) == ["missing: 3.9..3.13 (offline); their tests are skipped"]
+    assert header(choices, width=80, has_errors=True) == ["missing: 3.9..3.13 (offline)"]
     various = choose({"3.9": DigestMismatchError("x"), "3.10": interpreter("cpython-3.10.1"), "3.14": FetchError("x")})
     assert header(various, width=100) == [
         "pythons: 3.10.1 (found: pyenv)",

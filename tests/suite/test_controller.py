@@ -266,7 +266,15 @@ def test_a_python_that_the_project_does_not_support_is_reported_in_one_line(
 def test_a_missing_python_does_not_stop_the_others(run: Run, project: Path) -> None:
     result = run("--python=3.6.0", "-k", "fine")
     result.assert_outcomes(passed=2, errors=1, deselected=8)
-    result.stdout.fnmatch_lines(["*no Python 3.6.0*", "hint: *"])
+    result.stdout.fnmatch_lines(["missing: 3.6 (not found)", "*no Python 3.6.0*", "hint: *"])
+
+
+def test_many_pythons_that_do_not_exist_are_one_error_instead_of_one_each(run: Run, project: Path) -> None:
+    result = run("--python=3.90..3.99", "-k", "fine")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --python: 10 of 12 Pythons cannot be used:", "*3.90, 3.91 … 3.99*", "hint: *"])
+    result = run("--python=3.90..3.99", "-k", "fine", "--python-missing=skip")
+    result.assert_outcomes(passed=2, skipped=10, deselected=8)
 
 
 def test_a_dependency_that_cannot_be_installed_is_an_error_of_that_python_alone(run: Run, project: Path) -> None:
