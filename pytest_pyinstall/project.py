@@ -15,20 +15,20 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from pytest_pyinstall.errors import InvalidRequestError, InvalidSettingError, NoMatchError
-from pytest_pyinstall.request.request import Request, parse_requests
+from pytest_pyinstall.request.request import Request, as_ranges, parse_requests
 from pytest_pyinstall.system.documents import parse_python
 from pytest_pyinstall.system.files import read_toml
 from pytest_pyinstall.system.values import Value, replace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from pathlib import Path
 
 __all__ = [
     "END_OF_LIFE",
     "Project",
     "directory_of_project",
-    "ended_versions",
+    "notes_on_supported",
     "pin_file",
     "probable_specifier",
     "read_pinned",
@@ -334,13 +334,34 @@ _DECLARE_HINTS = {
 }
 
 
-def ended_versions(project: Project, today: date) -> tuple[str, ...]:
+def _ended_versions(project: Project, today: date) -> tuple[str, ...]:
     """The versions that ``supported`` leaves out of `project` because they are no longer maintained."""
     allowed = project.requires_python
     if project.minor_versions or allowed is None:
         return ()
     ended = (minor for minor, last in END_OF_LIFE.items() if last < today and not minor.startswith("2"))
-    return tuple(minor for minor in ended if any(map(allowed.contains, (minor, f"{minor}.99"))))
+    return tuple(minor for minor in ended if _allows(allowed, minor))
+
+
+def notes_on_supported(project: Project, today: date, here: Container[str]) -> list[str]:
+    """Sentences on what ``supported`` leaves out because of its age, and on what ``requires-python`` does not allow.
+
+    Without the versions `here`, which are requested in another way.
+    """
+    notes = []
+    if ended := [minor for minor in _ended_versions(project, today) if minor not in here]:
+        text = ", ".join(as_ranges(ended))
+        notes.append(f"supported leaves out versions after their end of life: {text}; classifiers keep them")
+    allowed = project.requires_python
+    minors = [] if allowed is None else [str(minor) for minor in project.minor_versions]
+    if excluded := [minor for minor in minors if not _allows(allowed, minor)]:
+        text = ", ".join(as_ranges(excluded))
+        notes.append(f"the classifiers name {text}, but requires-python is {str(allowed)!r}")
+    return notes
+
+
+def _allows(allowed: SpecifierSet | None, minor: str) -> bool:
+    return allowed is None or any(map(allowed.contains, (minor, f"{minor}.99")))
 
 
 def resolve_keywords(
@@ -411,7 +432,7 @@ def _supported(
     if supported := list(_admitted(project.requires_python, versions, today)):
         return supported
     why = "no version that is still maintained fits"
-    if _is_maintained(project.requires_python, today) or not ended_versions(project, today):
+    if _is_maintained(project.requires_python, today) or not _ended_versions(project, today):
         newest = f" (its newest: {versions[-1]})" if versions else ""
         why = f"the catalogue{newest} has no build of a stable version that fits"
     declared = f"requires-python = {str(project.requires_python)!r} of {project.path}"

@@ -47,7 +47,7 @@ from pytest_pyinstall.system.urls import redacted
 from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
     from datetime import date
 
     from pytest_pyinstall.download.client import Client, HttpClient
@@ -236,6 +236,15 @@ class Provisioner:
             released=self.catalogues.released,
             today=self.today,
         )
+
+    def notes_on_supported(self, requests: Iterable[Request], here: Container[str]) -> list[str]:
+        """Sentences on the versions that ``supported`` or ``lowest`` leaves out, if it is one of `requests`."""
+        words = {request.word for request in requests}
+        if words.isdisjoint({"supported", "lowest"}) or self.project is None:
+            return []
+        from pytest_pyinstall.project import notes_on_supported
+
+        return notes_on_supported(self.project, self.today, here)
 
     def provide_one(self, request: str | Request) -> ProvisionResult:
         """Provide `request`, as `provision` does. Raises `InvalidRequestError` if it means several Pythons."""

@@ -224,9 +224,8 @@ class State:
         else:
             # Perhaps no selected test uses a missing Python: `fail_if_used` checks that after the collection.
             self.choices = self.pythons.choose_configured(texts, origin=origin, directory=directory)
-        if ended := self.pythons.left_out(self.choices, texts, origin=origin, directory=directory):
-            text = f"supported leaves out versions after their end of life: {ended}; classifiers keep them"
-            self.notes.append(f"pyinstall: {text}")
+        notes = self.pythons.notes_on_supported(self.choices, texts, origin=origin, directory=directory)
+        self.notes += [f"pyinstall: {note}" for note in notes]
         self._announce(self.choices)
         if not enters_path:
             return

@@ -29,7 +29,7 @@ from pytest_pyinstall.interpreter.probe import probe
 from pytest_pyinstall.progress import Display
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult, open_provisioner
 from pytest_pyinstall.request.identity import Key, suffix_of
-from pytest_pyinstall.request.request import Request, parse_requests
+from pytest_pyinstall.request.request import Request, as_ranges, parse_requests
 from pytest_pyinstall.settings import Settings
 from pytest_pyinstall.system.processes import signal_name, thread_limit
 from pytest_pyinstall.system.signals import Terminated, end_by, raising_at_termination
@@ -40,7 +40,6 @@ __all__ = [
     "PythonProvider",
     "SessionPython",
     "admits",
-    "as_ranges",
     "detailed_header",
     "failure_of",
     "header",
@@ -236,22 +235,14 @@ class PythonProvider:
         """Whether tests are skipped because `choice` is missing."""
         return self.skips_missing and choice.is_missing
 
-    def left_out(
+    def notes_on_supported(
         self, choices: Iterable[SessionPython], texts: Iterable[object], *, origin: str, directory: Path
-    ) -> str:
-        """The versions that ``supported`` leaves out of `texts` after their end of life, except those of `choices`.
-
-        Empty if there are none.
-        """
-        words = {request.word for request in parse_requests(list(texts), directory=directory, origin=origin)}
-        if words.isdisjoint({"supported", "lowest"}) or (project := self.provisioner.project) is None:
-            return ""
-        from pytest_pyinstall.project import ended_versions
-
+    ) -> list[str]:
+        """Sentences on the versions that ``supported`` leaves out of `texts`, except those of `choices`."""
+        requests = parse_requests(list(texts), directory=directory, origin=origin)
         here = {text for choice in choices for text in choice.requests}
         here |= {choice.interpreter.key.minor_version for choice in choices if choice.interpreter}
-        ended = [minor for minor in ended_versions(project, self.provisioner.today) if minor not in here]
-        return ", ".join(as_ranges(ended))
+        return self.provisioner.notes_on_supported(requests, here)
 
     def one(self, wanted: object, *, directory: Path) -> SessionPython:
         """The one Python for the request `wanted`. Raises `InvalidRequestError` if it means several."""
@@ -493,24 +484,6 @@ def _version_names(choices: Iterable[SessionPython], among: Iterable[SessionPyth
         if choice.interpreter:
             name = choice.interpreter.key.display_name
             yield name if versions.count(name) == 1 else choice.id
-
-
-def as_ranges(ids: Sequence[str]) -> Iterator[str]:
-    """The ids, with three or more consecutive minor versions as a range: ``3.9..3.13``."""
-    at = 0
-    while at < len(ids):
-        end = at
-        while end + 1 < len(ids) and ids[end + 1] == _next_minor(ids[end]):
-            end += 1
-        if end - at < 2:
-            end = at
-        yield ids[at] if end == at else f"{ids[at]}..{ids[end]}"
-        at = end + 1
-
-
-def _next_minor(name: str) -> str:
-    match = re.fullmatch(r"((?:py)?3\.)(\d+)", name)
-    return f"{match[1]}{int(match[2]) + 1}" if match else ""
 
 
 def _short_reason(choice: SessionPython) -> str:

@@ -13,7 +13,6 @@ from packaging.version import Version
 
 from pytest_pyinstall.cli.context import REQUEST_HELP, CommandContext, CommandResult, examples_text
 from pytest_pyinstall.errors import NoMatchError, PyinstallError, UsageError
-from pytest_pyinstall.project import ended_versions
 from pytest_pyinstall.provisioner import ProvisionResult
 from pytest_pyinstall.request.identity import suffix_of
 from pytest_pyinstall.request.request import Request
@@ -227,16 +226,16 @@ def matrix(
     provisioner = session.provisioner
     requests = session.requests(texts or ["supported"])
     if not texts or any("supported" in text.lower() for text in texts):
-        requests += free_threaded(session.requests(["supported"]), project=provisioner.project)
+        requests += free_threaded(provisioner.parse(["supported"]), project=provisioner.project)
     rows = matrix_rows(requests, catalogue=provisioner.catalogues.configured, target=provisioner.target)
-    _say_what_differs(session, rows, is_from_project=not texts)
+    _say_what_is_old(session, rows)
     rows = tuple(replace(row, variant=variant) for row in rows for variant in variants or ("",))
     text = matrix_text(rows, form)
     return CommandResult(lines=(text,), document={"include": [row.to_json() for row in rows]})
 
 
-def _say_what_differs(session: CommandContext, rows: Sequence[MatrixRow], *, is_from_project: bool) -> None:
-    """Print which of `rows` have no build, and what the project allows that is not in them."""
+def _say_what_is_old(session: CommandContext, rows: Sequence[MatrixRow]) -> None:
+    """Print which of `rows` have no build."""
     provisioner = session.provisioner
     oldest = min((build.key.release[:2] for build in provisioner.catalogues.configured.builds), default=(0, 0))
     old = [row.name for row in rows if row.name[0].isdigit() and _minor(re.sub(r"[a-z].*", "", row.name)) < oldest]
@@ -244,13 +243,6 @@ def _say_what_differs(session: CommandContext, rows: Sequence[MatrixRow], *, is_
         others = [row.name for row in rows if row.name not in old]
         way_out = f"; without them: pytest-pyinstall matrix {','.join(others)}" if others else ""
         session.display.say(f"no build of {', '.join(old)}, the oldest is {oldest[0]}.{oldest[1]}{way_out}")
-    if is_from_project and provisioner.project is not None:
-        ended = ended_versions(provisioner.project, provisioner.today)
-        if ended:
-            classifier = f"Programming Language :: Python :: {ended[-1]}"
-            session.display.say(
-                f"left out after their end of life: {', '.join(ended)}; classifiers keep them: {classifier}"
-            )
 
 
 def run_command(session: CommandContext, texts: Sequence[str], command: Sequence[str]) -> CommandResult:

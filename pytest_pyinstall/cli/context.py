@@ -93,9 +93,13 @@ class CommandContext(Value):
         if not words:
             raise self._no_request()
         try:
-            return self.provisioner.parse(parse_requests(words, directory=directory, origin=origin))
+            parsed = parse_requests(words, directory=directory, origin=origin)
+            requests = self.provisioner.parse(parsed)
         except (InvalidRequestError, NoMatchError) as error:
             raise corrected_at_origin(error, words, origin=origin) from error
+        for note in self.provisioner.notes_on_supported(parsed, {request.text for request in requests}):
+            self.display.say(note)
+        return requests
 
     def errors_of(self, results: Sequence[ProvisionResult | PyinstallError]) -> tuple[PyinstallError, ...]:
         """The errors in `results`. With ``--python-missing skip``, they are only messages if there is a Python too."""

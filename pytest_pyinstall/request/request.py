@@ -28,13 +28,13 @@ from pytest_pyinstall.system.urls import redacted
 from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from packaging.specifiers import SpecifierSet
 
     from pytest_pyinstall.request.identity import Key
 
-__all__ = ["ANY", "WORDS", "Request", "parse_requests"]
+__all__ = ["ANY", "WORDS", "Request", "as_ranges", "parse_requests"]
 
 
 _ROWS = {
@@ -367,3 +367,21 @@ def _row(text: str) -> str:
         "implementation": parsed.implementation != "cpython",
     }
     return next((row for row, belongs in kinds.items() if belongs), "version")
+
+
+def as_ranges(ids: Sequence[str]) -> Iterator[str]:
+    """The ids, with three or more consecutive minor versions as a range: ``3.9..3.13``."""
+    at = 0
+    while at < len(ids):
+        end = at
+        while end + 1 < len(ids) and ids[end + 1] == _next_minor(ids[end]):
+            end += 1
+        if end - at < 2:
+            end = at
+        yield ids[at] if end == at else f"{ids[at]}..{ids[end]}"
+        at = end + 1
+
+
+def _next_minor(name: str) -> str:
+    match = re.fullmatch(r"((?:py)?3\.)(\d+)", name)
+    return f"{match[1]}{int(match[2]) + 1}" if match else ""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from pytest_pyinstall.session import as_ranges
+from pytest_pyinstall.request.request import as_ranges
 from pytest_pyinstall.suite.replay import rows_by_text
 from pytest_pyinstall.suite.report import Coverage, Matrix, Tally, page, table
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, named

@@ -157,11 +157,24 @@ def test_a_version_without_a_build_stays_in_the_matrix(cli: Cli, mirrored: Path)
 
 
 def test_versions_after_their_end_of_life_are_named(cli: Cli, project: Path) -> None:
-    (project / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.7,<3.14"\n')
+    (project / "pyproject.toml").write_text(
+        '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.7,!=3.10.*,<3.14"\n'
+    )
     done = cli("matrix", "--format", "lines")
     assert "3.8" not in done.lines
-    assert "left out after their end of life: 3.7, 3.8, 3.9" in done.err
-    assert "left out" not in cli("matrix", "3.12").err
+    note = "supported leaves out versions after their end of life: 3.7..3.9"
+    assert note in done.err
+    assert done.err.count("leaves out") == 1
+    assert note in cli("list", "lowest").err
+    assert "leaves out" not in cli("matrix", "3.12").err
+
+
+def test_classifiers_that_requires_python_excludes_are_named(cli: Cli, project: Path) -> None:
+    classifiers = [f"Programming Language :: Python :: 3.{minor}" for minor in (9, 12, 13)]
+    (project / "pyproject.toml").write_text(
+        f'[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.12.1"\nclassifiers = {classifiers}\n'
+    )
+    assert "the classifiers name 3.9, but requires-python is '>=3.12.1'\n" in cli("matrix").err
 
 
 @pytest.mark.parametrize(("request_text", "code"), [("3.99", 3), ("./python", 2), ("supported", 2)])
