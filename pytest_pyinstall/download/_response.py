@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HINT_OTHER_SERVER",
+    "HINT_PAGE",
     "HINT_RETRY",
     "STOPPED",
     "Response",
@@ -25,7 +26,6 @@ __all__ = [
     "in_short",
     "is_sendable",
     "looks_like_a_page",
-    "page_hint",
     "proxy_refused",
     "with_hosts",
 ]
@@ -204,9 +204,8 @@ def looks_like_a_page(head: bytes) -> bool:
     return head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype html", b"<html"))
 
 
-def page_hint(url: str) -> str:
-    """The hint for HTML instead of a file."""
-    return f"a login page or a proxy answered; open it in a browser: {redacted(url)}"
+HINT_PAGE = "a login page or a proxy answered; open the URL in a browser"
+"""For HTML instead of a file. The message has the URL, so that several Pythons share the hint."""
 
 
 def _retry_after(headers: Mapping[str, str], wall_clock: Callable[[], float]) -> float | None:

@@ -247,7 +247,7 @@ class Client:
                 parts = self._permitted(resolve_redirect(bare, location), parts, what)
                 if origin(parts) != home:
                     authorization, is_home = "", False  # even if a later hop leads back
-        msg = f"{what}: more than {self.limits.redirects} redirects from {redacted(url)}"
+        msg = in_short(f"{what}: more than {self.limits.redirects} redirects from {redacted(url)}")
         raise FetchError(msg, hint=HINT_OTHER_SERVER)
 
     def _permitted(self, url: str, previous: SplitResult | None, what: str) -> SplitResult:

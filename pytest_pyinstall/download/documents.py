@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_pyinstall.download._response import HINT_RETRY, UnreachableError, looks_like_a_page, page_hint
+from pytest_pyinstall.download._response import HINT_PAGE, HINT_RETRY, UnreachableError, looks_like_a_page
 from pytest_pyinstall.download.client import Client, retry
 from pytest_pyinstall.download.document_cache import CachedDocument
 from pytest_pyinstall.download.local import CATALOGUE, read_local, too_long
@@ -47,7 +47,7 @@ def revalidate(kept: CachedDocument, url: str, client: Client, deadline: float, 
                 raise too_long(url, limits)
         if response.is_page or looks_like_a_page(bytes(body[:256])):
             msg = f"{what}: {redacted(url)} returned an HTML page instead"
-            raise CatalogueError(msg, hint=page_hint(url))
+            raise CatalogueError(msg, hint=HINT_PAGE)
         kept.save(bytes(body), response, limits.wall_clock())
         return bytes(body)
 

@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from pytest_pyinstall.download._partial import ArchiveSink, PartialDownload, SharedPartError
 from pytest_pyinstall.download._response import (
+    HINT_PAGE,
     HINT_RETRY,
     MissingFileError,
     Response,
     TransientError,
     looks_like_a_page,
-    page_hint,
     with_hosts,
 )
 from pytest_pyinstall.download.cache import archive_path, lock_archive, open_cached
@@ -127,8 +127,10 @@ def download_into(
         return
     part.restart()
     flaw = wrong.message.partition("\n")[0].removeprefix(f"{_what(build)}: ")
-    listener.waiting(f"{flaw}; downloading it again")
-    client.pause(0 if is_local(url) else client.limits.backoff)
+    pause = 0 if is_local(url) else client.limits.backoff
+    if client.is_news(flaw, pause):
+        listener.waiting(f"{flaw}; downloading it again")
+    client.pause(pause)
     attempt()
 
 
@@ -201,14 +203,14 @@ def _check(part: PartialDownload, build: Build, url: str, response: Response | N
         raise _wrong_size(build, url, str(part.size), build.size, response)
     if part.sha256 != build.sha256:
         msg = _mismatch("sha256", build, url, part.sha256, build.sha256, is_page=is_page)
-        raise DigestMismatchError(msg, hint=page_hint(url) if is_page else _WRONG_HINT)
+        raise DigestMismatchError(msg, hint=HINT_PAGE if is_page else _WRONG_HINT)
 
 
 def _wrong_size(build: Build, url: str, size: str, most: int, response: Response | None) -> IntegrityError:
     is_page = response is not None and response.is_page
     expected = f"{'' if build.size is not None else 'at most '}{most} bytes"
     msg = _mismatch("size", build, url, f"{size} bytes", expected, is_page=is_page)
-    return SizeMismatchError(msg, hint=page_hint(url) if is_page else _WRONG_HINT)
+    return SizeMismatchError(msg, hint=HINT_PAGE if is_page else _WRONG_HINT)
 
 
 def _mismatch(kind: str, build: Build, url: str, found: str, expected: str, *, is_page: bool) -> str:

@@ -45,6 +45,7 @@ from mirror import (
     trickle,
 )
 
+from pytest_pyinstall.download.fetch import fetch
 from pytest_pyinstall.errors import (
     DigestMismatchError,
     FetchError,
@@ -121,6 +122,17 @@ def test_p9_wrong_bytes_are_never_returned(
     assert ("HTML page" in str(caught.value)) == (behaviour.code == 200)
     if caught.type is DigestMismatchError:
         assert BUILD.sha256 in str(caught.value)
+
+
+def test_that_a_wrong_file_is_downloaded_again_is_said_once_for_builds_at_the_same_time(fetcher: Fetcher) -> None:
+    fetcher.mirror.always(PATH, html())
+    waits = Waits()
+    fetcher.limit(clock=lambda: 0.0)
+    with fetcher.client() as client:
+        for _ in range(2):
+            with pytest.raises(SizeMismatchError):
+                fetch(BUILD, url=fetcher.mirror.url + PATH, cache=fetcher.cache, client=client, progress=waits)
+    assert len(waits.reasons) == 1
 
 
 def test_p12_an_endless_body_is_read_up_to_the_size_of_the_build(fetcher: Fetcher) -> None:
