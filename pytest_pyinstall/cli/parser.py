@@ -89,7 +89,9 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     head, tail = words[:end], words[end + 1 :]
     if command_of(words) == "exec":
         _check_exec(words)
-    shared, rest = _shared_parser().parse_known_args(head)
+    shared_parser = _shared_parser()
+    shared_parser.words = words
+    shared, rest = shared_parser.parse_known_args(head)
     if shared.version:
         return argparse.Namespace(text=f"pytest-pyinstall {_own_version()}")
     if rest[:1] in (["-h"], ["--help"], ["help"]):
@@ -273,6 +275,13 @@ class _Parser(argparse.ArgumentParser):
         if match := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)$", message):
             near = closest_names([match[1]], match[2].replace("'", "").split(", "), cutoff=0.5)
             message += f"; did you mean {near[0]}?" if near else ""
+        if match := re.match(r"argument (\S+): ignored explicit argument ", message):
+            import shlex
+
+            message = f"{match[1]} has no value"
+            names = match[1].split("/")
+            corrected = [name if (name := word.partition("=")[0]) in names else word for word in self.words]
+            hint = f"pytest-pyinstall {shlex.join(corrected)}"
         raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}", hint=hint)
 
     def _completed(self) -> str:

@@ -129,6 +129,20 @@ def test_the_error_for_an_invalid_choice_names_the_closest_one(cli: Cli, words: 
     assert f"; did you mean {meant}?\n" in cli(*words).err
 
 
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        (("list", "--json=3"), "pytest-pyinstall: --json has no value", "list --json"),
+        (("list", "3.12", "--all=yes"), "list: --all has no value", "list 3.12 --all"),
+        (("install", "-q=1", "3.12"), "pytest-pyinstall: -q/--quiet has no value", "install -q 3.12"),
+    ],
+)
+def test_a_value_of_an_option_without_one_is_left_out_of_the_hint(
+    cli: Cli, words: tuple[str, ...], error: str, hint: str
+) -> None:
+    assert cli(*words).err == f"error: {error}\nhint: pytest-pyinstall {hint}\n"
+
+
 COMMANDS = (
     "install",
     "list",
