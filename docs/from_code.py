@@ -176,12 +176,16 @@ _PATH = "path"
 
 def _suite_options() -> Iterator[str]:
     """The options and ini values of ``--python-suite``."""
-    yield from ("| option | ini value | what it does |", "|---|---|---|")
     for option in _rows():
         if (option.option or option.ini) and not option.variable and option.name != _PATH:
-            name = f"`{option.option} {option.metavar}`".replace(" `", "`") if option.option else ""
-            kind = {"flag": ": `true` or `false`", "list": ": a list"}.get(option.kind, "")
-            yield f"| {name} | {f'`{option.ini}`{kind}' if option.ini else ''} | {option.help} |"
+            kind = {"flag": " (`true` or `false`)", "list": " (a list)"}.get(option.kind, "")
+            if option.option:
+                yield f"- `{option.option} {option.metavar}`: {option.help}.".replace(" `:", "`:")
+                if option.ini:
+                    yield from ("", f"  Ini value: `{option.ini}`{kind}.")
+            else:
+                yield f"- `{option.ini}`{kind}: {option.help}."
+            yield ""
 
 
 def _rows() -> Any:
@@ -192,10 +196,9 @@ def _rows() -> Any:
 
 def _variables() -> Iterator[str]:
     """What has neither option nor ini value."""
-    yield from ("| variable | means |", "|---|---|")
     for option in _rows():
         if option.variable and not (option.option or option.ini):
-            yield f"| `{option.variable}` | {option.help} |"
+            yield f"- `{option.variable}`: {option.help}"
 
 
 def _variables_of_uv() -> Iterator[str]:

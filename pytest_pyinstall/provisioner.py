@@ -67,7 +67,9 @@ _LOGGER = StepLogger(__name__)
 
 
 def provision(
-    request: str | Request, settings: Settings | None = None, client: HttpClient | None = None
+    request: str | Request,
+    settings: Settings | None = None,
+    client: HttpClient | None = None,
 ) -> Interpreter:
     """Return the interpreter for `request`, and install it into the store if it is missing.
 
@@ -83,7 +85,9 @@ def provision(
 
 
 def provision_all(
-    requests: str | Iterable[str | Request], settings: Settings | None = None, client: HttpClient | None = None
+    requests: str | Iterable[str | Request],
+    settings: Settings | None = None,
+    client: HttpClient | None = None,
 ) -> list[Interpreter]:
     """Return the interpreters for `requests`, in their order, and install missing ones in parallel.
 
