@@ -17,6 +17,7 @@ for _finder in sys.meta_path:
     getattr(_finder, "_must_rewrite", set()).discard("pytest_pyinstall")
 
 from pytest_pyinstall.pytest_options import (  # noqa: E402  # see above
+    is_from_command_line,
     is_own_directory,
     is_suite,
     note_misspelled_options,
@@ -141,6 +142,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     summary = header(state.choices, width=width, skips=skips, looks_only=state.looks_only, has_errors=state.is_suite)
     if config.getoption("verbose", 0) > 0:
         details = [detailed_header(choice) for choice in state.choices]
+        if not is_from_command_line(state.origin):
+            details.append(f"pythons: requested by {state.origin}")
         return [*lines, *details, *(line for line in summary if line.startswith("missing")), *state.notes]
     return [*lines, *summary, *state.notes]
 

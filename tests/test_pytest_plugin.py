@@ -232,10 +232,16 @@ def test_the_option_overrides_the_variable_and_the_variable_overrides_the_ini_va
 ) -> None:
     pytester.makeini("[pytest]\npyinstall_python = 3.9")
     pytester.makepyfile("def test_it(python): pass")
-    assert ids(pytester.runpytest_inprocess("-v")) == ["test_it[3.9]"]
+    configured = pytester.runpytest_inprocess("-v")
+    assert ids(configured) == ["test_it[3.9]"]
+    assert f"pythons: requested by pyinstall_python in {pytester.path / 'tox.ini'}" in configured.outlines
     monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", "3.10")
-    assert ids(pytester.runpytest_inprocess("-v")) == ["test_it[3.10]"]
-    assert ids(pytester.runpytest_inprocess("-v", "--python=3.11")) == ["test_it[3.11]"]
+    by_variable = pytester.runpytest_inprocess("-v")
+    assert ids(by_variable) == ["test_it[3.10]"]
+    assert "pythons: requested by PYTEST_PYINSTALL_PYTHON" in by_variable.outlines
+    typed = pytester.runpytest_inprocess("-v", "--python=3.11")
+    assert ids(typed) == ["test_it[3.11]"]
+    assert "requested by" not in typed.stdout.str()
     monkeypatch.setenv("PYTEST_PYINSTALL_PYTHON", "")
     assert ids(pytester.runpytest_inprocess("-v")) == ["test_it[3.9]"]
 
