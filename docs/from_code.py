@@ -59,12 +59,12 @@ def _command(name: str) -> Iterator[str]:
 def _errors() -> Iterator[str]:
     from pytest_pyinstall import errors
 
-    yield from ("| class | exit code | is a | means |", "|---|---|---|---|")
+    yield from ("| class | exit code | meaning | base classes |", "|---|---|---|---|")
     for name in _by_exit_code(errors):
         kind = getattr(errors, name)
         parents = ", ".join(f"`{parent.__name__}`" for parent in kind.__bases__)
         meaning = (kind.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
-        yield f"| `{name}` | {kind.exit_code} | {parents} | {_plain(meaning)} |"
+        yield f"| `{name}` | {kind.exit_code} | {_plain(meaning)} | {parents} |"
 
 
 def _by_exit_code(errors: Any) -> list[str]:
