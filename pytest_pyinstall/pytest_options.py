@@ -367,16 +367,22 @@ def option_that_moved_rootdir(config: pytest.Config) -> str:
     a place with tests. It cannot take one in ``--python-cache=DIR`` for that.
     """
     invoked, root = config.invocation_params.dir, config.rootpath
-    if invoked == root or not invoked.is_relative_to(root) or getattr(config.option, "rootdir", None):
+    if invoked == root or getattr(config.option, "rootdir", None):
         return ""
-    skipped = [invoked, *(each for each in invoked.parents if each.is_relative_to(root) and each != root)]
+
+    def placed(word: str) -> Path:
+        return Path(os.path.normpath(invoked / word.partition("::")[0]))
+
+    if not invoked.is_relative_to(root) and any(placed(word).is_relative_to(root) for word in config.args):
+        return ""  # the tests are there
+    skipped = [place for place in (invoked, *invoked.parents) if not root.is_relative_to(place)]
     if not any((place / name).is_file() for place in skipped for name in _INI_FILES):
         return ""
     ours = {option.option for option in OPTIONS if option.option}
     words = [str(word) for word in config.invocation_params.args]
     for option, value in itertools.pairwise(words):
-        path = Path(os.path.normpath(invoked / value))
-        if option in ours and path.exists() and not path.is_relative_to(invoked):
+        path = placed(value)
+        if option in ours and path.exists() and path.is_relative_to(root) and not path.is_relative_to(invoked):
             return option
     return ""
 

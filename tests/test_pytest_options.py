@@ -124,6 +124,13 @@ def test_a_path_that_moves_the_rootdir_is_named(pytester: pytest.Pytester) -> No
     apart.stdout.fnmatch_lines(
         ["*because of the path after --python-cache: write --python-cache=DIR", "rootdir: " + str(pytester.path)]
     )
+    (pytester.path / "cache" / "pytest.ini").write_text("[pytest]\n")
+    elsewhere = pytester.runpytest_subprocess("--python-cache", "../cache")
+    elsewhere.stdout.fnmatch_lines(
+        ["*because of the path after --python-cache: write --python-cache=DIR", f"rootdir: {pytester.path / 'cache'}"]
+    )
+    named = pytester.runpytest_subprocess("--python-cache", "../cache", "../cache")
+    named.stdout.no_fnmatch_line("*because of the path*")  # the tests are there
     together = pytester.runpytest_subprocess("--python-cache=../cache")
     together.stdout.fnmatch_lines(["rootdir: " + str(project)])
     together.stdout.no_fnmatch_line("*because of the path*")
