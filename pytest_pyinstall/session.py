@@ -22,6 +22,7 @@ from pytest_pyinstall.errors import (
     PyinstallError,
     SeveralFailedError,
     SizeMismatchError,
+    StoreError,
     texts_of,
 )
 from pytest_pyinstall.interpreter.interpreter import Interpreter
@@ -487,19 +488,18 @@ def _version_names(choices: Iterable[SessionPython], among: Iterable[SessionPyth
 
 
 def _short_reason(choice: SessionPython) -> str:
-    match choice.error:
-        case None:
-            return "not installed"
-        case OfflineError():
-            return "offline"
-        case FetchError():
-            return "cannot be downloaded"
-        case SizeMismatchError() | DigestMismatchError():
-            return "wrong archive"
-        case NoMatchError():
-            return "not found"
-        case _:
-            return "not found" if choice.is_missing else "broken"
+    if choice.error is None:
+        return "not installed"
+    short = {
+        OfflineError: "offline",
+        FetchError: "cannot be downloaded",
+        SizeMismatchError: "wrong archive",
+        DigestMismatchError: "wrong archive",
+        NoMatchError: "not found",
+        StoreError: "cannot be installed",
+    }
+    default = "not found" if choice.is_missing else "broken"
+    return next((text for kind, text in short.items() if isinstance(choice.error, kind)), default)
 
 
 def detailed_header(choice: SessionPython) -> str:

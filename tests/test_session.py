@@ -20,6 +20,7 @@ from pytest_pyinstall.errors import (
     ProbeError,
     PyinstallError,
     SeveralFailedError,
+    StoreError,
 )
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.provisioner import Provisioner, ProvisionResult
@@ -260,6 +261,8 @@ def test_the_header_lists_missing_pythons_and_remedies_in_one_line() -> None:
     ]
     assert header(various, width=80)[1] == "missing: 3.9 3.14; --python-missing skip or --python current"
     assert header(choose({}, "3.6", looks_only=True), width=80, looks_only=True) == ["missing: 3.6 (not installed)"]
+    readonly = choose({"3.14": StoreError("cannot write to the store")})
+    assert header(readonly, width=80) == ["missing: 3.14 (cannot be installed)"]
 
 
 def test_a_configured_keyword_that_cannot_be_resolved_is_a_missing_python() -> None:

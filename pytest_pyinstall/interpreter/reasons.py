@@ -28,7 +28,7 @@ _MOST_VERSIONS = 3
 def reason_of(output: Sequence[str]) -> str:
     """The reason for the failure, in one line. Empty if there is no output."""
     lines, hints = _split_hints(output)
-    if found := _of_connection(lines) or _of_server(lines):
+    if found := _of_connection(lines) or _of_server(lines) or _of_git(lines):
         return found + hints
     if found := _of_proof(lines) or _of_build(lines) or _exception(lines):
         return ("build dependencies: " if any(map(_OF_BUILD_SYSTEM.search, lines)) else "") + found + hints
@@ -75,6 +75,16 @@ def _split_hints(output: Sequence[str]) -> tuple[list[str], str]:
             lines.append(plain)
     sentences = dict.fromkeys(re.split(r"(?<=\w)\. ", hint)[0].rstrip(".") for hint in hints)
     return lines, f" ({'; '.join(sentences)})" if sentences else ""
+
+
+_GIT_FAILED = re.compile(r"(error: |cause: )?Git operation failed|git .* did not run successfully")
+_OF_GIT = re.compile(r"fatal: (.*)|error: (pathspec .*)")
+
+
+def _of_git(lines: Sequence[str]) -> str:
+    """What git says, if pip or uv started it."""
+    found = next(filter(None, map(_OF_GIT.match, lines)), None)
+    return f"git: {found[1] or found[2]}" if found and any(map(_GIT_FAILED.match, lines)) else ""
 
 
 # uv
@@ -242,6 +252,7 @@ def _without_file(conflict: str) -> str:
 
 
 _NO_FILE = "no file for "
+_WITHOUT_VERSION = re.compile(r"The user requested [\w.-]+")
 
 
 def _details_of_pip(lines: Sequence[str]) -> list[str]:
@@ -257,7 +268,9 @@ def _details_of_pip(lines: Sequence[str]) -> list[str]:
             section = None
         elif section is not None:
             section.append(line)
-            found[-1] = section[0] + ", ".join(section[1:])
+            # A requirement without a version is part of no conflict. pip repeats the others for each version it tried.
+            facts = [*dict.fromkeys(each for each in section[1:] if not _WITHOUT_VERSION.fullmatch(each))]
+            found[-1] = section[0] + ", ".join(facts[:_MOST_FACTS]) + (", …" if len(facts) > _MOST_FACTS else "")
         elif line.startswith("Hint: "):
             found.append(line.removeprefix("Hint: "))
         elif place := re.fullmatch(r"from line \d+ of (.*)\)", line):

@@ -307,6 +307,39 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
             "conflict: x 1 depends on y>=1, The user requested (constraint) y!=2",
         ),
         (
+            # pip repeats the project's requirement for each version that it tried.
+            (
+                "ERROR: Cannot install p and y because these package versions have conflicting dependencies.\n\n"
+                "The conflict is caused by:\n"
+                + "".join(
+                    f"    The user requested x\n    p 1 depends on x<8\n    y {number} depends on x>={number}\n"
+                    for number in range(16, 8, -1)
+                )
+                + "\nTo fix this you could try to:\nERROR: ResolutionImpossible\n"
+            ),
+            (
+                "conflict: p 1 depends on x<8, y 16 depends on x>=16, y 15 depends on x>=15, y 14 depends on x>=14,"
+                " y 13 depends on x>=13, y 12 depends on x>=12, …"
+            ),
+        ),
+        (
+            (
+                "  Running command git clone --quiet https://h/x.git /tmp/x\n"
+                "  fatal: unable to access 'https://h/x.git/': Could not resolve host\n"
+                "  error: subprocess-exited-with-error\n\n  \u00d7 git clone --quiet https://h/x.git /tmp/x did not run"
+                " successfully.\n  │ exit code: 128\n  ╰─> See above for output.\n"
+            ),
+            "git: unable to access 'https://h/x.git/': Could not resolve host",
+        ),
+        (
+            (
+                "error: Git operation failed\n  cause: failed to fetch into: /cache/uv/git-v2/db/8def\n"
+                "  cause: process didn't exit successfully: `/usr/bin/git fetch` (exit status: 128)\n"
+                "         --- stderr\n         fatal: couldn't find remote ref nosuch\n"
+            ),
+            "git: couldn't find remote ref nosuch",
+        ),
+        (
             (
                 "ERROR: Invalid requirement: 'humanize==>1': Expected end\n    humanize==>1\n            ^ (from line 1"
                 " of r.txt)\n"
