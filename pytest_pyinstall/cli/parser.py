@@ -94,6 +94,8 @@ def arguments_of(words: Sequence[str]) -> argparse.Namespace:
     shared, rest = shared_parser.parse_known_args(head)
     if shared.version:
         return argparse.Namespace(text=f"pytest-pyinstall {_own_version()}")
+    if rest[:1] == ["help"] and rest[1:]:
+        rest = [_command(words, rest[1:]), "--help"]
     if rest[:1] in (["-h"], ["--help"], ["help"]):
         return argparse.Namespace(text=_HELP.format(settings="\n".join(_settings_help())).rstrip())
     name = _command(words, rest)
@@ -136,12 +138,13 @@ def _command(words: Sequence[str], rest: Sequence[str]) -> str:
         raise UsageError("no command given", hint="pytest-pyinstall --help")
     if (name := rest[0]) in COMMANDS:
         return name
-    if name.startswith("-"):
+    plain = name.lstrip("-").lower()
+    if name.startswith("-") and plain not in COMMANDS:
         raise UsageError(f"there is no option {name}{_meant([name], _options())}", hint="pytest-pyinstall --help")
     import shlex
     from difflib import get_close_matches
 
-    meant = _OTHER_NAMES.get(name) or next(iter(get_close_matches(name, COMMANDS, n=1)), "")
+    meant = _OTHER_NAMES.get(name) or next(iter(get_close_matches(plain, COMMANDS, n=1)), "")
     if not meant:
         raise UsageError(f"there is no command {name}", hint="pytest-pyinstall --help")
     at = words.index(name)

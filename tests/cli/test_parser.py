@@ -110,13 +110,16 @@ def test_the_error_for_an_option_that_exists_elsewhere_names_it(cli: Cli, option
         (["--python-store", "x", "instal", "3.12"], "install", "--python-store x install 3.12"),
         (["uninstall", "3.12"], "remove", "remove 3.12"),
         (["clean"], "cache prune", "cache prune"),
+        (["INSTALL", "3.12"], "install", "install 3.12"),
+        (["--list", "3.12"], "list", "list 3.12"),
+        (["help", "instal"], "install", "help install"),
         (["exce", "--python", "3.12", "--", "nox"], "exec", "exec --python 3.12 -- nox"),
         (["run", "--python", "3.12", "nox", "-s", "tests"], "exec", "exec --python 3.12 -- nox -s tests"),
         (["run", "3.12", "--", "nox"], "exec", "exec --python 3.12 -- nox"),
     ],
 )
 def test_a_misspelt_command_is_corrected(cli: Cli, words: list[str], meant: str, hint: str) -> None:
-    name = next(word for word in words if word not in {"--python-store", "x"})
+    name = next(word for word in words if word not in {"--python-store", "x", "help"})
     expected = f"error: there is no command {name}; did you mean {meant}?\nhint: pytest-pyinstall {hint}\n"
     assert cli(*words).err == expected
 
@@ -179,6 +182,7 @@ def test_the_help_of_a_command_fits_a_screen_and_shows_examples(
     done = cli(command, "--help")
 
     assert done.code == 0
+    assert cli("help", command).out == done.out
     assert len(done.lines) <= 24
     assert max(map(len, done.lines)) <= 80
     assert f"\nexamples:\n  pytest-pyinstall {command}" in done.out
