@@ -62,6 +62,10 @@ _COMPILED_SUFFIXES = frozenset(
     | {".f03", ".f08", ".f77", ".f95", ".for", ".pyf", ".proto"}
 )
 """In lower case."""
+_COMPILED_PYTHON = re.compile(
+    r"mypyc|hatch[-_]cython|cython(?s:.*)(?<!setup)(?<!version)(?<!about__)(?<!init__)\.py[\"']", re.IGNORECASE
+)
+"""The text of a build that compiles ``.py`` files. Tests then import the compiled ones."""
 _FROM_VERSION_CONTROL = re.compile(
     r"scm|\bvcs\b|hatch-vcs|versioneer|versioningit|\bpbr\b|dynamic-versioning|git-versioning|dunamai"
 )
@@ -266,7 +270,7 @@ class Inputs:
         if _COMPILED.search(text):
             for file in _BUILD_FILES:
                 self._file(project / file)
-            suffixes = _COMPILED_SUFFIXES | ({".py"} if "mypyc" in text else set())
+            suffixes = _COMPILED_SUFFIXES | ({".py"} if _COMPILED_PYTHON.search(text) else set())
             self._put("sources that are compiled", tree_digest(project, suffixes, excluded=self._excluded))
         found = list(_packages(project, self._excluded))
         if not self._is_setuptools(document, setup, parser):
@@ -520,8 +524,9 @@ def tree_digest(
 ) -> str:
     """A digest of the source files below `directory`: their names and content.
 
-    With `suffixes`, of files with one of them. Without, of all files that a wheel could contain, which excludes tests
-    and what they write. `named` is the text of the files that describe a build: a file that it names may be in a wheel.
+    With `suffixes`, of files with one of them, and of `_BUILD_FILES`. Without, of all files that a wheel could contain,
+    which excludes tests and what they write. `named` is the text of the files that describe a build: a file that it
+    names may be in a wheel.
     """
     digest = hashlib.sha256()
     skipped = {os.path.realpath(path) for path in excluded}
@@ -545,7 +550,7 @@ def tree_digest(
             is_made = suffix in {".pyc", ".pyo"} or name.startswith(".coverage")
             if is_made or (is_top and suffixes is None and not _is_source_at_the_top(name, suffix, named)):
                 continue
-            if suffixes is None or suffix in suffixes:
+            if suffixes is None or suffix in suffixes or name in _BUILD_FILES:
                 path = Path(parent, name)
                 if (content := _bytes(path)) is not None:
                     row = f"{path.relative_to(directory)}\0{len(content)}\0".encode("utf-8", "surrogateescape")

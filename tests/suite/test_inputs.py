@@ -169,7 +169,7 @@ def test_the_digest_of_a_copied_project_includes_a_package_with_the_name_of_test
     assert changes(before, parts(read_recipe(directory, COPIED))) == ["the sources of the project"]
 
 
-@pytest.mark.parametrize("name", ["one.inc", "one.S", "one.tcc", "kernel.cu"])
+@pytest.mark.parametrize("name", ["one.inc", "one.S", "one.tcc", "kernel.cu", "CMakeLists.txt", "Cargo.toml"])
 def test_each_kind_of_source_that_a_compiler_reads_has_a_digest(write: Write, name: str) -> None:
     setup = "from setuptools import Extension, setup\nsetup(ext_modules=[Extension('demo', ['demo.c'])])\n"
     directory = write(setup_DOT_py=setup)
@@ -178,6 +178,23 @@ def test_each_kind_of_source_that_a_compiler_reads_has_a_digest(write: Write, na
     before = parts(read_recipe(directory))
     (directory / "include" / name).write_text("2")
     assert changes(before, parts(read_recipe(directory))) == ["sources that are compiled"]
+
+
+@pytest.mark.parametrize(
+    ("setup", "is_compiled"),
+    [
+        ("setup(ext_modules=cythonize('src/demo/*.py'))", True),
+        ("setup(ext_modules=cythonize([Extension('demo.core', ['src/demo/core.py'])]))", True),
+        ("setup(ext_modules=mypycify(['src/demo/core.py']))  # mypyc", True),
+        ("exec(open('src/demo/_version.py').read())\nsetup(ext_modules=cythonize('src/demo/*.pyx'))", False),
+    ],
+)
+def test_modules_that_are_compiled_have_a_digest(write: Write, setup: str, is_compiled: bool) -> None:
+    setup = f"from setuptools import setup\nfrom Cython.Build import cythonize\n{setup}\n"
+    directory = write(setup_DOT_py=setup, src__demo____init___DOT_py="", src__demo__core_DOT_py="version = 1\nx = 1\n")
+    before = parts(read_recipe(directory))
+    write(src__demo__core_DOT_py="version = 1\nx = 2\n")
+    assert ("sources that are compiled" in changes(before, parts(read_recipe(directory)))) is is_compiled
 
 
 @pytest.mark.parametrize("word", ["--find-links wheels", "PIP_FIND_LINKS", "UV_FIND_LINKS"])
