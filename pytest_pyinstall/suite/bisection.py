@@ -1,5 +1,6 @@
 """Finds the two adjacent Pythons of a range between which the outcome of one test changes."""
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pytest_pyinstall.system.values import replace
 __all__ = ["Bisection", "Neighbours", "neighbours"]
 
 _NOT_FOUND = "is not found"
+_SUITE_ID = re.compile(r"(.+)\[(?:py|pypy|graalpy)3\.\d[^\[\]]*\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +154,15 @@ class Bisection(Suite):
         (variant,) = self.cells.variants
         label = f"py{choice.interpreter.key.display_name}" + (f"-{variant.name}" if variant else "")
         words = self.words.for_python(label, [label])
+        test, places = self.test, words.places
+        if match := _SUITE_ID.fullmatch(test):
+            # An id from the report of a suite. If there is a test with that parameter, the worker runs that one.
+            test, places = match[1], {**places, test: match[1]}
         row = InterpreterRun(
             label=label,
             choice=choice,
             variant=variant,
-            words=replace(words, after_dashes=[*(words.after_dashes or ["--"]), self.test]),
+            words=replace(words, after_dashes=[*(words.after_dashes or ["--"]), test], places=places),
         )
         self.rows = [row]
         self._tallies[index] = row.tally
@@ -177,7 +183,8 @@ class Bisection(Suite):
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Any:
-        result = yield
+        with self.grouping(terminalreporter, [self._tallies[index].label for index in sorted(self._tallies)]):
+            result = yield
         if self.matrix.tallies:
             write_table(terminalreporter, self.matrix.tallies)
         for line in self._result:

@@ -24,7 +24,7 @@ import time
 import traceback
 from concurrent import futures
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -310,13 +310,7 @@ class Suite:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: Any) -> Generator[None, None, None]:
-        labels = [row.label for row in self.rows]
-        is_project = project_files(
-            self.config.rootpath,
-            directory=self.config.invocation_params.dir,
-            excluded=self.pythons.provisioner.settings.directories,
-        )
-        with grouping(terminalreporter, self.matrix, labels, is_project):
+        with self.grouping(terminalreporter, [row.label for row in self.rows]):
             result = yield
         if self._replayer is not None:
             write_summaries(terminalreporter, self.rows, self._replayer.headings())
@@ -339,6 +333,15 @@ class Suite:
         if self.config.getoption("pyinstall_report", None):
             write_page(terminalreporter, self.matrix, report_path(self.config), title=title)
         return result
+
+    def grouping(self, reporter: Any, labels: Sequence[str]) -> AbstractContextManager[None]:
+        """Merge equal failures of the Pythons `labels` in the summary of `reporter` while the block runs."""
+        is_project = project_files(
+            self.config.rootpath,
+            directory=self.config.invocation_params.dir,
+            excluded=self.pythons.provisioner.settings.directories,
+        )
+        return grouping(reporter, self.matrix, labels, is_project)
 
     def _hint_at_names(self, reporter: Any) -> None:
         """If ``-k`` selected no test of any Python, write how it spells the Pythons that it seems to name."""

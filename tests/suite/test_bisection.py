@@ -102,6 +102,12 @@ def _two_patch_versions() -> list[tuple[tuple[int, int, int], Path]]:
     pytest.skip("needs two patch versions of one minor version")
 
 
+def test_an_id_of_a_suite_is_bisected_and_the_heading_names_the_pythons(run: Run, project: Path) -> None:
+    result = run("--python-bisect", "test_demo.py::test_old[py3.8,py3.9-django4.2]")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*test_old — on py3.9.*; not on py3.12.*", "  fails    on cpython-3.9.*"])
+
+
 @pytest.mark.parametrize(
     ("test", "words", "outcome"),
     [
