@@ -16,8 +16,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-__all__ = ["reason_of", "undecodable_file", "unusable_wheels"]
+__all__ = ["NO_SPACE", "reason_of", "undecodable_file", "unusable_wheels"]
 
+NO_SPACE = "No space left on device"
 _MOST_FACTS = 6
 _MOST_LINES = 3
 """Lines from the end of a build's output."""
@@ -28,6 +29,10 @@ _MOST_VERSIONS = 3
 def reason_of(output: Sequence[str]) -> str:
     """The reason for the failure, in one line. Empty if there is no output."""
     lines, hints = _split_hints(output)
+    if full := next((line for line in lines if NO_SPACE in line), ""):
+        # Which file it was differs between the Pythons.
+        place = re.findall(r"(?<![\w.])(?:[A-Z]:)?[/\\][^\s'`:]+", full)
+        return f"{NO_SPACE}{f': {place[-1]}' if place else ''}"
     if found := _of_connection(lines) or _of_server(lines) or _of_git(lines):
         return found + hints
     if found := _of_proof(lines) or _of_build(lines) or _exception(lines):
@@ -58,7 +63,7 @@ def _split_hints(output: Sequence[str]) -> tuple[list[str], str]:
     """The lines of `output` without their decoration, and the first sentence of each of uv's hints, in parentheses."""
     lines: list[str] = []
     hints: list[str] = []
-    is_hint = False
+    is_hint = is_last = False
     for line in output:
         plain = re.sub(r"^[^\w.<\[('\"]*(?:[├╰]─▶|Caused by:|cause:)\s*", "cause: ", line)
         plain = re.sub(r"^[^\w.<]+", "", plain).strip()
@@ -67,13 +72,14 @@ def _split_hints(output: Sequence[str]) -> tuple[list[str], str]:
             is_hint = False
         elif re.match(r"hint\b", plain):
             is_hint = True
+            is_last = line.startswith("hint")  # uv prints them at the end; they can have several paragraphs
             hints.append(plain.removeprefix("hint").lstrip(": "))
-        elif is_hint and plain and line[:1].isspace():
+        elif is_hint and plain and (line[:1].isspace() or is_last):
             hints[-1] += f" {plain}"
         elif plain and not re.match(r"note: |\[notice\]", plain):
             is_hint = False
             lines.append(plain)
-    sentences = dict.fromkeys(re.split(r"(?<=\w)\. ", hint)[0].rstrip(".") for hint in hints)
+    sentences = dict.fromkeys(re.split(r"(?<=[\w`)])\. ", hint)[0].rstrip(".") for hint in hints)
     return lines, f" ({'; '.join(sentences)})" if sentences else ""
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-from pytest_pyinstall.errors import EnvironmentCreationError, NoMatchError, StoreError
+from pytest_pyinstall.errors import EnvironmentCreationError, NoMatchError, PyinstallError, StoreError
 from pytest_pyinstall.interpreter import environment as venv
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.packages import find_uv, install
-from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, unusable_wheels
+from pytest_pyinstall.interpreter.reasons import NO_SPACE, reason_of, undecodable_file, unusable_wheels
 from pytest_pyinstall.suite._integrity import find_damage, record_contents
 from pytest_pyinstall.suite.cache import (
     OF_PYTHON,
@@ -305,15 +305,17 @@ def _make(
     except EnvironmentCreationError as error:
         raise _without_scratch(error, scratch, interpreter) from error
     except OSError as error:
-        message = f"cannot make an environment below {plan.parent}: {error.strerror or error}"
-        raise StoreError(message, hint="another directory: --python-cache DIR") from error
+        raise _unwritable(plan.parent, error.strerror or str(error)) from error
     finally:
         discard(scratch)
 
 
-def _without_scratch(
-    error: EnvironmentCreationError, scratch: Path, interpreter: Interpreter
-) -> EnvironmentCreationError:
+def _unwritable(directory: Path, why: str) -> StoreError:
+    message = f"cannot make an environment below {directory}: {why}"
+    return StoreError(message, hint="another directory: --python-cache DIR")
+
+
+def _without_scratch(error: EnvironmentCreationError, scratch: Path, interpreter: Interpreter) -> PyinstallError:
     """The same error with one line of the installer's output, and a hint that works without `scratch`, now deleted.
 
     Pythons with the same cause get the same message, so that a session shows it once.
@@ -322,7 +324,13 @@ def _without_scratch(
     first, *output = error.message.splitlines()
     what = first.partition(", exit code ")[0].replace(f" into {scratch}", "")
     what = "cannot install" if what.startswith("cannot install ") else what.replace(str(scratch), "an environment")
-    line = reason_of(error.output.splitlines() or output).replace(str(scratch), "an environment")
+    line = reason_of(error.output.splitlines() or output)
+    if line == NO_SPACE:  # pip does not say where
+        hint = "another directory: --python-cache DIR, or TMPDIR=DIR"
+        return StoreError(f"cannot make an environment below {scratch.parent}: {NO_SPACE}", hint=hint)
+    if line.startswith(NO_SPACE) and str(scratch) in line:
+        return _unwritable(scratch.parent, NO_SPACE)
+    line = line.replace(str(scratch), "an environment")
     message = f"{what}: {line}" if line else what
     hint = error.hint.replace(str(scratch), f"env-{name}")
     with suppress(ValueError):  # not a command

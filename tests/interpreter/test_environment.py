@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from archives import NEWEST, interpreters
@@ -309,6 +311,28 @@ def test_the_error_contains_the_output_of_the_installer(installer: tuple[Path, s
         install(path, "no-such-thing", uv=uv, environ={"PIP_NO_INDEX": "1", "UV_NO_INDEX": "1"})
 
     assert caught.value.hint.endswith("no-such-thing")
+
+
+def test_an_index_that_asks_for_a_password_is_an_error_and_no_question(installer: tuple[Path, str | None]) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(401)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    path, uv = installer
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever).start()
+        index = f"http://127.0.0.1:{server.server_port}/simple"
+        environ = dict.fromkeys(("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), index)
+        environ |= {"NO_PROXY": "127.0.0.1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "UV_NO_CONFIG": "1"}
+        try:
+            with pytest.raises(EnvironmentCreationError, match="no-such-thing") as caught:
+                install(path, "no-such-thing", uv=uv, environ=environ)
+        finally:
+            server.shutdown()
+    assert "EOFError" not in str(caught.value)
 
 
 def test_p13_passwords_in_urls_are_hidden(installer: tuple[Path, str | None]) -> None:

@@ -350,6 +350,28 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
             "ERROR: Invalid requirement: './no'\nHint: It looks like a path. File './no' does not exist.\n",
             "Invalid requirement: './no': It looks like a path. File './no' does not exist.",
         ),
+        (
+            (
+                "error: Failed to install\n  cause: failed to write to file `/c/uv/a.py`: No space left on device (os"
+                " error 28)\n"
+            ),
+            "No space left on device: /c/uv/a.py",
+        ),
+        (
+            (
+                "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n\nTraceback:"
+                "\nsubprocess.CalledProcessError: Command '['python']' returned\n"
+            ),
+            "No space left on device",
+        ),
+        (
+            # A hint of several paragraphs.
+            (
+                "error: Failed to build `x`\n         [stderr]\n         ModuleNotFoundError: No module named 'y'\n\n"
+                "hint: It lacks `y`. Consider adding it to:\n\n[tool.uv.extra]\nx = ['y']\n\nor installing it.\n"
+            ),
+            "ModuleNotFoundError: No module named 'y' (It lacks `y`)",
+        ),
         ("something else\nthe end\n", "the end"),
         ("", ""),
     ],

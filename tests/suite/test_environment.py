@@ -714,6 +714,32 @@ def test_testmon_uses_a_data_file_of_its_own_for_each_python(run: Run, pytester:
     run("--testmon", pythons=pythons).assert_outcomes(failed=2, deselected=2)
 
 
+def test_a_full_disk_is_one_error_that_names_the_option_for_the_cache(
+    run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = 'echo "error: failed to copy to $word: No space left on device (os error 28)" >&2'
+    write(
+        pytester.path,
+        {
+            "pyproject.toml": FLIT + NAMED,
+            "demo.py": "x = 1\n",
+            "tools/full": f"#!/bin/sh\nfor word; do case $word in */bin/python) {full}; esac; done\nexit 2\n",
+            "tools/uv.py": f"def find_uv_bin(): return {str(pytester.path / 'tools' / 'full')!r}\n",
+        },
+    )
+    (pytester.path / "tools" / "full").chmod(0o755)
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path / "tools"))
+    prove(pytester.path, "demo.x == 1")
+    result = run()
+    result.stdout.fnmatch_lines(
+        [
+            "*ERROR at session of [[]py3.*,py3.*[]]*",
+            "cannot make an environment below */environments: No space left on device",
+            "hint: another directory: --python-cache DIR",
+        ]
+    )
+
+
 def test_an_error_of_an_installer_names_no_deleted_directory(run: Run, pytester: pytest.Pytester) -> None:
     write(
         pytester.path,
