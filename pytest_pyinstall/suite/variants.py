@@ -1,5 +1,6 @@
 """Dependency variants: additional requirements, each set of them with environments of its own."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -63,6 +64,10 @@ def _parsed(text: str, option: str, hint: Callable[[str], str]) -> Variant:
         raise UsageError(message, hint=hint(f"{'-'.join(name.split())}: {rest.strip()}"))
     if bad is not None:
         raise UsageError(f"{option}: {bad!r} is not a requirement", hint=hint("django~=4.2"))
+    for before, word in itertools.pairwise(["", *words]):
+        if re.fullmatch(r"[^-].*\.txt", word) and not before.startswith("-"):
+            message = f"{option}: {word} is a file of requirements, not a requirement"
+            raise UsageError(message, hint=hint(text.replace(word, f"-r {word}")))
     return Variant(name or _name_of(requirements, resolutions), text, requirements, (resolutions or [""])[0])
 
 
@@ -102,6 +107,10 @@ _SPELLING = re.compile(r"(?:(pypy|pp)|cpython|python|cp|py)?-?3\.?(\d{1,2})(?:\.
 """A word in an expression of ``-k`` that may mean a Python: ``3.9``, ``py39``, ``cp3.13t``, ``pypy-3.11``."""
 
 
+_WITH_PYTHON = re.compile(r"(.+)\[([^\[\]]+)\]")
+"""A word in an expression of ``-k`` that is the end of an id: ``test_it[py3.9]``."""
+
+
 def keyword_hint(expression: str, names: Sequence[str]) -> str:
     """A hint for an expression of ``-k`` that selected nothing, if it spells a Python otherwise than in `names`.
 
@@ -110,6 +119,9 @@ def keyword_hint(expression: str, names: Sequence[str]) -> str:
     strange = []
 
     def corrected(word: re.Match[str]) -> str:
+        if (match := _WITH_PYTHON.fullmatch(word[0])) and match[2] in names:
+            strange.append(word[0])
+            return f"{match[1]} and {match[2]}" if word[0] == expression else f"({match[1]} and {match[2]})"
         if word[0].lower() in names or not (match := _SPELLING.fullmatch(word[0].lower())):
             return word[0]
         version = f"{'pypy' if match[1] else ''}3.{match[2]}{match[3]}"

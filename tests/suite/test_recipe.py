@@ -118,6 +118,15 @@ def test_an_error_in_a_file_names_the_file(write: Write, text: str, expected: st
     assert "pyproject.toml" in str(caught.value)
 
 
+def test_a_configured_file_of_requirements_needs_an_option(write: Write) -> None:
+    directory = write(pyproject_DOT_toml=PROJECT)
+    assert read_recipe(directory, ["-r base.txt"]).requirements == ("-r base.txt",)
+    assert read_recipe(directory, ["-r", "base.txt"]).requirements == ("-r", "base.txt")
+    with pytest.raises(InvalidSettingError, match="is a file of requirements, not a requirement") as caught:
+        read_recipe(directory, ["base.txt"])
+    assert caught.value.hint == 'pyinstall_suite_install = ["-r base.txt"]'
+
+
 def test_a_configured_extra_that_the_project_does_not_have_is_an_error_because_installers_only_warn(
     write: Write,
 ) -> None:

@@ -67,6 +67,16 @@ def test_an_invalid_variant_of_the_configuration_is_corrected_in_its_form(
     assert str(caught.value) == f"{place}: '=4' is not a requirement\nhint: {hint}"
 
 
+def test_a_file_of_requirements_needs_an_option() -> None:
+    assert parse_variants(["-r base.txt -cextra.txt"])
+    with pytest.raises(UsageError) as caught:
+        parse_variants(["old: django~=4.2 base.txt"])
+    assert str(caught.value) == (
+        "--python-with: base.txt is a file of requirements, not a requirement\n"
+        "hint: --python-with 'old: django~=4.2 -r base.txt'"
+    )
+
+
 def test_the_name_of_a_variant_has_no_space() -> None:
     with pytest.raises(UsageError, match="'django 4' is not a name of a variant") as caught:
         parse_variants(["django 4: django~=4.2"])
@@ -183,6 +193,9 @@ def test_an_expression_of_k_can_name_pythons_and_variants(expression: str, match
         ("test_a and 38", "py3.9", ""),  # a number
         ("test_a and py3.9", "py3.9", ""),
         ("test_py or 1.5 or 4", "py3.9", ""),
+        ("test_a[py3.9]", "py3.9 py3.12", "py3.9, py3.12: -k 'test_a and py3.9'"),
+        ("not test_a[x][py3.9]", "py3.9", "py3.9: -k 'not (test_a[x] and py3.9)'"),
+        ("test_a[x]", "py3.9", ""),
         ("", "py3.9", ""),
     ],
 )
