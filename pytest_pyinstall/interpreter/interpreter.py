@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +17,8 @@ from pytest_pyinstall.system.processes import ending_of, run, tail
 from pytest_pyinstall.system.values import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from contextlib import AbstractContextManager
 
     from packaging.version import Version
 
@@ -197,14 +199,16 @@ class Environment(Value):
         """
         from pytest_pyinstall.interpreter import packages
 
-        packages.install(
-            self.path,
-            *(os.fspath(requirement) for requirement in requirements),
-            key=self.python.key,
-            base_executable=self.python.base_executable,
-            environ=os.environ,
-            uv=packages.find_uv(os.environ),
-        )
+        words = [os.fspath(requirement) for requirement in requirements]
+        with _fresh_builds(words) as environ:
+            packages.install(
+                self.path,
+                *words,
+                key=self.python.key,
+                base_executable=self.python.base_executable,
+                environ=environ,
+                uv=packages.find_uv(os.environ),
+            )
 
     def run(
         self,
@@ -252,6 +256,18 @@ def _variables(key: Key) -> dict[str, str]:
     if sys.platform == "win32":
         variables.setdefault("PYTHONIOENCODING", "utf-8")  # else a pipe gets the ANSI code page
     return variables
+
+
+def _fresh_builds(requirements: Iterable[str]) -> AbstractContextManager[Mapping[str, str]]:
+    """Our variables for an installer, so that a copy of a project on this machine is not made from an earlier build."""
+    names = {name for word in requirements for name in (word, word.partition("[")[0])}
+    paths = [Path(name).absolute() for name in names if os.sep in name or name in {".", ".."}]
+    projects = {path for path in paths for name in ("pyproject.toml", "setup.py") if (path / name).is_file()}
+    if not projects:
+        return nullcontext(os.environ)
+    from pytest_pyinstall.interpreter.builds import fresh_builds
+
+    return fresh_builds(projects, os.environ, directory=Path())
 
 
 def _checked(done: subprocess.CompletedProcess[str], *, check: bool) -> subprocess.CompletedProcess[str]:

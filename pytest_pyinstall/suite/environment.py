@@ -1,6 +1,5 @@
 """Makes the environments in which a project's suite runs, one for each Python, and finds those that exist."""
 
-import configparser
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 from pytest_pyinstall.errors import EnvironmentCreationError, NoMatchError, PyinstallError, StoreError
 from pytest_pyinstall.interpreter import environment as venv
+from pytest_pyinstall.interpreter.builds import fresh_builds
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.packages import find_uv, install
 from pytest_pyinstall.interpreter.reasons import NO_SPACE, reason_of, undecodable_file, unusable_wheels
@@ -424,49 +424,12 @@ class _Installer:
             if spec.constraints:
                 (scratch / "constraints.txt").write_text("\n".join(spec.constraints), encoding="utf-8")
                 self._words += ["-c", str(scratch / "constraints.txt")]
-            with self._setuptools(scratch):
+            copied = {project for project, _ in self._plan.inputs.copied}
+            if spec.project and self._plan.interpreter.version_info[:2] < (3, 8):
+                copied.add(spec.project)
+            more = explicit_packages(spec.project, self._plan.excluded) if spec.project else ""
+            with fresh_builds(copied, self._environ, directory=spec.directory, more=more) as self._environ:
                 return self._run()
-
-    @contextmanager
-    def _setuptools(self, scratch: Path) -> Iterator[None]:
-        """Configure setuptools: without packages that are ours, and for copies without what earlier builds left.
-
-        A copy contains all of the directory in which it was built. By default that is ``build``, which also contains
-        modules that are gone, and extension modules that are older than a header. The new directory is relative to each
-        project, so that no build sees the files of another. The user's own file is included.
-        """
-        spec, plan = self._plan.spec, self._plan
-        parser = configparser.RawConfigParser()
-        parser.optionxform = str  # type: ignore[assignment,method-assign]  # names with their case
-        theirs = self._environ.get("DIST_EXTRA_CONFIG")
-        try:
-            if theirs:
-                parser.read(spec.directory / theirs, encoding="utf-8")
-            elif spec.project:
-                parser.read_string(explicit_packages(spec.project, plan.excluded))
-        except (configparser.Error, OSError, ValueError):
-            yield  # setuptools reports what is wrong with it
-            return
-        copied = {project for project, _ in plan.inputs.copied}
-        if spec.project and plan.interpreter.version_info[:2] < (3, 8):
-            copied.add(spec.project)
-        build = Path("build", scratch_name())
-        if copied:
-            for left in (left for project in copied for left in children(project / "build")):
-                if is_abandoned(left):
-                    discard(left)
-            parser.read_dict({"build": {"build_base": str(build)}})
-        if parser.sections():
-            with (scratch / "extra.cfg").open("w", encoding="utf-8") as file:
-                parser.write(file)
-            self._environ["DIST_EXTRA_CONFIG"] = file.name
-        try:
-            yield
-        finally:
-            for project in copied:
-                discard(project / build)
-                with suppress(OSError):
-                    (project / "build").rmdir()
 
     def _pytest(self) -> str:
         """The requirement for pytest. With the resolution ``lowest`` it needs a bound: the oldest pytest is too old.
