@@ -79,7 +79,7 @@ def _split_hints(output: Sequence[str]) -> tuple[list[str], str]:
         elif plain and not re.match(r"note: |\[notice\]", plain):
             is_hint = False
             lines.append(plain)
-    sentences = dict.fromkeys(re.split(r"(?<=[\w`)])\. ", hint)[0].rstrip(".") for hint in hints)
+    sentences = dict.fromkeys(re.split(r"(?<=[\w`)])\. ", hint)[0].rstrip(".") for hint in map(_with_variable, hints))
     return lines, f" ({'; '.join(sentences)})" if sentences else ""
 
 
@@ -91,6 +91,13 @@ def _of_git(lines: Sequence[str]) -> str:
     """What git says, if pip or uv started it."""
     found = next(filter(None, map(_OF_GIT.match, lines)), None)
     return f"git: {found[1] or found[2]}" if found and any(map(_GIT_FAILED.match, lines)) else ""
+
+
+def _with_variable(hint: str) -> str:
+    """`hint` with uv's variable in place of an option: the user does not call uv."""
+    return re.sub(
+        r"the `--([a-z-]+)` command-line flag", lambda found: f"UV_{found[1].replace('-', '_').upper()}=1", hint
+    )
 
 
 # uv

@@ -365,6 +365,17 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
             "No space left on device",
         ),
         (
+            (
+                "error: Failed to fetch: https://pypi.org/simple/x/\n  cause: error sending request for url (x)\n"
+                "  cause: invalid peer certificate: UnknownIssuer\n\nhint: Consider enabling use of system TLS"
+                " certificates with the `--system-certs` command-line flag\n"
+            ),
+            (
+                "no connection to https://pypi.org/simple/: invalid peer certificate: UnknownIssuer (Consider enabling"
+                " use of system TLS certificates with UV_SYSTEM_CERTS=1)"
+            ),
+        ),
+        (
             # A hint of several paragraphs.
             (
                 "error: Failed to build `x`\n         [stderr]\n         ModuleNotFoundError: No module named 'y'\n\n"
