@@ -324,6 +324,7 @@ class _Reader:
 
 _NOT_FOUND = re.compile(r"^ERROR: not found: (.+?\.py)::(.+)(?:\n\(no .*\)$)?", re.MULTILINE)
 _NO_FILE = re.compile(r"^ERROR: file or directory not found: (.+)$", re.MULTILINE)
+_NO_PARAMETERS = re.compile(r"^ERROR: path cannot contain \[\] parametrization: (.+)$", re.MULTILINE)
 _LABELLED = re.compile(r"(.+)\[((?:py(?:py)?)?\d[^\[\],]*)\]")
 _VERSION = re.compile(r"(?:cpython-?|python-?|cp|py)?(\d+(?:\.\d+)*t?)")
 _UNKNOWN = re.compile(r"error: unrecognized arguments: (.+)$", re.MULTILINE)
@@ -357,6 +358,9 @@ def with_hint(
     text = _NOT_FOUND.sub(finder.explained, text)
     if near_options := closest_options(_unknown_options(text)):
         return f"{text}\n  did you mean: {', '.join(near_options)}"
+    if match := _NO_PARAMETERS.search(text):
+        base, label, why = finder.split(match[1])
+        return f"{text}\n({why})\nhint: {shlex.quote(base + label)}" if why else text
     if (match := _NO_FILE.search(text)) and (near_path := _closest(directory / match[1].partition("::")[0])):
         return f"{text}\nhint: {_relative(near_path, directory)}"
     return text
@@ -377,7 +381,7 @@ class _Finder(NamedTuple):
         there, names = self._parameters(path, name), _tests_in(path)
         # pytest 9 does not repeat what is in the brackets.
         for word in self.words:
-            base, label, why = self._split(word)
+            base, label, why = self.split(word)
             typed = NodeId.parse(base)
             if typed.test != name or not typed.is_in(path, self.directory):
                 continue
@@ -400,7 +404,7 @@ class _Finder(NamedTuple):
     def _parameters(self, path: Path, test: str) -> list[str]:
         return [each.parameters for each in self.known if each.test == test and each.is_in(path, self.root)]
 
-    def _split(self, word: str) -> tuple[str, str, str]:
+    def split(self, word: str) -> tuple[str, str, str]:
         """An id without its label, the corrected label in brackets, and what was wrong with it. All may be empty."""
         if named := labelled(word, self.labels):
             return named[0], word[len(named[0]) :], ""

@@ -161,6 +161,17 @@ def test_without_a_close_name_there_is_no_hint(directory: Path, text: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("typed", "reason"), [("3.9", "it is py3.9"), ("py3.8", "py3.8 is not a Python of this session: py3.9, py3.13")]
+)
+def test_a_file_with_a_mistyped_python_has_a_hint(directory: Path, typed: str, reason: str) -> None:
+    text = f"ERROR: path cannot contain [] parametrization: test_it.py[{typed}]"
+    meant = "test_it.py[py3.9]" if typed == "3.9" else "test_it.py[py3.9,py3.13]"
+    assert with_hint(text, [], LABELS, directory) == f"{text}\n({reason})\nhint: '{meant}'"
+    other = text.replace(typed, "x")
+    assert with_hint(other, [], LABELS, directory) == other
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
         ("--python-jbos", "\n  did you mean: --python-jobs"),
