@@ -254,11 +254,11 @@ class PythonProvider:
                 if isinstance(wanted, Request)
                 else parse_requests([wanted], directory=directory, origin=origin)
             )
+            if len(requests) != 1:
+                message = f"{str(wanted)!r} means {len(requests)} Pythons, but only one is allowed here"
+                raise InvalidRequestError(message, hint=requests[-1].text if requests else "3.12")
         except (InvalidRequestError, NoMatchError) as error:
             raise corrected_at_origin(error, [wanted], origin=origin) from None
-        if len(requests) != 1:
-            message = f"{wanted!s} means {len(requests)} Pythons, but only one is allowed here"
-            raise InvalidRequestError(message, hint=requests[-1].text if requests else "3.12")
         self._provide(requests)
         return _named([self._outcomes[requests[0]]])[0]
 

@@ -480,8 +480,9 @@ def test_install_python_installs_a_missing_python(pytester: pytest.Pytester) -> 
             with pytest.raises(NoMatchError):
                 install_python("3.1")
             for wrong in ("three", "3.9..3.11", 3.10):
-                with pytest.raises(InvalidRequestError):
+                with pytest.raises(InvalidRequestError, match="^install_python: ") as caught:
                     install_python(wrong)
+                assert caught.value.hint.startswith('install_python("')
         def test_shown(install_python):
             install_python("3.1")
         """
