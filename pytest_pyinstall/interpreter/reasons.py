@@ -36,7 +36,9 @@ def reason_of(output: Sequence[str]) -> str:
     if found := _of_connection(lines) or _of_server(lines) or _of_git(lines):
         return found + hints
     if found := _of_proof(lines) or _of_build(lines) or _exception(lines):
-        return ("build dependencies: " if any(map(_OF_BUILD_SYSTEM.search, lines)) else "") + found + hints
+        built = next(filter(None, map(_BUILT.search, lines)), None)
+        what = "build dependencies: " if any(map(_OF_BUILD_SYSTEM.search, lines)) else ""
+        return what + (f"{built[1]}: " if built else "") + found + hints
     errors = [index for index, line in enumerate(lines) if line.lower().startswith("error: ")]
     errors = [index for index in errors if "Ignored the following" not in lines[index]]
     # If a build fails, pip writes only the name of its own error class outside of the output of the build.
@@ -366,6 +368,8 @@ def _of_build(lines: Sequence[str]) -> str:
 
 
 _OF_BUILD_SYSTEM = re.compile("requirements from `build-system.requires`|build dependencies.* did not run successfully")
+_BUILT = re.compile(r"Failed to (?:download and )?build:? [`']([\w.-]+==[^`']+)[`']")
+"""Names a dependency, and not the project, which has a path."""
 _BLOCK = re.compile(r"\d+ lines? of output\]|(stdout|stderr)\]")
 
 

@@ -376,6 +376,11 @@ from pytest_pyinstall.interpreter.reasons import reason_of, undecodable_file, un
             ),
         ),
         (
+            # The name of a dependency that cannot be built.
+            "error: Failed to download and build `numpy==1.19.0`\n         [stderr]\n         KeyError: 'y'\n",
+            "numpy==1.19.0: KeyError: 'y'",
+        ),
+        (
             # A hint of several paragraphs.
             (
                 "error: Failed to build `x`\n         [stderr]\n         ModuleNotFoundError: No module named 'y'\n\n"
