@@ -260,6 +260,8 @@ def remove_parser(parser: argparse.ArgumentParser) -> None:
     def run(session: CommandContext, args: argparse.Namespace) -> CommandResult:
         if bool(args.requests) == args.all:
             raise UsageError("remove: either requests or --all", hint="pytest-pyinstall list")
+        if args.requests == ["all"]:  # elsewhere it is taken for a misspelled ``supported``
+            raise UsageError("remove: 'all' is not a valid request", hint="pytest-pyinstall remove --all")
         return remove(session, args.requests, everything=args.all)
 
     parser.set_defaults(run=run)

@@ -56,6 +56,12 @@ def test_nothing_to_remove_is_an_error(cli: Cli, words: list[str]) -> None:
     assert "\nhint: pytest-pyinstall " in done.err
 
 
+def test_remove_all_without_dashes_is_corrected(cli: Cli) -> None:
+    done = cli("remove", "all")
+    assert done.code == 2
+    assert done.err == "error: remove: 'all' is not a valid request\nhint: pytest-pyinstall remove --all\n"
+
+
 def test_p22_remove_all_keeps_what_another_program_installed(
     cli: Cli, versions: dict[str, str], minor: str, store: Path
 ) -> None:
