@@ -178,9 +178,9 @@ def report(
         if any(cell.outcome in {"failed", "error"} for cell in cells.values())
     }
     for test, outcomes in failed.items():
-        bad = [label for label, outcome in outcomes.items() if outcome in {"failed", "error"}]
-        fine = [label for label in outcomes if label not in bad]
-        lines.append(f"FAILED {test}[{','.join(bad)}]" + (f"; not on {', '.join(fine)}" if fine else ""))
+        fine = [label for label, outcome in outcomes.items() if outcome not in {"failed", "error"}]
+        for own, _ in report.failures_of(matrix.rows[test], labels):
+            lines.append(f"FAILED {test}[{','.join(own)}]" + (f"; not on {', '.join(fine)}" if fine else ""))
     if page is not None:
         _write(page, report.page(matrix, title=title))
         session.display.say(f"the matrix as a page: {page}")

@@ -245,6 +245,7 @@ class Suite:
         self._is_limited = len(self.cells.named) < len(self.cells.all)
         self._seed = seed()
         self.matrix = Matrix((row.tally for row in self.rows), when=[datetime.now(UTC)])
+        self.matrix.shard = str(self.cells.shard or "")
         self.is_interactive = is_interactive(config, [(row.label, row.choice.requests[0]) for row in self.rows])
         # The scratch directory, and the leases of the environments in use.
         self._resources = contextlib.ExitStack()
@@ -432,7 +433,7 @@ class Suite:
         reasons = reasons_of_missing(row.choice for row in rows)
         for row in rows:
             if row.choice.interpreter is None:
-                skips, own = self.pythons.skips_missing, reason(row.choice)
+                skips, own = self.pythons.skips(row.choice), reason(row.choice)
                 replayer.report_missing(row, own if skips else reasons[row.choice.id], skips=skips, note=own)
             else:
                 row.preparing = background.submit(functools.partial(self._prepare, row.choice.interpreter, row.variant))

@@ -19,12 +19,13 @@ from xml.etree import ElementTree as ET
 from pytest_pyinstall.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "FILES",
     "LABELS",
     "NOT_STARTED",
+    "OF_A_PYTHON",
     "STOPPED",
     "UNRUN",
     "Cell",
@@ -33,6 +34,7 @@ __all__ = [
     "Tally",
     "append_summary",
     "combine",
+    "failures_of",
     "files_in",
     "markdown",
     "nodeid_of",
@@ -41,6 +43,8 @@ __all__ = [
     "table",
     "title_of",
     "unrun_of",
+    "where_failed",
+    "without_python",
 ]
 
 
@@ -53,6 +57,8 @@ UNRUN = "pytest-pyinstall-not-run"
 STOPPED = "stopped"
 """The note of a Python whose session was ended by the controller, for example after ``-x`` or Ctrl-C."""
 NOT_STARTED = "not started"
+OF_A_PYTHON = re.compile(r"[/\\\\](?:site-packages|lib[/\\\\](?:python|pypy)3\.\d+t?)[/\\\\]")
+"""A path in the standard library or in the packages of some Python."""
 OUTCOMES = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
 
 
@@ -109,6 +115,8 @@ class Matrix:
         self.rows: dict[str, dict[str, Cell]] = {}
         self.time_title = "time"
         """The heading of `Tally.seconds`: the time of each Python's session, unless it says otherwise."""
+        self.shard = ""
+        """``1/3`` if these are the results of a shard. Then a Python without a test says nothing."""
 
     def put(self, test: str, label: str, cell: Cell) -> None:
         """Record an outcome. A worse one replaces a better one: an error in teardown replaces the passed test."""
@@ -421,6 +429,7 @@ def markdown(matrix: Matrix, *, title: str) -> str:
     failed = {
         test: cells for test, cells in matrix.rows.items() if any(cell.outcome in _BAD for cell in cells.values())
     }
+    title += f", shard {matrix.shard}" if matrix.shard else ""
     parts = [f"### {_plain(title)}", "", *_markdown_table(matrix.tallies, matrix.time_title), ""]
     labels = [tally.label for tally in matrix.tallies]
     if failed:
@@ -433,7 +442,8 @@ def markdown(matrix: Matrix, *, title: str) -> str:
             parts += [f"… and {_counted(len(failed) - number, 'test')} more", ""]
             break
         parts += lines
-    parts += _differences({test: cells for test, cells in matrix.rows.items() if test not in failed}, labels)
+    if not matrix.shard:
+        parts += _differences({test: cells for test, cells in matrix.rows.items() if test not in failed}, labels)
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -470,22 +480,77 @@ def _markdown_table(tallies: Sequence[Tally], time_title: str) -> Iterator[str]:
 
 
 def _markdown_failure(test: str, cells: Mapping[str, Cell], labels: Sequence[str]) -> Iterator[str]:
+    for own, where in failures_of(cells, labels):
+        place = f"on {where}" if where == own[0] else where
+        yield f"<details><summary><code>{html.escape(_one_line(test))}</code> {html.escape(place)}</summary>"
+        yield ""
+        # Of the newest Python, which has the most detailed tracebacks.
+        text = next((cells[label].text for label in reversed(own) if cells[label].text), "")
+        if text:
+            lines = text.rstrip().splitlines()
+            if len(lines) > _MOST_LINES:
+                lines = [f"… {len(lines) - _MOST_LINES} lines", *lines[-_MOST_LINES:]]
+            fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+            yield from (f"{fence}text", *lines, fence, "")
+        yield "</details>"
+        yield ""
+
+
+def failures_of(cells: Mapping[str, Cell], labels: Sequence[str]) -> list[tuple[list[str], str]]:
+    """The different failures of one test: for each, the Pythons of `labels` that have it, and `where_failed`."""
+    groups: dict[tuple[str, ...], list[str]] = {}
     bad = [label for label in labels if label in cells and cells[label].outcome in _BAD]
+    for label in bad:
+        groups.setdefault(_failure_in(cells[label].text), []).append(label)
     fine = [label for label in labels if label in cells and label not in bad]
-    where = f"every Python: {', '.join(bad)}" if len(bad) > 1 and not fine else f"on {', '.join(bad)}"
-    where += f"; not on {', '.join(fine)}" if fine else ""
-    yield f"<details><summary><code>{html.escape(_one_line(test))}</code> {html.escape(where)}</summary>"
-    yield ""
-    # Of the newest Python, which has the most detailed tracebacks.
-    text = next((cells[label].text for label in reversed(bad) if cells[label].text), "")
-    if text:
-        lines = text.rstrip().splitlines()
-        if len(lines) > _MOST_LINES:
-            lines = [f"… {len(lines) - _MOST_LINES} lines", *lines[-_MOST_LINES:]]
-        fence = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
-        yield from (f"{fence}text", *lines, fence, "")
-    yield "</details>"
-    yield ""
+    return [
+        (own, where_failed(own, [label for label in bad if label not in own], fine, labels)) for own in groups.values()
+    ]
+
+
+def where_failed(
+    own: Sequence[str],
+    elsewhere: Sequence[str],
+    fine: Sequence[str],
+    labels: Sequence[str],
+    *,
+    joined: Callable[[Sequence[str]], str] = ", ".join,
+) -> str:
+    """For a heading: on which of `labels` a test failed, on which it failed differently, and where it did not fail."""
+    if not (elsewhere or fine):
+        everywhere = len(own) == len(labels)
+        return own[0] if len(own) == 1 else f"{'every Python:' if everywhere else 'on'} {joined(own)}"
+    where = f"on {joined(own)}"
+    where += f"; differs on {joined(elsewhere)}" if elsewhere else ""
+    return where + (f"; not on {joined(fine)}" if fine else "")
+
+
+_PLACE = re.compile(r"(\S.*?):\d+: ")
+
+
+def _failure_in(text: str) -> tuple[str, ...]:
+    """A value that is equal for equal failures in the output of pytest: the error, and the places in the project."""
+    shown = re.split(r"^-+ Captured ", text, maxsplit=1, flags=re.MULTILINE)[0]
+    lines = [line for line in shown.splitlines() if line.startswith("E  ") or _is_place(line)]
+    return without_python("\n".join(lines or [shown]))
+
+
+def _is_place(line: str) -> bool:
+    match = _PLACE.match(line)
+    return match is not None and not OF_A_PYTHON.search(match[1])
+
+
+def without_python(message: str) -> tuple[str, ...]:
+    """The lines of `message`, sorted, without what differs in equal failures of two Pythons, or of two runs."""
+    message = re.sub(r"0x[0-9a-fA-F]+", "0x…", message)
+    message = re.sub(r"\S*/environments/[0-9a-f]{16}-[0-9a-f-]+/", "", message)
+    message = re.sub(r"^hint: .*$", "", message, flags=re.MULTILINE)  # a hint names one Python
+    version = r"python\d\.\d+|sys\.version_info\([^)]*\)|\(3, \d+(?:, \d+)?(?:, '\w+', \d+)?\)"
+    message, count = re.subn(version, "python", message)
+    if count:  # pytest compares two tuples part by part
+        message = re.sub(r"^(E? *)At index \d+ diff: .*$", r"\1", message, flags=re.MULTILINE)
+    # Sorted, because the order of a set in a message differs between Pythons, and between runs.
+    return tuple(sorted(message.splitlines()))
 
 
 def _differences(rows: Mapping[str, Mapping[str, Cell]], labels: Sequence[str]) -> list[str]:

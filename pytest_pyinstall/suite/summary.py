@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_pyinstall.request.request import as_ranges
 from pytest_pyinstall.suite.replay import rows_by_text
-from pytest_pyinstall.suite.report import Coverage, Matrix, Tally, page, table
+from pytest_pyinstall.suite.report import (
+    OF_A_PYTHON,
+    Coverage,
+    Matrix,
+    Tally,
+    page,
+    table,
+    where_failed,
+    without_python,
+)
 from pytest_pyinstall.suite.run import NOT_SELECTED, InterpreterRun, named
 
 if TYPE_CHECKING:
@@ -82,9 +91,9 @@ def merge_equal_failures(
         others = [label for label in labels if label in ran.get(test, ()) and label not in own]
         elsewhere = [label for label in others if label in failing.get(test, ())]
         fine = [label for label in others if label not in elsewhere]
-        where = _where(own, elsewhere, fine, ", ".join)
+        where = where_failed(own, elsewhere, fine, labels)
         if len(where) > _LONG:
-            where = _where(own, elsewhere, fine, lambda those: _short(those, labels))
+            where = where_failed(own, elsewhere, fine, labels, joined=lambda those: _short(those, labels))
         _rename(shown, f"{test}[{','.join(own)}]", where)
         grouped.append((first[test], labels.index(own[0]), shown))
     # The failures of one test are beside each other. With several Pythons at once, other reports come between them.
@@ -92,15 +101,6 @@ def merge_equal_failures(
 
 
 _LONG = 60
-
-
-def _where(own: list[str], elsewhere: list[str], fine: list[str], joined: Callable[[list[str]], str]) -> str:
-    """On which Pythons a test failed, on which it failed differently, and on which it did not fail, for its heading."""
-    if not (elsewhere or fine):
-        return f"every Python: {joined(own)}" if len(own) > 1 else own[0]
-    where = f"on {joined(own)}"
-    where += f"; differs on {joined(elsewhere)}" if elsewhere else ""
-    return where + (f"; not on {joined(fine)}" if fine else "")
 
 
 def _short(these: Sequence[str], labels: Sequence[str]) -> str:
@@ -224,14 +224,7 @@ def _signature(report: Any, is_project: Callable[[str], bool]) -> tuple[object, 
         message = "\n".join(line[0] for line in lines if line[1] is None or is_project(line[1]))
     elif crash is None and "Traceback (most recent call last):" in message:
         message = _project_frames(message, is_project)
-    message = re.sub(r"0x[0-9a-fA-F]+", "0x…", message)
-    message = re.sub(r"\S*/environments/[0-9a-f]{16}-[0-9a-f-]+/", "", message)
-    message = re.sub(r"^hint: .*$", "", message, flags=re.MULTILINE)  # a hint names one Python
-    message = re.sub(
-        r"python\d\.\d+|sys\.version_info\([^)]*\)|\(3, \d+(?:, \d+)?(?:, '\w+', \d+)?\)", "python", message
-    )
-    # Sorted, because the order of a set in a message differs between Pythons, and between runs.
-    return (_own_nodeid(report), report.when, tuple(sorted(message.splitlines())), tuple(places))
+    return (_own_nodeid(report), report.when, without_python(message), tuple(places))
 
 
 def _project_frames(text: str, is_project: Callable[[str], bool]) -> str:
@@ -244,10 +237,6 @@ def _project_frames(text: str, is_project: Callable[[str], bool]) -> str:
         if not is_in_frame or (frame and is_project(frame[1])):
             kept.append(line)
     return "\n".join(kept)
-
-
-_OF_A_PYTHON = re.compile(r"[/\\\\](?:site-packages|lib[/\\\\](?:python|pypy)3\.\d+t?)[/\\\\]")
-"""A path in the standard library or in the packages of some Python."""
 
 
 def project_files(root: Path, *, directory: Path, excluded: Iterable[Path]) -> Callable[[str], bool]:
@@ -266,7 +255,7 @@ def project_files(root: Path, *, directory: Path, excluded: Iterable[Path]) -> C
         if path.startswith("<"):  # such as <frozen importlib._bootstrap>
             return False
         whole = os.path.normpath(os.path.join(directory, path))  # noqa: PTH118
-        return whole.startswith(project) and not whole.startswith(ours) and not _OF_A_PYTHON.search(whole, start)
+        return whole.startswith(project) and not whole.startswith(ours) and not OF_A_PYTHON.search(whole, start)
 
     return is_project
 

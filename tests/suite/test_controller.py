@@ -263,6 +263,15 @@ def test_a_python_that_the_project_does_not_support_is_reported_in_one_line(
     assert result.ret == (1 if missing == "fail" else 0)
 
 
+def test_a_python_that_is_not_missing_but_broken_is_never_skipped(run: Run, project: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "python3.10"
+    broken.write_text("#!/bin/sh\nexit 3\n", "utf-8")
+    broken.chmod(0o755)
+    result = run(f"--python={broken}", "-k", "fine", "--python-missing=skip")
+    result.assert_outcomes(passed=2, errors=1, deselected=8)
+    assert result.ret == 1
+
+
 def test_a_missing_python_does_not_stop_the_others(run: Run, project: Path) -> None:
     result = run("--python=3.6.0", "-k", "fine")
     result.assert_outcomes(passed=2, errors=1, deselected=8)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pytest_pyinstall.cli.main import main
-from pytest_pyinstall.suite.report import Cell, Matrix, Tally, append_summary, markdown
+from pytest_pyinstall.suite.report import Cell, Matrix, Tally, append_summary, failures_of, markdown
 
 LABELS = ("py3.9", "py3.13", "pypy3.11")
 
@@ -49,6 +49,54 @@ def test_a_failure_is_shown_once_with_its_pythons() -> None:
     assert text.count("<details>") == text.count("</details>") == 2
     assert "| ❌ 3.9 |" in text
     assert "| ✅ 3.13 |" not in text
+
+
+def test_failures_that_differ_between_pythons_are_all_shown() -> None:
+    old, new = "def test_a():\n>  raise ValueError('old')\nE  ValueError: old", "E  KeyError: 'new'"
+    cells = {"py3.9": Cell(outcome="failed", text=old), "py3.13": Cell(outcome="failed", text=new)}
+    cells["pypy3.11"] = Cell(outcome="passed")
+    lines = markdown(matrix_of({"t.py::test_a": cells}), title="slug").splitlines()
+    assert "#### 1 test failed" in lines
+    start = "<details><summary><code>t.py::test_a</code>"
+    assert f"{start} on py3.9; differs on py3.13; not on pypy3.11</summary>" in lines
+    assert f"{start} on py3.13; differs on py3.9; not on pypy3.11</summary>" in lines
+    assert {"E  ValueError: old", "E  KeyError: 'new'"} <= {*lines}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_equal"),
+    [
+        ("E  ValueError: at 0x7f01", "E  ValueError: at 0x8e02", True),
+        ("    def f():\nE  KeyError: 1\n\nt.py:3: KeyError", "    def g():\nE  KeyError: 1\n\nt.py:3: KeyError", True),
+        ("E  KeyError: 1\n\nt.py:3: KeyError", "E  KeyError: 1\n\nt.py:9: KeyError", False),
+        ("E  x\n/usr/lib/python3.9/x.py:3: X", "E  x\n/usr/lib/python3.13/x.py:4: X", True),
+        ("E  x\n---- Captured stdout call ----\nt.py:1: a", "E  x\n---- Captured stdout call ----\nt.py:2: b", True),
+        ("line 63: exit code 1", "line 64: exit code 1", False),
+    ],
+)
+def test_which_failures_are_the_same(one: str, other: str, is_equal: bool) -> None:
+    cells = {"py3.9": Cell(outcome="failed", text=one), "py3.13": Cell(outcome="failed", text=other)}
+    assert len(failures_of(cells, LABELS)) == (1 if is_equal else 2)
+
+
+@pytest.mark.parametrize(("start", "is_equal"), [("3, ", True), ("", False)])
+def test_a_comparison_with_the_version_of_python_is_the_same_failure_everywhere(start: str, is_equal: bool) -> None:
+    def text(minor: int) -> str:
+        return f"E  assert ({start}{minor},) == (3, 0)\nE    \nE    At index 1 diff: {minor} != 0".replace(",)", ")")
+
+    cells = {label: Cell(outcome="failed", text=text(minor)) for label, minor in (("py3.9", 9), ("py3.13", 13))}
+    assert len(failures_of(cells, LABELS)) == (1 if is_equal else 2)
+
+
+def test_the_summary_of_a_shard_names_it_and_does_not_count_the_tests_of_the_others() -> None:
+    matrix = matrix_of({"t.py::test_a": {"py3.9": Cell(outcome="passed")}, "t.py::test_b": all_of("failed", "E  x")})
+    del matrix.rows["t.py::test_b"]["pypy3.11"]
+    assert "What differs" in markdown(matrix, title="slug on 3 Pythons")
+    matrix.shard = "1/3"
+    text = markdown(matrix, title="slug on 3 Pythons")
+    assert text.startswith("### slug on 3 Pythons, shard 1/3\n")
+    assert "What differs" not in text
+    assert "<code>t.py::test_b</code> on py3.9, py3.13</summary>" in text
 
 
 def test_tests_that_only_some_pythons_ran_are_counted() -> None:
