@@ -246,6 +246,16 @@ def test_a_session_whose_pythons_are_present_imports_nothing_that_installs(
     ).assert_outcomes(passed=1)
 
 
+def test_the_modules_of_a_suite_do_not_import_what_explains_failures() -> None:
+    """Every suite would pay for it: parsing requirements takes longer to import than one environment to look at."""
+    code = (
+        "import sys, pytest, pytest_pyinstall.suite.controller, pytest_pyinstall.suite.environment; print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
+    explaining = {"pytest_pyinstall.interpreter.reasons", "packaging.requirements", "packaging.tags", "difflib"}
+    assert explaining & {*done.stdout.split()} == set()
+
+
 @pytest.mark.parametrize("plugin", ["tox_plugin", "virtualenv_plugin"])
 def test_the_tox_and_virtualenv_plugins_import_nothing_that_installs(plugin: str) -> None:
     pytest.importorskip(plugin.partition("_")[0])

@@ -18,7 +18,6 @@ from pytest_pyinstall.interpreter import environment as venv
 from pytest_pyinstall.interpreter.builds import fresh_builds
 from pytest_pyinstall.interpreter.interpreter import Interpreter
 from pytest_pyinstall.interpreter.packages import find_uv, install
-from pytest_pyinstall.interpreter.reasons import NO_SPACE, reason_of, undecodable_file, unusable_wheels
 from pytest_pyinstall.suite._integrity import find_damage, record_contents
 from pytest_pyinstall.suite.cache import (
     OF_PYTHON,
@@ -324,6 +323,8 @@ def _without_scratch(error: EnvironmentCreationError, scratch: Path, interpreter
     first, *output = error.message.splitlines()
     what = first.partition(", exit code ")[0].replace(f" into {scratch}", "")
     what = "cannot install" if what.startswith("cannot install ") else what.replace(str(scratch), "an environment")
+    from pytest_pyinstall.interpreter.reasons import NO_SPACE, reason_of  # only for errors
+
     line = reason_of(error.output.splitlines() or output)
     if line == NO_SPACE:  # pip does not say where
         hint = "another directory: --python-cache DIR, or TMPDIR=DIR"
@@ -498,6 +499,8 @@ class _Installer:
             try:
                 self._install_without(excluded, *more)
             except EnvironmentCreationError as error:
+                from pytest_pyinstall.interpreter.reasons import undecodable_file, unusable_wheels  # only for errors
+
                 first = first or error
                 found = unusable_wheels(error.output, self._plan.spec.directory, version)
                 words = " ".join([*self._words, *more])
