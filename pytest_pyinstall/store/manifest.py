@@ -94,7 +94,8 @@ class Difference(Value):
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.reason or self.what}"
+        what = self.reason or self.what
+        return what if self.name == "." else f"{self.name}: {what}"
 
 
 def take_manifest(tree: Path, known: FileDigests | None = None) -> tuple[Entry, ...]:

@@ -300,7 +300,7 @@ class Store(Value):
         if differences and record.distributions:
             differences = Packages(home, record.distributions, differences, content=content).damage(differences)
         if not is_same_tree(record.home, home):
-            differences.insert(0, Difference(name=".", what="changed", reason=f"was made for {record.home}"))
+            differences.insert(0, Difference(name=".", what="changed", reason=f"it was made for {record.home}"))
         if not differences:
             if not is_checked:
                 self._note_checked(record, inode=status.st_ino)
