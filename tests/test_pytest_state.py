@@ -268,6 +268,16 @@ def test_path_is_not_changed_if_that_is_configured(pytester: pytest.Pytester, fu
     result.stdout.fnmatch_lines(["pyinstall: no test used the fixture `python`; to run *"])
 
 
+def test_unused_pythons_of_the_command_line_are_mentioned_with_q_too(pytester: pytest.Pytester, full: Path) -> None:
+    pytester.makepyfile("def test_it(): pass")
+    sentence = ["pyinstall: *no test used the fixture `python`; to run *"]
+    pytester.runpytest_inprocess("-q", "--python=3.9").stdout.fnmatch_lines(sentence)
+    pytester.runpytest_inprocess("-qq", "--python=3.9").stdout.no_fnmatch_line(sentence[0])
+    pytester.makeini("[pytest]\npyinstall_python = 3.9")
+    pytester.runpytest_inprocess("--python-store=store").stdout.fnmatch_lines(sentence)
+    pytester.runpytest_inprocess("-q").stdout.no_fnmatch_line(sentence[0])
+
+
 def test_unused_pythons_are_mentioned_in_one_sentence() -> None:
     unused, way_out = "no test used the fixture `python`; to run the whole suite with", "add --python-suite"
     assert unused_sentence([], 1) == f"{unused} this Python, {way_out}"

@@ -216,7 +216,7 @@ def _configured(base: Recipe, words: Sequence[str]) -> Recipe:
         elif group:
             path = base.directory / (group[1] or "pyproject.toml")
             requirements += _group(read_toml(path) if group[1] else base.document, group[2], path)
-        elif re.fullmatch(r"\S+\.txt", line) and not (requirements and requirements[-1].startswith("-")):
+        elif re.fullmatch(r"[^-\s]\S*\.txt", line) and not (requirements and requirements[-1].startswith("-")):
             message = f"pyinstall_suite_install: {line} is a file of requirements, not a requirement"
             raise InvalidSettingError(message, hint=f'pyinstall_suite_install = ["-r {line}"]')
         else:

@@ -100,7 +100,7 @@ def test_each_variant_runs_under_each_python_in_an_environment_of_its_own(run: R
     result.stdout.fnmatch_lines(
         [
             "suite: the project, under 2 Pythons, each with wcwidth0.2.12, new, * at once",
-            "*test_version — on py3.9-wcwidth0.2.12, py3.12-wcwidth0.2.12; not on py3.9-new, py3.12-new*",
+            "*test_version — on py3.9, py3.12 with wcwidth0.2.12; not on py3.9, py3.12 with new*",
             "FAILED test_demo.py::test_version[[]py3.9-wcwidth0.2.12,py3.12-wcwidth0.2.12[]]*",
             "3.9.* wcwidth0.2.12 *1 *1 *",
             "3.9.* new *2 *0 *",
