@@ -163,10 +163,11 @@ def variables_of(environment: SuiteEnvironment, label: str, environ: Mapping[str
     open the same file at once fail.
     """
     variables = {"PYTEST_PYINSTALL_SUITE": label}
-    if any(environment.path.glob("[Ll]ib/*/site-packages/pytest_testmon-*")):
+    plugins = {path.name.partition("-")[0] for path in environment.path.glob("[Ll]ib/*/site-packages/pytest_*-*")}
+    if "pytest_testmon" in plugins:
         name = re.sub(r"[^\w.+-]", "_", label)
         variables["TESTMON_DATAFILE"] = f"{environ.get('TESTMON_DATAFILE') or '.testmondata'}-{name}"
-    if any(environment.path.glob("[Ll]ib/*/site-packages/pytest_django-*")):
+    if "pytest_django" in plugins:
         name = re.sub(r"\W", "_", label)
         variables["TOX_PARALLEL_ENV"] = "_".join(filter(None, (environ.get("TOX_PARALLEL_ENV"), name)))
     return variables
@@ -309,9 +310,9 @@ def _make(
         discard(scratch)
 
 
-def _unwritable(directory: Path, why: str) -> StoreError:
+def _unwritable(directory: Path, why: str, *, other_ways: str = "") -> StoreError:
     message = f"cannot make an environment below {directory}: {why}"
-    return StoreError(message, hint="another directory: --python-cache DIR")
+    return StoreError(message, hint=f"another directory: --python-cache DIR{other_ways}")
 
 
 def _without_scratch(error: EnvironmentCreationError, scratch: Path, interpreter: Interpreter) -> PyinstallError:
@@ -327,8 +328,7 @@ def _without_scratch(error: EnvironmentCreationError, scratch: Path, interpreter
 
     line = reason_of(error.output.splitlines() or output)
     if line == NO_SPACE:  # pip does not say where
-        hint = "another directory: --python-cache DIR, or TMPDIR=DIR"
-        return StoreError(f"cannot make an environment below {scratch.parent}: {NO_SPACE}", hint=hint)
+        return _unwritable(scratch.parent, NO_SPACE, other_ways=", or TMPDIR=DIR")
     if line.startswith(NO_SPACE) and str(scratch) in line:
         return _unwritable(scratch.parent, NO_SPACE)
     line = line.replace(str(scratch), "an environment")
@@ -487,9 +487,8 @@ class _Installer:
     def _install(self, *more: str) -> None:
         """Install the requirements of the plan, and `more`. Raises what `install` raises.
 
-        If pip fails, find out what is missing: pip may name a wheel that does not support this Python as its only
-        reason. Without those, it names what it cannot find. They are excluded in rounds, because pip has not looked at
-        all wheels.
+        If pip fails, its only reason can be a wheel that does not support this Python. Without that wheel, pip names
+        what it cannot find. Each round excludes the wheels that pip has named, because it does not look at all of them.
         """
         interpreter = self._plan.interpreter
         version = ".".join(map(str, interpreter.version_info[:3]))
