@@ -237,7 +237,7 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
             terminalreporter.write_line(hint)
     if state.uses is not False or state.looks_only:
         return
-    # Whoever types --python and forgets --python-suite must not take a green line for that of other Pythons.
+    # A user who forgets --python-suite must not think that the tests ran under these Pythons.
     if config.getoption("verbose", 0) >= (-1 if is_from_command_line(state.origin) else 0):
         terminalreporter.write_line(f"pyinstall: {unused_sentence(state.commands, len(state.choices))}")
 

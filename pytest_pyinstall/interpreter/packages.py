@@ -69,7 +69,7 @@ def install(
         raise EnvironmentCreationError(msg, hint="python -m pip install uv")
     environ = {name: value for name, value in clean(environ, key).items() if name not in _MISDIRECTING}
     environ["PIP_USER"] = "0"  # overrides a pip.conf too
-    environ["PIP_NO_INPUT"] = "1"  # nobody can answer: an index without the right password is an error
+    environ["PIP_NO_INPUT"] = "1"  # pip would ask for the password of an index, and nobody could answer
     wheels = recognise(path, requirements, key=key, base_executable=base_executable, environ=environ)
     if wheels is None:
         options = ["--resolution", resolution] if resolution else []
